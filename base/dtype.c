@@ -1,0 +1,157 @@
+#include "base/dtype.h"
+
+#include "base/error.h"
+
+static const struct {
+  size_t size;
+  const char *file, *config, *torch;
+} dtypes[DTYPE_COUNT] = {
+#define X(name, bytes, file, config, torch) [DTYPE_##name] = {bytes, file, config, torch},
+    DTYPE_LIST(X)
+#undef X
+};
+
+size_t dtype_size(DType dtype) {
+  ASSERT((unsigned)dtype < DTYPE_COUNT);
+  return dtypes[dtype].size;
+}
+
+const char *dtype_name(DType dtype) {
+  ASSERT((unsigned)dtype < DTYPE_COUNT);
+  return dtypes[dtype].config;
+}
+
+const char *dtype_file_name(DType dtype) {
+  ASSERT((unsigned)dtype < DTYPE_COUNT);
+  return dtypes[dtype].file;
+}
+
+const char *dtype_torch_name(DType dtype) {
+  ASSERT((unsigned)dtype < DTYPE_COUNT);
+  return dtypes[dtype].torch;
+}
+
+bool dtype_parse(const char *name, DType *dtype) {
+  for (int i = 0; i < DTYPE_COUNT; i++) {
+    if (!strcmp(name, dtypes[i].file) || !strcmp(name, dtypes[i].config) || !strcmp(name, dtypes[i].torch)) {
+      *dtype = (DType)i;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* f16: 1 sign bit, 5 exponent bits (bias 15), 10 fraction bits; f32: 1, 8 (bias 127), 23. */
+float float_from_f16(uint16_t bits) {
+  uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
+  uint32_t exponent = (bits >> 10) & 31u, fraction = bits & 0x3ffu;
+  uint32_t wide;
+  if (exponent == 31) {
+    wide = sign | 0x7f800000u | fraction << 13;
+  } else if (exponent) {
+    wide = sign | (exponent + 112) << 23 | fraction << 13;
+  } else {
+    /* A subnormal is fraction * 2^-24, which a float holds exactly. */
+    float magnitude = (float)fraction * 0x1p-24f;
+    memcpy(&wide, &magnitude, sizeof wide);
+    wide |= sign;
+  }
+  float value;
+  memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+uint16_t f16_from_float(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+  if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and up round to infinity */
+  if (magnitude < 0x38800000u) {
+    /* Below 2^-14: adding 0.5 leaves the value in units of 2^-24, rounded to even, in the low bits. */
+    float shifted;
+    memcpy(&shifted, &magnitude, sizeof shifted);
+    shifted += 0.5f;
+    uint32_t rounded;
+    memcpy(&rounded, &shifted, sizeof rounded);
+    return (uint16_t)(sign | (rounded - 0x3f000000u));
+  }
+  magnitude += 0xfffu + (magnitude >> 13 & 1u);
+  return (uint16_t)(sign | ((magnitude >> 13) - (112u << 10)));
+}
+
+/* Scalars are loaded and stored by memcpy: tensors in files may lie at any address. */
+static double load(const char *at, DType type) {
+  uint16_t half;
+  float single;
+  double wide;
+  switch (type) {
+    case DTYPE_F32:
+      memcpy(&single, at, sizeof single);
+      return (double)single;
+    case DTYPE_BF16:
+      memcpy(&half, at, sizeof half);
+      return (double)float_from_bf16(half);
+    case DTYPE_F16:
+      memcpy(&half, at, sizeof half);
+      return (double)float_from_f16(half);
+    case DTYPE_F64:
+      memcpy(&wide, at, sizeof wide);
+      return wide;
+    default:
+      assert_failed(__FILE__, __LINE__, "a floating-point type");
+  }
+}
+
+static void store(char *at, DType type, double value) {
+  uint16_t half;
+  float single = (float)value;
+  switch (type) {
+    case DTYPE_F32:
+      memcpy(at, &single, sizeof single);
+      return;
+    case DTYPE_BF16:
+      half = bf16_from_float(single);
+      memcpy(at, &half, sizeof half);
+      return;
+    case DTYPE_F16:
+      half = f16_from_float(single);
+      memcpy(at, &half, sizeof half);
+      return;
+    case DTYPE_F64:
+      memcpy(at, &value, sizeof value);
+      return;
+    default:
+      assert_failed(__FILE__, __LINE__, "a floating-point type");
+  }
+}
+
+static bool is_float(DType type) {
+  return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
+}
+
+void dtype_convert(void *out, DType out_type, const void *in, DType in_type, size_t count) {
+  ASSERT(is_float(out_type) && is_float(in_type));
+  char *to = out;
+  const char *from = in;
+  if (out_type == in_type) {
+    if (count) memcpy(to, from, count * dtype_size(in_type));
+  } else if (in_type == DTYPE_BF16 && out_type == DTYPE_F32) { /* the two common cases, as tight loops */
+    for (size_t i = 0; i < count; i++) {
+      uint16_t bits;
+      memcpy(&bits, from + 2 * i, sizeof bits);
+      float value = float_from_bf16(bits);
+      memcpy(to + 4 * i, &value, sizeof value);
+    }
+  } else if (in_type == DTYPE_F32 && out_type == DTYPE_BF16) {
+    for (size_t i = 0; i < count; i++) {
+      float value;
+      memcpy(&value, from + 4 * i, sizeof value);
+      uint16_t bits = bf16_from_float(value);
+      memcpy(to + 2 * i, &bits, sizeof bits);
+    }
+  } else {
+    size_t out_size = dtype_size(out_type), in_size = dtype_size(in_type);
+    for (size_t i = 0; i < count; i++) store(to + i * out_size, out_type, load(from + i * in_size, in_type));
+  }
+}

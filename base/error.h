@@ -1,0 +1,50 @@
+/* Errors travel in a caller-owned Error; the first one recorded wins.
+ *
+ * A function that can fail returns bool or a pointer, takes `Error *error` last, and on failure returns
+ * false / NULL with the error filled in. Only a main prints it and exits with error_exit_code.
+ * Messages name the user's file, line and key, what was expected and what was found.
+ * A caller's bug is an ASSERT, which stays on in release builds. */
+#ifndef BASE_ERROR_H
+#define BASE_ERROR_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+
+#define NODISCARD __attribute__((warn_unused_result))
+#define PRINTF_LIKE(format_index, first_argument) \
+  __attribute__((format(printf, format_index, first_argument)))
+
+/* The values are the process exit codes. */
+typedef enum ErrorCode {
+  ERROR_NONE = 0,
+  ERROR_USAGE = 2,  /* command line or configuration */
+  ERROR_DATA = 3,   /* a data set */
+  ERROR_MODEL = 4,  /* a model, adapter, tokenizer or checkpoint */
+  ERROR_MEMORY = 5, /* does not fit, or an allocation failed */
+  ERROR_FILE = 6,   /* file system */
+  ERROR_DEVICE = 7,
+  ERROR_SIGINT = 130, /* interrupted, after saving */
+  ERROR_SIGTERM = 143
+} ErrorCode;
+
+typedef struct Error {
+  ErrorCode code;
+  char message[1024];
+} Error;
+
+/* Records code and message unless an error is recorded already. Always returns false, so that a failing
+ * function can end with `return error_set(...)`. */
+bool error_set(Error *error, ErrorCode code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Puts "context: " before the message of an error that is already recorded. Always returns false. */
+bool error_context(Error *error, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* ERROR_MEMORY, "out of memory: WHAT (N bytes)". Always returns false. */
+bool error_out_of_memory(Error *error, const char *what, unsigned long long bytes);
+
+#define ASSERT(condition) \
+  ((condition) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))
+
+_Noreturn void assert_failed(const char *file, int line, const char *condition);
+
+#endif
