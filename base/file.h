@@ -1,0 +1,59 @@
+/* Files: whole-file reading, mapping, and writing that either completes or leaves what was there.
+ *
+ * Errors are ERROR_FILE and name the path and the system's reason. */
+#ifndef BASE_FILE_H
+#define BASE_FILE_H
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+NODISCARD bool file_read(const char *path, Buffer *out, Error *error); /* appends the whole file */
+bool file_exists(const char *path);
+bool directory_exists(const char *path);
+NODISCARD bool directory_create(const char *path, Error *error);      /* with parents; fine if it exists */
+NODISCARD bool directory_remove_all(const char *path, Error *error);  /* recursively; fine if absent */
+NODISCARD bool directory_sync(const char *path, Error *error);        /* fsync of the directory itself */
+/* Names in a directory (without . and ..), sorted; free with string_list_free. */
+typedef struct StringList {
+  char **items;
+  size_t count;
+} StringList;
+NODISCARD bool directory_list(const char *path, StringList *out, Error *error);
+NODISCARD bool string_list_push(StringList *list, const char *text, Error *error);
+void string_list_free(StringList *list);
+
+char *path_join(const char *directory, const char *name); /* new string, NULL when memory is out */
+char *path_parent(const char *path);                      /* new string; "." when there is none */
+const char *path_name(const char *path);                  /* last component, borrowed from path */
+NODISCARD bool file_copy(const char *from, const char *to, Error *error); /* atomic replace of `to` */
+
+/* A read-only mapping of a whole file. */
+typedef struct FileMap {
+  const uint8_t *data;
+  size_t size;
+} FileMap;
+NODISCARD bool file_map_open(FileMap *map, const char *path, Error *error);
+void file_map_close(FileMap *map);
+
+/* Atomic writing: bytes go to PATH.tmp-PID; commit flushes, fsyncs, renames over PATH and fsyncs the
+ * directory; anything else (close without commit, a crash) leaves PATH as it was. */
+typedef struct FileWriter {
+  FILE *stream;
+  char *path;
+  char *temporary;
+  uint64_t written; /* bytes */
+} FileWriter;
+NODISCARD bool file_writer_open(FileWriter *writer, const char *path, Error *error);
+NODISCARD bool file_writer_write(FileWriter *writer, const void *bytes, size_t count, Error *error);
+NODISCARD bool file_writer_commit(FileWriter *writer, Error *error); /* closes in any case */
+void file_writer_close(FileWriter *writer); /* drops an uncommitted file; fine after commit */
+NODISCARD bool file_write_text(const char *path, const char *text, Error *error); /* atomic */
+
+/* 128-bit XXH3 of a file's content, as 32 hexadecimal digits and NUL. */
+NODISCARD bool file_digest(const char *path, char out[33], Error *error);
+void bytes_digest(const void *bytes, size_t count, char out[33]);
+
+#endif
