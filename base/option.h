@@ -1,0 +1,79 @@
+/* Option tables: one list of rows gives the defaults, the JSON reader, the command line, --help,
+ * --print-config and the checks.
+ *
+ * A stage declares a config struct and a static table of rows that point into it by offset. Values come, in
+ * this order, from the defaults, a JSON file (`--config FILE`, sections as objects), and `--section.key
+ * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one.
+ * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument. */
+#ifndef BASE_OPTION_H
+#define BASE_OPTION_H
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum OptionType {
+  OPTION_BOOL,    /* bool */
+  OPTION_INT,     /* int64_t */
+  OPTION_FLOAT,   /* double */
+  OPTION_STRING,  /* char *, owned; NULL when unset */
+  OPTION_CHOICE,  /* int: index into choices */
+  OPTION_STRINGS, /* OptionStrings: JSON list of strings, or comma-separated on the command line */
+  OPTION_SOURCES, /* OptionSources: a path, or a list of paths or {"path":..., "weight":...} */
+  OPTION_BYTES    /* int64_t: number, or text with KiB/MiB/GiB; 0 = none */
+} OptionType;
+
+typedef struct OptionStrings {
+  char **items;
+  size_t count;
+} OptionStrings;
+
+typedef struct OptionSource {
+  char *path;
+  double weight; /* default 1 */
+} OptionSource;
+
+typedef struct OptionSources {
+  OptionSource *items;
+  size_t count;
+} OptionSources;
+
+typedef struct Option {
+  const char *key; /* "optim.lr" */
+  OptionType type;
+  size_t offset;            /* offsetof(Config, field) */
+  const char *fallback;     /* default, as it would be typed on the command line; NULL = unset/empty */
+  double min, max;          /* inclusive range of numbers; both 0 = unbounded */
+  const char *const *choices; /* NULL-terminated, for OPTION_CHOICE */
+  bool required;
+  const char *help; /* one line: meaning, unit */
+} Option;
+
+/* What the command line asked for besides options. */
+typedef struct OptionRequest {
+  bool help, print_config, check, version, json;
+} OptionRequest;
+
+/* Fills `config` (zeroed by the caller) from defaults, then argv. `--config`, `--help`, `--print-config`,
+ * `--check`, `--version` and `--json` are understood here. Required options are checked unless
+ * --help or --version was given. */
+NODISCARD bool options_parse(const Option *table, size_t rows, void *config, int argc, char **argv,
+                             OptionRequest *request, Error *error);
+
+/* Frees what options_parse put into config. */
+void options_free(const Option *table, size_t rows, void *config);
+
+/* Appends the generated help: every key, type, default, range or choices, meaning. */
+NODISCARD bool options_help(const Option *table, size_t rows, const char *program, const char *summary,
+                            Buffer *out, Error *error);
+
+/* Appends the resolved configuration as JSON, sections as objects, keys in table order, newline at the end:
+ * reading it back gives the same config. */
+NODISCARD bool options_json(const Option *table, size_t rows, const void *config, Buffer *out, Error *error);
+
+/* The nearest of `count` names by edit distance, or NULL when none is near. */
+const char *nearest_name(const char *name, const char *const *names, size_t count);
+
+#endif

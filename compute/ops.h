@@ -1,0 +1,116 @@
+/* The operations: types of their arguments, and the wrappers and backend table generated from ops.def.
+ *
+ * Dimension letters, used in every comment of the project:
+ *   B sequences   T tokens (rows of a packed batch)   N rows picked out of T   C channels (hidden size)
+ *   H query heads   K key/value heads   D head size   V vocabulary   R rank of an adapter
+ *   I, O inputs and outputs of a linear
+ * A gradient of x is called dx. Gradients of weights accumulate; gradients of activations are overwritten
+ * unless the operation takes `beta` or says so. All sums, softmax and norms are in fp32 whatever the dtypes.
+ *
+ * Activations are F32 on the CPU backend; a weight (`Weight`, table, norm vectors) may be F32 or BF16.
+ * Gradients of weights and optimiser state are F32. Ids, rows, positions and offsets are I32 tensors. */
+#ifndef COMPUTE_OPS_H
+#define COMPUTE_OPS_H
+
+#include "base/random.h"
+#include "compute/compute.h"
+#include "compute/tensor.h"
+
+/* The matrix of a linear y = x W^T: data is [O, I]; with `transposed` it is [I, O] (GPT-2's Conv1D).
+ * This struct is where 4-bit and 8-bit weights will carry their scales. */
+typedef struct Weight {
+  Tensor data;
+  bool transposed;
+} Weight;
+
+static inline int64_t weight_inputs(Weight w) { return w.data.dim[w.transposed ? 0 : 1]; }
+static inline int64_t weight_outputs(Weight w) { return w.data.dim[w.transposed ? 1 : 0]; }
+
+typedef enum NormKind {
+  NORM_LAYER, /* (x - mean) / sqrt(var + eps) * w + b */
+  NORM_RMS    /* x / sqrt(mean(x^2) + eps) * w */
+} NormKind;
+
+typedef struct NormSpec {
+  NormKind kind;
+  float eps;
+  float weight_offset; /* 1 for Gemma's (1 + w), else 0 */
+} NormSpec;
+
+typedef enum Activation {
+  ACTIVATION_SILU,
+  ACTIVATION_GELU,      /* x/2 (1 + erf(x/sqrt 2)) */
+  ACTIVATION_GELU_TANH, /* the tanh form: "gelu_new", "gelu_pytorch_tanh" */
+  ACTIVATION_RELU
+} Activation;
+
+/* Rotary position embedding (Su et al. 2021) on the first 2*pairs elements of each head. */
+typedef struct RotarySpec {
+  Tensor inverse_frequency; /* [pairs] F32: the angle of pair i at position p is p * inverse_frequency[i] */
+  float scale;              /* factor on cos and sin (yarn's attention factor); 1 otherwise */
+  bool interleaved;         /* pairs (2i, 2i+1) instead of (i, i+pairs) */
+} RotarySpec;
+
+typedef struct AttentionSpec {
+  float scale;   /* on q.k, usually 1/sqrt(D) */
+  float softcap; /* c: scores become c*tanh(s/c); 0 = none */
+  int window;    /* a query at q sees keys k with q - window < k <= q; 0 = all keys <= q */
+  Tensor slopes; /* ALiBi slopes [H] F32, bias slope * (k - q) on the score; or none */
+} AttentionSpec;
+
+/* Where the keys and values of running sequences lie (rollouts). */
+typedef struct PagedCache {
+  Tensor keys;   /* [blocks, K, block_size, D], rotary already applied */
+  Tensor values; /* [blocks, K, block_size, D] */
+  Tensor table;  /* [sequences, max_blocks] I32: block that holds positions j*block_size .. of a sequence */
+} PagedCache;
+
+typedef struct HeadSpec {
+  float temperature; /* logits are divided by it; 1 in training on text */
+  float softcap;     /* c*tanh(logit/c) before the temperature; 0 = none */
+} HeadSpec;
+
+typedef struct SampleRow {
+  RandomKey key;
+  uint64_t sample;   /* the draw is random_uniform(key, sample, position) */
+  uint64_t position;
+  float temperature; /* 0 = greedy */
+  float top_p;       /* 1 = off */
+  int top_k;         /* 0 = off */
+} SampleRow;
+
+typedef struct AdamStep {
+  float lr, beta1, beta2, eps, weight_decay;
+  float correction1, correction2; /* 1 - beta^step */
+  float grad_scale;               /* clipping */
+} AdamStep;
+
+typedef struct LionStep {
+  float lr, beta1, beta2, weight_decay, grad_scale;
+} LionStep;
+
+typedef struct SgdStep {
+  float lr, momentum, weight_decay, grad_scale;
+} SgdStep;
+
+/* The table of one backend: every operation of ops.def, and the few things that are not operations. */
+typedef struct Backend {
+  const char *name;
+#define OP(name, parameters, arguments) void(*name) parameters;
+#include "compute/ops.def"
+#undef OP
+} Backend;
+
+#define OP(name, parameters, arguments) \
+  static inline void op_##name parameters { c->backend->name arguments; }
+#include "compute/ops.def"
+#undef OP
+
+/* Names of all operations, NULL at the end: the operation table test checks that it covers them. */
+extern const char *const op_names[];
+
+/* The tables; backend choice is compute_open's. */
+extern const Backend backend_cpu_v3; /* AVX2 + FMA */
+extern const Backend backend_cpu_v4; /* AVX-512 */
+
+#endif

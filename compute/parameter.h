@@ -1,0 +1,23 @@
+/* A trainable tensor and its gradient: what an optimiser sees of a model, an adapter or a head. */
+#ifndef COMPUTE_PARAMETER_H
+#define COMPUTE_PARAMETER_H
+
+#include "compute/tensor.h"
+
+typedef struct Parameter {
+  const char *name; /* as in the checkpoint; borrowed from the owner */
+  Tensor value;     /* F32 or BF16 */
+  Tensor grad;      /* F32, same shape, accumulated by backward passes */
+  bool decay;       /* weight decay applies (matrices yes; norms and biases no) */
+} Parameter;
+
+typedef struct ParameterList {
+  Parameter *items;
+  size_t count;
+  size_t capacity;
+} ParameterList;
+
+NODISCARD bool parameter_list_push(ParameterList *list, Parameter parameter, Error *error);
+void parameter_list_free(ParameterList *list);
+
+#endif

@@ -1,0 +1,102 @@
+/* LoRA adapters (Hu et al. 2021; reference implementation: PEFT): y = W x + s * B(A(dropout x)), s = alpha/r, or
+ * alpha/sqrt(r) with rslora (Kalajdzievski 2023).
+ *
+ * A LoraSet is one adapter: a pair (A [R,I], B [O,R]) for each adapted linear of a model, by the linear's id. Any
+ * number of sets can exist beside one frozen base; a forward pass names the one to use, or none (DESIGN decision
+ * 4). A and B are F32. The room knows no model: it is told the linears as LoraModules. */
+#ifndef LORA_LORA_H
+#define LORA_LORA_H
+
+#include "compute/ops.h"
+#include "compute/parameter.h"
+
+/* A linear that can carry an adapter. */
+typedef struct LoraModule {
+  char *name; /* PEFT's module name in the causal LM: "model.layers.0.self_attn.q_proj" */
+  int64_t inputs, outputs;
+  bool transposed; /* the weight is [in, out] */
+  bool is_head;    /* the LM head: "all-linear" leaves it out */
+} LoraModule;
+
+/* What adapter_config.json says, as far as it matters here. */
+typedef struct LoraSpec {
+  int r;
+  double alpha;
+  float dropout;
+  bool rslora;
+  /* Target modules: names matched as PEFT does (a module matches when it equals a target or ends in ".target"),
+   * or the single word "all-linear" (every linear but the LM head). */
+  char **targets;
+  size_t target_count;
+  bool sequence_classification; /* task_type SEQ_CLS instead of CAUSAL_LM */
+} LoraSpec;
+
+NODISCARD bool lora_spec_copy(LoraSpec *out, const LoraSpec *spec, Error *error);
+void lora_spec_free(LoraSpec *spec);
+
+typedef struct LoraPair {
+  Tensor a, b;   /* [R,I], [O,R]; none = this linear is not adapted */
+  Tensor da, db; /* gradients, or none when the set is frozen */
+  float scale;
+  char *name_a, *name_b; /* tensor names as PEFT saves them */
+} LoraPair;
+
+typedef struct LoraSet {
+  LoraSpec spec;
+  LoraPair *pairs; /* [module count], indexed by Linear.id */
+  int count;
+  RandomKey dropout_key;
+} LoraSet;
+
+/* Makes the pairs of `spec` over the modules in the arena (which may be dry) without filling them. A target that
+ * matches no module is ERROR_MODEL and lists the module names there are. With trainable, gradients are allocated
+ * too (zeroed unless dry). */
+NODISCARD bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
+                         bool trainable, Compute *compute, Arena *arena, Error *error);
+void lora_free(LoraSet *set); /* tensors' memory belongs to the arena */
+
+/* A ~ U(-1/sqrt(I), 1/sqrt(I)), B = 0, as PEFT's default. */
+void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed);
+/* Copies the values of a set with the same spec and modules. */
+void lora_copy(LoraSet *to, const LoraSet *from, Compute *compute);
+/* The list of trainable tensors, appended. */
+NODISCARD bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error);
+int64_t lora_parameter_count(const LoraSet *set);
+
+/* -- forward and backward of one linear's adapter; a no-op for a pair that is not there -------------------- */
+
+/* What a forward keeps for the backward. */
+typedef struct LoraState {
+  Tensor u;      /* [T,R] = dropout(x) A^T */
+  uint64_t site; /* dropout site; the mask is drawn again in the backward */
+  bool dropped;
+} LoraState;
+
+/* out[T,O] += s * (dropout(x) A^T) B^T. state NULL = inference, no dropout. `site` numbers the use; memory for
+ * state->u from arena. */
+void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state, uint64_t site,
+                  Arena *arena);
+/* dx += gradient through the adapter (dx none: not wanted); dA, dB accumulate when the set is trainable. */
+void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, const LoraState *state,
+                   Arena *arena);
+
+/* weight += s * B A in fp32 on host memory: weight is [O,I], or [I,O] when the module is transposed. */
+void lora_merge(const LoraSet *set, int id, bool transposed, float *weight);
+
+/* -- PEFT files (lora/peft.c) -------------------------------------------------------------------------- */
+
+/* Reads adapter_config.json: spec for lora_open. Options that are switched on and not supported here (DoRA,
+ * bias, pissa ...) are ERROR_MODEL naming the key. rank_pattern / alpha_pattern are honoured by lora_read. */
+NODISCARD bool lora_spec_read(LoraSpec *spec, const char *directory, Error *error);
+/* Fills an opened set from adapter_model.safetensors; missing, unexpected or misshapen tensors are ERROR_MODEL. */
+NODISCARD bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error);
+/* The score head that a SEQ_CLS adapter carries in modules_to_save: copies [C] floats; false in *found when there is
+ * none. `shift` is the key "score_shift" of adapter_config.json, 0 when absent. */
+NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift, bool *found,
+                               Error *error);
+/* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the adapter is
+ * SEQ_CLS with modules_to_save ["score"] and score_shift. base_path goes to base_model_name_or_path. */
+NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, float shift, const char *base_path,
+                         const char *directory, Compute *compute, Error *error);
+
+#endif

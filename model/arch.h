@@ -1,0 +1,72 @@
+/* Architectures: config.json -> ModelSpec, and the names of the tensors.
+ *
+ * One file in model/arch/ per family defines a static Architecture; architecture_list in arch.c names them all.
+ * Modules stay as the checkpoint has them (DESIGN decision 2): names here are the checkpoint's own. */
+#ifndef MODEL_ARCH_H
+#define MODEL_ARCH_H
+
+#include "base/memory.h"
+#include "model/spec.h"
+
+#include <jansson.h>
+
+/* The linears a block can have. */
+typedef enum LinearRole {
+  LINEAR_QKV, /* fused, see QkvLayout */
+  LINEAR_Q,
+  LINEAR_K,
+  LINEAR_V,
+  LINEAR_O,
+  LINEAR_GATE_UP, /* fused */
+  LINEAR_GATE,
+  LINEAR_UP, /* the first product of a plain MLP too */
+  LINEAR_DOWN,
+  LINEAR_ROLES
+} LinearRole;
+
+/* The norms a block can have. */
+typedef enum NormRole {
+  NORM_ATTENTION,      /* before attention; after it when placement is NORM_POST or NORM_OUTPUT */
+  NORM_MLP,            /* likewise */
+  NORM_ATTENTION_POST, /* NORM_SANDWICH: after attention */
+  NORM_MLP_POST,
+  NORM_Q,
+  NORM_K,
+  NORM_ROLES
+} NormRole;
+
+typedef struct Architecture {
+  const char *model_type;    /* config.json "model_type" */
+  const char *causal_class;  /* "LlamaForCausalLM" */
+  const char *score_class;   /* "LlamaForSequenceClassification" */
+  const char *prefix;        /* of everything but the LM head, may be absent in a file: "model." */
+  const char *layer;         /* "layers.%d." after the prefix */
+  const char *embedding;     /* "embed_tokens" (".weight" is added to every module name) */
+  const char *positions;     /* learned position table, or NULL */
+  const char *embedding_norm;
+  const char *final_norm;
+  const char *head;          /* "lm_head", without prefix */
+  const char *linear[LINEAR_ROLES]; /* module after the layer prefix, "self_attn.q_proj"; NULL = not there */
+  const char *norm[NORM_ROLES];
+  bool transposed; /* block linears are [in, out]: GPT-2 */
+  bool (*read)(const json_t *config, ModelSpec *spec, Error *error);
+  bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */
+  /* Overrides linear_bias from config.json (attention_bias, mlp_bias ...); NULL = the table above. */
+  bool (*bias)(const json_t *config, LinearRole role);
+} Architecture;
+
+/* The architecture of a config, or NULL with ERROR_MODEL: unknown model_type, listing the known ones. */
+const Architecture *architecture_find(const json_t *config, Error *error);
+
+/* Typed reads for the arch files. Errors name the key, expected and found. The `_or` forms take a fallback
+ * when the key is absent or null. */
+NODISCARD bool config_int(const json_t *config, const char *key, int64_t *out, Error *error);
+NODISCARD bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error);
+NODISCARD bool config_float_or(const json_t *config, const char *key, double fallback, double *out, Error *error);
+NODISCARD bool config_bool_or(const json_t *config, const char *key, bool fallback, bool *out, Error *error);
+NODISCARD bool config_activation(const json_t *config, const char *key, const char *fallback, Activation *out,
+                                 Error *error);
+/* rope_parameters (new) or rope_theta + rope_scaling (old). */
+NODISCARD bool config_rope(const json_t *config, double default_theta, RopeSpec *out, Error *error);
+
+#endif

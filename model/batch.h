@@ -1,0 +1,23 @@
+/* A packed batch: sequences end to end, no padding (DESIGN decision 5). Host arrays. */
+#ifndef MODEL_BATCH_H
+#define MODEL_BATCH_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+typedef struct Batch {
+  int32_t *ids;       /* [token_capacity] */
+  int32_t *positions; /* restart at 0 in every sequence */
+  int32_t *offsets;   /* [sequence_capacity + 1]; offsets[0] = 0 */
+  int64_t tokens, sequences;
+  int64_t token_capacity, sequence_capacity;
+} Batch;
+
+NODISCARD bool batch_init(Batch *batch, int64_t token_capacity, int64_t sequence_capacity, Error *error);
+void batch_free(Batch *batch);
+void batch_clear(Batch *batch);
+/* False when it does not fit; the batch is then unchanged. Returns the row of its first token in *first. */
+bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first);
+
+#endif

@@ -1,0 +1,84 @@
+/* A decoder model: its spec, its tensors by name, and which tensor plays which part.
+ *
+ * All tensors stand in one list, in checkpoint layout; a part refers to them by index (-1 = absent), so that
+ * gradients, optimiser state and saving are loops over the list. Weights are F32 or BF16 in the arena given at
+ * load, borrowed from the run. The model knows no adapter: forward takes one as an argument. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "compute/ops.h"
+#include "compute/parameter.h"
+#include "lora/lora.h"
+#include "model/arch.h"
+#include "model/spec.h"
+
+typedef struct ModelTensor {
+  char *name;   /* full checkpoint name, "model.layers.0.self_attn.q_proj.weight" */
+  Tensor value; /* F32 or BF16 */
+  Tensor grad;  /* F32, or none when frozen */
+} ModelTensor;
+
+typedef struct Linear {
+  int id;     /* index into Model.modules: which adapter pair applies; -1 = this role is absent */
+  int weight; /* index into Model.tensors */
+  int bias;   /* or -1 */
+} Linear;
+
+typedef struct Norm {
+  int weight, bias; /* indices into Model.tensors, or -1 */
+} Norm;
+
+typedef struct Block {
+  Linear linear[LINEAR_ROLES];
+  Norm norm[NORM_ROLES];
+} Block;
+
+/* The scalar head of reward and value models: score[t] = hidden[t] . weight. */
+typedef struct ScoreHead {
+  Tensor weight;      /* [1, C] F32; none = no such head */
+  Tensor weight_grad; /* or none when frozen */
+  float shift;        /* subtracted from the scores: makes the mean over SFT answers 0 */
+} ScoreHead;
+
+typedef struct Model {
+  ModelSpec spec;
+  const Architecture *arch;
+  json_t *config; /* config.json as loaded; owned */
+
+  ModelTensor *tensors;
+  int tensor_count;
+  int embedding, positions; /* indices; positions -1 when not learned */
+  Norm embedding_norm, final_norm;
+  int head, head_bias; /* head = embedding when tied */
+  Block *blocks;       /* [layers] */
+
+  LoraModule *modules; /* every linear by id, for adapters */
+  int module_count;
+
+  Tensor rope_frequency[2]; /* [rotary_size/2]: global, local */
+  float rope_scale[2];
+  Tensor alibi; /* [H] or none */
+
+  DType dtype; /* of the weights */
+} Model;
+
+void model_free(Model *model); /* tensors' memory belongs to the arena */
+
+static inline Weight model_weight(const Model *m, Linear linear) {
+  return (Weight){m->tensors[linear.weight].value, m->arch->transposed};
+}
+static inline Tensor model_tensor(const Model *m, int index) {
+  return index < 0 ? (Tensor){0} : m->tensors[index].value;
+}
+static inline Tensor model_grad(const Model *m, int index) {
+  return index < 0 ? (Tensor){0} : m->tensors[index].grad;
+}
+/* The matrix of the LM head, [V, C]. */
+static inline Weight model_head(const Model *m) { return (Weight){m->tensors[m->head].value, false}; }
+
+/* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
+NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
+                                    Error *error);
+int64_t model_parameter_count(const Model *model);
+
+#endif

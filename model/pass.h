@@ -1,0 +1,53 @@
+/* One forward pass over a packed batch, and its backward.
+ *
+ *   Pass pass;
+ *   pass_forward(&pass, ...);            hidden states of every token, activations kept if training
+ *   lm_logprobs(...), score_values(...)  heads, on rows that the caller picks (model/head.h)
+ *   ..._backward(...)                    add to pass.dhidden
+ *   pass_backward(&pass);                weights' and adapter's gradients accumulate
+ *
+ * Everything is taken from the step arena and given back by the caller (arena_mark / arena_release). The same
+ * calls with dry arenas and compute->dry size the arena. */
+#ifndef MODEL_PASS_H
+#define MODEL_PASS_H
+
+#include "model/batch.h"
+#include "model/model.h"
+
+typedef enum PassMode {
+  PASS_INFERENCE, /* nothing kept; no backward */
+  PASS_TRAIN,     /* activations kept */
+  PASS_RECOMPUTE  /* only each block's input kept; the backward runs the block again */
+} PassMode;
+
+struct BlockState; /* what one block keeps for its backward; model/block.h */
+
+typedef struct Pass {
+  Compute *compute;
+  const Model *model;
+  const LoraSet *adapter; /* or NULL */
+  Arena *arena;
+  PassMode mode;
+  uint64_t dropout_site; /* see pass_forward */
+  int64_t tokens, sequences;
+  Tensor ids, positions, offsets; /* device copies of the batch */
+  Tensor embedded;                /* [T,C] before embedding_norm, where there is one */
+  Tensor embedded_mean, embedded_rstd;
+  struct BlockState *blocks;      /* [layers] host memory in the arena's owner; see pass.c */
+  Tensor residual;                /* [T,C] after the last block */
+  Tensor final_mean, final_rstd;
+  Tensor hidden;                  /* [T,C] after the final norm */
+  Tensor dhidden;                 /* [T,C] zeroed by pass_forward in the training modes */
+} Pass;
+
+/* Runs the model over the batch. `dropout_site` numbers this pass among all training passes of the run, so that
+ * every pass has its own dropout masks and a resumed run has the same ones; the key is random_key(seed,
+ * RANDOM_DROPOUT), in adapter->dropout_key. Dropout is on only in the training modes. */
+void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter, const Batch *batch,
+                  PassMode mode, uint64_t dropout_site, Arena *arena);
+
+/* Adds to the gradients of the model's tensors that have one, and of the adapter when it is trainable.
+ * Consumes pass.dhidden. */
+void pass_backward(Pass *pass);
+
+#endif
