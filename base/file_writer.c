@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 static bool write_error(const FileWriter *writer, Error *error) {
-  return error_set(error, ERROR_FILE, "cannot write %s: %s", writer->path, strerror(errno));
+  return error_set(error, ERROR_FILE, "cannot write %s: %s", writer->path, strerror(errno ? errno : EIO));
 }
 
 bool file_writer_open(FileWriter *writer, const char *path, Error *error) {

@@ -3,7 +3,9 @@
  *
  * A stage declares a config struct and a static table of rows that point into it by offset. Values come, in
  * this order, from the defaults, a JSON file (`--config FILE`, sections as objects), and `--section.key
- * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one.
+ * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one; only
+ * a string "about" at the top of a file is passed over, for saying what the file is for.
+ * A bare `--section.flag` before another option or at the end means true.
  * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument. */
 #ifndef BASE_OPTION_H
 #define BASE_OPTION_H
@@ -20,8 +22,10 @@ typedef enum OptionType {
   OPTION_FLOAT,   /* double */
   OPTION_STRING,  /* char *, owned; NULL when unset */
   OPTION_CHOICE,  /* int: index into choices */
-  OPTION_STRINGS, /* OptionStrings: JSON list of strings, or comma-separated on the command line */
-  OPTION_SOURCES, /* OptionSources: a path, or a list of paths or {"path":..., "weight":...} */
+  OPTION_STRINGS, /* OptionStrings: JSON list of strings; a JSON string or the command line: comma-separated.
+                     On the command line text that begins with [ is read as JSON. */
+  OPTION_SOURCES, /* OptionSources: a path, or a list of paths or {"path":..., "weight":...}; on the command
+                     line one path, or JSON when it begins with [ or { */
   OPTION_BYTES    /* int64_t: number, or text with KiB/MiB/GiB; 0 = none */
 } OptionType;
 
@@ -45,7 +49,7 @@ typedef struct Option {
   OptionType type;
   size_t offset;            /* offsetof(Config, field) */
   const char *fallback;     /* default, as it would be typed on the command line; NULL = unset/empty */
-  double min, max;          /* inclusive range of numbers; both 0 = unbounded */
+  double min, max;          /* inclusive range of numbers; both 0 = unbounded; may be +-INFINITY */
   const char *const *choices; /* NULL-terminated, for OPTION_CHOICE */
   bool required;
   const char *help; /* one line: meaning, unit */

@@ -1,0 +1,242 @@
+#include "base/option_value.h"
+
+#include "base/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const Option *option_find(const Option *table, size_t rows, const char *key) {
+  for (size_t i = 0; i < rows; i++) {
+    if (!strcmp(table[i].key, key)) return &table[i];
+  }
+  return NULL;
+}
+
+/* Length of the part before the first dot; 0 for a key without a section. */
+static size_t section_length(const char *key) {
+  const char *dot = strchr(key, '.');
+  return dot ? (size_t)(dot - key) : 0;
+}
+
+enum { LONGEST_NAME = 64 };
+
+/* Optimal string alignment distance: insertions, deletions, changes and swaps of neighbours. */
+static size_t edit_distance(const char *a, const char *b) {
+  size_t na = strlen(a), nb = strlen(b), row[3][LONGEST_NAME + 1];
+  if (na > LONGEST_NAME || nb > LONGEST_NAME) return SIZE_MAX;
+  for (size_t j = 0; j <= nb; j++) row[0][j] = j;
+  for (size_t i = 1; i <= na; i++) {
+    size_t *now = row[i % 3], *before = row[(i + 2) % 3], *earlier = row[(i + 1) % 3];
+    now[0] = i;
+    for (size_t j = 1; j <= nb; j++) {
+      size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
+      if (before[j] + 1 < best) best = before[j] + 1;
+      if (now[j - 1] + 1 < best) best = now[j - 1] + 1;
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && earlier[j - 2] + 1 < best) {
+        best = earlier[j - 2] + 1;
+      }
+      now[j] = best;
+    }
+  }
+  return row[na % 3][nb];
+}
+
+/* The name that is nearer than `*distance`, which is lowered to its distance. */
+static const char *nearer_name(const char *name, const char *candidate, const char *so_far,
+                               size_t *distance) {
+  size_t d = edit_distance(name, candidate);
+  if (d >= *distance) return so_far;
+  *distance = d;
+  return candidate;
+}
+
+/* A distance from which on two names are unlike: a third of the name, at least 2. */
+static size_t unlike(const char *name) {
+  size_t third = strlen(name) / 3 + 1;
+  return third < 2 ? 2 : third;
+}
+
+const char *nearest_name(const char *name, const char *const *names, size_t count) {
+  const char *nearest = NULL;
+  size_t distance = unlike(name);
+  for (size_t i = 0; i < count; i++) nearest = nearer_name(name, names[i], nearest, &distance);
+  return nearest;
+}
+
+const char *option_nearest(const Option *table, size_t rows, const char *key, char section[64]) {
+  const char *nearest = NULL;
+  size_t distance = unlike(key);
+  for (size_t i = 0; i < rows; i++) {
+    nearest = nearer_name(key, table[i].key, nearest, &distance);
+    char name[LONGEST_NAME];
+    snprintf(name, sizeof name, "%.*s", (int)section_length(table[i].key), table[i].key);
+    if (*name && nearer_name(key, name, nearest, &distance) == name) nearest = strcpy(section, name);
+  }
+  if (nearest) return nearest;
+  /* The right name in the wrong section, or without one. */
+  const char *dot = strrchr(key, '.'), *leaf = dot ? dot + 1 : key;
+  for (size_t i = 0; i < rows; i++) {
+    dot = strrchr(table[i].key, '.');
+    if (dot && !strcmp(dot + 1, leaf)) return table[i].key;
+  }
+  return NULL;
+}
+
+static bool known_section(const Option *table, size_t rows, const char *name) {
+  size_t length = strlen(name);
+  for (size_t i = 0; i < rows; i++) {
+    if (!strncmp(table[i].key, name, length) && table[i].key[length] == '.') return true;
+  }
+  return false;
+}
+
+static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Error *error) {
+  char section[LONGEST_NAME];
+  const char *near = option_nearest(table, rows, place.key, section);
+  const char *dashes = place.file ? "" : "--";
+  char hint[LONGEST_NAME + 64] = "";
+  if (near) snprintf(hint, sizeof hint, "; did you mean '%s%.64s'?", dashes, near);
+  if (place.file) {
+    return error_set(error, ERROR_USAGE, "unknown key '%s' in %s%s", place.key, place.file, hint);
+  }
+  return error_set(error, ERROR_USAGE, "unknown option '--%s'%s", place.key,
+                   near ? hint : "; --help lists them");
+}
+
+static bool read_object(const Option *table, size_t rows, void *config, const char *path, const char *prefix,
+                        const json_t *object, Error *error) {
+  const char *name;
+  json_t *value;
+  json_object_foreach((json_t *)object, name, value) {
+    if (!*prefix && !strcmp(name, "about") && json_is_string(value)) continue;
+    char key[2 * LONGEST_NAME];
+    snprintf(key, sizeof key, "%s%s%s", prefix, *prefix ? "." : "", name);
+    OptionPlace place = {path, key};
+    const Option *option = option_find(table, rows, key);
+    bool ok;
+    if (option) {
+      ok = option_set_json(option, config, value, place, error);
+    } else if (!known_section(table, rows, key)) {
+      ok = unknown_key(table, rows, place, error);
+    } else if (json_is_object(value)) {
+      ok = read_object(table, rows, config, path, key, value, error);
+    } else {
+      ok = option_error(error, place, "expected an object with the keys of this section");
+    }
+    if (!ok) return false;
+  }
+  return true;
+}
+
+bool option_read_file(const Option *table, size_t rows, void *config, const char *path, Error *error) {
+  Buffer text = {0};
+  Error reading = {0};
+  if (!file_read(path, &text, &reading)) {
+    buffer_free(&text);
+    ErrorCode code = reading.code == ERROR_FILE ? ERROR_USAGE : reading.code;
+    return error_set(error, code, "--config: %s", reading.message);
+  }
+  json_error_t broken;
+  json_t *root = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &broken);
+  buffer_free(&text);
+  if (!root) {
+    return error_set(error, ERROR_USAGE, "%s:%d:%d: %s", path, broken.line, broken.column, broken.text);
+  }
+  bool ok = json_is_object(root) || error_set(error, ERROR_USAGE, "%s: expected a JSON object", path);
+  ok = ok && read_object(table, rows, config, path, "", root, error);
+  json_decref(root);
+  return ok;
+}
+
+static bool set_defaults(const Option *table, size_t rows, void *config, Error *error) {
+  for (size_t i = 0; i < rows; i++) {
+    if (!table[i].fallback) continue;
+    /* A default that its own row refuses is a bug of the table, but the message says which. */
+    if (!option_set_text(&table[i], config, table[i].fallback, (OptionPlace){"default", table[i].key},
+                         error)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static bool read_flag(OptionRequest *request, const char *name) {
+  bool *flag = !strcmp(name, "--help") || !strcmp(name, "-h") ? &request->help
+               : !strcmp(name, "--print-config")              ? &request->print_config
+               : !strcmp(name, "--check")                     ? &request->check
+               : !strcmp(name, "--version")                   ? &request->version
+               : !strcmp(name, "--json")                      ? &request->json
+                                                              : NULL;
+  if (flag) *flag = true;
+  return flag != NULL;
+}
+
+/* One "--key VALUE", "--key=VALUE" or bare boolean. `*at` is moved past what was used. With `files` only
+ * --config is acted on, without it only the other options: files come first wherever they stand. */
+static bool read_argument(const Option *table, size_t rows, void *config, int argc, char **argv, int *at,
+                          bool files, Error *error) {
+  const char *argument = argv[(*at)++];
+  if (strncmp(argument, "--", 2) != 0 || !argument[2]) {
+    return error_set(error, ERROR_USAGE, "unexpected argument '%s'; options begin with --", argument);
+  }
+  char key[2 * LONGEST_NAME];
+  const char *equals = strchr(argument, '='), *value = equals ? equals + 1 : NULL;
+  snprintf(key, sizeof key, "%.*s", equals ? (int)(equals - argument - 2) : (int)strlen(argument),
+           argument + 2);
+  bool is_file = !strcmp(key, "config");
+  const Option *option = option_find(table, rows, key);
+  if (!is_file && !option) return unknown_key(table, rows, (OptionPlace){NULL, key}, error);
+  bool next_is_option = *at >= argc || !strncmp(argv[*at], "--", 2);
+  if (!value && !next_is_option) value = argv[(*at)++];
+  if (!value && option && option->type == OPTION_BOOL) value = "true";
+  if (!value) {
+    return error_set(error, ERROR_USAGE, "option '--%s' needs a value%s", key,
+                     *at < argc ? " (one that begins with -- is written --key=VALUE)" : "");
+  }
+  if (is_file != files) return true;
+  if (is_file) return option_read_file(table, rows, config, value, error);
+  return option_set_text(option, config, value, (OptionPlace){NULL, key}, error);
+}
+
+static bool check_required(const Option *table, size_t rows, void *config, Error *error) {
+  for (size_t i = 0; i < rows; i++) {
+    const void *at = (char *)config + table[i].offset;
+    if (!table[i].required) continue;
+    bool missing = (table[i].type == OPTION_STRING && !*(char *const *)at) ||
+                   (table[i].type == OPTION_STRINGS && !((const OptionStrings *)at)->count) ||
+                   (table[i].type == OPTION_SOURCES && !((const OptionSources *)at)->count);
+    if (missing) {
+      return error_set(error, ERROR_USAGE, "'%s' is required: give --%s or set it in the config file (%s)",
+                       table[i].key, table[i].key, table[i].help ? table[i].help : "");
+    }
+  }
+  return true;
+}
+
+bool options_parse(const Option *table, size_t rows, void *config, int argc, char **argv,
+                   OptionRequest *request, Error *error) {
+  *request = (OptionRequest){0};
+  if (!set_defaults(table, rows, config, error)) return false;
+  /* Who asks for help may have anything else on the line. */
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h") || !strcmp(argv[i], "--version")) {
+      read_flag(request, argv[i]);
+    }
+  }
+  if (request->help || request->version) return true;
+  for (int pass = 0; pass < 2; pass++) {
+    for (int at = 1; at < argc;) {
+      if (read_flag(request, argv[at])) {
+        at++;
+      } else if (!read_argument(table, rows, config, argc, argv, &at, pass == 0, error)) {
+        return false;
+      }
+    }
+  }
+  return check_required(table, rows, config, error);
+}
+
+void options_free(const Option *table, size_t rows, void *config) {
+  for (size_t i = 0; i < rows; i++) option_clear(&table[i], config);
+}

@@ -1,0 +1,387 @@
+/* One value of an option table: from text, from JSON, with its checks. */
+#include "base/option_value.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool option_error(Error *error, OptionPlace place, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  char text[sizeof error->message];
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (place.file) return error_set(error, ERROR_USAGE, "%s: '%s': %s", place.file, place.key, text);
+  return error_set(error, ERROR_USAGE, "--%s: %s", place.key, text);
+}
+
+static void *field(const Option *option, void *config) {
+  return (char *)config + option->offset;
+}
+
+void option_clear(const Option *option, void *config) {
+  if (option->type == OPTION_STRING) {
+    char **text = field(option, config);
+    memory_free(*text);
+    *text = NULL;
+  } else if (option->type == OPTION_STRINGS) {
+    OptionStrings *list = field(option, config);
+    for (size_t i = 0; i < list->count; i++) memory_free(list->items[i]);
+    memory_free(list->items);
+    *list = (OptionStrings){0};
+  } else if (option->type == OPTION_SOURCES) {
+    OptionSources *list = field(option, config);
+    for (size_t i = 0; i < list->count; i++) memory_free(list->items[i].path);
+    memory_free(list->items);
+    *list = (OptionSources){0};
+  }
+}
+
+void option_float_text(double value, char *out, size_t size) {
+  if (fabs(value) < 1e15 && value == floor(value)) {
+    snprintf(out, size, "%.0f", value); /* 100000 rather than 1e+05 */
+    return;
+  }
+  for (int digits = 1; digits <= 17; digits++) {
+    snprintf(out, size, "%.*g", digits, value);
+    if (strtod(out, NULL) == value) return;
+  }
+}
+
+void option_range_text(const Option *option, char *out, size_t size) {
+  char low[32], high[32];
+  option_float_text(option->min, low, sizeof low);
+  option_float_text(option->max, high, sizeof high);
+  *out = '\0';
+  if (option->min == 0 && option->max == 0) return;
+  if (isinf(option->max)) {
+    if (!isinf(option->min)) snprintf(out, size, ">= %s", low);
+  } else if (isinf(option->min)) {
+    snprintf(out, size, "<= %s", high);
+  } else {
+    snprintf(out, size, "%s .. %s", low, high);
+  }
+}
+
+static bool check_range(const Option *option, double value, OptionPlace place, Error *error) {
+  if ((option->min == 0 && option->max == 0) || (value >= option->min && value <= option->max)) return true;
+  char range[80], found[32];
+  option_range_text(option, range, sizeof range);
+  option_float_text(value, found, sizeof found);
+  return option_error(error, place, "%s is out of range, expected %s", found, range);
+}
+
+static bool set_int(const Option *option, void *config, int64_t value, OptionPlace place, Error *error) {
+  if (!check_range(option, (double)value, place, error)) return false;
+  *(int64_t *)field(option, config) = value;
+  return true;
+}
+
+static bool set_float(const Option *option, void *config, double value, OptionPlace place, Error *error) {
+  if (!isfinite(value)) return option_error(error, place, "expected a finite number");
+  if (!check_range(option, value, place, error)) return false;
+  *(double *)field(option, config) = value;
+  return true;
+}
+
+/* Whether a real like 1e5 stands for an integer; beyond 2^53 a double no longer says which. */
+static bool integral(double value, int64_t *out) {
+  if (!(fabs(value) <= 0x1p53) || value != floor(value)) return false;
+  *out = (int64_t)value;
+  return true;
+}
+
+static bool parse_int(const char *text, int64_t *out) {
+  char *end;
+  errno = 0;
+  long long value = strtoll(text, &end, 10);
+  if (end != text && !*end && errno == 0) {
+    *out = value;
+    return true;
+  }
+  double real = strtod(text, &end);
+  return end != text && !*end && errno == 0 && integral(real, out);
+}
+
+/* "1048576", "512MiB", "1.5 GiB". */
+static bool parse_bytes(const char *text, int64_t *out) {
+  static const struct {
+    const char *name;
+    double scale;
+  } units[] = {{"", 1}, {"B", 1}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  char *end;
+  if (parse_int(text, out)) return *out >= 0;
+  double number = strtod(text, &end);
+  if (end == text) return false;
+  while (*end == ' ') end++;
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+    if (strcmp(end, units[i].name) != 0) continue;
+    double bytes = number * units[i].scale;
+    return bytes >= 0 && integral(floor(bytes), out);
+  }
+  return false;
+}
+
+static bool set_choice(const Option *option, void *config, const char *text, OptionPlace place,
+                       Error *error) {
+  size_t count = 0;
+  for (; option->choices[count]; count++) {
+    if (strcmp(text, option->choices[count]) != 0) continue;
+    *(int *)field(option, config) = (int)count;
+    return true;
+  }
+  char list[512] = "";
+  for (size_t i = 0, used = 0; i < count && used < sizeof list; i++) {
+    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", option->choices[i]);
+  }
+  const char *near = nearest_name(text, option->choices, count);
+  return option_error(error, place, "'%s' is not one of %s%s%s%s", text, list, near ? "; did you mean '" : "",
+                      near ? near : "", near ? "'?" : "");
+}
+
+/* A checked new string. Everything that is later printed as JSON has to be UTF-8 (json_string refuses else).
+ */
+static char *copy_text(const char *text, OptionPlace place, Error *error) {
+  json_t *probe = json_string(text);
+  if (!probe) {
+    option_error(error, place, "the text is not valid UTF-8");
+    return NULL;
+  }
+  json_decref(probe);
+  char *copy = memory_copy_string(text);
+  if (!copy) error_out_of_memory(error, "option value", strlen(text) + 1);
+  return copy;
+}
+
+static bool set_string(const Option *option, void *config, const char *text, OptionPlace place,
+                       Error *error) {
+  char *copy = copy_text(text, place, error);
+  if (!copy) return false;
+  option_clear(option, config);
+  *(char **)field(option, config) = copy;
+  return true;
+}
+
+static const char *kind(const json_t *value) {
+  switch (json_typeof(value)) {
+    case JSON_OBJECT:
+      return "an object";
+    case JSON_ARRAY:
+      return "a list";
+    case JSON_STRING:
+      return "a string";
+    case JSON_INTEGER:
+    case JSON_REAL:
+      return "a number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+      return "a boolean";
+    default:
+      return "null";
+  }
+}
+
+/* "expected a number, found a string ("abc")" */
+static bool wrong_type(Error *error, OptionPlace place, const char *expected, const json_t *value) {
+  char *shown = json_is_object(value) || json_is_array(value) || json_is_null(value)
+                    ? NULL
+                    : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+  option_error(error, place, "expected %s, found %s%s%.60s%s", expected, kind(value), shown ? " (" : "",
+               shown ? shown : "", shown ? ")" : "");
+  free(shown);
+  return false;
+}
+
+static bool strings_push(OptionStrings *list, const char *text, OptionPlace place, Error *error) {
+  char **items = memory_resize(list->items, (list->count + 1) * sizeof *items);
+  if (!items) return error_out_of_memory(error, "option value", (list->count + 1) * sizeof *items);
+  list->items = items;
+  items[list->count] = copy_text(text, place, error);
+  if (!items[list->count]) return false;
+  list->count++;
+  return true;
+}
+
+static bool strings_from_json(OptionStrings *list, const json_t *value, OptionPlace place, Error *error) {
+  if (!json_is_array(value)) return wrong_type(error, place, "a list of strings", value);
+  for (size_t i = 0; i < json_array_size(value); i++) {
+    const json_t *item = json_array_get(value, i);
+    if (!json_is_string(item)) return wrong_type(error, place, "a list of strings with a string in it", item);
+    if (!strings_push(list, json_string_value(item), place, error)) return false;
+  }
+  return true;
+}
+
+static bool strings_from_text(OptionStrings *list, const char *text, OptionPlace place, Error *error) {
+  char *copy = memory_copy_string(text), *rest = copy, *item;
+  bool ok = copy || error_out_of_memory(error, "option value", strlen(text));
+  while (ok && (item = strsep(&rest, ","))) {
+    if (*item) {
+      ok = strings_push(list, item, place, error);
+    } else if (*text) {
+      ok = option_error(error, place, "an empty name in the list '%s'", text);
+    }
+  }
+  memory_free(copy);
+  return ok;
+}
+
+static bool sources_push(OptionSources *list, const char *path, double weight, OptionPlace place,
+                         Error *error) {
+  if (!*path) return option_error(error, place, "a path is empty");
+  if (!(isfinite(weight) && weight > 0)) return option_error(error, place, "a weight must be above 0");
+  OptionSource *items = memory_resize(list->items, (list->count + 1) * sizeof *items);
+  if (!items) return error_out_of_memory(error, "option value", (list->count + 1) * sizeof *items);
+  list->items = items;
+  items[list->count] = (OptionSource){.path = copy_text(path, place, error), .weight = weight};
+  if (!items[list->count].path) return false;
+  list->count++;
+  return true;
+}
+
+static bool source_from_json(OptionSources *list, const json_t *value, OptionPlace place, Error *error) {
+  if (json_is_string(value)) return sources_push(list, json_string_value(value), 1, place, error);
+  if (!json_is_object(value)) {
+    return wrong_type(error, place, "a path or {\"path\": ..., \"weight\": ...}", value);
+  }
+  const char *name;
+  json_t *member;
+  json_object_foreach((json_t *)value, name, member) {
+    if (strcmp(name, "path") != 0 && strcmp(name, "weight") != 0) {
+      return option_error(error, place, "unknown key '%s' in a source; it has 'path' and 'weight'", name);
+    }
+  }
+  const json_t *path = json_object_get(value, "path"), *weight = json_object_get(value, "weight");
+  if (!path) return option_error(error, place, "a source without a 'path'");
+  if (!json_is_string(path)) return wrong_type(error, place, "a string as the 'path' of a source", path);
+  if (weight && !json_is_number(weight)) {
+    return wrong_type(error, place, "a number as the 'weight' of a source", weight);
+  }
+  return sources_push(list, json_string_value(path), weight ? json_number_value(weight) : 1, place, error);
+}
+
+/* Builds the list beside the old value and swaps only when all of it was good. */
+static bool set_list(const Option *option, void *config, const json_t *value, const char *text,
+                     OptionPlace place, Error *error) {
+  union {
+    OptionStrings strings;
+    OptionSources sources;
+  } fresh;
+  memset(&fresh, 0, sizeof fresh);
+  bool ok = true;
+  if (option->type == OPTION_STRINGS) {
+    if (text) {
+      ok = strings_from_text(&fresh.strings, text, place, error);
+    } else if (!json_is_null(value)) {
+      ok = strings_from_json(&fresh.strings, value, place, error);
+    }
+  } else if (text) {
+    ok = !*text || sources_push(&fresh.sources, text, 1, place, error);
+  } else if (json_is_array(value)) {
+    for (size_t i = 0; ok && i < json_array_size(value); i++) {
+      ok = source_from_json(&fresh.sources, json_array_get(value, i), place, error);
+    }
+  } else if (!json_is_null(value)) {
+    ok = source_from_json(&fresh.sources, value, place, error);
+  }
+  Option whole = *option;
+  whole.offset = 0;
+  option_clear(ok ? option : &whole, ok ? config : &fresh);
+  if (!ok) return false;
+  if (option->type == OPTION_STRINGS) {
+    *(OptionStrings *)field(option, config) = fresh.strings;
+  } else {
+    *(OptionSources *)field(option, config) = fresh.sources;
+  }
+  return true;
+}
+
+static bool set_list_text(const Option *option, void *config, const char *text, OptionPlace place,
+                          Error *error) {
+  if (*text != '[' && *text != '{') return set_list(option, config, NULL, text, place, error);
+  json_error_t broken;
+  json_t *value = json_loads(text, JSON_REJECT_DUPLICATES, &broken);
+  if (!value) return option_error(error, place, "broken JSON at column %d: %s", broken.column, broken.text);
+  bool ok = set_list(option, config, value, NULL, place, error);
+  json_decref(value);
+  return ok;
+}
+
+bool option_set_text(const Option *option, void *config, const char *text, OptionPlace place, Error *error) {
+  int64_t whole;
+  char *end;
+  switch (option->type) {
+    case OPTION_BOOL:
+      if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
+        return option_error(error, place, "expected true or false, found '%s'", text);
+      }
+      *(bool *)field(option, config) = *text == 't';
+      return true;
+    case OPTION_INT:
+      if (!parse_int(text, &whole)) {
+        return option_error(error, place, "expected an integer, found '%s'", text);
+      }
+      return set_int(option, config, whole, place, error);
+    case OPTION_FLOAT: {
+      double value = strtod(text, &end);
+      if (end == text || *end) return option_error(error, place, "expected a number, found '%s'", text);
+      return set_float(option, config, value, place, error);
+    }
+    case OPTION_BYTES:
+      if (!parse_bytes(text, &whole)) {
+        return option_error(error, place, "expected a size like 512MiB or 8GiB, found '%s'", text);
+      }
+      return set_int(option, config, whole, place, error);
+    case OPTION_STRING:
+      return set_string(option, config, text, place, error);
+    case OPTION_CHOICE:
+      return set_choice(option, config, text, place, error);
+    default:
+      return set_list_text(option, config, text, place, error);
+  }
+}
+
+bool option_set_json(const Option *option, void *config, const json_t *value, OptionPlace place,
+                     Error *error) {
+  int64_t whole = json_integer_value(value);
+  bool number_is_whole =
+      json_is_integer(value) || (json_is_real(value) && integral(json_real_value(value), &whole));
+  switch (option->type) {
+    case OPTION_BOOL:
+      if (!json_is_boolean(value)) return wrong_type(error, place, "true or false", value);
+      *(bool *)field(option, config) = json_is_true(value);
+      return true;
+    case OPTION_INT:
+      if (!number_is_whole) return wrong_type(error, place, "an integer", value);
+      return set_int(option, config, whole, place, error);
+    case OPTION_FLOAT:
+      if (!json_is_number(value)) return wrong_type(error, place, "a number", value);
+      return set_float(option, config, json_number_value(value), place, error);
+    case OPTION_BYTES:
+      if (json_is_string(value)) {
+        return option_set_text(option, config, json_string_value(value), place, error);
+      }
+      if (!number_is_whole || whole < 0) {
+        return wrong_type(error, place, "a number of bytes or a size like \"8GiB\"", value);
+      }
+      return set_int(option, config, whole, place, error);
+    case OPTION_STRING:
+      if (json_is_null(value)) {
+        option_clear(option, config);
+        return true;
+      }
+      if (!json_is_string(value)) return wrong_type(error, place, "a string", value);
+      return set_string(option, config, json_string_value(value), place, error);
+    case OPTION_CHOICE:
+      if (!json_is_string(value)) return wrong_type(error, place, "a string", value);
+      return set_choice(option, config, json_string_value(value), place, error);
+    default:
+      /* A single name such as "all-linear" may stand for the list, spelt as on the command line. */
+      if (option->type == OPTION_STRINGS && json_is_string(value)) {
+        return set_list(option, config, NULL, json_string_value(value), place, error);
+      }
+      return set_list(option, config, value, NULL, place, error);
+  }
+}

@@ -1,0 +1,38 @@
+/* Inside base/option*.c only: reading one value into a config, and what the reader and the help share. */
+#ifndef BASE_OPTION_VALUE_H
+#define BASE_OPTION_VALUE_H
+
+#include "base/option.h"
+
+#include <jansson.h>
+
+/* Names the value in messages: "--optim.lr", or "FILE: 'optim.lr'". */
+typedef struct OptionPlace {
+  const char *file; /* NULL: the command line */
+  const char *key;
+} OptionPlace;
+
+/* Each replaces the option's value and frees the former one; on failure the config is still valid. */
+NODISCARD bool option_set_text(const Option *option, void *config, const char *text, OptionPlace place,
+                               Error *error);
+NODISCARD bool option_set_json(const Option *option, void *config, const json_t *value, OptionPlace place,
+                               Error *error);
+void option_clear(const Option *option, void *config);
+
+/* Records "PLACE: message" as ERROR_USAGE. Always returns false. */
+bool option_error(Error *error, OptionPlace place, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Applies a JSON file. */
+NODISCARD bool option_read_file(const Option *table, size_t rows, void *config, const char *path,
+                                Error *error);
+
+const Option *option_find(const Option *table, size_t rows, const char *key);
+/* The known key (or section) nearest to `key`, NULL when none is near; points into the table or `section`. */
+const char *option_nearest(const Option *table, size_t rows, const char *key, char section[64]);
+
+/* "0 .. 1", ">= 1", "<= 2", or "" when unbounded. */
+void option_range_text(const Option *option, char *out, size_t size);
+/* The shortest decimal text that reads back as the same double. */
+void option_float_text(double value, char *out, size_t size);
+
+#endif
