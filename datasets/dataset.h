@@ -1,0 +1,171 @@
+/* Data sets: JSONL in the formats people have -> tokenised examples, read through a mapped cache file.
+ *
+ * One record is one line; blank lines and a UTF-8 byte order mark are passed over. The format is detected
+ * from the keys of the first record (or given), reported, and every later line must fit it:
+ *
+ *   alpaca             {"instruction", "input"?, "output", "system"?}
+ *   messages           {"messages": [{"role": system|user|assistant, "content"}, ...]}
+ *   sharegpt           {"conversations": [{"from": system|human|user|gpt|assistant, "value"}, ...],
+ * "system"?} prompt_completion  {"prompt", "completion"}   strings, or lists of messages text {"text"} the
+ * raw text, no template preference         {"prompt"?, "chosen", "rejected", "margin"?}   strings, or lists
+ * of messages prompts            {"prompt"}                 a string, or a list of messages
+ *
+ * Keys with ? may be missing or null; other keys are passed over. A string prompt is a user turn, a string
+ * completion an assistant turn, both rendered by the template (`plain` puts nothing around them). A
+ * preference side that begins with a user or system turn is a whole conversation (UltraFeedback; "prompt" is
+ * then passed over), and so is a string side without "prompt" in the form "\n\nHuman: ...\n\nAssistant: ..."
+ * (Anthropic HH); otherwise the side continues the prompt.
+ *
+ * Kinds and the formats they take:
+ *   DATASET_SFT         alpaca, messages, sharegpt, prompt_completion, text
+ *   DATASET_TEXT        the same (pretraining and ptx); a long `text` is cut into pieces that overlap by one
+ *                       token, so that nothing is lost and every token but the first is predicted once
+ *   DATASET_PREFERENCE  preference
+ *   DATASET_PROMPT      prompts, and every format above but text: the last assistant turn is taken off and
+ *                       kept as the reference answer
+ *
+ * Ids of conversations are those of chat_encode; ids of `text` those of the tokenizer with its special
+ * tokens, then EOS. BOS never comes twice.
+ *
+ * Loss mask: loss[t] = 1 when token t is predicted in the loss (so loss[0] is always 0): the assistant's
+ * tokens of every turn with the mark that ends the turn; with train_on_inputs, and in `text`, all tokens but
+ * the first. Tokens after the last one in the loss (ChatML's last newline) are left off: nothing learns from
+ * them, and a preference is scored at the end mark, which is where generation stops too.
+ *
+ * Too long: an example (each side of a preference) of more than max_length tokens is dropped, an error, or
+ * cut, as `truncation` says; all are counted and reported. Cutting keeps the beginning of an SFT example (its
+ * end mark is gone, and none is put in its place), and the end of a prompt. A preference loses the earliest
+ * tokens of its prompt, the same ones on both sides. A leading BOS is kept. Examples without a loss token are
+ * counted, reported and dropped.
+ *
+ * Cache: the tokenised examples of one source lie in one file of cache_dir, made on first use, mapped, and
+ * made again when the source file, tokenizer, template or an option that matters has changed (a digest of all
+ * of them stands in the file). Written atomically. Nothing of the size of the data is held in memory, but for
+ * 8 bytes per example while a cache is made. */
+#ifndef DATASETS_DATASET_H
+#define DATASETS_DATASET_H
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "tokenizer/chat.h"
+#include "tokenizer/tokenizer.h"
+
+#include <stdint.h>
+
+typedef enum DatasetKind { DATASET_SFT, DATASET_PREFERENCE, DATASET_PROMPT, DATASET_TEXT } DatasetKind;
+
+typedef enum DatasetFormat {
+  FORMAT_AUTO,
+  FORMAT_ALPACA,
+  FORMAT_MESSAGES,
+  FORMAT_SHAREGPT,
+  FORMAT_PROMPT_COMPLETION,
+  FORMAT_TEXT,
+  FORMAT_PREFERENCE,
+  FORMAT_PROMPTS,
+  FORMAT_COUNT
+} DatasetFormat;
+
+typedef enum DatasetTruncation { TRUNCATION_DROP, TRUNCATION_ERROR, TRUNCATION_CUT } DatasetTruncation;
+
+/* For option tables: NULL-terminated, in the order of the enums ("auto", ...; "drop", "error", "truncate").
+ */
+extern const char *const dataset_format_names[];
+extern const char *const dataset_truncation_names[];
+
+/* Which part of the records: all, or one side of a held-out split of eval_fraction of them. The split is
+ * seeded, the same for both parts, and never puts the same prompt (or pieces of one text) on both sides. */
+typedef enum DatasetPart { DATASET_ALL, DATASET_TRAIN_PART, DATASET_EVAL_PART } DatasetPart;
+
+typedef struct DatasetOptions {
+  const char *name; /* in reports and errors: "data.train" */
+  DatasetKind kind;
+  DatasetFormat format;
+  DatasetTruncation truncation;
+  DatasetPart part;
+  double eval_fraction; /* for the parts; 0 < fraction < 1 */
+  uint64_t seed;        /* of the split */
+  const Tokenizer *tokenizer;
+  const ChatTemplate *chat; /* NULL only where every source is `text` */
+  int max_length;           /* tokens; per side for preferences; of the prompt for prompts */
+  bool train_on_inputs;
+  const char *cache_dir; /* created when missing */
+  Log *log;              /* reports and progress; NULL = silent */
+} DatasetOptions;
+
+typedef struct DatasetCounts {
+  uint64_t records;   /* lines with a record */
+  uint64_t examples;  /* usable ones (pieces of long texts count one by one) */
+  uint64_t too_long;  /* dropped */
+  uint64_t truncated; /* cut */
+  uint64_t no_loss;   /* dropped */
+  uint64_t tokens;    /* of the usable examples, both sides of preferences */
+  uint64_t loss_tokens;
+  uint64_t longest; /* tokens of the longest example, both sides of a preference together */
+} DatasetCounts;
+
+typedef struct DatasetSource {
+  char *path;
+  double weight;
+  DatasetFormat format; /* as detected */
+  DatasetCounts counts; /* of the whole file */
+  uint32_t count;       /* examples in this part */
+  uint32_t *subset;     /* their numbers in the cache, ascending; NULL = all */
+  FileMap map;
+  const uint64_t *offsets; /* into map, counts.examples of them */
+} DatasetSource;
+
+typedef struct Dataset {
+  DatasetKind kind;
+  DatasetSource *sources;
+  size_t source_count;
+  uint64_t count;   /* examples of all sources in this part */
+  uint64_t longest; /* tokens that the largest example puts into a batch (see example_tokens) */
+  bool reused;      /* every source came from a cache that was there */
+} Dataset;
+
+/* Opens all sources. ERROR_DATA: "FILE:LINE: key 'output': expected string, found number",
+ * "FILE:LINE:COLUMN: broken JSON: ...", an empty source, or one without a usable example. ERROR_USAGE: a
+ * format that the kind does not take, a missing template. ERROR_FILE. */
+NODISCARD bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetOptions *options,
+                            Error *error);
+/* The same for one path of weight 1. */
+NODISCARD bool dataset_open_file(Dataset *dataset, const char *path, const DatasetOptions *options,
+                                 Error *error);
+void dataset_close(Dataset *dataset);
+
+typedef struct ExampleRef {
+  uint32_t source;
+  uint32_t index; /* within the source's part */
+} ExampleRef;
+
+/* Everything is borrowed from the mapping and valid until dataset_close. Preferences have their chosen side
+ * in ids, and no masks; both sides begin with the same prompt_count ids. Prompts have prompt_count = count,
+ * and no mask. */
+typedef struct Example {
+  const int *ids;
+  const uint8_t *loss; /* 0 or 1 per id; NULL for preferences and prompts */
+  const int *rejected; /* NULL but for preferences */
+  int count;
+  int rejected_count;
+  int prompt_count; /* ids before the answer: before the first loss token of SFT examples */
+  int loss_count;
+  float margin;       /* 0 when the record has none */
+  uint32_t source;    /* index into Dataset.sources */
+  uint64_t line;      /* of the record in its file, from 1 */
+  const char *prompt; /* prompts: the text to show (the one message's text, else the rendered one); else "" */
+  const char *reference; /* prompts: the reference answer, "" when none */
+} Example;
+
+/* O(1). The reference must be within the data set. */
+Example dataset_example(const Dataset *dataset, ExampleRef reference);
+/* The example with number 0 .. dataset->count-1, sources one after another (for evaluation). */
+ExampleRef dataset_reference(const Dataset *dataset, uint64_t number);
+
+/* Tokens that the example puts into a batch: both sides of a preference. */
+static inline int example_tokens(const Example *example) {
+  return example->count + example->rejected_count;
+}
+
+#endif
