@@ -165,7 +165,8 @@ def tokenizer_config(field):
         "unk_token": tokens[field("tokenizer.ggml.unknown_token_id")],
         "clean_up_tokenization_spaces": False,
         "model_max_length": field("llama.context_length"),
-        "tokenizer_class": "GPT2Tokenizer",
+        # The generic class: GPT2Tokenizer would put its own pre-tokenizer in place of the file's.
+        "tokenizer_class": "PreTrainedTokenizerFast",
         "chat_template": field("tokenizer.chat_template"),
     }
 
