@@ -8,16 +8,16 @@
 #include <string.h>
 
 /* X(enum suffix, bytes, safetensors name, configuration name, torch name) */
-#define DTYPE_LIST(X)                          \
-  X(F32, 4, "F32", "f32", "float32")           \
-  X(BF16, 2, "BF16", "bf16", "bfloat16")       \
-  X(F16, 2, "F16", "f16", "float16")           \
-  X(F64, 8, "F64", "f64", "float64")           \
-  X(I64, 8, "I64", "i64", "int64")             \
-  X(I32, 4, "I32", "i32", "int32")             \
-  X(I16, 2, "I16", "i16", "int16")             \
-  X(I8, 1, "I8", "i8", "int8")                 \
-  X(U8, 1, "U8", "u8", "uint8")                \
+#define DTYPE_LIST(X)                    \
+  X(F32, 4, "F32", "f32", "float32")     \
+  X(BF16, 2, "BF16", "bf16", "bfloat16") \
+  X(F16, 2, "F16", "f16", "float16")     \
+  X(F64, 8, "F64", "f64", "float64")     \
+  X(I64, 8, "I64", "i64", "int64")       \
+  X(I32, 4, "I32", "i32", "int32")       \
+  X(I16, 2, "I16", "i16", "int16")       \
+  X(I8, 1, "I8", "i8", "int8")           \
+  X(U8, 1, "U8", "u8", "uint8")          \
   X(BOOL, 1, "BOOL", "bool", "bool")
 
 typedef enum DType {

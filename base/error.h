@@ -42,8 +42,7 @@ bool error_context(Error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 /* ERROR_MEMORY, "out of memory: WHAT (N bytes)". Always returns false. */
 bool error_out_of_memory(Error *error, const char *what, unsigned long long bytes);
 
-#define ASSERT(condition) \
-  ((condition) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))
+#define ASSERT(condition) ((condition) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))
 
 _Noreturn void assert_failed(const char *file, int line, const char *condition);
 

@@ -13,9 +13,9 @@
 NODISCARD bool file_read(const char *path, Buffer *out, Error *error); /* appends the whole file */
 bool file_exists(const char *path);
 bool directory_exists(const char *path);
-NODISCARD bool directory_create(const char *path, Error *error);      /* with parents; fine if it exists */
-NODISCARD bool directory_remove_all(const char *path, Error *error);  /* recursively; fine if absent */
-NODISCARD bool directory_sync(const char *path, Error *error);        /* fsync of the directory itself */
+NODISCARD bool directory_create(const char *path, Error *error);     /* with parents; fine if it exists */
+NODISCARD bool directory_remove_all(const char *path, Error *error); /* recursively; fine if absent */
+NODISCARD bool directory_sync(const char *path, Error *error);       /* fsync of the directory itself */
 /* Names in a directory (without . and ..), sorted; free with string_list_free. */
 typedef struct StringList {
   char **items;

@@ -18,8 +18,8 @@ typedef void (*LogSink)(void *context, LogLevel level, const char *text);
 typedef struct Log {
   FILE *stream;
   LogLevel threshold;
-  bool terminal;   /* stream is a terminal */
-  bool bar_shown;  /* a bar stands on the current line and is cleared before text */
+  bool terminal;  /* stream is a terminal */
+  bool bar_shown; /* a bar stands on the current line and is cleared before text */
   LogSink sink;
   void *sink_context;
 } Log;

@@ -9,17 +9,18 @@
 
 #include <stddef.h>
 
-void *memory_alloc(size_t bytes);                   /* uninitialised; never NULL for 0 bytes */
-void *memory_zeroed(size_t count, size_t size);     /* zeroed; NULL also when count*size overflows */
-void *memory_resize(void *memory, size_t bytes);    /* like realloc: on failure `memory` is still valid */
-void memory_free(void *memory);                     /* NULL is fine */
+void *memory_alloc(size_t bytes);                /* uninitialised; never NULL for 0 bytes */
+void *memory_zeroed(size_t count, size_t size);  /* zeroed; NULL also when count*size overflows */
+void *memory_resize(void *memory, size_t bytes); /* like realloc: on failure `memory` is still valid */
+void memory_free(void *memory);                  /* NULL is fine */
 char *memory_copy_string(const char *text);
 char *memory_format(const char *format, ...) PRINTF_LIKE(1, 2); /* a new string */
 
 /* Test hook: the allocation after `count` successful ones fails, and all later ones; -1 switches it off. */
 void memory_fail_after(long count);
 
-/* A growable byte string. data is always NUL-terminated once anything was appended; size leaves the NUL out. */
+/* A growable byte string. data is always NUL-terminated once anything was appended; size leaves the NUL out.
+ */
 typedef struct Buffer {
   char *data;
   size_t size;

@@ -47,9 +47,9 @@ typedef struct OptionSources {
 typedef struct Option {
   const char *key; /* "optim.lr" */
   OptionType type;
-  size_t offset;            /* offsetof(Config, field) */
-  const char *fallback;     /* default, as it would be typed on the command line; NULL = unset/empty */
-  double min, max;          /* inclusive range of numbers; both 0 = unbounded; may be +-INFINITY */
+  size_t offset;              /* offsetof(Config, field) */
+  const char *fallback;       /* default, as it would be typed on the command line; NULL = unset/empty */
+  double min, max;            /* inclusive range of numbers; both 0 = unbounded; may be +-INFINITY */
   const char *const *choices; /* NULL-terminated, for OPTION_CHOICE */
   bool required;
   const char *help; /* one line: meaning, unit */

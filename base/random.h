@@ -10,13 +10,13 @@
 
 /* What a stream of draws is for. Values are part of the reproducibility contract: append, never reorder. */
 typedef enum RandomPurpose {
-  RANDOM_INIT = 1,     /* weights; sample = parameter, position = element */
+  RANDOM_INIT = 1, /* weights; sample = parameter, position = element */
   RANDOM_LORA_INIT = 2,
-  RANDOM_SHUFFLE = 3,  /* data order; sample = epoch */
-  RANDOM_SAMPLE = 4,   /* sampled tokens; sample = rollout sample number, position = token */
-  RANDOM_DROPOUT = 5,  /* sample = site, position = element */
-  RANDOM_DEMO = 6,     /* demo data generator */
-  RANDOM_BLEND = 7,    /* choice of the file in a weighted blend */
+  RANDOM_SHUFFLE = 3, /* data order; sample = epoch */
+  RANDOM_SAMPLE = 4,  /* sampled tokens; sample = rollout sample number, position = token */
+  RANDOM_DROPOUT = 5, /* sample = site, position = element */
+  RANDOM_DEMO = 6,    /* demo data generator */
+  RANDOM_BLEND = 7,   /* choice of the file in a weighted blend */
   RANDOM_MINIBATCH = 8,
   RANDOM_PRETRAIN = 9,
   RANDOM_TEST = 100

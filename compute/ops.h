@@ -23,8 +23,12 @@ typedef struct Weight {
   bool transposed;
 } Weight;
 
-static inline int64_t weight_inputs(Weight w) { return w.data.dim[w.transposed ? 0 : 1]; }
-static inline int64_t weight_outputs(Weight w) { return w.data.dim[w.transposed ? 1 : 0]; }
+static inline int64_t weight_inputs(Weight w) {
+  return w.data.dim[w.transposed ? 0 : 1];
+}
+static inline int64_t weight_outputs(Weight w) {
+  return w.data.dim[w.transposed ? 1 : 0];
+}
 
 typedef enum NormKind {
   NORM_LAYER, /* (x - mean) / sqrt(var + eps) * w + b */
@@ -72,7 +76,7 @@ typedef struct HeadSpec {
 
 typedef struct SampleRow {
   RandomKey key;
-  uint64_t sample;   /* the draw is random_uniform(key, sample, position) */
+  uint64_t sample; /* the draw is random_uniform(key, sample, position) */
   uint64_t position;
   float temperature; /* 0 = greedy */
   float top_p;       /* 1 = off */
@@ -101,8 +105,10 @@ typedef struct Backend {
 #undef OP
 } Backend;
 
-#define OP(name, parameters, arguments) \
-  static inline void op_##name parameters { c->backend->name arguments; }
+#define OP(name, parameters, arguments)     \
+  static inline void op_##name parameters { \
+    c->backend->name arguments;             \
+  }
 #include "compute/ops.def"
 #undef OP
 

@@ -38,7 +38,9 @@ Tensor tensor_columns(Tensor x, int64_t first, int64_t count); /* of a 2-d tenso
 /* [T, ...] seen as [T, heads, size]: head h of row t begins at first + h*head_stride elements of that row. */
 Tensor tensor_heads(Tensor x, int64_t first, int64_t heads, int64_t head_stride, int64_t size);
 
-static inline bool tensor_is_none(Tensor x) { return x.data == NULL; }
+static inline bool tensor_is_none(Tensor x) {
+  return x.data == NULL;
+}
 int64_t tensor_count(Tensor x); /* elements */
 size_t tensor_bytes(Tensor x);
 bool tensor_is_contiguous(Tensor x);

@@ -1,9 +1,9 @@
-/* LoRA adapters (Hu et al. 2021; reference implementation: PEFT): y = W x + s * B(A(dropout x)), s = alpha/r, or
- * alpha/sqrt(r) with rslora (Kalajdzievski 2023).
+/* LoRA adapters (Hu et al. 2021; reference implementation: PEFT): y = W x + s * B(A(dropout x)), s = alpha/r,
+ * or alpha/sqrt(r) with rslora (Kalajdzievski 2023).
  *
- * A LoraSet is one adapter: a pair (A [R,I], B [O,R]) for each adapted linear of a model, by the linear's id. Any
- * number of sets can exist beside one frozen base; a forward pass names the one to use, or none (DESIGN decision
- * 4). A and B are F32. The room knows no model: it is told the linears as LoraModules. */
+ * A LoraSet is one adapter: a pair (A [R,I], B [O,R]) for each adapted linear of a model, by the linear's id.
+ * Any number of sets can exist beside one frozen base; a forward pass names the one to use, or none (DESIGN
+ * decision 4). A and B are F32. The room knows no model: it is told the linears as LoraModules. */
 #ifndef LORA_LORA_H
 #define LORA_LORA_H
 
@@ -24,8 +24,8 @@ typedef struct LoraSpec {
   double alpha;
   float dropout;
   bool rslora;
-  /* Target modules: names matched as PEFT does (a module matches when it equals a target or ends in ".target"),
-   * or the single word "all-linear" (every linear but the LM head). */
+  /* Target modules: names matched as PEFT does (a module matches when it equals a target or ends in
+   * ".target"), or the single word "all-linear" (every linear but the LM head). */
   char **targets;
   size_t target_count;
   bool sequence_classification; /* task_type SEQ_CLS instead of CAUSAL_LM */
@@ -48,9 +48,9 @@ typedef struct LoraSet {
   RandomKey dropout_key;
 } LoraSet;
 
-/* Makes the pairs of `spec` over the modules in the arena (which may be dry) without filling them. A target that
- * matches no module is ERROR_MODEL and lists the module names there are. With trainable, gradients are allocated
- * too (zeroed unless dry). */
+/* Makes the pairs of `spec` over the modules in the arena (which may be dry) without filling them. A target
+ * that matches no module is ERROR_MODEL and lists the module names there are. With trainable, gradients are
+ * allocated too (zeroed unless dry). */
 NODISCARD bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
                          bool trainable, Compute *compute, Arena *arena, Error *error);
 void lora_free(LoraSet *set); /* tensors' memory belongs to the arena */
@@ -63,7 +63,8 @@ void lora_copy(LoraSet *to, const LoraSet *from, Compute *compute);
 NODISCARD bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error);
 int64_t lora_parameter_count(const LoraSet *set);
 
-/* -- forward and backward of one linear's adapter; a no-op for a pair that is not there -------------------- */
+/* -- forward and backward of one linear's adapter; a no-op for a pair that is not there --------------------
+ */
 
 /* What a forward keeps for the backward. */
 typedef struct LoraState {
@@ -72,13 +73,13 @@ typedef struct LoraState {
   bool dropped;
 } LoraState;
 
-/* out[T,O] += s * (dropout(x) A^T) B^T. state NULL = inference, no dropout. `site` numbers the use; memory for
- * state->u from arena. */
-void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state, uint64_t site,
-                  Arena *arena);
+/* out[T,O] += s * (dropout(x) A^T) B^T. state NULL = inference, no dropout. `site` numbers the use; memory
+ * for state->u from arena. */
+void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state,
+                  uint64_t site, Arena *arena);
 /* dx += gradient through the adapter (dx none: not wanted); dA, dB accumulate when the set is trainable. */
-void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, const LoraState *state,
-                   Arena *arena);
+void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x,
+                   const LoraState *state, Arena *arena);
 
 /* weight += s * B A in fp32 on host memory: weight is [O,I], or [I,O] when the module is transposed. */
 void lora_merge(const LoraSet *set, int id, bool transposed, float *weight);
@@ -88,15 +89,17 @@ void lora_merge(const LoraSet *set, int id, bool transposed, float *weight);
 /* Reads adapter_config.json: spec for lora_open. Options that are switched on and not supported here (DoRA,
  * bias, pissa ...) are ERROR_MODEL naming the key. rank_pattern / alpha_pattern are honoured by lora_read. */
 NODISCARD bool lora_spec_read(LoraSpec *spec, const char *directory, Error *error);
-/* Fills an opened set from adapter_model.safetensors; missing, unexpected or misshapen tensors are ERROR_MODEL. */
+/* Fills an opened set from adapter_model.safetensors; missing, unexpected or misshapen tensors are
+ * ERROR_MODEL. */
 NODISCARD bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error);
-/* The score head that a SEQ_CLS adapter carries in modules_to_save: copies [C] floats; false in *found when there is
- * none. `shift` is the key "score_shift" of adapter_config.json, 0 when absent. */
-NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift, bool *found,
-                               Error *error);
-/* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the adapter is
- * SEQ_CLS with modules_to_save ["score"] and score_shift. base_path goes to base_model_name_or_path. */
-NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, float shift, const char *base_path,
-                         const char *directory, Compute *compute, Error *error);
+/* The score head that a SEQ_CLS adapter carries in modules_to_save: copies [C] floats; false in *found when
+ * there is none. `shift` is the key "score_shift" of adapter_config.json, 0 when absent. */
+NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift,
+                               bool *found, Error *error);
+/* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the
+ * adapter is SEQ_CLS with modules_to_save ["score"] and score_shift. base_path goes to
+ * base_model_name_or_path. */
+NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, float shift,
+                         const char *base_path, const char *directory, Compute *compute, Error *error);
 
 #endif

@@ -1,7 +1,7 @@
 /* Architectures: config.json -> ModelSpec, and the names of the tensors.
  *
- * One file in model/arch/ per family defines a static Architecture; architecture_list in arch.c names them all.
- * Modules stay as the checkpoint has them (DESIGN decision 2): names here are the checkpoint's own. */
+ * One file in model/arch/ per family defines a static Architecture; architecture_list in arch.c names them
+ * all. Modules stay as the checkpoint has them (DESIGN decision 2): names here are the checkpoint's own. */
 #ifndef MODEL_ARCH_H
 #define MODEL_ARCH_H
 
@@ -36,19 +36,20 @@ typedef enum NormRole {
 } NormRole;
 
 typedef struct Architecture {
-  const char *model_type;    /* config.json "model_type" */
-  const char *causal_class;  /* "LlamaForCausalLM" */
-  const char *score_class;   /* "LlamaForSequenceClassification" */
-  const char *prefix;        /* of everything but the LM head, may be absent in a file: "model." */
-  const char *layer;         /* "layers.%d." after the prefix */
-  const char *embedding;     /* "embed_tokens" (".weight" is added to every module name) */
-  const char *positions;     /* learned position table, or NULL */
+  const char *model_type;   /* config.json "model_type" */
+  const char *causal_class; /* "LlamaForCausalLM" */
+  const char *score_class;  /* "LlamaForSequenceClassification" */
+  const char *prefix;       /* of everything but the LM head, may be absent in a file: "model." */
+  const char *layer;        /* "layers.%d." after the prefix */
+  const char *embedding;    /* "embed_tokens" (".weight" is added to every module name) */
+  const char *positions;    /* learned position table, or NULL */
   const char *embedding_norm;
   const char *final_norm;
-  const char *head;          /* "lm_head", without prefix */
+  const char *head;                 /* "lm_head", without prefix */
   const char *linear[LINEAR_ROLES]; /* module after the layer prefix, "self_attn.q_proj"; NULL = not there */
   const char *norm[NORM_ROLES];
   bool transposed; /* block linears are [in, out]: GPT-2 */
+  bool norm_bias;  /* norms have a bias beside their weight */
   bool (*read)(const json_t *config, ModelSpec *spec, Error *error);
   bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */
   /* Overrides linear_bias from config.json (attention_bias, mlp_bias ...); NULL = the table above. */
@@ -58,14 +59,32 @@ typedef struct Architecture {
 /* The architecture of a config, or NULL with ERROR_MODEL: unknown model_type, listing the known ones. */
 const Architecture *architecture_find(const json_t *config, Error *error);
 
+/* Fills the spec: refuses options that are not supported (naming the key), reads, and checks the shape. */
+NODISCARD bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec,
+                                 Error *error);
+
+/* Whether "architectures" names the ...ForSequenceClassification class. */
+bool architecture_is_score(const Architecture *arch, const json_t *config);
+
 /* Typed reads for the arch files. Errors name the key, expected and found. The `_or` forms take a fallback
  * when the key is absent or null. */
 NODISCARD bool config_int(const json_t *config, const char *key, int64_t *out, Error *error);
-NODISCARD bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error);
-NODISCARD bool config_float_or(const json_t *config, const char *key, double fallback, double *out, Error *error);
+NODISCARD bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out,
+                             Error *error);
+/* A size: at least 1, at most INT32_MAX. */
+NODISCARD bool config_size(const json_t *config, const char *key, int64_t *out, Error *error);
+NODISCARD bool config_size_or(const json_t *config, const char *key, int64_t fallback, int64_t *out,
+                              Error *error);
+NODISCARD bool config_float_or(const json_t *config, const char *key, double fallback, double *out,
+                               Error *error);
 NODISCARD bool config_bool_or(const json_t *config, const char *key, bool fallback, bool *out, Error *error);
 NODISCARD bool config_activation(const json_t *config, const char *key, const char *fallback, Activation *out,
                                  Error *error);
+bool config_has(const json_t *config, const char *key); /* there and not null */
+/* An error "KEY: why" unless the key is absent, null, false or empty. */
+NODISCARD bool config_refuse(const json_t *config, const char *key, const char *why, Error *error);
+/* The object with the rotary keys (or NULL) and the name it stands under. */
+NODISCARD bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error);
 /* rope_parameters (new) or rope_theta + rope_scaling (old). */
 NODISCARD bool config_rope(const json_t *config, double default_theta, RopeSpec *out, Error *error);
 

@@ -17,6 +17,8 @@ typedef struct Batch {
 NODISCARD bool batch_init(Batch *batch, int64_t token_capacity, int64_t sequence_capacity, Error *error);
 void batch_free(Batch *batch);
 void batch_clear(Batch *batch);
+/* The largest batch there can be, with meaningless content: for the dry run of the memory plan. */
+void batch_plan(Batch *batch);
 /* False when it does not fit; the batch is then unchanged. Returns the row of its first token in *first. */
 bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first);
 

@@ -1,27 +1,26 @@
 /* Forward for generation: rows of many sequences against a paged KV cache.
  *
- * A call takes N rows, each a token of some sequence at some position whose earlier positions are in the cache
- * already or come earlier in the same call: prefill chunks and single decode tokens mix freely. Runs with
- * compute->row_invariant set for its duration, so that a row's result does not depend on the other rows. */
+ * A call takes N rows, each a token of some sequence at some position whose earlier positions are in the
+ * cache already or come earlier in the same call: prefill chunks and single decode tokens mix freely. Runs
+ * with compute->row_invariant set for its duration, so that a row's result does not depend on the other rows.
+ */
 #ifndef MODEL_DECODE_H
 #define MODEL_DECODE_H
 
 #include "model/model.h"
 
-/* Keys and values of all layers; blocks are numbered across the pool, one table for all layers. */
+/* Keys and values of all layers; blocks are numbered across the pool, one table serves all layers. */
 typedef struct KvCache {
-  Tensor *keys;   /* [layers] of [blocks, K, block_size, D] */
-  Tensor *values; /* [layers] */
-  Tensor table;   /* [sequences, max_blocks] I32, device */
-  int64_t blocks, block_size, sequences, max_blocks;
-  int64_t layers;
+  PagedCache *layers; /* [layer_count] host array; each has the same table */
+  Tensor table;       /* [sequences, max_blocks] I32, device: the engine uploads it */
+  int64_t layer_count, blocks, block_size, sequences, max_blocks;
 } KvCache;
 
 /* Bytes of one block over all layers, keys and values. */
 int64_t kv_block_bytes(const ModelSpec *spec, int64_t block_size, DType dtype);
 NODISCARD bool kv_cache_init(KvCache *cache, const ModelSpec *spec, int64_t blocks, int64_t block_size,
                              int64_t sequences, int64_t max_blocks, DType dtype, Arena *arena, Error *error);
-void kv_cache_free(KvCache *cache); /* the host arrays; tensors belong to the arena */
+void kv_cache_free(KvCache *cache); /* the host array; tensors belong to the arena */
 
 typedef struct DecodeRows {
   const int32_t *ids;      /* [N] host */
@@ -30,9 +29,10 @@ typedef struct DecodeRows {
   int64_t count;
 } DecodeRows;
 
-/* Runs the rows through the model and stores their keys and values. Then computes logits[n_pick, V] (F32, after
- * the softcap) for the picked rows (indices into 0 .. count-1; host) in the arena. Released by the caller. */
-Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache, DecodeRows rows,
-                    const int32_t *picked, int64_t pick_count, Arena *arena);
+/* Runs the rows through the model and stores their keys and values. Then computes logits[n_pick, V] (F32,
+ * after the softcap) for the picked rows (indices into 0 .. count-1; host) in the arena. Released by the
+ * caller. */
+Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
+                    DecodeRows rows, const int32_t *picked, int64_t pick_count, Arena *arena);
 
 #endif

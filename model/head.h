@@ -1,8 +1,9 @@
-/* The heads, between device hidden states and host arrays: the boundary where reinforcement learning is plain C.
+/* The heads, between device hidden states and host arrays: the boundary where reinforcement learning is plain
+ * C.
  *
- * `rows` picks tokens of the packed batch: row t of the hidden states predicts token t+1 of its sequence, so the
- * log-probability of token t+1 is asked for with rows[n] = t, targets[n] = ids[t+1]. rows are distinct. All
- * arrays are host arrays of `count` elements. Works in chunks inside; logits are never stored whole. */
+ * `rows` picks tokens of the packed batch: row t of the hidden states predicts token t+1 of its sequence, so
+ * the log-probability of token t+1 is asked for with rows[n] = t, targets[n] = ids[t+1]. rows are distinct.
+ * All arrays are host arrays of `count` elements. Works in chunks inside; logits are never stored whole. */
 #ifndef MODEL_HEAD_H
 #define MODEL_HEAD_H
 
@@ -17,9 +18,9 @@ typedef struct TokenRows {
 /* logprob in nats at `temperature` (logits divided by it); entropy may be NULL. */
 void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, float *entropy);
 
-/* Adds the gradient of sum(dlogprob*logprob + dentropy*entropy) to pass->dhidden and, when trainable, the head.
- * dentropy may be NULL. logprob_out may be NULL; else it receives the log-probabilities (recomputed here
- * anyway), so SFT needs no lm_logprobs before. */
+/* Adds the gradient of sum(dlogprob*logprob + dentropy*entropy) to pass->dhidden and, when trainable, the
+ * head. dentropy may be NULL. logprob_out may be NULL; else it receives the log-probabilities (recomputed
+ * here anyway), so SFT needs no lm_logprobs before. */
 void lm_logprobs_backward(Pass *pass, TokenRows rows, float temperature, const float *dlogprob,
                           const float *dentropy, float *logprob_out);
 

@@ -1,8 +1,8 @@
 /* A decoder model: its spec, its tensors by name, and which tensor plays which part.
  *
  * All tensors stand in one list, in checkpoint layout; a part refers to them by index (-1 = absent), so that
- * gradients, optimiser state and saving are loops over the list. Weights are F32 or BF16 in the arena given at
- * load, borrowed from the run. The model knows no adapter: forward takes one as an argument. */
+ * gradients, optimiser state and saving are loops over the list. Weights are F32 or BF16 in the arena given
+ * at load, borrowed from the run. The model knows no adapter: forward takes one as an argument. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
@@ -73,8 +73,21 @@ static inline Tensor model_tensor(const Model *m, int index) {
 static inline Tensor model_grad(const Model *m, int index) {
   return index < 0 ? (Tensor){0} : m->tensors[index].grad;
 }
+/* The rows of the learned position table that positions 0, 1, ... use, and their gradients. */
+static inline Tensor model_positions(const Model *m) {
+  const Tensor table = m->tensors[m->positions].value;
+  return tensor_rows(table, m->spec.position_offset, table.dim[0] - m->spec.position_offset);
+}
+static inline Tensor model_position_grads(const Model *m) {
+  const Tensor grad = m->tensors[m->positions].grad;
+  return tensor_is_none(grad)
+             ? grad
+             : tensor_rows(grad, m->spec.position_offset, grad.dim[0] - m->spec.position_offset);
+}
 /* The matrix of the LM head, [V, C]. */
-static inline Weight model_head(const Model *m) { return (Weight){m->tensors[m->head].value, false}; }
+static inline Weight model_head(const Model *m) {
+  return (Weight){m->tensors[m->head].value, false};
+}
 
 /* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,

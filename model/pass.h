@@ -1,6 +1,6 @@
 /* One forward pass over a packed batch, and its backward.
  *
- *   Pass pass;
+ *   pass_init(&pass, model);             once; host memory for the blocks' states
  *   pass_forward(&pass, ...);            hidden states of every token, activations kept if training
  *   lm_logprobs(...), score_values(...)  heads, on rows that the caller picks (model/head.h)
  *   ..._backward(...)                    add to pass.dhidden
@@ -12,6 +12,7 @@
 #define MODEL_PASS_H
 
 #include "model/batch.h"
+#include "model/block.h"
 #include "model/model.h"
 
 typedef enum PassMode {
@@ -20,31 +21,26 @@ typedef enum PassMode {
   PASS_RECOMPUTE  /* only each block's input kept; the backward runs the block again */
 } PassMode;
 
-struct BlockState; /* what one block keeps for its backward; model/block.h */
-
 typedef struct Pass {
-  Compute *compute;
-  const Model *model;
-  const LoraSet *adapter; /* or NULL */
-  Arena *arena;
+  BlockContext context; /* compute, model, adapter, arena, positions, offsets */
   PassMode mode;
-  uint64_t dropout_site; /* see pass_forward */
-  int64_t tokens, sequences;
-  Tensor ids, positions, offsets; /* device copies of the batch */
-  Tensor embedded;                /* [T,C] before embedding_norm, where there is one */
-  Tensor embedded_mean, embedded_rstd;
-  struct BlockState *blocks;      /* [layers] host memory in the arena's owner; see pass.c */
-  Tensor residual;                /* [T,C] after the last block */
-  Tensor final_mean, final_rstd;
-  Tensor hidden;                  /* [T,C] after the final norm */
-  Tensor dhidden;                 /* [T,C] zeroed by pass_forward in the training modes */
+  int64_t tokens;
+  Tensor ids;               /* [T] */
+  NormState embedding_norm; /* where there is one */
+  BlockState *blocks;       /* [layers] */
+  NormState final_norm;     /* its input is the residual after the last block */
+  Tensor hidden;            /* [T,C] after the final norm */
+  Tensor dhidden;           /* [T,C], zeroed by pass_forward in the training modes */
 } Pass;
 
-/* Runs the model over the batch. `dropout_site` numbers this pass among all training passes of the run, so that
- * every pass has its own dropout masks and a resumed run has the same ones; the key is random_key(seed,
+NODISCARD bool pass_init(Pass *pass, const Model *model, Error *error);
+void pass_free(Pass *pass);
+
+/* Runs the model over the batch. `dropout_site` numbers this pass among all training passes of the run, so
+ * that every pass has its own dropout masks and a resumed run has the same ones; the key is random_key(seed,
  * RANDOM_DROPOUT), in adapter->dropout_key. Dropout is on only in the training modes. */
-void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter, const Batch *batch,
-                  PassMode mode, uint64_t dropout_site, Arena *arena);
+void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
+                  const Batch *batch, PassMode mode, uint64_t dropout_site, Arena *arena);
 
 /* Adds to the gradients of the model's tensors that have one, and of the adapter when it is trainable.
  * Consumes pass.dhidden. */

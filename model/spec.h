@@ -1,8 +1,8 @@
 /* ModelSpec: one description for every decoder architecture (DESIGN decision 1).
  *
- * The forward and backward passes are driven by this struct alone; a new architecture is a file in model/arch/
- * that fills it from config.json and names the tensors. Fields that an architecture does not use keep the
- * neutral value given here (0 unless said). */
+ * The forward and backward passes are driven by this struct alone; a new architecture is a file in
+ * model/arch/ that fills it from config.json and names the tensors. Fields that an architecture does not use
+ * keep the neutral value given here (0 unless said). */
 #ifndef MODEL_SPEC_H
 #define MODEL_SPEC_H
 
@@ -11,10 +11,10 @@
 typedef enum PositionKind { POSITION_ROTARY, POSITION_LEARNED, POSITION_ALIBI } PositionKind;
 
 typedef enum NormPlacement {
-  NORM_PRE,      /* x + f(norm x) */
-  NORM_POST,     /* norm(x + f(x)): OPT-350m */
-  NORM_OUTPUT,   /* x + norm(f(x)): OLMo2 */
-  NORM_SANDWICH  /* x + norm(f(norm x)): Gemma 2 and 3 */
+  NORM_PRE,     /* x + f(norm x) */
+  NORM_POST,    /* norm(x + f(x)): OPT-350m */
+  NORM_OUTPUT,  /* x + norm(f(x)): OLMo2 */
+  NORM_SANDWICH /* x + norm(f(norm x)): Gemma 2 and 3 */
 } NormPlacement;
 
 /* How query, key and value rows are laid out in the projection(s). */
@@ -37,10 +37,10 @@ typedef enum RopeKind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN } Rope
 typedef struct RopeSpec {
   RopeKind kind;
   double theta;
-  double factor;           /* linear, llama3, yarn */
-  double low_freq_factor;  /* llama3 */
-  double high_freq_factor; /* llama3 */
-  double original_max;     /* llama3, yarn: positions of the original training */
+  double factor;                                 /* linear, llama3, yarn */
+  double low_freq_factor;                        /* llama3 */
+  double high_freq_factor;                       /* llama3 */
+  double original_max;                           /* llama3, yarn: positions of the original training */
   double beta_fast, beta_slow, attention_factor; /* yarn; attention_factor 0 = from the factor */
 } RopeSpec;
 
@@ -58,8 +58,8 @@ typedef struct ModelSpec {
   bool embedding_norm; /* BLOOM */
 
   /* residual stream */
-  bool parallel;        /* x + attn(n1 x) + mlp(n2 x) */
-  bool parallel_shared; /* ... with n2 = n1: GPT-J, Phi, Falcon-7B */
+  bool parallel;         /* x + attn(n1 x) + mlp(n2 x) */
+  bool parallel_shared;  /* ... with n2 = n1: GPT-J, Phi, Falcon-7B */
   float embedding_scale; /* 1; Gemma: sqrt(hidden) */
 
   /* attention */
@@ -91,7 +91,8 @@ typedef struct ModelSpec {
 /* Inverse frequencies of `spec` for rotary_size/2 pairs into out (host), and the factor on cos and sin. */
 void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale);
 
-/* ALiBi slopes for `heads` heads (Press et al. 2022; reference: BLOOM's build_alibi_tensor) into out (host). */
+/* ALiBi slopes for `heads` heads (Press et al. 2022; reference: BLOOM's build_alibi_tensor) into out (host).
+ */
 void alibi_slopes(int64_t heads, float alibi_max, float *out);
 
 #endif

@@ -27,10 +27,11 @@ NODISCARD bool score_head_open(ScoreHead *head, const Model *model, const char *
 void model_initialize(Model *model, Compute *compute, uint64_t seed);
 
 /* Writes a directory. head may be NULL (causal LM); with a head the class is the ...ForSequenceClassification
- * one, the LM head is left out, and the shift goes to config.json as "score_shift". `adapter` may be NULL; else
- * its delta is added in fp32 to each weight before rounding (merge). */
-NODISCARD bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapter, const char *source,
-                          const char *directory, DType dtype, Compute *compute, Error *error);
+ * one, the LM head is left out, and the shift goes to config.json as "score_shift". `adapter` may be NULL;
+ * else its delta is added in fp32 to each weight before rounding (merge). */
+NODISCARD bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapter,
+                          const char *source, const char *directory, DType dtype, Compute *compute,
+                          Error *error);
 
 /* Writes config.json of a new model directory from a user's config: validates it through the architecture. */
 NODISCARD bool model_config_write(const json_t *config, const char *directory, Error *error);

@@ -1,0 +1,42 @@
+#include "model/batch.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+bool batch_init(Batch *batch, int64_t token_capacity, int64_t sequence_capacity, Error *error) {
+  *batch = (Batch){.token_capacity = token_capacity, .sequence_capacity = sequence_capacity};
+  batch->ids = memory_zeroed((size_t)token_capacity, sizeof *batch->ids);
+  batch->positions = memory_zeroed((size_t)token_capacity, sizeof *batch->positions);
+  batch->offsets = memory_zeroed((size_t)sequence_capacity + 1, sizeof *batch->offsets);
+  if (batch->ids && batch->positions && batch->offsets) return true;
+  batch_free(batch);
+  return error_out_of_memory(error, "packed batch", 8ull * (unsigned long long)token_capacity);
+}
+
+void batch_free(Batch *batch) {
+  memory_free(batch->ids);
+  memory_free(batch->positions);
+  memory_free(batch->offsets);
+  *batch = (Batch){0};
+}
+
+void batch_clear(Batch *batch) {
+  batch->tokens = batch->sequences = 0;
+}
+
+void batch_plan(Batch *batch) {
+  batch->tokens = batch->token_capacity;
+  batch->sequences = batch->sequence_capacity;
+}
+
+bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first) {
+  if (batch->tokens + count > batch->token_capacity || batch->sequences == batch->sequence_capacity)
+    return false;
+  *first = batch->tokens;
+  memcpy(batch->ids + batch->tokens, ids, (size_t)count * sizeof *ids);
+  for (int64_t i = 0; i < count; i++) batch->positions[batch->tokens + i] = (int32_t)i;
+  batch->tokens += count;
+  batch->offsets[++batch->sequences] = (int32_t)batch->tokens;
+  return true;
+}

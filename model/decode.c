@@ -1,0 +1,81 @@
+#include "model/decode.h"
+
+#include "base/memory.h"
+#include "model/block.h"
+
+int64_t kv_block_bytes(const ModelSpec *spec, int64_t block_size, DType dtype) {
+  return 2 * spec->layers * spec->kv_heads * block_size * spec->head_size * (int64_t)dtype_size(dtype);
+}
+
+bool kv_cache_init(KvCache *cache, const ModelSpec *spec, int64_t blocks, int64_t block_size,
+                   int64_t sequences, int64_t max_blocks, DType dtype, Arena *arena, Error *error) {
+  *cache = (KvCache){.layer_count = spec->layers,
+                     .blocks = blocks,
+                     .block_size = block_size,
+                     .sequences = sequences,
+                     .max_blocks = max_blocks};
+  cache->layers = memory_zeroed((size_t)spec->layers, sizeof *cache->layers);
+  if (!cache->layers) return error_out_of_memory(error, "cache tables", sizeof *cache->layers);
+  cache->table = tensor_new_2d(arena, DTYPE_I32, sequences, max_blocks);
+  const int64_t shape[4] = {blocks, spec->kv_heads, block_size, spec->head_size};
+  for (int64_t layer = 0; layer < spec->layers; layer++) {
+    PagedCache *paged = &cache->layers[layer];
+    Tensor pool = tensor_over(NULL, dtype, 4, shape);
+    pool.data = arena_alloc(arena, tensor_bytes(pool));
+    paged->keys = pool;
+    pool.data = arena_alloc(arena, tensor_bytes(pool));
+    paged->values = pool;
+    paged->table = cache->table;
+  }
+  return true;
+}
+
+void kv_cache_free(KvCache *cache) {
+  memory_free(cache->layers);
+  *cache = (KvCache){0};
+}
+
+static Tensor upload(Compute *compute, Arena *arena, const int32_t *values, int64_t count) {
+  Tensor out = tensor_new_1d(arena, DTYPE_I32, count);
+  compute_upload(compute, out, values);
+  return out;
+}
+
+/* Final norm and LM head of the picked rows alone. */
+static Tensor picked_logits(const BlockContext *context, Tensor x, const int32_t *picked, int64_t count) {
+  const Model *model = context->model;
+  Compute *c = context->compute;
+  Arena *arena = context->arena;
+  const Tensor out = tensor_new_2d(arena, DTYPE_F32, count, model->spec.vocab);
+  const size_t mark = arena_mark(arena);
+  Tensor hidden = tensor_new_2d(arena, DTYPE_F32, count, model->spec.hidden);
+  op_gather_rows(c, hidden, x, upload(c, arena, picked, count));
+  NormState norm;
+  if (model->spec.final_norm) hidden = norm_forward(context, model->final_norm, hidden, true, &norm);
+  op_linear(c, out, hidden, model_head(model), model_tensor(model, model->head_bias), 1, 0);
+  if (model->spec.logit_softcap > 0) op_softcap(c, out, model->spec.logit_softcap);
+  arena_release(arena, mark);
+  return out;
+}
+
+Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
+                    DecodeRows rows, const int32_t *picked, int64_t pick_count, Arena *arena) {
+  const bool was_invariant = compute->row_invariant;
+  compute->row_invariant = true;
+  BlockContext context = {.compute = compute,
+                          .model = model,
+                          .adapter = adapter,
+                          .arena = arena,
+                          .positions = upload(compute, arena, rows.position, rows.count),
+                          .caches = cache->layers,
+                          .sequence = upload(compute, arena, rows.sequence, rows.count)};
+  const Tensor ids = upload(compute, arena, rows.ids, rows.count);
+  Tensor x = model_embed(&context, ids, NULL);
+  for (int layer = 0; layer < model->spec.layers; layer++) {
+    BlockState state;
+    x = block_forward(&context, layer, x, &state);
+  }
+  const Tensor logits = picked_logits(&context, x, picked, pick_count);
+  compute->row_invariant = was_invariant;
+  return logits;
+}

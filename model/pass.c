@@ -1,0 +1,91 @@
+#include "model/pass.h"
+
+#include "base/memory.h"
+
+bool pass_init(Pass *pass, const Model *model, Error *error) {
+  *pass = (Pass){0};
+  pass->blocks = memory_zeroed((size_t)model->spec.layers, sizeof *pass->blocks);
+  return pass->blocks || error_out_of_memory(error, "block states", sizeof *pass->blocks);
+}
+
+void pass_free(Pass *pass) {
+  memory_free(pass->blocks);
+  *pass = (Pass){0};
+}
+
+static Tensor upload(Compute *compute, Arena *arena, const int32_t *values, int64_t count) {
+  Tensor out = tensor_new_1d(arena, DTYPE_I32, count);
+  compute_upload(compute, out, values);
+  return out;
+}
+
+void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
+                  const Batch *batch, PassMode mode, uint64_t dropout_site, Arena *arena) {
+  pass->context = (BlockContext){.compute = compute,
+                                 .model = model,
+                                 .adapter = adapter,
+                                 .arena = arena,
+                                 .keep = mode != PASS_INFERENCE,
+                                 .dropout_site = dropout_site};
+  BlockContext *context = &pass->context;
+  pass->mode = mode;
+  pass->tokens = batch->tokens;
+  pass->ids = upload(compute, arena, batch->ids, batch->tokens);
+  context->positions = upload(compute, arena, batch->positions, batch->tokens);
+  context->offsets = upload(compute, arena, batch->offsets, batch->sequences + 1);
+
+  Tensor x = model_embed(context, pass->ids, &pass->embedding_norm);
+  for (int layer = 0; layer < model->spec.layers; layer++) {
+    BlockState *state = &pass->blocks[layer];
+    if (mode == PASS_RECOMPUTE) {
+      /* Only the block's input outlives it: everything is released, then the output copied down. */
+      const Tensor out = tensor_new_like(arena, x, DTYPE_F32);
+      const size_t mark = arena_mark(arena);
+      op_axpby(compute, out, block_forward(context, layer, x, state), 1, 0);
+      arena_release(arena, mark);
+      x = out;
+    } else {
+      x = block_forward(context, layer, x, state);
+    }
+  }
+  pass->final_norm = (NormState){.in = x};
+  pass->hidden =
+      model->spec.final_norm ? norm_forward(context, model->final_norm, x, true, &pass->final_norm) : x;
+  if (mode != PASS_INFERENCE) {
+    pass->dhidden = tensor_new_like(arena, pass->hidden, DTYPE_F32);
+    op_fill(compute, pass->dhidden, 0);
+  }
+}
+
+static void embed_backward(Pass *pass, Tensor dx) {
+  const BlockContext *context = &pass->context;
+  const Model *model = context->model;
+  if (tensor_is_none(model_grad(model, model->embedding))) return;
+  if (model->spec.embedding_norm) {
+    norm_backward(context, model->embedding_norm, dx, dx, &pass->embedding_norm, 0);
+  }
+  op_embedding_backward(context->compute, model_grad(model, model->embedding), dx, pass->ids,
+                        model->spec.embedding_scale);
+  if (model->positions >= 0) {
+    op_embedding_backward(context->compute, model_position_grads(model), dx, context->positions, 1);
+  }
+}
+
+void pass_backward(Pass *pass) {
+  const BlockContext *context = &pass->context;
+  const Model *model = context->model;
+  ASSERT(pass->mode != PASS_INFERENCE);
+  const size_t mark = arena_mark(context->arena);
+  /* The residual stream's gradient takes dhidden's place. */
+  const Tensor dx = pass->dhidden;
+  if (model->spec.final_norm) norm_backward(context, model->final_norm, dx, dx, &pass->final_norm, 0);
+  for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
+    const size_t block_mark = arena_mark(context->arena);
+    BlockState *state = &pass->blocks[layer];
+    if (pass->mode == PASS_RECOMPUTE) (void)block_forward(context, layer, state->input, state);
+    block_backward(context, layer, dx, state);
+    arena_release(context->arena, block_mark);
+  }
+  embed_backward(pass, dx);
+  arena_release(context->arena, mark);
+}
