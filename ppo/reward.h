@@ -1,0 +1,36 @@
+/* From the score of an answer to the reward of each of its tokens.
+ *
+ *   r_t = -beta * KL_t,  and + score at the last token
+ *   (Ziegler et al. 2019, eq. 2; Ouyang et al. 2022, eq. 2 without the pretraining term)
+ *
+ * Arrays are ragged, see ppo/kl.h. */
+#ifndef PPO_REWARD_H
+#define PPO_REWARD_H
+
+#include "compute/comm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What happens to the score of an answer that does not end with EOS. */
+typedef enum MissingEos {
+  MISSING_EOS_KEEP,
+  MISSING_EOS_REPLACE, /* score := value (SFD, "The N+ implementation details of RLHF with PPO": -1) */
+  MISSING_EOS_SUBTRACT /* score -= value (TRL's missing_eos_penalty) */
+} MissingEos;
+extern const char *const missing_eos_names[]; /* "keep", "replace", "subtract", NULL */
+
+double reward_missing_eos(double score, bool ended, MissingEos rule, double value);
+
+/* score limited to [-limit, limit]; limit 0 = unlimited. */
+double reward_clip(double score, double limit);
+
+/* reward[t] for all tokens. An empty sequence gets nothing: its score is lost, so callers have none. */
+void reward_tokens(const float *kl, const float *score, const int32_t *offsets, int64_t sequences,
+                   double beta, float *reward);
+
+/* Divides the rewards by their standard deviation and leaves their mean where it was (see advantage_whiten).
+ */
+void reward_whiten(float *reward, int64_t tokens, const Comm *comm);
+
+#endif
