@@ -1,0 +1,66 @@
+/* Checkpoints: RUN/checkpoints/step-N/ with manifest.json and state.safetensors (DESIGN section 8).
+ *
+ * A stage describes its state once, in a function that serves saving and loading alike, because each
+ * checkpoint_VALUE call writes *value when the checkpoint is being made and sets it when it is being read:
+ *
+ *   static bool stage_state(Stage *s, Checkpoint *c, Error *error) {
+ *     return checkpoint_int(c, "data.cursor", &s->cursor, error) && trainee_state(&s->policy, c, error);
+ *   }
+ *   saving:   checkpoint_begin(&c, ...) && stage_state(...) && checkpoint_commit(&c, ...);
+ * checkpoint_close(&c) resuming: checkpoint_find(&c, ..., &found, ...) && found && stage_state(...);
+ * checkpoint_close(&c)
+ *
+ * Everything is written to a temporary name, fsynced, renamed, and older ones are removed only after that. On
+ * loading every file's digest is checked; a damaged checkpoint is passed over with a warning for the one
+ * before it. Errors: ERROR_FILE (disk full: the partial files are removed, older checkpoints stay),
+ * ERROR_MODEL (a value that is missing or has another shape; no intact checkpoint is left), ERROR_USAGE (the
+ * configuration differs in something that matters). */
+#ifndef TRAIN_CHECKPOINT_H
+#define TRAIN_CHECKPOINT_H
+
+#include "base/log.h"
+#include "compute/compute.h"
+
+#include <stdint.h>
+
+typedef struct Checkpoint {
+  bool loading;
+  int64_t step; /* updates done */
+  Compute *compute;
+  char
+      digest[33]; /* of the manifest, which has the digests of the other files: known after commit and find */
+  char *path;     /* likewise */
+  struct CheckpointParts *parts; /* checkpoint.c */
+} Checkpoint;
+
+/* Starts a new one. config: the resolved configuration (options_json); stage: "sft" ... All borrowed until
+ * close. */
+NODISCARD bool checkpoint_begin(Checkpoint *checkpoint, const char *stage, int64_t step, const char *config,
+                                Compute *compute, Error *error);
+
+/* Values; names are unique within a checkpoint. Reading a name that is not there is an error. */
+NODISCARD bool checkpoint_int(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error);
+NODISCARD bool checkpoint_float(Checkpoint *checkpoint, const char *name, double *value,
+                                Error *error); /* exact */
+/* A tensor in device memory; when saving it is read at commit and must be unchanged until then. */
+NODISCARD bool checkpoint_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error);
+/* An array on the host, of a length known on loading; likewise read at commit. */
+NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values,
+                                int64_t count, Error *error);
+
+/* Writes RUN/checkpoints/step-N and removes all but the `keep` newest. */
+NODISCARD bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep, Error *error);
+
+/* Opens the newest intact checkpoint for loading; *found is false when there is none at all. Compares its
+ * configuration with `config`: see checkpoint_config_check. */
+NODISCARD bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage,
+                               const char *config, Compute *compute, Log *log, bool *found, Error *error);
+void checkpoint_close(Checkpoint *checkpoint); /* also of a zeroed one */
+
+/* Whether a run with configuration `before` may go on with `now` (both JSON). Keys that may differ: all of
+ * run but run.seed, all of device, model.recompute, optim.micro_batch_tokens and data.cache (the same
+ * mathematics, though not always the same bits), and optim.epochs and optim.max_steps while the schedule is
+ * constant. Else ERROR_USAGE naming each key with both values. */
+NODISCARD bool checkpoint_config_check(const char *before, const char *now, const char *place, Error *error);
+
+#endif

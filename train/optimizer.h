@@ -1,0 +1,55 @@
+/* Optimisers over a list of parameters: AdamW, Lion, SGD, with clipping by the global gradient norm.
+ *
+ * State lies in the arena given at opening (which may be dry): m, v in fp32, and for each BF16 parameter an
+ * fp32 master copy that is updated in its stead and rounded into it. The mathematics of one tensor is in
+ * compute (ops.def: adamw, lion, sgd); here are the loop, the norm, and what must survive a restart. */
+#ifndef TRAIN_OPTIMIZER_H
+#define TRAIN_OPTIMIZER_H
+
+#include "compute/ops.h"
+#include "compute/parameter.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+
+typedef enum OptimizerKind { OPTIMIZER_ADAMW, OPTIMIZER_LION, OPTIMIZER_SGD } OptimizerKind;
+
+typedef struct OptimizerSpec {
+  OptimizerKind kind;
+  float beta1, beta2, eps, weight_decay, momentum;
+  float clip; /* global norm; 0 = off */
+} OptimizerSpec;
+
+OptimizerSpec optimizer_spec_of(const OptimConfig *config);
+
+typedef struct OptimizerSlot {
+  Tensor m, v;   /* F32 like the parameter, or none where the optimiser has no such state */
+  Tensor master; /* F32, only for a BF16 parameter */
+} OptimizerSlot;
+
+typedef struct Optimizer {
+  OptimizerSpec spec;
+  const ParameterList *parameters; /* borrowed */
+  OptimizerSlot *slots;            /* one per parameter */
+  Tensor square_sum;               /* F64 [1] */
+  int64_t step;                    /* updates done */
+} Optimizer;
+
+/* In a real arena m and v are zeroed; call optimizer_adopt when the parameters have their values. */
+NODISCARD bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec,
+                              const ParameterList *parameters, Compute *compute, Arena *arena, Error *error);
+void optimizer_close(Optimizer *optimizer);
+/* Master copies take the parameters' present values. */
+void optimizer_adopt(Optimizer *optimizer, Compute *compute);
+
+/* One update from the accumulated gradients, which are zeroed afterwards. *grad_norm receives their norm
+ * before clipping. A norm that is not finite is ERROR_MODEL naming the first such parameter, and changes
+ * nothing. */
+NODISCARD bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *grad_norm,
+                              Error *error);
+void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute);
+
+/* Step and state to or from a checkpoint (see checkpoint.h), under names that begin with `prefix`. */
+NODISCARD bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
+                               Error *error);
+
+#endif

@@ -1,0 +1,53 @@
+/* The memory plan: what a run will hold at its peak, known before any work (DESIGN decision 6).
+ *
+ * A stage plans by running itself in dry arenas. When the plan does not fit, it is made again with changed
+ * settings, so that the advice in the message is computed, not guessed. */
+#ifndef TRAIN_PLAN_H
+#define TRAIN_PLAN_H
+
+#include "base/log.h"
+#include "train/trainee.h"
+
+enum { PLAN_MAX_LINES = 24 };
+
+typedef struct PlanLine {
+  const char *name; /* static */
+  size_t bytes;
+} PlanLine;
+
+typedef struct MemoryPlan {
+  PlanLine lines[PLAN_MAX_LINES];
+  int count;
+} MemoryPlan;
+
+void plan_add(MemoryPlan *plan, const char *name, size_t bytes); /* nothing for 0 bytes */
+/* The peaks of the arenas, the scratch of operations, and what program and libraries take by themselves. */
+void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute);
+size_t plan_total(const MemoryPlan *plan);
+/* Prints the table. */
+void plan_show(const MemoryPlan *plan, Log *log, size_t limit);
+void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
+
+/* device.memory_limit, else the memory that is free for this process: MemAvailable and the control group's.
+ */
+size_t plan_limit(const DeviceConfig *device);
+
+/* The settings that decide the memory and that a user can change. */
+typedef struct PlanSettings {
+  int64_t micro_batch_tokens;
+  bool recompute, lora;
+  DType dtype;
+} PlanSettings;
+
+/* Makes the plan of a stage under the settings (dry). */
+typedef bool (*PlanMaker)(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error);
+
+/* Makes and shows the plan; ERROR_MEMORY when it does not fit in `limit`, with the settings that would.
+ * least_tokens: the smallest micro-batch that the data allows. */
+NODISCARD bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
+                          size_t limit, Log *log, MemoryPlan *plan, Error *error);
+
+/* Largest resident set of this process so far, bytes. */
+size_t memory_peak_resident(void);
+
+#endif

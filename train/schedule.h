@@ -1,0 +1,27 @@
+/* The learning rate of each update.
+ *
+ * Equal to transformers.get_{constant,linear,cosine}_schedule_with_warmup: update `step` (0 the first) has
+ * lr * step/warmup during the warm-up (so the very first update of a warm-up has rate 0), then
+ *   constant  lr
+ *   linear    lr * f,  f = (total - step) / (total - warmup)
+ *   cosine    lr * f,  f = (1 + cos(pi * (step - warmup) / (total - warmup))) / 2
+ * and with min_ratio m > 0, f becomes f * (1 - m) + m. */
+#ifndef TRAIN_SCHEDULE_H
+#define TRAIN_SCHEDULE_H
+
+#include "train/config.h"
+
+#include <stdint.h>
+
+typedef enum ScheduleKind { SCHEDULE_CONSTANT, SCHEDULE_LINEAR, SCHEDULE_COSINE } ScheduleKind;
+
+typedef struct Schedule {
+  ScheduleKind kind;
+  double lr, min_ratio;
+  int64_t warmup, total; /* updates */
+} Schedule;
+
+Schedule schedule_of(const OptimConfig *config, int64_t total);
+double schedule_rate(const Schedule *schedule, int64_t step);
+
+#endif

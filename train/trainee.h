@@ -1,0 +1,118 @@
+/* What is trained: a model's own weights, or an adapter over a frozen base, perhaps with a scalar head.
+ *
+ * Several trainees may stand over one base Model (DESIGN decision 4): in PPO with LoRA, actor and critic
+ * adapters are trained, the reference and reward adapters are frozen trainees without optimiser.
+ *
+ * Everything is opened twice by the same code: first in a dry TrainMemory for the plan, then in a real one of
+ * the planned sizes (train/plan.h):
+ *
+ *   train_memory_dry(&memory); compute_dry_begin(compute);
+ *   base_open(...); trainee_open(...); one dry step; memory plan; trainee_close, base_close
+ *   compute_dry_end(compute); train_memory_allocate(&memory)
+ *   base_open(...); trainee_open(...);
+ *
+ * In a dry memory no weights are read and only shapes are valid. */
+#ifndef TRAIN_TRAINEE_H
+#define TRAIN_TRAINEE_H
+
+#include "model/model.h"
+#include "model/pass.h"
+#include "model/weights.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+#include "train/optimizer.h"
+
+/* -- memory --------------------------------------------------------------------------------------------- */
+
+/* The arenas of a run, by what they hold. */
+typedef struct TrainMemory {
+  Arena weights;   /* base models */
+  Arena adapters;  /* adapters, heads and their gradients */
+  Arena gradients; /* of base models */
+  Arena optimizer; /* moments and master weights */
+  Arena step;      /* activations and temporaries of one micro-batch */
+  Arena cache;     /* keys and values of a rollout engine */
+} TrainMemory;
+
+void train_memory_dry(TrainMemory *memory);
+/* Replaces dry arenas by real ones of their peaks. */
+NODISCARD bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error);
+void train_memory_free(TrainMemory *memory, Compute *compute);
+
+/* -- the base ------------------------------------------------------------------------------------------- */
+
+/* Opens the model of `path` in memory->weights and reads it unless dry. merge: a PEFT directory whose delta
+ * is added to the weights (in fp32, then rounded to dtype), or NULL. */
+NODISCARD bool base_open(Model *model, const char *path, const char *merge, DType dtype, Compute *compute,
+                         TrainMemory *memory, Error *error);
+void base_close(Model *model);
+
+/* -- a trainee ------------------------------------------------------------------------------------------ */
+
+typedef enum TraineeKind {
+  TRAINEE_BASE,   /* the model as it is: no adapter; its weights are trained unless frozen */
+  TRAINEE_ADAPTER /* an adapter over the model, whose weights are not touched */
+} TraineeKind;
+
+typedef struct TraineeSpec {
+  const char *name; /* "policy", "actor", "critic": prefix in checkpoints and messages; borrowed, static */
+  TraineeKind kind;
+  bool frozen;           /* no gradients, no optimiser */
+  const char *adapter;   /* TRAINEE_ADAPTER: PEFT directory to start from (its r, alpha, targets); or NULL */
+  const LoraSpec *lora;  /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
+  bool score_head;       /* with a scalar head */
+  const char *head_from; /* directory of the head: PEFT or model; NULL = none yet: random from seed */
+  bool head_must_exist;
+  bool sequence_classification; /* how a new adapter is marked when saved */
+  uint64_t seed;                /* adapter and head initialisation, dropout */
+  OptimizerSpec optimizer;      /* unused when frozen */
+} TraineeSpec;
+
+typedef struct Trainee {
+  const char *name;
+  TraineeKind kind;
+  bool frozen;
+  Model *model; /* borrowed */
+  LoraSet adapter;
+  ScoreHead head; /* weight none when there is none */
+  ParameterList parameters;
+  Optimizer optimizer;
+} Trainee;
+
+/* LoraSpec of a configuration; free with lora_spec_free. */
+NODISCARD bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, bool sequence_classification,
+                            Error *error);
+
+/* The usual trainee of a stage: full weights or adapter as the configuration says. `lora` is borrowed by it.
+ */
+TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
+                            const LoraSpec *lora, const OptimConfig *optim, uint64_t seed);
+/* What the base merges at load for such a stage: model.adapter when everything is trained, else NULL. */
+const char *trainee_merge_of(const ModelConfig *model, const LoraConfig *lora);
+
+NODISCARD bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
+                            TrainMemory *memory, Error *error);
+void trainee_close(Trainee *trainee);
+
+/* The adapter to give to pass_forward: NULL for TRAINEE_BASE. */
+const LoraSet *trainee_adapter(const Trainee *trainee);
+bool trainee_has_head(const Trainee *trainee);
+int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
+
+/* Copies the values of adapter and head of a trainee of the same shape over the same base (an actor from the
+ * SFT adapter, an EMA). The optimiser's master weights follow. */
+void trainee_copy(Trainee *to, const Trainee *from, Compute *compute);
+
+/* One optimiser update. Errors say the trainee. */
+NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
+
+/* Trainable values and optimiser state to or from a checkpoint. */
+NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error);
+
+/* Writes the result where the next stage takes it: DIRECTORY/model (TRAINEE_BASE; dtype of the weights) or
+ * DIRECTORY/adapter, complete or not at all. source: the model directory it was trained from (tokenizer
+ * files, base_model_name_or_path). *path (may be NULL) receives a new string. */
+NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const char *directory,
+                            Compute *compute, char **path, Error *error);
+
+#endif
