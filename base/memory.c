@@ -9,7 +9,9 @@
  * set it; it is atomic because allocations may come from several threads. */
 static _Atomic long allocations_left = -1;
 
-static bool allocation_allowed(void) {
+/* No object may be larger than PTRDIFF_MAX: pointers into it could not be subtracted. */
+static bool allocation_allowed(size_t bytes) {
+  if (bytes > PTRDIFF_MAX) return false;
   if (allocations_left < 0) return true;
   if (allocations_left == 0) return false;
   allocations_left--;
@@ -21,16 +23,17 @@ void memory_fail_after(long count) {
 }
 
 void *memory_alloc(size_t bytes) {
-  return allocation_allowed() ? malloc(bytes ? bytes : 1) : NULL;
+  return allocation_allowed(bytes) ? malloc(bytes ? bytes : 1) : NULL;
 }
 
 void *memory_zeroed(size_t count, size_t size) {
-  if (!allocation_allowed()) return NULL;
-  return count && size ? calloc(count, size) : calloc(1, 1);
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes) || !allocation_allowed(bytes)) return NULL;
+  return calloc(bytes ? bytes : 1, 1);
 }
 
 void *memory_resize(void *memory, size_t bytes) {
-  return allocation_allowed() ? realloc(memory, bytes ? bytes : 1) : NULL;
+  return allocation_allowed(bytes) ? realloc(memory, bytes ? bytes : 1) : NULL;
 }
 
 void memory_free(void *memory) {
