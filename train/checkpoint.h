@@ -52,15 +52,9 @@ NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType 
 NODISCARD bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep, Error *error);
 
 /* Opens the newest intact checkpoint for loading; *found is false when there is none at all. Compares its
- * configuration with `config`: see checkpoint_config_check. */
+ * configuration with `config` by settings_check. */
 NODISCARD bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage,
                                const char *config, Compute *compute, Log *log, bool *found, Error *error);
 void checkpoint_close(Checkpoint *checkpoint); /* also of a zeroed one */
-
-/* Whether a run with configuration `before` may go on with `now` (both JSON). Keys that may differ: all of
- * run but run.seed, all of device, model.recompute, optim.micro_batch_tokens and data.cache (the same
- * mathematics, though not always the same bits), and optim.epochs and optim.max_steps while the schedule is
- * constant. Else ERROR_USAGE naming each key with both values. */
-NODISCARD bool checkpoint_config_check(const char *before, const char *now, const char *place, Error *error);
 
 #endif

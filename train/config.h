@@ -127,15 +127,8 @@ typedef struct DataConfig {
   bool packing, shuffle, train_on_inputs;
 } DataConfig;
 
-/* What happens to an example longer than data.max_length. */
-typedef enum DataTruncation {
-  DATA_TRUNCATION_ERROR,
-  DATA_TRUNCATION_DROP,
-  DATA_TRUNCATION_TRUNCATE
-} DataTruncation;
-extern const char *const data_truncation_choices[];
-
-/* The rows of training on files of examples. default_length: default of data.max_length as text. */
+/* The rows of training on files of examples; the table that lists them includes datasets/dataset.h for the
+ * names of formats. default_length: default of data.max_length as text. */
 #define DATA_TRAIN_OPTIONS(Config, field, default_length)                         \
   {"data.train",                                                                  \
    OPTION_SOURCES,                                                                \
@@ -196,7 +189,7 @@ extern const char *const data_truncation_choices[];
        0,                                                                                               \
        data_truncation_choices,                                                                         \
        false,                                                                                           \
-       "longer examples: stop with an error, drop, or cut"},                                            \
+       "longer examples: leave out (counted and reported), stop with an error, or cut"},                \
       {"data.cache",                                                                                    \
        OPTION_STRING,                                                                                   \
        offsetof(Config, field.cache),                                                                   \
@@ -241,7 +234,8 @@ typedef struct OptimConfig {
   double clip; /* 0 = off */
   int64_t micro_batch_tokens;
   /* UPDATE_OPTIONS */
-  int64_t batch_size, epochs, max_steps;
+  int64_t batch_size, max_steps;
+  double epochs;
 } OptimConfig;
 
 extern const char *const optimizer_choices[]; /* adamw, lion, sgd: in the order of OptimizerKind */

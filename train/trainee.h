@@ -60,14 +60,14 @@ typedef struct TraineeSpec {
   bool frozen;           /* no gradients, no optimiser */
   const char *adapter;   /* TRAINEE_ADAPTER: PEFT directory to start from (its r, alpha, targets); or NULL */
   const LoraSpec *lora;  /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
-  bool score_head;       /* with a scalar head */
-  const char *head_from; /* directory of the head: PEFT or model; NULL = none yet: random from seed */
-  bool head_must_exist;
-  bool sequence_classification; /* how a new adapter is marked when saved */
-  uint64_t seed;                /* adapter and head initialisation, dropout */
-  OptimizerSpec optimizer;      /* unused when frozen */
+  bool score_head;       /* with a scalar head: the one that `adapter` carries, else the one of ... */
+  const char *head_from; /* ... this model directory, random from seed where it has none ... */
+  bool head_must_exist;  /* ... unless this is set: then ERROR_MODEL */
+  uint64_t seed;         /* adapter and head initialisation, dropout */
+  OptimizerSpec optimizer; /* unused when frozen */
 } TraineeSpec;
 
+/* Must not move while open: the optimiser refers to the parameter list. */
 typedef struct Trainee {
   const char *name;
   TraineeKind kind;

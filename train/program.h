@@ -1,0 +1,40 @@
+/* The command line that the stages have in common: --config, overrides, --help, --print-config, --check, --json.
+ * A stage's main is
+ *
+ *   int main(int argc, char **argv) { return program_run(&program, argc, argv, stdout, stderr); } */
+#ifndef TRAIN_PROGRAM_H
+#define TRAIN_PROGRAM_H
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/option.h"
+
+#include <stdio.h>
+
+/* What a stage is given. */
+typedef struct ProgramCall {
+  const void *config;   /* the stage's config struct */
+  const char *settings; /* the same, resolved, as JSON */
+  bool check;           /* validate, plan, stop */
+  Log *log;
+} ProgramCall;
+
+/* What a stage gives back for standard output: JSON for --json, a line for people otherwise. */
+typedef struct ProgramResult {
+  Buffer json; /* one object, no newline */
+  Buffer text;
+} ProgramResult;
+
+typedef struct Program {
+  const char *name;    /* "sft" */
+  const char *summary; /* one sentence, for --help */
+  const Option *options;
+  size_t option_count;
+  size_t config_size;
+  bool (*run)(const ProgramCall *call, ProgramResult *result, Error *error);
+} Program;
+
+/* Returns the exit code. Results go to `out`, the log and errors to `err`. */
+int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *err);
+
+#endif
