@@ -16,6 +16,8 @@
 
 #include <math.h>
 
+/* clang-format off: one option a row */
+
 /* -- model ---------------------------------------------------------------------------------------------- */
 
 typedef struct ModelConfig {
@@ -28,36 +30,14 @@ typedef struct ModelConfig {
 extern const char *const model_dtype_choices[]; /* f32, bf16 */
 DType model_config_dtype(const ModelConfig *config);
 
-#define MODEL_OPTIONS(Config, field)                                                               \
-  {"model.path", OPTION_STRING, offsetof(Config, field.path),  NULL, 0, 0,                         \
-   NULL,         true,          "Hugging Face model directory"},                                   \
-      {"model.adapter",                                                                            \
-       OPTION_STRING,                                                                              \
-       offsetof(Config, field.adapter),                                                            \
-       NULL,                                                                                       \
-       0,                                                                                          \
-       0,                                                                                          \
-       NULL,                                                                                       \
-       false,                                                                                      \
-       "PEFT adapter directory: continued with LoRA, merged into the weights without"},            \
-      {"model.dtype",                                                                              \
-       OPTION_CHOICE,                                                                              \
-       offsetof(Config, field.dtype),                                                              \
-       "f32",                                                                                      \
-       0,                                                                                          \
-       0,                                                                                          \
-       model_dtype_choices,                                                                        \
-       false,                                                                                      \
-       "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights"}, \
-      {"model.recompute",                                                                          \
-       OPTION_BOOL,                                                                                \
-       offsetof(Config, field.recompute),                                                          \
-       "false",                                                                                    \
-       0,                                                                                          \
-       0,                                                                                          \
-       NULL,                                                                                       \
-       false,                                                                                      \
-       "compute each block again in the backward pass: less memory, about a third more time"},
+#define MODEL_OPTIONS(Config, field)                                                                        \
+  ROW_STRING_REQUIRED("model.path", Config, field.path, "Hugging Face model directory"),                    \
+  ROW_STRING("model.adapter", Config, field.adapter, NULL,                                                  \
+      "PEFT adapter directory: continued with LoRA, merged into the weights without"),                      \
+  ROW_CHOICE("model.dtype", Config, field.dtype, "f32", model_dtype_choices,                                \
+      "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights"),           \
+  ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \
+      "compute each block again in the backward pass: less memory, about a third more time"),
 
 /* -- lora ----------------------------------------------------------------------------------------------- */
 
@@ -71,48 +51,17 @@ typedef struct LoraConfig {
 
 /* dropout: default as text. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
  * for it), where PEFT's LLaMA default is q_proj,v_proj. */
-#define LORA_OPTIONS(Config, field, default_dropout)                                        \
-  {"lora.enabled", OPTION_BOOL, offsetof(Config, field.enabled),                            \
-   "false",        0,           0,                                                          \
-   NULL,           false,       "train a LoRA adapter instead of all weights"},             \
-      {"lora.r",                                                                            \
-       OPTION_INT,                                                                          \
-       offsetof(Config, field.r),                                                           \
-       "8",                                                                                 \
-       1,                                                                                   \
-       4096,                                                                                \
-       NULL,                                                                                \
-       false,                                                                               \
-       "rank (an adapter given as model.adapter keeps its own r, alpha, targets, rslora)"}, \
-      {"lora.alpha",                                                                        \
-       OPTION_FLOAT,                                                                        \
-       offsetof(Config, field.alpha),                                                       \
-       "16",                                                                                \
-       0,                                                                                   \
-       INFINITY,                                                                            \
-       NULL,                                                                                \
-       false,                                                                               \
-       "scale: the adapter's output is multiplied by alpha / r"},                           \
-      {"lora.dropout",                                                                      \
-       OPTION_FLOAT,                                                                        \
-       offsetof(Config, field.dropout),                                                     \
-       default_dropout,                                                                     \
-       0,                                                                                   \
-       0.99,                                                                                \
-       NULL,                                                                                \
-       false,                                                                               \
-       "dropout on the adapter's input while training"},                                    \
-      {"lora.targets",                                                                      \
-       OPTION_STRINGS,                                                                      \
-       offsetof(Config, field.targets),                                                     \
-       "all-linear",                                                                        \
-       0,                                                                                   \
-       0,                                                                                   \
-       NULL,                                                                                \
-       false,                                                                               \
-       "module names as PEFT matches them, or all-linear"},                                 \
-      {"lora.rslora", OPTION_BOOL, offsetof(Config, field.rslora),    "false", 0, 0,        \
-       NULL,          false,       "scale by alpha / sqrt(r) instead"},
+#define LORA_OPTIONS(Config, field, default_dropout)                                                        \
+  ROW_BOOL("lora.enabled", Config, field.enabled, "false", "train a LoRA adapter instead of all weights"),  \
+  ROW_INT("lora.r", Config, field.r, "8", 1, 4096,                                                          \
+      "rank (an adapter given as model.adapter keeps its own r, alpha, targets, rslora)"),                  \
+  ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 0, INFINITY,                                           \
+      "scale: the adapter's output is multiplied by alpha / r"),                                            \
+  ROW_FLOAT("lora.dropout", Config, field.dropout, default_dropout, 0, 0.99,                                \
+      "dropout on the adapter's input while training"),                                                     \
+  ROW_STRINGS("lora.targets", Config, field.targets, "all-linear",                                          \
+      "module names as PEFT matches them, or all-linear"),                                                  \
+  ROW_BOOL("lora.rslora", Config, field.rslora, "false", "scale by alpha / sqrt(r) instead"),
 
 /* -- data ----------------------------------------------------------------------------------------------- */
 
@@ -129,98 +78,32 @@ typedef struct DataConfig {
 
 /* The rows of training on files of examples; the table that lists them includes datasets/dataset.h for the
  * names of formats. default_length: default of data.max_length as text. */
-#define DATA_TRAIN_OPTIONS(Config, field, default_length)                         \
-  {"data.train",                                                                  \
-   OPTION_SOURCES,                                                                \
-   offsetof(Config, field.train),                                                 \
-   NULL,                                                                          \
-   0,                                                                             \
-   0,                                                                             \
-   NULL,                                                                          \
-   true,                                                                          \
-   "JSONL file, or a list of files with weights to blend"},                       \
-      {"data.eval", OPTION_SOURCES, offsetof(Config, field.eval),  NULL, 0, 0,    \
-       NULL,        false,          "JSONL file(s) for evaluation"},              \
-      {"data.eval_fraction",                                                      \
-       OPTION_FLOAT,                                                              \
-       offsetof(Config, field.eval_fraction),                                     \
-       "0",                                                                       \
-       0,                                                                         \
-       0.5,                                                                       \
-       NULL,                                                                      \
-       false,                                                                     \
-       "share of data.train held out for evaluation when there is no data.eval"}, \
-      DATA_COMMON_OPTIONS(Config, field, default_length)
+#define DATA_TRAIN_OPTIONS(Config, field, default_length)                                                   \
+  ROW_SOURCES_REQUIRED("data.train", Config, field.train,                                                   \
+      "JSONL file, or a list of files with weights to blend"),                                              \
+  ROW_SOURCES("data.eval", Config, field.eval, NULL, "JSONL file(s) for evaluation"),                       \
+  ROW_FLOAT("data.eval_fraction", Config, field.eval_fraction, "0", 0, 0.5,                                 \
+      "share of data.train held out for evaluation when there is no data.eval"),                            \
+  DATA_COMMON_OPTIONS(Config, field, default_length)
 
 /* The rows of any stage that reads text. */
-#define DATA_COMMON_OPTIONS(Config, field, default_length)                                              \
-  {"data.format",                                                                                       \
-   OPTION_STRING,                                                                                       \
-   offsetof(Config, field.format),                                                                      \
-   "auto",                                                                                              \
-   0,                                                                                                   \
-   0,                                                                                                   \
-   NULL,                                                                                                \
-   false,                                                                                               \
-   "format of the examples; auto recognises it by the first records' keys"},                            \
-      {"data.template",                                                                                 \
-       OPTION_STRING,                                                                                   \
-       offsetof(Config, field.template),                                                                \
-       "auto",                                                                                          \
-       0,                                                                                               \
-       0,                                                                                               \
-       NULL,                                                                                            \
-       false,                                                                                           \
-       "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"}, \
-      {"data.max_length",                                                                               \
-       OPTION_INT,                                                                                      \
-       offsetof(Config, field.max_length),                                                              \
-       default_length,                                                                                  \
-       1,                                                                                               \
-       1 << 24,                                                                                         \
-       NULL,                                                                                            \
-       false,                                                                                           \
-       "longest example, tokens"},                                                                      \
-      {"data.truncation",                                                                               \
-       OPTION_CHOICE,                                                                                   \
-       offsetof(Config, field.truncation),                                                              \
-       "error",                                                                                         \
-       0,                                                                                               \
-       0,                                                                                               \
-       data_truncation_choices,                                                                         \
-       false,                                                                                           \
-       "longer examples: leave out (counted and reported), stop with an error, or cut"},                \
-      {"data.cache",                                                                                    \
-       OPTION_STRING,                                                                                   \
-       offsetof(Config, field.cache),                                                                   \
-       NULL,                                                                                            \
-       0,                                                                                               \
-       0,                                                                                               \
-       NULL,                                                                                            \
-       false,                                                                                           \
-       "directory for tokenised data (default: cache in run.dir)"},                                     \
-      {"data.shuffle", OPTION_BOOL, offsetof(Config, field.shuffle),    "true", 0, 0,                   \
-       NULL,           false,       "a new seeded order in every epoch"},
+#define DATA_COMMON_OPTIONS(Config, field, default_length)                                                  \
+  ROW_STRING("data.format", Config, field.format, "auto",                                                   \
+      "format of the examples; auto recognises it by the first records' keys"),                             \
+  ROW_STRING("data.template", Config, field.template, "auto",                                               \
+      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"),      \
+  ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
+      "longest example, tokens"),                                                                           \
+  ROW_CHOICE("data.truncation", Config, field.truncation, "error", data_truncation_choices,                 \
+      "longer examples: leave out (counted and reported), stop with an error, or cut"),                     \
+  ROW_STRING("data.cache", Config, field.cache, NULL,                                                       \
+      "directory for tokenised data (default: cache in run.dir)"),                                          \
+  ROW_BOOL("data.shuffle", Config, field.shuffle, "true", "a new seeded order in every epoch"),
 
-#define DATA_PACKING_OPTIONS(Config, field)                                                               \
-  {"data.packing",                                                                                        \
-   OPTION_BOOL,                                                                                           \
-   offsetof(Config, field.packing),                                                                       \
-   "true",                                                                                                \
-   0,                                                                                                     \
-   0,                                                                                                     \
-   NULL,                                                                                                  \
-   false,                                                                                                 \
-   "fill micro-batches with several sequences end to end (attention never crosses from one to another)"}, \
-      {"data.train_on_inputs",                                                                            \
-       OPTION_BOOL,                                                                                       \
-       offsetof(Config, field.train_on_inputs),                                                           \
-       "false",                                                                                           \
-       0,                                                                                                 \
-       0,                                                                                                 \
-       NULL,                                                                                              \
-       false,                                                                                             \
-       "loss on prompt tokens too"},
+#define DATA_PACKING_OPTIONS(Config, field)                                                                 \
+  ROW_BOOL("data.packing", Config, field.packing, "true",                                                   \
+      "fill micro-batches with several sequences end to end (attention never crosses from one to another)"),\
+  ROW_BOOL("data.train_on_inputs", Config, field.train_on_inputs, "false", "loss on prompt tokens too"),
 
 /* -- optim ---------------------------------------------------------------------------------------------- */
 
@@ -242,117 +125,36 @@ extern const char *const optimizer_choices[]; /* adamw, lion, sgd: in the order 
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
 /* Defaults as text: learning rate, schedule, AdamW's eps, tokens in a micro-batch. */
-#define OPTIM_OPTIONS(Config, field, default_lr, default_schedule, default_eps, default_tokens)   \
-  {"optim.name", OPTION_CHOICE, offsetof(Config, field.name), "adamw", 0, 0, optimizer_choices,   \
-   false,        "optimiser"},                                                                    \
-      {"optim.lr", OPTION_FLOAT, offsetof(Config, field.lr), default_lr, 0, INFINITY,             \
-       NULL,       false,        "peak learning rate"},                                           \
-      {"optim.schedule", OPTION_CHOICE, offsetof(Config, field.schedule), default_schedule, 0, 0, \
-       schedule_choices, false,         "learning rate after the warm-up"},                       \
-      {"optim.min_lr_ratio",                                                                      \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.min_lr_ratio),                                                      \
-       "0",                                                                                       \
-       0,                                                                                         \
-       1,                                                                                         \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "where linear and cosine end, as a share of the peak"},                                    \
-      {"optim.warmup_steps",                                                                      \
-       OPTION_INT,                                                                                \
-       offsetof(Config, field.warmup_steps),                                                      \
-       "0",                                                                                       \
-       0,                                                                                         \
-       INFINITY,                                                                                  \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "updates of linear warm-up from 0"},                                                       \
-      {"optim.weight_decay",                                                                      \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.weight_decay),                                                      \
-       "0",                                                                                       \
-       0,                                                                                         \
-       INFINITY,                                                                                  \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "decoupled weight decay on matrices (norms and biases never)"},                            \
-      {"optim.beta1",                                                                             \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.beta1),                                                             \
-       "0.9",                                                                                     \
-       0,                                                                                         \
-       0.999999,                                                                                  \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "AdamW, Lion: decay of the mean gradient"},                                                \
-      {"optim.beta2",                                                                             \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.beta2),                                                             \
-       "0.999",                                                                                   \
-       0,                                                                                         \
-       0.9999999,                                                                                 \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "AdamW: decay of the mean square; Lion: of the momentum (there, 0.99 is usual)"},          \
-      {"optim.eps",                                                                               \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.eps),                                                               \
-       default_eps,                                                                               \
-       0,                                                                                         \
-       1,                                                                                         \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "AdamW: added to the root of the mean square"},                                            \
-      {"optim.momentum",                                                                          \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.momentum),                                                          \
-       "0",                                                                                       \
-       0,                                                                                         \
-       0.999999,                                                                                  \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "SGD"},                                                                                    \
-      {"optim.clip",                                                                              \
-       OPTION_FLOAT,                                                                              \
-       offsetof(Config, field.clip),                                                              \
-       "1",                                                                                       \
-       0,                                                                                         \
-       INFINITY,                                                                                  \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "largest global gradient norm; 0 = no clipping"},                                          \
-      {"optim.micro_batch_tokens",                                                                \
-       OPTION_INT,                                                                                \
-       offsetof(Config, field.micro_batch_tokens),                                                \
-       default_tokens,                                                                            \
-       1,                                                                                         \
-       1 << 28,                                                                                   \
-       NULL,                                                                                      \
-       false,                                                                                     \
-       "tokens computed at once: sets the memory of activations, not the result"},
+#define OPTIM_OPTIONS(Config, field, default_lr, default_schedule, default_eps, default_tokens)             \
+  ROW_CHOICE("optim.name", Config, field.name, "adamw", optimizer_choices, "optimiser"),                    \
+  ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate"),                   \
+  ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \
+      "learning rate after the warm-up"),                                                                   \
+  ROW_FLOAT("optim.min_lr_ratio", Config, field.min_lr_ratio, "0", 0, 1,                                    \
+      "where linear and cosine end, as a share of the peak"),                                               \
+  ROW_INT("optim.warmup_steps", Config, field.warmup_steps, "0", 0, INFINITY,                               \
+      "updates of linear warm-up from 0"),                                                                  \
+  ROW_FLOAT("optim.weight_decay", Config, field.weight_decay, "0", 0, INFINITY,                             \
+      "decoupled weight decay on matrices (norms and biases never)"),                                       \
+  ROW_FLOAT("optim.beta1", Config, field.beta1, "0.9", 0, 0.999999,                                         \
+      "AdamW, Lion: decay of the mean gradient"),                                                           \
+  ROW_FLOAT("optim.beta2", Config, field.beta2, "0.999", 0, 0.9999999,                                      \
+      "AdamW: decay of the mean square; Lion: of the momentum (there, 0.99 is usual)"),                     \
+  ROW_FLOAT("optim.eps", Config, field.eps, default_eps, 0, 1,                                              \
+      "AdamW: added to the root of the mean square"),                                                       \
+  ROW_FLOAT("optim.momentum", Config, field.momentum, "0", 0, 0.999999, "SGD"),                             \
+  ROW_FLOAT("optim.clip", Config, field.clip, "1", 0, INFINITY,                                             \
+      "largest global gradient norm; 0 = no clipping"),                                                     \
+  ROW_INT("optim.micro_batch_tokens", Config, field.micro_batch_tokens, default_tokens, 1, 1 << 28,         \
+      "tokens computed at once: sets the memory of activations, not the result"),
 
 /* For stages whose updates are batches of a data set. */
-#define UPDATE_OPTIONS(Config, field, default_batch, default_epochs)                           \
-  {"optim.batch_size",                                                                         \
-   OPTION_INT,                                                                                 \
-   offsetof(Config, field.batch_size),                                                         \
-   default_batch,                                                                              \
-   1,                                                                                          \
-   1 << 24,                                                                                    \
-   NULL,                                                                                       \
-   false,                                                                                      \
-   "sequences per update (pairs, in the reward stage)"},                                       \
-      {"optim.epochs", OPTION_INT, offsetof(Config, field.epochs), default_epochs, 1, 1 << 20, \
-       NULL,           false,      "passes over the data"},                                    \
-      {"optim.max_steps",                                                                      \
-       OPTION_INT,                                                                             \
-       offsetof(Config, field.max_steps),                                                      \
-       "0",                                                                                    \
-       0,                                                                                      \
-       INFINITY,                                                                               \
-       NULL,                                                                                   \
-       false,                                                                                  \
-       "updates at most; 0 = as many as the epochs give"},
+#define UPDATE_OPTIONS(Config, field, default_batch, default_epochs)                                        \
+  ROW_INT("optim.batch_size", Config, field.batch_size, default_batch, 1, 1 << 24,                          \
+      "sequences per update (pairs, in the reward stage)"),                                                 \
+  ROW_INT("optim.epochs", Config, field.epochs, default_epochs, 1, 1 << 20, "passes over the data"),        \
+  ROW_INT("optim.max_steps", Config, field.max_steps, "0", 0, INFINITY,                                     \
+      "updates at most; 0 = as many as the epochs give"),
 
 /* -- rollout -------------------------------------------------------------------------------------------- */
 
@@ -363,52 +165,16 @@ typedef struct RolloutConfig {
   int64_t batch; /* sequences running at once */
 } RolloutConfig;
 
-#define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch) \
-  {"rollout.max_new_tokens",                                                               \
-   OPTION_INT,                                                                             \
-   offsetof(Config, field.max_new_tokens),                                                 \
-   default_tokens,                                                                         \
-   1,                                                                                      \
-   1 << 24,                                                                                \
-   NULL,                                                                                   \
-   false,                                                                                  \
-   "longest answer, tokens"},                                                              \
-      {"rollout.temperature",                                                              \
-       OPTION_FLOAT,                                                                       \
-       offsetof(Config, field.temperature),                                                \
-       default_temperature,                                                                \
-       0,                                                                                  \
-       100,                                                                                \
-       NULL,                                                                               \
-       false,                                                                              \
-       "sampling temperature; 0 = greedy"},                                                \
-      {"rollout.top_k",                                                                    \
-       OPTION_INT,                                                                         \
-       offsetof(Config, field.top_k),                                                      \
-       "0",                                                                                \
-       0,                                                                                  \
-       1 << 24,                                                                            \
-       NULL,                                                                               \
-       false,                                                                              \
-       "sample from the k likeliest tokens only; 0 = all"},                                \
-      {"rollout.top_p",                                                                    \
-       OPTION_FLOAT,                                                                       \
-       offsetof(Config, field.top_p),                                                      \
-       "1",                                                                                \
-       0.000001,                                                                           \
-       1,                                                                                  \
-       NULL,                                                                               \
-       false,                                                                              \
-       "sample from the likeliest tokens that together have this probability; 1 = all"},   \
-      {"rollout.batch",                                                                    \
-       OPTION_INT,                                                                         \
-       offsetof(Config, field.batch),                                                      \
-       default_batch,                                                                      \
-       1,                                                                                  \
-       1 << 20,                                                                            \
-       NULL,                                                                               \
-       false,                                                                              \
-       "sequences generated at once"},
+#define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch)                  \
+  ROW_INT("rollout.max_new_tokens", Config, field.max_new_tokens, default_tokens, 1, 1 << 24,               \
+      "longest answer, tokens"),                                                                            \
+  ROW_FLOAT("rollout.temperature", Config, field.temperature, default_temperature, 0, 100,                  \
+      "sampling temperature; 0 = greedy"),                                                                  \
+  ROW_INT("rollout.top_k", Config, field.top_k, "0", 0, 1 << 24,                                            \
+      "sample from the k likeliest tokens only; 0 = all"),                                                  \
+  ROW_FLOAT("rollout.top_p", Config, field.top_p, "1", 0.000001, 1,                                         \
+      "sample from the likeliest tokens that together have this probability; 1 = all"),                     \
+  ROW_INT("rollout.batch", Config, field.batch, default_batch, 1, 1 << 20, "sequences generated at once"),
 
 /* -- run ------------------------------------------------------------------------------------------------ */
 
@@ -419,56 +185,19 @@ typedef struct RunConfig {
   int64_t save_every, keep, eval_every, log_every;
 } RunConfig;
 
-#define RUN_OPTIONS(Config, field)                                                                     \
-  {"run.dir",                                                                                          \
-   OPTION_STRING,                                                                                      \
-   offsetof(Config, field.dir),                                                                        \
-   NULL,                                                                                               \
-   0,                                                                                                  \
-   0,                                                                                                  \
-   NULL,                                                                                               \
-   true,                                                                                               \
-   "directory of this run: config, log, checkpoints, result"},                                         \
-      {"run.seed", OPTION_INT, offsetof(Config, field.seed),     "1", 0, INFINITY,                     \
-       NULL,       false,      "of everything random in the run"},                                     \
-      {"run.resume",                                                                                   \
-       OPTION_BOOL,                                                                                    \
-       offsetof(Config, field.resume),                                                                 \
-       "true",                                                                                         \
-       0,                                                                                              \
-       0,                                                                                              \
-       NULL,                                                                                           \
-       false,                                                                                          \
-       "continue from the newest checkpoint; false starts over and removes what the run left before"}, \
-      {"run.save_every",                                                                               \
-       OPTION_INT,                                                                                     \
-       offsetof(Config, field.save_every),                                                             \
-       "200",                                                                                          \
-       0,                                                                                              \
-       INFINITY,                                                                                       \
-       NULL,                                                                                           \
-       false,                                                                                          \
-       "updates between checkpoints; 0 = only when interrupted"},                                      \
-      {"run.keep", OPTION_INT, offsetof(Config, field.keep),      "2", 1, INFINITY,                    \
-       NULL,       false,      "newest checkpoints that are kept"},                                    \
-      {"run.eval_every",                                                                               \
-       OPTION_INT,                                                                                     \
-       offsetof(Config, field.eval_every),                                                             \
-       "0",                                                                                            \
-       0,                                                                                              \
-       INFINITY,                                                                                       \
-       NULL,                                                                                           \
-       false,                                                                                          \
-       "updates between evaluations; 0 = only at the end"},                                            \
-      {"run.log_every",                                                                                \
-       OPTION_INT,                                                                                     \
-       offsetof(Config, field.log_every),                                                              \
-       "1",                                                                                            \
-       1,                                                                                              \
-       INFINITY,                                                                                       \
-       NULL,                                                                                           \
-       false,                                                                                          \
-       "updates between rows in the run log"},
+#define RUN_OPTIONS(Config, field)                                                                          \
+  ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
+      "directory of this run: config, log, checkpoints, result"),                                           \
+  ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
+  ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
+      "continue from the newest checkpoint; false starts over and removes what the run left before"),       \
+  ROW_INT("run.save_every", Config, field.save_every, "200", 0, INFINITY,                                   \
+      "updates between checkpoints; 0 = only when interrupted"),                                            \
+  ROW_INT("run.keep", Config, field.keep, "2", 1, INFINITY, "newest checkpoints that are kept"),            \
+  ROW_INT("run.eval_every", Config, field.eval_every, "0", 0, INFINITY,                                     \
+      "updates between evaluations; 0 = only at the end"),                                                  \
+  ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
+      "updates between rows in the run log"),
 
 /* -- device --------------------------------------------------------------------------------------------- */
 
@@ -480,26 +209,13 @@ typedef struct DeviceConfig {
 
 extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of DeviceKind */
 
-#define DEVICE_OPTIONS(Config, field)                                                                      \
-  {"device.backend",  OPTION_CHOICE, offsetof(Config, field.backend), "auto", 0, 0, device_choices, false, \
-   "where to compute"},                                                                                    \
-      {"device.threads",                                                                                   \
-       OPTION_INT,                                                                                         \
-       offsetof(Config, field.threads),                                                                    \
-       "0",                                                                                                \
-       0,                                                                                                  \
-       4096,                                                                                               \
-       NULL,                                                                                               \
-       false,                                                                                              \
-       "CPU threads; 0 = all cores (the same number gives the same bits)"},                                \
-      {"device.memory_limit",                                                                              \
-       OPTION_BYTES,                                                                                       \
-       offsetof(Config, field.memory_limit),                                                               \
-       "0",                                                                                                \
-       0,                                                                                                  \
-       INFINITY,                                                                                           \
-       NULL,                                                                                               \
-       false,                                                                                              \
-       "memory the run may use, e.g. 8GiB; 0 = what the machine has free"},
+#define DEVICE_OPTIONS(Config, field)                                                                       \
+  ROW_CHOICE("device.backend", Config, field.backend, "auto", device_choices, "where to compute"),          \
+  ROW_INT("device.threads", Config, field.threads, "0", 0, 4096,                                            \
+      "CPU threads; 0 = all cores (the same number gives the same bits)"),                                  \
+  ROW_BYTES("device.memory_limit", Config, field.memory_limit, "0",                                         \
+      "memory the run may use, e.g. 8GiB; 0 = what the machine has free"),
+
+/* clang-format on */
 
 #endif
