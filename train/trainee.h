@@ -80,8 +80,7 @@ typedef struct Trainee {
 } Trainee;
 
 /* LoraSpec of a configuration; free with lora_spec_free. */
-NODISCARD bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, bool sequence_classification,
-                            Error *error);
+NODISCARD bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *error);
 
 /* The usual trainee of a stage: full weights or adapter as the configuration says. `lora` is borrowed by it.
  */
