@@ -3,7 +3,7 @@
  * A stage's config struct holds the sections it has, and its option table lists their rows by macro:
  *
  *   typedef struct SftConfig { ModelConfig model; LoraConfig lora; ... } SftConfig;
- *   static const Option table[] = {MODEL_OPTIONS(SftConfig, model) LORA_OPTIONS(SftConfig, lora, "0.05") ...};
+ *   static const Option table[] = {MODEL_OPTIONS(SftConfig, model) RUN_OPTIONS(SftConfig, run) ...};
  *
  * Each macro expands to rows with a comma after each. Defaults that differ between stages are macro
  * arguments, as text. Keys are those of DESIGN section 6; strings are owned by options_free. */
@@ -15,13 +15,7 @@
 
 #include <math.h>
 
-/* One row. c: config struct, f: field, low and high: range (0, 0 = none). */
-#define ROW(key, type, c, f, fallback, low, high, help) \
-  { key, OPTION_##type, offsetof(c, f), fallback, low, high, NULL, false, help }
-#define ROW_REQUIRED(key, type, c, f, help) \
-  { key, OPTION_##type, offsetof(c, f), NULL, 0, 0, NULL, true, help }
-#define ROW_CHOICE(key, c, f, fallback, choices, help) \
-  { key, OPTION_CHOICE, offsetof(c, f), fallback, 0, 0, choices, false, help }
+/* clang-format off: one option a row */
 
 /* -- model ---------------------------------------------------------------------------------------------- */
 
@@ -35,16 +29,14 @@ typedef struct ModelConfig {
 extern const char *const model_dtype_choices[]; /* f32, bf16 */
 DType model_config_dtype(const ModelConfig *config);
 
-/* clang-format off */
-#define MODEL_OPTIONS(c, f)                                                                                  \
-  ROW_REQUIRED("model.path", STRING, c, f.path, "Hugging Face model directory"),                             \
-  ROW("model.adapter", STRING, c, f.adapter, NULL, 0, 0,                                                     \
-      "PEFT adapter directory: trained further with LoRA, merged into the weights without"),                 \
-  ROW_CHOICE("model.dtype", c, f.dtype, "f32", model_dtype_choices,                                          \
-      "type of the weights in memory, and of a full model saved; bf16 keeps fp32 master weights"),           \
-  ROW("model.recompute", BOOL, c, f.recompute, "false", 0, 0,                                                \
+#define MODEL_OPTIONS(Config, field)                                                                        \
+  ROW_STRING_REQUIRED("model.path", Config, field.path, "Hugging Face model directory"),                    \
+  ROW_STRING("model.adapter", Config, field.adapter, NULL,                                                  \
+      "PEFT adapter directory: continued with LoRA, merged into the weights without"),                      \
+  ROW_CHOICE("model.dtype", Config, field.dtype, "f32", model_dtype_choices,                                \
+      "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights"),           \
+  ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \
       "compute each block again in the backward pass: less memory, about a third more time"),
-/* clang-format on */
 
 /* -- lora ----------------------------------------------------------------------------------------------- */
 
@@ -56,20 +48,19 @@ typedef struct LoraConfig {
   bool rslora;
 } LoraConfig;
 
-/* r and alpha are alpaca-lora's. Targets: every linear, which PEFT calls all-linear and QLoRA found to be needed
- * to match full fine-tuning; PEFT's own default for LLaMA is q_proj,v_proj. */
-/* clang-format off */
-#define LORA_OPTIONS(c, f, default_dropout)                                                                  \
-  ROW("lora.enabled", BOOL, c, f.enabled, "false", 0, 0, "train a LoRA adapter instead of all weights"),     \
-  ROW("lora.r", INT, c, f.r, "8", 1, 4096,                                                                   \
-      "rank (an adapter given as model.adapter keeps its own r, alpha, targets and rslora)"),                \
-  ROW("lora.alpha", FLOAT, c, f.alpha, "16", 0, INFINITY, "scale: the adapter is multiplied by alpha / r"),  \
-  ROW("lora.dropout", FLOAT, c, f.dropout, default_dropout, 0, 0.99,                                         \
-      "dropout on the adapter's input while training"),                                                      \
-  ROW("lora.targets", STRINGS, c, f.targets, "all-linear", 0, 0,                                             \
-      "module names as PEFT matches them, or all-linear"),                                                   \
-  ROW("lora.rslora", BOOL, c, f.rslora, "false", 0, 0, "scale by alpha / sqrt(r) instead"),
-/* clang-format on */
+/* dropout: default as text. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
+ * for it), where PEFT's LLaMA default is q_proj,v_proj. */
+#define LORA_OPTIONS(Config, field, default_dropout)                                                        \
+  ROW_BOOL("lora.enabled", Config, field.enabled, "false", "train a LoRA adapter instead of all weights"),  \
+  ROW_INT("lora.r", Config, field.r, "8", 1, 4096,                                                          \
+      "rank (an adapter given as model.adapter keeps its own r, alpha, targets, rslora)"),                  \
+  ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 0, INFINITY,                                           \
+      "scale: the adapter's output is multiplied by alpha / r"),                                            \
+  ROW_FLOAT("lora.dropout", Config, field.dropout, default_dropout, 0, 0.99,                                \
+      "dropout on the adapter's input while training"),                                                     \
+  ROW_STRINGS("lora.targets", Config, field.targets, "all-linear",                                          \
+      "module names as PEFT matches them, or all-linear"),                                                  \
+  ROW_BOOL("lora.rslora", Config, field.rslora, "false", "scale by alpha / sqrt(r) instead"),
 
 /* -- data ----------------------------------------------------------------------------------------------- */
 
@@ -84,35 +75,36 @@ typedef struct DataConfig {
   bool packing, shuffle, train_on_inputs;
 } DataConfig;
 
-/* The table that lists these rows includes datasets/dataset.h, for the names of formats and truncations. */
-/* clang-format off */
-#define DATA_COMMON_OPTIONS(c, f, default_length)                                                            \
-  ROW_CHOICE("data.format", c, f.format, "auto", dataset_format_names,                                       \
-      "format of the examples; auto recognises it by the first record's keys"),                              \
-  ROW("data.template", STRING, c, f.template, "auto", 0, 0,                                                  \
-      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"),       \
-  ROW("data.max_length", INT, c, f.max_length, default_length, 1, 1 << 24, "longest example, tokens"),       \
-  ROW_CHOICE("data.truncation", c, f.truncation, "drop", dataset_truncation_names,                           \
-      "longer examples: leave out (counted and reported), stop with an error, or cut"),                      \
-  ROW("data.cache", STRING, c, f.cache, NULL, 0, 0,                                                          \
-      "directory for tokenised data (default: cache in run.dir)"),                                           \
-  ROW("data.shuffle", BOOL, c, f.shuffle, "true", 0, 0, "a new seeded order in every epoch"),
+/* The rows of training on files of examples; the table that lists them includes datasets/dataset.h for the
+ * names of formats. default_length: default of data.max_length as text. */
+#define DATA_TRAIN_OPTIONS(Config, field, default_length)                                                   \
+  ROW_SOURCES_REQUIRED("data.train", Config, field.train,                                                   \
+      "JSONL file, or a list of files with weights to blend"),                                              \
+  ROW_SOURCES("data.eval", Config, field.eval, NULL, "JSONL file(s) for evaluation"),                       \
+  ROW_FLOAT("data.eval_fraction", Config, field.eval_fraction, "0", 0, 0.5,                                 \
+      "share of data.train held out for evaluation when there is no data.eval"),                            \
+  DATA_COMMON_OPTIONS(Config, field, default_length)
 
-/* For stages that train on files of examples. */
-#define DATA_TRAIN_OPTIONS(c, f, default_length)                                                             \
-  ROW_REQUIRED("data.train", SOURCES, c, f.train, "JSONL file, or a list of files with weights to blend"),   \
-  ROW("data.eval", SOURCES, c, f.eval, NULL, 0, 0, "JSONL file(s) for evaluation"),                          \
-  ROW("data.eval_fraction", FLOAT, c, f.eval_fraction, "0", 0, 0.5,                                          \
-      "share of data.train held out for evaluation when there is no data.eval"),                             \
-  DATA_COMMON_OPTIONS(c, f, default_length)
+/* The rows of any stage that reads text. */
+#define DATA_COMMON_OPTIONS(Config, field, default_length)                                                  \
+  ROW_CHOICE("data.format", Config, field.format, "auto", dataset_format_names,                             \
+      "format of the examples; auto recognises it by the first record's keys"),                             \
+  ROW_STRING("data.template", Config, field.template, "auto",                                               \
+      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"),      \
+  ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
+      "longest example, tokens"),                                                                           \
+  ROW_CHOICE("data.truncation", Config, field.truncation, "drop", dataset_truncation_names,                 \
+      "longer examples: leave out (counted and reported), stop with an error, or cut"),                     \
+  ROW_STRING("data.cache", Config, field.cache, NULL,                                                       \
+      "directory for tokenised data (default: cache in run.dir)"),                                          \
+  ROW_BOOL("data.shuffle", Config, field.shuffle, "true", "a new seeded order in every epoch"),
 
-#define DATA_PACKING_OPTIONS(c, f)                                                                           \
-  ROW("data.packing", BOOL, c, f.packing, "true", 0, 0,                                                      \
+#define DATA_PACKING_OPTIONS(Config, field)                                                                 \
+  ROW_BOOL("data.packing", Config, field.packing, "true",                                                   \
       "fill micro-batches with several sequences end to end (attention never crosses between them)"),
 
-#define DATA_MASK_OPTIONS(c, f)                                                                              \
-  ROW("data.train_on_inputs", BOOL, c, f.train_on_inputs, "false", 0, 0, "loss on prompt tokens too"),
-/* clang-format on */
+#define DATA_MASK_OPTIONS(Config, field)                                                                    \
+  ROW_BOOL("data.train_on_inputs", Config, field.train_on_inputs, "false", "loss on prompt tokens too"),
 
 /* -- optim ---------------------------------------------------------------------------------------------- */
 
@@ -134,34 +126,36 @@ extern const char *const optimizer_choices[]; /* adamw, lion, sgd: in the order 
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
 /* Defaults as text: learning rate, schedule, AdamW's eps, tokens in a micro-batch. */
-/* clang-format off */
-#define OPTIM_OPTIONS(c, f, default_lr, default_schedule, default_eps, default_tokens)                       \
-  ROW_CHOICE("optim.name", c, f.name, "adamw", optimizer_choices, "optimiser"),                              \
-  ROW("optim.lr", FLOAT, c, f.lr, default_lr, 0, INFINITY, "peak learning rate"),                            \
-  ROW_CHOICE("optim.schedule", c, f.schedule, default_schedule, schedule_choices,                            \
-      "learning rate after the warm-up"),                                                                    \
-  ROW("optim.min_lr_ratio", FLOAT, c, f.min_lr_ratio, "0", 0, 1,                                             \
-      "where linear and cosine end, as a share of the peak"),                                                \
-  ROW("optim.warmup_steps", INT, c, f.warmup_steps, "0", 0, INFINITY, "updates of linear warm-up from 0"),   \
-  ROW("optim.weight_decay", FLOAT, c, f.weight_decay, "0", 0, INFINITY,                                      \
-      "decoupled weight decay of matrices (norms and biases have none)"),                                    \
-  ROW("optim.beta1", FLOAT, c, f.beta1, "0.9", 0, 0.999999, "AdamW, Lion: decay of the mean gradient"),      \
-  ROW("optim.beta2", FLOAT, c, f.beta2, "0.999", 0, 0.9999999,                                               \
-      "AdamW: decay of the mean square; Lion: of the momentum (0.99 is usual there)"),                       \
-  ROW("optim.eps", FLOAT, c, f.eps, default_eps, 0, 1, "AdamW: added to the root of the mean square"),       \
-  ROW("optim.momentum", FLOAT, c, f.momentum, "0", 0, 0.999999, "SGD"),                                      \
-  ROW("optim.clip", FLOAT, c, f.clip, "1", 0, INFINITY, "largest global gradient norm; 0 = no clipping"),    \
-  ROW("optim.micro_batch_tokens", INT, c, f.micro_batch_tokens, default_tokens, 1, 1 << 28,                  \
+#define OPTIM_OPTIONS(Config, field, default_lr, default_schedule, default_eps, default_tokens)             \
+  ROW_CHOICE("optim.name", Config, field.name, "adamw", optimizer_choices, "optimiser"),                    \
+  ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate"),                   \
+  ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \
+      "learning rate after the warm-up"),                                                                   \
+  ROW_FLOAT("optim.min_lr_ratio", Config, field.min_lr_ratio, "0", 0, 1,                                    \
+      "where linear and cosine end, as a share of the peak"),                                               \
+  ROW_INT("optim.warmup_steps", Config, field.warmup_steps, "0", 0, INFINITY,                               \
+      "updates of linear warm-up from 0"),                                                                  \
+  ROW_FLOAT("optim.weight_decay", Config, field.weight_decay, "0", 0, INFINITY,                             \
+      "decoupled weight decay on matrices (norms and biases never)"),                                       \
+  ROW_FLOAT("optim.beta1", Config, field.beta1, "0.9", 0, 0.999999,                                         \
+      "AdamW, Lion: decay of the mean gradient"),                                                           \
+  ROW_FLOAT("optim.beta2", Config, field.beta2, "0.999", 0, 0.9999999,                                      \
+      "AdamW: decay of the mean square; Lion: of the momentum (there, 0.99 is usual)"),                     \
+  ROW_FLOAT("optim.eps", Config, field.eps, default_eps, 0, 1,                                              \
+      "AdamW: added to the root of the mean square"),                                                       \
+  ROW_FLOAT("optim.momentum", Config, field.momentum, "0", 0, 0.999999, "SGD"),                             \
+  ROW_FLOAT("optim.clip", Config, field.clip, "1", 0, INFINITY,                                             \
+      "largest global gradient norm; 0 = no clipping"),                                                     \
+  ROW_INT("optim.micro_batch_tokens", Config, field.micro_batch_tokens, default_tokens, 1, 1 << 28,         \
       "tokens computed at once: sets the memory of activations, not the result"),
 
 /* For stages whose updates are batches of a data set. */
-#define UPDATE_OPTIONS(c, f, default_batch, default_epochs)                                                  \
-  ROW("optim.batch_size", INT, c, f.batch_size, default_batch, 1, 1 << 24,                                   \
-      "examples per update, whatever the micro-batches"),                                                    \
-  ROW("optim.epochs", FLOAT, c, f.epochs, default_epochs, 0.000001, 1e6, "passes over the data"),            \
-  ROW("optim.max_steps", INT, c, f.max_steps, "0", 0, INFINITY,                                              \
+#define UPDATE_OPTIONS(Config, field, default_batch, default_epochs)                                        \
+  ROW_INT("optim.batch_size", Config, field.batch_size, default_batch, 1, 1 << 24,                          \
+      "examples per update, whatever the micro-batches"),                                                   \
+  ROW_FLOAT("optim.epochs", Config, field.epochs, default_epochs, 0.000001, 1e6, "passes over the data"),   \
+  ROW_INT("optim.max_steps", Config, field.max_steps, "0", 0, INFINITY,                                     \
       "updates at most; 0 = as many as the epochs give"),
-/* clang-format on */
 
 /* -- rollout -------------------------------------------------------------------------------------------- */
 
@@ -172,17 +166,16 @@ typedef struct RolloutConfig {
   int64_t batch; /* sequences running at once */
 } RolloutConfig;
 
-/* clang-format off */
-#define ROLLOUT_OPTIONS(c, f, default_tokens, default_temperature, default_batch)                            \
-  ROW("rollout.max_new_tokens", INT, c, f.max_new_tokens, default_tokens, 1, 1 << 24,                        \
-      "longest answer, tokens"),                                                                             \
-  ROW("rollout.temperature", FLOAT, c, f.temperature, default_temperature, 0, 100,                           \
-      "sampling temperature; 0 = greedy"),                                                                   \
-  ROW("rollout.top_k", INT, c, f.top_k, "0", 0, 1 << 24, "sample from the k likeliest tokens; 0 = all"),     \
-  ROW("rollout.top_p", FLOAT, c, f.top_p, "1", 0.000001, 1,                                                  \
-      "sample from the likeliest tokens that together have this probability; 1 = all"),                      \
-  ROW("rollout.batch", INT, c, f.batch, default_batch, 1, 1 << 20, "sequences generated at once"),
-/* clang-format on */
+#define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch)                  \
+  ROW_INT("rollout.max_new_tokens", Config, field.max_new_tokens, default_tokens, 1, 1 << 24,               \
+      "longest answer, tokens"),                                                                            \
+  ROW_FLOAT("rollout.temperature", Config, field.temperature, default_temperature, 0, 100,                  \
+      "sampling temperature; 0 = greedy"),                                                                  \
+  ROW_INT("rollout.top_k", Config, field.top_k, "0", 0, 1 << 24,                                            \
+      "sample from the k likeliest tokens only; 0 = all"),                                                  \
+  ROW_FLOAT("rollout.top_p", Config, field.top_p, "1", 0.000001, 1,                                         \
+      "sample from the likeliest tokens that together have this probability; 1 = all"),                     \
+  ROW_INT("rollout.batch", Config, field.batch, default_batch, 1, 1 << 20, "sequences generated at once"),
 
 /* -- run ------------------------------------------------------------------------------------------------ */
 
@@ -193,19 +186,19 @@ typedef struct RunConfig {
   int64_t save_every, keep, eval_every, log_every;
 } RunConfig;
 
-/* clang-format off */
-#define RUN_OPTIONS(c, f)                                                                                    \
-  ROW_REQUIRED("run.dir", STRING, c, f.dir, "directory of this run: config, log, checkpoints, result"),      \
-  ROW("run.seed", INT, c, f.seed, "1", 0, INFINITY, "of everything random in the run"),                      \
-  ROW("run.resume", BOOL, c, f.resume, "true", 0, 0,                                                         \
-      "go on from the newest checkpoint; false starts over and removes what the run left before"),           \
-  ROW("run.save_every", INT, c, f.save_every, "200", 0, INFINITY,                                            \
-      "updates between checkpoints; 0 = only when interrupted"),                                             \
-  ROW("run.keep", INT, c, f.keep, "2", 1, INFINITY, "newest checkpoints that are kept"),                     \
-  ROW("run.eval_every", INT, c, f.eval_every, "0", 0, INFINITY,                                              \
-      "updates between evaluations; 0 = only at the end"),                                                   \
-  ROW("run.log_every", INT, c, f.log_every, "1", 1, INFINITY, "updates between rows in the run log"),
-/* clang-format on */
+#define RUN_OPTIONS(Config, field)                                                                          \
+  ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
+      "directory of this run: config, log, checkpoints, result"),                                           \
+  ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
+  ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
+      "continue from the newest checkpoint; false starts over and removes what the run left before"),       \
+  ROW_INT("run.save_every", Config, field.save_every, "200", 0, INFINITY,                                   \
+      "updates between checkpoints; 0 = only when interrupted"),                                            \
+  ROW_INT("run.keep", Config, field.keep, "2", 1, INFINITY, "newest checkpoints that are kept"),            \
+  ROW_INT("run.eval_every", Config, field.eval_every, "0", 0, INFINITY,                                     \
+      "updates between evaluations; 0 = only at the end"),                                                  \
+  ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
+      "updates between rows in the run log"),
 
 /* -- device --------------------------------------------------------------------------------------------- */
 
@@ -217,13 +210,13 @@ typedef struct DeviceConfig {
 
 extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of DeviceKind */
 
-/* clang-format off */
-#define DEVICE_OPTIONS(c, f)                                                                                 \
-  ROW_CHOICE("device.backend", c, f.backend, "auto", device_choices, "where to compute"),                    \
-  ROW("device.threads", INT, c, f.threads, "0", 0, 4096,                                                     \
-      "CPU threads; 0 = all cores (the same number gives the same bits)"),                                   \
-  ROW("device.memory_limit", BYTES, c, f.memory_limit, "0", 0, INFINITY,                                     \
+#define DEVICE_OPTIONS(Config, field)                                                                       \
+  ROW_CHOICE("device.backend", Config, field.backend, "auto", device_choices, "where to compute"),          \
+  ROW_INT("device.threads", Config, field.threads, "0", 0, 4096,                                            \
+      "CPU threads; 0 = all cores (the same number gives the same bits)"),                                  \
+  ROW_BYTES("device.memory_limit", Config, field.memory_limit, "0",                                         \
       "memory the run may use, e.g. 8GiB; 0 = what the machine has free"),
+
 /* clang-format on */
 
 #endif
