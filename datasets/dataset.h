@@ -36,7 +36,7 @@
  * cut, as `truncation` says; all are counted and reported. Cutting keeps the beginning of an SFT example (its
  * end mark is gone, and none is put in its place), and the end of a prompt. A preference loses the earliest
  * tokens of its prompt, the same ones on both sides. A leading BOS is kept. Examples without a loss token are
- * counted, reported and dropped.
+ * counted, reported and dropped, and so are preferences whose sides are equal.
  *
  * Cache: the tokenised examples of one source lie in one file of cache_dir, made on first use, mapped, and
  * made again when the source file, tokenizer, template or an option that matters has changed (a digest of all
@@ -46,6 +46,7 @@
 #define DATASETS_DATASET_H
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/option.h"
 #include "tokenizer/chat.h"

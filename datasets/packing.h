@@ -12,14 +12,16 @@
 #include "base/error.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct PackingPlan {
-  int capacity; /* items it can plan at once */
-  int count;    /* micro-batches of the current plan */
-  int *begins;  /* [count + 1] into members */
-  int *members; /* positions in `lengths`, ascending within a micro-batch */
-  int *tokens;  /* [count] tokens of each micro-batch */
-  int *scratch;
+  int capacity;   /* items it can plan at once */
+  int count;      /* micro-batches of the current plan */
+  int *begins;    /* [count + 1] into members */
+  int *members;   /* positions in `lengths`, ascending within a micro-batch */
+  int *tokens;    /* [count] tokens of each micro-batch */
+  int *bin_of;    /* [capacity] micro-batch of each item */
+  uint64_t *keys; /* scratch */
 } PackingPlan;
 
 /* All memory for plans of up to `capacity` items. */

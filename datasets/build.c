@@ -1,0 +1,145 @@
+#include "datasets/build.h"
+
+#include "datasets/encode.h"
+#include "datasets/lines.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Names and digests ----------------------------------------------------------------------------- */
+
+/* CACHE_DIR/NAME-XXXXXXXX.tokens: one file per source path and kind, replaced when it no longer fits. */
+static char *cache_path(const char *path, const DatasetOptions *options, Error *error) {
+  char *absolute = realpath(path, NULL), digest[33];
+  Buffer text = {0};
+  char *file = NULL;
+  if (buffer_format(&text, error, "%s %s", dataset_kind_name(options->kind), absolute ? absolute : path)) {
+    bytes_digest(text.data, text.size, digest);
+    file = memory_format("%s/%s-%.8s.tokens", options->cache_dir, path_name(path), digest);
+    if (!file) error_out_of_memory(error, "cache path", strlen(path));
+  }
+  buffer_free(&text);
+  free(absolute); /* realpath's own allocation */
+  return file;
+}
+
+/* Everything that decides what the cache holds. */
+static bool cache_digest(const char *path, const DatasetOptions *options, char out[33], Error *error) {
+  char file[33], tokenizer[33];
+  const ChatTemplate *chat = options->chat;
+  if (!file_digest(path, file, error)) return false;
+  tokenizer_digest(options->tokenizer, tokenizer);
+  Buffer text = {0};
+  bool ok = buffer_format(&text, error, "%d|%s|%s|%d|%d|%d|%d|%d", CACHE_VERSION, file, tokenizer,
+                          (int)options->kind, (int)options->format, (int)options->truncation,
+                          options->max_length, options->train_on_inputs);
+  if (ok && chat) {
+    ok = buffer_format(&text, error, "|%s|%d|%d|%d%s|%d%s", chat_family_names[chat->family],
+                       chat->leading_bos, chat->end_id, chat->default_system != NULL,
+                       chat->default_system ? chat->default_system : "", chat->date_line != NULL,
+                       chat->date_line ? chat->date_line : "");
+  }
+  if (ok) bytes_digest(text.data, text.size, out);
+  buffer_free(&text);
+  return ok;
+}
+
+/* ---- Making a cache -------------------------------------------------------------------------------- */
+
+typedef struct Build {
+  const DatasetOptions *options;
+  LineReader reader;
+  CacheWriter writer;
+  Encoder encoder;
+  Record record;
+  DatasetFormat format;
+  Progress progress;
+} Build;
+
+static bool check_format(Build *build, const json_t *root, RecordPlace place, Error *error) {
+  const DatasetOptions *options = build->options;
+  build->format = options->format;
+  if (build->format == FORMAT_AUTO && !record_detect(root, options->kind, place, &build->format, error)) {
+    return false;
+  }
+  if (!dataset_kind_takes(options->kind, build->format)) {
+    return error_set(error, ERROR_USAGE, "%s: data.format is %s, and those are no %s data", options->name,
+                     dataset_format_names[build->format], dataset_kind_name(options->kind));
+  }
+  if (build->format != FORMAT_TEXT && !options->chat) {
+    return error_set(error, ERROR_USAGE, "%s: %s has %s records, which need a chat template (data.template)",
+                     options->name, place.file, dataset_format_names[build->format]);
+  }
+  return true;
+}
+
+static bool read_records(Build *build, Error *error) {
+  LineReader *reader = &build->reader;
+  for (;;) {
+    json_t *root;
+    if (!line_reader_record(reader, &root, error)) return false;
+    if (!root) break;
+    RecordPlace place = {.file = reader->path, .line = reader->number};
+    DatasetKind kind = build->options->kind;
+    bool ok = build->encoder.counts.records > 0 || check_format(build, root, place, error);
+    build->encoder.counts.records++;
+    ok = ok && record_parse(&build->record, root, kind, build->format, place, error) &&
+         encoder_add(&build->encoder, &build->record, build->format, place, error);
+    json_decref(root);
+    if (!ok) return false;
+    if (build->progress.log) progress_update(&build->progress, (int64_t)(reader->bytes >> 10), NULL);
+  }
+  if (build->encoder.counts.records == 0) {
+    return error_set(error, ERROR_DATA, "%s: no records: the file is empty", reader->path);
+  }
+  return true;
+}
+
+static bool build_cache(Build *build, const char *path, const char *cache, const char digest[33],
+                        Error *error) {
+  const DatasetOptions *options = build->options;
+  if (!line_reader_open(&build->reader, path, error)) return false;
+  if (!directory_create(options->cache_dir, error)) return false;
+  if (!cache_writer_open(&build->writer, cache, error)) return false;
+  build->encoder = (Encoder){.options = options, .writer = &build->writer};
+  bool large = build->reader.size > (4u << 20); /* small files are done before a bar could be read */
+  if (large && options->log) {
+    progress_start(&build->progress, options->log, "tokenising", "KiB", 0,
+                   (int64_t)(build->reader.size >> 10));
+  }
+  bool ok = read_records(build, error);
+  if (build->progress.log) progress_finish(&build->progress);
+  if (ok && build->encoder.counts.examples > UINT32_MAX) {
+    ok = error_set(error, ERROR_DATA, "%s: %llu examples, more than one source can have", path,
+                   (unsigned long long)build->encoder.counts.examples);
+  }
+  return ok && cache_writer_commit(&build->writer, digest, build->format, &build->encoder.counts, error);
+}
+
+static bool make_cache(const char *path, const char *cache, const char digest[33],
+                       const DatasetOptions *options, Error *error) {
+  Build build = {.options = options};
+  bool ok = build_cache(&build, path, cache, digest, error);
+  cache_writer_close(&build.writer);
+  line_reader_close(&build.reader);
+  encoder_free(&build.encoder);
+  record_free(&build.record);
+  return ok;
+}
+
+bool source_open(DatasetSource *source, const DatasetOptions *options, bool *reused, Error *error) {
+  char digest[33];
+  if (!cache_digest(source->path, options, digest, error)) return false;
+  char *cache = cache_path(source->path, options, error);
+  if (!cache) return false;
+  bool ok = true;
+  *reused = cache_open(source, cache, digest);
+  if (!*reused) {
+    ok = make_cache(source->path, cache, digest, options, error);
+    if (ok && !cache_open(source, cache, digest)) {
+      ok = error_set(error, ERROR_FILE, "%s: changed while it was read", cache);
+    }
+  }
+  memory_free(cache);
+  return ok;
+}

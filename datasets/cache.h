@@ -1,0 +1,65 @@
+/* Inside datasets/ only: the file of tokenised examples.
+ *
+ *   "DROVDATA" | example ... | offset of each example, uint64 | CacheTrailer
+ *
+ *   example, at a multiple of 8 bytes:
+ *     CacheExample | ids int32[count] | rejected int32[rejected_count] | loss uint8[count] when loss_count > 0
+ *     | prompt text, NUL | reference text, NUL
+ *
+ * Little-endian, as every machine that Drover runs on. The trailer is last, so a file is written front to back
+ * in one go; it carries the digest of all that decided the content. */
+#ifndef DATASETS_CACHE_H
+#define DATASETS_CACHE_H
+
+#include "base/file.h"
+#include "datasets/dataset.h"
+
+#define CACHE_VERSION 1 /* raise it whenever tokenising, masks or this layout change */
+
+typedef struct CacheExample {
+  int32_t count, rejected_count, prompt_count, loss_count;
+  uint32_t prompt_bytes, reference_bytes; /* without NUL */
+  float margin;
+  uint32_t has_loss; /* a mask follows */
+  uint64_t line;
+  uint64_t group; /* hash of the prompt (of the text, for pieces): a split keeps a group together */
+} CacheExample;
+
+typedef struct CacheTrailer {
+  char magic[8];
+  uint32_t version;
+  uint32_t format; /* DatasetFormat, as detected */
+  char digest[32];
+  DatasetCounts counts;
+  uint64_t index_offset;
+  uint64_t file_size;
+} CacheTrailer;
+
+typedef struct CacheWriter {
+  FileWriter file;
+  uint64_t *offsets; /* as they grow: 8 bytes per example */
+  size_t count, capacity;
+} CacheWriter;
+
+/* An example to be written; pointers are borrowed, lengths stand in `fixed`. */
+typedef struct CacheItem {
+  CacheExample fixed;
+  const int *ids, *rejected;
+  const uint8_t *loss;
+  const char *prompt, *reference;
+} CacheItem;
+
+NODISCARD bool cache_writer_open(CacheWriter *writer, const char *path, Error *error);
+NODISCARD bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error);
+NODISCARD bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetFormat format,
+                                   const DatasetCounts *counts, Error *error);
+void cache_writer_close(CacheWriter *writer);
+
+/* Maps the cache into the source if there is one, whole, with this digest: fills map, offsets, format and
+ * counts. false: there is none (nothing is mapped). */
+bool cache_open(DatasetSource *source, const char *path, const char digest[33]);
+
+/* The fixed part of an example; asserts that it lies within the mapping. */
+const CacheExample *cache_example(const DatasetSource *source, uint32_t number);
+
+#endif

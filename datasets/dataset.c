@@ -1,0 +1,211 @@
+#include "datasets/dataset.h"
+
+#include "base/file.h"
+#include "base/random.h"
+#include "datasets/build.h"
+#include "datasets/cache.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Reports --------------------------------------------------------------------------------------- */
+
+/* 1234567 -> "1,234,567" */
+static const char *grouped(uint64_t value, char out[32]) {
+  char digits[24];
+  int count = snprintf(digits, sizeof digits, "%" PRIu64, value), at = 0;
+  for (int i = 0; i < count; i++) {
+    if (i > 0 && (count - i) % 3 == 0) out[at++] = ',';
+    out[at++] = digits[i];
+  }
+  out[at] = '\0';
+  return out;
+}
+
+static void report(const DatasetSource *source, const DatasetOptions *options) {
+  Log *log = options->log;
+  const DatasetCounts *counts = &source->counts;
+  char a[32], b[32];
+  if (!log || options->part == DATASET_EVAL_PART) {
+    if (log)
+      log_info(log, "%s: %s: %s examples held out", options->name, source->path, grouped(source->count, a));
+    return;
+  }
+  log_info(log, "%s: %s: %s examples, %s, %s tokens", options->name, source->path, grouped(source->count, a),
+           dataset_format_names[source->format], grouped(counts->tokens, b));
+  if (counts->too_long) {
+    log_warning(log, "%s: %s: %s of %s records dropped: longer than data.max_length %d tokens", options->name,
+                source->path, grouped(counts->too_long, a), grouped(counts->records, b), options->max_length);
+  }
+  if (counts->truncated) {
+    log_warning(log, "%s: %s: %s of %s records cut to data.max_length %d tokens", options->name, source->path,
+                grouped(counts->truncated, a), grouped(counts->records, b), options->max_length);
+  }
+  if (counts->no_loss) {
+    log_warning(log, "%s: %s: %s of %s records dropped: no token to learn from", options->name, source->path,
+                grouped(counts->no_loss, a), grouped(counts->records, b));
+  }
+}
+
+/* ---- Held-out split -------------------------------------------------------------------------------- */
+
+typedef struct SplitKey {
+  uint64_t key;
+  uint32_t number;
+} SplitKey;
+
+static int split_compare(const void *a, const void *b) {
+  const SplitKey *x = a, *y = b;
+  if (x->key != y->key) return x->key < y->key ? -1 : 1;
+  return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static int number_compare(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+/* A group's random rank: the groups with the lowest ones are held out. */
+static uint64_t group_key(uint64_t group, RandomKey key) {
+  uint32_t counter[4] = {(uint32_t)group, (uint32_t)(group >> 32), 0, UINT32_MAX}, words[4];
+  philox4x32(counter, key, words);
+  return (uint64_t)words[0] << 32 | words[1];
+}
+
+static bool split_source(DatasetSource *source, const DatasetOptions *options, Error *error) {
+  uint32_t all = source->count;
+  RandomKey key = random_key(options->seed, RANDOM_SHUFFLE);
+  SplitKey *keys = memory_alloc(all * sizeof *keys);
+  source->subset = memory_alloc(all * sizeof *source->subset);
+  if (!keys || !source->subset) {
+    memory_free(keys);
+    return error_out_of_memory(error, "held-out split", all * sizeof *keys);
+  }
+  for (uint32_t i = 0; i < all; i++) {
+    keys[i] = (SplitKey){.key = group_key(cache_example(source, i)->group, key), .number = i};
+  }
+  qsort(keys, all, sizeof *keys, split_compare);
+  uint32_t held = (uint32_t)llround(options->eval_fraction * all);
+  if (held == 0) held = 1;
+  while (held < all && keys[held].key == keys[held - 1].key) held++;
+  bool eval = options->part == DATASET_EVAL_PART;
+  uint32_t begin = eval ? 0 : held, end = eval ? held : all;
+  for (uint32_t i = begin; i < end; i++) source->subset[i - begin] = keys[i].number;
+  memory_free(keys);
+  if (held == all) {
+    return error_set(error, ERROR_DATA, "%s: too few different prompts for data.eval_fraction %g",
+                     source->path, options->eval_fraction);
+  }
+  source->count = end - begin;
+  qsort(source->subset, source->count, sizeof *source->subset, number_compare);
+  return true;
+}
+
+/* ---- Opening --------------------------------------------------------------------------------------- */
+
+static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSource *from,
+                        const DatasetOptions *options, Error *error) {
+  bool reused = false;
+  source->weight = from->weight;
+  source->path = memory_copy_string(from->path);
+  if (!source->path) return error_out_of_memory(error, "path", strlen(from->path));
+  if (!(from->weight > 0) || !isfinite(from->weight)) {
+    return error_set(error, ERROR_USAGE, "%s: %s: weight %g, expected a number above 0", options->name,
+                     from->path, from->weight);
+  }
+  if (!source_open(source, options, &reused, error)) return false;
+  if (!reused) dataset->reused = false;
+  const DatasetCounts *counts = &source->counts;
+  if (counts->examples == 0) {
+    return error_set(error, ERROR_DATA,
+                     "%s: no usable example: of %llu records, %llu are longer than data.max_length %d tokens "
+                     "and %llu have no token to learn from",
+                     source->path, (unsigned long long)counts->records, (unsigned long long)counts->too_long,
+                     options->max_length, (unsigned long long)counts->no_loss);
+  }
+  source->count = (uint32_t)counts->examples;
+  if (options->part != DATASET_ALL && !split_source(source, options, error)) return false;
+  dataset->count += source->count;
+  if (counts->longest > dataset->longest) dataset->longest = counts->longest;
+  report(source, options);
+  return true;
+}
+
+bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetOptions *options,
+                  Error *error) {
+  *dataset = (Dataset){.kind = options->kind, .reused = true};
+  ASSERT(options->tokenizer && options->cache_dir && options->name);
+  if (sources->count == 0) return error_set(error, ERROR_USAGE, "%s: no file given", options->name);
+  if (options->max_length < 2) {
+    return error_set(error, ERROR_USAGE, "data.max_length is %d, expected at least 2", options->max_length);
+  }
+  if (options->part != DATASET_ALL && !(options->eval_fraction > 0 && options->eval_fraction < 1)) {
+    return error_set(error, ERROR_USAGE, "data.eval_fraction is %g, expected a number between 0 and 1",
+                     options->eval_fraction);
+  }
+  dataset->sources = memory_zeroed(sources->count, sizeof *dataset->sources);
+  if (!dataset->sources) return error_out_of_memory(error, "data sources", sources->count);
+  dataset->source_count = sources->count;
+  for (size_t i = 0; i < sources->count; i++) {
+    if (!open_source(dataset, &dataset->sources[i], &sources->items[i], options, error)) {
+      dataset_close(dataset);
+      return false;
+    }
+  }
+  return true;
+}
+
+bool dataset_open_file(Dataset *dataset, const char *path, const DatasetOptions *options, Error *error) {
+  OptionSource source = {.path = (char *)path, .weight = 1};
+  OptionSources sources = {.items = &source, .count = 1};
+  return dataset_open(dataset, &sources, options, error);
+}
+
+void dataset_close(Dataset *dataset) {
+  for (size_t i = 0; i < dataset->source_count; i++) {
+    DatasetSource *source = &dataset->sources[i];
+    file_map_close(&source->map);
+    memory_free(source->subset);
+    memory_free(source->path);
+  }
+  memory_free(dataset->sources);
+  *dataset = (Dataset){0};
+}
+
+/* ---- Access ---------------------------------------------------------------------------------------- */
+
+Example dataset_example(const Dataset *dataset, ExampleRef reference) {
+  ASSERT(reference.source < dataset->source_count);
+  const DatasetSource *source = &dataset->sources[reference.source];
+  ASSERT(reference.index < source->count);
+  uint32_t number = source->subset ? source->subset[reference.index] : reference.index;
+  const CacheExample *fixed = cache_example(source, number);
+  Example example = {.count = fixed->count,
+                     .rejected_count = fixed->rejected_count,
+                     .prompt_count = fixed->prompt_count,
+                     .loss_count = fixed->loss_count,
+                     .margin = fixed->margin,
+                     .source = reference.source,
+                     .line = fixed->line};
+  const char *at = (const char *)(fixed + 1);
+  example.ids = (const int *)(const void *)at;
+  at += (size_t)fixed->count * sizeof(int);
+  if (fixed->rejected_count) example.rejected = (const int *)(const void *)at;
+  at += (size_t)fixed->rejected_count * sizeof(int);
+  if (fixed->has_loss) {
+    example.loss = (const uint8_t *)at;
+    at += fixed->count;
+  }
+  example.prompt = at;
+  example.reference = at + fixed->prompt_bytes + 1;
+  return example;
+}
+
+ExampleRef dataset_reference(const Dataset *dataset, uint64_t number) {
+  ASSERT(number < dataset->count);
+  uint32_t source = 0;
+  while (number >= dataset->sources[source].count) number -= dataset->sources[source++].count;
+  return (ExampleRef){.source = source, .index = (uint32_t)number};
+}

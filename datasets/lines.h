@@ -1,0 +1,34 @@
+/* Inside datasets/ and the demo tools: reading a JSONL file one line at a time, in one buffer. */
+#ifndef DATASETS_LINES_H
+#define DATASETS_LINES_H
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef struct LineReader {
+  FILE *file;
+  char *path;
+  Buffer line;     /* the current line, without its end */
+  uint64_t number; /* of the current line, from 1 */
+  uint64_t bytes;  /* read so far */
+  uint64_t size;   /* of the file */
+} LineReader;
+
+NODISCARD bool line_reader_open(LineReader *reader, const char *path, Error *error);
+void line_reader_close(LineReader *reader);
+
+/* Moves to the next line that is not blank; *found = false at the end of the file. */
+NODISCARD bool line_reader_next(LineReader *reader, bool *found, Error *error);
+
+/* The same, parsed: a new reference to an object in *record, NULL at the end of the file. ERROR_DATA
+ * "FILE:LINE:COLUMN: broken JSON: ..." */
+NODISCARD bool line_reader_record(LineReader *reader, json_t **record, Error *error);
+
+/* "string", "number", "list" ...; "nothing" for NULL. */
+const char *json_kind_name(const json_t *value);
+
+#endif

@@ -1,0 +1,44 @@
+/* Inside datasets/ only: one JSON record in any format -> messages or text. */
+#ifndef DATASETS_RECORD_H
+#define DATASETS_RECORD_H
+
+#include "datasets/dataset.h"
+
+#include <jansson.h>
+
+typedef struct Conversation {
+  ChatMessage *items;
+  size_t count, capacity;
+} Conversation;
+
+/* All text is borrowed from the JSON record. A Record is reused from line to line. */
+typedef struct Record {
+  Conversation talk; /* the dialogue; the chosen one of a preference; what comes before a prompt's answer */
+  Conversation rejected; /* preferences */
+  const char *text;      /* FORMAT_TEXT */
+  size_t text_bytes;
+  const char *reference; /* DATASET_PROMPT: the answer taken off; NULL when none */
+  size_t reference_bytes;
+  double margin;
+} Record;
+
+void record_free(Record *record);
+
+/* Where a record stands, for messages. */
+typedef struct RecordPlace {
+  const char *file;
+  uint64_t line;
+} RecordPlace;
+
+/* The format that the keys show. ERROR_DATA naming the keys found and the formats known, or that the kind
+ * does not take the format. */
+NODISCARD bool record_detect(const json_t *root, DatasetKind kind, RecordPlace place, DatasetFormat *format,
+                             Error *error);
+bool dataset_kind_takes(DatasetKind kind, DatasetFormat format);
+const char *dataset_kind_name(DatasetKind kind);
+
+/* ERROR_DATA naming file, line, key, what was expected and what was found. */
+NODISCARD bool record_parse(Record *record, const json_t *root, DatasetKind kind, DatasetFormat format,
+                            RecordPlace place, Error *error);
+
+#endif
