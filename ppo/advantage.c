@@ -1,0 +1,52 @@
+#include "ppo/advantage.h"
+
+#include <math.h>
+#include <stddef.h>
+
+/* Backwards through each response, carrying V_{t+1} and A_{t+1}, both 0 past its end. */
+void advantage_gae(const float *reward, const float *value, const int32_t *offsets, int64_t sequences,
+                   double gamma, double lambda, float *advantage, float *returns) {
+  for (int64_t b = 0; b < sequences; b++) {
+    double next_value = 0, next_advantage = 0;
+    for (int64_t t = (int64_t)offsets[b + 1] - 1; t >= offsets[b]; t--) {
+      const double delta = reward[t] + gamma * next_value - value[t];
+      next_advantage = delta + gamma * lambda * next_advantage;
+      next_value = value[t];
+      advantage[t] = (float)next_advantage;
+      returns[t] = (float)(next_advantage + next_value);
+    }
+  }
+}
+
+/* Mean and sum of squared deviations of x - y (y NULL: of x), in two passes so that nothing cancels. */
+typedef struct Moments {
+  double count, mean, squares;
+} Moments;
+
+static Moments moments(const float *x, const float *y, int64_t tokens, const Comm *comm) {
+  double sums[2] = {(double)tokens, 0};
+  for (int64_t t = 0; t < tokens; t++) sums[1] += (double)x[t] - (y ? (double)y[t] : 0);
+  comm_sum(comm, sums, 2);
+  Moments out = {.count = sums[0], .mean = sums[0] > 0 ? sums[1] / sums[0] : 0};
+  for (int64_t t = 0; t < tokens; t++) {
+    const double deviation = (double)x[t] - (y ? (double)y[t] : 0) - out.mean;
+    out.squares += deviation * deviation;
+  }
+  comm_sum(comm, &out.squares, 1);
+  return out;
+}
+
+void advantage_whiten(float *x, int64_t tokens, bool shift, const Comm *comm) {
+  const Moments m = moments(x, NULL, tokens, comm);
+  const double variance = m.count > 1 ? m.squares / (m.count - 1) : 1;
+  const double scale = 1 / sqrt(variance + 1e-8);
+  for (int64_t t = 0; t < tokens; t++) {
+    x[t] = (float)(((double)x[t] - m.mean) * scale + (shift ? 0 : m.mean));
+  }
+}
+
+double explained_variance(const float *value, const float *returns, int64_t tokens, const Comm *comm) {
+  const Moments residual = moments(returns, value, tokens, comm);
+  const Moments total = moments(returns, NULL, tokens, comm);
+  return total.squares > 0 ? 1 - residual.squares / total.squares : NAN;
+}

@@ -1,0 +1,38 @@
+#include "ppo/kl.h"
+
+#include <math.h>
+#include <stddef.h>
+
+const char *const kl_estimator_names[] = {"k1", "k2", "k3", NULL};
+
+double kl_estimate(KlEstimator estimator, double logprob, double reference) {
+  const double l = reference - logprob;
+  switch (estimator) {
+    case KL_K1:
+      return -l;
+    case KL_K2:
+      return 0.5 * l * l;
+    case KL_K3:
+      break;
+  }
+  return expm1(l) - l; /* expm1: e^l - 1 without the cancellation near 0, where most tokens are */
+}
+
+void kl_tokens(KlEstimator estimator, const float *logprob, const float *reference, int64_t tokens,
+               float *kl) {
+  for (int64_t t = 0; t < tokens; t++) kl[t] = (float)kl_estimate(estimator, logprob[t], reference[t]);
+}
+
+double kl_mean(const float *kl, const int32_t *offsets, int64_t sequences) {
+  if (sequences == 0) return 0;
+  double sum = 0;
+  for (int64_t t = offsets[0]; t < offsets[sequences]; t++) sum += kl[t];
+  return sum / (double)sequences;
+}
+
+/* Ziegler et al. 2019, section 2.2: proportional control of log beta, the error limited to 20%. */
+void kl_controller_update(KlController *controller, double observed, int64_t episodes) {
+  if (!controller->adaptive) return;
+  const double error = fmin(fmax(observed / controller->target - 1, -0.2), 0.2);
+  controller->coef *= 1 + error * (double)episodes / controller->horizon;
+}

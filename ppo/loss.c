@@ -1,0 +1,66 @@
+#include "ppo/loss.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+static double limited(double x, double low, double high) {
+  return fmin(fmax(x, low), high);
+}
+
+/* L_t = max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), Schulman et al. 2017, eq. 7, with the sign of a loss.
+ * d rho / d logprob = rho, so dL = -A rho where the first is taken, and 0 where the clipped one is larger: that is
+ * only where rho has left the interval in the direction that A rewards. */
+void policy_loss(const float *logprob, const float *old, const float *advantage, int64_t tokens, double clip,
+                 double weight, float *dlogprob, PolicyStats *stats) {
+  PolicyStats sum = {.tokens = (double)tokens};
+  for (int64_t t = 0; t < tokens; t++) {
+    const double difference = (double)logprob[t] - (double)old[t];
+    const double ratio = exp(difference);
+    const double plain = -(double)advantage[t] * ratio;
+    const double held = -(double)advantage[t] * limited(ratio, 1 - clip, 1 + clip);
+    const bool clipped = held > plain;
+    dlogprob[t] = clipped ? 0 : (float)(weight * plain);
+    sum.loss += clipped ? held : plain;
+    sum.clipped += clipped;
+    sum.approx_kl += 0.5 * difference * difference;
+    sum.approx_kl3 += expm1(difference) - difference;
+    sum.ratio += ratio;
+    sum.ratio_squared += ratio * ratio;
+  }
+  if (!stats) return;
+  stats->tokens += sum.tokens;
+  stats->loss += sum.loss;
+  stats->clipped += sum.clipped;
+  stats->approx_kl += sum.approx_kl;
+  stats->approx_kl3 += sum.approx_kl3;
+  stats->ratio += sum.ratio;
+  stats->ratio_squared += sum.ratio_squared;
+}
+
+/* L_t = 1/2 max((V - R)^2, (V_clip - R)^2) with V_clip = clip(V, V_old - eps, V_old + eps): SFD and OpenAI's baselines.
+ * dL = V - R where the first is taken; where the clipped one is larger, V_clip does not move with V (it would be
+ * equal to V inside the interval), so dL = 0. */
+void value_loss(const float *value, const float *old, const float *returns, int64_t tokens, double clip,
+                double weight, float *dvalue, ValueStats *stats) {
+  ValueStats sum = {.tokens = (double)tokens};
+  for (int64_t t = 0; t < tokens; t++) {
+    const double v = value[t];
+    const double plain = v - returns[t];
+    const double held = clip > 0 ? limited(v, old[t] - clip, old[t] + clip) - returns[t] : plain;
+    const bool clipped = held * held > plain * plain;
+    dvalue[t] = clipped ? 0 : (float)(weight * plain);
+    sum.loss += 0.5 * (clipped ? held * held : plain * plain);
+    sum.clipped += clipped;
+    sum.value += v;
+  }
+  if (!stats) return;
+  stats->tokens += sum.tokens;
+  stats->loss += sum.loss;
+  stats->clipped += sum.clipped;
+  stats->value += sum.value;
+}
+
+void entropy_bonus(int64_t tokens, double coef, double weight, float *dentropy) {
+  for (int64_t t = 0; t < tokens; t++) dentropy[t] = (float)(-coef * weight);
+}
