@@ -18,7 +18,15 @@ typedef struct LoraModule {
   bool is_head;    /* the LM head: "all-linear" leaves it out */
 } LoraModule;
 
-/* What adapter_config.json says, as far as it matters here. */
+/* A module whose rank or alpha differs from the rest: PEFT's rank_pattern and alpha_pattern, resolved. */
+typedef struct LoraOverride {
+  char *module; /* full name */
+  int r;
+  double alpha;
+} LoraOverride;
+
+/* What adapter_config.json says, as far as it matters here. Zeroed, then filled field by field; freed with
+ * lora_spec_free. */
 typedef struct LoraSpec {
   int r;
   double alpha;
@@ -28,11 +36,16 @@ typedef struct LoraSpec {
    * ".target"), or the single word "all-linear" (every linear but the LM head). */
   char **targets;
   size_t target_count;
+  LoraOverride *overrides;
+  size_t override_count;
   bool sequence_classification; /* task_type SEQ_CLS instead of CAUSAL_LM */
 } LoraSpec;
 
 NODISCARD bool lora_spec_copy(LoraSpec *out, const LoraSpec *spec, Error *error);
 void lora_spec_free(LoraSpec *spec);
+/* Appends a target; an override. */
+NODISCARD bool lora_spec_target(LoraSpec *spec, const char *target, Error *error);
+NODISCARD bool lora_spec_override(LoraSpec *spec, const char *module, int r, double alpha, Error *error);
 
 typedef struct LoraPair {
   Tensor a, b;   /* [R,I], [O,R]; none = this linear is not adapted */
@@ -43,13 +56,15 @@ typedef struct LoraPair {
 
 typedef struct LoraSet {
   LoraSpec spec;
-  LoraPair *pairs; /* [module count], indexed by Linear.id */
+  LoraPair *pairs;  /* [module count], indexed by Linear.id */
+  bool *transposed; /* [module count] of LoraModule */
   int count;
   RandomKey dropout_key;
 } LoraSet;
 
 /* Makes the pairs of `spec` over the modules in the arena (which may be dry) without filling them. A target
- * that matches no module is ERROR_MODEL and lists the module names there are. With trainable, gradients are
+ * that matches no module is ERROR_MODEL and lists the module names there are; so is one that names the LM head, which is
+ * fused with the softmax and takes no adapter. With trainable, gradients are
  * allocated too (zeroed unless dry). */
 NODISCARD bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
                          bool trainable, Compute *compute, Arena *arena, Error *error);
@@ -82,14 +97,16 @@ void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dou
                    const LoraState *state, Arena *arena);
 
 /* weight += s * B A in fp32 on host memory: weight is [O,I], or [I,O] when the module is transposed. */
-void lora_merge(const LoraSet *set, int id, bool transposed, float *weight);
+NODISCARD bool lora_merge(const LoraSet *set, int id, float *weight, Compute *compute, Error *error);
 
 /* -- PEFT files (lora/peft.c) -------------------------------------------------------------------------- */
 
-/* Reads adapter_config.json: spec for lora_open. Options that are switched on and not supported here (DoRA,
- * bias, pissa ...) are ERROR_MODEL naming the key. rank_pattern / alpha_pattern are honoured by lora_read. */
+/* Reads adapter_config.json, and of adapter_model.safetensors the names and shapes: spec for lora_open. Options
+ * that are switched on and not supported here (DoRA, bias, pissa ...) are ERROR_MODEL naming the key.
+ * rank_pattern and alpha_pattern become overrides. Where target_modules is a regular expression, or
+ * exclude_modules or layers_to_transform narrow it, the modules are those that have tensors in the file. */
 NODISCARD bool lora_spec_read(LoraSpec *spec, const char *directory, Error *error);
-/* Fills an opened set from adapter_model.safetensors; missing, unexpected or misshapen tensors are
+/* Fills an opened set from adapter_model.safetensors (F32, F16 or BF16); missing, unexpected or misshapen tensors are
  * ERROR_MODEL. */
 NODISCARD bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error);
 /* The score head that a SEQ_CLS adapter carries in modules_to_save: copies [C] floats; false in *found when

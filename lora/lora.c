@@ -1,0 +1,309 @@
+#include "lora/lora.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- the description ---- */
+
+void lora_spec_free(LoraSpec *spec) {
+  for (size_t i = 0; i < spec->target_count; i++) memory_free(spec->targets[i]);
+  for (size_t i = 0; i < spec->override_count; i++) memory_free(spec->overrides[i].module);
+  memory_free(spec->targets);
+  memory_free(spec->overrides);
+  *spec = (LoraSpec){0};
+}
+
+bool lora_spec_target(LoraSpec *spec, const char *target, Error *error) {
+  char **targets = memory_resize(spec->targets, (spec->target_count + 1) * sizeof *targets);
+  if (targets) spec->targets = targets;
+  char *copy = targets ? memory_copy_string(target) : NULL;
+  if (!copy) return error_out_of_memory(error, "adapter targets", strlen(target));
+  targets[spec->target_count++] = copy;
+  return true;
+}
+
+bool lora_spec_override(LoraSpec *spec, const char *module, int r, double alpha, Error *error) {
+  LoraOverride *overrides = memory_resize(spec->overrides, (spec->override_count + 1) * sizeof *overrides);
+  if (overrides) spec->overrides = overrides;
+  char *copy = overrides ? memory_copy_string(module) : NULL;
+  if (!copy) return error_out_of_memory(error, "adapter ranks", strlen(module));
+  overrides[spec->override_count++] = (LoraOverride){.module = copy, .r = r, .alpha = alpha};
+  return true;
+}
+
+bool lora_spec_copy(LoraSpec *out, const LoraSpec *spec, Error *error) {
+  LoraSpec copy = *spec;
+  copy.targets = NULL;
+  copy.overrides = NULL;
+  copy.target_count = copy.override_count = 0;
+  bool ok = true;
+  for (size_t i = 0; ok && i < spec->target_count; i++) ok = lora_spec_target(&copy, spec->targets[i], error);
+  for (size_t i = 0; ok && i < spec->override_count; i++) {
+    const LoraOverride *o = &spec->overrides[i];
+    ok = lora_spec_override(&copy, o->module, o->r, o->alpha, error);
+  }
+  if (!ok) lora_spec_free(&copy);
+  *out = copy;
+  return ok;
+}
+
+/* As PEFT matches: the name itself, or its end after a dot. */
+static bool target_matches(const char *target, const char *name) {
+  size_t length = strlen(target), whole = strlen(name);
+  if (length > whole || strcmp(name + whole - length, target) != 0) return false;
+  return length == whole || name[whole - length - 1] == '.';
+}
+
+static bool is_all_linear(const char *target) {
+  return strcasecmp(target, "all-linear") == 0;
+}
+
+static bool spec_adapts(const LoraSpec *spec, const LoraModule *module) {
+  for (size_t i = 0; i < spec->target_count; i++) {
+    if (is_all_linear(spec->targets[i]) ? !module->is_head : target_matches(spec->targets[i], module->name))
+      return true;
+  }
+  return false;
+}
+
+/* ---- opening ---- */
+
+/* The names a user can write: the last parts of the modules' names, each once. */
+static void list_names(const LoraModule *modules, int count, char *out, size_t size) {
+  out[0] = '\0';
+  for (int i = 0; i < count; i++) {
+    const char *dot = strrchr(modules[i].name, '.');
+    const char *name = dot ? dot + 1 : modules[i].name;
+    bool seen = false;
+    for (int j = 0; j < i && !seen; j++) seen = target_matches(name, modules[j].name);
+    size_t used = strlen(out);
+    if (!seen) snprintf(out + used, size - used, "%s%s", used ? ", " : "", name);
+  }
+}
+
+static bool check_spec(const LoraSpec *spec, const LoraModule *modules, int count, Error *error) {
+  if (spec->r < 1)
+    return error_set(error, ERROR_MODEL, "adapter rank r: expected 1 or more, found %d", spec->r);
+  if (!(spec->dropout >= 0 && spec->dropout < 1))
+    return error_set(error, ERROR_MODEL, "adapter dropout: expected 0 or more and below 1, found %g",
+                     (double)spec->dropout);
+  for (size_t t = 0; t < spec->target_count; t++) {
+    bool found = is_all_linear(spec->targets[t]);
+    for (int i = 0; i < count && !found; i++) {
+      found = target_matches(spec->targets[t], modules[i].name);
+      if (found && modules[i].is_head)
+        return error_set(error, ERROR_MODEL,
+                         "adapter target \"%s\": an adapter on the LM head is not supported",
+                         spec->targets[t]);
+    }
+    if (found) continue;
+    char names[512];
+    list_names(modules, count, names, sizeof names);
+    return error_set(error, ERROR_MODEL, "adapter target \"%s\" is no linear of this model (there are: %s)",
+                     spec->targets[t], names);
+  }
+  return spec->target_count > 0 || error_set(error, ERROR_MODEL, "the adapter has no target modules");
+}
+
+static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *module, bool trainable,
+                      Compute *compute, Arena *arena, Error *error) {
+  int r = spec->r;
+  double alpha = spec->alpha;
+  for (size_t i = 0; i < spec->override_count; i++) {
+    if (strcmp(spec->overrides[i].module, module->name) != 0) continue;
+    r = spec->overrides[i].r;
+    alpha = spec->overrides[i].alpha;
+  }
+  pair->name_a = memory_format("base_model.model.%s.lora_A.weight", module->name);
+  pair->name_b = memory_format("base_model.model.%s.lora_B.weight", module->name);
+  if (!pair->name_a || !pair->name_b)
+    return error_out_of_memory(error, "adapter names", strlen(module->name));
+  pair->scale = (float)(alpha / (spec->rslora ? sqrt((double)r) : (double)r));
+  pair->a = tensor_new_2d(arena, DTYPE_F32, r, module->inputs);
+  pair->b = tensor_new_2d(arena, DTYPE_F32, module->outputs, r);
+  if (!trainable) return true;
+  pair->da = tensor_new_like(arena, pair->a, DTYPE_F32);
+  pair->db = tensor_new_like(arena, pair->b, DTYPE_F32);
+  if (!arena->dry) {
+    op_fill(compute, pair->da, 0);
+    op_fill(compute, pair->db, 0);
+  }
+  return true;
+}
+
+bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
+               bool trainable, Compute *compute, Arena *arena, Error *error) {
+  *set = (LoraSet){0};
+  if (!check_spec(spec, modules, module_count, error)) return false;
+  if (!lora_spec_copy(&set->spec, spec, error)) return false;
+  size_t bytes = (size_t)module_count * sizeof *set->pairs;
+  set->pairs = memory_zeroed((size_t)module_count, sizeof *set->pairs);
+  set->transposed = memory_zeroed((size_t)module_count, sizeof *set->transposed);
+  bool ok = (set->pairs && set->transposed) || error_out_of_memory(error, "adapter", bytes);
+  if (ok) set->count = module_count;
+  for (int i = 0; ok && i < module_count; i++) {
+    set->transposed[i] = modules[i].transposed;
+    if (spec_adapts(spec, &modules[i]))
+      ok = open_pair(&set->pairs[i], spec, &modules[i], trainable, compute, arena, error);
+  }
+  if (!ok) lora_free(set);
+  return ok;
+}
+
+void lora_free(LoraSet *set) {
+  for (int i = 0; i < set->count; i++) {
+    memory_free(set->pairs[i].name_a);
+    memory_free(set->pairs[i].name_b);
+  }
+  memory_free(set->pairs);
+  memory_free(set->transposed);
+  lora_spec_free(&set->spec);
+  *set = (LoraSet){0};
+}
+
+/* ---- values ---- */
+
+void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed) {
+  RandomKey key = random_key(seed, RANDOM_LORA_INIT);
+  float chunk[4096];
+  const int64_t most = (int64_t)(sizeof chunk / sizeof *chunk);
+  for (int id = 0; id < set->count; id++) {
+    LoraPair *pair = &set->pairs[id];
+    if (tensor_is_none(pair->a)) continue;
+    int64_t total = tensor_count(pair->a);
+    float bound = 1 / sqrtf((float)pair->a.dim[1]);
+    for (int64_t first = 0; first < total; first += most) {
+      int64_t n = total - first < most ? total - first : most;
+      for (int64_t i = 0; i < n; i++)
+        chunk[i] = bound * (2 * random_uniform(key, (uint64_t)id, (uint64_t)(first + i)) - 1);
+      compute_upload(compute, tensor_1d((float *)pair->a.data + first, DTYPE_F32, n), chunk);
+    }
+    op_fill(compute, pair->b, 0);
+  }
+}
+
+void lora_copy(LoraSet *to, const LoraSet *from, Compute *compute) {
+  ASSERT(to->count == from->count);
+  for (int id = 0; id < to->count; id++) {
+    ASSERT(tensor_is_none(to->pairs[id].a) == tensor_is_none(from->pairs[id].a));
+    if (tensor_is_none(to->pairs[id].a)) continue;
+    ASSERT(to->pairs[id].a.dim[0] == from->pairs[id].a.dim[0]);
+    op_axpby(compute, to->pairs[id].a, from->pairs[id].a, 1, 0);
+    op_axpby(compute, to->pairs[id].b, from->pairs[id].b, 1, 0);
+  }
+}
+
+bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error) {
+  for (int id = 0; id < set->count; id++) {
+    const LoraPair *p = &set->pairs[id];
+    if (tensor_is_none(p->da)) continue;
+    Parameter a = {.name = p->name_a, .value = p->a, .grad = p->da, .decay = true};
+    Parameter b = {.name = p->name_b, .value = p->b, .grad = p->db, .decay = true};
+    if (!parameter_list_push(list, a, error) || !parameter_list_push(list, b, error)) return false;
+  }
+  return true;
+}
+
+int64_t lora_parameter_count(const LoraSet *set) {
+  int64_t count = 0;
+  for (int id = 0; id < set->count; id++)
+    if (!tensor_is_none(set->pairs[id].a))
+      count += tensor_count(set->pairs[id].a) + tensor_count(set->pairs[id].b);
+  return count;
+}
+
+/* ---- one linear ---- */
+
+static const LoraPair *set_pair(const LoraSet *set, int id) {
+  if (!set || id < 0 || id >= set->count) return NULL;
+  return tensor_is_none(set->pairs[id].a) ? NULL : &set->pairs[id];
+}
+
+static Weight plain(Tensor data) {
+  return (Weight){.data = data};
+}
+
+static const Tensor none = {0};
+
+void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state,
+                  uint64_t site, Arena *arena) {
+  const LoraPair *pair = set_pair(set, id);
+  if (!pair) return;
+  size_t outer = arena_mark(arena);
+  Tensor u = tensor_new_2d(arena, DTYPE_F32, x.dim[0], pair->a.dim[0]);
+  size_t inner = arena_mark(arena);
+  bool dropped = state && set->spec.dropout > 0;
+  if (dropped) {
+    Tensor kept = tensor_new_2d(arena, DTYPE_F32, x.dim[0], x.dim[1]);
+    op_dropout(c, kept, x, set->spec.dropout, set->dropout_key, site);
+    x = kept;
+  }
+  op_linear(c, u, x, plain(pair->a), none, 1, 0);
+  op_linear(c, out, u, plain(pair->b), none, pair->scale, 1);
+  arena_release(arena, state ? inner : outer);
+  if (state) *state = (LoraState){.u = u, .site = site, .dropped = dropped};
+}
+
+void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x,
+                   const LoraState *state, Arena *arena) {
+  const LoraPair *pair = set_pair(set, id);
+  if (!pair) return;
+  const float p = set->spec.dropout;
+  size_t mark = arena_mark(arena);
+  Tensor du = tensor_new_2d(arena, DTYPE_F32, x.dim[0], pair->a.dim[0]);
+  op_linear_backward_input(c, du, dout, plain(pair->b), pair->scale, 0);
+  Tensor dropped = none; /* first dropout(x), then the gradient of it */
+  if (state->dropped) dropped = tensor_new_2d(arena, DTYPE_F32, x.dim[0], x.dim[1]);
+  if (!tensor_is_none(pair->da)) {
+    op_linear_backward_weight(c, plain(pair->db), none, dout, state->u, pair->scale);
+    if (state->dropped) op_dropout(c, dropped, x, p, set->dropout_key, state->site);
+    op_linear_backward_weight(c, plain(pair->da), none, du, state->dropped ? dropped : x, 1);
+  }
+  if (!tensor_is_none(dx) && state->dropped) {
+    op_linear_backward_input(c, dropped, du, plain(pair->a), 1, 0);
+    op_dropout(c, dropped, dropped, p, set->dropout_key, state->site);
+    op_axpby(c, dx, dropped, 1, 1);
+  } else if (!tensor_is_none(dx)) {
+    op_linear_backward_input(c, dx, du, plain(pair->a), 1, 1);
+  }
+  arena_release(arena, mark);
+}
+
+/* ---- merging ---- */
+
+static void add_product(float *weight, const float *a, const float *b, int64_t inputs, int64_t outputs,
+                        int64_t r, float scale, bool transposed) {
+  int64_t rows = transposed ? inputs : outputs, columns = transposed ? outputs : inputs;
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < rows; row++) {
+    float *w = weight + row * columns;
+    for (int64_t k = 0; k < r; k++) {
+      /* [O,I]: row o gets b[o,k] * a[k,:];  [I,O]: row i gets a[k,i] * b[:,k] */
+      float factor = scale * (transposed ? a[k * inputs + row] : b[row * r + k]);
+      if (transposed)
+        for (int64_t j = 0; j < columns; j++) w[j] += factor * b[j * r + k];
+      else
+        for (int64_t j = 0; j < columns; j++) w[j] += factor * a[k * inputs + j];
+    }
+  }
+}
+
+bool lora_merge(const LoraSet *set, int id, float *weight, Compute *compute, Error *error) {
+  const LoraPair *pair = set_pair(set, id);
+  if (!pair) return true;
+  size_t bytes_a = tensor_bytes(pair->a), bytes_b = tensor_bytes(pair->b);
+  float *a = memory_alloc(bytes_a), *b = memory_alloc(bytes_b);
+  bool ok = (a && b) || error_out_of_memory(error, "merging an adapter", bytes_a + bytes_b);
+  if (ok) {
+    compute_download(compute, a, pair->a);
+    compute_download(compute, b, pair->b);
+    add_product(weight, a, b, pair->a.dim[1], pair->b.dim[0], pair->a.dim[0], pair->scale,
+                set->transposed[id]);
+  }
+  memory_free(a);
+  memory_free(b);
+  return ok;
+}

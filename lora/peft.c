@@ -1,0 +1,245 @@
+/* PEFT's files: the tensors of an adapter in and out, and adapter_config.json out. */
+#include "lora/peft.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "formats/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool peft_ends_with(const char *text, const char *end) {
+  size_t length = strlen(text), tail = strlen(end);
+  return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+bool peft_tensors_open(SafetensorsSet *set, const char *directory, Error *error) {
+  *set = (SafetensorsSet){0};
+  char *single = path_join(directory, PEFT_STEM ".safetensors");
+  char *pickled = path_join(directory, PEFT_STEM ".bin");
+  bool ok = (single && pickled) || error_out_of_memory(error, "path", strlen(directory));
+  if (ok && !file_exists(single) && file_exists(pickled))
+    ok = error_set(error, ERROR_MODEL, "%s: only adapters saved as safetensors are read", pickled);
+  ok = ok && safetensors_set_open(set, directory, PEFT_STEM, error);
+  memory_free(single);
+  memory_free(pickled);
+  return ok;
+}
+
+/* ---- reading ---- */
+
+static bool is_float(DType dtype) {
+  return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64;
+}
+
+static bool check_entry(const SafetensorsEntry *entry, const int64_t shape[2], Error *error) {
+  char expected[64], found[128];
+  safetensors_shape_text(2, shape, expected, sizeof expected);
+  safetensors_shape_text(entry->rank, entry->shape, found, sizeof found);
+  if (entry->rank != 2 || entry->shape[0] != shape[0] || entry->shape[1] != shape[1])
+    return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s, found %s", entry->path, entry->name,
+                     expected, found);
+  if (is_float(entry->dtype)) return true;
+  return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
+                   entry->name, dtype_file_name(entry->dtype));
+}
+
+static bool read_tensor(const SafetensorsSet *set, const char *directory, const char *name, Tensor out,
+                        Compute *compute, Error *error) {
+  const SafetensorsEntry *entry = safetensors_set_find(set, name);
+  if (!entry) return error_set(error, ERROR_MODEL, "%s: tensor %s is missing", directory, name);
+  if (!check_entry(entry, out.dim, error)) return false;
+  size_t count = (size_t)tensor_count(out);
+  float *values = memory_alloc(count * sizeof *values);
+  if (!values) return error_out_of_memory(error, "adapter tensor", count * sizeof *values);
+  dtype_convert(values, DTYPE_F32, entry->data, entry->dtype, count);
+  compute_upload(compute, out, values);
+  memory_free(values);
+  return true;
+}
+
+static bool set_has(const LoraSet *set, const char *name) {
+  for (int id = 0; id < set->count; id++) {
+    const LoraPair *pair = &set->pairs[id];
+    if (!tensor_is_none(pair->a) && (strcmp(pair->name_a, name) == 0 || strcmp(pair->name_b, name) == 0))
+      return true;
+  }
+  return false;
+}
+
+bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error) {
+  SafetensorsSet file;
+  if (!peft_tensors_open(&file, directory, error)) return false;
+  bool ok = true;
+  for (size_t i = 0; ok && i < file.count; i++) {
+    const char *name = file.entries[i]->name;
+    if (strcmp(name, PEFT_SCORE) != 0 && !set_has(set, name))
+      ok = error_set(error, ERROR_MODEL, "%s: unexpected tensor %s: the model has no such module to adapt",
+                     file.entries[i]->path, name);
+  }
+  for (int id = 0; ok && id < set->count; id++) {
+    LoraPair *pair = &set->pairs[id];
+    if (tensor_is_none(pair->a)) continue;
+    ok = read_tensor(&file, directory, pair->name_a, pair->a, compute, error) &&
+         read_tensor(&file, directory, pair->name_b, pair->b, compute, error);
+  }
+  safetensors_set_close(&file);
+  return ok;
+}
+
+bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift, bool *found,
+                     Error *error) {
+  *found = false;
+  *shift = 0;
+  json_t *config = peft_config_read(directory, error);
+  SafetensorsSet file;
+  if (!config) return false;
+  bool ok = peft_tensors_open(&file, directory, error);
+  if (ok) {
+    const SafetensorsEntry *entry = safetensors_set_find(&file, PEFT_SCORE);
+    const int64_t shape[2] = {1, hidden};
+    *found = entry != NULL;
+    ok = !entry || check_entry(entry, shape, error);
+    if (ok && entry) dtype_convert(weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
+    *shift = (float)json_number_value(json_object_get(config, PEFT_SHIFT));
+    safetensors_set_close(&file);
+  }
+  json_decref(config);
+  return ok;
+}
+
+/* ---- writing ---- */
+
+static bool declare_tensors(SafetensorsWriter *writer, const LoraSet *set, bool score, int64_t hidden,
+                            Error *error) {
+  for (int id = 0; id < set->count; id++) {
+    const LoraPair *p = &set->pairs[id];
+    if (tensor_is_none(p->a)) continue;
+    if (!safetensors_writer_declare(writer, p->name_a, DTYPE_F32, 2, p->a.dim, error) ||
+        !safetensors_writer_declare(writer, p->name_b, DTYPE_F32, 2, p->b.dim, error))
+      return false;
+  }
+  const int64_t shape[2] = {1, hidden};
+  return !score || safetensors_writer_declare(writer, PEFT_SCORE, DTYPE_F32, 2, shape, error);
+}
+
+/* The tensor of a declared name; none for the score. */
+static Tensor find_tensor(const LoraSet *set, const char *name) {
+  for (int id = 0; id < set->count; id++) {
+    const LoraPair *p = &set->pairs[id];
+    if (tensor_is_none(p->a)) continue;
+    if (strcmp(name, p->name_a) == 0) return p->a;
+    if (strcmp(name, p->name_b) == 0) return p->b;
+  }
+  return (Tensor){0};
+}
+
+static bool write_entry(SafetensorsWriter *writer, const SafetensorsEntry *entry, const LoraSet *set,
+                        const float *score, Compute *compute, Error *error) {
+  Tensor tensor = find_tensor(set, entry->name);
+  if (tensor_is_none(tensor)) return safetensors_writer_write(writer, score, entry->bytes, error);
+  float *values = memory_alloc(entry->bytes);
+  if (!values) return error_out_of_memory(error, "adapter tensor", entry->bytes);
+  compute_download(compute, values, tensor);
+  bool ok = safetensors_writer_write(writer, values, entry->bytes, error);
+  memory_free(values);
+  return ok;
+}
+
+static bool write_tensors(const LoraSet *set, const float *score, int64_t hidden, const char *path,
+                          Compute *compute, Error *error) {
+  SafetensorsWriter writer = {0};
+  const SafetensorsEntry *next;
+  bool ok = declare_tensors(&writer, set, score != NULL, hidden, error) &&
+            safetensors_writer_begin(&writer, path, error);
+  while (ok && (next = safetensors_writer_next(&writer)) != NULL)
+    ok = write_entry(&writer, next, set, score, compute, error);
+  ok = ok && safetensors_writer_finish(&writer, error);
+  safetensors_writer_free(&writer);
+  return ok;
+}
+
+/* The module's last part, "q_proj", of a tensor name. */
+static void last_part(const char *name_a, char *out, size_t size) {
+  size_t end = strlen(name_a) - strlen(PEFT_SUFFIX_A), begin = end;
+  while (begin > 0 && name_a[begin - 1] != '.') begin--;
+  snprintf(out, size, "%.*s", (int)(end - begin), name_a + begin);
+}
+
+/* The targets as a list. "all-linear" is spelled out by the last parts of the modules' names, so that no
+ * library has to know what it means for this model. */
+static json_t *targets_json(const LoraSet *set) {
+  json_t *names = json_object(); /* keys keep their order and stand once */
+  for (size_t i = 0; i < set->spec.target_count; i++) {
+    const char *target = set->spec.targets[i];
+    if (strcasecmp(target, "all-linear") != 0) {
+      json_object_set_new(names, target, json_null());
+      continue;
+    }
+    for (int id = 0; id < set->count; id++) {
+      char name[256];
+      if (tensor_is_none(set->pairs[id].a)) continue;
+      last_part(set->pairs[id].name_a, name, sizeof name);
+      json_object_set_new(names, name, json_null());
+    }
+  }
+  json_t *list = json_array();
+  const char *key;
+  json_t *value;
+  json_object_foreach(names, key, value) json_array_append_new(list, json_string(key));
+  json_decref(names);
+  return list;
+}
+
+static json_t *number_json(double value) {
+  return value == floor(value) && fabs(value) < 1e15 ? json_integer((json_int_t)value) : json_real(value);
+}
+
+static void set_overrides(json_t *config, const LoraSpec *spec) {
+  json_t *ranks = json_object(), *alphas = json_object();
+  for (size_t i = 0; i < spec->override_count; i++) {
+    const LoraOverride *o = &spec->overrides[i];
+    if (o->r != spec->r) json_object_set_new(ranks, o->module, json_integer(o->r));
+    if (o->alpha != spec->alpha) json_object_set_new(alphas, o->module, number_json(o->alpha));
+  }
+  json_object_set_new(config, "rank_pattern", ranks);
+  json_object_set_new(config, "alpha_pattern", alphas);
+}
+
+static json_t *config_json(const LoraSet *set, bool score, float shift, const char *base_path) {
+  const LoraSpec *spec = &set->spec;
+  bool transposed = false;
+  for (int id = 0; id < set->count; id++)
+    if (!tensor_is_none(set->pairs[id].a) && set->transposed[id]) transposed = true;
+  char dropout[32];
+  snprintf(dropout, sizeof dropout, "%.7g", (double)spec->dropout); /* 0.1, not 0.10000000149 */
+  json_t *config = json_pack(
+      "{s:s, s:s, s:s?, s:b, s:i, s:o, s:f, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:n, s:n, s:n}", "peft_type",
+      "LORA", "task_type", score || spec->sequence_classification ? "SEQ_CLS" : "CAUSAL_LM",
+      "base_model_name_or_path", base_path, "inference_mode", 1, "r", spec->r, "lora_alpha",
+      number_json(spec->alpha), "lora_dropout", strtod(dropout, NULL), "target_modules", targets_json(set),
+      "bias", "none", "fan_in_fan_out", (int)transposed, "use_rslora", (int)spec->rslora, "use_dora", 0,
+      "lora_bias", 0, "init_lora_weights", 1, "exclude_modules", "layers_to_transform", "layers_pattern");
+  if (!config) return NULL;
+  set_overrides(config, spec);
+  json_object_set_new(config, "modules_to_save", score ? json_pack("[s]", "score") : json_null());
+  if (score) json_object_set_new(config, PEFT_SHIFT, json_real((double)shift));
+  return config;
+}
+
+bool lora_save(const LoraSet *set, const float *score, int64_t hidden, float shift, const char *base_path,
+               const char *directory, Compute *compute, Error *error) {
+  if (!directory_create(directory, error)) return false;
+  char *tensors = path_join(directory, PEFT_STEM ".safetensors");
+  char *described = path_join(directory, PEFT_CONFIG);
+  json_t *config = config_json(set, score != NULL, shift, base_path);
+  bool ok = (tensors && described && config) || error_out_of_memory(error, "adapter files", 0);
+  ok = ok && write_tensors(set, score, hidden, tensors, compute, error) &&
+       json_file_write(described, config, error);
+  json_decref(config);
+  memory_free(tensors);
+  memory_free(described);
+  return ok;
+}

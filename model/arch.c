@@ -1,0 +1,292 @@
+#include "model/arch.h"
+
+#include "model/arch/list.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A new architecture: its file in model/arch/, its line in list.h, its line here. */
+static const Architecture *const architecture_list[] = {&architecture_llama,    &architecture_mistral,
+                                                        &architecture_qwen2,    &architecture_qwen3,
+                                                        &architecture_gpt_neox, &architecture_gpt2};
+enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
+
+static const char *json_kind(const json_t *value) {
+  switch (json_typeof(value)) {
+    case JSON_OBJECT:
+      return "an object";
+    case JSON_ARRAY:
+      return "a list";
+    case JSON_STRING:
+      return "a string";
+    case JSON_INTEGER:
+      return "an integer";
+    case JSON_REAL:
+      return "a real number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+      return "a boolean";
+    default:
+      return "null";
+  }
+}
+
+/* The value of a key, or NULL when it is absent or null: Transformers writes both for "the default". */
+static const json_t *config_value(const json_t *config, const char *key) {
+  const json_t *value = json_object_get(config, key);
+  return json_is_null(value) ? NULL : value;
+}
+
+bool config_has(const json_t *config, const char *key) {
+  return config_value(config, key) != NULL;
+}
+
+bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
+  const json_t *value = config_value(config, key);
+  *out = fallback;
+  if (!value) return true;
+  if (json_is_integer(value)) {
+    *out = json_integer_value(value);
+    return true;
+  }
+  return error_set(error, ERROR_MODEL, "\"%s\": expected an integer, found %s", key, json_kind(value));
+}
+
+bool config_int(const json_t *config, const char *key, int64_t *out, Error *error) {
+  if (!config_has(config, key)) {
+    *out = 0;
+    return error_set(error, ERROR_MODEL, "\"%s\" is missing: expected an integer", key);
+  }
+  return config_int_or(config, key, 0, out, error);
+}
+
+bool config_size(const json_t *config, const char *key, int64_t *out, Error *error) {
+  if (!config_int(config, key, out, error)) return false;
+  if (*out >= 1 && *out <= INT32_MAX) return true;
+  return error_set(error, ERROR_MODEL, "\"%s\": expected a number of 1 or more, found %lld", key,
+                   (long long)*out);
+}
+
+bool config_size_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
+  *out = fallback;
+  return !config_has(config, key) || config_size(config, key, out, error);
+}
+
+bool config_float_or(const json_t *config, const char *key, double fallback, double *out, Error *error) {
+  const json_t *value = config_value(config, key);
+  *out = fallback;
+  if (!value) return true;
+  if (json_is_number(value)) {
+    *out = json_number_value(value);
+    return true;
+  }
+  return error_set(error, ERROR_MODEL, "\"%s\": expected a number, found %s", key, json_kind(value));
+}
+
+bool config_bool_or(const json_t *config, const char *key, bool fallback, bool *out, Error *error) {
+  const json_t *value = config_value(config, key);
+  *out = fallback;
+  if (!value) return true;
+  if (json_is_boolean(value)) {
+    *out = json_is_true(value);
+    return true;
+  }
+  return error_set(error, ERROR_MODEL, "\"%s\": expected true or false, found %s", key, json_kind(value));
+}
+
+static bool config_text_or(const json_t *config, const char *key, const char *fallback, const char **out,
+                           Error *error) {
+  const json_t *value = config_value(config, key);
+  *out = value ? json_string_value(value) : fallback;
+  if (!value || json_is_string(value)) return true;
+  return error_set(error, ERROR_MODEL, "\"%s\": expected a string, found %s", key, json_kind(value));
+}
+
+bool config_activation(const json_t *config, const char *key, const char *fallback, Activation *out,
+                       Error *error) {
+  /* gelu_fast writes the constant sqrt(2/pi) with ten digits, which is below what a float holds. */
+  static const struct {
+    const char *name;
+    Activation kind;
+  } known[] = {{"silu", ACTIVATION_SILU},
+               {"swish", ACTIVATION_SILU},
+               {"gelu", ACTIVATION_GELU},
+               {"gelu_python", ACTIVATION_GELU},
+               {"gelu_new", ACTIVATION_GELU_TANH},
+               {"gelu_pytorch_tanh", ACTIVATION_GELU_TANH},
+               {"gelu_python_tanh", ACTIVATION_GELU_TANH},
+               {"gelu_fast", ACTIVATION_GELU_TANH},
+               {"gelu_accurate", ACTIVATION_GELU_TANH},
+               {"relu", ACTIVATION_RELU}};
+  *out = ACTIVATION_SILU;
+  const char *name;
+  if (!config_text_or(config, key, fallback, &name, error)) return false;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (strcmp(name, known[i].name) == 0) {
+      *out = known[i].kind;
+      return true;
+    }
+  return error_set(error, ERROR_MODEL,
+                   "\"%s\": activation \"%s\" is not supported (known: silu, gelu, gelu_new, "
+                   "gelu_pytorch_tanh, gelu_fast, relu)",
+                   key, name);
+}
+
+bool config_refuse(const json_t *config, const char *key, const char *why, Error *error) {
+  const json_t *value = config_value(config, key);
+  if (!value || json_is_false(value)) return true;
+  if ((json_is_object(value) || json_is_array(value)) &&
+      json_object_size(value) + json_array_size(value) == 0)
+    return true;
+  return error_set(error, ERROR_MODEL, "\"%s\": %s", key, why);
+}
+
+static bool rope_positive(const json_t *rope, const char *key, double *out, Error *error) {
+  if (!config_float_or(rope, key, 0, out, error)) return false;
+  if (*out > 0 && isfinite(*out)) return true;
+  if (!config_has(rope, key)) return error_set(error, ERROR_MODEL, "\"%s\" is missing", key);
+  return error_set(error, ERROR_MODEL, "\"%s\": expected a number above 0, found %g", key, *out);
+}
+
+static double yarn_mscale(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+static bool rope_yarn(const json_t *config, const json_t *rope, RopeSpec *out, Error *error) {
+  double mscale, mscale_all;
+  bool truncate;
+  if (!config_float_or(rope, "attention_factor", 0, &out->attention_factor, error) ||
+      !config_float_or(rope, "beta_fast", 32, &out->beta_fast, error) ||
+      !config_float_or(rope, "beta_slow", 1, &out->beta_slow, error) ||
+      !config_float_or(rope, "mscale", 0, &mscale, error) ||
+      !config_float_or(rope, "mscale_all_dim", 0, &mscale_all, error) ||
+      !config_bool_or(rope, "truncate", true, &truncate, error))
+    return false;
+  if (!truncate) return error_set(error, ERROR_MODEL, "\"truncate\": false is not supported");
+  if (!config_has(rope, "factor")) {
+    double longest;
+    if (!rope_positive(config, "max_position_embeddings", &longest, error)) return false;
+    out->factor = longest / out->original_max;
+  } else if (!rope_positive(rope, "factor", &out->factor, error)) {
+    return false;
+  }
+  if (!config_has(rope, "attention_factor") && mscale != 0 && mscale_all != 0)
+    out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
+  return true;
+}
+
+/* Where the training context stands: beside the rope keys, among them, or it is the longest position. */
+static bool rope_original_max(const json_t *config, const json_t *rope, double *out, Error *error) {
+  static const char *const key = "original_max_position_embeddings";
+  if (config_has(config, key)) return rope_positive(config, key, out, error);
+  if (config_has(rope, key)) return rope_positive(rope, key, out, error);
+  return rope_positive(config, "max_position_embeddings", out, error);
+}
+
+static bool rope_by_type(const json_t *config, const json_t *rope, const char *type, RopeSpec *out,
+                         Error *error) {
+  if (strcmp(type, "default") == 0) return true;
+  if (strcmp(type, "linear") == 0) {
+    out->kind = ROPE_LINEAR;
+    return rope_positive(rope, "factor", &out->factor, error);
+  }
+  if (strcmp(type, "llama3") == 0) {
+    out->kind = ROPE_LLAMA3;
+    return rope_positive(rope, "factor", &out->factor, error) &&
+           rope_positive(rope, "low_freq_factor", &out->low_freq_factor, error) &&
+           rope_positive(rope, "high_freq_factor", &out->high_freq_factor, error) &&
+           rope_original_max(config, rope, &out->original_max, error);
+  }
+  if (strcmp(type, "yarn") == 0) {
+    out->kind = ROPE_YARN;
+    return rope_original_max(config, rope, &out->original_max, error) && rope_yarn(config, rope, out, error);
+  }
+  return error_set(error, ERROR_MODEL,
+                   "rope type \"%s\" is not supported (known: default, linear, llama3, yarn)", type);
+}
+
+bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error) {
+  const json_t *old = config_value(config, "rope_scaling");
+  bool has_old = json_is_object(old) && json_object_size(old) > 0; /* as in Transformers, it goes first */
+  *key = has_old ? "rope_scaling" : "rope_parameters";
+  *rope = config_value(config, *key);
+  if (!*rope || json_is_object(*rope)) return true;
+  return error_set(error, ERROR_MODEL, "\"%s\": expected an object, found %s", *key, json_kind(*rope));
+}
+
+bool config_rope(const json_t *config, double default_theta, RopeSpec *out, Error *error) {
+  *out = (RopeSpec){.kind = ROPE_DEFAULT};
+  const json_t *rope;
+  const char *key;
+  if (!config_rope_object(config, &rope, &key, error)) return false;
+  const char *old_type, *type;
+  if (config_has(rope, "full_attention") || config_has(rope, "sliding_attention"))
+    return error_set(error, ERROR_MODEL, "\"%s\": parameters by layer type are not supported here", key);
+  if (config_has(rope, "rope_theta")) {
+    if (!rope_positive(rope, "rope_theta", &out->theta, error)) return error_context(error, "\"%s\"", key);
+  } else {
+    out->theta = default_theta;
+    if (config_has(config, "rope_theta") && !rope_positive(config, "rope_theta", &out->theta, error))
+      return false;
+  }
+  if (!config_text_or(rope, "type", "default", &old_type, error) ||
+      !config_text_or(rope, "rope_type", old_type, &type, error) ||
+      !rope_by_type(config, rope, type, out, error))
+    return error_context(error, "\"%s\"", key);
+  return true;
+}
+
+const Architecture *architecture_find(const json_t *config, Error *error) {
+  if (!json_is_object(config)) {
+    error_set(error, ERROR_MODEL, "expected a JSON object");
+    return NULL;
+  }
+  const char *type;
+  if (!config_text_or(config, "model_type", NULL, &type, error)) return NULL;
+  for (int i = 0; type && i < ARCHITECTURE_COUNT; i++)
+    if (strcmp(type, architecture_list[i]->model_type) == 0) return architecture_list[i];
+  char known[256] = "";
+  for (int i = 0; i < ARCHITECTURE_COUNT; i++) {
+    size_t used = strlen(known);
+    snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architecture_list[i]->model_type);
+  }
+  if (type)
+    error_set(error, ERROR_MODEL, "\"model_type\": \"%s\" is not supported (known: %s)", type, known);
+  else
+    error_set(error, ERROR_MODEL, "\"model_type\" is missing (known: %s)", known);
+  return NULL;
+}
+
+/* Options that no architecture supports yet: refused by name, never passed over. */
+static bool refuse_unsupported(const json_t *config, Error *error) {
+  return config_refuse(config, "quantization_config", "quantised checkpoints are not supported", error) &&
+         config_refuse(config, "is_encoder_decoder", "only decoder models are supported", error) &&
+         config_refuse(config, "add_cross_attention", "cross attention is not supported", error) &&
+         config_refuse(config, "pruned_heads", "pruned heads are not supported", error) &&
+         config_refuse(config, "clip_qkv", "not known for this model type", error) &&
+         config_refuse(config, "alibi", "not known for this model type", error);
+}
+
+static bool check_shape(const ModelSpec *spec, Error *error) {
+  if (spec->layers > MODEL_MAX_LAYERS)
+    return error_set(error, ERROR_MODEL, "%lld layers: at most %d are supported", (long long)spec->layers,
+                     MODEL_MAX_LAYERS);
+  if (spec->heads % spec->kv_heads != 0)
+    return error_set(error, ERROR_MODEL, "%lld attention heads are not a multiple of %lld key/value heads",
+                     (long long)spec->heads, (long long)spec->kv_heads);
+  if (spec->position == POSITION_ROTARY &&
+      (spec->rotary_size < 2 || spec->rotary_size % 2 || spec->rotary_size > spec->head_size))
+    return error_set(error, ERROR_MODEL, "%lld rotary elements in heads of %lld: expected an even number",
+                     (long long)spec->rotary_size, (long long)spec->head_size);
+  return true;
+}
+
+bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec, Error *error) {
+  *spec = (ModelSpec){.embedding_scale = 1, .alibi_max = 8, .final_norm = true};
+  return refuse_unsupported(config, error) && arch->read(config, spec, error) && check_shape(spec, error);
+}
+
+bool architecture_is_score(const Architecture *arch, const json_t *config) {
+  const json_t *first = json_array_get(json_object_get(config, "architectures"), 0);
+  return json_is_string(first) && strcmp(json_string_value(first), arch->score_class) == 0;
+}

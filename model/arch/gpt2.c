@@ -1,0 +1,60 @@
+/* GPT-2: LayerNorm with bias, learned positions, tied head, and Conv1D linears, whose weights are [in, out].
+ * c_attn holds q, then k, then v. */
+#include "model/arch/list.h"
+
+/* The configuration class knows these sizes by two names. */
+static bool read_size(const json_t *config, const char *key, const char *alias, int64_t *out, Error *error) {
+  return config_size(config, !config_has(config, key) && config_has(config, alias) ? alias : key, out, error);
+}
+
+static bool read_attention(const json_t *config, ModelSpec *spec, Error *error) {
+  bool scaled;
+  if (!config_bool_or(config, "scale_attn_weights", true, &scaled, error) ||
+      !config_bool_or(config, "scale_attn_by_inverse_layer_idx", false, &spec->scale_by_layer, error))
+    return false;
+  if (spec->hidden % spec->heads != 0)
+    return error_set(error, ERROR_MODEL, "\"n_embd\" %lld is not a multiple of %lld heads",
+                     (long long)spec->hidden, (long long)spec->heads);
+  spec->kv_heads = spec->heads;
+  spec->head_size = spec->hidden / spec->heads;
+  spec->attention_scale = scaled ? 0 : 1;
+  spec->qkv = QKV_BLOCKS;
+  return true;
+}
+
+static bool read_gpt2(const json_t *config, ModelSpec *spec, Error *error) {
+  double eps;
+  if (!config_size(config, "vocab_size", &spec->vocab, error) ||
+      !read_size(config, "n_embd", "hidden_size", &spec->hidden, error) ||
+      !read_size(config, "n_layer", "num_hidden_layers", &spec->layers, error) ||
+      !read_size(config, "n_head", "num_attention_heads", &spec->heads, error) ||
+      !read_size(config, "n_positions", "max_position_embeddings", &spec->max_positions, error) ||
+      !config_size_or(config, "n_inner", 4 * spec->hidden, &spec->intermediate, error) ||
+      !config_float_or(config, "layer_norm_epsilon", 1e-5, &eps, error) ||
+      !config_activation(config, "activation_function", "gelu_new", &spec->activation, error) ||
+      !config_bool_or(config, "tie_word_embeddings", true, &spec->tied, error))
+    return false;
+  spec->norm = (NormSpec){.kind = NORM_LAYER, .eps = (float)eps};
+  spec->position = POSITION_LEARNED;
+  return read_attention(config, spec, error);
+}
+
+const Architecture architecture_gpt2 = {
+    .model_type = "gpt2",
+    .causal_class = "GPT2LMHeadModel",
+    .score_class = "GPT2ForSequenceClassification",
+    .prefix = "transformer.",
+    .layer = "h.%d.",
+    .embedding = "wte",
+    .positions = "wpe",
+    .final_norm = "ln_f",
+    .head = "lm_head",
+    .linear = {[LINEAR_QKV] = "attn.c_attn",
+               [LINEAR_O] = "attn.c_proj",
+               [LINEAR_UP] = "mlp.c_fc",
+               [LINEAR_DOWN] = "mlp.c_proj"},
+    .norm = {[NORM_ATTENTION] = "ln_1", [NORM_MLP] = "ln_2"},
+    .norm_bias = true,
+    .transposed = true,
+    .read = read_gpt2,
+    .linear_bias = {[LINEAR_QKV] = true, [LINEAR_O] = true, [LINEAR_UP] = true, [LINEAR_DOWN] = true}};

@@ -1,0 +1,14 @@
+/* The architectures there are, one file each; arch.c puts them in a list. */
+#ifndef MODEL_ARCH_LIST_H
+#define MODEL_ARCH_LIST_H
+
+#include "model/arch.h"
+
+extern const Architecture architecture_llama;
+extern const Architecture architecture_mistral;
+extern const Architecture architecture_qwen2;
+extern const Architecture architecture_qwen3;
+extern const Architecture architecture_gpt_neox;
+extern const Architecture architecture_gpt2;
+
+#endif

@@ -1,0 +1,68 @@
+#include "model/spec.h"
+
+#include <math.h>
+
+/* The arithmetic is in float, step by step as Transformers does it, because positions multiply what is lost
+ * here: one ulp of an inverse frequency is 1e-4 of an angle at position 2000. */
+
+static const float two_pi = 6.2831853071795864769f;
+
+/* Low frequencies (long waves) are stretched, high ones kept, those between blended: Llama 3. */
+static float llama3_frequency(const RopeSpec *spec, float inverse) {
+  float wavelength = two_pi / inverse;
+  float original = (float)spec->original_max, factor = (float)spec->factor;
+  float low = (float)spec->low_freq_factor, high = (float)spec->high_freq_factor;
+  if (wavelength < (float)(spec->original_max / spec->high_freq_factor)) return inverse;
+  if (wavelength > (float)(spec->original_max / spec->low_freq_factor)) return inverse / factor;
+  float smooth = (original / wavelength - low) / (high - low);
+  return (1 - smooth) * inverse / factor + smooth * inverse;
+}
+
+/* The pair whose wave makes `rotations` turns over the original context: YaRN (Peng et al. 2023),
+ * section 3.2. */
+static double yarn_correction(const RopeSpec *spec, int64_t rotary_size, double rotations) {
+  double turns = spec->original_max / (rotations * 2 * M_PI);
+  return (double)rotary_size * log(turns) / (2 * log(spec->theta));
+}
+
+static void yarn_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out) {
+  double low = floor(yarn_correction(spec, rotary_size, spec->beta_fast));
+  double high = ceil(yarn_correction(spec, rotary_size, spec->beta_slow));
+  if (low < 0) low = 0;
+  if (high > (double)(rotary_size - 1)) high = (double)(rotary_size - 1);
+  if (low == high) high += 0.001; /* no division by 0 */
+  for (int64_t i = 0; i < rotary_size / 2; i++) {
+    float ramp = ((float)i - (float)low) / (float)(high - low);
+    ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+    float kept = 1 - ramp;
+    float stretched = 1 / ((float)spec->factor * (1 / out[i]));
+    out[i] = stretched * (1 - kept) + out[i] * kept;
+  }
+}
+
+void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale) {
+  *scale = 1;
+  for (int64_t i = 0; i < rotary_size / 2; i++) {
+    float exponent = (float)(2 * i) / (float)rotary_size;
+    float inverse = 1 / powf((float)spec->theta, exponent);
+    if (spec->kind == ROPE_LINEAR) inverse /= (float)spec->factor;
+    if (spec->kind == ROPE_LLAMA3) inverse = llama3_frequency(spec, inverse);
+    out[i] = inverse;
+  }
+  if (spec->kind != ROPE_YARN) return;
+  yarn_frequencies(spec, rotary_size, out);
+  double factor = spec->attention_factor;
+  if (factor == 0) factor = spec->factor <= 1 ? 1 : 0.1 * log(spec->factor) + 1;
+  *scale = (float)factor;
+}
+
+void alibi_slopes(int64_t heads, float alibi_max, float *out) {
+  int64_t power = 1;
+  while (power * 2 <= heads) power *= 2;
+  for (int64_t h = 0; h < heads; h++) {
+    /* Heads beyond the last power of two fall between the first ones. */
+    double exponent = h < power ? (double)alibi_max * (double)(h + 1) / (double)power
+                                : (double)alibi_max / 2 * (double)(2 * (h - power) + 1) / (double)power;
+    out[h] = (float)exp2(-exponent);
+  }
+}
