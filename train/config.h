@@ -15,7 +15,8 @@
 
 #include <math.h>
 
-/* clang-format off: one option a row */
+/* One option a row. */
+/* clang-format off */
 
 /* -- model ---------------------------------------------------------------------------------------------- */
 

@@ -24,6 +24,9 @@ void token_loss_free(TokenLoss *loss);
  * the loss. The first token of a sequence never does: nothing predicts it. Returns their number. */
 int64_t token_loss_select(TokenLoss *loss, const Batch *batch, const uint8_t *mask);
 
+/* As if `tokens` rows were selected: for the dry run of the memory plan. */
+void token_loss_plan(TokenLoss *loss, int64_t tokens);
+
 /* Sum of -log p over the selected rows; no gradient. */
 double token_loss_evaluate(TokenLoss *loss, Pass *pass);
 /* The same, and adds `scale` times its gradient to the pass (scale = 1/N, or ptx_coef/N). */
