@@ -49,7 +49,7 @@ typedef struct Model {
   int tensor_count;
   int embedding, positions; /* indices; positions -1 when not learned */
   Norm embedding_norm, final_norm;
-  int head, head_bias; /* head = embedding when tied */
+  int head, head_bias; /* head = embedding when tied; -1 in a ...ForSequenceClassification model: it only scores */
   Block *blocks;       /* [layers] */
 
   LoraModule *modules; /* every linear by id, for adapters */
@@ -92,6 +92,9 @@ static inline Weight model_head(const Model *m) {
 /* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
                                     Error *error);
+/* The same for the score head. */
+NODISCARD bool score_head_make_trainable(ScoreHead *head, Compute *compute, Arena *arena, ParameterList *list,
+                                         Error *error);
 int64_t model_parameter_count(const Model *model);
 
 #endif

@@ -56,5 +56,6 @@ const Architecture architecture_gpt2 = {
     .norm = {[NORM_ATTENTION] = "ln_1", [NORM_MLP] = "ln_2"},
     .norm_bias = true,
     .transposed = true,
+    .residual_init = true,
     .read = read_gpt2,
     .linear_bias = {[LINEAR_QKV] = true, [LINEAR_O] = true, [LINEAR_UP] = true, [LINEAR_DOWN] = true}};

@@ -1,0 +1,238 @@
+/* Builds a model's tables from its configuration: which tensors there are, under which names, and which part
+ * each plays. */
+#include "model/weights.h"
+
+#include "base/file.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+
+#include <string.h>
+
+typedef struct Builder {
+  Model *model;
+  Arena *arena;
+  const char *prefix; /* of tensor names: the architecture's, or "" where the files have none */
+  Error *error;       /* once it is set, building goes on to nothing */
+} Builder;
+
+static bool failed(const Builder *b) {
+  return b->error->code != ERROR_NONE;
+}
+
+/* Adds PREFIX LAYER MODULE.END. Returns its index, or -1 after an error. */
+static int add_tensor(Builder *b, const char *prefix, const char *layer, const char *module, const char *end,
+                      int rank, int64_t rows, int64_t columns) {
+  if (failed(b)) return -1;
+  Model *m = b->model;
+  char *name = memory_format("%s%s%s.%s", prefix, layer, module, end);
+  if (!name) {
+    error_out_of_memory(b->error, "tensor names", 0);
+    return -1;
+  }
+  Tensor value =
+      rank == 1 ? tensor_new_1d(b->arena, m->dtype, rows) : tensor_new_2d(b->arena, m->dtype, rows, columns);
+  m->tensors[m->tensor_count] = (ModelTensor){.name = name, .value = value};
+  return m->tensor_count++;
+}
+
+static int add_table(Builder *b, const char *module, int64_t rows) {
+  return add_tensor(b, b->prefix, "", module, "weight", 2, rows, b->model->spec.hidden);
+}
+
+static Norm add_norm(Builder *b, const char *layer, const char *module, int64_t size) {
+  Norm norm = {-1, -1};
+  if (!module) return norm;
+  norm.weight = add_tensor(b, b->prefix, layer, module, "weight", 1, size, 0);
+  if (b->model->arch->norm_bias) norm.bias = add_tensor(b, b->prefix, layer, module, "bias", 1, size, 0);
+  return norm;
+}
+
+static bool has_bias(const Model *m, LinearRole role) {
+  return m->arch->bias ? m->arch->bias(m->config, role) : m->arch->linear_bias[role];
+}
+
+static void linear_shape(const ModelSpec *s, LinearRole role, int64_t *inputs, int64_t *outputs) {
+  const int64_t q = s->heads * s->head_size, kv = s->kv_heads * s->head_size;
+  const int64_t shape[LINEAR_ROLES][2] = {[LINEAR_QKV] = {s->hidden, q + 2 * kv},
+                                          [LINEAR_Q] = {s->hidden, q},
+                                          [LINEAR_K] = {s->hidden, kv},
+                                          [LINEAR_V] = {s->hidden, kv},
+                                          [LINEAR_O] = {q, s->hidden},
+                                          [LINEAR_GATE_UP] = {s->hidden, 2 * s->intermediate},
+                                          [LINEAR_GATE] = {s->hidden, s->intermediate},
+                                          [LINEAR_UP] = {s->hidden, s->intermediate},
+                                          [LINEAR_DOWN] = {s->intermediate, s->hidden}};
+  *inputs = shape[role][0];
+  *outputs = shape[role][1];
+}
+
+static int add_module(Builder *b, const char *prefix, const char *layer, const char *name, int64_t inputs,
+                      int64_t outputs, bool is_head) {
+  if (failed(b)) return -1;
+  Model *m = b->model;
+  LoraModule module = {.name = memory_format("%s%s%s", prefix, layer, name),
+                       .inputs = inputs,
+                       .outputs = outputs,
+                       .transposed = !is_head && m->arch->transposed,
+                       .is_head = is_head};
+  if (!module.name) {
+    error_out_of_memory(b->error, "module names", 0);
+    return -1;
+  }
+  m->modules[m->module_count] = module;
+  return m->module_count++;
+}
+
+static Linear add_linear(Builder *b, const char *layer, LinearRole role) {
+  Linear linear = {-1, -1, -1};
+  const Model *m = b->model;
+  const char *name = m->arch->linear[role];
+  if (!name) return linear;
+  int64_t inputs, outputs;
+  linear_shape(&m->spec, role, &inputs, &outputs);
+  bool t = m->arch->transposed;
+  linear.weight =
+      add_tensor(b, b->prefix, layer, name, "weight", 2, t ? inputs : outputs, t ? outputs : inputs);
+  if (has_bias(m, role)) linear.bias = add_tensor(b, b->prefix, layer, name, "bias", 1, outputs, 0);
+  /* An adapter's names are those of the whole causal LM, with the prefix, however the files spell it. */
+  linear.id = add_module(b, m->arch->prefix, layer, name, inputs, outputs, false);
+  return linear;
+}
+
+static void add_block(Builder *b, int64_t index) {
+  const Model *m = b->model;
+  const ModelSpec *s = &m->spec;
+  char layer[64];
+  snprintf(layer, sizeof layer, m->arch->layer, (int)index);
+  Block *block = &b->model->blocks[index];
+  for (int role = 0; role < LINEAR_ROLES; role++)
+    block->linear[role] = add_linear(b, layer, (LinearRole)role);
+  for (int role = 0; role < NORM_ROLES; role++) {
+    int64_t size = s->hidden;
+    bool all = s->qk_norm == QK_NORM_ALL;
+    if (role == NORM_Q) size = s->head_size * (all ? s->heads : 1);
+    if (role == NORM_K) size = s->head_size * (all ? s->kv_heads : 1);
+    block->norm[role] = add_norm(b, layer, m->arch->norm[role], size);
+  }
+}
+
+static void add_head(Builder *b) {
+  Model *m = b->model;
+  m->head = m->head_bias = -1;
+  if (architecture_is_score(m->arch, m->config)) return;
+  m->head = m->embedding;
+  if (m->spec.tied) return;
+  m->head = add_tensor(b, "", "", m->arch->head, "weight", 2, m->spec.vocab, m->spec.hidden);
+  add_module(b, "", "", m->arch->head, m->spec.hidden, m->spec.vocab, true);
+}
+
+static void upload_floats(Compute *compute, Arena *arena, Tensor *out, const float *values, int64_t count) {
+  *out = tensor_new_1d(arena, DTYPE_F32, count);
+  if (!arena->dry) compute_upload(compute, *out, values);
+}
+
+/* Rotary frequencies and ALiBi slopes: small, computed once. */
+static void add_positions(Builder *b, Compute *compute) {
+  Model *m = b->model;
+  const ModelSpec *s = &m->spec;
+  int64_t count = s->position == POSITION_ALIBI ? s->heads : s->rotary_size / 2;
+  float *values = memory_alloc((size_t)count * sizeof *values);
+  if (!values) {
+    error_out_of_memory(b->error, "position tables", (size_t)count * sizeof *values);
+    return;
+  }
+  if (s->position == POSITION_ALIBI) {
+    alibi_slopes(s->heads, s->alibi_max, values);
+    upload_floats(compute, b->arena, &m->alibi, values, count);
+  }
+  for (int i = 0; s->position == POSITION_ROTARY && i < (s->rope_by_window ? 2 : 1); i++) {
+    rope_frequencies(i ? &s->rope_local : &s->rope, s->rotary_size, values, &m->rope_scale[i]);
+    upload_floats(compute, b->arena, &m->rope_frequency[i], values, count);
+  }
+  memory_free(values);
+}
+
+static bool allocate_tables(Model *m, Error *error) {
+  const size_t layers = (size_t)m->spec.layers;
+  const size_t most = 16 + layers * 2 * (LINEAR_ROLES + NORM_ROLES);
+  m->tensors = memory_zeroed(most, sizeof *m->tensors);
+  m->blocks = memory_zeroed(layers, sizeof *m->blocks);
+  m->modules = memory_zeroed(layers * LINEAR_ROLES + 1, sizeof *m->modules);
+  return (m->tensors && m->blocks && m->modules) ||
+         error_out_of_memory(error, "model tables", most * sizeof *m->tensors);
+}
+
+static void add_all(Builder *b, Compute *compute) {
+  Model *m = b->model;
+  const Architecture *arch = m->arch;
+  m->embedding = add_table(b, arch->embedding, m->spec.vocab);
+  m->positions = -1;
+  if (arch->positions)
+    m->positions = add_table(b, arch->positions, m->spec.max_positions + m->spec.position_offset);
+  m->embedding_norm = add_norm(b, "", m->spec.embedding_norm ? arch->embedding_norm : NULL, m->spec.hidden);
+  for (int64_t i = 0; i < m->spec.layers; i++) add_block(b, i);
+  m->final_norm = add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden);
+  add_head(b);
+  add_positions(b, compute);
+}
+
+static bool open_with_prefix(Model *model, const json_t *config, const char *prefix, DType dtype,
+                             Compute *compute, Arena *arena, Error *error) {
+  ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
+  *model = (Model){.dtype = dtype};
+  Error local = {0};
+  model->arch = architecture_find(config, &local);
+  model->config = json_deep_copy(config);
+  if (model->arch && architecture_read(model->arch, config, &model->spec, &local) &&
+      allocate_tables(model, &local)) {
+    Builder builder = {
+        .model = model, .arena = arena, .prefix = prefix ? prefix : model->arch->prefix, .error = &local};
+    add_all(&builder, compute);
+  }
+  if (local.code == ERROR_NONE) return true;
+  model_free(model);
+  return error_set(error, local.code, "%s", local.message);
+}
+
+bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute, Arena *arena,
+                       Error *error) {
+  return open_with_prefix(model, config, NULL, dtype, compute, arena, error);
+}
+
+/* Files saved from the bare backbone lack the prefix ("model.") on every name: "" then, else NULL. */
+static bool find_prefix(const char *directory, const json_t *config, const char **prefix, Error *error) {
+  *prefix = NULL;
+  const Architecture *arch = architecture_find(config, error);
+  char *single = path_join(directory, "model.safetensors");
+  char *index = path_join(directory, "model.safetensors.index.json");
+  char *bare = arch ? memory_format("%s.weight", arch->embedding) : NULL;
+  bool ok = arch && ((single && index && bare) || error_out_of_memory(error, "paths", 0));
+  if (ok && (file_exists(single) || file_exists(index))) {
+    SafetensorsSet set;
+    ok = safetensors_set_open(&set, directory, "model", error);
+    if (ok && safetensors_set_find(&set, bare)) *prefix = "";
+    if (ok) safetensors_set_close(&set);
+  }
+  memory_free(single);
+  memory_free(index);
+  memory_free(bare);
+  return ok;
+}
+
+bool model_open(Model *model, const char *directory, DType dtype, Compute *compute, Arena *arena,
+                Error *error) {
+  *model = (Model){0};
+  char *path = path_join(directory, "config.json");
+  if (!path) return error_out_of_memory(error, "path", strlen(directory));
+  json_t *config = json_file_read(path, error);
+  Error local = {0};
+  const char *prefix;
+  if (config && !architecture_find(config, &local))
+    error_set(error, local.code, "%s: %s", path, local.message);
+  else if (config && find_prefix(directory, config, &prefix, error) &&
+           !open_with_prefix(model, config, prefix, dtype, compute, arena, &local))
+    error_set(error, local.code, "%s: %s", path, local.message);
+  json_decref(config);
+  memory_free(path);
+  return model->arch != NULL;
+}

@@ -1,0 +1,256 @@
+/* Filling a model: from safetensors, or with fresh random numbers. */
+#include "model/weights.h"
+
+#include "base/file.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "lora/lora.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Elements converted at a time: small beside any model, large beside the cost of a call. */
+enum { CHUNK = 1 << 20 };
+
+/* ---- which tensors a directory may have ---- */
+
+static bool ends_with(const char *text, const char *end) {
+  size_t length = strlen(text), tail = strlen(end);
+  return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+/* Buffers that old files carry (causal masks, rotary tables), and heads that a language model does without. */
+static bool is_passed_over(const char *name) {
+  static const char *const buffers[] = {".attn.bias", ".attn.masked_bias", ".attention.bias",
+                                        ".attention.masked_bias", ".rotary_emb.inv_freq"};
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+    if (ends_with(name, buffers[i])) return true;
+  return strcmp(name, "score.weight") == 0 || strncmp(name, "v_head.", 7) == 0;
+}
+
+static int compare_names(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A copy of the tied table under the head's name is fine when it is one. */
+static bool check_tied_copy(const Model *model, const SafetensorsSet *set, const SafetensorsEntry *copy,
+                            Error *error) {
+  const SafetensorsEntry *table = safetensors_set_find(set, model->tensors[model->embedding].name);
+  if (!table) return true; /* reported as missing */
+  if (table->dtype == copy->dtype && table->bytes == copy->bytes &&
+      memcmp(table->data, copy->data, copy->bytes) == 0)
+    return true;
+  return error_set(error, ERROR_MODEL,
+                   "%s: %s differs from %s, but config.json ties them (\"tie_word_embeddings\")", copy->path,
+                   copy->name, table->name);
+}
+
+static bool check_unexpected(const Model *model, const SafetensorsSet *set, Error *error) {
+  const size_t count = (size_t)model->tensor_count;
+  const char **names = memory_alloc(count * sizeof *names);
+  char *head = memory_format("%s.weight", model->arch->head);
+  bool ok = (names && head) || error_out_of_memory(error, "tensor names", count * sizeof *names);
+  if (ok) {
+    for (size_t i = 0; i < count; i++) names[i] = model->tensors[i].name;
+    qsort(names, count, sizeof *names, compare_names);
+  }
+  for (size_t i = 0; ok && i < set->count; i++) {
+    const SafetensorsEntry *entry = set->entries[i];
+    if (bsearch(&entry->name, names, count, sizeof *names, compare_names) || is_passed_over(entry->name))
+      continue;
+    if (strcmp(entry->name, head) == 0 && model->head < 0) continue;
+    if (strcmp(entry->name, head) == 0)
+      ok = check_tied_copy(model, set, entry, error);
+    else
+      ok = error_set(error, ERROR_MODEL, "%s: unexpected tensor %s for a model of type \"%s\"", entry->path,
+                     entry->name, model->arch->model_type);
+  }
+  memory_free(names);
+  memory_free(head);
+  return ok;
+}
+
+static bool check_tensor(const SafetensorsSet *set, const char *directory, const ModelTensor *tensor,
+                         Error *error) {
+  const SafetensorsEntry *entry = safetensors_set_find(set, tensor->name);
+  char expected[64], found[128];
+  safetensors_shape_text(tensor->value.rank, tensor->value.dim, expected, sizeof expected);
+  if (!entry)
+    return error_set(error, ERROR_MODEL, "%s: tensor %s %s is missing", directory, tensor->name, expected);
+  bool same = entry->rank == tensor->value.rank;
+  for (int d = 0; same && d < entry->rank; d++) same = entry->shape[d] == tensor->value.dim[d];
+  safetensors_shape_text(entry->rank, entry->shape, found, sizeof found);
+  if (!same)
+    return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s by config.json, found %s",
+                     entry->path, tensor->name, expected, found);
+  if (entry->dtype == DTYPE_F32 || entry->dtype == DTYPE_F16 || entry->dtype == DTYPE_BF16 ||
+      entry->dtype == DTYPE_F64)
+    return true;
+  return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
+                   tensor->name, dtype_file_name(entry->dtype));
+}
+
+/* ---- reading ---- */
+
+static void convert_parallel(void *out, DType out_type, const char *in, DType in_type, int64_t count) {
+  const int64_t grain = 1 << 14;
+#pragma omp parallel for schedule(static)
+  for (int64_t first = 0; first < count; first += grain) {
+    size_t n = (size_t)(count - first < grain ? count - first : grain);
+    dtype_convert((char *)out + (size_t)first * dtype_size(out_type), out_type,
+                  in + (size_t)first * dtype_size(in_type), in_type, n);
+  }
+}
+
+/* From the mapping to the device, by way of `staging` (CHUNK elements), so that no second copy of the model
+ * exists. */
+static void load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging, Compute *compute) {
+  const int64_t total = tensor_count(out);
+  const Tensor flat = tensor_1d(out.data, out.dtype, total);
+  const char *data = entry->data;
+  for (int64_t first = 0; first < total; first += CHUNK) {
+    int64_t n = total - first < CHUNK ? total - first : CHUNK;
+    const char *in = data + (size_t)first * dtype_size(entry->dtype);
+    const void *ready = in;
+    if (entry->dtype != out.dtype) {
+      convert_parallel(staging, out.dtype, in, entry->dtype, n);
+      ready = staging;
+    }
+    compute_upload(compute, tensor_rows(flat, first, n), ready);
+  }
+}
+
+bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
+  SafetensorsSet set;
+  if (!safetensors_set_open(&set, directory, "model", error)) return false;
+  void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
+  bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
+  for (int i = 0; ok && i < model->tensor_count; i++)
+    ok = check_tensor(&set, directory, &model->tensors[i], error);
+  ok = ok && check_unexpected(model, &set, error);
+  for (int i = 0; ok && i < model->tensor_count; i++) {
+    ModelTensor *tensor = &model->tensors[i];
+    load_tensor(tensor->value, safetensors_set_find(&set, tensor->name), staging, compute);
+  }
+  memory_free(staging);
+  safetensors_set_close(&set);
+  return ok;
+}
+
+/* ---- the score head ---- */
+
+typedef struct ScoreValues {
+  float *weight; /* [hidden] */
+  float shift;
+  bool found;
+} ScoreValues;
+
+static bool read_score_shift(const char *directory, float *shift, Error *error) {
+  char *path = path_join(directory, "config.json");
+  json_t *config = path ? json_file_read(path, error) : NULL;
+  double value = 0;
+  bool ok = (path || error_out_of_memory(error, "path", 0)) && config &&
+            config_float_or(config, "score_shift", 0, &value, error);
+  *shift = (float)value;
+  json_decref(config);
+  memory_free(path);
+  return ok;
+}
+
+static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, Error *error) {
+  SafetensorsSet set;
+  if (!safetensors_set_open(&set, directory, "model", error)) return false;
+  const SafetensorsEntry *entry = safetensors_set_find(&set, "score.weight");
+  bool ok = true;
+  out->found = entry != NULL;
+  if (entry) {
+    const ModelTensor tensor = {.name = (char *)"score.weight",
+                                .value = tensor_2d(out->weight, DTYPE_F32, 1, hidden)};
+    ok = check_tensor(&set, directory, &tensor, error) && read_score_shift(directory, &out->shift, error);
+    if (ok) dtype_convert(out->weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
+  }
+  safetensors_set_close(&set);
+  return ok;
+}
+
+bool score_head_open(ScoreHead *head, const Model *model, const char *directory, bool must_exist,
+                     uint64_t seed, Compute *compute, Arena *arena, Error *error) {
+  const int64_t hidden = model->spec.hidden;
+  *head = (ScoreHead){.weight = tensor_new_2d(arena, DTYPE_F32, 1, hidden)};
+  if (arena->dry) return true;
+  ScoreValues values = {.weight = memory_alloc((size_t)hidden * sizeof(float))};
+  char *adapter = path_join(directory, "adapter_config.json");
+  bool ok =
+      (values.weight && adapter) || error_out_of_memory(error, "score head", (size_t)hidden * sizeof(float));
+  if (ok && file_exists(adapter))
+    ok = lora_read_score(directory, hidden, values.weight, &values.shift, &values.found, error);
+  else if (ok)
+    ok = read_score(&values, directory, hidden, error);
+  if (ok && !values.found && must_exist)
+    ok = error_set(error, ERROR_MODEL, "%s: tensor score.weight is missing: not a reward model", directory);
+  if (ok && !values.found) {
+    RandomKey key = random_key(seed, RANDOM_INIT);
+    const float deviation = 1 / sqrtf((float)hidden + 1);
+    for (int64_t i = 0; i < hidden; i++)
+      values.weight[i] =
+          deviation * random_normal(key, UINT32_MAX, (uint64_t)i); /* no tensor has that number */
+  }
+  if (ok) compute_upload(compute, head->weight, values.weight);
+  head->shift = values.shift;
+  memory_free(values.weight);
+  memory_free(adapter);
+  return ok;
+}
+
+/* ---- fresh weights ---- */
+
+typedef struct Filling {
+  bool constant;
+  float value; /* the constant, or the standard deviation */
+} Filling;
+
+static void fill_tensor(Tensor out, Filling how, RandomKey key, uint64_t sample, Compute *compute) {
+  enum { PIECE = 1 << 14 };
+  float values[PIECE];
+  uint16_t rounded[PIECE];
+  const int64_t total = tensor_count(out);
+  const Tensor flat = tensor_1d(out.data, out.dtype, total);
+  for (int64_t first = 0; first < total; first += PIECE) {
+    int64_t n = total - first < PIECE ? total - first : PIECE;
+#pragma omp parallel for schedule(static) if (!how.constant)
+    for (int64_t i = 0; i < n; i++)
+      values[i] = how.constant ? how.value : how.value * random_normal(key, sample, (uint64_t)(first + i));
+    const void *ready = values;
+    if (out.dtype != DTYPE_F32) {
+      dtype_convert(rounded, out.dtype, values, DTYPE_F32, (size_t)n);
+      ready = rounded;
+    }
+    compute_upload(compute, tensor_rows(flat, first, n), ready);
+  }
+}
+
+/* GPT-2's paper: the products that end in the residual stream start smaller, by the number of them. */
+static bool is_residual(const Model *model, int tensor) {
+  for (int64_t i = 0; i < model->spec.layers; i++) {
+    const Linear *linear = model->blocks[i].linear;
+    if (linear[LINEAR_O].weight == tensor || linear[LINEAR_DOWN].weight == tensor) return true;
+  }
+  return false;
+}
+
+void model_initialize(Model *model, Compute *compute, uint64_t seed) {
+  RandomKey key = random_key(seed, RANDOM_INIT);
+  const json_t *range = json_object_get(model->config, "initializer_range");
+  const float deviation = json_is_number(range) ? (float)json_number_value(range) : 0.02f;
+  const float residual = deviation / sqrtf(2 * (float)model->spec.layers);
+  for (int i = 0; i < model->tensor_count; i++) {
+    const ModelTensor *tensor = &model->tensors[i];
+    Filling how = {.constant = tensor->value.rank == 1, .value = deviation};
+    if (how.constant)
+      how.value = ends_with(tensor->name, ".bias") ? 0 : 1 - model->spec.norm.weight_offset;
+    else if (model->arch->residual_init && is_residual(model, i))
+      how.value = residual;
+    fill_tensor(tensor->value, how, key, (uint64_t)i, compute);
+  }
+}
