@@ -9,8 +9,8 @@ static double limited(double x, double low, double high) {
 }
 
 /* L_t = max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), Schulman et al. 2017, eq. 7, with the sign of a loss.
- * d rho / d logprob = rho, so dL = -A rho where the first is taken, and 0 where the clipped one is larger: that is
- * only where rho has left the interval in the direction that A rewards. */
+ * d rho / d logprob = rho, so dL = -A rho where the first is taken, and 0 where the clipped one is larger:
+ * that is only where rho has left the interval in the direction that A rewards. */
 void policy_loss(const float *logprob, const float *old, const float *advantage, int64_t tokens, double clip,
                  double weight, float *dlogprob, PolicyStats *stats) {
   PolicyStats sum = {.tokens = (double)tokens};
@@ -38,9 +38,9 @@ void policy_loss(const float *logprob, const float *old, const float *advantage,
   stats->ratio_squared += sum.ratio_squared;
 }
 
-/* L_t = 1/2 max((V - R)^2, (V_clip - R)^2) with V_clip = clip(V, V_old - eps, V_old + eps): SFD and OpenAI's baselines.
- * dL = V - R where the first is taken; where the clipped one is larger, V_clip does not move with V (it would be
- * equal to V inside the interval), so dL = 0. */
+/* L_t = 1/2 max((V - R)^2, (V_clip - R)^2) with V_clip = clip(V, V_old - eps, V_old + eps): SFD and OpenAI's
+ * baselines. dL = V - R where the first is taken; where the clipped one is larger, V_clip does not move with V
+ * (it would be equal to V inside the interval), so dL = 0. */
 void value_loss(const float *value, const float *old, const float *returns, int64_t tokens, double clip,
                 double weight, float *dvalue, ValueStats *stats) {
   ValueStats sum = {.tokens = (double)tokens};

@@ -60,7 +60,8 @@ typedef struct RolloutSpec {
 
   /* Called after each sampled token (it is sample->response[sample->length-1]; sample->finished is set with
    * the last), with the text that has become certain since the last call: whole characters, nothing that may
-   * still turn out to be a stop string. bytes may be 0; text is not NUL-terminated. May be NULL. */
+   * still turn out to be a stop string, neither the stop string nor EOS. bytes may be 0; text is not
+   * NUL-terminated. May be NULL. */
   void (*on_token)(void *context, const RolloutSample *sample, const char *text, size_t bytes);
   void *context;
 } RolloutSpec;

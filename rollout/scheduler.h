@@ -21,6 +21,7 @@ typedef struct Sequence {
   int32_t slot;     /* row of the block table */
   int64_t computed; /* known tokens with keys and values in the cache */
   int64_t blocks;   /* in use, in table row `slot` */
+  bool started;     /* false when admitted; the engine's mark that it has seen this sequence */
 } Sequence;
 
 typedef struct Scheduler {

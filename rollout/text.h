@@ -22,10 +22,12 @@ void text_stream_begin(TextStream *stream, const Tokenizer *tokenizer, const cha
                        size_t stop_count);
 void text_stream_free(TextStream *stream);
 
-/* Takes the next id. Afterwards pending.data[0, ready) is text not handed out before; the next push drops it.
- * *stopped: a stop string was completed; the text ends before it. */
+/* Takes the next id. Afterwards pending.data[0, ready) may be handed out. *stopped: a stop string was
+ * completed; the text ends before it, and nothing more may be pushed. */
 NODISCARD bool text_stream_push(TextStream *stream, int id, bool *stopped, Error *error);
 /* The text is over: makes all of the rest ready. Not after a stop. */
 NODISCARD bool text_stream_finish(TextStream *stream, Error *error);
+/* What was ready has been handed out. */
+void text_stream_taken(TextStream *stream);
 
 #endif

@@ -1,0 +1,301 @@
+#include "rollout/engine.h"
+
+#include "base/log.h"
+#include "base/memory.h"
+
+EngineConfig engine_config_default(void) {
+  return (EngineConfig){.batch = 32, .block_size = 16, .prefill_chunk = 256, .cache_dtype = DTYPE_F32};
+}
+
+/* -- planning and memory ------------------------------------------------------------------------------- */
+
+static bool config_resolve(EngineConfig *config, const ModelSpec *spec, Error *error) {
+  const int64_t limit = spec->max_positions;
+  if (limit > 0 && (config->max_length == 0 || config->max_length > limit)) config->max_length = limit;
+  if (config->max_length == 0) {
+    return error_set(error, ERROR_USAGE, "the model has no longest sequence: a maximum length must be given");
+  }
+  if (config->batch < 1 || config->batch > INT32_MAX || config->block_size < 1 || config->prefill_chunk < 1 ||
+      config->prefill_chunk > INT32_MAX || config->max_length < 2 || config->max_length > INT32_MAX) {
+    return error_set(error, ERROR_USAGE,
+                     "rollout: batch %lld, block size %lld, prefill chunk %lld, longest sequence %lld: "
+                     "expected at least 1, 1, 1 and 2",
+                     (long long)config->batch, (long long)config->block_size,
+                     (long long)config->prefill_chunk, (long long)config->max_length);
+  }
+  return true;
+}
+
+static int64_t blocks_per_sequence(const EngineConfig *config) {
+  return (config->max_length + config->block_size - 1) / config->block_size;
+}
+
+/* As many blocks as the budget holds, and no more than all sequences could use. 0 with an error: too few. */
+static int64_t cache_blocks(const EngineConfig *config, const ModelSpec *spec, Error *error) {
+  const int64_t longest = blocks_per_sequence(config), all = config->batch * longest;
+  if (config->cache_bytes == 0) return all;
+  const int64_t block_bytes = kv_block_bytes(spec, config->block_size, config->cache_dtype);
+  const int64_t blocks = config->cache_bytes / block_bytes;
+  if (blocks < longest) {
+    error_set(error, ERROR_MEMORY,
+              "a KV cache of %lld bytes holds %lld tokens, but one prompt with its response may have %lld "
+              "(%lld bytes): give it more or lower the lengths",
+              (long long)config->cache_bytes, (long long)(blocks * config->block_size),
+              (long long)config->max_length, (long long)(longest * block_bytes));
+    return 0;
+  }
+  return blocks < all ? blocks : all;
+}
+
+static bool host_init(Engine *engine, int64_t blocks, Error *error) {
+  const EngineConfig *config = &engine->config;
+  const size_t batch = (size_t)config->batch;
+  if (!scheduler_init(&engine->scheduler, config->batch, blocks, config->block_size,
+                      blocks_per_sequence(config), config->prefill_chunk, error)) {
+    return false;
+  }
+  engine->sample_rows = memory_zeroed(batch, sizeof *engine->sample_rows);
+  engine->ids = memory_zeroed(batch, sizeof *engine->ids);
+  engine->logprobs = memory_zeroed(batch, sizeof *engine->logprobs);
+  engine->texts = memory_zeroed(batch, sizeof *engine->texts);
+  if (!engine->sample_rows || !engine->ids || !engine->logprobs || !engine->texts) {
+    return error_out_of_memory(error, "rollout engine", batch * sizeof *engine->texts);
+  }
+  return true;
+}
+
+/* Forward and sampling of the planned rows; the workspace above the mark is given back by the caller. */
+static void run_rows(Engine *engine, int64_t rows, int64_t picks) {
+  const Scheduler *s = &engine->scheduler;
+  Compute *compute = engine->compute;
+  const DecodeRows decode = {.ids = s->ids, .sequence = s->sequence, .position = s->position, .count = rows};
+  const Tensor logits = model_decode(compute, engine->model, engine->adapter, &engine->cache, decode,
+                                     s->picked, picks, engine->arena);
+  if (picks == 0) return;
+  const int64_t bytes = picks * (int64_t)sizeof(SampleRow);
+  compute_upload(compute, tensor_rows(engine->device_rows, 0, bytes), engine->sample_rows);
+  const Tensor ids = tensor_rows(engine->device_ids, 0, picks);
+  const Tensor logprobs = tensor_rows(engine->device_logprobs, 0, picks);
+  op_sample(compute, ids, logprobs, logits, engine->device_rows.data);
+  compute_download(compute, engine->ids, ids);
+  compute_download(compute, engine->logprobs, logprobs);
+}
+
+bool engine_init(Engine *engine, EngineConfig config, const Model *model, const LoraSet *adapter,
+                 Compute *compute, Arena *arena, Error *error) {
+  *engine = (Engine){.model = model, .adapter = adapter, .compute = compute, .arena = arena};
+  if (!config_resolve(&config, &model->spec, error)) return false;
+  engine->config = config;
+  const int64_t blocks = cache_blocks(&config, &model->spec, error);
+  if (blocks == 0) return false;
+  if (!host_init(engine, blocks, error) ||
+      !kv_cache_init(&engine->cache, &model->spec, blocks, config.block_size, config.batch,
+                     blocks_per_sequence(&config), config.cache_dtype, arena, error)) {
+    engine_free(engine);
+    return false;
+  }
+  engine->device_rows = tensor_new_1d(arena, DTYPE_U8, config.batch * (int64_t)sizeof(SampleRow));
+  engine->device_ids = tensor_new_1d(arena, DTYPE_I32, config.batch);
+  engine->device_logprobs = tensor_new_1d(arena, DTYPE_F32, config.batch);
+  if (compute->dry) {
+    const size_t mark = arena_mark(arena);
+    run_rows(engine, config.batch + config.prefill_chunk, config.batch);
+    arena_release(arena, mark);
+  }
+  return true;
+}
+
+void engine_free(Engine *engine) {
+  if (engine->texts) {
+    for (int64_t i = 0; i < engine->config.batch; i++) text_stream_free(&engine->texts[i]);
+  }
+  memory_free(engine->texts);
+  memory_free(engine->sample_rows);
+  memory_free(engine->ids);
+  memory_free(engine->logprobs);
+  scheduler_free(&engine->scheduler);
+  kv_cache_free(&engine->cache);
+  *engine = (Engine){0};
+}
+
+/* -- a run --------------------------------------------------------------------------------------------- */
+
+static bool sample_check(const Engine *engine, const RolloutSample *sample, int64_t index, Error *error) {
+  const int64_t vocab = engine->model->spec.vocab;
+  if (sample->prompt_length < 1) {
+    return error_set(error, ERROR_DATA, "prompt %lld is empty", (long long)index);
+  }
+  if (sample->prompt_length >= engine->config.max_length) {
+    return error_set(error, ERROR_DATA,
+                     "prompt %lld has %lld tokens, which leaves no room for an answer: prompt and answer "
+                     "together have at most %lld",
+                     (long long)index, (long long)sample->prompt_length,
+                     (long long)engine->config.max_length);
+  }
+  if (sample->max_new_tokens < 1) {
+    return error_set(error, ERROR_USAGE, "max_new_tokens is %lld, expected at least 1",
+                     (long long)sample->max_new_tokens);
+  }
+  for (int64_t i = 0; i < sample->prompt_length; i++) {
+    if (sample->prompt[i] < 0 || sample->prompt[i] >= vocab) {
+      return error_set(error, ERROR_DATA,
+                       "prompt %lld: id %d at %lld is outside the model's vocabulary of %lld",
+                       (long long)index, (int)sample->prompt[i], (long long)i, (long long)vocab);
+    }
+  }
+  return true;
+}
+
+bool engine_begin(Engine *engine, const RolloutSpec *spec, RolloutSample *samples, int64_t count,
+                  Error *error) {
+  ASSERT(!engine_busy(engine) && !engine->compute->dry);
+  ASSERT(spec->tokenizer || spec->stop_count == 0);
+  for (int64_t i = 0; i < count; i++) {
+    if (!sample_check(engine, &samples[i], i, error)) return false;
+  }
+  engine->spec = *spec;
+  engine->key = random_key(spec->seed, RANDOM_SAMPLE);
+  for (int64_t i = 0; i < count; i++) {
+    samples[i].length = 0;
+    samples[i].finished = ROLLOUT_UNFINISHED;
+    scheduler_enqueue(&engine->scheduler, &samples[i]);
+  }
+  return true;
+}
+
+bool engine_busy(const Engine *engine) {
+  return scheduler_busy(&engine->scheduler);
+}
+
+void engine_abandon(Engine *engine) {
+  scheduler_clear(&engine->scheduler);
+}
+
+bool engine_run(Engine *engine, const RolloutSpec *spec, RolloutSample *samples, int64_t count,
+                Error *error) {
+  if (!engine_begin(engine, spec, samples, count, error)) return false;
+  while (engine_busy(engine)) {
+    if (!engine_step(engine, error)) return false;
+  }
+  return true;
+}
+
+/* -- a step -------------------------------------------------------------------------------------------- */
+
+static bool text_wanted(const RolloutSpec *spec) {
+  return spec->tokenizer && (spec->stop_count > 0 || spec->on_token);
+}
+
+/* A new sequence gets an empty text. One that comes back after a preemption has said some of it already: its
+ * ids go through again, and what they make ready is not handed out a second time. */
+static bool begin_texts(Engine *engine, Error *error) {
+  const RolloutSpec *spec = &engine->spec;
+  for (int64_t i = 0; i < engine->scheduler.running_count; i++) {
+    Sequence *sequence = &engine->scheduler.running[i];
+    if (sequence->started) continue;
+    sequence->started = true;
+    TextStream *text = &engine->texts[sequence->slot];
+    text_stream_begin(text, spec->tokenizer, spec->stops, spec->stop_count);
+    for (int64_t t = 0; t < sequence->sample->length; t++) {
+      bool stopped;
+      if (!text_stream_push(text, sequence->sample->response[t], &stopped, error)) return false;
+      text_stream_taken(text);
+    }
+  }
+  return true;
+}
+
+static bool is_eos(const RolloutSpec *spec, int32_t id) {
+  for (size_t i = 0; i < spec->eos_count; i++) {
+    if (spec->eos_ids[i] == id) return true;
+  }
+  return false;
+}
+
+/* Appends a sampled id to its sample and decides whether it was the last. `text` may be NULL. */
+static bool append_token(const Engine *engine, RolloutSample *sample, int32_t id, float logprob,
+                         TextStream *text, Error *error) {
+  sample->response[sample->length] = id;
+  if (sample->logprobs) sample->logprobs[sample->length] = logprob;
+  sample->length++;
+  bool stopped = false;
+  if (is_eos(&engine->spec, id)) { /* gives no text, special token or not */
+    sample->finished = ROLLOUT_EOS;
+  } else if (text && !text_stream_push(text, id, &stopped, error)) {
+    return false;
+  } else if (stopped) {
+    sample->finished = ROLLOUT_STOP;
+    return true;
+  } else if (sample->length == sample->max_new_tokens ||
+             sample->prompt_length + sample->length == engine->config.max_length) {
+    sample->finished = ROLLOUT_LENGTH;
+  }
+  const bool over = sample->finished != ROLLOUT_UNFINISHED;
+  return !(text && over) || text_stream_finish(text, error);
+}
+
+static bool take_tokens(Engine *engine, Error *error) {
+  const Scheduler *s = &engine->scheduler;
+  const RolloutSpec *spec = &engine->spec;
+  for (int64_t i = 0; i < s->pick_count; i++) {
+    const Sequence *sequence = &s->running[s->picked_running[i]];
+    TextStream *text = text_wanted(spec) ? &engine->texts[sequence->slot] : NULL;
+    if (!append_token(engine, sequence->sample, engine->ids[i], engine->logprobs[i], text, error))
+      return false;
+    const size_t bytes = text ? text->ready : 0;
+    if (spec->on_token)
+      spec->on_token(spec->context, sequence->sample, bytes ? text->pending.data : "", bytes);
+    if (text) text_stream_taken(text);
+  }
+  return true;
+}
+
+static void fill_sample_rows(Engine *engine) {
+  const Scheduler *s = &engine->scheduler;
+  const RolloutSpec *spec = &engine->spec;
+  for (int64_t i = 0; i < s->pick_count; i++) {
+    const RolloutSample *sample = s->running[s->picked_running[i]].sample;
+    engine->sample_rows[i] = (SampleRow){.key = engine->key,
+                                         .sample = sample->number,
+                                         .position = (uint64_t)sample->length,
+                                         .temperature = spec->temperature,
+                                         .top_p = spec->top_p,
+                                         .top_k = spec->top_k};
+  }
+}
+
+static void count_step(Engine *engine, double seconds) {
+  const Scheduler *s = &engine->scheduler;
+  EngineStats *stats = &engine->stats;
+  stats->steps++;
+  stats->prompt_rows += s->prompt_rows;
+  stats->sampled_tokens += s->pick_count;
+  stats->shared_tokens = s->shared_tokens;
+  stats->preemptions = s->preemptions;
+  if (s->prompt_rows > 0) {
+    stats->prefill_seconds += seconds;
+  } else {
+    stats->decode_seconds += seconds;
+    stats->decode_tokens += s->pick_count;
+  }
+}
+
+bool engine_step(Engine *engine, Error *error) {
+  Scheduler *s = &engine->scheduler;
+  const double started = time_monotonic();
+  scheduler_plan(s);
+  if (s->row_count == 0) return true;
+  if (s->table_changed) compute_upload(engine->compute, engine->cache.table, s->table);
+  s->table_changed = false;
+  fill_sample_rows(engine);
+
+  const size_t mark = arena_mark(engine->arena);
+  run_rows(engine, s->row_count, s->pick_count);
+  arena_release(engine->arena, mark);
+
+  const bool ok = (!text_wanted(&engine->spec) || begin_texts(engine, error)) && take_tokens(engine, error);
+  count_step(engine, time_monotonic() - started);
+  scheduler_retire(s);
+  if (!ok) engine_abandon(engine);
+  return ok;
+}
