@@ -1,0 +1,88 @@
+#include "ppo/config.h"
+
+#include "datasets/dataset.h"
+#include "ppo/kl.h"
+#include "ppo/reward.h"
+
+/* clang-format off: one option a row */
+#define PPO_OPTIONS(Config, field)                                                                           \
+  ROW_INT("ppo.total_episodes", Config, field.total_episodes, "1000000", 1, INFINITY,                        \
+          "answers sampled over the whole run"),                                                             \
+      ROW_INT("ppo.batch_size", Config, field.batch_size, "512", 1, 1 << 20, "answers per rollout"),         \
+      ROW_INT("ppo.minibatches", Config, field.minibatches, "1", 1, 1 << 20,                                 \
+              "optimiser steps in each pass over a rollout; must divide ppo.batch_size"),                    \
+      ROW_INT("ppo.epochs", Config, field.epochs, "4", 1, 1000, "passes over each rollout"),                 \
+      ROW_FLOAT("ppo.kl_coef", Config, field.kl_coef, "0.05", 0, INFINITY,                                   \
+                "beta: penalty on the KL divergence from the reference, per token"),                         \
+      ROW_CHOICE("ppo.kl_estimator", Config, field.kl_estimator, "k1", kl_estimator_names,                   \
+                 "estimator of that divergence in the reward (ppo/kl.h)"),                                   \
+      ROW_BOOL("ppo.kl_adaptive", Config, field.kl_adaptive, "false",                                        \
+               "steer kl_coef towards ppo.kl_target (Ziegler et al. 2019)"),                                 \
+      ROW_FLOAT("ppo.kl_target", Config, field.kl_target, "6", 0, INFINITY,                                  \
+                "nats per answer, when adaptive"),                                                           \
+      ROW_FLOAT("ppo.kl_horizon", Config, field.kl_horizon, "10000", 1, INFINITY,                            \
+                "episodes, when adaptive"),                                                                  \
+      ROW_FLOAT("ppo.cliprange", Config, field.cliprange, "0.2", 0, INFINITY,                                \
+                "epsilon: the probability ratio counts within 1 -+ epsilon"),                                \
+      ROW_FLOAT("ppo.cliprange_value", Config, field.cliprange_value, "0.2", 0, INFINITY,                    \
+                "values count within this distance of the old ones; 0 = no clipping"),                       \
+      ROW_FLOAT("ppo.vf_coef", Config, field.vf_coef, "0.1", 0, INFINITY, "weight of the value loss"),       \
+      ROW_FLOAT("ppo.gamma", Config, field.gamma, "1", 0, 1, "discount"),                                    \
+      ROW_FLOAT("ppo.lam", Config, field.lam, "0.95", 0, 1, "lambda of generalised advantage estimation"),   \
+      ROW_FLOAT("ppo.entropy_coef", Config, field.entropy_coef, "0", 0, INFINITY,                            \
+                "weight of an entropy bonus"),                                                               \
+      ROW_BOOL("ppo.whiten_rewards", Config, field.whiten_rewards, "false",                                  \
+               "divide rewards by their standard deviation over the rollout"),                               \
+      ROW_CHOICE("ppo.missing_eos", Config, field.missing_eos, "replace", missing_eos_names,                 \
+                 "score of an answer that does not end: as it is, replaced by -penalty, or less penalty"),   \
+      ROW_FLOAT("ppo.missing_eos_penalty", Config, field.missing_eos_penalty, "1", 0, INFINITY,              \
+                "the penalty of ppo.missing_eos"),                                                           \
+      ROW_FLOAT("ppo.reward_clip", Config, field.reward_clip, "0", 0, INFINITY,                              \
+                "limit of |score|; 0 = none"),                                                               \
+      ROW_FLOAT("ppo.ptx_coef", Config, field.ptx_coef, "0", 0, INFINITY,                                    \
+                "weight of the log-likelihood of data.ptx in each update (Ouyang et al. 2022); 0 = off"),    \
+      ROW_FLOAT("ppo.target_kl", Config, field.target_kl, "0", 0, INFINITY,                                  \
+                "stop updating on a rollout when a minibatch's KL from the sampling policy, nats per token," \
+                " is above; 0 = never"),                                                                     \
+      ROW_FLOAT("ppo.critic_lr", Config, field.critic_lr, "0", 0, INFINITY,                                  \
+                "peak learning rate of the critic; 0 = optim.lr"),                                           \
+      ROW_FLOAT("ppo.ema", Config, field.ema, "0", 0, 0.999999,                                              \
+                "decay per rollout of a running mean of the actor's weights, saved beside it; 0 = off"),     \
+      ROW_INT("ppo.samples_logged", Config, field.samples_logged, "4", 0, INFINITY,                          \
+              "answers of each rollout that go into the run log"),
+
+const Option ppo_options[] = {
+    MODEL_OPTIONS(PpoConfig, model) ROW_STRING_REQUIRED("reward.path", PpoConfig, reward.path,
+                                                        "reward model, or the base model of reward.adapter"),
+    ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model"),
+    LORA_OPTIONS(PpoConfig, lora, "0") ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts,
+                                                            "JSONL file(s) of prompts, or a weighted list"),
+    ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "JSONL file(s) of prompts for evaluation"),
+    ROW_SOURCES("data.ptx", PpoConfig, data.ptx, NULL,
+                "JSONL file(s) for ppo.ptx_coef: text or SFT examples"),
+    DATA_COMMON_OPTIONS(PpoConfig, data, "512")
+        OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "linear", "1e-5", "4096")
+            ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") PPO_OPTIONS(PpoConfig, ppo)
+                RUN_OPTIONS(PpoConfig, run) DEVICE_OPTIONS(PpoConfig, device)};
+/* clang-format on */
+
+const size_t ppo_option_count = sizeof ppo_options / sizeof *ppo_options;
+
+bool ppo_config_check(const PpoConfig *config, Error *error) {
+  const PpoAlgorithm *ppo = &config->ppo;
+  if (ppo->batch_size % ppo->minibatches != 0) {
+    return error_set(error, ERROR_USAGE,
+                     "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",
+                     (long long)ppo->batch_size, (long long)ppo->minibatches);
+  }
+  if (config->rollout.temperature <= 0) {
+    return error_set(error, ERROR_USAGE,
+                     "rollout.temperature: expected more than 0 (PPO needs sampled answers), found %g",
+                     config->rollout.temperature);
+  }
+  if (ppo->ptx_coef > 0 && config->data.ptx.count == 0) {
+    return error_set(error, ERROR_USAGE, "data.ptx: expected a file, since ppo.ptx_coef is %g",
+                     ppo->ptx_coef);
+  }
+  return true;
+}

@@ -1,0 +1,49 @@
+/* The configuration of the ppo stage: sections and defaults. The defaults are those of Huang et al. 2024, "The N+
+ * implementation details of RLHF with PPO" (SFD), unless a row says otherwise. */
+#ifndef PPO_CONFIG_H
+#define PPO_CONFIG_H
+
+#include "train/config.h"
+
+/* Where the reward model comes from. */
+typedef struct RewardModelConfig {
+  char *path;    /* directory of a ...ForSequenceClassification model, or of the base of `adapter` */
+  char *adapter; /* SEQ_CLS PEFT directory, or NULL */
+} RewardModelConfig;
+
+typedef struct PpoAlgorithm {
+  int64_t total_episodes; /* answers sampled over the whole run */
+  int64_t batch_size;     /* answers per rollout */
+  int64_t minibatches;    /* optimiser steps per epoch over a rollout */
+  int64_t epochs;         /* passes over each rollout */
+  double kl_coef;
+  int kl_estimator; /* KlEstimator */
+  bool kl_adaptive;
+  double kl_target, kl_horizon;
+  double cliprange, cliprange_value, vf_coef, gamma, lam, entropy_coef;
+  bool whiten_rewards;
+  int missing_eos; /* MissingEos */
+  double missing_eos_penalty, reward_clip;
+  double ptx_coef, target_kl, critic_lr, ema;
+  int64_t samples_logged;
+} PpoAlgorithm;
+
+typedef struct PpoConfig {
+  ModelConfig model;
+  RewardModelConfig reward;
+  LoraConfig lora;
+  DataConfig data;
+  OptimConfig optim;
+  RolloutConfig rollout;
+  PpoAlgorithm ppo;
+  RunConfig run;
+  DeviceConfig device;
+} PpoConfig;
+
+extern const Option ppo_options[];
+extern const size_t ppo_option_count;
+
+/* Rules between options that the table cannot say. */
+NODISCARD bool ppo_config_check(const PpoConfig *config, Error *error);
+
+#endif

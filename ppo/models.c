@@ -1,0 +1,109 @@
+#include "ppo/models.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool same_directory(const char *a, const char *b) {
+  char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+  const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
+  free(real_a);
+  free(real_b);
+  return same;
+}
+
+static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
+  TraineeSpec spec =
+      trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim, (uint64_t)config->run.seed);
+  return spec;
+}
+
+/* The critic learns the value of each state, beginning as the reward model. */
+static TraineeSpec critic_spec(const PpoConfig *config, const LoraSpec *lora) {
+  TraineeSpec spec = actor_spec(config, lora);
+  spec.name = "critic";
+  spec.adapter = config->reward.adapter;
+  spec.score_head = true;
+  spec.head_from = config->reward.path;
+  spec.head_must_exist = true;
+  /* Its own initial A matrices, where it starts without an adapter. */
+  spec.seed = spec.seed + 1;
+  return spec;
+}
+
+static TraineeSpec frozen(TraineeSpec spec, const char *name) {
+  spec.name = name;
+  spec.frozen = true;
+  if (!spec.adapter) spec.kind = TRAINEE_BASE;
+  return spec;
+}
+
+static bool bases_fit(const PpoModels *models, const PpoConfig *config, Error *error) {
+  const int64_t policy = models->policy_base.spec.vocab, reward = models->critic.model->spec.vocab;
+  if (policy == reward) return true;
+  return error_set(error, ERROR_MODEL,
+                   "%s: expected the vocabulary of %s (%lld ids), since the reward model reads the policy's ids; found"
+                   " %lld",
+                   config->reward.path, config->model.path, (long long)policy, (long long)reward);
+}
+
+static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
+                               TrainMemory *memory, Error *error) {
+  const DType dtype = model_config_dtype(&config->model);
+  models->shared = same_directory(config->model.path, config->reward.path);
+  Model *reward_base = models->shared ? &models->policy_base : &models->reward_base;
+  if (!base_open(&models->policy_base, config->model.path, NULL, dtype, compute, memory, error)) return false;
+  if (!models->shared && !base_open(reward_base, config->reward.path, NULL, dtype, compute, memory, error)) {
+    return false;
+  }
+  const TraineeSpec actor = actor_spec(config, lora), critic = critic_spec(config, lora);
+  const TraineeSpec reference = frozen(actor, "reference"), reward = frozen(critic, "reward");
+  return trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
+         trainee_open(&models->reference, &reference, &models->policy_base, compute, memory, error) &&
+         trainee_open(&models->critic, &critic, reward_base, compute, memory, error) &&
+         trainee_open(&models->reward, &reward, reward_base, compute, memory, error);
+}
+
+static bool open_full(PpoModels *models, const PpoConfig *config, Compute *compute, TrainMemory *memory,
+                      Error *error) {
+  const DType dtype = model_config_dtype(&config->model);
+  const char *policy = config->model.path, *policy_adapter = config->model.adapter;
+  const char *score = config->reward.path, *score_adapter = config->reward.adapter;
+  TraineeSpec actor = actor_spec(config, NULL), critic = critic_spec(config, NULL);
+  TraineeSpec reference = frozen(actor, "reference"), reward = frozen(critic, "reward");
+  return base_open(&models->policy_base, policy, policy_adapter, dtype, compute, memory, error) &&
+         base_open(&models->reference_base, policy, policy_adapter, dtype, compute, memory, error) &&
+         base_open(&models->reward_base, score, score_adapter, dtype, compute, memory, error) &&
+         base_open(&models->score_base, score, score_adapter, dtype, compute, memory, error) &&
+         trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
+         trainee_open(&models->reference, &reference, &models->reference_base, compute, memory, error) &&
+         trainee_open(&models->critic, &critic, &models->reward_base, compute, memory, error) &&
+         trainee_open(&models->reward, &reward, &models->score_base, compute, memory, error);
+}
+
+bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
+                     TrainMemory *memory, Error *error) {
+  *models = (PpoModels){0};
+  const bool open = config->lora.enabled ? open_with_adapters(models, config, lora, compute, memory, error)
+                                         : open_full(models, config, compute, memory, error);
+  if (open && bases_fit(models, config, error)) return true;
+  ppo_models_close(models);
+  return false;
+}
+
+void ppo_models_close(PpoModels *models) {
+  trainee_close(&models->actor);
+  trainee_close(&models->reference);
+  trainee_close(&models->critic);
+  trainee_close(&models->reward);
+  base_close(&models->policy_base);
+  base_close(&models->reward_base);
+  base_close(&models->reference_base);
+  base_close(&models->score_base);
+  *models = (PpoModels){0};
+}
+
+const char *ppo_models_describe(const PpoModels *models, const PpoConfig *config) {
+  if (!config->lora.enabled) return "four models of their own weights: actor, critic, reference, reward";
+  if (models->shared) return "one frozen base; adapters for actor, critic, reference and reward";
+  return "two frozen bases, policy and reward; adapters over each";
+}

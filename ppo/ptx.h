@@ -1,0 +1,37 @@
+/* The ptx term: log-likelihood of pretraining or SFT text mixed into the policy's updates, so that what it could do
+ * before is not forgotten (Ouyang et al. 2022, equation 2: gamma * E[log pi(x)]). */
+#ifndef PPO_PTX_H
+#define PPO_PTX_H
+
+#include "datasets/order.h"
+#include "datasets/packing.h"
+#include "train/token_loss.h"
+#include "train/trainee.h"
+
+typedef struct Ptx {
+  Dataset data;
+  DataOrder order;
+  DataCursor cursor; /* checkpointed */
+  PackingPlan plan;
+  ExampleRef *picks; /* [batch] */
+  int *lengths;      /* [batch] */
+  uint8_t *mask;     /* [tokens of a micro-batch] */
+  Batch batch;
+  TokenLoss loss;
+  double coef;
+} Ptx;
+
+/* Takes over `data` (closed by ptx_close). batch: examples per update; tokens: of a micro-batch. */
+NODISCARD bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens, uint64_t seed,
+                        Error *error);
+void ptx_close(Ptx *ptx);
+
+/* Adds coef times the gradient of the mean loss over the next `count` examples. *loss_sum and *tokens receive the sum
+ * of -log p and the number of loss tokens. *dropout_sites counts the passes. */
+NODISCARD bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode,
+                              uint64_t *dropout_sites, Compute *compute, Arena *step, double *loss_sum, double *tokens,
+                              Error *error);
+/* One pass over the largest micro-batch, for the memory plan. */
+void ptx_dry(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step);
+
+#endif

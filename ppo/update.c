@@ -1,0 +1,164 @@
+#include "ppo/update.h"
+
+#include <math.h>
+
+static PassMode training_mode(const PpoWorkers *workers) {
+  return workers->config->model.recompute ? PASS_RECOMPUTE : PASS_TRAIN;
+}
+
+/* Names for the micro-batch's value buffers. */
+enum { NOW, OLD, TARGET, SLOPE, ENTROPY_SLOPE };
+
+/* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
+static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight, uint64_t site,
+                         PolicyStats *stats) {
+  const PpoAlgorithm *ppo = &workers->config->ppo;
+  const float temperature = (float)workers->config->rollout.temperature;
+  const Trainee *actor = &workers->models->actor;
+  Microbatch *micro = workers->micro;
+  Pass *pass = workers->policy_pass;
+  float **b = micro->buffer;
+  const TokenRows tokens = microbatch_tokens(micro);
+
+  pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->batch, training_mode(workers),
+               site, workers->step);
+  lm_logprobs(pass, tokens, temperature, b[NOW], NULL);
+  if (!workers->compute->dry) {
+    microbatch_gather(micro, experience->logprob, b[OLD]);
+    microbatch_gather(micro, experience->advantage, b[TARGET]);
+    policy_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange, weight, b[SLOPE], stats);
+  }
+  const bool bonus = ppo->entropy_coef > 0;
+  if (bonus) entropy_bonus(tokens.count, ppo->entropy_coef, weight, b[ENTROPY_SLOPE]);
+  lm_logprobs_backward(pass, tokens, temperature, b[SLOPE], bonus ? b[ENTROPY_SLOPE] : NULL, NULL);
+  pass_backward(pass);
+}
+
+static void learn_value(const Experience *experience, const PpoWorkers *workers, double weight, uint64_t site,
+                        ValueStats *stats) {
+  const PpoAlgorithm *ppo = &workers->config->ppo;
+  const Trainee *critic = &workers->models->critic;
+  Microbatch *micro = workers->micro;
+  Pass *pass = workers->reward_pass;
+  float **b = micro->buffer;
+  const TokenRows tokens = microbatch_tokens(micro);
+
+  pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->batch, training_mode(workers),
+               site, workers->step);
+  score_values(pass, &critic->head, tokens, b[NOW]);
+  if (!workers->compute->dry) {
+    microbatch_gather(micro, experience->value, b[OLD]);
+    microbatch_gather(micro, experience->returns, b[TARGET]);
+    value_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange_value, weight * ppo->vf_coef, b[SLOPE], stats);
+  }
+  score_values_backward(pass, &critic->head, tokens, b[SLOPE]);
+  pass_backward(pass);
+}
+
+/* Gradients of one minibatch, all micro-batches. */
+static bool accumulate(Experience *experience, const PpoWorkers *workers, const int32_t *members, int64_t count,
+                       UpdateState *state, PolicyStats *policy, ValueStats *value, Error *error) {
+  Microbatch *micro = workers->micro;
+  if (!microbatch_plan(micro, experience->samples, members, count, error)) return false;
+  double tokens = 0;
+  for (int64_t i = 0; i < count; i++) tokens += (double)experience->samples[members[i]].length;
+  comm_sum(&workers->compute->comm, &tokens, 1);
+  for (int i = 0; i < micro->plan.count; i++) {
+    microbatch_fill(micro, i, experience->samples, members, experience->offsets, experience->packed);
+    const size_t mark = arena_mark(workers->step);
+    learn_policy(experience, workers, 1 / tokens, state->dropout_sites++, policy);
+    arena_release(workers->step, mark);
+    learn_value(experience, workers, 1 / tokens, state->dropout_sites++, value);
+    arena_release(workers->step, mark);
+  }
+  comm_sum(&workers->compute->comm, (double *)policy, sizeof *policy / sizeof(double));
+  comm_sum(&workers->compute->comm, (double *)value, sizeof *value / sizeof(double));
+  return true;
+}
+
+static void add_doubles(void *sum, const void *part, size_t bytes) {
+  for (size_t i = 0; i < bytes / sizeof(double); i++) ((double *)sum)[i] += ((const double *)part)[i];
+}
+
+static bool finite_losses(const PolicyStats *policy, const ValueStats *value, Error *error) {
+  if (!isfinite(policy->loss)) return error_set(error, ERROR_MODEL, "policy loss is %g", policy->loss);
+  if (!isfinite(value->loss)) return error_set(error, ERROR_MODEL, "value loss is %g", value->loss);
+  return true;
+}
+
+/* One optimiser step of actor and critic. *stop is set, and no step taken, when the policy has already moved further
+ * from the one that sampled than target_kl allows. */
+static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const int32_t *members,
+                      int64_t count, UpdateState *state, UpdateStats *stats, bool *stop, Error *error) {
+  Trainee *actor = &workers->models->actor, *critic = &workers->models->critic;
+  const double target_kl = workers->config->ppo.target_kl;
+  PolicyStats policy = {0};
+  ValueStats value = {0};
+  if (!accumulate(experience, workers, members, count, state, &policy, &value, error) ||
+      !finite_losses(&policy, &value, error)) {
+    return false;
+  }
+  if (stats->steps == 0) {
+    const double mean = policy.ratio / policy.tokens - 1;
+    stats->first_ratio_error = sqrt(fmax(policy.ratio_squared / policy.tokens - 2 * mean - 1, 0));
+  }
+  *stop = target_kl > 0 && policy.approx_kl / policy.tokens > target_kl;
+  if (*stop) {
+    optimizer_zero_gradients(&actor->optimizer, workers->compute);
+    optimizer_zero_gradients(&critic->optimizer, workers->compute);
+    stats->stopped = true;
+    return true;
+  }
+  if (ptx) {
+    double loss, tokens;
+    if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(workers), &state->dropout_sites,
+                        workers->compute, workers->step, &loss, &tokens, error)) {
+      return false;
+    }
+    stats->ptx_loss += loss;
+    stats->ptx_tokens += tokens;
+  }
+  double actor_norm, critic_norm;
+  if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, error) ||
+      !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, error)) {
+    return false;
+  }
+  add_doubles(&stats->policy, &policy, sizeof policy);
+  add_doubles(&stats->value, &value, sizeof value);
+  stats->actor_norm += actor_norm;
+  stats->critic_norm += critic_norm;
+  stats->steps++;
+  return true;
+}
+
+bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state, UpdateStats *stats,
+                 Error *error) {
+  const PpoAlgorithm *ppo = &workers->config->ppo;
+  const RandomKey key = random_key((uint64_t)workers->config->run.seed, RANDOM_MINIBATCH);
+  const int64_t size = experience->count / ppo->minibatches;
+  *stats = (UpdateStats){0};
+  for (int64_t epoch = 0; epoch < ppo->epochs; epoch++) {
+    random_permutation(key, state->rollout * (uint64_t)ppo->epochs + (uint64_t)epoch, (uint32_t *)experience->order,
+                       (uint32_t)experience->count);
+    for (int64_t m = 0; m < ppo->minibatches; m++) {
+      bool stop;
+      if (!minibatch(experience, workers, ptx, experience->order + m * size, size, state, stats, &stop, error)) {
+        return false;
+      }
+      if (stop) return true;
+    }
+  }
+  return true;
+}
+
+void update_dry(const PpoWorkers *workers, Ptx *ptx) {
+  microbatch_dry(workers->micro);
+  const size_t mark = arena_mark(workers->step);
+  learn_policy(NULL, workers, 1, 0, NULL);
+  arena_release(workers->step, mark);
+  learn_value(NULL, workers, 1, 0, NULL);
+  arena_release(workers->step, mark);
+  if (ptx) {
+    ptx_dry(ptx, &workers->models->actor, workers->policy_pass, training_mode(workers), workers->compute, workers->step);
+  }
+}

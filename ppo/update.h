@@ -1,0 +1,37 @@
+/* The learning half of PPO: epochs of minibatches over one rollout (Schulman et al. 2017, algorithm 1).
+ *
+ * An epoch visits every answer once, in a fresh seeded order, `minibatches` optimiser steps of
+ * batch_size/minibatches answers each. Actor and critic take their step from the same minibatch, each with its own
+ * optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches. */
+#ifndef PPO_UPDATE_H
+#define PPO_UPDATE_H
+
+#include "ppo/experience.h"
+#include "ppo/loss.h"
+#include "ppo/ptx.h"
+
+typedef struct UpdateState {
+  uint64_t rollout;       /* number of this rollout in the run: seeds the orders */
+  uint64_t dropout_sites; /* training passes done in the run; checkpointed */
+  double lr, critic_lr;   /* of this rollout */
+} UpdateState;
+
+/* Sums over the minibatches done; see ppo/loss.h. */
+typedef struct UpdateStats {
+  PolicyStats policy;
+  ValueStats value;
+  double ptx_loss, ptx_tokens;
+  double actor_norm, critic_norm; /* sums of gradient norms before clipping */
+  double steps;                   /* optimiser steps */
+  double first_ratio_error;       /* root mean square of ratio - 1 in the first minibatch, before any step: 0 but for rounding */
+  bool stopped;                   /* target_kl was passed */
+} UpdateStats;
+
+/* ptx may be NULL. A loss or gradient that is not finite is ERROR_MODEL. */
+NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
+                           UpdateStats *stats, Error *error);
+
+/* The passes of one training micro-batch of the largest size, for the memory plan. */
+void update_dry(const PpoWorkers *workers, Ptx *ptx);
+
+#endif

@@ -1,0 +1,325 @@
+/* The whole forward and backward on tiny random models, over every feature that ModelSpec can switch on: the gradient
+ * of a loss on log-probabilities, entropies and scores against central differences along random directions;
+ * recomputation and packing change nothing. Variants that no architecture of model/arch/ uses yet are made by changing
+ * the spec of an opened model. */
+#include "model/head.h"
+#include "model/weights.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { VOCAB = 31, SEQUENCES = 3, TOKENS = 14, PICKED = 8 };
+
+static const char *const llama =
+    "{\"model_type\":\"llama\",\"vocab_size\":31,\"hidden_size\":24,\"intermediate_size\":20,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":4,\"num_key_value_heads\":4,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":64,"
+    "\"tie_word_embeddings\":true}";
+static const char *const llama_gqa =
+    "{\"model_type\":\"llama\",\"vocab_size\":31,\"hidden_size\":24,\"intermediate_size\":20,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-5,\"max_position_embeddings\":64,"
+    "\"tie_word_embeddings\":false}";
+static const char *const neox =
+    "{\"model_type\":\"gpt_neox\",\"vocab_size\":31,\"hidden_size\":24,\"intermediate_size\":20,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":3,\"rotary_pct\":0.25,\"layer_norm_eps\":1e-5,\"max_position_embeddings\":64,"
+    "\"use_parallel_residual\":true}";
+static const char *const gpt2 =
+    "{\"model_type\":\"gpt2\",\"vocab_size\":31,\"n_embd\":24,\"n_layer\":2,\"n_head\":4,\"n_positions\":64}";
+
+typedef struct Fixture {
+  Compute compute;
+  Arena weights, gradients, step;
+  Model model;
+  ScoreHead head;
+  Batch batch;
+  Pass pass;
+  ParameterList parameters;
+} Fixture;
+
+static void use_head_norms_everywhere(Model *m) {
+  for (int64_t i = 0; i < m->spec.layers; i++) {
+    Block *block = &m->blocks[i];
+    block->norm[NORM_ATTENTION_POST] = block->norm[NORM_MLP];
+    block->norm[NORM_MLP_POST] = block->norm[NORM_ATTENTION];
+    block->norm[NORM_Q] = block->norm[NORM_ATTENTION];
+    block->norm[NORM_K] = block->norm[NORM_MLP];
+  }
+}
+
+static void none(Model *m) { (void)m; }
+static void window_and_caps(Model *m) {
+  m->spec.window[0] = 3;
+  m->spec.attention_softcap = 2;
+  m->spec.logit_softcap = 3;
+  m->spec.embedding_scale = 1.5f;
+}
+static void sandwich(Model *m) {
+  m->spec.placement = NORM_SANDWICH;
+  m->spec.norm.weight_offset = 1;
+}
+static void output_norm(Model *m) { m->spec.placement = NORM_OUTPUT; }
+static void post_norm(Model *m) { m->spec.placement = NORM_POST; }
+static void whole_qk_norm(Model *m) { m->spec.qk_norm = QK_NORM_ALL; }
+static void clipped(Model *m) { m->spec.clip_qkv = 0.4f; }
+static void embedding_norm(Model *m) {
+  m->spec.embedding_norm = true;
+  m->embedding_norm = m->final_norm;
+}
+static void parallel_shared(Model *m) { m->spec.parallel = m->spec.parallel_shared = true; }
+static void interleaved(Model *m) { m->spec.rotary_interleaved = true; }
+static void alibi(Model *m) {
+  static float slopes[4] = {0.5f, 0.25f, 0.125f, 0.0625f};
+  m->spec.position = POSITION_ALIBI;
+  m->alibi = tensor_1d(slopes, DTYPE_F32, 4);
+}
+static void sequential(Model *m) { m->spec.parallel = false; }
+static void scaled_by_layer(Model *m) { m->spec.scale_by_layer = true; }
+
+static const struct {
+  const char *name, *config;
+  void (*change)(Model *);
+} variants[] = {
+    {"llama", llama, none},
+    {"llama, grouped heads", llama_gqa, none},
+    {"window, caps, embedding scale", llama_gqa, window_and_caps},
+    {"sandwich norms, 1+w", llama, sandwich},
+    {"norm on the output", llama, output_norm},
+    {"norm after the sum", llama, post_norm},
+    {"q/k norm over the projection", llama, whole_qk_norm},
+    {"clamped q, k, v", llama_gqa, clipped},
+    {"embedding norm", llama, embedding_norm},
+    {"parallel, one norm", llama, parallel_shared},
+    {"interleaved rotary", llama_gqa, interleaved},
+    {"ALiBi", llama, alibi},
+    {"gpt_neox", neox, none},
+    {"gpt_neox, sequential", neox, sequential},
+    {"gpt2", gpt2, none},
+    {"gpt2, scaled by layer", gpt2, scaled_by_layer},
+};
+
+static void randomise(Tensor x, RandomKey key, uint64_t sample, float centre, float scale) {
+  float *values = x.data;
+  for (int64_t i = 0; i < tensor_count(x); i++) {
+    values[i] = centre + scale * random_normal(key, sample, (uint64_t)i);
+  }
+}
+
+static void fixture_open(Fixture *f, const char *config, void (*change)(Model *)) {
+  Error error = {0};
+  memset(f, 0, sizeof *f);
+  assert_true(compute_open(&f->compute, DEVICE_CPU, 2, &error));
+  const size_t room = 8 << 20;
+  assert_true(arena_init(&f->weights, "weights", room, &error) &&
+              arena_init(&f->gradients, "gradients", room, &error) && arena_init(&f->step, "step", room, &error));
+  json_t *json = json_loads(config, 0, NULL);
+  assert_true(model_open_config(&f->model, json, DTYPE_F32, &f->compute, &f->weights, &error));
+  json_decref(json);
+  use_head_norms_everywhere(&f->model);
+  change(&f->model);
+  assert_true(model_make_trainable(&f->model, &f->compute, &f->gradients, &f->parameters, &error));
+  f->head.weight = tensor_new_2d(&f->weights, DTYPE_F32, 1, f->model.spec.hidden);
+  f->head.weight_grad = tensor_new_2d(&f->gradients, DTYPE_F32, 1, f->model.spec.hidden);
+  memset(f->head.weight_grad.data, 0, tensor_bytes(f->head.weight_grad));
+  assert_true(parameter_list_push(
+      &f->parameters, (Parameter){"score", f->head.weight, f->head.weight_grad, true}, &error));
+  const RandomKey key = random_key(7, RANDOM_TEST);
+  for (size_t i = 0; i < f->parameters.count; i++) {
+    const Tensor x = f->parameters.items[i].value;
+    randomise(x, key, i, x.rank == 1 && strstr(f->parameters.items[i].name, "norm") ? 1 : 0, 0.3f);
+  }
+  assert_true(batch_init(&f->batch, TOKENS, SEQUENCES, &error));
+  const int lengths[SEQUENCES] = {6, 1, 7};
+  for (int b = 0, next = 0; b < SEQUENCES; b++) {
+    int32_t ids[TOKENS];
+    int64_t first;
+    for (int i = 0; i < lengths[b]; i++) ids[i] = (int32_t)random_below(key, 1000, (uint64_t)next++, VOCAB);
+    assert_true(batch_add(&f->batch, ids, lengths[b], &first));
+  }
+  assert_true(pass_init(&f->pass, &f->model, &error));
+  /* Operations' workspace: run once dry. */
+  compute_dry_begin(&f->compute);
+  Arena dry;
+  arena_init_dry(&dry, "dry");
+  Pass pass;
+  assert_true(pass_init(&pass, &f->model, &error));
+  pass_forward(&pass, &f->compute, &f->model, NULL, &f->batch, PASS_TRAIN, 0, &dry);
+  float values[PICKED];
+  const TokenRows rows = {.count = PICKED};
+  lm_logprobs(&pass, rows, 1, values, values);
+  lm_logprobs_backward(&pass, rows, 1, values, values, NULL);
+  score_values(&pass, &f->head, rows, values);
+  score_values_backward(&pass, &f->head, rows, values);
+  pass_backward(&pass);
+  pass_free(&pass);
+  assert_true(compute_dry_end(&f->compute, &error));
+  assert_true(dry.peak <= room);
+}
+
+static void fixture_close(Fixture *f) {
+  pass_free(&f->pass);
+  batch_free(&f->batch);
+  parameter_list_free(&f->parameters);
+  model_free(&f->model);
+  arena_free(&f->weights);
+  arena_free(&f->gradients);
+  arena_free(&f->step);
+  compute_close(&f->compute);
+}
+
+static const int32_t rows[PICKED] = {0, 2, 4, 5, 6, 8, 11, 13};
+static const int32_t targets[PICKED] = {3, 30, 0, 7, 7, 12, 1, 9};
+static const float dlogprob[PICKED] = {1, -0.5f, 0.25f, 2, -1, 0.5f, 1.5f, -0.75f};
+static const float dentropy[PICKED] = {0.5f, 0, -0.25f, 0.1f, 1, -1, 0.2f, 0.3f};
+static const float dvalue[PICKED] = {-1, 0.5f, 0.75f, -0.25f, 1, 1, 0.1f, -2};
+
+/* The loss at the present weights; with a mode that trains, its gradient is accumulated too. */
+static double loss_of(Fixture *f, PassMode mode) {
+  float logprob[PICKED], entropy[PICKED], value[PICKED], again[PICKED];
+  const TokenRows picked = {rows, targets, PICKED};
+  const size_t mark = arena_mark(&f->step);
+  pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, mode, 0, &f->step);
+  lm_logprobs(&f->pass, picked, 0.7f, logprob, entropy);
+  score_values(&f->pass, &f->head, picked, value);
+  if (mode != PASS_INFERENCE) {
+    lm_logprobs_backward(&f->pass, picked, 0.7f, dlogprob, dentropy, again);
+    for (int i = 0; i < PICKED; i++) assert_true(fabsf(again[i] - logprob[i]) < 1e-5f);
+    score_values_backward(&f->pass, &f->head, picked, dvalue);
+    pass_backward(&f->pass);
+  }
+  arena_release(&f->step, mark);
+  double loss = 0;
+  for (int i = 0; i < PICKED; i++) {
+    loss += (double)dlogprob[i] * logprob[i] + (double)dentropy[i] * entropy[i] + (double)dvalue[i] * value[i];
+  }
+  return loss;
+}
+
+static void zero_gradients(Fixture *f) {
+  for (size_t i = 0; i < f->parameters.count; i++) {
+    memset(f->parameters.items[i].grad.data, 0, tensor_bytes(f->parameters.items[i].grad));
+  }
+}
+
+/* Moves every weight of parameter `only` (or of all, -1) by `step` along a random direction; returns the derivative
+ * that the gradients predict along it. */
+static double move(Fixture *f, int only, double step) {
+  const RandomKey key = random_key(11, RANDOM_TEST);
+  double slope = 0;
+  for (size_t p = 0; p < f->parameters.count; p++) {
+    if (only >= 0 && (int)p != only) continue;
+    float *x = f->parameters.items[p].value.data;
+    const float *g = f->parameters.items[p].grad.data;
+    for (int64_t i = 0; i < tensor_count(f->parameters.items[p].value); i++) {
+      const double d = random_normal(key, p, (uint64_t)i);
+      x[i] = (float)(x[i] + step * d);
+      slope += d * g[i];
+    }
+  }
+  return slope;
+}
+
+/* Central differences of fp32 losses: rounding gives about 1e-6/h, curvature h^2; at h = 2e-3 both are near 1e-3. */
+static void check_direction(Fixture *f, const char *name, int only) {
+  const double h = 2e-3;
+  const double slope = move(f, only, h);
+  const double up = loss_of(f, PASS_INFERENCE);
+  move(f, only, -2 * h);
+  const double down = loss_of(f, PASS_INFERENCE);
+  move(f, only, h);
+  const double found = (up - down) / (2 * h), error = fabs(found - slope), scale = fabs(slope) + 1;
+  if (!(error <= 4e-3 * scale)) {
+    fail_msg("%s, %s: gradient gives %.6f, differences %.6f", name,
+             only < 0 ? "all parameters" : f->parameters.items[only].name, slope, found);
+  }
+}
+
+static void gradients(void **state) {
+  (void)state;
+  for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+    Fixture f;
+    fixture_open(&f, variants[v].config, variants[v].change);
+    const double loss = loss_of(&f, PASS_TRAIN);
+    assert_true(isfinite(loss));
+    assert_true(fabs(loss - loss_of(&f, PASS_INFERENCE)) < 1e-4);
+    for (int p = 0; p < (int)f.parameters.count; p++) check_direction(&f, variants[v].name, p);
+    fixture_close(&f);
+  }
+}
+
+/* A gradient that is wrong must be noticed: a doubled one is. */
+static void wrong_gradient_is_noticed(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, llama, none);
+  (void)loss_of(&f, PASS_TRAIN);
+  const double slope = move(&f, 1, 0);
+  float *g = f.parameters.items[1].grad.data;
+  for (int64_t i = 0; i < tensor_count(f.parameters.items[1].grad); i++) g[i] *= 2;
+  const double doubled = move(&f, 1, 0);
+  assert_true(fabs(doubled - slope) > 4e-3 * (fabs(slope) + 1));
+  fixture_close(&f);
+}
+
+static void recomputation_changes_nothing(void **state) {
+  (void)state;
+  for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+    Fixture f;
+    fixture_open(&f, variants[v].config, variants[v].change);
+    (void)loss_of(&f, PASS_TRAIN);
+    float *kept[64];
+    assert_true(f.parameters.count <= 64);
+    for (size_t p = 0; p < f.parameters.count; p++) {
+      const Tensor g = f.parameters.items[p].grad;
+      kept[p] = memory_alloc(tensor_bytes(g));
+      memcpy(kept[p], g.data, tensor_bytes(g));
+    }
+    zero_gradients(&f);
+    (void)loss_of(&f, PASS_RECOMPUTE);
+    for (size_t p = 0; p < f.parameters.count; p++) {
+      const Tensor g = f.parameters.items[p].grad;
+      if (memcmp(kept[p], g.data, tensor_bytes(g)) != 0) {
+        fail_msg("%s: %s differs with recomputation", variants[v].name, f.parameters.items[p].name);
+      }
+      memory_free(kept[p]);
+    }
+    fixture_close(&f);
+  }
+}
+
+/* Log-probabilities of a sequence do not depend on its neighbours in the batch. */
+static void packing_equals_one_by_one(void **state) {
+  (void)state;
+  for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+    Fixture f;
+    fixture_open(&f, variants[v].config, variants[v].change);
+    const int32_t first = f.batch.offsets[2], last = f.batch.offsets[3] - 1;
+    const int32_t packed_rows[2] = {first, last}, alone_rows[2] = {0, last - first}, target[2] = {4, 5};
+    float packed[2], alone[2];
+    pass_forward(&f.pass, &f.compute, &f.model, NULL, &f.batch, PASS_INFERENCE, 0, &f.step);
+    lm_logprobs(&f.pass, (TokenRows){packed_rows, target, 2}, 1, packed, NULL);
+    Batch single;
+    Error error = {0};
+    int64_t begin;
+    assert_true(batch_init(&single, TOKENS, 1, &error));
+    assert_true(batch_add(&single, f.batch.ids + first, last - first + 1, &begin));
+    pass_forward(&f.pass, &f.compute, &f.model, NULL, &single, PASS_INFERENCE, 0, &f.step);
+    lm_logprobs(&f.pass, (TokenRows){alone_rows, target, 2}, 1, alone, NULL);
+    for (int i = 0; i < 2; i++) assert_true(fabsf(packed[i] - alone[i]) < 1e-5f);
+    batch_free(&single);
+    fixture_close(&f);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(gradients),
+      cmocka_unit_test(wrong_gradient_is_noticed),
+      cmocka_unit_test(recomputation_changes_nothing),
+      cmocka_unit_test(packing_equals_one_by_one),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
