@@ -1,0 +1,185 @@
+/* Attention of rollouts: each row reads its sequence's keys and values block by block, in order of position, with
+ * an online softmax. What is computed for a row is a function of its own query, position and cache alone, so
+ * chunked prefill, batching and decoding give the same bits. */
+#include "compute/cpu/cpu.h"
+
+#include "compute/cpu/attention_tile.h"
+
+enum { STRIP = 64 }; /* keys at a time, counted from the start of their block */
+
+static inline void cache_put(Tensor cache, int64_t offset, const float *row, int64_t size) {
+  if (cache.dtype == DTYPE_F32) {
+    memcpy((float *)cache.data + offset, row, (size_t)size * sizeof *row);
+    return;
+  }
+  ASSERT(cache.dtype == DTYPE_BF16);
+  for (int64_t d = 0; d < size; d += VEC) {
+    int part = vec_part(size - d);
+    vec_store_bf16_part((uint16_t *)cache.data + offset + d, vec_load_part(row + d, part), part);
+  }
+}
+
+/* Where the cache holds `position` of `sequence` for key head `head`. */
+static inline int64_t cache_offset(PagedCache cache, int64_t sequence, int64_t position, int64_t head) {
+  int64_t block_size = cache.keys.dim[2];
+  int64_t block = i32(cache.table)[sequence * cache.table.stride[0] + position / block_size];
+  ASSERT(block >= 0 && block < cache.keys.dim[0]);
+  return block * cache.keys.stride[0] + head * cache.keys.stride[1] +
+         position % block_size * cache.keys.stride[2];
+}
+
+void CPU(cache_store)(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence, Tensor position) {
+  if (c->dry) return;
+  int64_t rows = k.dim[0], heads = k.dim[1], size = k.dim[2];
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (rows * heads * size > SPAN)
+  for (int64_t n = 0; n < rows; n++) {
+    for (int64_t h = 0; h < heads; h++) {
+      int64_t offset = cache_offset(cache, i32(sequence)[n], i32(position)[n], h);
+      cache_put(cache.keys, offset, f32(k) + n * k.stride[0] + h * k.stride[1], size);
+      cache_put(cache.values, offset, f32(v) + n * v.stride[0] + h * v.stride[1], size);
+    }
+  }
+}
+
+/* One row and one key head: the query heads that share it. */
+typedef struct PagedTask {
+  float *q, *out;         /* [group][D padded to VEC] */
+  float *scores;          /* [STRIP] */
+  float *highest, *total; /* [group] */
+  int64_t size, padded, group;
+} PagedTask;
+
+static inline Vec load_cache(const void *p, bool narrow, int64_t offset, int part) {
+  return narrow ? vec_load_bf16_part((const uint16_t *)p + offset, part)
+                : vec_load_part((const float *)p + offset, part);
+}
+
+static inline __attribute__((always_inline)) void strip_scores(const PagedTask *task, const float *q,
+                                                               const void *keys, bool narrow, int64_t offset,
+                                                               int64_t stride, int count) {
+  for (int i = 0; i < count; i += 4) {
+    Vec sum[4] = {vec_splat(0.0f), vec_splat(0.0f), vec_splat(0.0f), vec_splat(0.0f)};
+    int64_t at[4];
+    for (int k = 0; k < 4; k++) at[k] = offset + min64(i + k, count - 1) * stride;
+    for (int64_t d = 0; d < task->size; d += VEC) {
+      int part = vec_part(task->size - d);
+      Vec qv = vec_load(q + d);
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; k++) sum[k] = vec_fma(qv, load_cache(keys, narrow, at[k] + d, part), sum[k]);
+    }
+    for (int k = 0; k < 4; k++) task->scores[i + k] = vec_sum(sum[k]);
+  }
+}
+
+/* Scores of a strip become exponentials; returns the factor for what was summed before. */
+static float strip_softmax(const PagedTask *task, int64_t g, ScoreRule rule, int count, float distance) {
+  float *s = task->scores;
+  Vec highest = vec_splat(task->highest[g]);
+  for (int i = 0; i < count; i += VEC) {
+    Vec lane = vec_iota() + vec_splat((float)i);
+    Vec score = score_apply(rule, vec_load(s + i), vec_splat(distance) - lane, NULL);
+    score = vec_select(vec_less(lane, vec_splat((float)count)), score, vec_splat(-1e38f));
+    vec_store(s + i, score);
+    highest = vec_max(highest, score);
+  }
+  Vec top = vec_splat(vec_highest(highest)), sum = vec_splat(0.0f);
+  for (int i = 0; i < count; i += VEC) {
+    Vec p = vec_exp(vec_load(s + i) - top);
+    vec_store(s + i, p);
+    sum += p;
+  }
+  float rescale = vec_first(vec_exp(vec_splat(task->highest[g]) - top));
+  task->highest[g] = vec_first(top);
+  task->total[g] = __builtin_fmaf(task->total[g], rescale, vec_sum(sum));
+  return rescale;
+}
+
+static inline __attribute__((always_inline)) void strip_values(const PagedTask *task, float *out,
+                                                               const void *values, bool narrow,
+                                                               int64_t offset, int64_t stride, int count,
+                                                               float rescale) {
+  for (int64_t d = 0; d < task->size; d += VEC) {
+    int part = vec_part(task->size - d);
+    Vec sum = vec_load(out + d) * vec_splat(rescale);
+    for (int i = 0; i < count; i++) {
+      sum =
+          vec_fma(vec_splat(task->scores[i]), load_cache(values, narrow, offset + i * stride + d, part), sum);
+    }
+    vec_store(out + d, sum);
+  }
+}
+
+static void paged_strip(const PagedTask *task, PagedCache cache, int64_t offset, int count, float distance,
+                        AttentionSpec spec, int64_t first_head) {
+  bool narrow = cache.keys.dtype == DTYPE_BF16;
+  int64_t stride = cache.keys.stride[2];
+  for (int64_t g = 0; g < task->group; g++) {
+    float *q = task->q + g * task->padded, *out = task->out + g * task->padded;
+    ScoreRule rule = score_rule(spec, first_head + g);
+    if (narrow) {
+      strip_scores(task, q, cache.keys.data, true, offset, stride, count);
+    } else {
+      strip_scores(task, q, cache.keys.data, false, offset, stride, count);
+    }
+    float rescale = strip_softmax(task, g, rule, count, distance);
+    if (narrow) {
+      strip_values(task, out, cache.values.data, true, offset, stride, count, rescale);
+    } else {
+      strip_values(task, out, cache.values.data, false, offset, stride, count, rescale);
+    }
+  }
+}
+
+static void paged_row(const PagedTask *task, float *out, int64_t out_stride, const float *q, int64_t q_stride,
+                      PagedCache cache, int64_t sequence, int64_t position, int64_t kv_head,
+                      AttentionSpec spec) {
+  memset(task->out, 0, (size_t)(task->group * task->padded) * sizeof(float));
+  memset(task->q, 0, (size_t)(task->group * task->padded) * sizeof(float));
+  for (int64_t g = 0; g < task->group; g++) {
+    for (int64_t d = 0; d < task->size; d++) task->q[g * task->padded + d] = q[g * q_stride + d] * spec.scale;
+    task->highest[g] = -1e30f;
+    task->total[g] = 0;
+  }
+  int64_t block_size = cache.keys.dim[2];
+  int64_t key = spec.window > 0 ? max64(0, position - spec.window + 1) : 0;
+  while (key <= position) {
+    int64_t within = key % block_size;
+    int64_t end = key - within + min64(block_size, (within / STRIP + 1) * STRIP);
+    int count = (int)(min64(end, position + 1) - key);
+    paged_strip(task, cache, cache_offset(cache, sequence, key, kv_head), count, (float)(position - key),
+                spec, kv_head * task->group);
+    key += count;
+  }
+  for (int64_t g = 0; g < task->group; g++) {
+    float inverse = 1.0f / task->total[g];
+    for (int64_t d = 0; d < task->size; d++)
+      out[g * out_stride + d] = task->out[g * task->padded + d] * inverse;
+  }
+}
+
+void CPU(attention_paged)(Compute *c, Tensor out, Tensor q, PagedCache cache, Tensor sequence,
+                          Tensor position, AttentionSpec spec) {
+  int64_t rows = q.dim[0], heads = q.dim[1], size = q.dim[2], kv_heads = cache.keys.dim[1];
+  ASSERT(heads % kv_heads == 0 && cache.keys.dim[3] == size && cache.keys.dtype == cache.values.dtype);
+  int64_t group = heads / kv_heads, padded = (size + VEC - 1) / VEC * VEC;
+  int64_t per_thread = 2 * group * padded + STRIP + 2 * group + VEC;
+  size_t mark = scratch_open(c);
+  float *memory = scratch_floats(c, c->threads * per_thread);
+  if (!c->dry) {
+    /* Tasks are independent and their cost varies: any thread may take any. */
+#pragma omp parallel for num_threads(c->threads) schedule(dynamic, 1) if (rows * kv_heads > 1)
+    for (int64_t i = 0; i < rows * kv_heads; i++) {
+      int64_t n = i / kv_heads, kv = i % kv_heads;
+      float *own = memory + omp_get_thread_num() * per_thread;
+      PagedTask task = {
+          .q = own, .out = own + group * padded, .size = size, .padded = padded, .group = group};
+      task.scores = task.out + group * padded;
+      task.highest = task.scores + STRIP;
+      task.total = task.highest + group;
+      paged_row(&task, f32(out) + n * out.stride[0] + kv * group * out.stride[1], out.stride[1],
+                f32(q) + n * q.stride[0] + kv * group * q.stride[1], q.stride[1], cache, i32(sequence)[n],
+                i32(position)[n], kv, spec);
+    }
+  }
+  scratch_close(c, mark);
+}

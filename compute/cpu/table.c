@@ -1,0 +1,14 @@
+/* The backend table of this instruction set: a missing operation is a link error. */
+#include "compute/cpu/cpu.h"
+
+#include "compute/cpu/vector.h"
+
+#define BACKEND_JOIN_EXPANDED(isa) backend_cpu_##isa
+#define BACKEND_JOIN(isa)          BACKEND_JOIN_EXPANDED(isa)
+
+const Backend BACKEND_JOIN(CPU_ISA) = {
+    .name = VEC == 16 ? "cpu (avx512)" : "cpu (avx2)",
+#define OP(op, parameters, arguments) .op = CPU(op),
+#include "compute/ops.def"
+#undef OP
+};

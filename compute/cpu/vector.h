@@ -1,0 +1,223 @@
+/* One vector type for both instruction sets: 16 floats with AVX-512, 8 with AVX2.
+ *
+ * Loops run `for (i = 0; i < n; i += VEC)` with part = vec_part(n - i) lanes alive; loads fill the dead lanes
+ * with zero and stores leave them alone, so there is one code path whatever the length, and a lane's result
+ * never depends on where in a vector its element fell. The horizontal sum has one fixed order. */
+#ifndef COMPUTE_CPU_VECTOR_H
+#define COMPUTE_CPU_VECTOR_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+static inline int vec_part(int64_t left);
+
+#ifdef __AVX512F__
+
+enum { VEC = 16 };
+typedef __m512 Vec;
+typedef __mmask16 Mask;
+
+static inline __mmask16 vec_lanes(int part) {
+  return (__mmask16)(0xffffu >> (VEC - part));
+}
+
+static inline Vec vec_splat(float x) {
+  return _mm512_set1_ps(x);
+}
+static inline Vec vec_load(const float *p) {
+  return _mm512_loadu_ps(p);
+}
+static inline void vec_store(float *p, Vec x) {
+  _mm512_storeu_ps(p, x);
+}
+static inline Vec vec_load_part(const float *p, int part) {
+  return _mm512_maskz_loadu_ps(vec_lanes(part), p);
+}
+static inline void vec_store_part(float *p, Vec x, int part) {
+  _mm512_mask_storeu_ps(p, vec_lanes(part), x);
+}
+
+static inline Vec vec_load_bf16_part(const uint16_t *p, int part) {
+  __m256i narrow = _mm256_maskz_loadu_epi16(vec_lanes(part), p);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
+}
+
+static inline Vec vec_load_f16_part(const uint16_t *p, int part) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vec_lanes(part), p));
+}
+
+/* Nearest even; NaN stays NaN. */
+static inline void vec_store_bf16_part(uint16_t *p, Vec x, int part) {
+  __m512i bits = _mm512_castps_si512(x);
+  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
+  _mm256_mask_storeu_epi16(p, vec_lanes(part), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+static inline Vec vec_fma(Vec a, Vec b, Vec c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+static inline Vec vec_max(Vec a, Vec b) {
+  return _mm512_max_ps(a, b);
+} /* b where either is NaN */
+static inline Vec vec_min(Vec a, Vec b) {
+  return _mm512_min_ps(a, b);
+}
+static inline Vec vec_sqrt(Vec x) {
+  return _mm512_sqrt_ps(x);
+}
+static inline Vec vec_abs(Vec x) {
+  return _mm512_abs_ps(x);
+}
+static inline Vec vec_round(Vec x) {
+  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT);
+}
+static inline Vec vec_scale2(Vec x, Vec n) {
+  return _mm512_scalef_ps(x, n);
+} /* x * 2^n */
+static inline Mask vec_less(Vec a, Vec b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+static inline Mask mask_and(Mask a, Mask b) {
+  return (Mask)(a & b);
+}
+static inline Vec vec_select(Mask m, Vec yes, Vec no) {
+  return _mm512_mask_blend_ps(m, no, yes);
+}
+static inline Vec vec_iota(void) {
+  return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+static inline float vec_sum(Vec x) {
+  __m256 h = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+
+static inline float vec_highest(Vec x) {
+  return _mm512_reduce_max_ps(x);
+}
+static inline float vec_first(Vec x) {
+  return _mm512_cvtss_f32(x);
+}
+
+#else
+
+enum { VEC = 8 };
+typedef __m256 Vec;
+typedef __m256 Mask;
+
+static inline __m256i vec_lanes(int part) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(part), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline Vec vec_splat(float x) {
+  return _mm256_set1_ps(x);
+}
+static inline Vec vec_load(const float *p) {
+  return _mm256_loadu_ps(p);
+}
+static inline void vec_store(float *p, Vec x) {
+  _mm256_storeu_ps(p, x);
+}
+static inline Vec vec_load_part(const float *p, int part) {
+  return part == VEC ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, vec_lanes(part));
+}
+static inline void vec_store_part(float *p, Vec x, int part) {
+  if (part == VEC) {
+    _mm256_storeu_ps(p, x);
+  } else {
+    _mm256_maskstore_ps(p, vec_lanes(part), x);
+  }
+}
+
+static inline __m128i vec_load_16_part(const uint16_t *p, int part) {
+  if (part == VEC) return _mm_loadu_si128((const __m128i *)p);
+  uint16_t lanes[VEC] = {0};
+  for (int i = 0; i < part; i++) lanes[i] = p[i];
+  return _mm_loadu_si128((const __m128i *)lanes);
+}
+
+static inline Vec vec_load_bf16_part(const uint16_t *p, int part) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(vec_load_16_part(p, part)), 16));
+}
+
+static inline Vec vec_load_f16_part(const uint16_t *p, int part) {
+  return _mm256_cvtph_ps(vec_load_16_part(p, part));
+}
+
+/* Nearest even; NaN stays NaN. */
+static inline void vec_store_bf16_part(uint16_t *p, Vec x, int part) {
+  __m256i bits = _mm256_castps_si256(x);
+  __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  rounded = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+  __m256i high = _mm256_srli_epi32(rounded, 16);
+  __m128i narrow = _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+  uint16_t lanes[VEC];
+  _mm_storeu_si128((__m128i *)lanes, narrow);
+  for (int i = 0; i < part; i++) p[i] = lanes[i];
+}
+
+static inline Vec vec_fma(Vec a, Vec b, Vec c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+static inline Vec vec_max(Vec a, Vec b) {
+  return _mm256_max_ps(a, b);
+} /* b where either is NaN */
+static inline Vec vec_min(Vec a, Vec b) {
+  return _mm256_min_ps(a, b);
+}
+static inline Vec vec_sqrt(Vec x) {
+  return _mm256_sqrt_ps(x);
+}
+static inline Vec vec_abs(Vec x) {
+  return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+}
+static inline Vec vec_round(Vec x) {
+  return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* x * 2^n for -126 <= n <= 127 */
+static inline Vec vec_scale2(Vec x, Vec n) {
+  __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+  return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+}
+static inline Mask vec_less(Vec a, Vec b) {
+  return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+static inline Mask mask_and(Mask a, Mask b) {
+  return _mm256_and_ps(a, b);
+}
+static inline Vec vec_select(Mask m, Vec yes, Vec no) {
+  return _mm256_blendv_ps(no, yes, m);
+}
+static inline Vec vec_iota(void) {
+  return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+static inline float vec_sum(Vec x) {
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+
+static inline float vec_highest(Vec x) {
+  __m128 q = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+static inline float vec_first(Vec x) {
+  return _mm256_cvtss_f32(x);
+}
+
+#endif
+
+static inline int vec_part(int64_t left) {
+  return left < VEC ? (int)left : VEC;
+}
+
+#endif
