@@ -1,0 +1,55 @@
+#include "train/program.h"
+
+#include <string.h>
+
+static bool print_help(const Program *program, FILE *out, Error *error) {
+  Buffer text = {0};
+  bool ok =
+      options_help(program->options, program->option_count, program->name, program->summary, &text, error);
+  if (ok) fputs(text.data, out);
+  buffer_free(&text);
+  return ok;
+}
+
+static bool run_stage(const Program *program, const void *config, const OptionRequest *request, FILE *out,
+                      Log *log, Error *error) {
+  Buffer settings = {0};
+  ProgramResult result = {0};
+  bool ok = options_json(program->options, program->option_count, config, &settings, error);
+  if (ok && request->print_config) {
+    fputs(settings.data, out);
+  } else if (ok) {
+    ProgramCall call = {.config = config, .settings = settings.data, .check = request->check, .log = log};
+    ok = program->run(&call, &result, error);
+    const Buffer *shown = request->json ? &result.json : &result.text;
+    if (ok && shown->size) fprintf(out, "%s\n", shown->data);
+  }
+  buffer_free(&result.json);
+  buffer_free(&result.text);
+  buffer_free(&settings);
+  return ok;
+}
+
+int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *err) {
+  Log log;
+  log_init(&log, err, LOG_INFO);
+  Error error = {0};
+  OptionRequest request;
+  void *config = memory_zeroed(1, program->config_size);
+  bool ok = config || error_out_of_memory(&error, "configuration", program->config_size);
+  ok = ok && options_parse(program->options, program->option_count, config, argc, argv, &request, &error);
+  if (ok && request.help) {
+    ok = print_help(program, out, &error);
+  } else if (ok && request.version) {
+    fprintf(out, "drover %s %s\n", program->name, DROVER_VERSION);
+  } else if (ok) {
+    ok = run_stage(program, config, &request, out, &log, &error);
+  }
+  if (ok && (fflush(out) != 0 || ferror(out))) {
+    ok = error_set(&error, ERROR_FILE, "cannot write to standard output");
+  }
+  if (!ok) log_error(&log, "%s", error.message);
+  if (config) options_free(program->options, program->option_count, config);
+  memory_free(config);
+  return (int)error.code;
+}
