@@ -1,0 +1,42 @@
+/* What a Tokenizer holds; for open.c, which fills it, and tokenizer.c, which uses it. */
+#ifndef TOKENIZER_INTERNAL_H
+#define TOKENIZER_INTERNAL_H
+
+#include "tokenizer/added.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/decode.h"
+#include "tokenizer/normalize.h"
+#include "tokenizer/postprocess.h"
+#include "tokenizer/pretokenize.h"
+#include "tokenizer/table.h"
+#include "tokenizer/tokenizer.h"
+
+struct Tokenizer {
+  char *directory;
+  Bpe *bpe;
+  Normalizer normalizer;
+  PreTokenizer pretokenizer;
+  PostProcessor postprocessor;
+  Decoder decoder;
+
+  StringPool pool; /* strings of the added tokens */
+  AddedToken *added;
+  size_t added_count;
+  AddedSet added_raw, added_normalized; /* by where they are looked for */
+  StringTable added_ids;                /* text -> index into added */
+  int *added_of;                        /* by id: index into added, or -1 */
+  int vocab_size;
+
+  int bos, eos, pad, unk; /* -1: none */
+  IntArray eos_ids;
+  char *chat_template; /* NULL: none */
+  char digest[33];
+};
+
+/* The added token with this id, or NULL. */
+static inline const AddedToken *added_by_id(const Tokenizer *tokenizer, int id) {
+  if (id < 0 || id >= tokenizer->vocab_size || tokenizer->added_of[id] < 0) return NULL;
+  return &tokenizer->added[tokenizer->added_of[id]];
+}
+
+#endif
