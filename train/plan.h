@@ -21,6 +21,9 @@ typedef struct MemoryPlan {
 } MemoryPlan;
 
 void plan_add(MemoryPlan *plan, const char *name, size_t bytes); /* nothing for 0 bytes */
+/* Bracket the dry run of a stage: fresh dry arenas and workspace; then their peaks go to the plan. */
+void plan_begin(TrainMemory *memory, Compute *compute);
+NODISCARD bool plan_end(MemoryPlan *plan, const TrainMemory *memory, Compute *compute, Error *error);
 /* The peaks of the arenas, the scratch of operations, and what program and libraries take by themselves. */
 void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute);
 size_t plan_total(const MemoryPlan *plan);

@@ -1,0 +1,127 @@
+/* The arenas of a run and the base models in them; trainee.h has the contract. */
+#include "train/trainee.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+/* -- memory --------------------------------------------------------------------------------------------- */
+
+typedef struct NamedArena {
+  Arena *arena;
+  const char *name;
+} NamedArena;
+
+enum { ARENAS = 6 };
+
+static void list_arenas(TrainMemory *memory, NamedArena out[ARENAS]) {
+  out[0] = (NamedArena){&memory->weights, "weights"};
+  out[1] = (NamedArena){&memory->adapters, "adapters and heads"};
+  out[2] = (NamedArena){&memory->gradients, "gradients"};
+  out[3] = (NamedArena){&memory->optimizer, "optimiser"};
+  out[4] = (NamedArena){&memory->step, "activations"};
+  out[5] = (NamedArena){&memory->cache, "key-value cache"};
+}
+
+void train_memory_dry(TrainMemory *memory) {
+  NamedArena list[ARENAS];
+  *memory = (TrainMemory){0};
+  list_arenas(memory, list);
+  for (int i = 0; i < ARENAS; i++) arena_init_dry(list[i].arena, list[i].name);
+}
+
+bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) {
+  NamedArena list[ARENAS];
+  list_arenas(memory, list);
+  for (int i = 0; i < ARENAS; i++) {
+    ASSERT(list[i].arena->dry);
+    size_t bytes = list[i].arena->peak;
+    *list[i].arena = (Arena){0};
+    if (!compute_arena(compute, list[i].arena, list[i].name, bytes, error)) return false;
+  }
+  return true;
+}
+
+void train_memory_free(TrainMemory *memory, Compute *compute) {
+  NamedArena list[ARENAS];
+  list_arenas(memory, list);
+  for (int i = 0; i < ARENAS; i++) {
+    if (list[i].arena->base) compute_arena_free(compute, list[i].arena);
+  }
+  *memory = (TrainMemory){0};
+}
+
+/* -- the base ------------------------------------------------------------------------------------------- */
+
+static ModelTensor *weight_of(Model *model, const char *module) {
+  size_t length = strlen(module);
+  for (int i = 0; i < model->tensor_count; i++) {
+    const char *name = model->tensors[i].name;
+    if (!strncmp(name, module, length) && !strcmp(name + length, ".weight")) return &model->tensors[i];
+  }
+  return NULL;
+}
+
+/* One weight takes the adapter's delta: in fp32 on the host, rounded once. */
+static bool merge_weight(Tensor weight, const LoraSet *set, int id, Compute *compute, Error *error) {
+  size_t count = (size_t)tensor_count(weight);
+  float *wide = memory_alloc(count * sizeof *wide);
+  void *narrow = weight.dtype == DTYPE_F32 ? wide : memory_alloc(tensor_bytes(weight));
+  bool ok = (wide && narrow) || error_out_of_memory(error, "merging an adapter", count * sizeof *wide);
+  if (ok) {
+    compute_download(compute, narrow, weight);
+    if (narrow != wide) dtype_convert(wide, DTYPE_F32, narrow, weight.dtype, count);
+    ok = lora_merge(set, id, wide, compute, error);
+    if (narrow != wide) dtype_convert(narrow, weight.dtype, wide, DTYPE_F32, count);
+    if (ok) compute_upload(compute, weight, narrow);
+  }
+  if (narrow != wide) memory_free(narrow);
+  memory_free(wide);
+  return ok;
+}
+
+/* An arena as large as the adapter, which is opened in it and read. */
+static bool read_adapter(LoraSet *set, const LoraSpec *spec, const Model *model, const char *directory,
+                         Compute *compute, Arena *arena, Error *error) {
+  Arena dry;
+  arena_init_dry(&dry, "adapter to merge");
+  bool ok = lora_open(set, spec, model->modules, model->module_count, false, compute, &dry, error);
+  lora_free(set);
+  return ok && compute_arena(compute, arena, "adapter to merge", dry.peak, error) &&
+         lora_open(set, spec, model->modules, model->module_count, false, compute, arena, error) &&
+         lora_read(set, directory, compute, error);
+}
+
+static bool merge(Model *model, const char *directory, Compute *compute, Error *error) {
+  LoraSpec spec = {0};
+  LoraSet set = {0};
+  Arena arena = {0};
+  bool ok = lora_spec_read(&spec, directory, error) &&
+            read_adapter(&set, &spec, model, directory, compute, &arena, error);
+  for (int id = 0; ok && id < model->module_count; id++) {
+    if (tensor_is_none(set.pairs[id].a)) continue;
+    ModelTensor *weight = weight_of(model, model->modules[id].name);
+    ASSERT(weight);
+    ok = merge_weight(weight->value, &set, id, compute, error);
+  }
+  lora_free(&set);
+  lora_spec_free(&spec);
+  if (arena.base) compute_arena_free(compute, &arena);
+  return ok;
+}
+
+bool base_open(Model *model, const char *path, const char *merge_directory, DType dtype, Compute *compute,
+               TrainMemory *memory, Error *error) {
+  *model = (Model){0};
+  bool ok = model_open(model, path, dtype, compute, &memory->weights, error);
+  if (ok && !memory->weights.dry) {
+    ok = model_read(model, path, compute, error) &&
+         (!merge_directory || merge(model, merge_directory, compute, error));
+  }
+  if (!ok) base_close(model);
+  return ok;
+}
+
+void base_close(Model *model) {
+  model_free(model);
+}

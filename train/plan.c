@@ -1,0 +1,180 @@
+#include "train/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* What the process holds beside its plan on the CPU backend: code and libraries in memory, the stacks of threads,
+ * buffers of OpenBLAS and oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
+static const size_t program_bytes = (size_t)48 << 20;
+
+void plan_add(MemoryPlan *plan, const char *name, size_t bytes) {
+  if (bytes == 0) return;
+  ASSERT(plan->count < PLAN_MAX_LINES);
+  plan->lines[plan->count++] = (PlanLine){name, bytes};
+}
+
+void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute) {
+  const Arena *arenas[] = {&memory->weights,   &memory->adapters, &memory->gradients,
+                           &memory->optimizer, &memory->step,     &memory->cache};
+  for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++) {
+    plan_add(plan, arenas[i]->name, arenas[i]->dry ? arenas[i]->peak : arenas[i]->capacity);
+  }
+  plan_add(plan, "workspace of operations", compute->scratch.peak);
+  plan_add(plan, "program and libraries", program_bytes);
+}
+
+void plan_begin(TrainMemory *memory, Compute *compute) {
+  train_memory_dry(memory);
+  compute_dry_begin(compute);
+  compute->scratch.peak = 0; /* of an earlier plan with other settings */
+}
+
+bool plan_end(MemoryPlan *plan, const TrainMemory *memory, Compute *compute, Error *error) {
+  plan_add_memory(plan, memory, compute);
+  return compute_dry_end(compute, error);
+}
+
+size_t plan_total(const MemoryPlan *plan) {
+  size_t total = 0;
+  for (int i = 0; i < plan->count; i++) total += plan->lines[i].bytes;
+  return total;
+}
+
+void plan_bytes_text(size_t bytes, char out[32]) {
+  static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  double value = (double)bytes;
+  int unit = 0;
+  for (; value >= 1024 && unit < 4; unit++) value /= 1024;
+  snprintf(out, 32, unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
+}
+
+void plan_show(const MemoryPlan *plan, Log *log, size_t limit) {
+  char text[32];
+  log_info(log, "memory plan:");
+  for (int i = 0; i < plan->count; i++) {
+    plan_bytes_text(plan->lines[i].bytes, text);
+    log_info(log, "  %-28s %12s", plan->lines[i].name, text);
+  }
+  char most[32];
+  plan_bytes_text(plan_total(plan), text);
+  plan_bytes_text(limit, most);
+  log_info(log, "  %-28s %12s of %s", "total", text, most);
+}
+
+/* -- what there is -------------------------------------------------------------------------------------- */
+
+/* The first number after `key` in a file of the system; false when there is none. */
+static bool read_number(const char *path, const char *key, size_t *out) {
+  FILE *file = fopen(path, "r");
+  if (!file) return false;
+  char line[256];
+  bool found = false;
+  while (!found && fgets(line, sizeof line, file)) {
+    if (strncmp(line, key, strlen(key)) != 0) continue;
+    found = sscanf(line + strlen(key), " %zu", out) == 1;
+  }
+  fclose(file);
+  return found;
+}
+
+/* What the control group still allows; versions 2 and 1. */
+static size_t group_limit(void) {
+  static const char *const files[][2] = {
+      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
+      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
+  for (int i = 0; i < 2; i++) {
+    size_t most, used;
+    if (!read_number(files[i][0], "", &most) || !read_number(files[i][1], "", &used)) continue;
+    return most > used ? most - used : 0;
+  }
+  return SIZE_MAX;
+}
+
+size_t plan_limit(const DeviceConfig *device) {
+  if (device->memory_limit > 0) return (size_t)device->memory_limit;
+  size_t available = SIZE_MAX;
+  if (read_number("/proc/meminfo", "MemAvailable:", &available)) available *= 1024;
+  size_t group = group_limit();
+  return group < available ? group : available;
+}
+
+size_t memory_peak_resident(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}
+
+/* -- advice --------------------------------------------------------------------------------------------- */
+
+typedef struct Advice {
+  PlanMaker make;
+  void *context;
+  size_t limit;
+  char text[512];
+} Advice;
+
+/* Plans with other settings and notes them when they fit. */
+static bool try_settings(Advice *advice, const PlanSettings *settings, const char *what) {
+  MemoryPlan plan = {0};
+  Error ignored = {0};
+  if (!advice->make(advice->context, settings, &plan, &ignored)) return false;
+  size_t total = plan_total(&plan);
+  if (total > advice->limit) return false;
+  char bytes[32];
+  plan_bytes_text(total, bytes);
+  size_t used = strlen(advice->text);
+  snprintf(advice->text + used, sizeof advice->text - used, "%s%s (%s)", used ? "; or " : "", what, bytes);
+  return true;
+}
+
+/* The largest smaller micro-batch that fits, by halving. */
+static bool try_smaller(Advice *advice, PlanSettings settings, int64_t least, const char *also) {
+  while (settings.micro_batch_tokens / 2 >= least) {
+    settings.micro_batch_tokens /= 2;
+    char what[128];
+    snprintf(what, sizeof what, "optim.micro_batch_tokens %" PRId64 "%s", settings.micro_batch_tokens, also);
+    if (try_settings(advice, &settings, what)) return true;
+  }
+  return false;
+}
+
+static void find_advice(Advice *advice, const PlanSettings *settings, int64_t least) {
+  bool found = try_smaller(advice, *settings, least, "");
+  PlanSettings changed = *settings;
+  if (!settings->recompute) {
+    changed.recompute = true;
+    found |= try_settings(advice, &changed, "model.recompute true");
+    if (!found) found = try_smaller(advice, changed, least, " with model.recompute true");
+  }
+  if (found) return;
+  if (!settings->lora) {
+    changed.lora = true;
+    found = try_settings(advice, &changed, "lora.enabled true with model.recompute true") ||
+            try_smaller(advice, changed, least, " with lora.enabled true and model.recompute true");
+  }
+  if (found || settings->dtype == DTYPE_BF16) return;
+  changed.dtype = DTYPE_BF16;
+  if (!try_settings(advice, &changed, "model.dtype bf16 with lora.enabled true and model.recompute true")) {
+    try_smaller(advice, changed, least, " with model.dtype bf16, lora.enabled true and model.recompute true");
+  }
+}
+
+bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
+                size_t limit, Log *log, MemoryPlan *plan, Error *error) {
+  *plan = (MemoryPlan){0};
+  if (!make(context, settings, plan, error)) return false;
+  plan_show(plan, log, limit);
+  if (plan_total(plan) <= limit) return true;
+  Advice advice = {.make = make, .context = context, .limit = limit};
+  find_advice(&advice, settings, least_tokens < 1 ? 1 : least_tokens);
+  char needed[32], available[32];
+  plan_bytes_text(plan_total(plan), needed);
+  plan_bytes_text(limit, available);
+  return error_set(error, ERROR_MEMORY, "the plan needs %s and %s can be used%s%s", needed, available,
+                   advice.text[0] ? "; it fits with "
+                                  : "; no setting of this stage makes it fit: choose a "
+                                    "smaller model or a machine with more memory",
+                   advice.text);
+}

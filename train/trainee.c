@@ -1,0 +1,208 @@
+#include "train/trainee.h"
+
+#include "base/file.h"
+#include "train/replace.h"
+
+#include <string.h>
+
+bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *error) {
+  *spec = (LoraSpec){.r = (int)config->r,
+                     .alpha = config->alpha,
+                     .dropout = (float)config->dropout,
+                     .rslora = config->rslora};
+  for (size_t i = 0; i < config->targets.count; i++) {
+    if (!lora_spec_target(spec, config->targets.items[i], error)) {
+      lora_spec_free(spec);
+      return false;
+    }
+  }
+  return true;
+}
+
+TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
+                            const LoraSpec *lora, const OptimConfig *optim, uint64_t seed) {
+  return (TraineeSpec){.name = name,
+                       .kind = config->enabled ? TRAINEE_ADAPTER : TRAINEE_BASE,
+                       .adapter = config->enabled ? model->adapter : NULL,
+                       .lora = lora,
+                       .seed = seed,
+                       .optimizer = optimizer_spec_of(optim)};
+}
+
+const char *trainee_merge_of(const ModelConfig *model, const LoraConfig *lora) {
+  return lora->enabled ? NULL : model->adapter;
+}
+
+/* -- opening -------------------------------------------------------------------------------------------- */
+
+/* The shape of the adapter: as the directory to start from says, or as the configuration. */
+static bool adapter_spec(LoraSpec *out, const TraineeSpec *spec, Error *error) {
+  *out = (LoraSpec){0};
+  ASSERT(spec->adapter || spec->lora);
+  bool ok =
+      spec->adapter ? lora_spec_read(out, spec->adapter, error) : lora_spec_copy(out, spec->lora, error);
+  if (!ok) return false;
+  if (spec->lora) out->dropout = spec->lora->dropout;
+  if (spec->score_head) out->sequence_classification = true;
+  return true;
+}
+
+static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *compute, TrainMemory *memory,
+                         Error *error) {
+  LoraSpec lora;
+  const Model *model = trainee->model;
+  LoraSet *set = &trainee->adapter;
+  bool ok = adapter_spec(&lora, spec, error);
+  ok = ok && lora_open(set, &lora, model->modules, model->module_count, !spec->frozen, compute,
+                       &memory->adapters, error);
+  lora_spec_free(&lora);
+  if (!ok) return error_context(error, "%s", spec->adapter ? spec->adapter : "lora");
+  set->dropout_key = random_key(spec->seed, RANDOM_DROPOUT);
+  if (!memory->adapters.dry) {
+    if (!spec->adapter) {
+      lora_initialize(set, compute, spec->seed);
+    } else if (!lora_read(set, spec->adapter, compute, error)) {
+      return false;
+    }
+  }
+  return spec->frozen || lora_parameters(set, &trainee->parameters, error);
+}
+
+/* The head that comes with the adapter is the later one; an SFT adapter has none, and then the model's counts. */
+static bool head_directory(const TraineeSpec *spec, const Model *model, const char **out, Error *error) {
+  *out = spec->head_from;
+  if (!spec->adapter) return true;
+  size_t bytes = (size_t)model->spec.hidden * sizeof(float);
+  float *weight = memory_alloc(bytes), shift;
+  bool found = false;
+  bool ok = weight ? lora_read_score(spec->adapter, model->spec.hidden, weight, &shift, &found, error)
+                   : error_out_of_memory(error, "score head", bytes);
+  memory_free(weight);
+  if (ok && found) *out = spec->adapter;
+  return ok;
+}
+
+static bool open_head(Trainee *trainee, const TraineeSpec *spec, Compute *compute, TrainMemory *memory,
+                      Error *error) {
+  const char *directory;
+  Arena *arena = &memory->adapters;
+  return head_directory(spec, trainee->model, &directory, error) &&
+         score_head_open(&trainee->head, trainee->model, directory, spec->head_must_exist, spec->seed,
+                         compute, arena, error) &&
+         (spec->frozen ||
+          score_head_make_trainable(&trainee->head, compute, arena, &trainee->parameters, error));
+}
+
+bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
+                  TrainMemory *memory, Error *error) {
+  *trainee = (Trainee){.name = spec->name, .kind = spec->kind, .frozen = spec->frozen, .model = model};
+  bool ok = true;
+  if (spec->kind == TRAINEE_ADAPTER) {
+    ok = open_adapter(trainee, spec, compute, memory, error);
+  } else if (!spec->frozen) {
+    ok = model_make_trainable(model, compute, &memory->gradients, &trainee->parameters, error);
+  }
+  ok = ok && (!spec->score_head || open_head(trainee, spec, compute, memory, error));
+  if (ok && !spec->frozen) {
+    ok = optimizer_open(&trainee->optimizer, &spec->optimizer, &trainee->parameters, compute,
+                        &memory->optimizer, error);
+    if (ok) optimizer_adopt(&trainee->optimizer, compute);
+  }
+  if (!ok) trainee_close(trainee);
+  return ok;
+}
+
+void trainee_close(Trainee *trainee) {
+  if (trainee->optimizer.slots) optimizer_close(&trainee->optimizer);
+  parameter_list_free(&trainee->parameters);
+  if (trainee->adapter.pairs) lora_free(&trainee->adapter);
+  *trainee = (Trainee){0};
+}
+
+/* -- use ------------------------------------------------------------------------------------------------ */
+
+const LoraSet *trainee_adapter(const Trainee *trainee) {
+  return trainee->kind == TRAINEE_ADAPTER ? &trainee->adapter : NULL;
+}
+
+bool trainee_has_head(const Trainee *trainee) {
+  return !tensor_is_none(trainee->head.weight);
+}
+
+int64_t trainee_parameter_count(const Trainee *trainee) {
+  int64_t count = 0;
+  for (size_t i = 0; i < trainee->parameters.count; i++) {
+    count += tensor_count(trainee->parameters.items[i].value);
+  }
+  return count;
+}
+
+void trainee_copy(Trainee *to, const Trainee *from, Compute *compute) {
+  ASSERT(to->kind == from->kind && trainee_has_head(to) == trainee_has_head(from));
+  if (to->kind == TRAINEE_ADAPTER) lora_copy(&to->adapter, &from->adapter, compute);
+  if (trainee_has_head(to)) {
+    op_axpby(compute, to->head.weight, from->head.weight, 1, 0);
+    to->head.shift = from->head.shift;
+  }
+  if (!to->frozen) optimizer_adopt(&to->optimizer, compute);
+}
+
+bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error) {
+  ASSERT(!trainee->frozen);
+  return optimizer_step(&trainee->optimizer, compute, lr, grad_norm, error) ||
+         error_context(error, "%s", trainee->name);
+}
+
+bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
+  for (size_t i = 0; i < trainee->parameters.count; i++) {
+    const Parameter *parameter = &trainee->parameters.items[i];
+    char *name = memory_format("%s.value.%s", trainee->name, parameter->name);
+    bool ok = name ? checkpoint_tensor(checkpoint, name, parameter->value, error)
+                   : error_out_of_memory(error, "name", strlen(parameter->name));
+    memory_free(name);
+    if (!ok) return false;
+  }
+  return trainee->frozen || optimizer_state(&trainee->optimizer, checkpoint, trainee->name, error);
+}
+
+/* -- saving --------------------------------------------------------------------------------------------- */
+
+static bool save_adapter(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
+                         Error *error) {
+  if (!trainee_has_head(trainee)) {
+    return lora_save(&trainee->adapter, NULL, trainee->model->spec.hidden, 0, source, directory, compute,
+                     error);
+  }
+  float *weight = memory_alloc(tensor_bytes(trainee->head.weight));
+  bool ok = weight || error_out_of_memory(error, "score head", tensor_bytes(trainee->head.weight));
+  if (ok) {
+    compute_download(compute, weight, trainee->head.weight);
+    ok = lora_save(&trainee->adapter, weight, trainee->model->spec.hidden, trainee->head.shift, source,
+                   directory, compute, error);
+  }
+  memory_free(weight);
+  return ok;
+}
+
+static bool save_into(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
+                      Error *error) {
+  if (trainee->kind == TRAINEE_ADAPTER) return save_adapter(trainee, source, directory, compute, error);
+  const ScoreHead *head = trainee_has_head(trainee) ? &trainee->head : NULL;
+  return model_save(trainee->model, head, NULL, source, directory, trainee->model->dtype, compute, error);
+}
+
+bool trainee_save(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
+                  char **path, Error *error) {
+  char *place = path_join(directory, trainee->kind == TRAINEE_ADAPTER ? "adapter" : "model");
+  char *ready = place ? memory_format("%s.unfinished", place) : NULL;
+  bool ok = (place && ready) || error_out_of_memory(error, "path", strlen(directory));
+  ok = ok && directory_remove_all(ready, error) && save_into(trainee, source, ready, compute, error) &&
+       directory_replace(ready, place, error);
+  memory_free(ready);
+  if (ok && path) {
+    *path = place;
+  } else {
+    memory_free(place);
+  }
+  return ok;
+}
