@@ -19,7 +19,7 @@ tokenizer: base
 lora: base formats compute
 model: base formats compute lora
 datasets: base tokenizer
-train: base formats compute lora model
+train: base formats compute tokenizer lora model datasets
 rollout: base formats compute lora model tokenizer
 sft: base formats compute tokenizer lora model datasets train rollout
 reward: base formats compute tokenizer lora model datasets train rollout

@@ -1,0 +1,61 @@
+#include "train/data.h"
+
+#include "base/file.h"
+
+#include <string.h>
+
+bool text_tools_open(TextTools *text, const char *model_directory, const DataConfig *config, Error *error) {
+  *text = (TextTools){.tokenizer = tokenizer_open(model_directory, error)};
+  if (!text->tokenizer) return false;
+  text->has_chat = chat_template_init(&text->chat, text->tokenizer, config->template, &text->chat_error);
+  if (text->has_chat || strcmp(config->template, "auto") == 0) return true;
+  const Error why = text->chat_error;
+  text_tools_close(text);
+  return error_set(error, why.code, "data.template: %s", why.message);
+}
+
+void text_tools_close(TextTools *text) {
+  if (text->has_chat) chat_template_free(&text->chat);
+  tokenizer_free(text->tokenizer);
+  *text = (TextTools){0};
+}
+
+int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]) {
+  size_t count;
+  const int *ids = tokenizer_eos_ids(text->tokenizer, &count);
+  int n = 0;
+  for (size_t i = 0; i < count && n < TEXT_MAX_ENDS - 1; i++) out[n++] = ids[i];
+  const int mark = text->has_chat ? text->chat.end_id : -1;
+  for (int i = 0; i < n; i++) {
+    if (out[i] == mark) return n;
+  }
+  if (mark >= 0) out[n++] = mark;
+  return n;
+}
+
+bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind, DatasetPart part,
+               const DataConfig *config, const RunConfig *run, const TextTools *text, Log *log, Error *error) {
+  char *cache = config->cache ? memory_copy_string(config->cache) : path_join(run->dir, "cache");
+  if (!cache) return error_out_of_memory(error, "path", strlen(run->dir));
+  const DatasetOptions options = {.name = name,
+                                  .kind = kind,
+                                  .format = (DatasetFormat)config->format,
+                                  .truncation = (DatasetTruncation)config->truncation,
+                                  .part = part,
+                                  .eval_fraction = config->eval_fraction,
+                                  .seed = (uint64_t)run->seed,
+                                  .tokenizer = text->tokenizer,
+                                  .chat = text->has_chat ? &text->chat : NULL,
+                                  .max_length = (int)config->max_length,
+                                  .train_on_inputs = config->train_on_inputs,
+                                  .cache_dir = cache,
+                                  .log = log};
+  Error why = {0};
+  const bool open = dataset_open(dataset, sources, &options, &why);
+  memory_free(cache);
+  if (open) return true;
+  /* A missing template is best explained by what was wrong with the model's own. */
+  const bool no_chat = !text->has_chat && why.code == ERROR_USAGE;
+  return error_set(error, no_chat ? text->chat_error.code : why.code, "%s%s%s", why.message, no_chat ? ": " : "",
+                   no_chat ? text->chat_error.message : "");
+}
