@@ -1,0 +1,192 @@
+/* The mathematics of PPO and of the reward model on fixed arrays, against TRL (tests/fixtures/make_rl.py). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ppo/advantage.h"
+#include "ppo/kl.h"
+#include "ppo/loss.h"
+#include "ppo/reward.h"
+#include "reward/loss.h"
+#include "tests/support/fixture.h"
+
+static const double TOLERANCE = 2e-6; /* values are of size 1 and stored in fp32 */
+
+enum { MOST = 64 };
+
+static void test_kl(void **state) {
+  (void)state;
+  static const char *const names[] = {"k1", "k2", "k3"};
+  Fixture f;
+  fixture_open(&f, "rl/kl");
+  int64_t tokens, offsets;
+  const float *logprob = fixture_floats(&f, "logprob", &tokens);
+  const float *reference = fixture_floats(&f, "reference", NULL);
+  const int32_t *offset = fixture_ints(&f, "offsets", &offsets);
+  const float *mean = fixture_floats(&f, "mean", NULL);
+  for (int k = 0; k < 3; k++) {
+    float kl[MOST];
+    kl_tokens((KlEstimator)k, logprob, reference, tokens, kl);
+    assert_near(names[k], kl, fixture_floats(&f, names[k], NULL), tokens, TOLERANCE);
+    assert_number("mean", kl_mean(kl, offset, offsets - 1), mean[k], TOLERANCE);
+  }
+  fixture_close(&f);
+}
+
+static void test_controller(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, "rl/controller");
+  KlController c = {.coef = 0.15, .adaptive = true, .target = 6, .horizon = 10000};
+  assert_number("start", c.coef, fixture_float(&f, "start"), 1e-8);
+  int64_t count;
+  const float *observed = fixture_floats(&f, "observed", &count);
+  const int32_t *episodes = fixture_ints(&f, "episodes", NULL);
+  const float *coef = fixture_floats(&f, "coef", NULL);
+  for (int64_t i = 0; i < count; i++) {
+    kl_controller_update(&c, observed[i], episodes[i]);
+    assert_number("coefficient", c.coef, coef[i], 1e-8);
+  }
+  fixture_close(&f);
+}
+
+static void check_gae(Fixture *f, int i, bool whiten_rewards) {
+  int64_t tokens, offsets;
+  float reward[MOST], advantage[MOST], returns[MOST];
+  const float *from = fixture_floats(f, "reward", &tokens);
+  memcpy(reward, from, (size_t)tokens * sizeof *reward);
+  const float *value = fixture_floats(f, "value", NULL);
+  const int32_t *offset = fixture_ints(f, "offsets", &offsets);
+  const float *gamma = fixture_floats(f, "gamma", NULL), *lambda = fixture_floats(f, "lam", NULL);
+  const Comm comm = comm_single();
+  if (whiten_rewards) reward_whiten(reward, tokens, &comm);
+  advantage_gae(reward, value, offset, offsets - 1, gamma[i], lambda[i], advantage, returns);
+  char key[64];
+  const int stem = snprintf(key, sizeof key, "case%d%s.", i, whiten_rewards ? ".whitened_rewards" : "");
+  strcpy(key + stem, "advantage");
+  assert_near(key, advantage, fixture_floats(f, key, NULL), tokens, TOLERANCE);
+  strcpy(key + stem, "returns");
+  assert_near(key, returns, fixture_floats(f, key, NULL), tokens, TOLERANCE);
+  if (i == 0 && !whiten_rewards)
+    assert_number("explained variance", explained_variance(value, returns, tokens, &comm),
+                  fixture_float(f, "explained_variance"), TOLERANCE);
+  advantage_whiten(advantage, tokens, true, &comm);
+  strcpy(key + stem, "advantage_whitened");
+  assert_near(key, advantage, fixture_floats(f, key, NULL), tokens, TOLERANCE);
+}
+
+static void test_gae(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, "rl/gae");
+  for (int i = 0; i < 4; i++) check_gae(&f, i / 2, i % 2 == 1);
+  fixture_close(&f);
+}
+
+static void test_whiten(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, "rl/whiten");
+  const Comm comm = comm_single();
+  for (int shift = 0; shift < 2; shift++) {
+    int64_t tokens;
+    float x[MOST];
+    const float *from = fixture_floats(&f, "x", &tokens);
+    memcpy(x, from, (size_t)tokens * sizeof *x);
+    advantage_whiten(x, tokens, shift, &comm);
+    const char *name = shift ? "shift" : "no_shift";
+    assert_near(name, x, fixture_floats(&f, name, NULL), tokens, TOLERANCE);
+  }
+  fixture_close(&f);
+}
+
+static void test_reward(void **state) {
+  (void)state;
+  static const MissingEos rules[] = {MISSING_EOS_KEEP, MISSING_EOS_REPLACE, MISSING_EOS_SUBTRACT};
+  static const double values[] = {0, -1, 1.5};
+  Fixture f;
+  fixture_open(&f, "rl/reward");
+  int64_t sequences, tokens;
+  const float *score = fixture_floats(&f, "score", &sequences), *kl = fixture_floats(&f, "kl", &tokens);
+  const int32_t *ended = fixture_ints(&f, "ended", NULL), *offset = fixture_ints(&f, "offsets", NULL);
+  for (int r = 0; r < 3; r++) {
+    float scores[MOST], reward[MOST];
+    char key[64];
+    for (int64_t b = 0; b < sequences; b++)
+      scores[b] = (float)reward_missing_eos(score[b], ended[b], rules[r], values[r]);
+    snprintf(key, sizeof key, "%s.score", missing_eos_names[rules[r]]);
+    assert_near(key, scores, fixture_floats(&f, key, NULL), sequences, TOLERANCE);
+    reward_tokens(kl, scores, offset, sequences, fixture_float(&f, "beta"), reward);
+    snprintf(key, sizeof key, "%s.reward", missing_eos_names[rules[r]]);
+    assert_near(key, reward, fixture_floats(&f, key, NULL), tokens, TOLERANCE);
+  }
+  fixture_close(&f);
+}
+
+static void test_policy(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, "rl/policy");
+  int64_t n;
+  float dlogprob[MOST];
+  PolicyStats stats = {0};
+  const float *logprob = fixture_floats(&f, "logprob", &n);
+  policy_loss(logprob, fixture_floats(&f, "old", NULL), fixture_floats(&f, "advantage", NULL), n,
+              fixture_float(&f, "clip"), 1.0 / (double)n, dlogprob, &stats);
+  const double tokens = (double)n;
+  assert_number("tokens", stats.tokens, tokens, 0);
+  assert_number("loss", stats.loss / tokens, fixture_float(&f, "loss"), TOLERANCE);
+  assert_number("clip fraction", stats.clipped / tokens, fixture_float(&f, "clipfrac"), 1e-7);
+  assert_number("approximate KL", stats.approx_kl / tokens, fixture_float(&f, "approx_kl"), TOLERANCE);
+  assert_number("approximate KL, k3", stats.approx_kl3 / tokens, fixture_float(&f, "approx_kl3"), TOLERANCE);
+  assert_number("ratio", stats.ratio / tokens, fixture_float(&f, "ratio"), TOLERANCE);
+  assert_relative("gradient", dlogprob, fixture_floats(&f, "dlogprob", NULL), n, 1e-6);
+  fixture_close(&f);
+}
+
+static void test_value(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, "rl/value");
+  int64_t n;
+  float dvalue[MOST];
+  ValueStats stats = {0};
+  const float *value = fixture_floats(&f, "value", &n);
+  value_loss(value, fixture_floats(&f, "old", NULL), fixture_floats(&f, "returns", NULL), n,
+             fixture_float(&f, "clip"), 1.0 / (double)n, dvalue, &stats);
+  assert_number("loss", stats.loss / (double)n, fixture_float(&f, "loss"), TOLERANCE);
+  assert_number("clip fraction", stats.clipped / (double)n, fixture_float(&f, "clipfrac"), 1e-7);
+  assert_relative("gradient", dvalue, fixture_floats(&f, "dvalue", NULL), n, 1e-6);
+  fixture_close(&f);
+}
+
+static void test_pairwise(void **state) {
+  (void)state;
+  Fixture f;
+  fixture_open(&f, "rl/pairwise");
+  int64_t n;
+  float dchosen[MOST], drejected[MOST];
+  const float *chosen = fixture_floats(&f, "chosen", &n);
+  const PairLoss loss =
+      pair_loss(chosen, fixture_floats(&f, "rejected", NULL), fixture_floats(&f, "margin", NULL), n,
+                fixture_float(&f, "center"), (double)n, dchosen, drejected);
+  assert_number("loss", loss.loss, fixture_float(&f, "loss"), TOLERANCE);
+  assert_number("accuracy", loss.correct / (double)n, fixture_float(&f, "accuracy"), 1e-6);
+  assert_relative("gradient", dchosen, fixture_floats(&f, "dchosen", NULL), n, 1e-6);
+  assert_relative("gradient", drejected, fixture_floats(&f, "drejected", NULL), n, 1e-6);
+  fixture_close(&f);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_kl),     cmocka_unit_test(test_controller), cmocka_unit_test(test_gae),
+      cmocka_unit_test(test_whiten), cmocka_unit_test(test_reward),     cmocka_unit_test(test_policy),
+      cmocka_unit_test(test_value),  cmocka_unit_test(test_pairwise),
+  };
+  return cmocka_run_group_tests_name("parity/rl_math", tests, NULL, NULL);
+}

@@ -1,0 +1,51 @@
+/* A model with everything around it that one forward and backward need, opened as a program opens it: a dry run
+ * of the work for the plan, then arenas of the planned size. Failures fail the running cmocka test. */
+#ifndef TESTS_SUPPORT_RIG_H
+#define TESTS_SUPPORT_RIG_H
+
+#include "model/head.h"
+#include "model/pass.h"
+#include "model/weights.h"
+#include "tests/support/fixture.h"
+
+typedef struct RigSpec {
+  const char *model;   /* directory */
+  const char *adapter; /* PEFT directory or NULL */
+  bool train;          /* gradients: of the adapter when there is one, else of the model; of the head too */
+  bool score;          /* with the score head of the adapter or model directory */
+  DType dtype;         /* of the weights; F32 is 0 */
+  Fixture *batch;      /* fills rig.batch from ids and offsets; NULL: the caller does, before each work */
+} RigSpec;
+
+typedef struct Rig {
+  RigSpec spec;
+  Compute compute;
+  Arena memory; /* weights, adapter, gradients, optimiser */
+  Arena step;
+  Model model;
+  LoraSet adapter;
+  ScoreHead head;
+  ParameterList parameters; /* what is trained */
+  Batch batch;
+  Pass pass;
+} Rig;
+
+/* One unit of work on an opened rig. It runs in the dry run too, where host results are not valid and loops over
+ * data are harmless. */
+typedef void RigWork(Rig *rig, void *context);
+
+/* Plans with `work`, then opens for real; does not run the work again. */
+void rig_open(Rig *rig, RigSpec spec, RigWork *work, void *context);
+void rig_close(Rig *rig);
+
+/* pass_forward over rig->batch with the adapter, if any. */
+void rig_forward(Rig *rig, PassMode mode);
+/* Fails the test with the message of the error when `ok` is false. */
+void rig_check(bool ok, const Error *error);
+/* Whether every gradient of rig.parameters equals "grad.NAME" of the fixture, and the fixture has no others.
+ * Prints the worst. */
+void rig_assert_gradients(Rig *rig, Fixture *fixture, double tolerance);
+/* A parameter's value or gradient on the host; free() it. */
+float *rig_host(Rig *rig, Tensor tensor);
+
+#endif
