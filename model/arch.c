@@ -207,7 +207,7 @@ static bool rope_by_type(const json_t *config, const json_t *rope, const char *t
 
 bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error) {
   const json_t *old = config_value(config, "rope_scaling");
-  bool has_old = json_is_object(old) && json_object_size(old) > 0; /* as in Transformers, it goes first */
+  bool has_old = old && !(json_is_object(old) && json_object_size(old) == 0); /* as in Transformers, it goes first */
   *key = has_old ? "rope_scaling" : "rope_parameters";
   *rope = config_value(config, *key);
   if (!*rope || json_is_object(*rope)) return true;

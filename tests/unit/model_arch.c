@@ -1,0 +1,334 @@
+/* config.json to ModelSpec: the old and the new spelling of every family, the defaults of absent keys, and what is
+ * refused. Rotary frequencies and ALiBi slopes are those of Transformers 5.23. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "model/arch.h"
+
+#include <math.h>
+#include <string.h>
+
+/* `base` with the keys of `changes` (JSON texts) set over it. */
+static json_t *merged(const char *base, const char *changes) {
+  json_t *config = json_loads(base, 0, NULL), *extra = json_loads(changes, 0, NULL);
+  assert_non_null(config);
+  assert_non_null(extra);
+  assert_int_equal(json_object_update(config, extra), 0);
+  json_decref(extra);
+  return config;
+}
+
+static bool read_spec(const char *base, const char *changes, ModelSpec *spec, Error *error) {
+  json_t *config = merged(base, changes);
+  const Architecture *arch = architecture_find(config, error);
+  bool ok = arch && architecture_read(arch, config, spec, error);
+  json_decref(config);
+  return ok;
+}
+
+static ModelSpec spec_of(const char *base, const char *changes) {
+  ModelSpec spec;
+  Error error = {0};
+  bool ok = read_spec(base, changes, &spec, &error);
+  if (!ok) print_error("%s\n", error.message);
+  assert_true(ok);
+  return spec;
+}
+
+#define COMMON                                                                                     \
+  "\"vocab_size\": 96, \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 3, " \
+  "\"num_attention_heads\": 4"
+
+static const char llama[] = "{\"model_type\": \"llama\", " COMMON "}";
+static const char mistral[] = "{\"model_type\": \"mistral\", " COMMON ", \"num_key_value_heads\": 2}";
+static const char qwen2[] = "{\"model_type\": \"qwen2\", " COMMON ", \"num_key_value_heads\": 2}";
+static const char qwen3[] = "{\"model_type\": \"qwen3\", " COMMON ", \"num_key_value_heads\": 2}";
+static const char neox[] = "{\"model_type\": \"gpt_neox\", " COMMON "}";
+static const char gpt2[] =
+    "{\"model_type\": \"gpt2\", \"vocab_size\": 96, \"n_embd\": 32, \"n_layer\": 3, \"n_head\": 4, "
+    "\"n_positions\": 64}";
+
+static void llama_has_the_defaults_of_its_class(void **state) {
+  (void)state;
+  ModelSpec s = spec_of(llama, "{}");
+  assert_int_equal(s.vocab, 96);
+  assert_int_equal(s.hidden, 32);
+  assert_int_equal(s.layers, 3);
+  assert_int_equal(s.kv_heads, 4);
+  assert_int_equal(s.head_size, 8);
+  assert_int_equal(s.rotary_size, 8);
+  assert_int_equal(s.max_positions, 2048);
+  assert_int_equal(s.norm.kind, NORM_RMS);
+  assert_float_equal(s.norm.eps, 1e-6, 1e-12);
+  assert_int_equal(s.activation, ACTIVATION_SILU);
+  assert_int_equal(s.rope.kind, ROPE_DEFAULT);
+  assert_float_equal(s.rope.theta, 10000, 0);
+  assert_float_equal(s.embedding_scale, 1, 0);
+  assert_int_equal(s.window[0], 0);
+  assert_true(s.gated && s.final_norm);
+  assert_false(s.tied || s.parallel);
+  s = spec_of(llama, "{\"head_dim\": 16, \"num_key_value_heads\": 2, \"tie_word_embeddings\": true}");
+  assert_int_equal(s.head_size, 16);
+  assert_int_equal(s.rotary_size, 16);
+  assert_int_equal(s.kv_heads, 2);
+  assert_true(s.tied);
+  s = spec_of(llama, "{\"head_dim\": null, \"num_key_value_heads\": null, \"rope_scaling\": null}");
+  assert_int_equal(s.head_size, 8);
+  assert_int_equal(s.kv_heads, 4);
+}
+
+static void rope_is_read_in_both_spellings(void **state) {
+  (void)state;
+  static const char numbers[] =
+      "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+      "\"original_max_position_embeddings\": 8192";
+  char changes[2][512];
+  snprintf(changes[0], sizeof changes[0],
+           "{\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", %s}}", numbers);
+  snprintf(changes[1], sizeof changes[1],
+           "{\"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 500000, %s}}", numbers);
+  for (int i = 0; i < 2; i++) {
+    ModelSpec s = spec_of(llama, changes[i]);
+    assert_int_equal(s.rope.kind, ROPE_LLAMA3);
+    assert_float_equal(s.rope.theta, 500000, 0);
+    assert_float_equal(s.rope.factor, 8, 0);
+    assert_float_equal(s.rope.high_freq_factor, 4, 0);
+    assert_float_equal(s.rope.original_max, 8192, 0);
+  }
+  /* the oldest spelling says "type"; where both objects stand, rope_scaling goes first, as in Transformers */
+  ModelSpec s = spec_of(llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}");
+  assert_int_equal(s.rope.kind, ROPE_LINEAR);
+  assert_float_equal(s.rope.factor, 2, 0);
+  s = spec_of(
+      llama,
+      "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\": {\"rope_theta\": 5}}");
+  assert_int_equal(s.rope.kind, ROPE_LINEAR);
+  assert_float_equal(s.rope.theta, 10000, 0);
+  /* without the length of the first training, llama3 takes the longest position */
+  s = spec_of(
+      llama,
+      "{\"max_position_embeddings\": 512, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 2, "
+      "\"low_freq_factor\": 1, \"high_freq_factor\": 4}}");
+  assert_float_equal(s.rope.original_max, 512, 0);
+}
+
+static void assert_frequencies(RopeSpec spec, const float expected[8], float expected_scale) {
+  float found[8], scale;
+  rope_frequencies(&spec, 16, found, &scale);
+  for (int i = 0; i < 8; i++) assert_true(fabsf(found[i] - expected[i]) <= 1.5e-7f * expected[i]);
+  assert_true(fabsf(scale - expected_scale) <= 1e-6f);
+}
+
+static void frequencies_are_those_of_transformers(void **state) {
+  (void)state;
+  assert_frequencies((RopeSpec){.kind = ROPE_DEFAULT, .theta = 10000},
+                     (const float[]){1, 0.316227764f, 0.100000001f, 0.0316227786f, 0.00999999978f,
+                                     0.00316227786f, 0.00100000005f, 0.000316227786f},
+                     1);
+  assert_frequencies((RopeSpec){.kind = ROPE_LINEAR, .theta = 10000, .factor = 4},
+                     (const float[]){0.25f, 0.079056941f, 0.0250000004f, 0.00790569466f, 0.00249999994f,
+                                     0.000790569466f, 0.000250000012f, 7.90569466e-05f},
+                     1);
+  assert_frequencies((RopeSpec){.kind = ROPE_LLAMA3,
+                                .theta = 500000,
+                                .factor = 8,
+                                .low_freq_factor = 1,
+                                .high_freq_factor = 4,
+                                .original_max = 64},
+                     (const float[]){1, 0.079403013f, 0.00470075384f, 0.000911583134f, 0.000176776681f,
+                                     3.42810235e-05f, 6.64786967e-06f, 1.28917316e-06f},
+                     1);
+}
+
+static void yarn_is_that_of_transformers(void **state) {
+  (void)state;
+  ModelSpec s =
+      spec_of(llama,
+              "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000, \"factor\": 4, "
+              "\"original_max_position_embeddings\": 64}}");
+  assert_frequencies(s.rope,
+                     (const float[]){1, 0.237170815f, 0.049999997f, 0.00790569466f, 0.00249999994f,
+                                     0.000790569466f, 0.000250000012f, 7.90569466e-05f},
+                     1.138629436f);
+  s = spec_of(llama,
+              "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000, \"factor\": 4, "
+              "\"original_max_position_embeddings\": 64, \"mscale\": 1.5, \"mscale_all_dim\": 0.5, "
+              "\"beta_fast\": 8, \"beta_slow\": 2}}");
+  assert_frequencies(s.rope,
+                     (const float[]){1, 0.197642356f, 0.0250000004f, 0.00790569466f, 0.00249999994f,
+                                     0.000790569466f, 0.000250000012f, 7.90569466e-05f},
+                     1.129643251f);
+}
+
+static void alibi_slopes_are_those_of_bloom(void **state) {
+  (void)state;
+  static const float expected[6] = {0.25f, 0.0625f, 0.015625f, 0.00390625f, 0.5f, 0.125f};
+  float found[6];
+  alibi_slopes(6, 8, found);
+  for (int i = 0; i < 6; i++) assert_float_equal(found[i], expected[i], 0);
+}
+
+static void windows_stand_where_the_config_puts_them(void **state) {
+  (void)state;
+  ModelSpec s = spec_of(mistral, "{}");
+  assert_int_equal(s.window[0], 4096); /* the class default */
+  s = spec_of(mistral, "{\"sliding_window\": null}");
+  assert_int_equal(s.window[2], 0);
+  s = spec_of(mistral, "{\"sliding_window\": 7}");
+  assert_int_equal(s.window[2], 7);
+  s = spec_of(qwen2, "{\"sliding_window\": 8, \"max_window_layers\": 1}");
+  assert_int_equal(s.window[2], 0); /* off unless use_sliding_window */
+  s = spec_of(qwen2, "{\"use_sliding_window\": true, \"sliding_window\": 8, \"max_window_layers\": 1}");
+  assert_int_equal(s.window[0], 0);
+  assert_int_equal(s.window[1], 8);
+  assert_int_equal(s.window[2], 8);
+  s = spec_of(
+      qwen2,
+      "{\"use_sliding_window\": true, \"sliding_window\": 8, \"layer_types\": [\"sliding_attention\", "
+      "\"full_attention\", \"full_attention\"]}");
+  assert_int_equal(s.window[0], 8);
+  assert_int_equal(s.window[2], 0);
+}
+
+static void qwen_heads(void **state) {
+  (void)state;
+  ModelSpec s = spec_of(qwen3, "{}");
+  assert_int_equal(s.qk_norm, QK_NORM_HEAD);
+  assert_int_equal(s.head_size, 128);
+  s = spec_of(qwen3, "{\"head_dim\": 16}");
+  assert_int_equal(s.head_size, 16);
+  assert_int_equal(spec_of(qwen2, "{}").head_size, 8);
+}
+
+static void neox_is_read_in_both_spellings(void **state) {
+  (void)state;
+  ModelSpec s =
+      spec_of(neox, "{\"rotary_pct\": 0.5, \"rotary_emb_base\": 20000, \"use_parallel_residual\": false}");
+  assert_int_equal(s.rotary_size, 4);
+  assert_float_equal(s.rope.theta, 20000, 0);
+  assert_false(s.parallel);
+  s = spec_of(
+      neox,
+      "{\"rope_parameters\": {\"partial_rotary_factor\": 0.5, \"rope_theta\": 20000}, \"rotary_pct\": 1}");
+  assert_int_equal(s.rotary_size, 4);
+  assert_float_equal(s.rope.theta, 20000, 0);
+  assert_true(s.parallel);
+  s = spec_of(neox, "{}");
+  assert_int_equal(s.rotary_size, 2); /* a quarter of 8 */
+  assert_int_equal(s.qkv, QKV_HEADS);
+  assert_int_equal(s.norm.kind, NORM_LAYER);
+  assert_int_equal(s.activation, ACTIVATION_GELU);
+  assert_int_equal(spec_of(neox, "{\"hidden_act\": \"gelu_fast\"}").activation, ACTIVATION_GELU_TANH);
+}
+
+static void gpt2_is_read(void **state) {
+  (void)state;
+  ModelSpec s = spec_of(gpt2, "{\"n_inner\": null}");
+  assert_int_equal(s.intermediate, 128);
+  assert_int_equal(s.position, POSITION_LEARNED);
+  assert_int_equal(s.max_positions, 64);
+  assert_int_equal(s.activation, ACTIVATION_GELU_TANH);
+  assert_float_equal(s.attention_scale, 0, 0);
+  assert_true(s.tied);
+  s = spec_of(gpt2,
+              "{\"n_inner\": 50, \"scale_attn_weights\": false, \"scale_attn_by_inverse_layer_idx\": true, "
+              "\"activation_function\": \"relu\", \"tie_word_embeddings\": false}");
+  assert_int_equal(s.intermediate, 50);
+  assert_float_equal(s.attention_scale, 1, 0);
+  assert_true(s.scale_by_layer);
+  assert_int_equal(s.activation, ACTIVATION_RELU);
+  assert_false(s.tied);
+  static const char other_names[] =
+      "{\"model_type\": \"gpt2\", \"vocab_size\": 9, \"hidden_size\": 8, \"num_hidden_layers\": 1, "
+      "\"num_attention_heads\": 2, \"max_position_embeddings\": 5}";
+  assert_int_equal(spec_of(other_names, "{}").max_positions, 5);
+}
+
+static void biases_follow_the_config(void **state) {
+  (void)state;
+  static const struct {
+    const char *base, *changes;
+    LinearRole role;
+    bool expected;
+  } cases[] = {{llama, "{}", LINEAR_Q, false},
+               {llama, "{\"attention_bias\": true}", LINEAR_O, true},
+               {llama, "{\"attention_bias\": true}", LINEAR_DOWN, false},
+               {llama, "{\"mlp_bias\": true}", LINEAR_GATE, true},
+               {qwen3, "{\"attention_bias\": true}", LINEAR_K, true},
+               {qwen3, "{\"mlp_bias\": true}", LINEAR_UP, false},
+               {neox, "{}", LINEAR_QKV, true},
+               {neox, "{\"attention_bias\": false}", LINEAR_QKV, false},
+               {neox, "{\"attention_bias\": false}", LINEAR_UP, true}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    json_t *config = merged(cases[i].base, cases[i].changes);
+    const Architecture *arch = architecture_find(config, NULL);
+    assert_int_equal(arch->bias(config, cases[i].role), cases[i].expected);
+    json_decref(config);
+  }
+}
+
+static void what_is_not_supported_is_refused_by_name(void **state) {
+  (void)state;
+  static const struct {
+    const char *base, *changes, *message; /* a part of it */
+  } cases[] = {
+      {llama, "{\"model_type\": \"bloom\"}", "\"bloom\" is not supported (known: llama, mistral, qwen2"},
+      {llama, "{\"model_type\": null}", "\"model_type\" is missing"},
+      {llama, "{\"hidden_size\": null}", "\"hidden_size\" is missing"},
+      {llama, "{\"hidden_size\": \"32\"}", "\"hidden_size\": expected an integer, found a string"},
+      {llama, "{\"hidden_size\": 0}", "\"hidden_size\": expected a number of 1 or more, found 0"},
+      {llama, "{\"num_hidden_layers\": 1000}", "1000 layers"},
+      {llama, "{\"num_attention_heads\": 5}", "not a multiple of 5 attention heads"},
+      {llama, "{\"num_key_value_heads\": 3}", "not a multiple of 3 key/value heads"},
+      {llama, "{\"hidden_act\": \"mish\"}", "\"hidden_act\": activation \"mish\" is not supported"},
+      {llama, "{\"rms_norm_eps\": true}", "\"rms_norm_eps\": expected a number, found a boolean"},
+      {llama, "{\"tie_word_embeddings\": 1}", "\"tie_word_embeddings\": expected true or false"},
+      {llama, "{\"quantization_config\": {\"bits\": 4}}", "\"quantization_config\""},
+      {llama, "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}",
+       "\"rope_scaling\": rope type \"dynamic\" is not supported"},
+      {llama, "{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", "\"longrope\" is not supported"},
+      {llama, "{\"rope_scaling\": {\"type\": \"linear\"}}", "\"factor\" is missing"},
+      {llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": -1}}", "expected a number above 0"},
+      {llama, "{\"rope_scaling\": [2]}", "\"rope_scaling\": expected an object"},
+      {llama, "{\"head_dim\": 7}", "7 rotary elements in heads of 7"},
+      {llama, "{\"sliding_window\": 64}", "\"sliding_window\": not known for llama"},
+      {llama, "{\"partial_rotary_factor\": 0.5}", "\"partial_rotary_factor\": 0.5 is not supported"},
+      {llama, "{\"is_encoder_decoder\": true}", "\"is_encoder_decoder\""},
+      {mistral, "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+       "\"layer_types\""},
+      {qwen2, "{\"layer_types\": [\"full_attention\", \"chunked_attention\", \"full_attention\"]}",
+       "\"chunked_attention\" is not supported"},
+      {qwen2, "{\"layer_types\": [\"full_attention\"]}", "\"layer_types\": expected a list with a string"},
+      {qwen2, "{\"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"]}",
+       "\"sliding_window\" is off"},
+      {neox, "{\"rotary_pct\": 1.5}", "\"rotary_pct\""},
+      {gpt2, "{\"add_cross_attention\": true}", "\"add_cross_attention\""},
+      {gpt2, "{\"n_head\": 5}", "\"n_embd\" 32 is not a multiple of 5 heads"},
+      {gpt2, "{\"n_embd\": null}", "\"n_embd\" is missing"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    ModelSpec spec;
+    assert_false(read_spec(cases[i].base, cases[i].changes, &spec, &error));
+    assert_int_equal(error.code, ERROR_MODEL);
+    if (!strstr(error.message, cases[i].message))
+      fail_msg("case %zu: \"%s\" is not in \"%s\"", i, cases[i].message, error.message);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(llama_has_the_defaults_of_its_class),
+                                     cmocka_unit_test(rope_is_read_in_both_spellings),
+                                     cmocka_unit_test(frequencies_are_those_of_transformers),
+                                     cmocka_unit_test(yarn_is_that_of_transformers),
+                                     cmocka_unit_test(alibi_slopes_are_those_of_bloom),
+                                     cmocka_unit_test(windows_stand_where_the_config_puts_them),
+                                     cmocka_unit_test(qwen_heads),
+                                     cmocka_unit_test(neox_is_read_in_both_spellings),
+                                     cmocka_unit_test(gpt2_is_read),
+                                     cmocka_unit_test(biases_follow_the_config),
+                                     cmocka_unit_test(what_is_not_supported_is_refused_by_name)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
