@@ -39,8 +39,8 @@ void policy_loss(const float *logprob, const float *old, const float *advantage,
 }
 
 /* L_t = 1/2 max((V - R)^2, (V_clip - R)^2) with V_clip = clip(V, V_old - eps, V_old + eps): SFD and OpenAI's
- * baselines. dL = V - R where the first is taken; where the clipped one is larger, V_clip does not move with V
- * (it would be equal to V inside the interval), so dL = 0. */
+ * baselines. dL = V - R where the first is taken; where the clipped one is larger, V_clip does not move with
+ * V (it would be equal to V inside the interval), so dL = 0. */
 void value_loss(const float *value, const float *old, const float *returns, int64_t tokens, double clip,
                 double weight, float *dvalue, ValueStats *stats) {
   ValueStats sum = {.tokens = (double)tokens};

@@ -54,7 +54,8 @@ static void gae(void **state) {
   assert_true(advantage[2] == 0.5F && advantage[1] == -0.125F && advantage[0] == 0.96875F);
 }
 
-/* lambda 1, gamma 1: the return is the sum of the rewards to come, whatever the values; lambda 0: one-step TD. */
+/* lambda 1, gamma 1: the return is the sum of the rewards to come, whatever the values; lambda 0: one-step
+ * TD. */
 static void gae_limits(void **state) {
   (void)state;
   float reward[9], value[9], advantage[9], returns[9];

@@ -1,5 +1,5 @@
-/* The clipped losses: values by hand, gradients by finite differences, and sums that do not depend on the cut into
- * micro-batches. */
+/* The clipped losses: values by hand, gradients by finite differences, and sums that do not depend on the cut
+ * into micro-batches. */
 #include "ppo/loss.h"
 
 #include "base/random.h"

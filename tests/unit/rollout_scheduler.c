@@ -1,6 +1,6 @@
-/* The scheduler with a model of its own: the "keys and values" of a token are the token itself, and the next token
- * is a hash of all that the row can read through the block table. A wrong table, a block that is overwritten or freed
- * too early, or a row too many or too few changes what is generated. */
+/* The scheduler with a model of its own: the "keys and values" of a token are the token itself, and the next
+ * token is a hash of all that the row can read through the block table. A wrong table, a block that is
+ * overwritten or freed too early, or a row too many or too few changes what is generated. */
 #include "rollout/scheduler.h"
 
 #include "base/memory.h"
@@ -151,7 +151,7 @@ static void many_shapes(void **state) {
   assert_true(preemptions > 100 && shared > 10000); /* the shapes exercise both */
 }
 
-/* With room for all, nothing is preempted, nothing is run twice, and the batch is full from the first steps on. */
+/* With room for all, nothing is preempted and the batch is full. */
 static void no_waste(void **state) {
   (void)state;
   Toy toy;

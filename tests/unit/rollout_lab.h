@@ -1,0 +1,147 @@
+/* What the rollout tests share: a tiny model, perhaps with an adapter, and an engine on it, planned and opened as
+ * a program does it. Any failure fails the running test. */
+#ifndef TESTS_UNIT_ROLLOUT_LAB_H
+#define TESTS_UNIT_ROLLOUT_LAB_H
+
+#include "model/head.h"
+#include "model/weights.h"
+#include "rollout/engine.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { LAB_TOKENS = 64 };
+
+static inline void lab_check(bool ok, const Error *error) {
+  if (!ok) fail_msg("%s", error->message);
+}
+
+typedef struct Lab {
+  Compute compute;
+  Arena weights, step, rollout;
+  Model model;
+  LoraSet adapter;
+  bool adapted;
+  Batch batch;
+  Pass pass;
+  Engine engine;
+  bool engine_open;
+} Lab;
+
+static void lab_fill(Tensor x, uint64_t sample, float scale) {
+  for (int64_t i = 0; i < tensor_count(x); i++) {
+    ((float *)x.data)[i] = scale * random_normal(random_key(1, RANDOM_TEST), sample, (uint64_t)i);
+  }
+}
+
+static inline void lab_adapter(Lab *lab) {
+  Error error = {0};
+  char *targets[] = {(char *)"all-linear"};
+  const LoraSpec spec = {.r = 4, .alpha = 8, .targets = targets, .target_count = 1};
+  lab_check(lora_open(&lab->adapter, &spec, lab->model.modules, lab->model.module_count, false, &lab->compute,
+                      &lab->weights, &error),
+            &error);
+  for (int i = 0; !lab->weights.dry && i < lab->adapter.count; i++) {
+    if (tensor_is_none(lab->adapter.pairs[i].a)) continue;
+    lab_fill(lab->adapter.pairs[i].a, (uint64_t)(2 * i), 0.2F);
+    lab_fill(lab->adapter.pairs[i].b, (uint64_t)(2 * i + 1), 0.2F);
+  }
+}
+
+static inline const LoraSet *lab_lora(const Lab *lab) {
+  return lab->adapted ? &lab->adapter : NULL;
+}
+
+static inline void lab_forward(Lab *lab) {
+  pass_forward(&lab->pass, &lab->compute, &lab->model, lab_lora(lab), &lab->batch, PASS_INFERENCE, 0,
+               &lab->step);
+}
+
+static void lab_step_plan(Lab *lab) {
+  static int32_t ids[LAB_TOKENS], rows[LAB_TOKENS];
+  static float out[LAB_TOKENS * 512];
+  int64_t first;
+  for (int32_t i = 0; i < LAB_TOKENS; i++) rows[i] = i;
+  batch_clear(&lab->batch);
+  assert_true(batch_add(&lab->batch, ids, LAB_TOKENS, &first));
+  lab_forward(lab);
+  lm_logits(&lab->pass, (TokenRows){rows, rows, LAB_TOKENS}, out);
+  lm_logprobs(&lab->pass, (TokenRows){rows, rows, LAB_TOKENS}, 1, out, NULL);
+}
+
+/* Twice: once dry for the sizes, once for real. `name`: a folder of tests/fixtures/models. */
+static inline void lab_open(Lab *lab, const char *name, bool adapted) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/models/%s", FIXTURES, name);
+  Error error = {0};
+  *lab = (Lab){.adapted = adapted};
+  lab_check(compute_open(&lab->compute, DEVICE_CPU, 2, &error), &error);
+  lab_check(batch_init(&lab->batch, LAB_TOKENS, 8, &error), &error);
+  for (int real = 0; real < 2; real++) {
+    if (real) {
+      const size_t weights = lab->weights.peak, step = lab->step.peak;
+      pass_free(&lab->pass);
+      lora_free(&lab->adapter);
+      model_free(&lab->model);
+      lab_check(compute_dry_end(&lab->compute, &error), &error);
+      lab_check(arena_init(&lab->weights, "weights", weights, &error), &error);
+      lab_check(arena_init(&lab->step, "step", step, &error), &error);
+    } else {
+      compute_dry_begin(&lab->compute);
+      arena_init_dry(&lab->weights, "weights");
+      arena_init_dry(&lab->step, "step");
+    }
+    lab_check(model_open(&lab->model, path, DTYPE_F32, &lab->compute, &lab->weights, &error), &error);
+    if (real) lab_check(model_read(&lab->model, path, &lab->compute, &error), &error);
+    if (adapted) lab_adapter(lab);
+    lab_check(pass_init(&lab->pass, &lab->model, &error), &error);
+    if (!real) lab_step_plan(lab);
+  }
+}
+
+static inline void lab_engine_close(Lab *lab) {
+  if (lab->engine_open) engine_free(&lab->engine);
+  arena_free(&lab->rollout);
+  lab->engine_open = false;
+}
+
+/* A new engine in place of the former one, in an arena of exactly the planned size. */
+static inline void lab_engine(Lab *lab, EngineConfig config) {
+  Error error = {0};
+  lab_engine_close(lab);
+  compute_dry_begin(&lab->compute);
+  arena_init_dry(&lab->rollout, "rollout");
+  lab_check(
+      engine_init(&lab->engine, config, &lab->model, lab_lora(lab), &lab->compute, &lab->rollout, &error),
+      &error);
+  const size_t peak = lab->rollout.peak;
+  engine_free(&lab->engine);
+  lab_check(compute_dry_end(&lab->compute, &error), &error);
+  lab_check(arena_init(&lab->rollout, "rollout", peak, &error), &error);
+  memset(lab->rollout.base, 0xff, peak); /* NaN: what is read before it is written shows */
+  lab_check(
+      engine_init(&lab->engine, config, &lab->model, lab_lora(lab), &lab->compute, &lab->rollout, &error),
+      &error);
+  lab->engine_open = true;
+}
+
+static inline void lab_close(Lab *lab) {
+  lab_engine_close(lab);
+  pass_free(&lab->pass);
+  lora_free(&lab->adapter);
+  model_free(&lab->model);
+  batch_free(&lab->batch);
+  arena_free(&lab->weights);
+  arena_free(&lab->step);
+  compute_close(&lab->compute);
+}
+
+#endif
