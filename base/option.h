@@ -57,25 +57,25 @@ typedef struct Option {
 
 /* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update"). */
 #define ROW_BOOL(key, Config, field, fallback, help) \
-  {key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, help}
+  { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
 #define ROW_INT(key, Config, field, fallback, min, max, help) \
-  {key, OPTION_INT, offsetof(Config, field), fallback, min, max, NULL, false, help}
+  { key, OPTION_INT, offsetof(Config, field), fallback, min, max, NULL, false, help }
 #define ROW_FLOAT(key, Config, field, fallback, min, max, help) \
-  {key, OPTION_FLOAT, offsetof(Config, field), fallback, min, max, NULL, false, help}
+  { key, OPTION_FLOAT, offsetof(Config, field), fallback, min, max, NULL, false, help }
 #define ROW_STRING(key, Config, field, fallback, help) \
-  {key, OPTION_STRING, offsetof(Config, field), fallback, 0, 0, NULL, false, help}
+  { key, OPTION_STRING, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
 #define ROW_STRING_REQUIRED(key, Config, field, help) \
-  {key, OPTION_STRING, offsetof(Config, field), NULL, 0, 0, NULL, true, help}
+  { key, OPTION_STRING, offsetof(Config, field), NULL, 0, 0, NULL, true, help }
 #define ROW_CHOICE(key, Config, field, fallback, choices, help) \
-  {key, OPTION_CHOICE, offsetof(Config, field), fallback, 0, 0, choices, false, help}
+  { key, OPTION_CHOICE, offsetof(Config, field), fallback, 0, 0, choices, false, help }
 #define ROW_STRINGS(key, Config, field, fallback, help) \
-  {key, OPTION_STRINGS, offsetof(Config, field), fallback, 0, 0, NULL, false, help}
+  { key, OPTION_STRINGS, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
 #define ROW_SOURCES(key, Config, field, fallback, help) \
-  {key, OPTION_SOURCES, offsetof(Config, field), fallback, 0, 0, NULL, false, help}
+  { key, OPTION_SOURCES, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
 #define ROW_SOURCES_REQUIRED(key, Config, field, help) \
-  {key, OPTION_SOURCES, offsetof(Config, field), NULL, 0, 0, NULL, true, help}
+  { key, OPTION_SOURCES, offsetof(Config, field), NULL, 0, 0, NULL, true, help }
 #define ROW_BYTES(key, Config, field, fallback, help) \
-  {key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, help}
+  { key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
 
 /* What the command line asked for besides options. */
 typedef struct OptionRequest {
