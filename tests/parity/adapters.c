@@ -1,0 +1,249 @@
+/* Adapters saved by PEFT: outputs, gradients, saving again, and merging (tests/fixtures/make_adapters.py). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/rig.h"
+#include "tests/temporary.h"
+
+static const double TOLERANCE = 1e-5;
+static const double GRADIENT_TOLERANCE = 1e-4;
+
+typedef struct Case {
+  const char *name, *model;
+  bool score;
+} Case;
+
+typedef struct Work {
+  Fixture *fixture;
+  int32_t *rows; /* 0, 1, ... T-1 */
+  float *out;    /* of all tokens */
+  double loss;
+} Work;
+
+/* The output of every token. */
+static void forward(Rig *rig, void *context) {
+  Work *work = context;
+  const TokenRows all = {.rows = work->rows, .count = rig->batch.tokens};
+  const size_t mark = arena_mark(&rig->step);
+  rig_forward(rig, PASS_INFERENCE);
+  if (rig->spec.score) {
+    score_values(&rig->pass, &rig->head, all, work->out);
+  } else {
+    lm_logits(&rig->pass, all, work->out);
+  }
+  arena_release(&rig->step, mark);
+}
+
+static void backward_lm(Rig *rig, Work *work) {
+  float dlogprob[64], logprob[64];
+  TokenRows rows;
+  rows.rows = fixture_ints(work->fixture, "rows", &rows.count);
+  rows.targets = fixture_ints(work->fixture, "targets", NULL);
+  for (int64_t n = 0; n < rows.count; n++) dlogprob[n] = -1.0f / (float)rows.count;
+  lm_logprobs_backward(&rig->pass, rows, 1, dlogprob, NULL, logprob);
+  work->loss = 0;
+  for (int64_t n = 0; n < rows.count; n++) work->loss -= logprob[n] / (double)rows.count;
+}
+
+/* loss = mean square of the scores of the last tokens */
+static void backward_score(Rig *rig, Work *work) {
+  int32_t last[16];
+  float score[16], dscore[16];
+  const int64_t count = rig->batch.sequences;
+  for (int64_t b = 0; b < count; b++) last[b] = rig->batch.offsets[b + 1] - 1;
+  const TokenRows rows = {.rows = last, .count = count};
+  score_values(&rig->pass, &rig->head, rows, score);
+  work->loss = 0;
+  for (int64_t b = 0; b < count; b++) {
+    dscore[b] = 2 * score[b] / (float)count;
+    work->loss += score[b] * score[b] / (double)count;
+  }
+  score_values_backward(&rig->pass, &rig->head, rows, dscore);
+}
+
+/* The output of every token, then the loss and the gradients of the adapter. */
+static void forward_backward(Rig *rig, void *context) {
+  Work *work = context;
+  forward(rig, work);
+  const size_t mark = arena_mark(&rig->step);
+  rig_forward(rig, PASS_TRAIN);
+  if (rig->spec.score) {
+    backward_score(rig, work);
+  } else {
+    backward_lm(rig, work);
+  }
+  pass_backward(&rig->pass);
+  arena_release(&rig->step, mark);
+}
+
+typedef struct Loaded {
+  Fixture fixture;
+  Work work;
+  Rig rig;
+  const float *want;
+  int64_t count;
+  char model[512], adapter[512];
+} Loaded;
+
+static void prepare(Loaded *l, const Case *c) {
+  char name[128];
+  snprintf(name, sizeof name, "peft/%s/expected", c->name);
+  fixture_open(&l->fixture, name);
+  l->want = fixture_floats(&l->fixture, c->score ? "scores" : "logits", &l->count);
+  l->work = (Work){.fixture = &l->fixture, .rows = malloc(1024 * sizeof(int32_t))};
+  l->work.out = calloc((size_t)l->count, sizeof(float));
+  for (int32_t t = 0; t < 1024; t++) l->work.rows[t] = t;
+  fixture_path(l->model, sizeof l->model, "models", c->model);
+  fixture_path(l->adapter, sizeof l->adapter, "peft", c->name);
+}
+
+static void release(Loaded *l) {
+  fixture_close(&l->fixture);
+  free(l->work.rows);
+  free(l->work.out);
+}
+
+static void test_adapter(void **state) {
+  const Case *c = *state;
+  Loaded l;
+  prepare(&l, c);
+  const RigSpec spec = {
+      .model = l.model, .adapter = l.adapter, .train = true, .score = c->score, .batch = &l.fixture};
+  rig_open(&l.rig, spec, forward_backward, &l.work);
+  forward_backward(&l.rig, &l.work);
+  print_message("    %s: largest difference %.2g\n", c->name,
+                largest_difference(l.work.out, l.want, l.count));
+  assert_near(c->name, l.work.out, l.want, l.count, TOLERANCE);
+  assert_number("loss", l.work.loss, fixture_float(&l.fixture, "loss"), TOLERANCE);
+  rig_assert_gradients(&l.rig, &l.fixture, GRADIENT_TOLERANCE);
+  rig_close(&l.rig);
+  release(&l);
+}
+
+/* -- saving: the same names, shapes and values as PEFT's file, and the same outputs when loaded ------------- */
+
+static void assert_same_tensors(const char *saved, const char *original) {
+  Error error = {0};
+  SafetensorsSet a = {0}, b = {0};
+  rig_check(safetensors_set_open(&a, saved, "adapter_model", &error), &error);
+  rig_check(safetensors_set_open(&b, original, "adapter_model", &error), &error);
+  assert_int_equal(a.count, b.count);
+  for (size_t i = 0; i < a.count; i++) {
+    const SafetensorsEntry *x = a.entries[i], *y = b.entries[i];
+    assert_string_equal(x->name, y->name);
+    assert_int_equal(x->dtype, y->dtype);
+    assert_int_equal(x->rank, y->rank);
+    assert_memory_equal(x->shape, y->shape, (size_t)x->rank * sizeof *x->shape);
+    assert_memory_equal(x->data, y->data, x->bytes);
+  }
+  safetensors_set_close(&a);
+  safetensors_set_close(&b);
+}
+
+static void save_adapter(Rig *rig, const char *directory) {
+  Error error = {0};
+  float *score = rig->spec.score ? rig_host(rig, rig->head.weight) : NULL;
+  rig_check(lora_save(&rig->adapter, score, rig->model.spec.hidden, 0, "models/base", directory,
+                      &rig->compute, &error),
+            &error);
+  free(score);
+}
+
+static void test_save(void **state) {
+  const Case *c = *state;
+  Loaded l;
+  Temporary folder;
+  temporary_open(&folder);
+  char saved[512];
+  snprintf(saved, sizeof saved, "%s", temporary_path(&folder, "adapter"));
+  prepare(&l, c);
+  RigSpec spec = {.model = l.model, .adapter = l.adapter, .score = c->score, .batch = &l.fixture};
+  rig_open(&l.rig, spec, forward, &l.work);
+  save_adapter(&l.rig, saved);
+  rig_close(&l.rig);
+  assert_same_tensors(saved, l.adapter);
+  spec.adapter = saved;
+  rig_open(&l.rig, spec, forward, &l.work);
+  forward(&l.rig, &l.work);
+  assert_near(c->name, l.work.out, l.want, l.count, TOLERANCE);
+  rig_close(&l.rig);
+  release(&l);
+  temporary_close(&folder);
+}
+
+/* -- merging: a directory without adapter that gives the same outputs --------------------------------------- */
+
+static void test_merge(void **state) {
+  const Case *c = *state;
+  Error error = {0};
+  Loaded l;
+  Temporary folder;
+  temporary_open(&folder);
+  char merged[512];
+  snprintf(merged, sizeof merged, "%s", temporary_path(&folder, "merged"));
+  prepare(&l, c);
+  RigSpec spec = {.model = l.model, .adapter = l.adapter, .score = c->score, .batch = &l.fixture};
+  rig_open(&l.rig, spec, forward, &l.work);
+  rig_check(model_save(&l.rig.model, c->score ? &l.rig.head : NULL, &l.rig.adapter, l.model, merged,
+                       DTYPE_F32, &l.rig.compute, &error),
+            &error);
+  rig_close(&l.rig);
+  spec.model = merged;
+  spec.adapter = NULL;
+  rig_open(&l.rig, spec, forward, &l.work);
+  forward(&l.rig, &l.work);
+  print_message("    %s merged: largest difference %.2g\n", c->name,
+                largest_difference(l.work.out, l.want, l.count));
+  assert_near(c->name, l.work.out, l.want, l.count, TOLERANCE);
+  rig_close(&l.rig);
+  release(&l);
+  temporary_close(&folder);
+}
+
+/* The right scale matters: alpha / sqrt(r) is not alpha / r, and one module's own rank and alpha count. */
+static void test_scale_matters(void **state) {
+  (void)state;
+  static const Case cases[] = {{"gpt_neox_rslora", "gpt_neox", false}, {"llama_pattern", "llama", false}};
+  for (size_t i = 0; i < 2; i++) {
+    Loaded l;
+    prepare(&l, &cases[i]);
+    rig_open(&l.rig, (RigSpec){.model = l.model, .adapter = l.adapter, .batch = &l.fixture}, forward,
+             &l.work);
+    for (int id = 0; id < l.rig.adapter.count; id++)
+      l.rig.adapter.pairs[id].scale = (float)(l.rig.adapter.spec.alpha / l.rig.adapter.spec.r);
+    forward(&l.rig, &l.work);
+    assert_true(largest_difference(l.work.out, l.want, l.count) > 100 * TOLERANCE);
+    rig_close(&l.rig);
+    release(&l);
+  }
+}
+
+int main(void) {
+  static Case cases[] = {
+      {"llama_qv", "llama", false},   {"llama_all", "llama", false}, {"llama_pattern", "llama", false},
+      {"gpt2_c_attn", "gpt2", false}, {"gpt2_all", "gpt2", false},   {"gpt_neox_rslora", "gpt_neox", false},
+      {"cls_llama", "llama", true},
+  };
+  enum { COUNT = sizeof cases / sizeof *cases };
+  static char names[3 * COUNT][64];
+  struct CMUnitTest tests[3 * COUNT + 1];
+  static const struct {
+    const char *name;
+    CMUnitTestFunction run;
+  } kinds[] = {{"load", test_adapter}, {"save", test_save}, {"merge", test_merge}};
+  for (size_t i = 0; i < COUNT; i++)
+    for (size_t k = 0; k < 3; k++) {
+      char *name = names[3 * i + k];
+      snprintf(name, sizeof names[0], "%s %s", kinds[k].name, cases[i].name);
+      tests[3 * i + k] = (struct CMUnitTest){name, kinds[k].run, NULL, NULL, &cases[i]};
+    }
+  tests[3 * COUNT] = (struct CMUnitTest)cmocka_unit_test(test_scale_matters);
+  return cmocka_run_group_tests_name("parity/adapters", tests, NULL, NULL);
+}
