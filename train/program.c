@@ -1,6 +1,17 @@
 #include "train/program.h"
 
+#include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
+
+bool result_string(Buffer *json, const char *text, Error *error) {
+  json_t *value = json_string(text);
+  char *quoted = value ? json_dumps(value, JSON_ENCODE_ANY) : NULL;
+  bool ok = quoted ? buffer_text(json, quoted, error) : error_out_of_memory(error, "result", strlen(text));
+  free(quoted);
+  json_decref(value);
+  return ok;
+}
 
 static bool print_help(const Program *program, FILE *out, Error *error) {
   Buffer text = {0};

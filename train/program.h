@@ -34,6 +34,9 @@ typedef struct Program {
   bool (*run)(const ProgramCall *call, ProgramResult *result, Error *error);
 } Program;
 
+/* Appends text as a JSON string, quotes included: for paths in results. */
+NODISCARD bool result_string(Buffer *json, const char *text, Error *error);
+
 /* Returns the exit code. Results go to `out`, the log and errors to `err`. */
 int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *err);
 

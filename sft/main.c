@@ -1,0 +1,11 @@
+#include "sft/stage.h"
+
+int main(int argc, char **argv) {
+  const Program program = {.name = "sft",
+                           .summary = "Supervised fine-tuning of a language model on conversations or text.",
+                           .options = sft_options,
+                           .option_count = sft_option_count,
+                           .config_size = sizeof(SftConfig),
+                           .run = sft_run};
+  return program_run(&program, argc, argv, stdout, stderr);
+}
