@@ -360,3 +360,9 @@ bool decoder_apply(const Decoder *decoder, TokenStrings *strings, Buffer *out, E
   token_strings_free(&spare);
   return done;
 }
+
+bool decoder_waits(const Decoder *decoder, const char *token, size_t bytes) {
+  for (size_t i = 0; i < decoder->count; i++)
+    if (decoder->steps[i].kind == DECODE_BYTE_FALLBACK) return byte_token(token, bytes) >= 0;
+  return false;
+}

@@ -33,4 +33,7 @@ void decoder_free(Decoder *decoder);
 /* Appends the text of the token strings, which are used up. */
 NODISCARD bool decoder_apply(const Decoder *decoder, TokenStrings *strings, Buffer *out, Error *error);
 
+/* True for a token whose text may change with the tokens after it: a byte of a run that is read as a whole. */
+bool decoder_waits(const Decoder *decoder, const char *token, size_t bytes);
+
 #endif

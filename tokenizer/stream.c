@@ -1,7 +1,8 @@
 /* Decoding while ids arrive. Text depends on its neighbours (a character may span tokens, a decoder may strip the
  * first space), so each push decodes a short window: some ids whose text was given out already, and the new ones.
- * What the window's text has beyond the text of its context is new; while it ends in U+FFFD it may still change. */
-#include "tokenizer/tokenizer.h"
+ * What the window's text has beyond the text of its context is new; while it ends in U+FFFD, or in a run of byte
+ * tokens, it may still change. */
+#include "tokenizer/internal.h"
 
 #include <string.h>
 

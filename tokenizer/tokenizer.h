@@ -107,8 +107,8 @@ bool tokenizer_adds_eos(const Tokenizer *tokenizer);
 const char *tokenizer_chat_template(const Tokenizer *tokenizer);
 const char *tokenizer_directory(const Tokenizer *tokenizer);
 
-/* 64-bit digest of everything that decides the ids (for caches of tokenised data): files' content as opened.
- */
+/* 32 hexadecimal digits and NUL that stand for everything that decides the ids of texts and conversations (for
+ * caches of tokenised data): the tokenizer's files as they were opened, BOS and EOS. */
 void tokenizer_digest(const Tokenizer *tokenizer, char out[33]);
 
 /* Copies the tokenizer files that exist in `from` (tokenizer.json, tokenizer_config.json,
