@@ -16,7 +16,7 @@
  * Exactness: a row's logits do not depend on the other rows (Compute.row_invariant), and a draw depends on
  * (seed, sample number, index) alone. So the response of a sample is the same to the bit whatever else is in
  * the batch, in which order samples come, how large the cache and the chunks are, and whether it was ever
- * preempted.
+ * preempted. (The block size alone is part of the arithmetic: attention sums block by block.)
  *
  * Memory: everything on the device comes from the arena, and the workspace of a step is taken from its top
  * and given back. engine_init with a dry arena and compute->dry counts it all. A step allocates nothing (text

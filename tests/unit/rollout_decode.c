@@ -1,5 +1,5 @@
-/* Decoding with the paged cache gives the logits of the full forward, for every architecture of the fixtures, with
- * an adapter and without, in chunks of any size and through scattered blocks. */
+/* Decoding with the paged cache gives the logits of the full forward, for every architecture of the
+ * fixtures, with an adapter and without, in chunks of any size and through scattered blocks. */
 #include "rollout_lab.h"
 
 static const double TOLERANCE = 2e-5;
@@ -11,7 +11,8 @@ typedef struct Case {
   bool adapted;
 } Case;
 
-/* Runs rows [begin, begin + count) of both sequences at once and puts their logits into out[sequence][position]. */
+/* Runs rows [begin, begin + count) of both sequences at once and puts their logits into
+ * out[sequence][position]. */
 static void decode_rows(Lab *lab, KvCache *cache, int32_t ids[SEQUENCES][LENGTH], int begin, int count,
                         float *out) {
   int32_t id[SEQUENCES * LENGTH], sequence[SEQUENCES * LENGTH], position[SEQUENCES * LENGTH],

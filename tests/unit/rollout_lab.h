@@ -1,5 +1,5 @@
-/* What the rollout tests share: a tiny model, perhaps with an adapter, and an engine on it, planned and opened as
- * a program does it. Any failure fails the running test. */
+/* What the rollout tests share: a tiny model, perhaps with an adapter, and an engine on it, planned and
+ * opened as a program does it. Any failure fails the running test. */
 #ifndef TESTS_UNIT_ROLLOUT_LAB_H
 #define TESTS_UNIT_ROLLOUT_LAB_H
 
@@ -83,7 +83,7 @@ static inline void lab_open(Lab *lab, const char *name, bool adapted) {
   snprintf(path, sizeof path, "%s/models/%s", FIXTURES, name);
   Error error = {0};
   *lab = (Lab){.adapted = adapted};
-  lab_check(compute_open(&lab->compute, DEVICE_CPU, 2, &error), &error);
+  lab_check(compute_open(&lab->compute, DEVICE_CPU, 1, &error), &error);
   lab_check(batch_init(&lab->batch, LAB_TOKENS, 8, &error), &error);
   for (int real = 0; real < 2; real++) {
     if (real) {

@@ -1,0 +1,382 @@
+/* The engine on tiny models: what a sample gives does not depend, to the bit, on anything but itself; its
+ * ids, log-probabilities and ends are right; memory is what was planned. Text is in rollout_text.c. */
+#include "rollout_lab.h"
+
+#include "base/memory.h"
+
+enum { SAMPLES = 24, NEW_TOKENS = 20, MAX_PROMPT = 18 };
+
+typedef struct Answers {
+  RolloutSample samples[SAMPLES];
+  int32_t prompts[SAMPLES][MAX_PROMPT];
+  int32_t responses[SAMPLES][NEW_TOKENS];
+  float logprobs[SAMPLES][NEW_TOKENS];
+} Answers;
+
+/* SAMPLES samples, in groups of three with the same prompt. */
+static void ask(Answers *a, int64_t vocab) {
+  const RandomKey key = random_key(21, RANDOM_TEST);
+  memset(a, 0, sizeof *a);
+  for (uint64_t i = 0; i < SAMPLES; i++) {
+    const uint64_t group = i / 3;
+    const int64_t length = 1 + random_below(key, group, 0, MAX_PROMPT);
+    for (int64_t t = 0; t < length; t++) {
+      a->prompts[group][t] = (int32_t)random_below(key, group, 1 + (uint64_t)t, (uint32_t)vocab);
+    }
+    a->samples[i] = (RolloutSample){.prompt = a->prompts[group],
+                                    .prompt_length = length,
+                                    .max_new_tokens = 1 + random_below(key, 1000 + i, 0, NEW_TOKENS),
+                                    .number = 5000 + i,
+                                    .response = a->responses[i],
+                                    .logprobs = a->logprobs[i]};
+  }
+}
+
+static const int eos_ids[] = {7, 11, 19, 23, 31, 43, 59, 71};
+
+static RolloutSpec spec_default(void) {
+  return (RolloutSpec){
+      .seed = 77, .temperature = 0.9F, .top_p = 0.95F, .top_k = 40, .eos_ids = eos_ids, .eos_count = 8};
+}
+
+static void assert_same(const Answers *a, const Answers *b) {
+  for (int i = 0; i < SAMPLES; i++) {
+    assert_int_equal(a->samples[i].length, b->samples[i].length);
+    assert_int_equal(a->samples[i].finished, b->samples[i].finished);
+  }
+  assert_memory_equal(a->responses, b->responses, sizeof a->responses);
+  assert_memory_equal(a->logprobs, b->logprobs, sizeof a->logprobs);
+}
+
+static void run_all(Lab *lab, const RolloutSpec *spec, RolloutSample *samples, int64_t count) {
+  Error error = {0};
+  lab_check(engine_run(&lab->engine, spec, samples, count, &error), &error);
+  assert_false(engine_busy(&lab->engine));
+  assert_int_equal(lab->engine.scheduler.blocks.free_count, lab->engine.scheduler.blocks.count);
+}
+
+/* One at a time, with no company at all. */
+static void run_alone(Lab *lab, const RolloutSpec *spec, Answers *a) {
+  lab_engine(lab, (EngineConfig){.batch = 1, .max_length = 38, .block_size = 4, .prefill_chunk = 64});
+  ask(a, lab->model.spec.vocab);
+  for (int i = 0; i < SAMPLES; i++) run_all(lab, spec, &a->samples[i], 1);
+}
+
+static void independent_of_company(void **state) {
+  Lab lab;
+  lab_open(&lab, *state, !strcmp(*state, "llama"));
+  const RolloutSpec spec = spec_default();
+  static Answers alone, together;
+  run_alone(&lab, &spec, &alone);
+  int64_t eos = 0, preemptions = 0, shared = 0;
+  for (int i = 0; i < SAMPLES; i++) eos += alone.samples[i].finished == ROLLOUT_EOS;
+  assert_true(eos > 0 && eos < SAMPLES);
+
+  const int64_t block = kv_block_bytes(&lab.model.spec, 4, DTYPE_F32);
+  const EngineConfig configs[] = {
+      {.batch = SAMPLES, .max_length = 38, .block_size = 4, .prefill_chunk = 512},
+      {.batch = 5, .max_length = 38, .block_size = 4, .prefill_chunk = 7},
+      {.batch = 8, .max_length = 38, .block_size = 4, .prefill_chunk = 16, .cache_bytes = 24 * block},
+      {.batch = 13, .max_length = 38, .block_size = 4, .prefill_chunk = 1, .cache_bytes = 10 * block},
+      {.batch = 2, .max_length = 40, .block_size = 4, .prefill_chunk = 3},
+      {.batch = 16, .max_length = 38, .block_size = 4, .prefill_chunk = 33},
+  };
+  for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
+    lab_engine(&lab, configs[c]);
+    for (int pass = 0; pass < 2; pass++) { /* twice: nothing is left over from a run */
+      ask(&together, lab.model.spec.vocab);
+      run_all(&lab, &spec, together.samples, SAMPLES);
+      assert_same(&alone, &together);
+    }
+    preemptions += lab.engine.stats.preemptions;
+    shared += lab.engine.stats.shared_tokens;
+  }
+  assert_true(preemptions > 2 && shared > 300); /* both happened and changed nothing */
+
+  /* In another order. */
+  ask(&together, lab.model.spec.vocab);
+  RolloutSample shuffled[SAMPLES];
+  for (int i = 0; i < SAMPLES; i++) shuffled[i] = together.samples[i * 7 % SAMPLES];
+  run_all(&lab, &spec, shuffled, SAMPLES);
+  for (int i = 0; i < SAMPLES; i++) together.samples[i * 7 % SAMPLES] = shuffled[i];
+  assert_same(&alone, &together);
+
+  /* With two threads: planned again, since each has a workspace of its own. */
+  lab.compute.threads = 2;
+  lab_engine(&lab, configs[2]);
+  ask(&together, lab.model.spec.vocab);
+  run_all(&lab, &spec, together.samples, SAMPLES);
+  assert_same(&alone, &together);
+
+  /* Other seeds and other numbers give other answers. */
+  RolloutSpec other = spec;
+  other.seed++;
+  ask(&together, lab.model.spec.vocab);
+  run_all(&lab, &other, together.samples, SAMPLES);
+  assert_memory_not_equal(alone.responses, together.responses, sizeof alone.responses);
+  ask(&together, lab.model.spec.vocab);
+  for (int i = 0; i < SAMPLES; i++) together.samples[i].number += SAMPLES;
+  run_all(&lab, &spec, together.samples, SAMPLES);
+  assert_memory_not_equal(alone.responses, together.responses, sizeof alone.responses);
+  lab_close(&lab);
+}
+
+/* The log-probabilities returned are those of the full forward at the temperature, whatever top-k and
+ * top-p cut. */
+static void logprobs_are_the_models(void **state) {
+  Lab lab;
+  lab_open(&lab, *state, !strcmp(*state, "gpt2"));
+  static Answers a;
+  lab_engine(&lab, (EngineConfig){.batch = 7, .max_length = 38, .block_size = 4, .prefill_chunk = 9});
+  RolloutSpec spec = spec_default();
+  spec.temperature = 0.7F;
+  spec.top_k = 5;
+  ask(&a, lab.model.spec.vocab);
+  run_all(&lab, &spec, a.samples, SAMPLES);
+  double worst = 0;
+  for (int i = 0; i < SAMPLES; i++) {
+    const RolloutSample *sample = &a.samples[i];
+    int32_t ids[LAB_TOKENS], rows[NEW_TOKENS];
+    float expected[NEW_TOKENS];
+    int64_t first;
+    memcpy(ids, sample->prompt, (size_t)sample->prompt_length * sizeof *ids);
+    memcpy(ids + sample->prompt_length, sample->response, (size_t)sample->length * sizeof *ids);
+    batch_clear(&lab.batch);
+    assert_true(batch_add(&lab.batch, ids, sample->prompt_length + sample->length, &first));
+    for (int t = 0; t < sample->length; t++) rows[t] = (int32_t)sample->prompt_length - 1 + t;
+    lab_forward(&lab);
+    lm_logprobs(&lab.pass, (TokenRows){rows, sample->response, sample->length}, 0.7F, expected, NULL);
+    arena_release(&lab.step, 0);
+    for (int t = 0; t < sample->length; t++)
+      worst = fmax(worst, fabs(expected[t] - (double)sample->logprobs[t]));
+  }
+  print_message("    %s: %.2g\n", (const char *)*state, worst);
+  assert_true(worst < 5e-5 && worst > 0);
+  lab_close(&lab);
+}
+
+/* Greedy: each token is the most probable one of the full forward. */
+static void greedy_is_argmax(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "qwen2", false);
+  static Answers a;
+  static float logits[LAB_TOKENS * 512];
+  lab_engine(&lab, (EngineConfig){.batch = 6, .max_length = 38, .block_size = 8, .prefill_chunk = 11});
+  RolloutSpec spec = {.temperature = 0, .top_p = 1};
+  ask(&a, lab.model.spec.vocab);
+  run_all(&lab, &spec, a.samples, SAMPLES);
+  const int64_t vocab = lab.model.spec.vocab;
+  for (int i = 0; i < SAMPLES; i++) {
+    const RolloutSample *sample = &a.samples[i];
+    assert_int_equal(sample->length, sample->max_new_tokens);
+    assert_int_equal(sample->finished, ROLLOUT_LENGTH);
+    int32_t ids[LAB_TOKENS], rows[LAB_TOKENS];
+    int64_t first;
+    memcpy(ids, sample->prompt, (size_t)sample->prompt_length * sizeof *ids);
+    memcpy(ids + sample->prompt_length, sample->response, (size_t)sample->length * sizeof *ids);
+    batch_clear(&lab.batch);
+    assert_true(batch_add(&lab.batch, ids, sample->prompt_length + sample->length, &first));
+    for (int t = 0; t < sample->length; t++) rows[t] = (int32_t)sample->prompt_length - 1 + t;
+    lab_forward(&lab);
+    lm_logits(&lab.pass, (TokenRows){rows, NULL, sample->length}, logits);
+    arena_release(&lab.step, 0);
+    for (int t = 0; t < sample->length; t++) {
+      int64_t best = 0;
+      for (int64_t v = 1; v < vocab; v++) {
+        if (logits[t * vocab + v] > logits[t * vocab + best]) best = v;
+      }
+      assert_int_equal(sample->response[t], best);
+    }
+  }
+  lab_close(&lab);
+}
+
+/* The response ends with the first EOS, has it, and no other before. */
+static void ends(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  static Answers a;
+  lab_engine(&lab, (EngineConfig){.batch = 4, .max_length = 22, .block_size = 8, .prefill_chunk = 64});
+  const RolloutSpec spec = spec_default();
+  ask(&a, lab.model.spec.vocab);
+  for (int i = 0; i < SAMPLES; i++) a.samples[i].max_new_tokens = NEW_TOKENS;
+  run_all(&lab, &spec, a.samples, SAMPLES);
+  int count[4] = {0};
+  for (int i = 0; i < SAMPLES; i++) {
+    const RolloutSample *s = &a.samples[i];
+    count[s->finished]++;
+    for (int64_t t = 0; t < s->length; t++) {
+      bool eos = false;
+      for (size_t e = 0; e < spec.eos_count; e++) eos |= s->response[t] == eos_ids[e];
+      assert_true(eos == (s->finished == ROLLOUT_EOS && t == s->length - 1));
+    }
+    if (s->finished == ROLLOUT_LENGTH) {
+      assert_true(s->length == NEW_TOKENS || s->prompt_length + s->length == 22);
+    }
+  }
+  assert_true(count[ROLLOUT_EOS] > 0 && count[ROLLOUT_LENGTH] > 0);
+  assert_string_equal(rollout_finish_name(ROLLOUT_EOS), "eos");
+  assert_string_equal(rollout_finish_name(ROLLOUT_LENGTH), "length");
+  assert_string_equal(rollout_finish_name(ROLLOUT_STOP), "stop");
+  lab_close(&lab);
+}
+
+/* on_token sees every token once and in order, also when a sample is computed again after a preemption. */
+typedef struct Seen {
+  int64_t tokens[SAMPLES];
+  int finished;
+} Seen;
+
+static void see(void *context, const RolloutSample *sample, const char *text, size_t bytes) {
+  Seen *seen = context;
+  assert_int_equal(bytes, 0); /* no tokenizer, no text */
+  assert_non_null(text);
+  const int64_t i = (int64_t)sample->number - 5000;
+  assert_int_equal(++seen->tokens[i], sample->length);
+  seen->finished += sample->finished != ROLLOUT_UNFINISHED;
+}
+
+static void every_token_once(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  static Answers a;
+  const int64_t block = kv_block_bytes(&lab.model.spec, 4, DTYPE_F32);
+  lab_engine(
+      &lab,
+      (EngineConfig){
+          .batch = 8, .max_length = 38, .block_size = 4, .prefill_chunk = 16, .cache_bytes = 10 * block});
+  Seen seen = {0};
+  RolloutSpec spec = spec_default();
+  spec.on_token = see;
+  spec.context = &seen;
+  ask(&a, lab.model.spec.vocab);
+  for (int i = 0; i < SAMPLES; i++) a.samples[i].max_new_tokens = NEW_TOKENS;
+  run_all(&lab, &spec, a.samples, SAMPLES);
+  assert_int_equal(seen.finished, SAMPLES);
+  int64_t tokens = 0;
+  for (int i = 0; i < SAMPLES; i++) {
+    assert_int_equal(seen.tokens[i], a.samples[i].length);
+    tokens += a.samples[i].length;
+  }
+  const EngineStats *stats = &lab.engine.stats;
+  assert_int_equal(stats->sampled_tokens, tokens);
+  assert_true(stats->preemptions > 0 && stats->decode_tokens <= tokens);
+  lab_close(&lab);
+}
+
+static void abandoned(void **state) {
+  (void)state;
+  Error error = {0};
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  static Answers first, second;
+  lab_engine(&lab, (EngineConfig){.batch = 4, .max_length = 38, .block_size = 4, .prefill_chunk = 16});
+  const RolloutSpec spec = spec_default();
+  ask(&first, lab.model.spec.vocab);
+  run_all(&lab, &spec, first.samples, SAMPLES);
+  ask(&second, lab.model.spec.vocab);
+  lab_check(engine_begin(&lab.engine, &spec, second.samples, SAMPLES, &error), &error);
+  for (int i = 0; i < 5; i++) lab_check(engine_step(&lab.engine, &error), &error);
+  assert_true(engine_busy(&lab.engine));
+  engine_abandon(&lab.engine);
+  assert_false(engine_busy(&lab.engine));
+  ask(&second, lab.model.spec.vocab);
+  run_all(&lab, &spec, second.samples, SAMPLES);
+  assert_same(&first, &second);
+  run_all(&lab, &spec, second.samples, 0); /* nothing to do is fine */
+  lab_close(&lab);
+}
+
+/* bf16 keys and values: half the memory, nearly the same probabilities. */
+static void narrow_cache(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  static Answers wide, narrow;
+  const RolloutSpec spec = {.temperature = 0, .top_p = 1};
+  EngineConfig config = {.batch = 4, .max_length = 38, .block_size = 8, .prefill_chunk = 16};
+  lab_engine(&lab, config);
+  const size_t wide_bytes = lab.rollout.peak;
+  ask(&wide, lab.model.spec.vocab);
+  run_all(&lab, &spec, wide.samples, SAMPLES);
+  config.cache_dtype = DTYPE_BF16;
+  lab_engine(&lab, config);
+  assert_true(lab.rollout.peak < wide_bytes);
+  ask(&narrow, lab.model.spec.vocab);
+  run_all(&lab, &spec, narrow.samples, SAMPLES);
+  double worst = 0;
+  for (int i = 0; i < SAMPLES; i++)
+    worst = fmax(worst, fabs((double)wide.logprobs[i][0] - narrow.logprobs[i][0]));
+  assert_true(worst > 0 && worst < 0.05);
+  lab_close(&lab);
+}
+
+static void expect_error(const Error *error, ErrorCode code, const char *part) {
+  if (error->code != code || !strstr(error->message, part)) fail_msg("%d: %s", error->code, error->message);
+}
+
+static void mistakes(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  lab_engine(&lab, (EngineConfig){.batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8});
+  const RolloutSpec spec = spec_default();
+  const int32_t prompt[12] = {1, 2, 3, 101, -1};
+  int32_t response[4];
+  RolloutSample good = {.prompt = prompt, .prompt_length = 3, .max_new_tokens = 4, .response = response};
+  const struct {
+    RolloutSample sample;
+    ErrorCode code;
+    const char *part;
+  } cases[] = {
+      {{.prompt = prompt, .prompt_length = 0, .max_new_tokens = 4}, ERROR_DATA, "prompt 1 is empty"},
+      {{.prompt = prompt, .prompt_length = 10, .max_new_tokens = 4}, ERROR_DATA, "prompt 1 has 10 tokens"},
+      {{.prompt = prompt, .prompt_length = 4, .max_new_tokens = 4}, ERROR_DATA, "id 101 at 3"},
+      {{.prompt = prompt + 4, .prompt_length = 1, .max_new_tokens = 4}, ERROR_DATA, "id -1 at 0"},
+      {{.prompt = prompt, .prompt_length = 3, .max_new_tokens = 0}, ERROR_USAGE, "max_new_tokens is 0"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    RolloutSample samples[2] = {good, cases[i].sample};
+    samples[1].response = response;
+    assert_false(engine_run(&lab.engine, &spec, samples, 2, &error));
+    expect_error(&error, cases[i].code, cases[i].part);
+    assert_false(engine_busy(&lab.engine));
+  }
+  Engine engine;
+  Error error = {0};
+  const int64_t block = kv_block_bytes(&lab.model.spec, 4, DTYPE_F32);
+  assert_false(engine_init(
+      &engine,
+      (EngineConfig){
+          .batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8, .cache_bytes = 2 * block},
+      &lab.model, NULL, &lab.compute, &lab.rollout, &error));
+  expect_error(&error, ERROR_MEMORY, "holds 8 tokens");
+  error = (Error){0};
+  assert_false(engine_init(&engine,
+                           (EngineConfig){.batch = 0, .max_length = 10, .block_size = 4, .prefill_chunk = 8},
+                           &lab.model, NULL, &lab.compute, &lab.rollout, &error));
+  expect_error(&error, ERROR_USAGE, "batch 0");
+  lab_close(&lab);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      {"independent_of_company llama", independent_of_company, NULL, NULL, "llama"},
+      {"independent_of_company mistral", independent_of_company, NULL, NULL, "mistral"},
+      {"independent_of_company gpt_neox", independent_of_company, NULL, NULL, "gpt_neox"},
+      {"independent_of_company gpt2", independent_of_company, NULL, NULL, "gpt2"},
+      {"logprobs_are_the_models llama3", logprobs_are_the_models, NULL, NULL, "llama3"},
+      {"logprobs_are_the_models gpt2", logprobs_are_the_models, NULL, NULL, "gpt2"},
+      cmocka_unit_test(greedy_is_argmax),
+      cmocka_unit_test(ends),
+      cmocka_unit_test(every_token_once),
+      cmocka_unit_test(abandoned),
+      cmocka_unit_test(narrow_cache),
+      cmocka_unit_test(mistakes),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
