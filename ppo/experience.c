@@ -29,28 +29,32 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
 
 void experience_free(Experience *experience) {
   Experience *x = experience;
-  void *arrays[] = {x->samples, x->prompt_text, x->responses, x->offsets, x->score,     x->judged, x->logprob,
-                    x->reference, x->entropy,   x->value,     x->kl,      x->advantage, x->reward, x->returns,
-                    x->order,     x->packed};
+  void *arrays[] = {x->samples, x->prompt_text, x->responses, x->offsets, x->score, x->judged,
+                    x->logprob, x->reference,   x->entropy,   x->value,   x->kl,    x->advantage,
+                    x->reward,  x->returns,     x->order,     x->packed};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
 
-void experience_clear(Experience *experience) { experience->count = experience->tokens = 0; }
+void experience_clear(Experience *experience) {
+  experience->count = experience->tokens = 0;
+}
 
 void experience_add(Experience *experience, const int32_t *prompt, int64_t length, const char *text,
                     uint64_t number) {
   ASSERT(experience->count < experience->capacity);
   const int64_t e = experience->count++;
   experience->prompt_text[e] = text;
-  experience->samples[e] = (RolloutSample){.prompt = prompt,
-                                           .prompt_length = length,
-                                           .max_new_tokens = experience->max_new_tokens,
-                                           .number = number,
-                                           .response = experience->responses + e * experience->max_new_tokens};
+  experience->samples[e] =
+      (RolloutSample){.prompt = prompt,
+                      .prompt_length = length,
+                      .max_new_tokens = experience->max_new_tokens,
+                      .number = number,
+                      .response = experience->responses + e * experience->max_new_tokens};
 }
 
-bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec, Error *error) {
+bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
+                       Error *error) {
   if (!engine_run(workers->engine, spec, experience->samples, experience->count, error)) return false;
   for (int64_t e = 0; e < experience->count; e++) {
     experience->offsets[e + 1] = experience->offsets[e] + (int32_t)experience->samples[e].length;
@@ -62,12 +66,14 @@ bool experience_sample(Experience *experience, const PpoWorkers *workers, const 
 /* Calls `visit` for every micro-batch of the answers, packed. */
 typedef void MicrobatchVisit(Experience *experience, const PpoWorkers *workers);
 
-static bool each_microbatch(Experience *experience, const PpoWorkers *workers, MicrobatchVisit *visit, Error *error) {
+static bool each_microbatch(Experience *experience, const PpoWorkers *workers, MicrobatchVisit *visit,
+                            Error *error) {
   Microbatch *micro = workers->micro;
   for (int32_t e = 0; e < experience->count; e++) experience->order[e] = e;
   if (!microbatch_plan(micro, experience->samples, experience->order, experience->count, error)) return false;
   for (int i = 0; i < micro->plan.count; i++) {
-    microbatch_fill(micro, i, experience->samples, experience->order, experience->offsets, experience->packed);
+    microbatch_fill(micro, i, experience->samples, experience->order, experience->offsets,
+                    experience->packed);
     const size_t mark = arena_mark(workers->step);
     visit(experience, workers);
     arena_release(workers->step, mark);
@@ -85,14 +91,16 @@ static void score_microbatch(Experience *experience, const PpoWorkers *workers) 
   const Trainee *reward = &workers->models->reward;
   infer(workers->reward_pass, workers, reward);
   score_values(workers->reward_pass, &reward->head, microbatch_last(micro), micro->buffer[0]);
-  for (int64_t i = 0; i < micro->batch.sequences; i++) experience->score[experience->packed[i]] = micro->buffer[0][i];
+  for (int64_t i = 0; i < micro->batch.sequences; i++)
+    experience->score[experience->packed[i]] = micro->buffer[0][i];
 }
 
 bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error) {
   if (!each_microbatch(experience, workers, score_microbatch, error)) return false;
   const PpoAlgorithm *ppo = &workers->config->ppo;
   /* "replace" is told the score itself, "subtract" the amount. */
-  const double penalty = ppo->missing_eos == MISSING_EOS_REPLACE ? -ppo->missing_eos_penalty : ppo->missing_eos_penalty;
+  const double penalty =
+      ppo->missing_eos == MISSING_EOS_REPLACE ? -ppo->missing_eos_penalty : ppo->missing_eos_penalty;
   for (int64_t e = 0; e < experience->count; e++) {
     const bool ended = experience->samples[e].finished == ROLLOUT_EOS;
     const double clipped = reward_clip(experience->score[e], ppo->reward_clip);
@@ -101,7 +109,8 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
   return true;
 }
 
-static void recompute_logprobs(const PpoWorkers *workers, const Trainee *policy, float *logprob, float *entropy) {
+static void recompute_logprobs(const PpoWorkers *workers, const Trainee *policy, float *logprob,
+                               float *entropy) {
   const Microbatch *micro = workers->micro;
   const size_t mark = arena_mark(workers->step);
   infer(workers->policy_pass, workers, policy);
@@ -120,6 +129,24 @@ static void recompute_microbatch(Experience *experience, const PpoWorkers *worke
   infer(workers->reward_pass, workers, critic);
   score_values(workers->reward_pass, &critic->head, microbatch_tokens(micro), micro->buffer[0]);
   microbatch_scatter(micro, micro->buffer[0], experience->value);
+}
+
+Experience experience_dry(Microbatch *micro) {
+  microbatch_dry(micro);
+  float *any = micro->buffer[4];
+  return (Experience){
+      .logprob = any, .reference = any, .entropy = any, .value = any, .advantage = any, .returns = any};
+}
+
+void experience_plan(const PpoWorkers *workers) {
+  Experience dry = experience_dry(workers->micro);
+  const size_t mark = arena_mark(workers->step);
+  recompute_microbatch(&dry, workers);
+  arena_release(workers->step, mark);
+  infer(workers->reward_pass, workers, &workers->models->reward);
+  score_values(workers->reward_pass, &workers->models->reward.head, microbatch_last(workers->micro),
+               workers->micro->buffer[0]);
+  arena_release(workers->step, mark);
 }
 
 bool experience_recompute(Experience *experience, const PpoWorkers *workers, Error *error) {

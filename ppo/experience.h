@@ -50,7 +50,8 @@ typedef struct PpoWorkers {
   Arena *step; /* activations of one micro-batch */
 } PpoWorkers;
 
-NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, Error *error);
+NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens,
+                               Error *error);
 void experience_free(Experience *experience);
 
 /* Empties it; then experience_add puts in prompts. `number` is the episode's number in the run: its random draws. */
@@ -63,6 +64,11 @@ NODISCARD bool experience_sample(Experience *experience, const PpoWorkers *worke
 NODISCARD bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error);
 NODISCARD bool experience_recompute(Experience *experience, const PpoWorkers *workers, Error *error);
 void experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm);
+
+/* The inference passes of one micro-batch of the largest size, for the memory plan. */
+void experience_plan(const PpoWorkers *workers);
+/* An experience without content whose arrays may be read and written by the largest micro-batch, which `micro` becomes. */
+Experience experience_dry(Microbatch *micro);
 
 /* Means over the answers, for the log. Sums over ranks inside. */
 typedef struct ExperienceStats {

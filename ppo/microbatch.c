@@ -8,8 +8,10 @@ bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *
   bool ok = batch_init(&micro->batch, tokens, sequences, error) &&
             packing_plan_init(&micro->plan, (int)answers, error);
   int32_t **arrays[] = {&micro->rows, &micro->targets, &micro->origin};
-  for (int i = 0; ok && i < 3; i++) ok = (*arrays[i] = memory_zeroed((size_t)tokens, sizeof(int32_t))) != NULL;
-  for (int i = 0; ok && i < 5; i++) ok = (micro->buffer[i] = memory_zeroed((size_t)tokens, sizeof(float))) != NULL;
+  for (int i = 0; ok && i < 3; i++)
+    ok = (*arrays[i] = memory_zeroed((size_t)tokens, sizeof(int32_t))) != NULL;
+  for (int i = 0; ok && i < 5; i++)
+    ok = (micro->buffer[i] = memory_zeroed((size_t)tokens, sizeof(float))) != NULL;
   ok = ok && (micro->last = memory_zeroed((size_t)sequences, sizeof *micro->last)) != NULL &&
        (micro->lengths = memory_zeroed((size_t)answers, sizeof *micro->lengths)) != NULL;
   if (ok) return true;

@@ -31,8 +31,8 @@ void microbatch_free(Microbatch *micro);
 
 /* Plans the micro-batches of the answers members[count] (indices into samples). ERROR_USAGE when one is longer than a
  * micro-batch. */
-NODISCARD bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const int32_t *members, int64_t count,
-                               Error *error);
+NODISCARD bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const int32_t *members,
+                               int64_t count, Error *error);
 /* Packs micro-batch `index` of the plan. offsets: of the experience's token arrays. members_out[] receives which
  * answers it holds, in order, and its sequences number batch.sequences. */
 void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const int32_t *members,

@@ -12,8 +12,8 @@ static bool same_directory(const char *a, const char *b) {
 }
 
 static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
-  TraineeSpec spec =
-      trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim, (uint64_t)config->run.seed);
+  TraineeSpec spec = trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim,
+                                     (uint64_t)config->run.seed);
   return spec;
 }
 
@@ -40,14 +40,15 @@ static TraineeSpec frozen(TraineeSpec spec, const char *name) {
 static bool bases_fit(const PpoModels *models, const PpoConfig *config, Error *error) {
   const int64_t policy = models->policy_base.spec.vocab, reward = models->critic.model->spec.vocab;
   if (policy == reward) return true;
-  return error_set(error, ERROR_MODEL,
-                   "%s: expected the vocabulary of %s (%lld ids), since the reward model reads the policy's ids; found"
-                   " %lld",
-                   config->reward.path, config->model.path, (long long)policy, (long long)reward);
+  return error_set(
+      error, ERROR_MODEL,
+      "%s: expected the vocabulary of %s (%lld ids), since the reward model reads the policy's ids; found"
+      " %lld",
+      config->reward.path, config->model.path, (long long)policy, (long long)reward);
 }
 
-static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
-                               TrainMemory *memory, Error *error) {
+static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
+                               Compute *compute, TrainMemory *memory, Error *error) {
   const DType dtype = model_config_dtype(&config->model);
   models->shared = same_directory(config->model.path, config->reward.path);
   Model *reward_base = models->shared ? &models->policy_base : &models->reward_base;

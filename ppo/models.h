@@ -17,16 +17,16 @@
 #include "train/trainee.h"
 
 typedef struct PpoModels {
-  Model policy_base, reward_base;         /* reward_base is unused when shared */
-  Model reference_base, score_base;       /* the frozen copies, without LoRA */
-  bool shared;                            /* one base for all four */
+  Model policy_base, reward_base;   /* reward_base is unused when shared */
+  Model reference_base, score_base; /* the frozen copies, without LoRA */
+  bool shared;                      /* one base for all four */
   Trainee actor, reference, critic, reward;
 } PpoModels;
 
 /* Opens all four in `memory` (dry or real). The adapter, reward model and bases must fit each other:
  * ERROR_MODEL. `lora` is the shape of new adapters, borrowed. */
-NODISCARD bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
-                               TrainMemory *memory, Error *error);
+NODISCARD bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
+                               Compute *compute, TrainMemory *memory, Error *error);
 void ppo_models_close(PpoModels *models);
 
 /* "one base, adapters for actor, critic, reference and reward": for the log. */

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens, uint64_t seed, Error *error) {
+bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens, uint64_t seed,
+              Error *error) {
   *ptx = (Ptx){.data = data, .coef = coef};
   if (!data_order_init(&ptx->order, &ptx->data, seed, true, error) ||
       !packing_plan_init(&ptx->plan, (int)batch, error) || !batch_init(&ptx->batch, tokens, batch, error) ||
@@ -43,8 +44,9 @@ static void fill(Ptx *ptx, int micro) {
   }
 }
 
-bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode, uint64_t *dropout_sites,
-                    Compute *compute, Arena *step, double *loss_sum, double *tokens, Error *error) {
+bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode,
+                    uint64_t *dropout_sites, Compute *compute, Arena *step, double *loss_sum, double *tokens,
+                    Error *error) {
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->picks);
   double loss_tokens = 0;
   for (int64_t i = 0; i < count; i++) {
@@ -61,7 +63,8 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   for (int i = 0; i < ptx->plan.count; i++) {
     fill(ptx, i);
     const size_t mark = arena_mark(step);
-    pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->batch, mode, (*dropout_sites)++, step);
+    pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->batch, mode, (*dropout_sites)++,
+                 step);
     (void)token_loss_select(&ptx->loss, &ptx->batch, ptx->mask);
     *loss_sum += token_loss_backward(&ptx->loss, pass, ptx->coef / loss_tokens);
     pass_backward(pass);
@@ -70,7 +73,7 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   return true;
 }
 
-void ptx_dry(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step) {
+void ptx_plan(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step) {
   const size_t mark = arena_mark(step);
   batch_plan(&ptx->batch);
   pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->batch, mode, 0, step);

@@ -10,8 +10,8 @@ static PassMode training_mode(const PpoWorkers *workers) {
 enum { NOW, OLD, TARGET, SLOPE, ENTROPY_SLOPE };
 
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
-static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight, uint64_t site,
-                         PolicyStats *stats) {
+static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
+                         uint64_t site, PolicyStats *stats) {
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const float temperature = (float)workers->config->rollout.temperature;
   const Trainee *actor = &workers->models->actor;
@@ -20,14 +20,12 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   float **b = micro->buffer;
   const TokenRows tokens = microbatch_tokens(micro);
 
-  pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->batch, training_mode(workers),
-               site, workers->step);
+  pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->batch,
+               training_mode(workers), site, workers->step);
   lm_logprobs(pass, tokens, temperature, b[NOW], NULL);
-  if (!workers->compute->dry) {
-    microbatch_gather(micro, experience->logprob, b[OLD]);
-    microbatch_gather(micro, experience->advantage, b[TARGET]);
-    policy_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange, weight, b[SLOPE], stats);
-  }
+  microbatch_gather(micro, experience->logprob, b[OLD]);
+  microbatch_gather(micro, experience->advantage, b[TARGET]);
+  policy_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange, weight, b[SLOPE], stats);
   const bool bonus = ppo->entropy_coef > 0;
   if (bonus) entropy_bonus(tokens.count, ppo->entropy_coef, weight, b[ENTROPY_SLOPE]);
   lm_logprobs_backward(pass, tokens, temperature, b[SLOPE], bonus ? b[ENTROPY_SLOPE] : NULL, NULL);
@@ -43,21 +41,21 @@ static void learn_value(const Experience *experience, const PpoWorkers *workers,
   float **b = micro->buffer;
   const TokenRows tokens = microbatch_tokens(micro);
 
-  pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->batch, training_mode(workers),
-               site, workers->step);
+  pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->batch,
+               training_mode(workers), site, workers->step);
   score_values(pass, &critic->head, tokens, b[NOW]);
-  if (!workers->compute->dry) {
-    microbatch_gather(micro, experience->value, b[OLD]);
-    microbatch_gather(micro, experience->returns, b[TARGET]);
-    value_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange_value, weight * ppo->vf_coef, b[SLOPE], stats);
-  }
+  microbatch_gather(micro, experience->value, b[OLD]);
+  microbatch_gather(micro, experience->returns, b[TARGET]);
+  value_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange_value, weight * ppo->vf_coef, b[SLOPE],
+             stats);
   score_values_backward(pass, &critic->head, tokens, b[SLOPE]);
   pass_backward(pass);
 }
 
 /* Gradients of one minibatch, all micro-batches. */
-static bool accumulate(Experience *experience, const PpoWorkers *workers, const int32_t *members, int64_t count,
-                       UpdateState *state, PolicyStats *policy, ValueStats *value, Error *error) {
+static bool accumulate(Experience *experience, const PpoWorkers *workers, const int32_t *members,
+                       int64_t count, UpdateState *state, PolicyStats *policy, ValueStats *value,
+                       Error *error) {
   Microbatch *micro = workers->micro;
   if (!microbatch_plan(micro, experience->samples, members, count, error)) return false;
   double tokens = 0;
@@ -111,8 +109,8 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   }
   if (ptx) {
     double loss, tokens;
-    if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(workers), &state->dropout_sites,
-                        workers->compute, workers->step, &loss, &tokens, error)) {
+    if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(workers),
+                        &state->dropout_sites, workers->compute, workers->step, &loss, &tokens, error)) {
       return false;
     }
     stats->ptx_loss += loss;
@@ -131,18 +129,19 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   return true;
 }
 
-bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state, UpdateStats *stats,
-                 Error *error) {
+bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
+                 UpdateStats *stats, Error *error) {
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const RandomKey key = random_key((uint64_t)workers->config->run.seed, RANDOM_MINIBATCH);
   const int64_t size = experience->count / ppo->minibatches;
   *stats = (UpdateStats){0};
   for (int64_t epoch = 0; epoch < ppo->epochs; epoch++) {
-    random_permutation(key, state->rollout * (uint64_t)ppo->epochs + (uint64_t)epoch, (uint32_t *)experience->order,
-                       (uint32_t)experience->count);
+    random_permutation(key, state->rollout * (uint64_t)ppo->epochs + (uint64_t)epoch,
+                       (uint32_t *)experience->order, (uint32_t)experience->count);
     for (int64_t m = 0; m < ppo->minibatches; m++) {
       bool stop;
-      if (!minibatch(experience, workers, ptx, experience->order + m * size, size, state, stats, &stop, error)) {
+      if (!minibatch(experience, workers, ptx, experience->order + m * size, size, state, stats, &stop,
+                     error)) {
         return false;
       }
       if (stop) return true;
@@ -151,14 +150,15 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
   return true;
 }
 
-void update_dry(const PpoWorkers *workers, Ptx *ptx) {
-  microbatch_dry(workers->micro);
+void update_plan(const PpoWorkers *workers, Ptx *ptx) {
+  const Experience dry = experience_dry(workers->micro);
   const size_t mark = arena_mark(workers->step);
-  learn_policy(NULL, workers, 1, 0, NULL);
+  learn_policy(&dry, workers, 1, 0, NULL);
   arena_release(workers->step, mark);
-  learn_value(NULL, workers, 1, 0, NULL);
+  learn_value(&dry, workers, 1, 0, NULL);
   arena_release(workers->step, mark);
   if (ptx) {
-    ptx_dry(ptx, &workers->models->actor, workers->policy_pass, training_mode(workers), workers->compute, workers->step);
+    ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(workers), workers->compute,
+             workers->step);
   }
 }

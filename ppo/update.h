@@ -23,8 +23,9 @@ typedef struct UpdateStats {
   double ptx_loss, ptx_tokens;
   double actor_norm, critic_norm; /* sums of gradient norms before clipping */
   double steps;                   /* optimiser steps */
-  double first_ratio_error;       /* root mean square of ratio - 1 in the first minibatch, before any step: 0 but for rounding */
-  bool stopped;                   /* target_kl was passed */
+  double
+      first_ratio_error; /* root mean square of ratio - 1 in the first minibatch, before any step: 0 but for rounding */
+  bool stopped; /* target_kl was passed */
 } UpdateStats;
 
 /* ptx may be NULL. A loss or gradient that is not finite is ERROR_MODEL. */
@@ -32,6 +33,6 @@ NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Pt
                            UpdateStats *stats, Error *error);
 
 /* The passes of one training micro-batch of the largest size, for the memory plan. */
-void update_dry(const PpoWorkers *workers, Ptx *ptx);
+void update_plan(const PpoWorkers *workers, Ptx *ptx);
 
 #endif

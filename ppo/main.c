@@ -1,0 +1,11 @@
+#include "ppo/stage.h"
+
+int main(int argc, char **argv) {
+  const Program program = {.name = "ppo",
+                           .summary = "Improves a policy by PPO against a reward model.",
+                           .options = ppo_options,
+                           .option_count = ppo_option_count,
+                           .config_size = sizeof(PpoConfig),
+                           .run = ppo_stage_run};
+  return program_run(&program, argc, argv, stdout, stderr);
+}

@@ -1,0 +1,66 @@
+#include "ppo/report.h"
+
+#include "base/memory.h"
+
+void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
+  const ExperienceStats *x = &report->rollout;
+  const UpdateStats *u = &report->update;
+  const double policy = u->policy.tokens, value = u->value.tokens;
+  const struct {
+    const char *name;
+    double value;
+    bool known;
+  } metrics[] = {
+      {"ppo/reward", x->judged - report->kl_coef * x->kl, true},
+      {"ppo/score", x->score, true},
+      {"ppo/score_judged", x->judged, true},
+      {"ppo/kl", x->kl, true},
+      {"ppo/kl_coef", report->kl_coef, true},
+      {"ppo/entropy", x->entropy, true},
+      {"ppo/length", x->length, true},
+      {"ppo/eos_rate", x->ended, true},
+      {"ppo/explained_variance", report->explained_variance, true},
+      {"ppo/policy_loss", u->policy.loss / policy, policy > 0},
+      {"ppo/clip_fraction", u->policy.clipped / policy, policy > 0},
+      {"ppo/approx_kl", u->policy.approx_kl / policy, policy > 0},
+      {"ppo/ratio", u->policy.ratio / policy, policy > 0},
+      {"ppo/first_ratio_error", u->first_ratio_error, true},
+      {"ppo/value_loss", u->value.loss / value, value > 0},
+      {"ppo/value_clip_fraction", u->value.clipped / value, value > 0},
+      {"ppo/ptx_loss", u->ptx_loss / u->ptx_tokens, u->ptx_tokens > 0},
+      {"ppo/steps", u->steps, true},
+      {"train/grad_norm", u->actor_norm / u->steps, u->steps > 0},
+      {"train/critic_grad_norm", u->critic_norm / u->steps, u->steps > 0},
+      {"train/lr", report->lr, true},
+      {"train/critic_lr", report->critic_lr, true},
+      {"train/tokens_per_second", report->tokens_per_second, true},
+  };
+  for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) {
+    if (metrics[i].known) runlog_metric(log, step, metrics[i].name, metrics[i].value);
+  }
+}
+
+bool report_samples(RunLog *log, int64_t step, const Experience *experience, double kl_coef,
+                    const Tokenizer *tokenizer, int64_t count, Error *error) {
+  Buffer text = {0};
+  bool ok = true;
+  for (int64_t e = 0; ok && e < count && e < experience->count; e++) {
+    const RolloutSample *sample = &experience->samples[e];
+    double kl = 0;
+    for (int32_t t = experience->offsets[e]; t < experience->offsets[e + 1]; t++) {
+      kl += (double)experience->logprob[t] - experience->reference[t];
+    }
+    buffer_clear(&text);
+    ok = tokenizer_decode(tokenizer, sample->response, (size_t)sample->length, true, &text, error);
+    if (!ok) break;
+    runlog_sample(log, step,
+                  &(RunLogSample){.prompt = experience->prompt_text[e],
+                                  .response = text.data ? text.data : "",
+                                  .reward = experience->judged[e] - kl_coef * kl,
+                                  .kl = kl,
+                                  .length = sample->length,
+                                  .finished = sample->finished == ROLLOUT_EOS});
+  }
+  buffer_free(&text);
+  return ok;
+}

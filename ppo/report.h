@@ -1,0 +1,20 @@
+/* What a rollout and its updates looked like: metrics and samples into the run log. Names and meanings: docs/ppo.md. */
+#ifndef PPO_REPORT_H
+#define PPO_REPORT_H
+
+#include "ppo/session.h"
+
+typedef struct UpdateReport {
+  ExperienceStats rollout;
+  UpdateStats update;
+  double kl_coef; /* that entered the rewards */
+  double lr, critic_lr, explained_variance;
+  double seconds, tokens_per_second; /* of the whole update; sampled tokens */
+} UpdateReport;
+
+void report_metrics(RunLog *log, int64_t step, const UpdateReport *report);
+/* The first `count` answers with their text. */
+NODISCARD bool report_samples(RunLog *log, int64_t step, const Experience *experience, double kl_coef,
+                              const Tokenizer *tokenizer, int64_t count, Error *error);
+
+#endif

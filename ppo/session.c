@@ -1,0 +1,197 @@
+#include "ppo/session.h"
+
+#include "base/memory.h"
+
+static int64_t max_length(const PpoConfig *config) {
+  return config->data.max_length + config->rollout.max_new_tokens;
+}
+
+PpoWorkers session_workers(PpoSession *session) {
+  return (PpoWorkers){.config = &session->config,
+                      .compute = &session->compute,
+                      .models = &session->models,
+                      .engine = &session->engine,
+                      .micro = &session->micro,
+                      .policy_pass = &session->policy_pass,
+                      .reward_pass = &session->reward_pass,
+                      .step = &session->memory.step};
+}
+
+Ptx *session_ptx(PpoSession *session) {
+  return session->has_ptx ? &session->ptx : NULL;
+}
+
+/* -- data ------------------------------------------------------------------------------------------------- */
+
+static bool open_ptx(PpoSession *s, Error *error) {
+  if (s->config.ppo.ptx_coef <= 0) return true;
+  const PpoConfig *config = &s->config;
+  Dataset data = {0};
+  if (!data_open(&data, "data.ptx", &config->data.ptx, DATASET_TEXT, DATASET_ALL, &config->data, &config->run,
+                 &s->text, s->log, error)) {
+    return false;
+  }
+  s->has_ptx = ptx_init(&s->ptx, data, config->ppo.ptx_coef, config->ppo.batch_size / config->ppo.minibatches,
+                        config->optim.micro_batch_tokens, (uint64_t)config->run.seed, error);
+  return s->has_ptx;
+}
+
+static bool open_data(PpoSession *s, Error *error) {
+  const PpoConfig *config = &s->config;
+  if (!text_tools_open(&s->text, config->model.path, &config->data, error)) return false;
+  s->end_count = text_tools_ends(&s->text, s->ends);
+  if (s->end_count == 0) {
+    return error_set(error, ERROR_MODEL,
+                     "%s: expected an end-of-text token (eos_token), found none: answers could not"
+                     " end",
+                     config->model.path);
+  }
+  if (!data_open(&s->prompts, "data.prompts", &config->data.prompts, DATASET_PROMPT, DATASET_ALL,
+                 &config->data, &config->run, &s->text, s->log, error)) {
+    return false;
+  }
+  s->has_eval = config->data.eval.count > 0;
+  if (s->has_eval && !data_open(&s->eval, "data.eval", &config->data.eval, DATASET_PROMPT, DATASET_ALL,
+                                &config->data, &config->run, &s->text, s->log, error)) {
+    return false;
+  }
+  s->picks = memory_zeroed((size_t)config->ppo.batch_size, sizeof *s->picks);
+  if (!s->picks) return error_out_of_memory(error, "prompt list", (unsigned long long)config->ppo.batch_size);
+  return data_order_init(&s->order, &s->prompts, (uint64_t)config->run.seed, config->data.shuffle, error) &&
+         open_ptx(s, error);
+}
+
+/* -- models and memory ------------------------------------------------------------------------------------ */
+
+static EngineConfig engine_config(const PpoConfig *config) {
+  EngineConfig engine = engine_config_default();
+  engine.batch =
+      config->rollout.batch < config->ppo.batch_size ? config->rollout.batch : config->ppo.batch_size;
+  engine.max_length = max_length(config);
+  engine.cache_dtype = model_config_dtype(&config->model);
+  return engine;
+}
+
+/* Models, engine and the arrays of a rollout; in a dry memory also the largest steps there will be. */
+static bool open_models(PpoSession *s, Error *error) {
+  const PpoConfig *config = &s->config;
+  PpoModels *models = &s->models;
+  if (!ppo_models_open(models, config, &s->lora, &s->compute, &s->memory, error) ||
+      !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
+      !engine_init(&s->engine, engine_config(config), models->actor.model, trainee_adapter(&models->actor),
+                   &s->compute, &s->memory.cache, error) ||
+      !pass_init(&s->policy_pass, models->actor.model, error) ||
+      !pass_init(&s->reward_pass, models->critic.model, error) ||
+      !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error)) {
+    return false;
+  }
+  if (s->compute.dry) {
+    const PpoWorkers workers = session_workers(s);
+    experience_plan(&workers);
+    update_plan(&workers, session_ptx(s));
+  }
+  return true;
+}
+
+static void close_models(PpoSession *s) {
+  microbatch_free(&s->micro);
+  pass_free(&s->policy_pass);
+  pass_free(&s->reward_pass);
+  engine_free(&s->engine);
+  ema_close(&s->ema);
+  ppo_models_close(&s->models);
+}
+
+static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
+  PpoSession *s = context;
+  const PpoConfig given = s->config;
+  s->config.optim.micro_batch_tokens = settings->micro_batch_tokens;
+  s->config.model.recompute = settings->recompute;
+  s->config.model.dtype = settings->dtype == DTYPE_BF16;
+  s->config.lora.enabled = settings->lora;
+  plan_begin(&s->memory, &s->compute);
+  bool ok = open_models(s, error);
+  close_models(s);
+  ok = plan_end(plan, &s->memory, &s->compute, error) && ok;
+  const int64_t tokens = given.ppo.batch_size * given.rollout.max_new_tokens;
+  plan_add(plan, "rollout arrays", (size_t)tokens * 9 * sizeof(float));
+  s->config = given;
+  return ok;
+}
+
+/* The micro-batch must hold the longest prompt with the longest answer. */
+static bool check_lengths(const PpoSession *s, int64_t *longest, Error *error) {
+  *longest = (int64_t)s->prompts.longest + s->config.rollout.max_new_tokens;
+  if (s->has_eval && (int64_t)s->eval.longest + s->config.rollout.max_new_tokens > *longest) {
+    *longest = (int64_t)s->eval.longest + s->config.rollout.max_new_tokens;
+  }
+  if (*longest <= s->config.optim.micro_batch_tokens) return true;
+  return error_set(
+      error, ERROR_USAGE,
+      "optim.micro_batch_tokens: expected at least %lld (the longest prompt and rollout.max_new_tokens),"
+      " found %lld",
+      (long long)*longest, (long long)s->config.optim.micro_batch_tokens);
+}
+
+static void set_schedules(PpoSession *s) {
+  const PpoConfig *config = &s->config;
+  s->total_updates = (config->ppo.total_episodes + config->ppo.batch_size - 1) / config->ppo.batch_size;
+  OptimConfig critic = config->optim;
+  if (config->ppo.critic_lr > 0) critic.lr = config->ppo.critic_lr;
+  s->schedule = schedule_of(&config->optim, s->total_updates);
+  s->critic_schedule = schedule_of(&critic, s->total_updates);
+  s->kl = (KlController){config->ppo.kl_coef, config->ppo.kl_adaptive, config->ppo.kl_target,
+                         config->ppo.kl_horizon};
+}
+
+bool session_open(PpoSession *session, const ProgramCall *call, Error *error) {
+  PpoSession *s = session;
+  *s = (PpoSession){.config = *(const PpoConfig *)call->config, .log = call->log};
+  const PpoConfig *config = &s->config;
+  MemoryPlan plan = {0};
+  int64_t longest;
+  if (!ppo_config_check(config, error) ||
+      !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
+      !lora_spec_of(&s->lora, &config->lora, error) || !open_data(s, error) ||
+      !check_lengths(s, &longest, error)) {
+    return false;
+  }
+  set_schedules(s);
+  const PlanSettings settings = {config->optim.micro_batch_tokens, config->model.recompute,
+                                 config->lora.enabled, model_config_dtype(&config->model)};
+  if (!plan_check(make_plan, s, &settings, longest, plan_limit(&config->device), s->log, &plan, error))
+    return false;
+  if (call->check) return true;
+  return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, error) &&
+         experience_init(&s->experience, config->ppo.batch_size, config->rollout.max_new_tokens, error);
+}
+
+void session_close(PpoSession *session) {
+  PpoSession *s = session;
+  experience_free(&s->experience);
+  close_models(s);
+  if (s->compute.backend) train_memory_free(&s->memory, &s->compute);
+  if (s->has_ptx) ptx_close(&s->ptx);
+  data_order_free(&s->order);
+  memory_free(s->picks);
+  dataset_close(&s->prompts);
+  dataset_close(&s->eval);
+  text_tools_close(&s->text);
+  lora_spec_free(&s->lora);
+  if (s->compute.backend) compute_close(&s->compute);
+  *s = (PpoSession){0};
+}
+
+bool session_state(PpoSession *session, Checkpoint *checkpoint, Error *error) {
+  PpoSession *s = session;
+  return checkpoint_int(checkpoint, "ppo.updates", &s->updates, error) &&
+         checkpoint_int(checkpoint, "ppo.episodes", (int64_t *)&s->episodes, error) &&
+         checkpoint_int(checkpoint, "ppo.dropout_sites", (int64_t *)&s->update.dropout_sites, error) &&
+         checkpoint_float(checkpoint, "ppo.kl_coef", &s->kl.coef, error) &&
+         checkpoint_int(checkpoint, "data.prompts.epoch", (int64_t *)&s->cursor.epoch, error) &&
+         checkpoint_int(checkpoint, "data.prompts.index", (int64_t *)&s->cursor.index, error) &&
+         checkpoint_int(checkpoint, "data.ptx.epoch", (int64_t *)&s->ptx.cursor.epoch, error) &&
+         checkpoint_int(checkpoint, "data.ptx.index", (int64_t *)&s->ptx.cursor.index, error) &&
+         trainee_state(&s->models.actor, checkpoint, error) &&
+         trainee_state(&s->models.critic, checkpoint, error) && ema_state(&s->ema, checkpoint, error);
+}

@@ -1,0 +1,61 @@
+/* Everything that a run of the ppo stage holds open: data, models, engine, arrays, run directory. */
+#ifndef PPO_SESSION_H
+#define PPO_SESSION_H
+
+#include "ppo/ema.h"
+#include "ppo/kl.h"
+#include "ppo/update.h"
+#include "train/data.h"
+#include "train/plan.h"
+#include "train/program.h"
+#include "train/run.h"
+#include "train/schedule.h"
+
+typedef struct PpoSession {
+  PpoConfig config; /* shallow copy: the plan tries other settings in it */
+  Log *log;
+  Compute compute;
+
+  /* data */
+  TextTools text;
+  int ends[TEXT_MAX_ENDS];
+  int end_count;
+  Dataset prompts, eval;
+  bool has_eval;
+  DataOrder order;
+  ExampleRef *picks; /* [ppo.batch_size] */
+  Ptx ptx;
+  bool has_ptx;
+
+  /* models and memory */
+  LoraSpec lora;
+  TrainMemory memory;
+  PpoModels models;
+  Ema ema;
+  Engine engine;
+  Pass policy_pass, reward_pass;
+  Microbatch micro;
+  Experience experience;
+
+  /* where the run stands: all that a checkpoint holds beside the models */
+  int64_t updates;   /* done */
+  DataCursor cursor; /* of the prompts */
+  uint64_t episodes; /* sampled so far */
+  UpdateState update;
+  KlController kl;
+
+  int64_t total_updates;
+  Schedule schedule, critic_schedule;
+} PpoSession;
+
+/* Data, memory plan (printed; ERROR_MEMORY when it does not fit), and unless `check` the models and arrays. */
+NODISCARD bool session_open(PpoSession *session, const ProgramCall *call, Error *error);
+void session_close(PpoSession *session);
+
+/* Its state to or from a checkpoint (train/checkpoint.h). */
+NODISCARD bool session_state(PpoSession *session, Checkpoint *checkpoint, Error *error);
+
+PpoWorkers session_workers(PpoSession *session);
+Ptx *session_ptx(PpoSession *session); /* NULL without ptx */
+
+#endif

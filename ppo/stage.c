@@ -1,0 +1,253 @@
+#include "ppo/stage.h"
+
+#include "base/memory.h"
+#include "ppo/advantage.h"
+#include "ppo/report.h"
+#include "ppo/session.h"
+
+/* Episode numbers of evaluations stand apart from those of training, and are the same at every evaluation, so that two
+ * evaluations differ by the policy alone. */
+static const uint64_t evaluation_episodes = (uint64_t)1 << 62;
+
+static RolloutSpec rollout_spec(const PpoSession *s) {
+  const RolloutConfig *rollout = &s->config.rollout;
+  return (RolloutSpec){.seed = (uint64_t)s->config.run.seed,
+                       .temperature = (float)rollout->temperature,
+                       .top_p = (float)rollout->top_p,
+                       .top_k = (int)rollout->top_k,
+                       .eos_ids = s->ends,
+                       .eos_count = (size_t)s->end_count};
+}
+
+/* -- one update: the algorithm ---------------------------------------------------------------------------- */
+
+static void next_prompts(PpoSession *s) {
+  const int64_t count = s->config.ppo.batch_size;
+  data_order_take(&s->order, &s->cursor, (int)count, s->picks);
+  experience_clear(&s->experience);
+  for (int64_t i = 0; i < count; i++) {
+    const Example prompt = dataset_example(&s->prompts, s->picks[i]);
+    experience_add(&s->experience, prompt.ids, prompt.count, prompt.prompt, s->episodes++);
+  }
+}
+
+static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
+  const PpoWorkers workers = session_workers(s);
+  const RolloutSpec spec = rollout_spec(s);
+  Experience *x = &s->experience;
+  const double started = time_monotonic();
+
+  next_prompts(s);
+  if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
+      !experience_recompute(x, &workers, error)) {
+    return false;
+  }
+  experience_credit(x, &s->config.ppo, s->kl.coef, &s->compute.comm);
+
+  *report = (UpdateReport){
+      .rollout = experience_stats(x, &s->compute.comm),
+      .kl_coef = s->kl.coef,
+      .lr = schedule_rate(&s->schedule, s->updates),
+      .critic_lr = schedule_rate(&s->critic_schedule, s->updates),
+      .explained_variance = explained_variance(x->value, x->returns, x->tokens, &s->compute.comm)};
+  s->update.rollout = (uint64_t)s->updates;
+  s->update.lr = report->lr;
+  s->update.critic_lr = report->critic_lr;
+  if (!update_from(x, &workers, session_ptx(s), &s->update, &report->update, error)) return false;
+  ema_update(&s->ema, &s->compute);
+  kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);
+  s->updates++;
+
+  report->seconds = time_monotonic() - started;
+  report->tokens_per_second = report->rollout.tokens / report->seconds;
+  return true;
+}
+
+/* -- evaluation ------------------------------------------------------------------------------------------- */
+
+typedef struct Evaluation {
+  double score, kl, length, ended;
+} Evaluation;
+
+/* Answers every prompt of data.eval once, in batches; nothing is learnt. */
+static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
+  const PpoWorkers workers = session_workers(s);
+  const RolloutSpec spec = rollout_spec(s);
+  Experience *x = &s->experience;
+  double answers = 0;
+  *out = (Evaluation){0};
+  for (uint64_t begin = 0; begin < s->eval.count; begin += (uint64_t)x->capacity) {
+    experience_clear(x);
+    for (uint64_t i = begin; i < s->eval.count && x->count < x->capacity; i++) {
+      const Example prompt = dataset_example(&s->eval, dataset_reference(&s->eval, i));
+      experience_add(x, prompt.ids, prompt.count, prompt.prompt, evaluation_episodes + i);
+    }
+    if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
+        !experience_recompute(x, &workers, error)) {
+      return false;
+    }
+    const ExperienceStats stats = experience_stats(x, &s->compute.comm);
+    answers += stats.answers;
+    out->score += stats.answers * stats.score;
+    out->kl += stats.answers * stats.kl;
+    out->length += stats.answers * stats.length;
+    out->ended += stats.answers * stats.ended;
+  }
+  out->score /= answers;
+  out->kl /= answers;
+  out->length /= answers;
+  out->ended /= answers;
+  return true;
+}
+
+static bool evaluate_and_log(PpoSession *s, Run *run, Evaluation *out, Error *error) {
+  if (!s->has_eval) return true;
+  if (!evaluate(s, out, error)) return false;
+  runlog_metric(&run->runlog, s->updates, "eval/score", out->score);
+  runlog_metric(&run->runlog, s->updates, "eval/kl", out->kl);
+  runlog_metric(&run->runlog, s->updates, "eval/length", out->length);
+  runlog_metric(&run->runlog, s->updates, "eval/eos_rate", out->ended);
+  log_info(s->log, "eval at update %lld: score %.4f  kl %.3f  length %.1f  ended %.0f%%",
+           (long long)s->updates, out->score, out->kl, out->length, 100 * out->ended);
+  return true;
+}
+
+/* -- the run ---------------------------------------------------------------------------------------------- */
+
+static bool save_checkpoint(PpoSession *s, Run *run, Error *error) {
+  Checkpoint checkpoint = {0};
+  const bool ok = checkpoint_begin(&checkpoint, run->stage, s->updates, run->settings, &s->compute, error) &&
+                  session_state(s, &checkpoint, error) && run_checkpoint(run, &checkpoint, error);
+  checkpoint_close(&checkpoint);
+  return ok;
+}
+
+static bool load_checkpoint(PpoSession *s, Run *run, Error *error) {
+  Checkpoint checkpoint = {0};
+  bool found = false;
+  bool ok = run_resume(run, &checkpoint, &s->compute, &found, error);
+  if (ok && found) {
+    ok = session_state(s, &checkpoint, error);
+    if (ok)
+      log_info(s->log, "resumed at update %lld of %lld", (long long)s->updates, (long long)s->total_updates);
+  }
+  checkpoint_close(&checkpoint);
+  return ok;
+}
+
+static bool after_update(PpoSession *s, Run *run, const UpdateReport *report, Error *error) {
+  if (run_log_due(run, s->updates)) {
+    report_metrics(&run->runlog, s->updates, report);
+    if (!report_samples(&run->runlog, s->updates, &s->experience, report->kl_coef, s->text.tokenizer,
+                        s->config.ppo.samples_logged, error)) {
+      return false;
+    }
+  }
+  Evaluation ignored;
+  if (run_eval_due(run, s->updates) && s->updates < s->total_updates &&
+      !evaluate_and_log(s, run, &ignored, error)) {
+    return false;
+  }
+  runlog_flush(&run->runlog);
+  return !run_checkpoint_due(run, s->updates) || save_checkpoint(s, run, error);
+}
+
+static bool train(PpoSession *s, Run *run, Error *error) {
+  Progress progress;
+  progress_start(&progress, s->log, "ppo", "update", s->updates, s->total_updates);
+  while (s->updates < s->total_updates) {
+    UpdateReport report;
+    if (!ppo_update(s, &report, error)) {
+      return error_context(error, "update %lld", (long long)s->updates + 1);
+    }
+    char note[160];
+    snprintf(note, sizeof note, "score %.3f  kl %.3f  length %.1f  ended %.0f%%  %.0f tok/s",
+             report.rollout.score, report.rollout.kl, report.rollout.length, 100 * report.rollout.ended,
+             report.tokens_per_second);
+    progress_update(&progress, s->updates, note);
+    if (!after_update(s, run, &report, error)) return false;
+    const int signal = run_stop_signal();
+    if (signal != 0) {
+      if (!run_checkpoint_due(run, s->updates) && !save_checkpoint(s, run, error)) return false;
+      return run_interrupted_error(signal, error);
+    }
+  }
+  progress_finish(&progress);
+  return true;
+}
+
+/* The trained actor, and beside it the running mean of its weights. */
+static bool save_result(PpoSession *s, char **path, Error *error) {
+  const PpoConfig *config = &s->config;
+  if (!trainee_save(&s->models.actor, config->model.path, config->run.dir, &s->compute, path, error))
+    return false;
+  if (!ema_is_on(&s->ema)) return true;
+  char *directory = path_join(config->run.dir, "ema");
+  if (!directory) return error_out_of_memory(error, "path", 0);
+  ema_apply(&s->ema, &s->compute);
+  const bool ok = directory_create(directory, error) &&
+                  trainee_save(&s->models.actor, config->model.path, directory, &s->compute, NULL, error);
+  memory_free(directory);
+  return ok;
+}
+
+static bool run_session(PpoSession *s, Run *run, ProgramResult *result, Error *error) {
+  if (!load_checkpoint(s, run, error)) return false;
+  Evaluation before = {0}, after = {0};
+  if (s->updates == 0 && !evaluate_and_log(s, run, &before, error)) return false;
+  if (!train(s, run, error) || !evaluate_and_log(s, run, &after, error)) return false;
+  char *path = NULL;
+  bool ok = save_result(s, &path, error) &&
+            buffer_format(&result->json, error,
+                          "{\"updates\": %lld, \"episodes\": %llu, \"output\": ", (long long)s->updates,
+                          (unsigned long long)s->episodes) &&
+            result_string(&result->json, path, error);
+  if (ok && s->has_eval) {
+    ok = buffer_format(
+        &result->json, error,
+        ", \"eval_score\": %.9g, \"eval_kl\": %.9g, \"eval_length\": %.9g, \"eval_eos_rate\": %.9g",
+        after.score, after.kl, after.length, after.ended);
+  }
+  ok = ok && buffer_text(&result->json, "}", error) && run_finish(run, result->json.data, error) &&
+       buffer_format(&result->text, error, "%s", path);
+  memory_free(path);
+  return ok;
+}
+
+static bool check_only(const ProgramCall *call, ProgramResult *result, Error *error) {
+  PpoSession session;
+  const bool ok = session_open(&session, call, error) &&
+                  buffer_text(&result->json, "{\"ok\": true}", error) &&
+                  buffer_text(&result->text, "the check found nothing wrong", error);
+  session_close(&session);
+  return ok;
+}
+
+static bool carry_out(const ProgramCall *call, Run *run, ProgramResult *result, Error *error) {
+  PpoSession session;
+  run_signals_install();
+  bool ok = session_open(&session, call, error);
+  if (ok) log_info(call->log, "%s", ppo_models_describe(&session.models, call->config));
+  ok = ok && run_session(&session, run, result, error);
+  session_close(&session);
+  return ok;
+}
+
+/* A finished run has nothing to do: its result is told again. */
+static bool tell_again(const Run *run, Log *log, ProgramResult *result, Error *error) {
+  log_info(log, "%s is finished already; run.resume false starts over", run->config->dir);
+  return buffer_text(&result->json, run->result, error) && buffer_text(&result->text, run->result, error);
+}
+
+bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const PpoConfig *config = call->config;
+  if (call->check) return check_only(call, result, error);
+  Run run = {.lock = -1};
+  bool ok = run_open(&run, "ppo", &config->run, call->settings, call->log, error);
+  if (ok) {
+    ok = run.start == RUN_FINISHED ? tell_again(&run, call->log, result, error)
+                                   : carry_out(call, &run, result, error);
+  }
+  run_close(&run, error);
+  return ok;
+}
