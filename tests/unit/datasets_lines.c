@@ -1,0 +1,61 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "datasets/lines.h"
+#include "tests/temporary.h"
+
+static void lines_of_every_shape(void **state) {
+  (void)state;
+  Temporary temporary;
+  temporary_open(&temporary);
+  const char *path = temporary_path(&temporary, "lines");
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  fputs(
+      "\xef\xbb\xbf"
+      "first\r\n\n  \t\r\n",
+      file);
+  for (int i = 0; i < 10000; i++) fputc('x', file); /* longer than any buffer inside */
+  fputs("\nlast without end", file);
+  fclose(file);
+  LineReader reader;
+  Error error = {0};
+  bool found;
+  assert_true(line_reader_open(&reader, path, &error));
+  assert_true(line_reader_next(&reader, &found, &error) && found);
+  assert_string_equal(reader.line.data, "first\r");
+  assert_int_equal(reader.number, 1);
+  assert_true(line_reader_next(&reader, &found, &error) && found);
+  assert_int_equal(reader.line.size, 10000);
+  assert_int_equal(reader.number, 4);
+  assert_true(line_reader_next(&reader, &found, &error) && found);
+  assert_string_equal(reader.line.data, "last without end");
+  assert_true(line_reader_next(&reader, &found, &error));
+  assert_false(found);
+  assert_int_equal(reader.bytes, reader.size);
+  line_reader_close(&reader);
+  line_reader_close(&reader);
+  temporary_close(&temporary);
+}
+
+static void missing_and_odd_files(void **state) {
+  (void)state;
+  LineReader reader;
+  Error error = {0};
+  assert_false(line_reader_open(&reader, "/nonexistent/data.jsonl", &error));
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, "/nonexistent/data.jsonl"));
+  error = (Error){0};
+  assert_false(line_reader_open(&reader, FIXTURES, &error));
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, "directory"));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(lines_of_every_shape),
+                                     cmocka_unit_test(missing_and_odd_files)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
