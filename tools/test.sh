@@ -37,9 +37,12 @@ cores=$(nproc)
 jobs=$(awk -v cores="$cores" '/MemAvailable/ {n = int($2 / 1048576); print n < 1 ? 1 : n < cores ? n : cores}' \
   /proc/meminfo)
 
-tools/setup.sh
-cmake --preset "$preset" -B "$folder" "$@" >&2
-cmake --build "$folder" -j "${jobs:-$cores}" >&2
+if ! { tools/setup.sh && cmake --preset "$preset" -B "$folder" "$@" &&
+  cmake --build "$folder" -j "${jobs:-$cores}"; } >&2; then
+  echo 'test.sh: not built, so no test was run' >&2
+  echo '0 passed, 1 failed, 0 skipped'
+  exit 1
+fi
 
 # An allocation that is too large must come back as NULL, as it does without a sanitizer.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1:detect_leaks=1:strict_string_checks=1}
