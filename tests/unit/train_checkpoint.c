@@ -1,0 +1,247 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/temporary.h"
+#include "train/checkpoint.h"
+
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static const char settings[] = "{\"optim\":{\"lr\":0.1},\"run\":{\"keep\":2}}";
+
+typedef struct Bench {
+  Temporary folder;
+  Compute compute;
+  Log log;
+} Bench;
+
+static Bench bench;
+
+static int open_bench(void **state) {
+  (void)state;
+  Error error = {0};
+  temporary_open(&bench.folder);
+  log_init(&bench.log, stderr, LOG_ERROR + 1);
+  return compute_open(&bench.compute, DEVICE_CPU, 1, &error) ? 0 : -1;
+}
+
+static int close_bench(void **state) {
+  (void)state;
+  compute_close(&bench.compute);
+  temporary_close(&bench.folder);
+  return 0;
+}
+
+/* A state with one value of each kind. */
+typedef struct State {
+  int64_t cursor;
+  double loss, odd;
+  float weights[6];
+  uint16_t narrow[3];
+  int32_t array[4];
+} State;
+
+static bool exchange(State *s, Checkpoint *c, Error *error) {
+  return checkpoint_int(c, "cursor", &s->cursor, error) && checkpoint_float(c, "loss", &s->loss, error) &&
+         checkpoint_float(c, "odd", &s->odd, error) &&
+         checkpoint_tensor(c, "policy.value.w", tensor_2d(s->weights, DTYPE_F32, 2, 3), error) &&
+         checkpoint_tensor(c, "policy.value.n", tensor_1d(s->narrow, DTYPE_BF16, 3), error) &&
+         checkpoint_array(c, "array", DTYPE_I32, s->array, 4, error);
+}
+
+static State example(int64_t step) {
+  State s = {.cursor = (INT64_C(1) << 60) + step, .loss = 0.1 * (double)step, .odd = NAN};
+  for (int i = 0; i < 6; i++) s.weights[i] = (float)step + 0.1f * (float)i;
+  for (int i = 0; i < 3; i++) s.narrow[i] = (uint16_t)(step + i);
+  for (int i = 0; i < 4; i++) s.array[i] = (int32_t)(step - i);
+  return s;
+}
+
+static bool save(int64_t step, Error *error) {
+  Checkpoint c;
+  State s = example(step);
+  bool ok = checkpoint_begin(&c, "sft", step, settings, &bench.compute, error) && exchange(&s, &c, error) &&
+            checkpoint_commit(&c, bench.folder.directory, 2, error);
+  checkpoint_close(&c);
+  return ok;
+}
+
+static void must_save(int64_t step) {
+  Error error = {0};
+  if (!save(step, &error)) fail_msg("%s", error.message);
+}
+
+/* The step found, -1 for none; fails the test on an error. */
+static int64_t must_find(void) {
+  Error error = {0};
+  Checkpoint c;
+  bool found;
+  State s = {0};
+  if (!checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
+                       &error)) {
+    fail_msg("%s", error.message);
+  }
+  int64_t step = found ? c.step : -1;
+  if (found) {
+    if (!exchange(&s, &c, &error)) fail_msg("%s", error.message);
+    State expected = example(step);
+    assert_true(s.cursor == expected.cursor && s.loss == expected.loss && isnan(s.odd));
+    assert_memory_equal(s.weights, expected.weights, sizeof s.weights);
+    assert_memory_equal(s.narrow, expected.narrow, sizeof s.narrow);
+    assert_memory_equal(s.array, expected.array, sizeof s.array);
+  }
+  checkpoint_close(&c);
+  return step;
+}
+
+static const char *in_step(int64_t step, const char *name) {
+  char path[128];
+  snprintf(path, sizeof path, "checkpoints/step-%d/%s", (int)step, name);
+  return temporary_path(&bench.folder, path);
+}
+
+static void what_is_saved_is_found(void **state) {
+  (void)state;
+  assert_int_equal(must_find(), -1);
+  must_save(3);
+  assert_int_equal(must_find(), 3);
+}
+
+static void only_the_newest_are_kept(void **state) {
+  (void)state;
+  for (int64_t step = 8; step <= 12; step++) must_save(step); /* 9 -> 10: by number, not by name */
+  assert_int_equal(must_find(), 12);
+  assert_true(directory_exists(in_step(11, "")));
+  assert_false(directory_exists(in_step(10, "")));
+  assert_false(directory_exists(in_step(3, "")));
+}
+
+static void checkpoints_after_a_rewind_go(void **state) {
+  (void)state;
+  must_save(20);
+  must_save(5); /* the run was taken back to before step 5 */
+  assert_int_equal(must_find(), 5);
+  assert_false(directory_exists(in_step(20, "")));
+}
+
+/* Cuts a file, or flips one bit of it. */
+static void damage(const char *path, bool cut) {
+  FILE *file = fopen(path, "r+b");
+  assert_non_null(file);
+  fseek(file, 0, SEEK_END);
+  long size = ftell(file);
+  if (cut) {
+    assert_int_equal(ftruncate(fileno(file), size / 2), 0);
+  } else {
+    fseek(file, size - 3, SEEK_SET);
+    int byte = fgetc(file);
+    fseek(file, size - 3, SEEK_SET);
+    fputc(byte ^ 16, file);
+  }
+  fclose(file);
+}
+
+static void a_damaged_one_falls_back(void **state) {
+  (void)state;
+  static const char *const files[] = {"state.safetensors", "manifest.json"};
+  for (int i = 0; i < 4; i++) {
+    must_save(6);
+    must_save(7);
+    assert_int_equal(must_find(), 7);
+    damage(in_step(7, files[i / 2]), i % 2);
+    assert_int_equal(must_find(), 6);
+  }
+  assert_int_equal(unlink(in_step(6, "manifest.json")), 0);
+  Error error = {0};
+  Checkpoint c;
+  bool found;
+  assert_false(checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log,
+                               &found, &error));
+  checkpoint_close(&c);
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "no intact checkpoint"));
+  must_save(7); /* in place of the damaged one */
+  assert_int_equal(must_find(), 7);
+}
+
+static void expect_refused(const char *stage, const char *config, ErrorCode code, const char *text) {
+  Error error = {0};
+  Checkpoint c;
+  bool found;
+  assert_false(
+      checkpoint_find(&c, bench.folder.directory, stage, config, &bench.compute, &bench.log, &found, &error));
+  checkpoint_close(&c);
+  assert_int_equal(error.code, code);
+  if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
+}
+
+static void another_run_is_refused(void **state) {
+  (void)state;
+  must_save(7);
+  expect_refused("reward", settings, ERROR_USAGE, "stage 'sft'");
+  expect_refused("sft", "{\"optim\":{\"lr\":0.2},\"run\":{\"keep\":2}}", ERROR_USAGE,
+                 "optim.lr (was 0.1, is 0.2)");
+}
+
+static void another_shape_is_refused(void **state) {
+  (void)state;
+  must_save(7);
+  Error error = {0};
+  Checkpoint c;
+  bool found;
+  float values[6];
+  int64_t number;
+  assert_true(checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
+                              &error));
+  assert_false(checkpoint_tensor(&c, "policy.value.w", tensor_2d(values, DTYPE_F32, 3, 2), &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "expected F32 [3, 2], found F32 [2, 3]"));
+  error = (Error){0};
+  assert_false(checkpoint_int(&c, "absent", &number, &error));
+  assert_non_null(strstr(error.message, "'absent'"));
+  checkpoint_close(&c);
+}
+
+/* A limit on the size of files stands for a full disk: write fails in the middle of the tensors. */
+static void a_full_disk_leaves_the_former(void **state) {
+  (void)state;
+  must_save(7);
+  struct rlimit former;
+  getrlimit(RLIMIT_FSIZE, &former);
+  signal(SIGXFSZ, SIG_IGN);
+  for (rlim_t bytes = 0; bytes < 400; bytes += 100) {
+    struct rlimit small = {bytes, former.rlim_max};
+    Error error = {0};
+    setrlimit(RLIMIT_FSIZE, &small);
+    bool ok = save(8, &error);
+    setrlimit(RLIMIT_FSIZE, &former);
+    assert_false(ok);
+    assert_int_equal(error.code, ERROR_FILE);
+    assert_int_equal(must_find(), 7);
+  }
+  StringList names = {0};
+  Error error = {0};
+  assert_true(directory_list(temporary_path(&bench.folder, "checkpoints"), &names, &error));
+  for (size_t i = 0; i < names.count; i++) assert_null(strstr(names.items[i], "unfinished"));
+  string_list_free(&names);
+  must_save(8);
+  assert_int_equal(must_find(), 8);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(what_is_saved_is_found, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(only_the_newest_are_kept, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(checkpoints_after_a_rewind_go, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(a_damaged_one_falls_back, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(another_run_is_refused, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(another_shape_is_refused, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(a_full_disk_leaves_the_former, open_bench, close_bench),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

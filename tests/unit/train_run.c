@@ -1,0 +1,154 @@
+/* The run directory and its log. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tests/temporary.h"
+#include "train/run.h"
+
+#include <math.h>
+#include <signal.h>
+
+static const char settings[] = "{\"optim\":{\"lr\":0.1,\"max_steps\":4,\"schedule\":\"constant\"}}";
+static const char longer[] = "{\"optim\":{\"lr\":0.1,\"max_steps\":8,\"schedule\":\"constant\"}}";
+
+static Temporary folder;
+static Log log_to_nowhere;
+static RunConfig config;
+
+static int open_folder(void **state) {
+  (void)state;
+  temporary_open(&folder);
+  log_init(&log_to_nowhere, stderr, LOG_ERROR + 1);
+  config = (RunConfig){.dir = folder.directory, .resume = true, .keep = 2, .save_every = 2, .log_every = 1};
+  return 0;
+}
+
+static int close_folder(void **state) {
+  (void)state;
+  temporary_close(&folder);
+  return 0;
+}
+
+static void must_open(Run *run, const char *with) {
+  Error error = {0};
+  if (!run_open(run, "sft", &config, with, &log_to_nowhere, &error)) fail_msg("%s", error.message);
+}
+
+static void checkpoint_of(Run *run, Compute *compute, int64_t step) {
+  Error error = {0};
+  Checkpoint c;
+  assert_true(checkpoint_begin(&c, "sft", step, run->settings, compute, &error));
+  if (!run_checkpoint(run, &c, &error)) fail_msg("%s", error.message);
+  checkpoint_close(&c);
+}
+
+static void one_process_at_a_time(void **state) {
+  (void)state;
+  Run run, other;
+  Error error = {0};
+  must_open(&run, settings);
+  assert_false(run_open(&other, "sft", &config, settings, &log_to_nowhere, &error));
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, "in use by another process"));
+  run_close(&other, &error);
+  run_close(&run, NULL);
+  must_open(&run, settings);
+  run_close(&run, NULL);
+}
+
+static void begins_goes_on_and_is_done(void **state) {
+  (void)state;
+  Run run;
+  Error error = {0};
+  Compute compute;
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error));
+  must_open(&run, settings);
+  assert_int_equal(run.start, RUN_FRESH);
+  assert_true(file_exists(temporary_path(&folder, "config.json")));
+  checkpoint_of(&run, &compute, 2);
+  run_close(&run, NULL);
+
+  must_open(&run, settings);
+  assert_int_equal(run.start, RUN_RESUME);
+  Checkpoint c;
+  bool found;
+  assert_true(run_resume(&run, &c, &compute, &found, &error));
+  assert_true(found && c.step == 2);
+  checkpoint_close(&c);
+  assert_true(run_finish(&run, "{\"steps\": 4}", &error));
+  run_close(&run, NULL);
+
+  must_open(&run, settings);
+  assert_int_equal(run.start, RUN_FINISHED);
+  assert_string_equal(run.result, "{\"steps\": 4}");
+  run_close(&run, NULL);
+
+  must_open(&run, longer); /* the schedule is constant: training goes on */
+  assert_int_equal(run.start, RUN_RESUME);
+  run_close(&run, NULL);
+
+  assert_false(run_open(&run, "sft", &config, "{\"optim\":{\"lr\":0.2}}", &log_to_nowhere, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  run_close(&run, &error);
+
+  config.resume = false;
+  must_open(&run, "{\"optim\":{\"lr\":0.2}}");
+  assert_int_equal(run.start, RUN_FRESH);
+  assert_false(directory_exists(temporary_path(&folder, "checkpoints")));
+  run_close(&run, NULL);
+  compute_close(&compute);
+}
+
+static void a_loss_that_is_not_finite_says_where_it_was_good(void **state) {
+  (void)state;
+  Run run;
+  Error error = {0};
+  must_open(&run, settings);
+  assert_true(run_check_finite(&run, "the loss", 1.5, 7, &error));
+  assert_false(run_check_finite(&run, "the loss", NAN, 7, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "the loss is NaN at step 7; the last good checkpoint: none"));
+  run_close(&run, &error);
+}
+
+static void what_is_due(void **state) {
+  (void)state;
+  Run run = {.config = &config};
+  assert_false(run_checkpoint_due(&run, 1));
+  assert_true(run_checkpoint_due(&run, 4));
+  assert_false(run_eval_due(&run, 4)); /* eval_every 0 */
+  assert_true(run_log_due(&run, 1));
+}
+
+static void signals_are_noted(void **state) {
+  (void)state;
+  run_signals_install();
+  assert_int_equal(run_stop_signal(), 0);
+  raise(SIGTERM);
+  assert_int_equal(run_stop_signal(), SIGTERM);
+  Error error = {0};
+  assert_false(run_interrupted_error(SIGTERM, &error));
+  assert_int_equal(error.code, 143);
+  error = (Error){0};
+  assert_false(run_interrupted_error(SIGINT, &error));
+  assert_int_equal(error.code, 130);
+  struct sigaction now;
+  sigaction(SIGTERM, NULL, &now);
+  assert_true(now.sa_handler == SIG_DFL); /* the second one ends the process */
+  run_signals_install();
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(one_process_at_a_time, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(begins_goes_on_and_is_done, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
+                                      close_folder),
+      cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
+      cmocka_unit_test(signals_are_noted),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,69 @@
+/* Learning rates against transformers.get_*_schedule_with_warmup (transformers 5; lr 3e-4, read before each step). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "train/schedule.h"
+
+static void compare(Schedule schedule, const double *expected, int count) {
+  for (int step = 0; step < count; step++) {
+    double found = schedule_rate(&schedule, step);
+    if (!(fabs(found - expected[step]) <= 1e-18)) {
+      fail_msg("step %d: expected %.17g, found %.17g", step, expected[step], found);
+    }
+  }
+}
+
+static void constant_with_warmup(void **state) {
+  (void)state;
+  static const double expected[] = {0, 1e-4, 2e-4, 3e-4, 3e-4, 3e-4};
+  compare((Schedule){SCHEDULE_CONSTANT, 3e-4, 0, 3, 6}, expected, 6);
+}
+
+static void linear(void **state) {
+  (void)state;
+  static const double expected[] = {0, 1e-4, 2e-4, 3e-4, 2.25e-4, 1.5e-4, 7.5e-5, 0, 0};
+  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 3, 7}, expected, 9);
+  static const double single[] = {3e-4, 0};
+  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 0, 1}, single, 2);
+}
+
+static void cosine(void **state) {
+  (void)state;
+  static const double expected[] = {0,
+                                    0.00014999999999999999,
+                                    0.00029999999999999997,
+                                    0.00027135254915624211,
+                                    0.00019635254915624211,
+                                    0.00010364745084375789,
+                                    2.8647450843757897e-05,
+                                    0};
+  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0, 2, 7}, expected, 8);
+  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0, 0, 5}, expected + 2, 6);
+}
+
+/* get_cosine_with_min_lr_schedule_with_warmup, min_lr_rate 0.1 */
+static void cosine_with_floor(void **state) {
+  (void)state;
+  static const double expected[] = {0,
+                                    0.00014999999999999999,
+                                    0.00029999999999999997,
+                                    0.00027421729424061787,
+                                    0.00020671729424061788,
+                                    0.00012328270575938212,
+                                    5.5782705759382111e-05,
+                                    2.9999999999999997e-05};
+  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0.1, 2, 7}, expected, 8);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(constant_with_warmup),
+      cmocka_unit_test(linear),
+      cmocka_unit_test(cosine),
+      cmocka_unit_test(cosine_with_floor),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
