@@ -3,6 +3,15 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+/* Under the address sanitizer what an arena has not handed out may not be touched: that finds overruns and
+ * the use of memory after its release. Borrowed memory is left alone, since its owner may look at it. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size)   ((void)(address), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
+#endif
+
 enum { ARENA_ALIGNMENT = 64 };
 
 /* Dry addresses start here: outside what x86-64 and AArch64 can map, so that a touched one faults at once. */
@@ -29,6 +38,7 @@ bool arena_init(Arena *arena, const char *name, size_t capacity, Error *error) {
   arena->base = base;
   arena->capacity = capacity;
   arena->owned = true;
+  ASAN_POISON_MEMORY_REGION(base, capacity);
   return true;
 }
 
@@ -38,7 +48,10 @@ void arena_init_over(Arena *arena, const char *name, void *base, size_t capacity
 }
 
 void arena_free(Arena *arena) {
-  if (arena->owned) munmap(arena->base, arena->capacity);
+  if (arena->owned) {
+    ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->capacity); /* the addresses may be mapped anew */
+    munmap(arena->base, arena->capacity);
+  }
   *arena = (Arena){0};
 }
 
@@ -49,7 +62,9 @@ void *arena_alloc(Arena *arena, size_t bytes) {
   arena->used = start + bytes;
   if (arena->used > arena->peak) arena->peak = arena->used;
   /* Integer arithmetic: a dry address is no object that a pointer may be moved in. */
-  return (void *)((uintptr_t)arena->base + start);
+  void *block = (void *)((uintptr_t)arena->base + start);
+  if (arena->owned) ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+  return block;
 }
 
 size_t arena_mark(const Arena *arena) {
@@ -58,5 +73,6 @@ size_t arena_mark(const Arena *arena) {
 
 void arena_release(Arena *arena, size_t mark) {
   ASSERT(mark <= arena->used);
+  if (arena->owned) ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->used - mark);
   arena->used = mark;
 }

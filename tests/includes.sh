@@ -36,6 +36,7 @@ vendor_rules='
 ^sqlite3[.]h$: ^train/runlog[.]c$
 ^pcre2[.]h$|^utf8proc[.]h$: ^tokenizer/
 ^xxhash[.]h$: ^base/
+^sanitizer/: ^base/
 ^editline/|^histedit[.]h$: ^tools/
 ^jansson[.]h$: ^base/option ^formats/ ^tokenizer/ ^datasets/ ^model/arch ^lora/ ^train/
 ^(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg)[.]h$: .

@@ -11,6 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 static const size_t sizes[] = {1, 64, 0, 65, 4096, 3, 1000000, 7};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
@@ -95,6 +99,29 @@ static void misuse_is_caught(void **state) {
   assert_true(dies(release_ahead));
 }
 
+/* Only the sanitizer build guards. */
+#ifdef __SANITIZE_ADDRESS__
+static void released_memory_is_guarded(void **state) {
+  (void)state;
+  Arena arena;
+  Error error = {0};
+  assert_true(arena_init(&arena, "guarded", 4096, &error));
+  char *kept = arena_alloc(&arena, 100);
+  size_t mark = arena_mark(&arena);
+  char *released = arena_alloc(&arena, 100);
+  assert_false(__asan_address_is_poisoned(kept + 99));
+  assert_true(__asan_address_is_poisoned(kept + 104)); /* the gap up to the next 64 bytes */
+  assert_false(__asan_address_is_poisoned(released));
+  arena_release(&arena, mark);
+  assert_true(__asan_address_is_poisoned(released + 8));
+  assert_false(__asan_address_is_poisoned(kept + 99));
+  char *again = arena_alloc(&arena, 200);
+  assert_ptr_equal(again, released);
+  assert_false(__asan_address_is_poisoned(again + 199));
+  arena_free(&arena);
+}
+#endif
+
 static void borrowed_memory_is_used_in_order(void **state) {
   (void)state;
   _Alignas(64) char memory[512];
@@ -125,9 +152,8 @@ static void too_large_is_an_error(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(dry_run_gives_the_capacity),
-      cmocka_unit_test(misuse_is_caught),
-      cmocka_unit_test(borrowed_memory_is_used_in_order),
+      cmocka_unit_test(dry_run_gives_the_capacity), cmocka_unit_test(misuse_is_caught),
+      cmocka_unit_test(released_memory_is_guarded), cmocka_unit_test(borrowed_memory_is_used_in_order),
       cmocka_unit_test(too_large_is_an_error),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
