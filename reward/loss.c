@@ -4,10 +4,12 @@
 #include <stddef.h>
 
 /* log(1 + e^x) without overflow */
-static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+static double softplus(double x) {
+  return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
 
-PairLoss pair_loss(const float *chosen, const float *rejected, const float *margin, int64_t count, double centring,
-                   double n, float *dchosen, float *drejected) {
+PairLoss pair_loss(const float *chosen, const float *rejected, const float *margin, int64_t count,
+                   double centring, double n, float *dchosen, float *drejected) {
   PairLoss sum = {0};
   for (int64_t i = 0; i < count; i++) {
     const double c = chosen[i], r = rejected[i], total = c + r;

@@ -17,7 +17,7 @@ typedef struct PairLoss {
 } PairLoss;
 
 /* margin may be NULL (0). dchosen and drejected receive dL/dr, or are NULL for an evaluation. */
-PairLoss pair_loss(const float *chosen, const float *rejected, const float *margin, int64_t count, double centring,
-                   double n, float *dchosen, float *drejected);
+PairLoss pair_loss(const float *chosen, const float *rejected, const float *margin, int64_t count,
+                   double centring, double n, float *dchosen, float *drejected);
 
 #endif

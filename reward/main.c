@@ -1,0 +1,11 @@
+#include "reward/stage.h"
+
+int main(int argc, char **argv) {
+  const Program program = {.name = "reward",
+                           .summary = "Trains a model that scores answers from preference pairs.",
+                           .options = reward_options,
+                           .option_count = reward_option_count,
+                           .config_size = sizeof(RewardStageConfig),
+                           .run = reward_run};
+  return program_run(&program, argc, argv, stdout, stderr);
+}
