@@ -1,0 +1,345 @@
+/* One linear's adapter: forward against a double-precision reference, backward against finite differences (the
+ * adapter is linear in x, in A and in B, so a large step is exact), merging, and which modules a spec adapts. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "lora/lora.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { T = 5, I = 7, O = 6, R = 3 };
+
+static Compute compute;
+
+static int open_compute(void **state) {
+  (void)state;
+  Error error = {0};
+  return compute_open(&compute, DEVICE_CPU, 2, &error) ? 0 : -1;
+}
+
+static int close_compute(void **state) {
+  (void)state;
+  compute_close(&compute);
+  return 0;
+}
+
+static LoraModule modules[] = {
+    {.name = (char *)"model.layers.0.self_attn.q_proj", .inputs = I, .outputs = O},
+    {.name = (char *)"model.layers.0.self_attn.xq_proj", .inputs = I, .outputs = O},
+    {.name = (char *)"model.layers.0.mlp.down_proj", .inputs = I, .outputs = O, .transposed = true},
+    {.name = (char *)"lm_head", .inputs = I, .outputs = 11, .is_head = true}};
+enum { MODULES = sizeof modules / sizeof *modules };
+
+static LoraSpec spec_for(const char *target) {
+  LoraSpec spec = {.r = R, .alpha = 5};
+  Error error = {0};
+  assert_true(lora_spec_target(&spec, target, &error));
+  return spec;
+}
+
+static float number(uint64_t stream, uint64_t i) {
+  return random_normal(random_key(7, RANDOM_TEST), stream, i);
+}
+
+static void fill(Tensor tensor, uint64_t stream) {
+  float *x = tensor.data;
+  for (int64_t i = 0; i < tensor_count(tensor); i++) x[i] = number(stream, (uint64_t)i);
+}
+
+/* A set over the modules with random A and B, and the arenas and inputs of a pass. */
+typedef struct Bench {
+  Arena arena;
+  LoraSet set;
+  LoraPair *pair; /* of module 0 */
+  Tensor x, out, dout, dx;
+} Bench;
+
+static Tensor matrix(Bench *bench, int64_t rows, int64_t columns) {
+  return tensor_new_2d(&bench->arena, DTYPE_F32, rows, columns);
+}
+
+static void bench_open(Bench *bench, float dropout, bool rslora, bool trainable) {
+  *bench = (Bench){0};
+  Error error = {0};
+  LoraSpec spec = spec_for("q_proj");
+  spec.dropout = dropout;
+  spec.rslora = rslora;
+  assert_true(arena_init(&bench->arena, "bench", 1 << 20, &error));
+  assert_true(lora_open(&bench->set, &spec, modules, MODULES, trainable, &compute, &bench->arena, &error));
+  lora_spec_free(&spec);
+  bench->set.dropout_key = random_key(3, RANDOM_DROPOUT);
+  bench->pair = &bench->set.pairs[0];
+  fill(bench->pair->a, 1);
+  fill(bench->pair->b, 2);
+  bench->x = matrix(bench, T, I);
+  bench->out = matrix(bench, T, O);
+  bench->dout = matrix(bench, T, O);
+  bench->dx = matrix(bench, T, I);
+  fill(bench->x, 3);
+  fill(bench->out, 4);
+  fill(bench->dout, 5);
+  fill(bench->dx, 6);
+  /* One real run's worth of operation workspace, found by a dry run, as programs do it. */
+  compute_dry_begin(&compute);
+  Arena dry;
+  arena_init_dry(&dry, "plan");
+  LoraState state;
+  lora_forward(&compute, &bench->set, 0, bench->out, bench->x, &state, 9, &dry);
+  lora_backward(&compute, &bench->set, 0, bench->dx, bench->dout, bench->x, &state, &dry);
+  assert_true(compute_dry_end(&compute, &error));
+}
+
+static void bench_close(Bench *bench) {
+  lora_free(&bench->set);
+  arena_free(&bench->arena);
+}
+
+/* dropout(x)[t,i] in double */
+static double dropped(const Bench *bench, bool training, uint64_t site, int t, int i) {
+  const float p = bench->set.spec.dropout;
+  const double x = (double)((const float *)bench->x.data)[t * I + i];
+  if (!training || p == 0) return x;
+  return random_uniform(bench->set.dropout_key, site, (uint64_t)(t * I + i)) >= p ? x / (1 - (double)p) : 0;
+}
+
+static double expected_out(const Bench *bench, bool training, uint64_t site, double scale, int t, int o) {
+  const float *a = bench->pair->a.data, *b = bench->pair->b.data;
+  double sum = (double)number(4, (uint64_t)(t * O + o)); /* what was in out before */
+  for (int r = 0; r < R; r++) {
+    double u = 0;
+    for (int i = 0; i < I; i++) u += dropped(bench, training, site, t, i) * (double)a[r * I + i];
+    sum += scale * u * (double)b[o * R + r];
+  }
+  return sum;
+}
+
+static void check_forward(float dropout, bool rslora, bool training) {
+  Bench bench;
+  bench_open(&bench, dropout, rslora, false);
+  LoraState state;
+  size_t used = bench.arena.used;
+  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, training ? &state : NULL, 9, &bench.arena);
+  if (!training) assert_int_equal(bench.arena.used, used);
+  const float *out = bench.out.data;
+  const double scale = 5 / (rslora ? sqrt(3.0) : 3.0);
+  for (int t = 0; t < T; t++)
+    for (int o = 0; o < O; o++) {
+      double expected = expected_out(&bench, training, 9, scale, t, o);
+      assert_true(fabs((double)out[t * O + o] - expected) < 1e-5 * (1 + fabs(expected)));
+    }
+  bench_close(&bench);
+}
+
+static void the_forward_is_the_formula(void **state) {
+  (void)state;
+  check_forward(0, false, false);
+  check_forward(0, true, true);
+  check_forward(0.4f, false, true);
+  check_forward(0.4f, false, false); /* no dropout in inference */
+}
+
+/* sum(out * dout) of a forward from out = 0 */
+static double loss_of(Bench *bench) {
+  size_t mark = arena_mark(&bench->arena);
+  Tensor out = matrix(bench, T, O);
+  memset(out.data, 0, tensor_bytes(out));
+  LoraState state;
+  lora_forward(&compute, &bench->set, 0, out, bench->x, &state, 9, &bench->arena);
+  double sum = 0;
+  for (int i = 0; i < T * O; i++)
+    sum += (double)((float *)out.data)[i] * (double)((float *)bench->dout.data)[i];
+  arena_release(&bench->arena, mark);
+  return sum;
+}
+
+/* gradient - base equals the slope of the loss in every element. */
+static void check_slopes(Bench *bench, Tensor values, Tensor gradient, const float *base) {
+  float *v = values.data;
+  const float *g = gradient.data;
+  for (int64_t i = 0; i < tensor_count(values); i++) {
+    const float kept = v[i];
+    v[i] = kept + 1;
+    double up = loss_of(bench);
+    v[i] = kept - 1;
+    double down = loss_of(bench);
+    v[i] = kept;
+    double slope = (up - down) / 2, found = (double)g[i] - (double)base[i];
+    if (fabs(found - slope) > 2e-5 * (1 + fabs(slope)))
+      fail_msg("element %d: %g, expected %g", (int)i, found, slope);
+  }
+}
+
+static void check_backward(float dropout) {
+  Bench bench;
+  bench_open(&bench, dropout, false, true);
+  fill(bench.pair->da, 11); /* gradients add to what is there */
+  fill(bench.pair->db, 12);
+  float da[R * I], db[O * R], dx[T * I];
+  memcpy(da, bench.pair->da.data, sizeof da);
+  memcpy(db, bench.pair->db.data, sizeof db);
+  memcpy(dx, bench.dx.data, sizeof dx);
+  LoraState state;
+  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, &state, 9, &bench.arena);
+  size_t used = bench.arena.used;
+  lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, &state, &bench.arena);
+  assert_int_equal(bench.arena.used, used);
+  check_slopes(&bench, bench.pair->a, bench.pair->da, da);
+  check_slopes(&bench, bench.pair->b, bench.pair->db, db);
+  check_slopes(&bench, bench.x, bench.dx, dx);
+  bench_close(&bench);
+}
+
+static void the_backward_is_the_slope(void **state) {
+  (void)state;
+  check_backward(0);
+  check_backward(0.4f);
+}
+
+static void a_frozen_set_only_passes_gradients_on(void **state) {
+  (void)state;
+  Bench bench;
+  bench_open(&bench, 0.4f, false, false);
+  float dx[T * I];
+  memcpy(dx, bench.dx.data, sizeof dx);
+  LoraState kept;
+  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, &kept, 9, &bench.arena);
+  lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, &kept, &bench.arena);
+  check_slopes(&bench, bench.x, bench.dx, dx);
+  assert_true(tensor_is_none(bench.pair->da));
+  bench_close(&bench);
+}
+
+static void without_a_pair_nothing_happens(void **state) {
+  (void)state;
+  Bench bench;
+  bench_open(&bench, 0, false, true);
+  float before[T * O];
+  memcpy(before, bench.out.data, sizeof before);
+  LoraState kept;
+  lora_forward(&compute, &bench.set, 1, bench.out, bench.x, &kept, 9, &bench.arena); /* not adapted */
+  lora_forward(&compute, NULL, 0, bench.out, bench.x, NULL, 9, &bench.arena);
+  lora_backward(&compute, &bench.set, 1, bench.dx, bench.dout, bench.x, &kept, &bench.arena);
+  assert_memory_equal(before, bench.out.data, sizeof before);
+  bench_close(&bench);
+}
+
+static void a_merged_weight_does_what_the_adapter_does(void **state) {
+  (void)state;
+  for (int transposed = 0; transposed < 2; transposed++) {
+    Bench bench;
+    bench_open(&bench, 0.4f, false, false);
+    bench.set.transposed[0] = transposed;
+    Tensor weight = transposed ? matrix(&bench, I, O) : matrix(&bench, O, I);
+    Tensor merged = matrix(&bench, T, O);
+    const Weight w = {.data = weight, .transposed = transposed};
+    fill(weight, 20);
+    op_linear(&compute, bench.out, bench.x, w, (Tensor){0}, 1, 0);
+    lora_forward(&compute, &bench.set, 0, bench.out, bench.x, NULL, 0, &bench.arena);
+    Error error = {0};
+    assert_true(lora_merge(&bench.set, 0, weight.data, &compute, &error));
+    op_linear(&compute, merged, bench.x, w, (Tensor){0}, 1, 0);
+    for (int i = 0; i < T * O; i++) {
+      float apart = ((float *)merged.data)[i], together = ((float *)bench.out.data)[i];
+      assert_true(fabsf(apart - together) < 2e-5f * (1 + fabsf(apart)));
+    }
+    bench_close(&bench);
+  }
+}
+
+/* ---- sets ---- */
+
+static bool open_set(LoraSet *set, Arena *arena, const char *target, Error *error) {
+  LoraSpec spec = spec_for(target);
+  Error ignored = {0};
+  bool room = arena_init(arena, "set", 1 << 16, &ignored);
+  bool ok = room && lora_open(set, &spec, modules, MODULES, true, &compute, arena, error);
+  lora_spec_free(&spec);
+  return ok;
+}
+
+static void targets_match_as_in_peft(void **state) {
+  (void)state;
+  static const struct {
+    const char *target;
+    bool adapted[MODULES];
+  } cases[] = {{"q_proj", {true, false, false, false}},
+               {"self_attn.q_proj", {true, false, false, false}},
+               {"model.layers.0.self_attn.xq_proj", {false, true, false, false}},
+               {"all-linear", {true, true, true, false}}};
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    LoraSet set;
+    Arena arena;
+    Error error = {0};
+    assert_true(open_set(&set, &arena, cases[c].target, &error));
+    for (int i = 0; i < MODULES; i++) assert_int_equal(!tensor_is_none(set.pairs[i].a), cases[c].adapted[i]);
+    lora_free(&set);
+    arena_free(&arena);
+  }
+}
+
+static void wrong_specs_are_refused(void **state) {
+  (void)state;
+  static const struct {
+    const char *target, *message;
+  } cases[] = {
+      {"k_proj", "\"k_proj\" is no linear of this model (there are: q_proj, xq_proj, down_proj, lm_head)"},
+      {"proj", "\"proj\" is no linear"},
+      {"lm_head", "an adapter on the LM head is not supported"}};
+  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    LoraSet set;
+    Arena arena;
+    Error error = {0};
+    assert_false(open_set(&set, &arena, cases[c].target, &error));
+    assert_int_equal(error.code, ERROR_MODEL);
+    if (!strstr(error.message, cases[c].message)) fail_msg("%s", error.message);
+    lora_free(&set);
+    arena_free(&arena);
+  }
+}
+
+static void fresh_sets_change_nothing_and_copies_are_equal(void **state) {
+  (void)state;
+  LoraSet a, b;
+  Arena arena_a, arena_b;
+  Error error = {0};
+  assert_true(open_set(&a, &arena_a, "all-linear", &error));
+  assert_true(open_set(&b, &arena_b, "all-linear", &error));
+  lora_initialize(&a, &compute, 4);
+  lora_initialize(&b, &compute, 5);
+  const float *v = a.pairs[0].a.data, *zero = a.pairs[0].b.data;
+  float largest = 0;
+  for (int i = 0; i < R * I; i++) largest = fmaxf(largest, fabsf(v[i]));
+  assert_true(largest <= 1 / sqrtf(I) && largest > 0.5f / sqrtf(I));
+  for (int i = 0; i < O * R; i++) assert_float_equal(zero[i], 0, 0);
+  assert_memory_not_equal(v, b.pairs[0].a.data, R * I * sizeof(float));
+  assert_memory_not_equal(v, a.pairs[1].a.data, R * I * sizeof(float));
+  lora_copy(&b, &a, &compute);
+  for (int id = 0; id < 3; id++)
+    assert_memory_equal(a.pairs[id].a.data, b.pairs[id].a.data, R * I * sizeof(float));
+  assert_int_equal(lora_parameter_count(&a), 3 * R * (I + O));
+  ParameterList list = {0};
+  assert_true(lora_parameters(&a, &list, &error));
+  assert_int_equal(list.count, 6);
+  assert_string_equal(list.items[0].name, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
+  parameter_list_free(&list);
+  lora_free(&a);
+  lora_free(&b);
+  arena_free(&arena_a);
+  arena_free(&arena_b);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(the_forward_is_the_formula),
+                                     cmocka_unit_test(the_backward_is_the_slope),
+                                     cmocka_unit_test(a_frozen_set_only_passes_gradients_on),
+                                     cmocka_unit_test(without_a_pair_nothing_happens),
+                                     cmocka_unit_test(a_merged_weight_does_what_the_adapter_does),
+                                     cmocka_unit_test(targets_match_as_in_peft),
+                                     cmocka_unit_test(wrong_specs_are_refused),
+                                     cmocka_unit_test(fresh_sets_change_nothing_and_copies_are_equal)};
+  return cmocka_run_group_tests(tests, open_compute, close_compute);
+}
