@@ -34,6 +34,8 @@ static bool advance(DecodeStream *stream, Error *error) {
 
 bool decode_stream_push(DecodeStream *stream, int id, Buffer *out, Error *error) {
   if (!int_array_push(&stream->ids, id, error)) return false;
+  const char *token = tokenizer_token(stream->tokenizer, id);
+  if (token && decoder_waits(&stream->tokenizer->decoder, token, strlen(token))) return true;
   Buffer text = {0};
   bool done = tokenizer_decode(stream->tokenizer, stream->ids.data, stream->ids.size, stream->skip_special,
                                &text, error);
