@@ -3,8 +3,9 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-/* Under the address sanitizer what an arena has not handed out may not be touched: that finds overruns and
- * the use of memory after its release. Borrowed memory is left alone, since its owner may look at it. */
+/* Under the address sanitizer released blocks, and the bytes between a block and the next, may not be touched:
+ * that finds the use of memory after its release and most overruns. What was never handed out is left open, so
+ * that a test can fill it with rubbish first; borrowed memory is its owner's. */
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #else
@@ -38,7 +39,6 @@ bool arena_init(Arena *arena, const char *name, size_t capacity, Error *error) {
   arena->base = base;
   arena->capacity = capacity;
   arena->owned = true;
-  ASAN_POISON_MEMORY_REGION(base, capacity);
   return true;
 }
 
@@ -63,7 +63,12 @@ void *arena_alloc(Arena *arena, size_t bytes) {
   if (arena->used > arena->peak) arena->peak = arena->used;
   /* Integer arithmetic: a dry address is no object that a pointer may be moved in. */
   void *block = (void *)((uintptr_t)arena->base + start);
-  if (arena->owned) ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+  if (arena->owned) {
+    size_t end = aligned(arena->used);
+    if (end > arena->capacity) end = arena->capacity;
+    ASAN_POISON_MEMORY_REGION(block, end - start);
+    ASAN_UNPOISON_MEMORY_REGION(block, bytes);
+  }
   return block;
 }
 
