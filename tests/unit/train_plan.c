@@ -1,0 +1,86 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "train/plan.h"
+
+#include <string.h>
+
+/* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 24 of training state (1 with LoRA), and
+ * activations of one for 100 tokens, a quarter of that with recomputation. */
+static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
+  (void)error;
+  size_t mib = 1 << 20;
+  (*(int *)context)++;
+  plan_add(plan, "weights", (settings->dtype == DTYPE_BF16 ? 4 : 8) * mib);
+  plan_add(plan, "training", (settings->lora ? 1 : 24) * mib);
+  size_t activations = (size_t)settings->micro_batch_tokens * mib / 100;
+  plan_add(plan, "activations", settings->recompute ? activations / 4 : activations);
+  return true;
+}
+
+static bool check(size_t limit_mib, Error *error) {
+  int calls = 0;
+  Log log;
+  MemoryPlan plan;
+  log_init(&log, stderr, LOG_ERROR + 1);
+  PlanSettings settings = {.micro_batch_tokens = 1600, .dtype = DTYPE_F32};
+  return plan_check(make, &calls, &settings, 400, limit_mib << 20, &log, &plan, error);
+}
+
+static void expect_advice(size_t limit_mib, const char *text) {
+  Error error = {0};
+  assert_false(check(limit_mib, &error));
+  assert_int_equal(error.code, ERROR_MEMORY);
+  if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
+}
+
+static void what_fits_passes(void **state) {
+  (void)state;
+  Error error = {0};
+  assert_true(check(48, &error));
+}
+
+static void advice_is_computed(void **state) {
+  (void)state;
+  expect_advice(
+      47,
+      "needs 48.00 MiB and 47.00 MiB can be used; it fits with optim.micro_batch_tokens 800 (40.00 MiB); "
+      "or model.recompute true (36.00 MiB)");
+  expect_advice(37,
+                "fits with optim.micro_batch_tokens 400 (36.00 MiB); or model.recompute true (36.00 MiB)");
+  expect_advice(35, "fits with optim.micro_batch_tokens 800 with model.recompute true (34.00 MiB)");
+  expect_advice(13, "fits with lora.enabled true with model.recompute true (13.00 MiB)");
+  expect_advice(7, "fits with optim.micro_batch_tokens 800 with model.dtype bf16");
+  expect_advice(5, "no setting of this stage makes it fit");
+}
+
+static void sizes_as_text(void **state) {
+  (void)state;
+  char text[32];
+  plan_bytes_text(1000, text);
+  assert_string_equal(text, "1000 bytes");
+  plan_bytes_text((size_t)5 << 29, text);
+  assert_string_equal(text, "2.50 GiB");
+}
+
+static void the_limit_of_the_machine(void **state) {
+  (void)state;
+  DeviceConfig device = {.memory_limit = 12345};
+  assert_int_equal(plan_limit(&device), 12345);
+  device.memory_limit = 0;
+  assert_true(plan_limit(&device) > (size_t)1 << 20);
+  assert_true(memory_peak_resident() > (size_t)1 << 19);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(what_fits_passes),
+      cmocka_unit_test(advice_is_computed),
+      cmocka_unit_test(sizes_as_text),
+      cmocka_unit_test(the_limit_of_the_machine),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

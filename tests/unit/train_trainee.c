@@ -1,0 +1,361 @@
+/* Trainees over tiny checkpoints: what is trained, merged, copied, saved, and carried through a checkpoint. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "model/head.h"
+#include "tests/support/fixture.h"
+#include "tests/temporary.h"
+#include "train/plan.h"
+#include "train/token_loss.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOKENS = 12, VOCAB_MOST = 4096 };
+
+/* One trainee with everything that a step needs, opened as a stage does: planned, then real. */
+typedef struct Lab {
+  Compute compute;
+  TrainMemory memory;
+  Model base;
+  Trainee trainee;
+  Pass pass;
+  Batch batch;
+  TokenLoss loss;
+  const char *model, *merge;
+  TraineeSpec spec;
+  float logits[VOCAB_MOST];
+} Lab;
+
+static const OptimizerSpec adamw = {
+    .kind = OPTIMIZER_ADAMW, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .clip = 1};
+
+static void must(bool ok, const Error *error) {
+  if (!ok) fail_msg("%s", error->message);
+}
+
+static void fill(Lab *lab) {
+  int32_t ids[TOKENS];
+  uint8_t mask[TOKENS];
+  int64_t first;
+  for (int i = 0; i < TOKENS; i++) ids[i] = (i * 7 + 3) % 11;
+  memset(mask, 1, sizeof mask);
+  batch_clear(&lab->batch);
+  assert_true(batch_add(&lab->batch, ids, 7, &first) && batch_add(&lab->batch, ids + 7, TOKENS - 7, &first));
+  assert_int_equal(token_loss_select(&lab->loss, &lab->batch, mask), TOKENS - 2);
+}
+
+/* Loss of the batch, its gradient added. */
+static double learn(Lab *lab) {
+  size_t mark = arena_mark(&lab->memory.step);
+  fill(lab);
+  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee), &lab->batch,
+               PASS_TRAIN, 0, &lab->memory.step);
+  double sum = token_loss_backward(&lab->loss, &lab->pass, 0.1);
+  if (trainee_has_head(&lab->trainee)) {
+    int32_t rows[] = {6};
+    float value[1] = {0};
+    score_values(&lab->pass, &lab->trainee.head, (TokenRows){rows, NULL, 1}, value);
+    score_values_backward(&lab->pass, &lab->trainee.head, (TokenRows){rows, NULL, 1}, (float[]){1});
+  }
+  pass_backward(&lab->pass);
+  arena_release(&lab->memory.step, mark);
+  return sum;
+}
+
+static const float *logits(Lab *lab) {
+  size_t mark = arena_mark(&lab->memory.step);
+  int32_t rows[] = {TOKENS - 1};
+  fill(lab);
+  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee), &lab->batch,
+               PASS_INFERENCE, 0, &lab->memory.step);
+  lm_logits(&lab->pass, (TokenRows){rows, NULL, 1}, lab->logits);
+  arena_release(&lab->memory.step, mark);
+  return lab->logits;
+}
+
+static void open_parts(Lab *lab) {
+  Error error = {0};
+  must(base_open(&lab->base, lab->model, lab->merge, DTYPE_F32, &lab->compute, &lab->memory, &error), &error);
+  must(trainee_open(&lab->trainee, &lab->spec, &lab->base, &lab->compute, &lab->memory, &error), &error);
+  must(pass_init(&lab->pass, &lab->base, &error), &error);
+}
+
+static void close_parts(Lab *lab) {
+  pass_free(&lab->pass);
+  trainee_close(&lab->trainee);
+  base_close(&lab->base);
+}
+
+static bool step(Lab *lab, Error *error) {
+  double norm;
+  return trainee_step(&lab->trainee, &lab->compute, 1e-2, &norm, error);
+}
+
+static void open_lab(Lab *lab, const char *model, const char *merge, TraineeSpec spec) {
+  Error error = {0};
+  *lab = (Lab){.model = model, .merge = merge, .spec = spec};
+  must(compute_open(&lab->compute, DEVICE_CPU, 2, &error), &error);
+  must(batch_init(&lab->batch, TOKENS, 2, &error) && token_loss_init(&lab->loss, TOKENS, &error), &error);
+  plan_begin(&lab->memory, &lab->compute);
+  open_parts(lab);
+  assert_true(lab->base.spec.vocab <= VOCAB_MOST);
+  learn(lab);
+  logits(lab);
+  must(spec.frozen || step(lab, &error), &error);
+  close_parts(lab);
+  MemoryPlan plan = {0};
+  must(plan_end(&plan, &lab->memory, &lab->compute, &error), &error);
+  must(train_memory_allocate(&lab->memory, &lab->compute, &error), &error);
+  open_parts(lab);
+}
+
+static void close_lab(Lab *lab) {
+  close_parts(lab);
+  batch_free(&lab->batch);
+  token_loss_free(&lab->loss);
+  train_memory_free(&lab->memory, &lab->compute);
+  compute_close(&lab->compute);
+}
+
+static const char *model_path(const char *name) {
+  static char out[512];
+  return fixture_path(out, sizeof out, "models", name);
+}
+
+static const char *adapter_path(const char *name) {
+  static char out[512];
+  return fixture_path(out, sizeof out, "peft", name);
+}
+
+static TraineeSpec full_spec(void) {
+  return (TraineeSpec){.name = "policy", .kind = TRAINEE_BASE, .optimizer = adamw, .seed = 5};
+}
+
+static LoraSpec qv = {
+    .r = 2, .alpha = 4, .targets = (char *[]){(char *)"q_proj", (char *)"v_proj"}, .target_count = 2};
+
+static TraineeSpec adapter_spec(const char *from) {
+  return (TraineeSpec){
+      .name = "policy", .kind = TRAINEE_ADAPTER, .adapter = from, .lora = &qv, .optimizer = adamw, .seed = 5};
+}
+
+/* Each kind learns: the loss falls, and the base moves only when it is what is trained. */
+static void check_learning(TraineeSpec spec, const char *merge) {
+  Error error = {0};
+  Lab lab;
+  open_lab(&lab, model_path("llama"), merge, spec);
+  size_t bytes = tensor_bytes(lab.base.tensors[0].value);
+  void *before = malloc(bytes);
+  memcpy(before, lab.base.tensors[0].value.data, bytes);
+  double first = 0, last = 0;
+  for (int i = 0; i < 8; i++) {
+    last = learn(&lab);
+    if (i == 0) first = last;
+    must(step(&lab, &error), &error);
+  }
+  assert_true(last < first - 0.05);
+  bool moved = memcmp(before, lab.base.tensors[0].value.data, bytes) != 0;
+  assert_int_equal(moved, spec.kind == TRAINEE_BASE);
+  free(before);
+  close_lab(&lab);
+}
+
+static void every_kind_learns(void **state) {
+  (void)state;
+  check_learning(full_spec(), NULL);
+  check_learning(full_spec(), adapter_path("llama_qv"));
+  check_learning(adapter_spec(NULL), NULL);
+  check_learning(adapter_spec(adapter_path("llama_qv")), NULL);
+}
+
+static void check_merging(const char *model, const char *adapter) {
+  Lab with, merged;
+  TraineeSpec spec = full_spec();
+  spec.frozen = true;
+  open_lab(&with, model_path(model), NULL, adapter_spec(adapter_path(adapter)));
+  open_lab(&merged, model_path(model), adapter_path(adapter), spec);
+  int64_t vocab = with.base.spec.vocab;
+  assert_near("logits", logits(&merged), logits(&with), vocab, 2e-5);
+  close_lab(&merged);
+  open_lab(&merged, model_path(model), NULL, spec); /* and without it they differ */
+  assert_true(largest_difference(logits(&merged), logits(&with), vocab) > 1e-3);
+  close_lab(&merged);
+  close_lab(&with);
+}
+
+static void a_merged_base_gives_the_adapters_logits(void **state) {
+  (void)state;
+  check_merging("llama", "llama_all");
+  check_merging("llama", "llama_pattern");
+  check_merging("gpt2", "gpt2_all"); /* transposed weights */
+  check_merging("gpt_neox", "gpt_neox_rslora");
+}
+
+/* What is saved, opened again as the next stage would, gives the same logits to the bit. */
+static void check_saving(TraineeSpec spec, const char *folder) {
+  Error error = {0};
+  Lab lab, again;
+  Temporary temporary;
+  char *path;
+  float expected[VOCAB_MOST];
+  temporary_open(&temporary);
+  open_lab(&lab, model_path("llama"), NULL, spec);
+  for (int round = 0; round < 2; round++) { /* the second one replaces the first */
+    learn(&lab);
+    must(step(&lab, &error), &error);
+    must(trainee_save(&lab.trainee, lab.model, temporary.directory, &lab.compute, &path, &error), &error);
+    assert_string_equal(path_name(path), folder);
+    if (round == 0) memory_free(path);
+  }
+  memcpy(expected, logits(&lab), sizeof expected);
+  bool full = spec.kind == TRAINEE_BASE;
+  open_lab(&again, full ? path : model_path("llama"), NULL, full ? full_spec() : adapter_spec(path));
+  assert_memory_equal(logits(&again), expected, (size_t)again.base.spec.vocab * sizeof(float));
+  memory_free(path);
+  close_lab(&again);
+  close_lab(&lab);
+  StringList names = {0};
+  must(directory_list(temporary.directory, &names, &error), &error);
+  assert_int_equal(names.count, 1); /* nothing unfinished is left */
+  string_list_free(&names);
+  temporary_close(&temporary);
+}
+
+static void what_is_saved_opens_again(void **state) {
+  (void)state;
+  check_saving(full_spec(), "model");
+  check_saving(adapter_spec(NULL), "adapter");
+}
+
+static bool exchange(Lab *lab, int64_t at, Temporary *folder, bool loading, Error *error) {
+  Checkpoint c;
+  bool found = true, ok;
+  Log log;
+  log_init(&log, stderr, LOG_ERROR + 1);
+  if (loading) {
+    ok = checkpoint_find(&c, folder->directory, "sft", "{}", &lab->compute, &log, &found, error) && found &&
+         trainee_state(&lab->trainee, &c, error);
+  } else {
+    ok = checkpoint_begin(&c, "sft", at, "{}", &lab->compute, error) &&
+         trainee_state(&lab->trainee, &c, error) && checkpoint_commit(&c, folder->directory, 2, error);
+  }
+  checkpoint_close(&c);
+  return ok;
+}
+
+/* Two steps, a checkpoint, two more; then another process's trainee goes on from the checkpoint: same bits. */
+static void check_resuming(TraineeSpec spec) {
+  Error error = {0};
+  Lab lab, again;
+  Temporary folder;
+  temporary_open(&folder);
+  open_lab(&lab, model_path("llama"), NULL, spec);
+  for (int i = 0; i < 4; i++) {
+    learn(&lab);
+    must(step(&lab, &error), &error);
+    if (i == 1) must(exchange(&lab, 2, &folder, false, &error), &error);
+  }
+  TraineeSpec other = spec;
+  other.seed = 99; /* everything comes from the checkpoint */
+  open_lab(&again, model_path("llama"), NULL, other);
+  must(exchange(&again, 0, &folder, true, &error), &error);
+  assert_int_equal(again.trainee.optimizer.step, 2);
+  for (int i = 2; i < 4; i++) {
+    learn(&again);
+    must(step(&again, &error), &error);
+  }
+  for (size_t i = 0; i < lab.trainee.parameters.count; i++) {
+    Tensor a = lab.trainee.parameters.items[i].value, b = again.trainee.parameters.items[i].value;
+    assert_memory_equal(a.data, b.data, tensor_bytes(a));
+  }
+  close_lab(&again);
+  close_lab(&lab);
+  temporary_close(&folder);
+}
+
+static void a_checkpoint_carries_everything(void **state) {
+  (void)state;
+  check_resuming(full_spec());
+  TraineeSpec spec = adapter_spec(NULL);
+  spec.score_head = true;
+  spec.head_from = model_path("llama");
+  check_resuming(spec);
+}
+
+static void heads_come_from_where_they_are(void **state) {
+  (void)state;
+  Lab lab;
+  TraineeSpec spec = adapter_spec(adapter_path("cls_llama"));
+  spec.score_head = true;
+  spec.head_from = model_path("llama");
+  spec.head_must_exist = true;
+  open_lab(&lab, model_path("llama"), NULL, spec); /* the adapter's */
+  assert_int_equal(lab.trainee.parameters.count % 2, 1);
+  close_lab(&lab);
+  spec.adapter = adapter_path("llama_qv"); /* neither has one */
+  Error error = {0};
+  assert_true(compute_open(&lab.compute, DEVICE_CPU, 1, &error));
+  plan_begin(&lab.memory, &lab.compute);
+  must(base_open(&lab.base, model_path("llama"), NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
+  must(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error), &error);
+  trainee_close(&lab.trainee);
+  base_close(&lab.base);
+  MemoryPlan plan = {0};
+  must(plan_end(&plan, &lab.memory, &lab.compute, &error), &error);
+  must(train_memory_allocate(&lab.memory, &lab.compute, &error), &error);
+  must(base_open(&lab.base, model_path("llama"), NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
+  assert_false(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "score.weight"));
+  base_close(&lab.base);
+  train_memory_free(&lab.memory, &lab.compute);
+  compute_close(&lab.compute);
+}
+
+/* One base, two adapters: each has its own values, and copying one makes them alike. */
+static void adapters_share_a_base(void **state) {
+  (void)state;
+  Lab lab;
+  Error error = {0};
+  open_lab(&lab, model_path("llama"), NULL, adapter_spec(NULL));
+  TrainMemory more;
+  Trainee other;
+  TraineeSpec spec = adapter_spec(NULL);
+  spec.frozen = true;
+  spec.seed = 6;
+  train_memory_dry(&more);
+  must(trainee_open(&other, &spec, &lab.base, &lab.compute, &more, &error), &error);
+  trainee_close(&other);
+  must(train_memory_allocate(&more, &lab.compute, &error), &error);
+  must(trainee_open(&other, &spec, &lab.base, &lab.compute, &more, &error), &error);
+  learn(&lab);
+  must(step(&lab, &error), &error);
+  for (int copied = 0; copied < 2; copied++) {
+    bool same = true;
+    for (int id = 0; id < other.adapter.count; id++) {
+      Tensor a = other.adapter.pairs[id].b, b = lab.trainee.adapter.pairs[id].b;
+      if (!tensor_is_none(a)) same &= memcmp(a.data, b.data, tensor_bytes(a)) == 0;
+    }
+    assert_int_equal(same, copied);
+    trainee_copy(&other, &lab.trainee, &lab.compute);
+  }
+  trainee_close(&other);
+  train_memory_free(&more, &lab.compute);
+  close_lab(&lab);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_kind_learns),
+      cmocka_unit_test(a_merged_base_gives_the_adapters_logits),
+      cmocka_unit_test(what_is_saved_opens_again),
+      cmocka_unit_test(a_checkpoint_carries_everything),
+      cmocka_unit_test(heads_come_from_where_they_are),
+      cmocka_unit_test(adapters_share_a_base),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
