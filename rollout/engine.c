@@ -84,6 +84,9 @@ static void run_rows(Engine *engine, int64_t rows, int64_t picks) {
 bool engine_init(Engine *engine, EngineConfig config, const Model *model, const LoraSet *adapter,
                  Compute *compute, Arena *arena, Error *error) {
   *engine = (Engine){.model = model, .adapter = adapter, .compute = compute, .arena = arena};
+  if (model->head < 0) {
+    return error_set(error, ERROR_MODEL, "the model has no LM head (a reward model?) and cannot generate");
+  }
   if (!config_resolve(&config, &model->spec, error)) return false;
   engine->config = config;
   const int64_t blocks = cache_blocks(&config, &model->spec, error);

@@ -97,10 +97,10 @@ typedef struct Engine {
   EngineStats stats;
 } Engine;
 
-/* model and adapter (may be NULL) are borrowed; their weights may change between runs and are never changed
- * here. With compute->dry and a dry arena nothing is run, only counted, including the largest possible step.
- * Errors: ERROR_USAGE for numbers out of range, ERROR_MEMORY when the cache cannot hold one sequence of
- * max_length. */
+/* model and adapter (may be NULL) are borrowed; their weights may change between runs and are never
+ * changed here. With compute->dry and a dry arena nothing is run, only counted, including the largest
+ * possible step. Errors: ERROR_MODEL for one without LM head, ERROR_USAGE for numbers out of range,
+ * ERROR_MEMORY when the cache cannot hold one sequence of max_length. */
 NODISCARD bool engine_init(Engine *engine, EngineConfig config, const Model *model, const LoraSet *adapter,
                            Compute *compute, Arena *arena, Error *error);
 void engine_free(Engine *engine); /* host arrays; tensors belong to the arena */

@@ -1,0 +1,558 @@
+/* generate: answers of a model, from prompts on the command line or in a file. The engine is the one of
+ * PPO's rollouts (rollout/engine.h), so what it says here is what it says there.
+ *
+ * one prompt the text streams to standard output --json, --prompts, --n > 1 one JSON object per answer and
+ * line, in the order of the prompts: {"prompt", "response", "ids", "finished": "eos" | "stop" | "length",
+ * "sample"?, "logprobs"?} A record of --prompts keeps its other keys. "sample" tells the answers of one
+ * prompt apart.
+ *
+ * Answer k of prompt i draws its random numbers as sample i * n + k: the same whatever else is in the
+ * file. */
+#include "base/file.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "datasets/lines.h"
+#include "rollout/engine.h"
+#include "tokenizer/chat.h"
+#include "train/config.h"
+#include "train/plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct GenerateConfig {
+  char *model, *adapter, *prompt, *prompts, *ids, *system, *template;
+  bool chat, logprobs, ignore_eos;
+  int64_t max_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
+  double temperature, top_p;
+  OptionStrings stop;
+  int dtype, backend;
+} GenerateConfig;
+
+/* clang-format off */
+static const Option options[] = {
+  ROW_STRING_REQUIRED("model", GenerateConfig, model, "Hugging Face model directory"),
+  ROW_STRING("adapter", GenerateConfig, adapter, NULL, "PEFT adapter directory"),
+  ROW_STRING("prompt", GenerateConfig, prompt, NULL, "the prompt's text"),
+  ROW_STRING("prompts", GenerateConfig, prompts, NULL,
+      "JSONL file; \"prompt\" of each record is a text, or with --chat also a list of messages"),
+  ROW_STRING("ids", GenerateConfig, ids, NULL, "the prompt as token ids: 1,2,3"),
+  ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template"),
+  ROW_STRING("template", GenerateConfig, template, "auto",
+      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"),
+  ROW_STRING("system", GenerateConfig, system, NULL, "system turn before each conversation, with --chat"),
+  ROW_INT("max-new-tokens", GenerateConfig, max_new_tokens, "128", 1, 1 << 24, "longest answer, tokens"),
+  ROW_FLOAT("temperature", GenerateConfig, temperature, "1", 0, 100, "sampling temperature; 0 = greedy"),
+  ROW_INT("top-k", GenerateConfig, top_k, "0", 0, 1 << 24,
+      "sample from the k likeliest tokens only; 0 = all"),
+  ROW_FLOAT("top-p", GenerateConfig, top_p, "1", 0.000001, 1,
+      "sample from the likeliest tokens that together have this probability; 1 = all"),
+  ROW_INT("seed", GenerateConfig, seed, "1", 0, INFINITY, "of the sampling"),
+  ROW_INT("n", GenerateConfig, n, "1", 1, 1 << 20, "answers per prompt"),
+  ROW_STRINGS("stop", GenerateConfig, stop, NULL,
+      "texts that end an answer and are not part of it, comma-separated or a JSON list"),
+  ROW_BOOL("ignore-eos", GenerateConfig, ignore_eos, "false", "go on after the end-of-text token"),
+  ROW_BOOL("logprobs", GenerateConfig, logprobs, "false",
+      "JSON: the log-probability of each id under the temperature alone, nats"),
+  ROW_CHOICE("dtype", GenerateConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),
+  ROW_INT("batch", GenerateConfig, batch, "32", 1, 1 << 20, "answers generated at once"),
+  ROW_BYTES("cache", GenerateConfig, cache, "0",
+      "memory for keys and values, e.g. 2GiB; 0 = as much as the batch can use"),
+  ROW_INT("prefill-chunk", GenerateConfig, prefill_chunk, "256", 1, 1 << 20,
+      "prompt tokens in a step, at most"),
+  ROW_CHOICE("device", GenerateConfig, backend, "auto", device_choices, "where to compute"),
+  ROW_INT("threads", GenerateConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores"),
+  ROW_BYTES("memory-limit", GenerateConfig, memory_limit, "0", "0 = what the machine has free"),
+};
+/* clang-format on */
+enum { OPTION_COUNT = sizeof options / sizeof *options };
+
+typedef struct Prompt {
+  json_t *record; /* what the answer's line starts from; owned */
+  IntArray ids;
+  uint64_t line; /* in the file of --prompts; else 0 */
+} Prompt;
+
+typedef struct Answer {
+  Buffer text;
+  struct Generate *generate;
+} Answer;
+
+typedef struct Generate {
+  const GenerateConfig *config;
+  Log *log;
+  bool json, check;
+  Error *error; /* for what fails inside on_token */
+
+  Tokenizer *tokenizer; /* NULL: the directory has none, and ids are all there is */
+  ChatTemplate chat;
+  IntArray ends; /* ids that end an answer */
+
+  Prompt *prompts;
+  size_t prompt_count, prompt_capacity;
+
+  Compute compute;
+  TrainMemory memory;
+  Model model;
+  LoraSet adapter;
+  Engine engine;
+
+  RolloutSample *samples; /* [prompt_count * n], answers[] beside them */
+  Answer *answers;
+  int32_t *responses;
+  float *logprobs;
+  size_t printed; /* samples whose line is out */
+} Generate;
+
+/* -- prompts ------------------------------------------------------------------------------------------- */
+
+static Prompt *prompt_new(Generate *g, Error *error) {
+  if (g->prompt_count == g->prompt_capacity) {
+    const size_t capacity = g->prompt_capacity ? 2 * g->prompt_capacity : 16;
+    Prompt *grown = memory_resize(g->prompts, capacity * sizeof *grown);
+    if (!grown) {
+      error_out_of_memory(error, "prompts", capacity * sizeof *grown);
+      return NULL;
+    }
+    g->prompts = grown;
+    g->prompt_capacity = capacity;
+  }
+  Prompt *prompt = &g->prompts[g->prompt_count++];
+  *prompt = (Prompt){0};
+  return prompt;
+}
+
+enum { MAX_MESSAGES = 1024 };
+
+static bool message_read(const json_t *value, ChatMessage *message, Error *error) {
+  static const char *const roles[] = {"system", "user", "assistant"};
+  const char *role = json_string_value(json_object_get(value, "role"));
+  const json_t *content = json_object_get(value, "content");
+  for (int i = 0; role && i < 3; i++) {
+    if (strcmp(role, roles[i]) != 0) continue;
+    if (!json_is_string(content)) break;
+    *message = (ChatMessage){
+        .role = (ChatRole)i, .text = json_string_value(content), .bytes = json_string_length(content)};
+    return true;
+  }
+  return error_set(error, ERROR_DATA,
+                   "expected messages as {\"role\": \"system\"|\"user\"|\"assistant\", \"content\": string}");
+}
+
+/* A text is one user turn; a list is taken as it is. */
+static bool chat_prompt(Generate *g, const json_t *value, IntArray *ids, Error *error) {
+  const char *system = g->config->system;
+  const size_t count = json_is_string(value) ? 1 : json_array_size(value);
+  if (count == 0 || count > MAX_MESSAGES) {
+    return error_set(error, ERROR_DATA, "expected 1 to %d messages, found %zu", MAX_MESSAGES, count);
+  }
+  ChatMessage *messages = memory_zeroed(count + 1, sizeof *messages);
+  if (!messages) return error_out_of_memory(error, "messages", count * sizeof *messages);
+  size_t used = 0;
+  if (system) messages[used++] = (ChatMessage){.role = CHAT_SYSTEM, .text = system, .bytes = strlen(system)};
+  bool ok = true;
+  for (size_t i = 0; ok && i < count; i++, used++) {
+    if (json_is_string(value)) {
+      messages[used] = (ChatMessage){
+          .role = CHAT_USER, .text = json_string_value(value), .bytes = json_string_length(value)};
+    } else {
+      ok = message_read(json_array_get(value, i), &messages[used], error);
+    }
+  }
+  if (ok && system && messages[1].role == CHAT_SYSTEM) {
+    ok = error_set(error, ERROR_DATA, "has a system turn of its own beside --system");
+  }
+  ok = ok && chat_encode(&g->chat, messages, used, true, ids, NULL, error);
+  memory_free(messages);
+  return ok;
+}
+
+/* Says where the prompt of an error stands. Always returns false. */
+static bool prompt_context(const Generate *g, const Prompt *prompt, Error *error) {
+  if (prompt->line == 0) return false;
+  return error_context(error, "%s:%llu", g->config->prompts, (unsigned long long)prompt->line);
+}
+
+static bool prompt_encode(Generate *g, const json_t *value, IntArray *ids, Error *error) {
+  if (json_is_array(value) && !g->config->chat) {
+    return error_set(error, ERROR_DATA, "key 'prompt' is a list of messages, which needs --chat");
+  }
+  if (!json_is_string(value) && !json_is_array(value)) {
+    return error_set(error, ERROR_DATA, "key 'prompt': expected string or list of messages, found %s",
+                     json_kind_name(value));
+  }
+  const bool ok = g->config->chat ? chat_prompt(g, value, ids, error)
+                                  : tokenizer_encode(g->tokenizer, json_string_value(value),
+                                                     json_string_length(value), true, ids, error);
+  if (ok && ids->size == 0) return error_set(error, ERROR_DATA, "the prompt has no tokens");
+  return ok;
+}
+
+static bool read_prompt_file(Generate *g, Error *error) {
+  LineReader reader;
+  if (!line_reader_open(&reader, g->config->prompts, error)) return false;
+  bool ok = true;
+  for (;;) {
+    json_t *record;
+    ok = line_reader_record(&reader, &record, error);
+    if (!ok || !record) break;
+    Prompt *prompt = prompt_new(g, error);
+    if (!prompt) {
+      json_decref(record);
+      ok = false;
+      break;
+    }
+    prompt->record = record;
+    prompt->line = reader.number;
+    ok = prompt_encode(g, json_object_get(record, "prompt"), &prompt->ids, error) ||
+         prompt_context(g, prompt, error);
+    if (!ok) break;
+  }
+  line_reader_close(&reader);
+  if (ok && g->prompt_count == 0) {
+    return error_set(error, ERROR_DATA, "%s: no prompts", g->config->prompts);
+  }
+  return ok;
+}
+
+static bool read_prompt_text(Generate *g, Error *error) {
+  Prompt *prompt = prompt_new(g, error);
+  if (!prompt) return false;
+  prompt->record = json_pack("{s:s}", "prompt", g->config->prompt);
+  if (!prompt->record) return error_set(error, ERROR_USAGE, "--prompt: not valid UTF-8");
+  return prompt_encode(g, json_object_get(prompt->record, "prompt"), &prompt->ids, error);
+}
+
+static bool read_prompt_ids(Generate *g, Error *error) {
+  Prompt *prompt = prompt_new(g, error);
+  if (!prompt) return false;
+  prompt->record = json_object();
+  json_t *list = json_array();
+  bool ok = (prompt->record && list && !json_object_set_new(prompt->record, "prompt_ids", list)) ||
+            error_out_of_memory(error, "prompt", 0);
+  for (const char *at = g->config->ids; ok;) {
+    char *end;
+    errno = 0;
+    const long id = strtol(at, &end, 10);
+    if (end == at || errno || id < 0 || id > INT32_MAX || (*end && *end != ',')) {
+      return error_set(error, ERROR_USAGE, "--ids %s: expected token ids as 1,2,3", g->config->ids);
+    }
+    ok = int_array_push(&prompt->ids, (int)id, error) && !json_array_append_new(list, json_integer(id));
+    if (!*end) break;
+    at = end + 1;
+  }
+  return ok;
+}
+
+/* -- tokenizer and ends -------------------------------------------------------------------------------- */
+
+static bool open_text(Generate *g, Error *error) {
+  const GenerateConfig *config = g->config;
+  const int sources = !!config->prompt + !!config->prompts + !!config->ids;
+  if (sources != 1) return error_set(error, ERROR_USAGE, "give one of --prompt, --prompts and --ids");
+  if (config->system && !config->chat) return error_set(error, ERROR_USAGE, "--system needs --chat");
+  if (config->chat && config->ids)
+    return error_set(error, ERROR_USAGE, "--ids and --chat exclude each other");
+  char *path = path_join(config->model, "tokenizer.json");
+  if (!path) return error_out_of_memory(error, "path", strlen(config->model));
+  const bool exists = file_exists(path);
+  memory_free(path);
+  if (!exists && config->ids && config->stop.count == 0) return true;
+  g->tokenizer = tokenizer_open(config->model, error);
+  if (!g->tokenizer) return false;
+  if (config->chat && !chat_template_init(&g->chat, g->tokenizer, config->template, error)) return false;
+  if (config->ignore_eos) return true;
+  size_t count;
+  const int *ids = tokenizer_eos_ids(g->tokenizer, &count);
+  if (!int_array_append(&g->ends, ids, count, error)) return false;
+  return !config->chat || g->chat.end_id < 0 || int_array_push(&g->ends, g->chat.end_id, error);
+}
+
+/* Without a tokenizer, the ends are those that config.json names. */
+static bool ends_of_config(Generate *g, Error *error) {
+  if (g->tokenizer || g->config->ignore_eos) return true;
+  const json_t *eos = json_object_get(g->model.config, "eos_token_id");
+  if (json_is_integer(eos)) return int_array_push(&g->ends, (int)json_integer_value(eos), error);
+  for (size_t i = 0; i < json_array_size(eos); i++) {
+    if (!int_array_push(&g->ends, (int)json_integer_value(json_array_get(eos, i)), error)) return false;
+  }
+  return true;
+}
+
+/* -- model and memory ---------------------------------------------------------------------------------- */
+
+static bool open_adapter(Generate *g, Error *error) {
+  const char *directory = g->config->adapter;
+  if (!directory) return true;
+  LoraSpec spec = {0};
+  bool ok = lora_spec_read(&spec, directory, error) &&
+            lora_open(&g->adapter, &spec, g->model.modules, g->model.module_count, false, &g->compute,
+                      &g->memory.adapters, error) &&
+            (g->memory.adapters.dry || lora_read(&g->adapter, directory, &g->compute, error));
+  lora_spec_free(&spec);
+  return ok;
+}
+
+static EngineConfig engine_settings(const Generate *g) {
+  const GenerateConfig *config = g->config;
+  EngineConfig settings = engine_config_default();
+  const int64_t samples = (int64_t)g->prompt_count * config->n;
+  int64_t longest = 0;
+  for (size_t i = 0; i < g->prompt_count; i++) {
+    if ((int64_t)g->prompts[i].ids.size > longest) longest = (int64_t)g->prompts[i].ids.size;
+  }
+  settings.batch = samples < config->batch ? samples : config->batch;
+  settings.max_length = longest + config->max_new_tokens;
+  settings.cache_bytes = config->cache;
+  settings.prefill_chunk =
+      config->prefill_chunk < samples * longest ? config->prefill_chunk : samples * longest;
+  if (settings.prefill_chunk < 1) settings.prefill_chunk = 1;
+  return settings;
+}
+
+static void close_model(Generate *g) {
+  engine_free(&g->engine);
+  lora_free(&g->adapter);
+  base_close(&g->model);
+}
+
+static bool open_model(Generate *g, Error *error) {
+  const GenerateConfig *config = g->config;
+  const DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
+  return base_open(&g->model, config->model, NULL, dtype, &g->compute, &g->memory, error) &&
+         open_adapter(g, error) &&
+         engine_init(&g->engine, engine_settings(g), &g->model, config->adapter ? &g->adapter : NULL,
+                     &g->compute, &g->memory.cache, error);
+}
+
+/* Dry, for the plan; then, if it fits, for real. */
+static bool plan_and_open(Generate *g, Error *error) {
+  const DeviceConfig device = {.memory_limit = g->config->memory_limit};
+  MemoryPlan plan = {0};
+  plan_begin(&g->memory, &g->compute);
+  const bool opened = open_model(g, error);
+  close_model(g);
+  if (!plan_end(&plan, &g->memory, &g->compute, error) || !opened) return false;
+  const size_t limit = plan_limit(&device), total = plan_total(&plan);
+  if (total > limit) {
+    char need[32], have[32];
+    plan_show(&plan, g->log, limit);
+    plan_bytes_text(total, need);
+    plan_bytes_text(limit, have);
+    return error_set(
+        error, ERROR_MEMORY,
+        "needs %s of memory, and %s is there; less is needed with --dtype bf16, a smaller --batch "
+        "or --max-new-tokens, or a limit on the --cache",
+        need, have);
+  }
+  return train_memory_allocate(&g->memory, &g->compute, error) && open_model(g, error);
+}
+
+/* -- answers ------------------------------------------------------------------------------------------- */
+
+static bool streams(const Generate *g) {
+  return !g->json && !g->config->prompts && g->config->n == 1;
+}
+
+static json_t *number_list(const RolloutSample *sample, bool logprobs) {
+  json_t *list = json_array();
+  for (int64_t i = 0; list && i < sample->length; i++) {
+    json_array_append_new(
+        list, logprobs ? json_real((double)sample->logprobs[i]) : json_integer(sample->response[i]));
+  }
+  return list;
+}
+
+static bool print_answer(const Generate *g, const RolloutSample *sample, size_t index, Error *error) {
+  const size_t n = (size_t)g->config->n;
+  const Buffer *text = &g->answers[index].text;
+  json_t *line = json_copy(g->prompts[index / n].record);
+  bool ok = line != NULL;
+  if (g->tokenizer)
+    ok = ok && !json_object_set_new(line, "response", json_stringn(text->size ? text->data : "", text->size));
+  ok = ok && !json_object_set_new(line, "ids", number_list(sample, false)) &&
+       !json_object_set_new(line, "finished", json_string(rollout_finish_name(sample->finished)));
+  if (n > 1) ok = ok && !json_object_set_new(line, "sample", json_integer((json_int_t)(index % n)));
+  if (g->config->logprobs) ok = ok && !json_object_set_new(line, "logprobs", number_list(sample, true));
+  if (ok) {
+    ok = !json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) && putchar('\n') != EOF &&
+         !fflush(stdout);
+    if (!ok) error_set(error, ERROR_FILE, "cannot write to standard output");
+  } else {
+    error_out_of_memory(error, "an answer", text->size);
+  }
+  json_decref(line);
+  return ok;
+}
+
+static void on_token(void *context, const RolloutSample *sample, const char *text, size_t bytes) {
+  Generate *g = context;
+  Answer *answer = sample->user;
+  if (g->error->code) return;
+  if (streams(g)) {
+    fwrite(text, 1, bytes, stdout);
+    fflush(stdout);
+    return;
+  }
+  if (!buffer_append(&answer->text, text, bytes, g->error)) return;
+  /* In the order of the prompts, each as soon as those before it are out. */
+  const size_t count = g->prompt_count * (size_t)g->config->n;
+  while (g->printed < count && g->samples[g->printed].finished != ROLLOUT_UNFINISHED) {
+    if (!print_answer(g, &g->samples[g->printed], g->printed, g->error)) return;
+    buffer_free(&g->answers[g->printed].text);
+    g->printed++;
+  }
+}
+
+static bool prompts_fit(const Generate *g, Error *error) {
+  const int64_t limit = g->engine.config.max_length;
+  for (size_t i = 0; i < g->prompt_count; i++) {
+    const Prompt *prompt = &g->prompts[i];
+    if ((int64_t)prompt->ids.size < limit) continue;
+    error_set(error, ERROR_DATA,
+              "the prompt has %zu tokens, which leaves no room for an answer: the model takes %lld together",
+              prompt->ids.size, (long long)limit);
+    return prompt_context(g, prompt, error);
+  }
+  return true;
+}
+
+static bool make_samples(Generate *g, Error *error) {
+  const size_t n = (size_t)g->config->n, count = g->prompt_count * n,
+               most = (size_t)g->config->max_new_tokens;
+  g->samples = memory_zeroed(count, sizeof *g->samples);
+  g->answers = memory_zeroed(count, sizeof *g->answers);
+  g->responses = memory_zeroed(count * most, sizeof *g->responses);
+  g->logprobs = memory_zeroed(count * most, sizeof *g->logprobs);
+  if (!g->samples || !g->answers || !g->responses || !g->logprobs) {
+    return error_out_of_memory(error, "answers", count * most * sizeof *g->responses);
+  }
+  for (size_t i = 0; i < count; i++) {
+    const Prompt *prompt = &g->prompts[i / n];
+    g->samples[i] = (RolloutSample){.prompt = prompt->ids.data,
+                                    .prompt_length = (int64_t)prompt->ids.size,
+                                    .max_new_tokens = g->config->max_new_tokens,
+                                    .number = i,
+                                    .user = &g->answers[i],
+                                    .response = g->responses + i * most,
+                                    .logprobs = g->logprobs + i * most};
+  }
+  return true;
+}
+
+/* Streamed text ends its line; without a tokenizer the ids stand for it. */
+static void end_stream(const Generate *g) {
+  if (!streams(g)) return;
+  for (int64_t i = 0; !g->tokenizer && i < g->samples->length; i++) {
+    printf("%s%d", i ? "," : "", (int)g->samples->response[i]);
+  }
+  putchar('\n');
+  fflush(stdout);
+}
+
+static void report(const Generate *g) {
+  const EngineStats *s = &g->engine.stats;
+  char prefill[64] = "", decode[64] = "";
+  if (s->prefill_seconds > 0) {
+    snprintf(prefill, sizeof prefill, ", %.1f tokens/s", (double)s->prompt_rows / s->prefill_seconds);
+  }
+  if (s->decode_seconds > 0) {
+    snprintf(decode, sizeof decode, ", %.1f tokens/s", (double)s->decode_tokens / s->decode_seconds);
+  }
+  log_info(g->log, "prompts: %lld tokens%s; answers: %lld tokens%s", (long long)s->prompt_rows, prefill,
+           (long long)s->sampled_tokens, decode);
+  if (s->preemptions) {
+    log_info(g->log, "%lld times an answer gave up its place in the full cache and was computed again",
+             (long long)s->preemptions);
+  }
+}
+
+static bool generate(Generate *g, Error *error) {
+  const GenerateConfig *config = g->config;
+  g->error = error;
+  if (!open_text(g, error)) return false;
+  if (!(config->prompts  ? read_prompt_file(g, error)
+        : config->prompt ? read_prompt_text(g, error)
+                         : read_prompt_ids(g, error))) {
+    return false;
+  }
+  if (!compute_open(&g->compute, (DeviceKind)config->backend, (int)config->threads, error) ||
+      !plan_and_open(g, error) || !ends_of_config(g, error) || !prompts_fit(g, error) ||
+      !make_samples(g, error)) {
+    return false;
+  }
+  if (g->check) return true;
+  const RolloutSpec spec = {.seed = (uint64_t)config->seed,
+                            .temperature = (float)config->temperature,
+                            .top_p = (float)config->top_p,
+                            .top_k = (int)config->top_k,
+                            .eos_ids = g->ends.data,
+                            .eos_count = g->ends.size,
+                            .tokenizer = g->tokenizer,
+                            .stops = (const char *const *)config->stop.items,
+                            .stop_count = config->stop.count,
+                            .on_token = on_token,
+                            .context = g};
+  const int64_t count = (int64_t)g->prompt_count * config->n;
+  if (!engine_begin(&g->engine, &spec, g->samples, count, error)) return false;
+  while (engine_busy(&g->engine) && !error->code) {
+    if (!engine_step(&g->engine, error)) return false;
+  }
+  if (error->code) return false;
+  end_stream(g);
+  report(g);
+  if (ferror(stdout)) return error_set(error, ERROR_FILE, "cannot write to standard output");
+  return true;
+}
+
+static void generate_free(Generate *g) {
+  const size_t count = g->prompt_count * (size_t)g->config->n;
+  for (size_t i = 0; g->answers && i < count; i++) buffer_free(&g->answers[i].text);
+  memory_free(g->answers);
+  memory_free(g->samples);
+  memory_free(g->responses);
+  memory_free(g->logprobs);
+  for (size_t i = 0; i < g->prompt_count; i++) {
+    json_decref(g->prompts[i].record);
+    int_array_free(&g->prompts[i].ids);
+  }
+  memory_free(g->prompts);
+  int_array_free(&g->ends);
+  chat_template_free(&g->chat);
+  tokenizer_free(g->tokenizer);
+  close_model(g);
+  train_memory_free(&g->memory, &g->compute);
+  compute_close(&g->compute);
+}
+
+static bool print_options(const GenerateConfig *config, bool help, Error *error) {
+  Buffer text = {0};
+  const bool ok =
+      help ? options_help(options, OPTION_COUNT, "generate", "Answers of a model to prompts.", &text, error)
+           : options_json(options, OPTION_COUNT, config, &text, error);
+  if (ok) fputs(text.data, stdout);
+  buffer_free(&text);
+  return ok;
+}
+
+int main(int argc, char **argv) {
+  Log log;
+  log_init(&log, stderr, LOG_INFO);
+  Error error = {0};
+  OptionRequest request;
+  GenerateConfig config = {0};
+  bool ok = options_parse(options, OPTION_COUNT, &config, argc, argv, &request, &error);
+  if (ok && (request.help || request.print_config)) {
+    ok = print_options(&config, request.help, &error);
+  } else if (ok && request.version) {
+    printf("drover generate %s\n", DROVER_VERSION);
+  } else if (ok) {
+    Generate g = {.config = &config, .log = &log, .json = request.json, .check = request.check};
+    ok = generate(&g, &error);
+    generate_free(&g);
+  }
+  if (!ok) log_error(&log, "%s", error.message);
+  options_free(options, OPTION_COUNT, &config);
+  return (int)error.code;
+}
