@@ -7,7 +7,7 @@
 # to install by hand and fails.
 set -euo pipefail
 
-packages=(build-essential cmake ninja-build pkg-config sqlite3
+packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
   libjansson-dev libsqlite3-dev libdnnl-dev libopenblas-openmp-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   libcmocka-dev)
 
@@ -28,7 +28,7 @@ else
   missing=("${packages[@]}")
   # Somebody may have installed everything by hand already: what the build looks for decides.
   complete=true
-  for command in cc cmake ninja pkg-config sqlite3; do command -v "$command" >/dev/null || complete=false; done
+  for command in cc cmake ninja pkg-config sqlite3 jq; do command -v "$command" >/dev/null || complete=false; done
   if $complete && pkg-config --exists jansson sqlite3 libpcre2-8 libutf8proc libxxhash cmocka; then exit 0; fi
 fi
 ((${#missing[@]})) || exit 0
