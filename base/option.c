@@ -184,8 +184,8 @@ static bool read_argument(const Option *table, size_t rows, void *config, int ar
   const char *equals = strchr(argument, '='), *value = equals ? equals + 1 : NULL;
   snprintf(key, sizeof key, "%.*s", equals ? (int)(equals - argument - 2) : (int)strlen(argument),
            argument + 2);
-  bool is_file = !strcmp(key, "config");
   const Option *option = option_find(table, rows, key);
+  bool is_file = !option && !strcmp(key, "config");
   if (!is_file && !option) return unknown_key(table, rows, (OptionPlace){NULL, key}, error);
   bool next_is_option = *at >= argc || !strncmp(argv[*at], "--", 2);
   if (!value && !next_is_option) value = argv[(*at)++];

@@ -84,7 +84,7 @@ typedef struct OptionRequest {
 
 /* Fills `config` (zeroed by the caller) from defaults, then argv. `--config`, `--help`, `--print-config`,
  * `--check`, `--version` and `--json` are understood here. Required options are checked unless
- * --help or --version was given. */
+ * --help or --version was given. In a table with a row "config" of its own, --config is that row. */
 NODISCARD bool options_parse(const Option *table, size_t rows, void *config, int argc, char **argv,
                              OptionRequest *request, Error *error);
 

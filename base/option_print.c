@@ -123,11 +123,12 @@ bool options_help(const Option *table, size_t rows, const char *program, const c
     int width = (int)strlen(name) + 4;
     if (width > column && width <= HELP_MOST_COLUMN) column = width;
   }
-  if (!buffer_format(out, error, "%s: %s\n\nusage: %s [--config FILE] [--key VALUE ...]\n\ngeneral\n",
-                     program, summary, program)) {
+  const bool own = option_find(table, rows, "config") != NULL; /* then --config is no file of options */
+  if (!buffer_format(out, error, "%s: %s\n\nusage: %s%s [--key VALUE ...]\n\ngeneral\n", program, summary,
+                     program, own ? "" : " [--config FILE]")) {
     return false;
   }
-  for (size_t i = 0; i < sizeof general / sizeof *general; i++) {
+  for (size_t i = own; i < sizeof general / sizeof *general; i++) {
     if (!help_row(general[i][0], general[i][1], column, out, error)) return false;
   }
   for (size_t i = 0; i < rows; i++) {

@@ -1,0 +1,127 @@
+/* init: a new model directory with random weights, from a configuration and a tokenizer. */
+#include "base/file.h"
+#include "formats/json.h"
+#include "model/weights.h"
+#include "tokenizer/tokenizer.h"
+#include "train/program.h"
+
+#include <string.h>
+
+typedef struct InitConfig {
+  char *config, *tokenizer, *out;
+  int64_t seed;
+  int dtype;
+} InitConfig;
+
+static const char *const dtypes[] = {"f32", "bf16", NULL};
+
+static const Option options[] = {
+    {.key = "config",
+     .type = OPTION_STRING,
+     .offset = offsetof(InitConfig, config),
+     .required = true,
+     .help = "config.json of the new model, as Transformers writes it; keys about tokens may be left out"},
+    {.key = "tokenizer",
+     .type = OPTION_STRING,
+     .offset = offsetof(InitConfig, tokenizer),
+     .required = true,
+     .help = "directory with tokenizer.json; its files are copied"},
+    {.key = "out",
+     .type = OPTION_STRING,
+     .offset = offsetof(InitConfig, out),
+     .required = true,
+     .help = "directory to write, without a model in it"},
+    {.key = "seed",
+     .type = OPTION_INT,
+     .offset = offsetof(InitConfig, seed),
+     .fallback = "0",
+     .max = 4294967295.0,
+     .help = "the weights are a function of it"},
+    {.key = "dtype",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(InitConfig, dtype),
+     .fallback = "f32",
+     .choices = dtypes,
+     .help = "type of the weights in the file"}};
+
+static void set_default(json_t *config, const char *key, int value) {
+  if (value >= 0 && !json_object_get(config, key)) json_object_set_new(config, key, json_integer(value));
+}
+
+/* Puts in what the configuration leaves to the tokenizer. */
+static bool complete(json_t *config, const char *directory, Error *error) {
+  Tokenizer *tokenizer = tokenizer_open(directory, error);
+  if (!tokenizer) return false;
+  const int size = tokenizer_vocab_size(tokenizer);
+  set_default(config, "vocab_size", size);
+  set_default(config, "bos_token_id", tokenizer_bos(tokenizer));
+  set_default(config, "eos_token_id", tokenizer_eos(tokenizer));
+  set_default(config, "pad_token_id", tokenizer_pad(tokenizer));
+  tokenizer_free(tokenizer);
+  const json_t *vocab = json_object_get(config, "vocab_size");
+  if (!json_is_integer(vocab) || json_integer_value(vocab) >= size)
+    return true; /* others are named on reading */
+  return error_set(error, ERROR_MODEL, "\"vocab_size\" is %lld, but the tokenizer in %s has %d tokens",
+                   (long long)json_integer_value(vocab), directory, size);
+}
+
+static bool refuse_existing(const char *out, Error *error) {
+  char *path = path_join(out, "config.json");
+  if (!path) return error_out_of_memory(error, "path", strlen(out));
+  bool ok =
+      !file_exists(path) || error_set(error, ERROR_USAGE, "--out %s: there is a model in it already", out);
+  memory_free(path);
+  return ok;
+}
+
+static bool make_model(Model *model, Arena *arena, const json_t *json, const InitConfig *config,
+                       Compute *compute, Error *error) {
+  const DType dtype = config->dtype ? DTYPE_BF16 : DTYPE_F32;
+  Arena plan;
+  arena_init_dry(&plan, "plan");
+  if (!model_open_config(model, json, dtype, compute, &plan, error)) return false;
+  model_free(model);
+  if (!compute_arena(compute, arena, "model", plan.peak, error) ||
+      !model_open_config(model, json, dtype, compute, arena, error))
+    return false;
+  model_initialize(model, compute, (uint64_t)config->seed);
+  return model_save(model, NULL, NULL, config->tokenizer, config->out, dtype, compute, error);
+}
+
+static bool report(const Model *model, const InitConfig *config, ProgramResult *result, Error *error) {
+  const long long count = (long long)model_parameter_count(model);
+  return buffer_format(&result->text, error, "%s: %s with %lld parameters", config->out,
+                       model->arch->causal_class, count) &&
+         buffer_text(&result->json, "{\"out\":", error) && result_string(&result->json, config->out, error) &&
+         buffer_format(&result->json, error, ",\"parameters\":%lld}", count);
+}
+
+static bool init_run(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InitConfig *config = call->config;
+  Compute compute;
+  Arena arena = {0};
+  Model model = {0};
+  ModelSpec spec;
+  if (!refuse_existing(config->out, error) || !compute_open(&compute, DEVICE_CPU, 0, error)) return false;
+  json_t *json = json_file_read(config->config, error);
+  const Architecture *arch = json ? architecture_find(json, error) : NULL;
+  bool ok = arch && complete(json, config->tokenizer, error) && architecture_read(arch, json, &spec, error);
+  if (!ok && json) error_context(error, "%s", config->config);
+  if (ok && !call->check)
+    ok = make_model(&model, &arena, json, config, &compute, error) && report(&model, config, result, error);
+  json_decref(json);
+  model_free(&model);
+  compute_arena_free(&compute, &arena);
+  compute_close(&compute);
+  return ok;
+}
+
+int main(int argc, char **argv) {
+  const Program program = {.name = "init",
+                           .summary = "A new model directory with random weights.",
+                           .options = options,
+                           .option_count = sizeof options / sizeof *options,
+                           .config_size = sizeof(InitConfig),
+                           .run = init_run};
+  return program_run(&program, argc, argv, stdout, stderr);
+}

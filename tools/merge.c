@@ -1,0 +1,139 @@
+/* merge: adds an adapter to its base: a Hugging Face directory that gives the same outputs without it. */
+#include "base/file.h"
+#include "formats/safetensors.h"
+#include "model/weights.h"
+#include "train/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct MergeConfig {
+  char *model, *adapter, *out;
+  int dtype;
+} MergeConfig;
+
+static const char *const dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
+
+static const Option options[] = {{.key = "model",
+                                  .type = OPTION_STRING,
+                                  .offset = offsetof(MergeConfig, model),
+                                  .required = true,
+                                  .help = "directory of the base model"},
+                                 {.key = "adapter",
+                                  .type = OPTION_STRING,
+                                  .offset = offsetof(MergeConfig, adapter),
+                                  .required = true,
+                                  .help = "directory of the adapter (PEFT)"},
+                                 {.key = "out",
+                                  .type = OPTION_STRING,
+                                  .offset = offsetof(MergeConfig, out),
+                                  .required = true,
+                                  .help = "directory to write"},
+                                 {.key = "dtype",
+                                  .type = OPTION_CHOICE,
+                                  .offset = offsetof(MergeConfig, dtype),
+                                  .fallback = "auto",
+                                  .choices = dtypes,
+                                  .help = "type of the weights in the file; auto = as in the base"}};
+
+/* All that is merged, in one arena. */
+typedef struct Merge {
+  const MergeConfig *config;
+  Compute compute;
+  Arena arena;
+  DType loaded, written;
+  Model model;
+  LoraSpec spec;
+  LoraSet adapter;
+  ScoreHead head;
+  bool scores; /* the result is a reward model */
+} Merge;
+
+/* The type of the base's files decides: bf16 files are held as they are, all others in fp32. */
+static bool choose_types(Merge *m, Error *error) {
+  SafetensorsSet set;
+  if (!safetensors_set_open(&set, m->config->model, "model", error)) return false;
+  size_t bf16 = 0, f16 = 0;
+  for (size_t i = 0; i < set.count; i++) {
+    bf16 += set.entries[i]->dtype == DTYPE_BF16;
+    f16 += set.entries[i]->dtype == DTYPE_F16;
+  }
+  bool all_bf16 = bf16 == set.count, all_f16 = f16 == set.count;
+  safetensors_set_close(&set);
+  m->loaded = all_bf16 ? DTYPE_BF16 : DTYPE_F32;
+  m->written = all_bf16 ? DTYPE_BF16 : all_f16 ? DTYPE_F16 : DTYPE_F32;
+  if (m->config->dtype && !dtype_parse(dtypes[m->config->dtype], &m->written)) abort();
+  return true;
+}
+
+/* The same twice: to count the memory, and to have it. */
+static bool open_all(Merge *m, Arena *arena, Error *error) {
+  const MergeConfig *c = m->config;
+  if (!model_open(&m->model, c->model, m->loaded, &m->compute, arena, error) ||
+      !lora_open(&m->adapter, &m->spec, m->model.modules, m->model.module_count, false, &m->compute, arena,
+                 error))
+    return false;
+  /* The score head comes with a reward adapter, or is that of a base that only scores. */
+  m->scores = m->spec.sequence_classification || m->model.head < 0;
+  const char *from = m->spec.sequence_classification ? c->adapter : c->model;
+  return !m->scores || score_head_open(&m->head, &m->model, from, true, 0, &m->compute, arena, error);
+}
+
+static void close_all(Merge *m) {
+  lora_free(&m->adapter);
+  model_free(&m->model);
+}
+
+static bool merge_all(Merge *m, bool check, Error *error) {
+  Arena plan;
+  arena_init_dry(&plan, "plan");
+  bool ok = choose_types(m, error) && lora_spec_read(&m->spec, m->config->adapter, error) &&
+            open_all(m, &plan, error);
+  close_all(m);
+  if (!ok || check) return ok;
+  return compute_arena(&m->compute, &m->arena, "model", plan.peak, error) && open_all(m, &m->arena, error) &&
+         lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
+         model_read(&m->model, m->config->model, &m->compute, error) &&
+         model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, m->config->model, m->config->out,
+                    m->written, &m->compute, error);
+}
+
+/* Writing over what is being read would lose the base. */
+static bool refuse_same(const char *out, const char *source, const char *option, Error *error) {
+  char *a = realpath(out, NULL), *b = realpath(source, NULL);
+  bool same = a && b && strcmp(a, b) == 0;
+  free(a);
+  free(b);
+  return !same || error_set(error, ERROR_USAGE, "--out %s is the directory of --%s", out, option);
+}
+
+static bool merge_run(const ProgramCall *call, ProgramResult *result, Error *error) {
+  Merge m = {.config = call->config};
+  if (!refuse_same(m.config->out, m.config->model, "model", error) ||
+      !refuse_same(m.config->out, m.config->adapter, "adapter", error) ||
+      !compute_open(&m.compute, DEVICE_CPU, 0, error))
+    return false;
+  bool ok = merge_all(&m, call->check, error);
+  if (ok && !call->check)
+    ok = buffer_format(&result->text, error, "%s: %s, %s", m.config->out,
+                       m.scores ? m.model.arch->score_class : m.model.arch->causal_class,
+                       dtype_name(m.written)) &&
+         buffer_text(&result->json, "{\"out\":", error) &&
+         result_string(&result->json, m.config->out, error) &&
+         buffer_format(&result->json, error, ",\"dtype\":\"%s\"}", dtype_name(m.written));
+  close_all(&m);
+  lora_spec_free(&m.spec);
+  compute_arena_free(&m.compute, &m.arena);
+  compute_close(&m.compute);
+  return ok;
+}
+
+int main(int argc, char **argv) {
+  const Program program = {.name = "merge",
+                           .summary = "Adds an adapter to its base model.",
+                           .options = options,
+                           .option_count = sizeof options / sizeof *options,
+                           .config_size = sizeof(MergeConfig),
+                           .run = merge_run};
+  return program_run(&program, argc, argv, stdout, stderr);
+}
