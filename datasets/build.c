@@ -143,3 +143,19 @@ bool source_open(DatasetSource *source, const DatasetOptions *options, bool *reu
   memory_free(cache);
   return ok;
 }
+
+bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error) {
+  LineReader reader;
+  json_t *root = NULL;
+  if (!line_reader_open(&reader, path, error)) return false;
+  bool ok = line_reader_record(&reader, &root, error);
+  if (ok && !root) ok = error_set(error, ERROR_DATA, "%s: no records: the file is empty", path);
+  if (ok) {
+    RecordPlace place = {.file = path, .line = reader.number};
+    *kind = record_kind(record_format(root, DATASET_SFT));
+    ok = record_detect(root, *kind, place, format, error);
+  }
+  json_decref(root);
+  line_reader_close(&reader);
+  return ok;
+}

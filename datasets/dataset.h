@@ -136,6 +136,9 @@ NODISCARD bool dataset_open_file(Dataset *dataset, const char *path, const Datas
                                  Error *error);
 void dataset_close(Dataset *dataset);
 
+/* What the first record of a file shows: its format, and the kind of data set that it is for. */
+NODISCARD bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error);
+
 typedef struct ExampleRef {
   uint32_t source;
   uint32_t index; /* within the source's part */

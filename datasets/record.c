@@ -36,6 +36,19 @@ bool dataset_kind_takes(DatasetKind kind, DatasetFormat format) {
   return false;
 }
 
+DatasetKind record_kind(DatasetFormat format) {
+  switch (format) {
+    case FORMAT_PREFERENCE:
+      return DATASET_PREFERENCE;
+    case FORMAT_PROMPTS:
+      return DATASET_PROMPT;
+    case FORMAT_TEXT:
+      return DATASET_TEXT;
+    default:
+      return DATASET_SFT;
+  }
+}
+
 void record_free(Record *record) {
   memory_free(record->talk.items);
   memory_free(record->rejected.items);
@@ -44,7 +57,7 @@ void record_free(Record *record) {
 
 /* ---- Detection ------------------------------------------------------------------------------------- */
 
-static DatasetFormat format_of_keys(const json_t *root, DatasetKind kind) {
+DatasetFormat record_format(const json_t *root, DatasetKind kind) {
 #define HAS(key) (json_object_get(root, key) != NULL)
   if (HAS("chosen") && HAS("rejected")) return FORMAT_PREFERENCE;
   if (HAS("messages")) return FORMAT_MESSAGES;
@@ -59,7 +72,7 @@ static DatasetFormat format_of_keys(const json_t *root, DatasetKind kind) {
 
 bool record_detect(const json_t *root, DatasetKind kind, RecordPlace place, DatasetFormat *format,
                    Error *error) {
-  *format = format_of_keys(root, kind);
+  *format = record_format(root, kind);
   if (dataset_kind_takes(kind, *format)) return true;
   unsigned long long line = place.line;
   if (*format != FORMAT_AUTO) {

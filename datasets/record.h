@@ -34,6 +34,10 @@ typedef struct RecordPlace {
  * does not take the format. */
 NODISCARD bool record_detect(const json_t *root, DatasetKind kind, RecordPlace place, DatasetFormat *format,
                              Error *error);
+/* The kind that records of a format are made for. */
+DatasetKind record_kind(DatasetFormat format);
+/* The format by the keys alone, FORMAT_AUTO when none is known. */
+DatasetFormat record_format(const json_t *root, DatasetKind kind);
 bool dataset_kind_takes(DatasetKind kind, DatasetFormat format);
 const char *dataset_kind_name(DatasetKind kind);
 

@@ -1,0 +1,739 @@
+/* Records of every format -> ids, masks, limits, cache, split. The tokenizer is trained here, on the spot: bytes
+ * and a few merges, with BOS in front and ChatML's marks. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "datasets/dataset.h"
+#include "tests/temporary.h"
+#include "tokenizer/train.h"
+
+#include <string.h>
+#include <unistd.h>
+
+typedef struct World {
+  Temporary temporary;
+  Tokenizer *tokenizer;
+  ChatTemplate chatml, plain, alpaca;
+} World;
+
+static int open_world(void **state) {
+  static World world;
+  Error error = {0};
+  static const char *const special[] = {"<s>", "</s>", "<|im_start|>", "<|im_end|>"};
+  TokenizerTraining training = {.vocab_size = 300,
+                                .special = special,
+                                .special_count = 4,
+                                .bos = "<s>",
+                                .eos = "</s>",
+                                .add_bos = true,
+                                .chat_template = tokenizer_chatml_template};
+  temporary_open(&world.temporary);
+  char *directory = memory_copy_string(temporary_path(&world.temporary, "tokenizer"));
+  TokenizerTrainer *trainer = tokenizer_trainer_open(&training, &error);
+  const char *text = "Blue is one. Hello! See you. Name a colour. Be short. Hi. Bye. the sea and the ships";
+  bool ok = trainer && tokenizer_trainer_add_text(trainer, text, strlen(text), &error) &&
+            tokenizer_trainer_write(trainer, directory, NULL, &error) &&
+            (world.tokenizer = tokenizer_open(directory, &error)) &&
+            chat_template_init(&world.chatml, world.tokenizer, "chatml", &error) &&
+            chat_template_init(&world.plain, world.tokenizer, "plain", &error) &&
+            chat_template_init(&world.alpaca, world.tokenizer, "alpaca", &error);
+  if (!ok) fprintf(stderr, "%s\n", error.message);
+  tokenizer_trainer_free(trainer);
+  memory_free(directory);
+  *state = &world;
+  return ok ? 0 : -1;
+}
+
+static int close_world(void **state) {
+  World *world = *state;
+  chat_template_free(&world->chatml);
+  chat_template_free(&world->plain);
+  chat_template_free(&world->alpaca);
+  tokenizer_free(world->tokenizer);
+  temporary_close(&world->temporary);
+  return 0;
+}
+
+static DatasetOptions options_of(World *world, DatasetKind kind) {
+  static char cache[512];
+  snprintf(cache, sizeof cache, "%s/cache", world->temporary.directory);
+  return (DatasetOptions){.name = "data.train",
+                          .kind = kind,
+                          .tokenizer = world->tokenizer,
+                          .chat = &world->chatml,
+                          .max_length = 512,
+                          .seed = 1,
+                          .cache_dir = cache};
+}
+
+static void open_fixture(Dataset *dataset, const char *name, const DatasetOptions *options) {
+  Error error = {0};
+  char path[512];
+  snprintf(path, sizeof path, "%s/data/%s", FIXTURES, name);
+  bool ok = dataset_open_file(dataset, path, options, &error);
+  if (!ok) fprintf(stderr, "%s\n", error.message);
+  assert_true(ok);
+}
+
+static Example example_at(const Dataset *dataset, uint64_t number) {
+  return dataset_example(dataset, dataset_reference(dataset, number));
+}
+
+/* Text of the ids [begin, end) that pass the mask, special tokens shown. */
+static void expect_text(const World *world, const int *ids, const uint8_t *mask, int begin, int end,
+                        const char *expected) {
+  Buffer text = {0};
+  Error error = {0};
+  int kept[512], count = 0;
+  for (int i = begin; i < end; i++) {
+    if (!mask || mask[i]) kept[count++] = ids[i];
+  }
+  assert_true(tokenizer_decode(world->tokenizer, kept, (size_t)count, false, &text, &error));
+  assert_string_equal(text.data ? text.data : "", expected);
+  buffer_free(&text);
+}
+
+static void expect_loss(const World *world, const Example *example, const char *expected) {
+  int count = 0;
+  for (int i = 0; i < example->count; i++) count += example->loss[i];
+  assert_int_equal(count, example->loss_count);
+  assert_int_equal(example->loss[0], 0);
+  assert_int_equal(example->loss[example->prompt_count], 1);
+  for (int i = 0; i < example->prompt_count; i++) assert_int_equal(example->loss[i], 0);
+  expect_text(world, example->ids, example->loss, 0, example->count, expected);
+}
+
+/* ---- Formats and masks ----------------------------------------------------------------------------- */
+
+static void alpaca_records(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  open_fixture(&dataset, "alpaca.jsonl", &options);
+  assert_int_equal(dataset.sources[0].format, FORMAT_ALPACA);
+  assert_int_equal(dataset.count, 3);
+  Example example = example_at(&dataset, 1);
+  assert_int_equal(example.line, 2);
+  expect_loss(world, &example, "The sum is 5.<|im_end|>");
+  expect_text(world, example.ids, NULL, 0, example.prompt_count,
+              "<|im_start|>user\nAdd the numbers.\n\n2 and 3<|im_end|>\n<|im_start|>assistant\n");
+  example = example_at(&dataset, 2);
+  assert_int_equal(example.line, 4);
+  expect_loss(world, &example, "Hello!<|im_end|>");
+  dataset_close(&dataset);
+  options.chat = &world->alpaca;
+  open_fixture(&dataset, "alpaca.jsonl", &options);
+  example = example_at(&dataset, 1);
+  expect_loss(world, &example, "The sum is 5.</s>");
+  Buffer text = {0};
+  Error error = {0};
+  assert_true(
+      tokenizer_decode(world->tokenizer, example.ids, (size_t)example.prompt_count, false, &text, &error));
+  assert_non_null(
+      strstr(text.data, "### Instruction:\nAdd the numbers.\n\n### Input:\n2 and 3\n\n### Response:\n"));
+  buffer_free(&text);
+  assert_int_equal(example.ids[0], tokenizer_bos(world->tokenizer));
+  assert_int_not_equal(example.ids[1], tokenizer_bos(world->tokenizer));
+  dataset_close(&dataset);
+  dataset_close(&dataset);
+}
+
+static void dialogues_learn_every_turn(void **state) {
+  World *world = *state;
+  static const char *const names[] = {"messages.jsonl", "sharegpt.jsonl"};
+  static const DatasetFormat formats[] = {FORMAT_MESSAGES, FORMAT_SHAREGPT};
+  for (int f = 0; f < 2; f++) {
+    Dataset dataset;
+    DatasetOptions options = options_of(world, DATASET_SFT);
+    open_fixture(&dataset, names[f], &options);
+    assert_int_equal(dataset.sources[0].format, formats[f]);
+    assert_int_equal(dataset.count, 2);
+    Example example = example_at(&dataset, 0);
+    expect_loss(world, &example, "Blue is one.<|im_end|>");
+    example = example_at(&dataset, 1);
+    expect_loss(world, &example, "Hello.<|im_end|>See you.<|im_end|>");
+    expect_text(
+        world, example.ids, NULL, 0, example.count,
+        "<|im_start|>system\nBe short.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
+        "Hello.<|im_end|>\n<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\nSee you.<|im_end|>");
+    dataset_close(&dataset);
+  }
+}
+
+static void prompt_completion_records(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  open_fixture(&dataset, "prompt_completion.jsonl", &options);
+  Example example = example_at(&dataset, 1);
+  expect_loss(world, &example, "Hello.<|im_end|>");
+  dataset_close(&dataset);
+  options.chat = &world->plain;
+  open_fixture(&dataset, "prompt_completion.jsonl", &options);
+  example = example_at(&dataset, 0);
+  expect_loss(world, &example, "Blue is one.</s>");
+  expect_text(world, example.ids, NULL, 0, example.count, "<s>Name a colour.Blue is one.</s>");
+  dataset_close(&dataset);
+}
+
+static void inputs_too_when_asked(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  options.train_on_inputs = true;
+  open_fixture(&dataset, "prompt_completion.jsonl", &options);
+  for (uint64_t i = 0; i < dataset.count; i++) {
+    Example example = example_at(&dataset, i);
+    assert_int_equal(example.loss_count, example.count - 1);
+    assert_int_equal(example.loss[0], 0);
+    for (int t = 1; t < example.count; t++) assert_int_equal(example.loss[t], 1);
+  }
+  dataset_close(&dataset);
+}
+
+static void plain_text(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_TEXT);
+  options.chat = NULL;
+  open_fixture(&dataset, "text.jsonl", &options);
+  assert_int_equal(dataset.sources[0].format, FORMAT_TEXT);
+  assert_int_equal(dataset.count, 2);
+  Example example = example_at(&dataset, 0);
+  expect_text(world, example.ids, NULL, 0, example.count, "<s>A short text.</s>");
+  expect_loss(world, &example, "A short text.</s>");
+  example = example_at(&dataset, 1);
+  assert_int_equal(example.line, 4);
+  expect_loss(world, &example, "Zeile \u00fc mit \U0001f600 und mehr.</s>");
+  dataset_close(&dataset);
+}
+
+static void long_text_is_cut_into_pieces(void **state) {
+  World *world = *state;
+  Dataset whole, pieces;
+  DatasetOptions options = options_of(world, DATASET_TEXT);
+  open_fixture(&whole, "text.jsonl", &options);
+  options.max_length = 7;
+  open_fixture(&pieces, "text.jsonl", &options);
+  assert_int_equal(whole.sources[0].counts.loss_tokens, pieces.sources[0].counts.loss_tokens);
+  assert_int_equal(pieces.sources[0].counts.too_long, 0);
+  uint64_t at = 0;
+  for (uint64_t i = 0; i < whole.count; i++) {
+    Example text = example_at(&whole, i);
+    int begin = 0;
+    do {
+      Example piece = example_at(&pieces, at++);
+      assert_true(piece.count <= 7);
+      assert_int_equal(piece.line, text.line);
+      assert_memory_equal(piece.ids, text.ids + begin, (size_t)piece.count * sizeof(int));
+      begin += piece.count - 1; /* one token of overlap */
+    } while (begin + 1 < text.count);
+  }
+  assert_int_equal(at, pieces.count);
+  dataset_close(&whole);
+  dataset_close(&pieces);
+}
+
+static void preference_records(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  open_fixture(&dataset, "preference.jsonl", &options);
+  assert_int_equal(dataset.sources[0].format, FORMAT_PREFERENCE);
+  assert_int_equal(dataset.count, 4); /* the fifth has two equal sides */
+  assert_int_equal(dataset.sources[0].counts.no_loss, 1);
+  Example first = example_at(&dataset, 0);
+  assert_true(first.margin == 1.5f);
+  assert_null(first.loss);
+  expect_text(world, first.ids, NULL, first.prompt_count, first.count, "Blue is one.<|im_end|>");
+  expect_text(world, first.rejected, NULL, first.prompt_count, first.rejected_count, "No.<|im_end|>");
+  for (uint64_t i = 1; i < 4; i++) { /* message lists, whole conversations, Anthropic's text */
+    Example example = example_at(&dataset, i);
+    assert_true(example.margin == 0);
+    assert_memory_equal(example.ids, example.rejected, (size_t)example.prompt_count * sizeof(int));
+    expect_text(world, example.ids, NULL, example.prompt_count, example.count, "See you.<|im_end|>");
+    expect_text(world, example.rejected, NULL, example.prompt_count, example.rejected_count, "Go.<|im_end|>");
+    const char *prompt = i == 2 ? "<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\n"
+                                : "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+                                  "<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\n";
+    expect_text(world, example.ids, NULL, 0, example.prompt_count, prompt);
+  }
+  dataset_close(&dataset);
+}
+
+static void prompt_records(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_PROMPT);
+  open_fixture(&dataset, "prompts.jsonl", &options);
+  assert_int_equal(dataset.count, 3);
+  Example example = example_at(&dataset, 0);
+  assert_int_equal(example.count, example.prompt_count);
+  assert_string_equal(example.prompt, "Name a colour.");
+  assert_string_equal(example.reference, "");
+  expect_text(world, example.ids, NULL, 0, example.count,
+              "<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n");
+  example = example_at(&dataset, 1);
+  assert_non_null(strstr(example.prompt, "Be short."));
+  assert_non_null(strstr(example.prompt, "Hi."));
+  example = example_at(&dataset, 2);
+  assert_string_equal(example.prompt, "Bye.");
+  assert_string_equal(example.reference, "See you.");
+  expect_text(world, example.ids, NULL, 0, example.count,
+              "<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\n");
+  dataset_close(&dataset);
+  static const char *const others[] = {"alpaca.jsonl", "messages.jsonl", "sharegpt.jsonl",
+                                       "prompt_completion.jsonl", "preference.jsonl"};
+  for (int i = 0; i < 5; i++) {
+    open_fixture(&dataset, others[i], &options);
+    example = example_at(&dataset, 0);
+    assert_string_equal(example.prompt, "Name a colour.");
+    assert_string_equal(example.reference, "Blue is one.");
+    dataset_close(&dataset);
+  }
+}
+
+/* ---- Limits ---------------------------------------------------------------------------------------- */
+
+static void long_records_are_dropped_and_counted(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  options.max_length = 60;
+  open_fixture(&dataset, "long.jsonl", &options);
+  assert_int_equal(dataset.count, 2);
+  assert_int_equal(dataset.sources[0].counts.records, 3);
+  assert_int_equal(dataset.sources[0].counts.too_long, 1);
+  assert_int_equal(example_at(&dataset, 1).line, 3);
+  assert_true(dataset.longest <= 60);
+  dataset_close(&dataset);
+}
+
+static void long_records_are_cut_when_asked(void **state) {
+  World *world = *state;
+  Dataset whole, cut;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  open_fixture(&whole, "long.jsonl", &options);
+  Example all = example_at(&whole, 1);
+  options.truncation = TRUNCATION_CUT;
+  options.max_length = all.count - 5;
+  open_fixture(&cut, "long.jsonl", &options);
+  assert_int_equal(cut.count, 3);
+  assert_int_equal(cut.sources[0].counts.truncated, 1);
+  Example part = example_at(&cut, 1);
+  assert_int_equal(part.count, all.count - 5); /* its beginning, and no end mark put on */
+  assert_memory_equal(part.ids, all.ids, (size_t)part.count * sizeof(int));
+  assert_false(tokenizer_is_eos(world->tokenizer, part.ids[part.count - 1]));
+  dataset_close(&cut);
+  options.max_length = all.prompt_count - 3; /* nothing of the answer is left */
+  open_fixture(&cut, "long.jsonl", &options);
+  assert_int_equal(cut.count, 2);
+  assert_int_equal(cut.sources[0].counts.no_loss, 1);
+  dataset_close(&cut);
+  dataset_close(&whole);
+}
+
+static void long_prompts_keep_their_end(void **state) {
+  World *world = *state;
+  Dataset whole, cut;
+  DatasetOptions options = options_of(world, DATASET_PROMPT);
+  options.chat = &world->plain; /* with BOS in front */
+  open_fixture(&whole, "long.jsonl", &options);
+  Example all = example_at(&whole, 1);
+  options.truncation = TRUNCATION_CUT;
+  options.max_length = 9;
+  open_fixture(&cut, "long.jsonl", &options);
+  Example part = example_at(&cut, 1);
+  assert_int_equal(part.count, 9);
+  assert_int_equal(part.ids[0], tokenizer_bos(world->tokenizer));
+  assert_memory_equal(part.ids + 1, all.ids + all.count - 8, 8 * sizeof(int));
+  dataset_close(&cut);
+  dataset_close(&whole);
+}
+
+static void long_preferences_lose_their_first_tokens(void **state) {
+  World *world = *state;
+  Dataset whole, cut;
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  open_fixture(&whole, "preference.jsonl", &options);
+  Example all = example_at(&whole, 1);
+  int longer = all.count > all.rejected_count ? all.count : all.rejected_count;
+  options.truncation = TRUNCATION_CUT;
+  options.max_length = longer - 4;
+  open_fixture(&cut, "preference.jsonl", &options);
+  Example part = example_at(&cut, 1);
+  assert_int_equal(part.count, all.count - 4);
+  assert_int_equal(part.rejected_count, all.rejected_count - 4);
+  assert_int_equal(part.prompt_count, all.prompt_count - 4);
+  assert_memory_equal(part.ids, all.ids + 4, (size_t)part.count * sizeof(int));
+  assert_memory_equal(part.rejected, all.rejected + 4, (size_t)part.rejected_count * sizeof(int));
+  dataset_close(&cut);
+  options.max_length = 3; /* no answer fits: cutting one would falsify it */
+  Error error = {0};
+  assert_false(dataset_open_file(&cut, FIXTURES "/data/preference.jsonl", &options, &error));
+  assert_int_equal(error.code, ERROR_DATA);
+  assert_non_null(strstr(error.message, "no usable example"));
+  dataset_close(&whole);
+}
+
+static void long_records_can_be_an_error(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  Error error = {0};
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  options.truncation = TRUNCATION_ERROR;
+  options.max_length = 60;
+  assert_false(dataset_open_file(&dataset, FIXTURES "/data/long.jsonl", &options, &error));
+  assert_int_equal(error.code, ERROR_DATA);
+  assert_non_null(strstr(error.message, "long.jsonl:2: "));
+  assert_non_null(strstr(error.message, "data.max_length is 60"));
+}
+
+/* ---- Cache ----------------------------------------------------------------------------------------- */
+
+static void write_text(const char *path, const char *text) {
+  Error error = {0};
+  assert_true(file_write_text(path, text, &error));
+}
+
+static void cache_is_reused_and_replaced(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char path[512];
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "changing.jsonl"));
+  write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hello.\"}\n");
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_false(dataset.reused);
+  dataset_close(&dataset);
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_true(dataset.reused);
+  Example example = example_at(&dataset, 0);
+  expect_loss(world, &example, "Hello.<|im_end|>");
+  dataset_close(&dataset);
+
+  write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hallo.\"}\n"); /* same size */
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_false(dataset.reused);
+  example = example_at(&dataset, 0);
+  expect_loss(world, &example, "Hallo.<|im_end|>");
+  dataset_close(&dataset);
+
+  DatasetOptions changed[5];
+  for (int i = 0; i < 5; i++) changed[i] = options;
+  changed[0].max_length++;
+  changed[1].train_on_inputs = true;
+  changed[2].chat = &world->plain;
+  changed[3].truncation = TRUNCATION_CUT;
+  changed[4].format = FORMAT_PROMPT_COMPLETION;
+  for (int i = 0; i < 5; i++) {
+    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
+    assert_false(dataset.reused);
+    dataset_close(&dataset);
+    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
+    assert_true(dataset.reused);
+    dataset_close(&dataset);
+  }
+}
+
+static void torn_caches_are_made_again(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/torn", world->temporary.directory);
+  options.cache_dir = cache;
+  open_fixture(&dataset, "alpaca.jsonl", &options);
+  uint64_t size = dataset.sources[0].map.size;
+  dataset_close(&dataset);
+  StringList files = {0};
+  assert_true(directory_list(cache, &files, &error));
+  assert_int_equal(files.count, 1);
+  char *path = path_join(cache, files.items[0]);
+  string_list_free(&files);
+  for (uint64_t keep = 0; keep < size; keep += size / 7 + 1) {
+    assert_int_equal(truncate(path, (off_t)keep), 0);
+    open_fixture(&dataset, "alpaca.jsonl", &options);
+    assert_false(dataset.reused);
+    assert_int_equal(dataset.count, 3);
+    dataset_close(&dataset);
+  }
+  memory_free(path);
+}
+
+static void failures_leave_nothing_behind(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/failed", world->temporary.directory);
+  options.cache_dir = cache;
+  assert_false(dataset_open_file(&dataset, FIXTURES "/data/bad/number.jsonl", &options, &error));
+  StringList files = {0};
+  Error other = {0};
+  assert_true(directory_list(cache, &files, &other));
+  assert_int_equal(files.count, 0);
+  string_list_free(&files);
+}
+
+/* Every allocation in turn fails once: a clean error, nothing lost (the address sanitizer looks). */
+static void memory_may_run_out(void **state) {
+  World *world = *state;
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/memory", world->temporary.directory);
+  options.cache_dir = cache;
+  bool ok = false;
+  for (long count = 0; !ok; count++) {
+    Dataset dataset;
+    Error error = {0};
+    assert_true(count < 10000);
+    memory_fail_after(count);
+    ok = dataset_open_file(&dataset, FIXTURES "/data/preference.jsonl", &options, &error);
+    memory_fail_after(-1);
+    if (ok) {
+      dataset_close(&dataset);
+    } else {
+      assert_int_equal(error.code, ERROR_MEMORY);
+    }
+  }
+}
+
+/* ---- Several sources, split ------------------------------------------------------------------------ */
+
+static void sources_one_after_another(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  OptionSource items[] = {{.path = (char *)FIXTURES "/data/messages.jsonl", .weight = 1},
+                          {.path = (char *)FIXTURES "/data/alpaca.jsonl", .weight = 0.5}};
+  OptionSources sources = {.items = items, .count = 2};
+  assert_true(dataset_open(&dataset, &sources, &options, &error));
+  assert_int_equal(dataset.count, 5);
+  Example example = example_at(&dataset, 4);
+  assert_int_equal(example.source, 1);
+  assert_int_equal(example.line, 4);
+  dataset_close(&dataset);
+  items[1].weight = 0;
+  assert_false(dataset_open(&dataset, &sources, &options, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+}
+
+static void split_keeps_prompts_together(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Buffer text = {0};
+  for (int i = 0; i < 100; i++) { /* 50 prompts, each twice */
+    assert_true(buffer_format(&text, &error,
+                              "{\"prompt\": \"Question %d?\", \"completion\": \"Answer %d\"}\n", i / 2, i));
+  }
+  char path[512];
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "split.jsonl"));
+  write_text(path, text.data);
+  buffer_free(&text);
+  Dataset train, eval, again;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  options.eval_fraction = 0.2;
+  options.part = DATASET_TRAIN_PART;
+  assert_true(dataset_open_file(&train, path, &options, &error));
+  options.part = DATASET_EVAL_PART;
+  assert_true(dataset_open_file(&eval, path, &options, &error));
+  assert_true(eval.reused);
+  assert_int_equal(train.count, 80);
+  assert_int_equal(eval.count, 20);
+  int side[101] = {0};
+  for (uint64_t i = 0; i < train.count; i++) side[example_at(&train, i).line] = 1;
+  for (uint64_t i = 0; i < eval.count; i++) {
+    assert_int_equal(side[example_at(&eval, i).line], 0);
+    side[example_at(&eval, i).line] = 2;
+  }
+  for (int i = 0; i < 50; i++) assert_int_equal(side[2 * i + 1], side[2 * i + 2]);
+  options.seed++;
+  assert_true(dataset_open_file(&again, path, &options, &error));
+  int moved = 0;
+  for (uint64_t i = 0; i < again.count; i++) moved += side[example_at(&again, i).line] != 2;
+  assert_true(moved > 0);
+  dataset_close(&train);
+  dataset_close(&eval);
+  dataset_close(&again);
+}
+
+/* ---- Bad input ------------------------------------------------------------------------------------- */
+
+static void bad_input(void **state) {
+  World *world = *state;
+  static const struct {
+    const char *file;
+    DatasetKind kind;
+    DatasetFormat format;
+    ErrorCode code;
+    const char *fragments[3];
+  } table[] = {
+      {"empty.jsonl", DATASET_SFT, 0, ERROR_DATA, {"empty.jsonl", "no records"}},
+      {"blank.jsonl", DATASET_SFT, 0, ERROR_DATA, {"blank.jsonl", "no records"}},
+      {"number.jsonl",
+       DATASET_SFT,
+       0,
+       ERROR_DATA,
+       {"number.jsonl:2: key 'completion': expected string", "found number"}},
+      {"missing.jsonl", DATASET_SFT, 0, ERROR_DATA, {"missing.jsonl:3: key 'output'", "missing"}},
+      {"broken.jsonl", DATASET_SFT, 0, ERROR_DATA, {"broken.jsonl:2:32: broken JSON"}},
+      {"torn.jsonl", DATASET_SFT, 0, ERROR_DATA, {"torn.jsonl:2:", "broken JSON"}},
+      {"unknown.jsonl",
+       DATASET_SFT,
+       0,
+       ERROR_DATA,
+       {"unknown.jsonl:1: ", "question, answer", "instruction + output"}},
+      {"list.jsonl", DATASET_SFT, 0, ERROR_DATA, {"list.jsonl:1: ", "JSON list", "one object per line"}},
+      {"scalar.jsonl", DATASET_SFT, 0, ERROR_DATA, {"scalar.jsonl:2: expected an object, found string"}},
+      {"role.jsonl",
+       DATASET_SFT,
+       0,
+       ERROR_DATA,
+       {"key 'messages[1].role'", "system, user or assistant", "\"tool\""}},
+      {"content.jsonl",
+       DATASET_SFT,
+       0,
+       ERROR_DATA,
+       {"key 'messages[0].content': expected string, found list"}},
+      {"no_messages.jsonl", DATASET_SFT, 0, ERROR_DATA, {"key 'messages'", "empty list"}},
+      {"object.jsonl",
+       DATASET_SFT,
+       0,
+       ERROR_DATA,
+       {"key 'messages': expected list of messages, found object"}},
+      {"no_value.jsonl", DATASET_SFT, 0, ERROR_DATA, {"key 'conversations[1].value' is missing"}},
+      {"utf8.jsonl", DATASET_SFT, 0, ERROR_DATA, {"utf8.jsonl:1:", "broken JSON"}},
+      {"no_loss.jsonl", DATASET_SFT, 0, ERROR_DATA, {"no usable example", "1 have no token to learn from"}},
+      {"mixed.jsonl", DATASET_TEXT, 0, ERROR_DATA, {"mixed.jsonl:2: key 'text' is missing"}},
+      {"rejected.jsonl", DATASET_PREFERENCE, 0, ERROR_DATA, {"key 'rejected'", "found null"}},
+      {"no_prompt.jsonl", DATASET_PREFERENCE, 0, ERROR_DATA, {"key 'chosen'", "without a 'prompt'"}},
+      {"margin.jsonl", DATASET_PREFERENCE, 0, ERROR_DATA, {"key 'margin': expected number, found string"}},
+      {"no_answer.jsonl", DATASET_PREFERENCE, 0, ERROR_DATA, {"key 'chosen'", "end with an assistant turn"}},
+      {"only_answer.jsonl", DATASET_PROMPT, 0, ERROR_DATA, {"only_answer.jsonl:1: ", "nothing to answer"}},
+      {"number.jsonl",
+       DATASET_PREFERENCE,
+       0,
+       ERROR_DATA,
+       {"prompt_completion records", "no preference data"}},
+      {"margin.jsonl", DATASET_SFT, 0, ERROR_DATA, {"preference records", "no supervised data"}},
+      {"number.jsonl",
+       DATASET_SFT,
+       FORMAT_PREFERENCE,
+       ERROR_USAGE,
+       {"data.train", "data.format is preference"}},
+      {"number.jsonl",
+       DATASET_SFT,
+       FORMAT_ALPACA,
+       ERROR_DATA,
+       {"number.jsonl:1: key 'instruction' is missing"}},
+      {"absent.jsonl", DATASET_SFT, 0, ERROR_FILE, {"absent.jsonl"}},
+  };
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    Dataset dataset;
+    Error error = {0};
+    char path[512];
+    DatasetOptions options = options_of(world, table[i].kind);
+    options.format = table[i].format;
+    snprintf(path, sizeof path, "%s/data/bad/%s", FIXTURES, table[i].file);
+    assert_false(dataset_open_file(&dataset, path, &options, &error));
+    if (error.code != table[i].code) fprintf(stderr, "%s: %s\n", table[i].file, error.message);
+    assert_int_equal(error.code, table[i].code);
+    for (int f = 0; f < 3 && table[i].fragments[f]; f++) {
+      if (strstr(error.message, table[i].fragments[f])) continue;
+      fail_msg("%s: \"%s\" is not in \"%s\"", table[i].file, table[i].fragments[f], error.message);
+    }
+    assert_null(dataset.sources);
+  }
+}
+
+static void bad_options(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  Error error = {0};
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  options.chat = NULL;
+  assert_false(dataset_open_file(&dataset, FIXTURES "/data/alpaca.jsonl", &options, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  assert_non_null(strstr(error.message, "data.template"));
+  error = (Error){0};
+  options = options_of(world, DATASET_SFT);
+  options.max_length = 1;
+  assert_false(dataset_open_file(&dataset, FIXTURES "/data/alpaca.jsonl", &options, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  error = (Error){0};
+  options = options_of(world, DATASET_SFT);
+  options.part = DATASET_EVAL_PART;
+  options.eval_fraction = 1;
+  assert_false(dataset_open_file(&dataset, FIXTURES "/data/alpaca.jsonl", &options, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  error = (Error){0};
+  OptionSources none = {0};
+  assert_false(dataset_open(&dataset, &none, &options, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+}
+
+/* ---- Reports --------------------------------------------------------------------------------------- */
+
+static void keep_line(void *context, LogLevel level, const char *text) {
+  char *lines = context;
+  size_t used = strlen(lines);
+  snprintf(lines + used, 2048 - used, "%d %s\n", level >= LOG_WARNING, text);
+}
+
+static void reports_say_what_was_left_out(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char lines[2048] = "";
+  FILE *nowhere = fopen("/dev/null", "w");
+  Log log;
+  log_init(&log, nowhere, LOG_INFO);
+  log.sink = keep_line;
+  log.sink_context = lines;
+  options.log = &log;
+  options.max_length = 60;
+  for (int reuse = 0; reuse < 2; reuse++) { /* said again when the cache is reused */
+    lines[0] = '\0';
+    open_fixture(&dataset, "long.jsonl", &options);
+    dataset_close(&dataset);
+    assert_non_null(strstr(lines, "long.jsonl: 2 examples, prompt_completion"));
+    const char *dropped = strstr(lines, "1 of 3 records dropped");
+    assert_non_null(dropped);
+    assert_non_null(strstr(dropped, "data.max_length 60"));
+  }
+  fclose(nowhere);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(alpaca_records),
+                                     cmocka_unit_test(dialogues_learn_every_turn),
+                                     cmocka_unit_test(prompt_completion_records),
+                                     cmocka_unit_test(inputs_too_when_asked),
+                                     cmocka_unit_test(plain_text),
+                                     cmocka_unit_test(long_text_is_cut_into_pieces),
+                                     cmocka_unit_test(preference_records),
+                                     cmocka_unit_test(prompt_records),
+                                     cmocka_unit_test(long_records_are_dropped_and_counted),
+                                     cmocka_unit_test(long_records_are_cut_when_asked),
+                                     cmocka_unit_test(long_prompts_keep_their_end),
+                                     cmocka_unit_test(long_preferences_lose_their_first_tokens),
+                                     cmocka_unit_test(long_records_can_be_an_error),
+                                     cmocka_unit_test(cache_is_reused_and_replaced),
+                                     cmocka_unit_test(torn_caches_are_made_again),
+                                     cmocka_unit_test(failures_leave_nothing_behind),
+                                     cmocka_unit_test(memory_may_run_out),
+                                     cmocka_unit_test(sources_one_after_another),
+                                     cmocka_unit_test(split_keeps_prompts_together),
+                                     cmocka_unit_test(bad_input),
+                                     cmocka_unit_test(bad_options),
+                                     cmocka_unit_test(reports_say_what_was_left_out)};
+  return cmocka_run_group_tests(tests, open_world, close_world);
+}

@@ -1,0 +1,215 @@
+/* inspect data: what a data set becomes. */
+#include "tools/inspect/inspect.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+static const char *const kind_names[] = {"auto", "sft", "preference", "prompt", "text", NULL};
+
+/* The cache is nobody else's: the files can go as soon as they are mapped. */
+bool inspect_data_open(const InspectConfig *config, const TextTools *text, DatasetKind kind, int max_length,
+                       Log *log, Dataset *dataset, Error *error) {
+  const char *root = getenv("TMPDIR");
+  char *cache = memory_format("%s/drover-inspect-XXXXXX", root && *root ? root : "/tmp");
+  *dataset = (Dataset){0};
+  if (!cache) return error_out_of_memory(error, "path", 64);
+  if (!mkdtemp(cache)) {
+    error_set(error, ERROR_FILE, "%s: cannot be made", cache);
+    memory_free(cache);
+    return false;
+  }
+  const DatasetOptions options = {.name = "data",
+                                  .kind = kind,
+                                  .format = (DatasetFormat)config->format,
+                                  .truncation = (DatasetTruncation)config->truncation,
+                                  .tokenizer = text->tokenizer,
+                                  .chat = text->has_chat ? &text->chat : NULL,
+                                  .max_length = config->max_length ? (int)config->max_length : max_length,
+                                  .train_on_inputs = config->train_on_inputs,
+                                  .cache_dir = cache,
+                                  .log = log};
+  Error open_error = {0}, ignored = {0};
+  bool ok = dataset_open_file(dataset, config->data, &options, &open_error);
+  if (!directory_remove_all(cache, &ignored)) log_warning(log, "%s", ignored.message);
+  memory_free(cache);
+  if (ok) return true;
+  bool no_chat = !text->has_chat && open_error.code == ERROR_USAGE;
+  return error_set(error, open_error.code, "%s%s%s", open_error.message, no_chat ? ": " : "",
+                   no_chat ? text->chat_error.message : "");
+}
+
+/* -- lengths -------------------------------------------------------------------------------------------- */
+
+enum { QUANTILES = 5 };
+static const double quantiles[QUANTILES] = {0, 0.5, 0.9, 0.99, 1};
+static const char *const quantile_names[QUANTILES] = {"shortest", "median", "p90", "p99", "longest"};
+
+typedef struct Lengths {
+  int at[QUANTILES];
+  double mean;
+} Lengths;
+
+static int compare_ints(const void *a, const void *b) {
+  int x = *(const int *)a, y = *(const int *)b;
+  return x < y ? -1 : x > y;
+}
+
+static bool measure(const Dataset *dataset, Lengths *out, Error *error) {
+  int *lengths = memory_alloc(dataset->count * sizeof *lengths);
+  if (!lengths) return error_out_of_memory(error, "lengths", dataset->count * sizeof *lengths);
+  for (uint64_t i = 0; i < dataset->count; i++) {
+    Example example = dataset_example(dataset, dataset_reference(dataset, i));
+    lengths[i] = example_tokens(&example);
+    out->mean += (double)lengths[i] / (double)dataset->count;
+  }
+  qsort(lengths, dataset->count, sizeof *lengths, compare_ints);
+  for (int q = 0; q < QUANTILES; q++) {
+    out->at[q] = lengths[(uint64_t)(quantiles[q] * (double)(dataset->count - 1) + 0.5)];
+  }
+  memory_free(lengths);
+  return true;
+}
+
+/* -- examples ------------------------------------------------------------------------------------------- */
+
+/* The text with tokens in the loss (or of the answer) between U+27E6 and U+27E7. */
+static bool marked_text(const Tokenizer *tokenizer, const int *ids, int count, const uint8_t *loss,
+                        int prompt, Buffer *out, Error *error) {
+  bool ok = buffer_append(out, "", 0, error);
+  for (int begin = 0, end; ok && begin < count; begin = end) {
+    bool inside = loss ? loss[begin] : begin >= prompt;
+    end = begin + 1;
+    while (end < count && (loss ? loss[end] : end >= prompt) == inside) end++;
+    ok = (!inside || buffer_text(out, "\u27e6", error)) &&
+         tokenizer_decode(tokenizer, ids + begin, (size_t)(end - begin), false, out, error) &&
+         (!inside || buffer_text(out, "\u27e7", error));
+  }
+  return ok;
+}
+
+static bool show_side(const Tokenizer *tokenizer, const char *name, const int *ids, int count,
+                      const uint8_t *loss, int prompt, ProgramResult *result, Error *error) {
+  Buffer text = {0}, *json = &result->json;
+  bool ok = marked_text(tokenizer, ids, count, loss, prompt, &text, error) &&
+            buffer_format(&result->text, error, "\n%s, %d tokens\n%s\n", name, count, text.data) &&
+            buffer_format(json, error, ",\"%s\":{\"text\":", name) && result_string(json, text.data, error) &&
+            buffer_text(json, ",\"ids\":", error) && json_ids(json, ids, (size_t)count, error);
+  if (ok && loss) {
+    ok = buffer_text(json, ",\"loss\":[", error);
+    for (int i = 0; ok && i < count; i++) ok = buffer_format(json, error, "%s%d", i ? "," : "", loss[i]);
+    ok = ok && buffer_text(json, "]", error);
+  }
+  buffer_free(&text);
+  return ok && buffer_text(json, "}", error);
+}
+
+static bool show_example(const Tokenizer *tokenizer, const Example *example, ProgramResult *result,
+                         Error *error) {
+  const char *name = example->rejected ? "chosen" : example->loss ? "example" : "prompt";
+  bool ok = buffer_format(&result->text, error, "\nline %llu", (unsigned long long)example->line) &&
+            buffer_format(&result->json, error, "{\"line\":%llu,\"prompt_tokens\":%d",
+                          (unsigned long long)example->line, example->prompt_count) &&
+            show_side(tokenizer, name, example->ids, example->count, example->loss, example->prompt_count,
+                      result, error);
+  if (ok && example->rejected) {
+    ok = show_side(tokenizer, "rejected", example->rejected, example->rejected_count, NULL,
+                   example->prompt_count, result, error) &&
+         buffer_format(&result->json, error, ",\"margin\":%g", (double)example->margin);
+  }
+  if (ok && !example->loss && *example->reference) {
+    ok = buffer_format(&result->text, error, "reference: %s\n", example->reference) &&
+         buffer_text(&result->json, ",\"reference\":", error) &&
+         result_string(&result->json, example->reference, error);
+  }
+  return ok && buffer_text(&result->json, "}", error);
+}
+
+/* -- the command ---------------------------------------------------------------------------------------- */
+
+static bool show_counts(const Dataset *dataset, ProgramResult *result, Error *error) {
+  const DatasetSource *source = &dataset->sources[0];
+  const DatasetCounts *counts = &source->counts;
+  const struct {
+    const char *name;
+    uint64_t value;
+  } rows[] = {{"records", counts->records},        {"examples", counts->examples},
+              {"too_long", counts->too_long},      {"truncated", counts->truncated},
+              {"no_loss", counts->no_loss},        {"tokens", counts->tokens},
+              {"loss_tokens", counts->loss_tokens}};
+  char number[32];
+  const char *kind = kind_names[1 + dataset->kind], *format = dataset_format_names[source->format];
+  bool ok = buffer_format(&result->text, error, "%s: %s records, as %s data\n", source->path, format, kind) &&
+            buffer_text(&result->json, "{\"path\":", error) &&
+            result_string(&result->json, source->path, error) &&
+            buffer_format(&result->json, error, ",\"format\":\"%s\",\"kind\":\"%s\"", format, kind);
+  for (size_t i = 0; ok && i < COUNT(rows); i++) {
+    ok = buffer_format(&result->text, error, "%-12s %12s\n", rows[i].name,
+                       grouped_number((int64_t)rows[i].value, number)) &&
+         buffer_format(&result->json, error, ",\"%s\":%llu", rows[i].name, (unsigned long long)rows[i].value);
+  }
+  return ok;
+}
+
+static bool show_lengths(const Dataset *dataset, ProgramResult *result, Error *error) {
+  Lengths lengths = {0};
+  if (!measure(dataset, &lengths, error)) return false;
+  bool ok = buffer_format(&result->text, error, "tokens per %s: mean %.1f",
+                          dataset->kind == DATASET_PREFERENCE ? "pair" : "example", lengths.mean) &&
+            buffer_format(&result->json, error, ",\"lengths\":{\"mean\":%.6g", lengths.mean);
+  for (int q = 0; ok && q < QUANTILES; q++) {
+    ok = buffer_format(&result->text, error, ", %s %d", quantile_names[q], lengths.at[q]) &&
+         buffer_format(&result->json, error, ",\"%s\":%d", quantile_names[q], lengths.at[q]);
+  }
+  return ok && buffer_text(&result->text, "\n", error) && buffer_text(&result->json, "}", error);
+}
+
+static bool show_data(const InspectConfig *config, const TextTools *text, const Dataset *dataset,
+                      ProgramResult *result, Error *error) {
+  bool ok = show_counts(dataset, result, error) && show_lengths(dataset, result, error) &&
+            buffer_text(&result->json, ",\"shown\":[", error);
+  if (ok && config->examples > 0 && dataset->kind != DATASET_PROMPT) {
+    ok = buffer_format(
+        &result->text, error, "\nBetween \u27e6 and \u27e7: %s\n",
+        dataset->kind == DATASET_PREFERENCE ? "the answers that are compared" : "the tokens in the loss");
+  }
+  for (uint64_t i = 0; ok && i < dataset->count && i < (uint64_t)config->examples; i++) {
+    Example example = dataset_example(dataset, dataset_reference(dataset, i));
+    ok = (i == 0 || buffer_text(&result->json, ",", error)) &&
+         show_example(text->tokenizer, &example, result, error);
+  }
+  if (ok && result->text.size)
+    result->text.data[--result->text.size] = '\0'; /* the last newline is printed */
+  return ok && buffer_text(&result->json, "]}", error);
+}
+
+static bool run_data(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  TextTools text;
+  Dataset dataset = {0};
+  DatasetFormat format;
+  DatasetKind kind = (DatasetKind)(config->kind - 1);
+  if (config->kind == 0 && !dataset_detect(config->data, &format, &kind, error)) return false;
+  if (!inspect_text_open(config, &text, error)) return false;
+  bool ok = inspect_data_open(config, &text, kind, 1 << 24, call->log, &dataset, error) &&
+            show_data(config, &text, &dataset, result, error);
+  dataset_close(&dataset);
+  text_tools_close(&text);
+  return ok;
+}
+
+static const Option data_options[] = {
+    ROW_MODEL,
+    ROW_STRING_REQUIRED("data", InspectConfig, data, "JSONL file"),
+    ROW_CHOICE("kind", InspectConfig, kind, "auto", kind_names,
+               "what for; auto: what its format is made for"),
+    ROWS_DATA,
+    ROW_TEMPLATE,
+    ROW_BOOL("train-on-inputs", InspectConfig, train_on_inputs, "false", "loss on prompt tokens too"),
+    ROW_INT("examples", InspectConfig, examples, "3", 0, 1 << 20, "examples to show, from the beginning")};
+
+const Program inspect_data = {
+    "inspect data",        "a data set: format, counts, lengths, and examples with their loss mask",
+    data_options,          COUNT(data_options),
+    sizeof(InspectConfig), run_data};

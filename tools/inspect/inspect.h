@@ -1,0 +1,62 @@
+/* Inside the inspect tool: the configuration of its commands, and the commands.
+ *
+ * Each command is a Program (train/program.h): it makes its result both as text for people and as JSON, and
+ * program_run prints the one that was asked for. */
+#ifndef TOOLS_INSPECT_H
+#define TOOLS_INSPECT_H
+
+#include "train/data.h"
+#include "train/program.h"
+
+typedef struct InspectConfig {
+  char *model, *adapter;
+  int dtype, backend; /* of model_dtype_choices, device_choices */
+  int64_t threads;
+  char *text, *ids, *prompt, *messages, *template;
+  bool special, skip_special, generation_prompt;
+  char *data;
+  int kind, format, truncation; /* kind: 0 = by the records, else 1 + DatasetKind */
+  int64_t max_length, examples; /* max_length 0 = the model's limit */
+  bool train_on_inputs;
+} InspectConfig;
+
+extern const Program inspect_tokens, inspect_decode, inspect_chat, inspect_data, inspect_model,
+    inspect_logprobs, inspect_score;
+
+/* "1,2,3" -> ids. ERROR_USAGE naming the option. */
+NODISCARD bool inspect_ids(const char *text, IntArray *ids, Error *error);
+/* Tokenizer and template of --model, with --template. Zeroed on failure. */
+NODISCARD bool inspect_text_open(const InspectConfig *config, TextTools *text, Error *error);
+/* Opens --data with its cache in a folder of its own, which is gone when the data set is closed.
+ * max_length: what --max-length 0 stands for. */
+NODISCARD bool inspect_data_open(const InspectConfig *config, const TextTools *text, DatasetKind kind,
+                                 int max_length, Log *log, Dataset *dataset, Error *error);
+
+/* Appends "[1,2,3]". */
+NODISCARD bool json_ids(Buffer *out, const int *ids, size_t count, Error *error);
+/* A number as JSON; null when it is none. */
+NODISCARD bool json_number(Buffer *out, double value, Error *error);
+/* "1,234,567" */
+const char *grouped_number(int64_t value, char out[32]);
+
+/* Rows that several commands have. */
+/* clang-format off */
+#define ROW_MODEL ROW_STRING_REQUIRED("model", InspectConfig, model, "Hugging Face model directory")
+#define ROW_TEMPLATE                                                                                         \
+  ROW_STRING("template", InspectConfig, template, "auto",                                                    \
+             "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own")
+#define ROWS_COMPUTE                                                                                         \
+  ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory"),                             \
+  ROW_CHOICE("dtype", InspectConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),    \
+  ROW_CHOICE("backend", InspectConfig, backend, "auto", device_choices, "where to compute"),                 \
+  ROW_INT("threads", InspectConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores")
+#define ROWS_DATA                                                                                            \
+  ROW_CHOICE("format", InspectConfig, format, "auto", dataset_format_names,                                  \
+             "format of the records; auto recognises it by the first one's keys"),                           \
+  ROW_INT("max-length", InspectConfig, max_length, "0", 0, 1 << 24,                                          \
+          "longest example, tokens; 0 = no limit but the model's"),                                           \
+  ROW_CHOICE("truncation", InspectConfig, truncation, "drop", dataset_truncation_names,                      \
+             "longer examples: leave out (counted and reported), stop with an error, or cut")
+/* clang-format on */
+
+#endif

@@ -1,0 +1,429 @@
+/* inspect model, logprobs, score: what a model is and what it computes. */
+#include "tools/inspect/inspect.h"
+
+#include "model/head.h"
+#include "train/trainee.h"
+
+#include <string.h>
+
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+/* -- a model that is run ---------------------------------------------------------------------------------- */
+
+typedef struct Machine {
+  Compute compute;
+  TrainMemory memory;
+  Model model;
+  Trainee trainee; /* frozen: carries adapter and score head */
+  Pass pass;
+  Batch batch;
+  bool score;
+} Machine;
+
+static void machine_close_model(Machine *m) {
+  pass_free(&m->pass);
+  trainee_close(&m->trainee);
+  base_close(&m->model);
+}
+
+static void machine_close(Machine *m) {
+  machine_close_model(m);
+  train_memory_free(&m->memory, &m->compute);
+  batch_free(&m->batch);
+  compute_close(&m->compute);
+}
+
+static bool machine_open_model(Machine *m, const InspectConfig *config, Error *error) {
+  const TraineeSpec spec = {.name = "model",
+                            .kind = config->adapter ? TRAINEE_ADAPTER : TRAINEE_BASE,
+                            .frozen = true,
+                            .adapter = config->adapter,
+                            .score_head = m->score,
+                            .head_from = config->model,
+                            .head_must_exist = true};
+  DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
+  return base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
+         trainee_open(&m->trainee, &spec, &m->model, &m->compute, &m->memory, error) &&
+         pass_init(&m->pass, &m->model, error);
+}
+
+/* Forward over m->batch, then one number per row. */
+static void machine_run(Machine *m, TokenRows rows, float *out) {
+  size_t mark = arena_mark(&m->memory.step);
+  pass_forward(&m->pass, &m->compute, &m->model, trainee_adapter(&m->trainee), &m->batch, PASS_INFERENCE, 0,
+               &m->memory.step);
+  if (m->score) {
+    score_values(&m->pass, &m->trainee.head, rows, out);
+  } else {
+    lm_logprobs(&m->pass, rows, 1, out, NULL);
+  }
+  arena_release(&m->memory.step, mark);
+}
+
+/* The largest batch in dry arenas, for their sizes. */
+static bool machine_plan(Machine *m, const InspectConfig *config, Error *error) {
+  bool ok = machine_open_model(m, config, error);
+  if (ok && !m->score && m->model.head < 0) {
+    ok = error_set(error, ERROR_MODEL, "%s: the model has no LM head: it only scores", config->model);
+  }
+  int64_t n = m->batch.token_capacity;
+  int32_t *rows = ok ? memory_zeroed((size_t)n, sizeof *rows) : NULL;
+  float *values = ok ? memory_zeroed((size_t)n, sizeof *values) : NULL;
+  if (ok && !(rows && values)) ok = error_out_of_memory(error, "rows", (size_t)n * 8);
+  if (ok) {
+    batch_plan(&m->batch);
+    for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)i;
+    machine_run(m, (TokenRows){rows, rows, n}, values);
+    batch_clear(&m->batch);
+  }
+  memory_free(rows);
+  memory_free(values);
+  machine_close_model(m);
+  return ok;
+}
+
+static bool machine_open(Machine *m, const InspectConfig *config, bool score, int64_t tokens,
+                         int64_t sequences, Error *error) {
+  *m = (Machine){.score = score};
+  if (!compute_open(&m->compute, (DeviceKind)config->backend, (int)config->threads, error)) return false;
+  train_memory_dry(&m->memory);
+  compute_dry_begin(&m->compute);
+  bool ok = batch_init(&m->batch, tokens, sequences, error) && machine_plan(m, config, error);
+  ok = compute_dry_end(&m->compute, error) && ok;
+  ok = ok && train_memory_allocate(&m->memory, &m->compute, error) && machine_open_model(m, config, error);
+  if (!ok) machine_close(m);
+  return ok;
+}
+
+static bool check_ids(const ModelSpec *spec, const IntArray *ids, const char *model, Error *error) {
+  for (size_t i = 0; i < ids->size; i++) {
+    if (ids->data[i] < spec->vocab) continue;
+    return error_set(error, ERROR_USAGE, "id %d: %s knows the ids 0 to %lld", ids->data[i], model,
+                     (long long)spec->vocab - 1);
+  }
+  if (spec->max_positions && ids->size > (size_t)spec->max_positions) {
+    return error_set(error, ERROR_USAGE, "%zu tokens: %s takes %lld at most", ids->size, model,
+                     (long long)spec->max_positions);
+  }
+  return true;
+}
+
+/* --ids, or --text as the tokenizer reads it. */
+static bool given_ids(const InspectConfig *config, IntArray *ids, Error *error) {
+  if (config->ids || !config->text) return inspect_ids(config->ids, ids, error);
+  Tokenizer *tokenizer = tokenizer_open(config->model, error);
+  if (!tokenizer) return false;
+  bool ok = tokenizer_encode(tokenizer, config->text, strlen(config->text), true, ids, error);
+  tokenizer_free(tokenizer);
+  return ok;
+}
+
+/* -- logprobs --------------------------------------------------------------------------------------------- */
+
+static bool show_logprobs(const IntArray *ids, const float *values, ProgramResult *result, Error *error) {
+  double sum = 0;
+  bool ok = buffer_text(&result->json, "{\"logprobs\":[", error);
+  for (size_t i = 1; ok && i < ids->size; i++) {
+    sum += values[i - 1];
+    ok = buffer_format(&result->text, error, "%7d  %.6f\n", ids->data[i], (double)values[i - 1]) &&
+         (i == 1 || buffer_text(&result->json, ",", error)) &&
+         json_number(&result->json, values[i - 1], error);
+  }
+  return ok && buffer_format(&result->text, error, "sum %.6f nats over %zu tokens", sum, ids->size - 1) &&
+         buffer_text(&result->json, "]}", error);
+}
+
+static bool run_logprobs(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  IntArray ids = {0}, rows = {0};
+  Machine machine;
+  bool ok = given_ids(config, &ids, error);
+  if (ok && ids.size < 2)
+    ok = error_set(error, ERROR_USAGE, "expected at least two ids, found %zu", ids.size);
+  float *values = ok ? memory_zeroed(ids.size, sizeof *values) : NULL;
+  if (ok && !values) ok = error_out_of_memory(error, "log-probabilities", ids.size * sizeof *values);
+  for (size_t i = 0; ok && i + 1 < ids.size; i++) ok = int_array_push(&rows, (int)i, error);
+  if (ok && (ok = machine_open(&machine, config, false, (int64_t)ids.size, 1, error))) {
+    ok = check_ids(&machine.model.spec, &ids, config->model, error);
+    if (ok) {
+      int64_t first;
+      bool fits = batch_add(&machine.batch, ids.data, (int64_t)ids.size, &first);
+      ASSERT(fits);
+      machine_run(&machine, (TokenRows){rows.data, ids.data + 1, (int64_t)rows.size}, values);
+      ok = show_logprobs(&ids, values, result, error);
+    }
+    machine_close(&machine);
+  }
+  memory_free(values);
+  int_array_free(&rows);
+  int_array_free(&ids);
+  return ok;
+}
+
+static const Option logprobs_options[] = {
+    ROW_MODEL, ROW_STRING("ids", InspectConfig, ids, NULL, "token ids, like 1,2,3"),
+    ROW_STRING("text", InspectConfig, text, NULL, "text instead of ids"), ROWS_COMPUTE};
+
+const Program inspect_logprobs = {
+    "inspect logprobs",    "the natural-log probability of each id after the first, given those before it",
+    logprobs_options,      COUNT(logprobs_options),
+    sizeof(InspectConfig), run_logprobs};
+
+/* -- score ------------------------------------------------------------------------------------------------ */
+
+typedef struct Scoring {
+  Machine machine;
+  int32_t *rows; /* last tokens of the sequences in the batch: chosen, rejected, chosen ... */
+  float *values;
+  int64_t count;
+  uint64_t line[2]; /* of the first pair in the batch, and of the data set */
+  int64_t pairs, agreed;
+  ProgramResult *result;
+} Scoring;
+
+static void add_side(Scoring *s, const int *ids, int count) {
+  int64_t first;
+  bool fits = batch_add(&s->machine.batch, ids, count, &first);
+  ASSERT(fits);
+  s->rows[s->count++] = (int32_t)(first + count - 1);
+}
+
+/* Scores what is in the batch and empties it. */
+static bool flush_pairs(Scoring *s, Error *error) {
+  bool ok = true;
+  if (s->count == 0) return true;
+  machine_run(&s->machine, (TokenRows){s->rows, NULL, s->count}, s->values);
+  for (int64_t i = 0; ok && i < s->count; i += 2) {
+    double chosen = s->values[i], rejected = s->values[i + 1];
+    s->pairs++;
+    s->agreed += chosen > rejected;
+    ok = buffer_format(&s->result->text, error, "%10.4f %10.4f\n", chosen, rejected) &&
+         buffer_text(&s->result->json, "{\"chosen\":", error) &&
+         json_number(&s->result->json, chosen, error) &&
+         buffer_text(&s->result->json, ",\"rejected\":", error) &&
+         json_number(&s->result->json, rejected, error) && buffer_text(&s->result->json, "}\n", error);
+  }
+  batch_clear(&s->machine.batch);
+  s->count = 0;
+  return ok;
+}
+
+static bool score_pairs(Scoring *s, const Dataset *dataset, Log *log, Error *error) {
+  Progress progress;
+  const Batch *batch = &s->machine.batch;
+  progress_start(&progress, log, "scoring", "pair", 0, (int64_t)dataset->count);
+  for (uint64_t i = 0; i < dataset->count; i++) {
+    Example example = dataset_example(dataset, dataset_reference(dataset, i));
+    bool full = batch->tokens + example_tokens(&example) > batch->token_capacity ||
+                batch->sequences + 2 > batch->sequence_capacity;
+    if (full && !flush_pairs(s, error)) return false;
+    add_side(s, example.ids, example.count);
+    add_side(s, example.rejected, example.rejected_count);
+    progress_update(&progress, (int64_t)i + 1, NULL);
+  }
+  progress_finish(&progress);
+  if (!flush_pairs(s, error)) return false;
+  double accuracy = (double)s->agreed / (double)s->pairs;
+  return buffer_format(&s->result->text, error, "accuracy %.4f over %lld pairs", accuracy,
+                       (long long)s->pairs) &&
+         buffer_format(&s->result->json, error, "{\"accuracy\":%.9g,\"pairs\":%lld}", accuracy,
+                       (long long)s->pairs);
+}
+
+static bool scoring_open(Scoring *s, const InspectConfig *config, int64_t longest, Error *error) {
+  enum { TOKENS = 2048, SEQUENCES = 256 };
+  int64_t tokens = longest > TOKENS ? longest : TOKENS;
+  if (!machine_open(&s->machine, config, true, tokens, SEQUENCES, error)) return false;
+  s->rows = memory_zeroed(SEQUENCES, sizeof *s->rows);
+  s->values = memory_zeroed(SEQUENCES, sizeof *s->values);
+  if (s->rows && s->values) return true;
+  machine_close(&s->machine);
+  return error_out_of_memory(error, "scores", (unsigned long long)SEQUENCES * 8);
+}
+
+static void scoring_close(Scoring *s) {
+  memory_free(s->rows);
+  memory_free(s->values);
+  machine_close(&s->machine);
+}
+
+/* The longest sequence that the model can take, known from its config.json alone. */
+static bool model_limit(const char *directory, int *limit, Error *error) {
+  Compute compute;
+  Model model = {0};
+  Arena arena;
+  if (!compute_open(&compute, DEVICE_CPU, 1, error)) return false;
+  arena_init_dry(&arena, "weights");
+  compute_dry_begin(&compute);
+  bool ok = model_open(&model, directory, DTYPE_F32, &compute, &arena, error);
+  if (ok) *limit = model.spec.max_positions ? (int)model.spec.max_positions : 1 << 24;
+  model_free(&model);
+  compute_close(&compute);
+  return ok;
+}
+
+static bool score_file(const InspectConfig *config, ProgramResult *result, Log *log, Error *error) {
+  TextTools text;
+  Dataset dataset;
+  Scoring scoring = {.result = result};
+  int limit;
+  if (!model_limit(config->model, &limit, error) || !inspect_text_open(config, &text, error)) return false;
+  bool ok = inspect_data_open(config, &text, DATASET_PREFERENCE, limit, log, &dataset, error);
+  if (ok && (ok = scoring_open(&scoring, config, (int64_t)dataset.longest, error))) {
+    ok = score_pairs(&scoring, &dataset, log, error);
+    scoring_close(&scoring);
+  }
+  dataset_close(&dataset);
+  text_tools_close(&text);
+  return ok;
+}
+
+static bool score_ids(const InspectConfig *config, ProgramResult *result, Error *error) {
+  IntArray ids = {0};
+  Scoring scoring = {.result = result};
+  bool ok = given_ids(config, &ids, error);
+  if (ok && ids.size == 0) ok = error_set(error, ERROR_USAGE, "nothing to score: no token");
+  if (ok && (ok = scoring_open(&scoring, config, (int64_t)ids.size, error))) {
+    ok = check_ids(&scoring.machine.model.spec, &ids, config->model, error);
+    if (ok) {
+      add_side(&scoring, ids.data, (int)ids.size);
+      machine_run(&scoring.machine, (TokenRows){scoring.rows, NULL, 1}, scoring.values);
+      ok = buffer_format(&result->text, error, "%.6f", (double)scoring.values[0]) &&
+           buffer_text(&result->json, "{\"score\":", error) &&
+           json_number(&result->json, scoring.values[0], error) && buffer_text(&result->json, "}", error);
+    }
+    scoring_close(&scoring);
+  }
+  int_array_free(&ids);
+  return ok;
+}
+
+static bool run_score(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  if (config->data) return score_file(config, result, call->log, error);
+  if (!config->ids && !config->text) {
+    return error_set(error, ERROR_USAGE, "expected --data FILE, --ids 1,2,3 or --text TEXT");
+  }
+  return score_ids(config, result, error);
+}
+
+static const Option score_options[] = {
+    ROW_MODEL,
+    ROW_STRING("data", InspectConfig, data, NULL,
+               "JSONL file of preferences: scores of both sides, and accuracy"),
+    ROW_STRING("ids", InspectConfig, ids, NULL,
+               "token ids of one text, like 1,2,3: its score at the last one"),
+    ROW_STRING("text", InspectConfig, text, NULL, "text instead of ids"),
+    ROWS_DATA,
+    ROW_TEMPLATE,
+    ROWS_COMPUTE};
+
+const Program inspect_score = {
+    "inspect score",       "scores of a reward model: of preference pairs, or of one text",
+    score_options,         COUNT(score_options),
+    sizeof(InspectConfig), run_score};
+
+/* -- model ------------------------------------------------------------------------------------------------ */
+
+static bool show_number(const char *name, int64_t value, ProgramResult *result, Error *error) {
+  char number[32];
+  return buffer_format(&result->text, error, "%-14s %s\n", name, grouped_number(value, number)) &&
+         buffer_format(&result->json, error, ",\"%s\":%lld", name, (long long)value);
+}
+
+static bool show_word(const char *name, const char *value, ProgramResult *result, Error *error) {
+  return buffer_format(&result->text, error, "%-14s %s\n", name, value) &&
+         buffer_format(&result->json, error, ",\"%s\":", name) && result_string(&result->json, value, error);
+}
+
+static bool show_spec(const Model *model, ProgramResult *result, Error *error) {
+  static const char *const norms[] = {"layer", "rms"};
+  static const char *const placements[] = {"before", "after the sum", "after the branch", "before and after"};
+  static const char *const positions[] = {"rotary", "learned", "alibi"};
+  static const char *const layouts[] = {"separate", "fused blocks", "fused by head", "fused by group"};
+  static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu"};
+  const ModelSpec *s = &model->spec;
+  int windowed = 0;
+  for (int i = 0; i < s->layers; i++) windowed += s->window[i] > 0;
+  bool scores = architecture_is_score(model->arch, model->config);
+  return buffer_text(&result->json, "{\"model_type\":", error) &&
+         result_string(&result->json, model->arch->model_type, error) &&
+         buffer_format(&result->text, error, "%-14s %s\n", "model_type", model->arch->model_type) &&
+         show_word("class", scores ? model->arch->score_class : model->arch->causal_class, result, error) &&
+         show_number("parameters", model_parameter_count(model), result, error) &&
+         show_number("vocab", s->vocab, result, error) && show_number("hidden", s->hidden, result, error) &&
+         show_number("layers", s->layers, result, error) && show_number("heads", s->heads, result, error) &&
+         show_number("kv_heads", s->kv_heads, result, error) &&
+         show_number("head_size", s->head_size, result, error) &&
+         show_number("intermediate", s->intermediate, result, error) &&
+         show_number("max_positions", s->max_positions, result, error) &&
+         show_word("norm", norms[s->norm.kind], result, error) &&
+         show_word("norm_place", placements[s->placement], result, error) &&
+         show_word("residual", s->parallel ? "parallel" : "sequential", result, error) &&
+         show_word("position", positions[s->position], result, error) &&
+         show_number("rotary_size", s->rotary_size, result, error) &&
+         show_word("qkv", layouts[s->qkv], result, error) &&
+         show_word("activation", activations[s->activation], result, error) &&
+         show_word("gated", s->gated ? "yes" : "no", result, error) &&
+         show_number("window_layers", windowed, result, error) &&
+         show_word("tied", s->tied ? "yes" : "no", result, error);
+}
+
+static bool show_tensors(const Model *model, ProgramResult *result, Error *error) {
+  bool ok = buffer_text(&result->text, "\n", error) && buffer_text(&result->json, ",\"tensors\":[", error);
+  for (int i = 0; ok && i < model->tensor_count; i++) {
+    const Tensor *value = &model->tensors[i].value;
+    char shape[96] = "";
+    for (int d = 0; d < value->rank; d++) {
+      size_t used = strlen(shape);
+      snprintf(shape + used, sizeof shape - used, "%s%lld", d ? "," : "", (long long)value->dim[d]);
+    }
+    ok = buffer_format(&result->text, error, "%-56s [%s]\n", model->tensors[i].name, shape) &&
+         buffer_format(&result->json, error, "%s{\"name\":", i ? "," : "") &&
+         result_string(&result->json, model->tensors[i].name, error) &&
+         buffer_format(&result->json, error, ",\"shape\":[%s]}", shape);
+  }
+  return ok && buffer_text(&result->json, "]", error);
+}
+
+/* What an adapter changes: its rank, its modules. */
+static bool show_adapter(const InspectConfig *config, const Model *model, Compute *compute, Arena *arena,
+                         ProgramResult *result, Error *error) {
+  LoraSpec spec = {0};
+  LoraSet set = {0};
+  bool ok = lora_spec_read(&spec, config->adapter, error) &&
+            lora_open(&set, &spec, model->modules, model->module_count, false, compute, arena, error);
+  int adapted = 0;
+  for (int i = 0; ok && i < set.count; i++) adapted += !tensor_is_none(set.pairs[i].a);
+  ok = ok && show_number("adapter_r", spec.r, result, error) &&
+       show_number("adapter_modules", adapted, result, error) &&
+       show_number("adapter_parameters", lora_parameter_count(&set), result, error);
+  if (set.pairs) lora_free(&set);
+  lora_spec_free(&spec);
+  return ok;
+}
+
+static bool run_model(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  Compute compute;
+  Model model = {0};
+  Arena arena;
+  if (!compute_open(&compute, DEVICE_CPU, 1, error)) return false;
+  arena_init_dry(&arena, "weights"); /* shapes only: nothing is read */
+  compute_dry_begin(&compute);
+  bool ok = model_open(&model, config->model, DTYPE_F32, &compute, &arena, error) &&
+            show_spec(&model, result, error) &&
+            (!config->adapter || show_adapter(config, &model, &compute, &arena, result, error)) &&
+            show_tensors(&model, result, error) && buffer_text(&result->json, "}", error);
+  if (ok) result->text.data[--result->text.size] = '\0'; /* the last newline is printed */
+  model_free(&model);
+  compute_close(&compute);
+  return ok;
+}
+
+static const Option model_options[] = {
+    ROW_MODEL, ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory")};
+
+const Program inspect_model = {"inspect model",       "a model's architecture, sizes and tensors",
+                               model_options,         COUNT(model_options),
+                               sizeof(InspectConfig), run_model};

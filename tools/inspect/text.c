@@ -1,0 +1,248 @@
+/* inspect tokens, decode, chat; and what all commands share. */
+#include "tools/inspect/inspect.h"
+
+#include "datasets/lines.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(table) (sizeof(table) / sizeof *(table))
+
+/* -- shared --------------------------------------------------------------------------------------------- */
+
+bool inspect_ids(const char *text, IntArray *ids, Error *error) {
+  if (!text)
+    return error_set(error, ERROR_USAGE, "--ids is missing: expected numbers with commas, like 1,2,3");
+  const char *at = text;
+  for (;;) {
+    char *end;
+    long value = strtol(at, &end, 10);
+    if (end == at || value < 0 || value > INT32_MAX || (*end && *end != ',')) {
+      return error_set(error, ERROR_USAGE, "--ids: expected numbers with commas, like 1,2,3; found '%.60s'",
+                       at);
+    }
+    if (!int_array_push(ids, (int)value, error)) return false;
+    if (!*end) return true;
+    at = end + 1;
+  }
+}
+
+bool inspect_text_open(const InspectConfig *config, TextTools *text, Error *error) {
+  DataConfig data = {.template = config->template ? config->template : (char *)"auto"};
+  return text_tools_open(text, config->model, &data, error);
+}
+
+bool json_ids(Buffer *out, const int *ids, size_t count, Error *error) {
+  bool ok = buffer_text(out, "[", error);
+  for (size_t i = 0; ok && i < count; i++) ok = buffer_format(out, error, "%s%d", i ? "," : "", ids[i]);
+  return ok && buffer_text(out, "]", error);
+}
+
+bool json_number(Buffer *out, double value, Error *error) {
+  return isfinite(value) ? buffer_format(out, error, "%.9g", value) : buffer_text(out, "null", error);
+}
+
+const char *grouped_number(int64_t value, char out[32]) {
+  char digits[24];
+  int count = snprintf(digits, sizeof digits, "%lld", (long long)value), at = 0;
+  for (int i = 0; i < count; i++) {
+    if (i > 0 && (count - i) % 3 == 0) out[at++] = ',';
+    out[at++] = digits[i];
+  }
+  out[at] = '\0';
+  return out;
+}
+
+/* The text of --text; without it, all of standard input. */
+static bool given_text(const InspectConfig *config, Buffer *out, Error *error) {
+  if (config->text) return buffer_text(out, config->text, error);
+  char piece[4096];
+  size_t count;
+  if (!buffer_append(out, "", 0, error)) return false;
+  while ((count = fread(piece, 1, sizeof piece, stdin)) > 0) {
+    if (!buffer_append(out, piece, count, error)) return false;
+  }
+  return true;
+}
+
+/* One line per token: id, text as a JSON string, and a mark when it is in the loss. */
+static bool token_lines(const Tokenizer *tokenizer, const IntArray *ids, const IntArray *loss, Buffer *out,
+                        Error *error) {
+  Buffer piece = {0};
+  bool ok = true;
+  for (size_t i = 0; ok && i < ids->size; i++) {
+    buffer_clear(&piece);
+    ok = buffer_append(&piece, "", 0, error) &&
+         tokenizer_decode(tokenizer, &ids->data[i], 1, false, &piece, error) &&
+         buffer_format(out, error, "%s%s%7d  ", i ? "\n" : "", loss && loss->data[i] ? "* " : "  ",
+                       ids->data[i]) &&
+         result_string(out, piece.data, error);
+  }
+  buffer_free(&piece);
+  return ok;
+}
+
+/* -- tokens --------------------------------------------------------------------------------------------- */
+
+static bool token_names(const Tokenizer *tokenizer, const IntArray *ids, Buffer *json, Error *error) {
+  bool ok = buffer_text(json, "[", error);
+  for (size_t i = 0; ok && i < ids->size; i++) {
+    const char *token = tokenizer_token(tokenizer, ids->data[i]);
+    ok = (i == 0 || buffer_text(json, ",", error)) && result_string(json, token ? token : "", error);
+  }
+  return ok && buffer_text(json, "]", error);
+}
+
+static bool run_tokens(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  Tokenizer *tokenizer = tokenizer_open(config->model, error);
+  if (!tokenizer) return false;
+  Buffer text = {0};
+  IntArray ids = {0};
+  bool ok = given_text(config, &text, error) &&
+            tokenizer_encode(tokenizer, text.data, text.size, config->special, &ids, error) &&
+            token_lines(tokenizer, &ids, NULL, &result->text, error) &&
+            buffer_text(&result->json, "{\"ids\":", error) &&
+            json_ids(&result->json, ids.data, ids.size, error) &&
+            buffer_text(&result->json, ",\"tokens\":", error) &&
+            token_names(tokenizer, &ids, &result->json, error) && buffer_text(&result->json, "}", error);
+  int_array_free(&ids);
+  buffer_free(&text);
+  tokenizer_free(tokenizer);
+  return ok;
+}
+
+static const Option tokens_options[] = {
+    ROW_MODEL, ROW_STRING("text", InspectConfig, text, NULL, "the text; standard input when not given"),
+    ROW_BOOL("special", InspectConfig, special, "true",
+             "with what the tokenizer adds to any text (BOS ...)")};
+
+const Program inspect_tokens = {"inspect tokens",      "text to token ids",   tokens_options,
+                                COUNT(tokens_options), sizeof(InspectConfig), run_tokens};
+
+/* -- decode --------------------------------------------------------------------------------------------- */
+
+static bool run_decode(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  Tokenizer *tokenizer = tokenizer_open(config->model, error);
+  if (!tokenizer) return false;
+  IntArray ids = {0};
+  bool ok = inspect_ids(config->ids, &ids, error) && buffer_append(&result->text, "", 0, error) &&
+            tokenizer_decode(tokenizer, ids.data, ids.size, config->skip_special, &result->text, error) &&
+            buffer_text(&result->json, "{\"text\":", error) &&
+            result_string(&result->json, result->text.data, error) && buffer_text(&result->json, "}", error);
+  int_array_free(&ids);
+  tokenizer_free(tokenizer);
+  return ok;
+}
+
+static const Option decode_options[] = {
+    ROW_MODEL, ROW_STRING_REQUIRED("ids", InspectConfig, ids, "token ids, like 1,2,3"),
+    ROW_BOOL("skip-special", InspectConfig, skip_special, "false", "leave out special tokens")};
+
+const Program inspect_decode = {"inspect decode",      "token ids to text",   decode_options,
+                                COUNT(decode_options), sizeof(InspectConfig), run_decode};
+
+/* -- chat ----------------------------------------------------------------------------------------------- */
+
+typedef struct Talk {
+  ChatMessage *items;
+  size_t count;
+  json_t *root; /* owns the texts */
+} Talk;
+
+static void talk_free(Talk *talk) {
+  memory_free(talk->items);
+  json_decref(talk->root);
+}
+
+static bool read_message(const json_t *value, size_t index, ChatMessage *message, Error *error) {
+  static const char *const roles[] = {"system", "user", "assistant"}; /* in the order of ChatRole */
+  const char *role = json_string_value(json_object_get(value, "role"));
+  const json_t *content = json_object_get(value, "content");
+  *message = (ChatMessage){.text = json_string_value(content), .bytes = json_string_length(content)};
+  for (int r = 0; role && message->text && r < 3; r++) {
+    message->role = (ChatRole)r;
+    if (strcmp(role, roles[r]) == 0) return true;
+  }
+  return error_set(error, ERROR_USAGE,
+                   "--messages: entry %zu: expected {\"role\": system, user or assistant, \"content\": text}",
+                   index);
+}
+
+static bool read_messages(const char *text, Talk *talk, Error *error) {
+  json_error_t broken;
+  talk->root = json_loads(text, 0, &broken);
+  if (!talk->root) {
+    return error_set(error, ERROR_USAGE, "--messages: broken JSON at %d: %s", broken.column, broken.text);
+  }
+  size_t count = json_array_size(talk->root);
+  if (count == 0) return error_set(error, ERROR_USAGE, "--messages: expected a list of messages");
+  talk->items = memory_zeroed(count, sizeof *talk->items);
+  if (!talk->items) return error_out_of_memory(error, "messages", count * sizeof *talk->items);
+  for (; talk->count < count; talk->count++) {
+    const json_t *value = json_array_get(talk->root, talk->count);
+    if (!read_message(value, talk->count, &talk->items[talk->count], error)) return false;
+  }
+  return true;
+}
+
+static bool given_talk(const InspectConfig *config, Talk *talk, Error *error) {
+  if (config->messages) return read_messages(config->messages, talk, error);
+  if (!config->prompt) return error_set(error, ERROR_USAGE, "expected --messages JSON or --prompt TEXT");
+  talk->items = memory_zeroed(1, sizeof *talk->items);
+  if (!talk->items) return error_out_of_memory(error, "messages", sizeof *talk->items);
+  talk->items[0] = (ChatMessage){.role = CHAT_USER, .text = config->prompt, .bytes = strlen(config->prompt)};
+  talk->count = 1;
+  return true;
+}
+
+static bool chat_result(const TextTools *text, const Talk *talk, bool generation_prompt,
+                        ProgramResult *result, Error *error) {
+  ChatText rendered = {0};
+  IntArray ids = {0}, loss = {0};
+  const ChatTemplate *chat = &text->chat;
+  Buffer *json = &result->json, *lines = &result->text;
+  bool ok = chat_render(chat, talk->items, talk->count, generation_prompt, &rendered, error) &&
+            chat_encode(chat, talk->items, talk->count, generation_prompt, &ids, &loss, error);
+  ok = ok &&
+       buffer_format(lines, error, "template %s; tokens in the loss are marked *\n\n%s\n\n",
+                     chat_family_names[chat->family], rendered.text.data) &&
+       token_lines(text->tokenizer, &ids, &loss, lines, error);
+  ok = ok && buffer_format(json, error, "{\"template\":\"%s\",\"text\":", chat_family_names[chat->family]) &&
+       result_string(json, rendered.text.data, error) && buffer_text(json, ",\"ids\":", error) &&
+       json_ids(json, ids.data, ids.size, error) && buffer_text(json, ",\"loss\":", error) &&
+       json_ids(json, loss.data, loss.size, error) && buffer_text(json, "}", error);
+  int_array_free(&ids);
+  int_array_free(&loss);
+  chat_text_free(&rendered);
+  return ok;
+}
+
+static bool run_chat(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const InspectConfig *config = call->config;
+  TextTools text;
+  Talk talk = {0};
+  if (!inspect_text_open(config, &text, error)) return false;
+  bool ok = text.has_chat || error_set(error, text.chat_error.code, "%s", text.chat_error.message);
+  ok = ok && given_talk(config, &talk, error);
+  if (ok) {
+    bool asks = talk.items[talk.count - 1].role != CHAT_ASSISTANT;
+    ok = chat_result(&text, &talk, config->generation_prompt && asks, result, error);
+  }
+  talk_free(&talk);
+  text_tools_close(&text);
+  return ok;
+}
+
+static const Option chat_options[] = {
+    ROW_MODEL, ROW_TEMPLATE, ROW_STRING("prompt", InspectConfig, prompt, NULL, "one user turn"),
+    ROW_STRING("messages", InspectConfig, messages, NULL, "JSON list of {\"role\", \"content\"}"),
+    ROW_BOOL("generation-prompt", InspectConfig, generation_prompt, "true",
+             "with the marks after which the assistant answers, when the last turn is not the assistant's")};
+
+const Program inspect_chat = {
+    "inspect chat",        "a conversation as the template renders it, its ids and loss mask",
+    chat_options,          COUNT(chat_options),
+    sizeof(InspectConfig), run_chat};
