@@ -11,8 +11,8 @@ typedef struct Curve {
 } Curve;
 
 static inline Curve curve_silu(Vec x) {
-  Vec s = vec_sigmoid(x), one = vec_splat(1.0f);
-  return (Curve){x * s, s * vec_fma(x, one - s, one)};
+  VecLogistic s = vec_logistic(x);
+  return (Curve){x * s.value, s.value * vec_fma(x, s.rest, vec_splat(1.0f))};
 }
 
 static inline Curve curve_gelu(Vec x) {
@@ -21,13 +21,12 @@ static inline Curve curve_gelu(Vec x) {
   return (Curve){x * cdf, vec_fma(x * vec_splat(0.398942280f), gauss, cdf)};
 }
 
+/* (1 + tanh u) / 2 is the logistic function of 2u. */
 static inline Curve curve_gelu_tanh(Vec x) {
-  Vec one = vec_splat(1.0f), half = vec_splat(0.5f), scale = vec_splat(GELU_TANH_SCALE);
-  Vec square = x * x;
-  Vec t = vec_tanh(scale * x * vec_fma(vec_splat(GELU_TANH_CUBE), square, one));
-  Vec inner = scale * vec_fma(vec_splat(3 * GELU_TANH_CUBE), square, one); /* derivative of tanh's argument */
-  Vec side = half * (one + t);
-  return (Curve){x * side, vec_fma(half * x * inner, one - t * t, side)};
+  Vec scale = vec_splat(2 * GELU_TANH_SCALE), one = vec_splat(1.0f), square = x * x;
+  VecLogistic s = vec_logistic(scale * x * vec_fma(vec_splat(GELU_TANH_CUBE), square, one));
+  Vec inner = scale * vec_fma(vec_splat(3 * GELU_TANH_CUBE), square, one); /* derivative of the argument */
+  return (Curve){x * s.value, s.value * vec_fma(x * inner, s.rest, one)};
 }
 
 static inline Curve curve_relu(Vec x) {

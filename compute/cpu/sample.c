@@ -62,7 +62,8 @@ static void keep_greatest(float *e, int64_t n, double count, double mass) {
     }
     int digit = DIGITS - 1;
     for (; digit > 0; digit--) {
-      if (above_count + number[digit] >= count || above_mass + sum[digit] >= mass) break;
+      bool crossed = above_count + number[digit] >= count || above_mass + sum[digit] >= mass;
+      if (number[digit] > 0 && crossed) break;
       above_count += number[digit];
       above_mass += sum[digit];
     }

@@ -1,4 +1,4 @@
-/* Vector exp, tanh, sigmoid and the normal distribution function: relative error a few 1e-7 (tanh, cdf:
+/* Vector exp, tanh, the logistic function and the normal distribution function: relative error a few 1e-7 (tanh, cdf:
  * absolute). NaN goes through. The C library's functions would be called lane by lane. */
 #ifndef COMPUTE_CPU_VECTOR_MATH_H
 #define COMPUTE_CPU_VECTOR_MATH_H
@@ -40,8 +40,16 @@ static inline Vec vec_tanh(Vec x) {
   return t / (t + vec_splat(2.0f));
 }
 
-static inline Vec vec_sigmoid(Vec x) {
-  return vec_splat(1.0f) / (vec_splat(1.0f) + vec_exp(vec_splat(0.0f) - x));
+/* The logistic function, and one minus it, each to full relative precision. */
+typedef struct VecLogistic {
+  Vec value, rest;
+} VecLogistic;
+
+static inline VecLogistic vec_logistic(Vec x) {
+  Vec zero = vec_splat(0.0f), one = vec_splat(1.0f);
+  Vec e = vec_exp(zero - vec_abs(x)), large = one / (one + e), small = e * large;
+  Mask negative = vec_less(x, zero);
+  return (VecLogistic){vec_select(negative, small, large), vec_select(negative, large, small)};
 }
 
 /* The standard normal distribution function, erfc(-x / sqrt 2) / 2. With z = |x| / sqrt 2, the smooth function

@@ -1,0 +1,209 @@
+/* head_logprob, head_logprob_backward, sample. Sizes: N, C, V. */
+#ifndef TESTS_COMPUTE_OPS_HEADS_H
+#define TESTS_COMPUTE_OPS_HEADS_H
+
+#include "products.h"
+#include "rows.h"
+
+typedef struct HeadRef {
+  LinearRef linear;
+  const int32_t *targets;
+  HeadSpec spec;
+  double *logprob, *entropy, *dlogprob, *dentropy; /* dentropy or NULL */
+} HeadRef;
+
+static inline void head_ref(HeadRef *r) {
+  linear_ref(&r->linear);
+  int64_t V = r->linear.O;
+  for (int64_t t = 0; t < r->linear.T; t++) {
+    double *z = r->linear.out + t * V, highest = -INFINITY, sum = 0, mean = 0;
+    for (int64_t j = 0; j < V; j++) {
+      double cap = (double)r->spec.softcap;
+      if (cap > 0) z[j] = cap * tanh(z[j] / cap);
+      z[j] /= (double)r->spec.temperature;
+      highest = fmax(highest, z[j]);
+    }
+    for (int64_t j = 0; j < V; j++) sum += exp(z[j] - highest);
+    for (int64_t j = 0; j < V; j++) mean += exp(z[j] - highest) / sum * z[j];
+    r->logprob[t] = z[r->targets[t]] - highest - log(sum);
+    r->entropy[t] = highest + log(sum) - mean;
+  }
+}
+
+static inline double head_loss(void *context) {
+  HeadRef *r = context;
+  head_ref(r);
+  double loss = dot(r->logprob, r->dlogprob, r->linear.T);
+  return r->dentropy ? loss + dot(r->entropy, r->dentropy, r->linear.T) : loss;
+}
+
+typedef struct HeadCase {
+  LinearCase linear;
+  Tensor targets, logprob, entropy, dlogprob, dentropy;
+  HeadSpec spec;
+  HeadRef ref;
+} HeadCase;
+
+static inline HeadCase head_case(Test *t) {
+  int64_t N = t->shape.size[0], C = t->shape.size[1], V = t->shape.size[2];
+  HeadCase k = {.linear = linear_case(t)};
+  for (int64_t i = 0; i < N * C; i++) { /* logits of a few units */
+    store(k.linear.x, offset_of(k.linear.x, i), 3 * at(k.linear.x, i));
+  }
+  k.linear.ref.x = doubles(t, k.linear.x);
+  k.targets = random_ids(t, N, V);
+  k.logprob = random_1d(t, DTYPE_F32, N, 1);
+  k.entropy = random_1d(t, DTYPE_F32, N, 1);
+  k.dlogprob = random_1d(t, DTYPE_F32, N, 1);
+  if (t->shape.flags & ENTROPY) k.dentropy = random_1d(t, DTYPE_F32, N, 1);
+  k.spec = (HeadSpec){.temperature = t->shape.flags & TEMPERATURE ? 0.7f : 1.0f,
+                      .softcap = t->shape.flags & CAP ? 2.5f : 0.0f};
+  k.ref = (HeadRef){.linear = k.linear.ref, .targets = ids_of(k.targets), .spec = k.spec};
+  k.ref.logprob = zeros(t, N);
+  k.ref.entropy = zeros(t, N);
+  k.ref.dlogprob = doubles(t, k.dlogprob);
+  k.ref.dentropy = t->shape.flags & ENTROPY ? doubles(t, k.dentropy) : NULL;
+  return k;
+}
+
+static void test_head_logprob(Test *t) {
+  HeadCase k = head_case(t);
+  poison(k.logprob);
+  poison(k.entropy);
+  RUN(t,
+      op_head_logprob(&t->c, k.logprob, k.entropy, k.linear.x, k.linear.w, k.linear.bias, k.targets, k.spec));
+  head_ref(&k.ref);
+  compare(t, "logprob", k.ref.logprob, k.logprob);
+  compare(t, "entropy", k.ref.entropy, k.entropy);
+  poison(k.logprob);
+  Tensor none = {0};
+  op_head_logprob(&t->c, k.logprob, none, k.linear.x, k.linear.w, k.linear.bias, k.targets, k.spec);
+  compare(t, "logprob alone", k.ref.logprob, k.logprob);
+}
+
+static void test_head_logprob_backward(Test *t) {
+  HeadCase k = head_case(t);
+  LinearCase *l = &k.linear;
+  Tensor dx = random_2d(t, l->ref.T, l->ref.I), dbias = {0};
+  Weight dw = l->w;
+  dw.data = random_tensor(t, DTYPE_F32, 2, l->w.data.dim[0], l->w.data.dim[1], 1, 1);
+  double *before = doubles(t, dw.data), *before_bias = NULL;
+  if (l->ref.bias) {
+    dbias = random_1d(t, DTYPE_F32, l->ref.O, 1);
+    before_bias = doubles(t, dbias);
+  }
+  poison(dx);
+  poison(k.logprob);
+  Error error = {0};
+  compute_dry_begin(&t->c);
+  op_head_logprob_backward(&t->c, dx, dw, dbias, k.logprob, l->x, l->w, l->bias, k.targets, k.dlogprob,
+                           k.dentropy, k.spec);
+  assert_true(compute_dry_end(&t->c, &error));
+  op_head_logprob_backward(&t->c, dx, dw, dbias, k.logprob, l->x, l->w, l->bias, k.targets, k.dlogprob,
+                           k.dentropy, k.spec);
+  head_ref(&k.ref);
+  compare(t, "logprob", k.ref.logprob, k.logprob);
+  compare_gradient(t, "dx", k.ref.linear.x, dx, 1, NULL, 0, head_loss, &k.ref);
+  compare_gradient(t, "dw", k.ref.linear.w, dw.data, 1, before, 1, head_loss, &k.ref);
+  if (l->ref.bias)
+    compare_gradient(t, "dbias", k.ref.linear.bias, dbias, 1, before_bias, 1, head_loss, &k.ref);
+  /* nothing but dx wanted, as for a frozen head */
+  Tensor none = {0}, again = random_2d(t, l->ref.T, l->ref.I);
+  op_head_logprob_backward(&t->c, again, (Weight){0}, none, none, l->x, l->w, l->bias, k.targets, k.dlogprob,
+                           k.dentropy, k.spec);
+  compare(t, "dx alone", doubles(t, dx), again);
+}
+
+/* -- sample -- */
+
+typedef struct Candidate {
+  double p;
+  int id;
+} Candidate;
+
+static inline int by_probability(const void *a, const void *b) {
+  const Candidate *x = a, *y = b;
+  if (x->p != y->p) return x->p < y->p ? 1 : -1;
+  return x->id - y->id;
+}
+
+/* The definition, with a sort. */
+static inline int sample_ref(Test *t, const double *logits, int64_t V, SampleRow row, double *logprob) {
+  bool greedy = row.temperature <= 0;
+  double temperature = greedy ? 1 : (double)row.temperature, highest = -INFINITY, total = 0, kept = 0,
+         rest = 0;
+  Candidate *list = arena_alloc(&t->arena, (size_t)V * sizeof *list);
+  double *p = zeros(t, V);
+  for (int64_t j = 0; j < V; j++) highest = fmax(highest, logits[j]);
+  for (int64_t j = 0; j < V; j++) total += p[j] = exp((logits[j] - highest) / temperature);
+  for (int64_t j = 0; j < V; j++) list[j] = (Candidate){logits[j], (int)j};
+  qsort(list, (size_t)V, sizeof *list, by_probability);
+  int id = list[0].id;
+  if (!greedy) {
+    int64_t count = row.top_k > 0 && row.top_k < V ? row.top_k : V, used = 0;
+    for (int64_t j = 0; j < count; j++) rest += p[list[j].id];
+    while (used < count) {
+      kept += p[list[used++].id];
+      if (row.top_p < 1 && kept >= (double)row.top_p * rest) break;
+    }
+    bool *in = arena_alloc(&t->arena, (size_t)V);
+    for (int64_t j = 0; j < V; j++) in[j] = false;
+    for (int64_t j = 0; j < used; j++) in[list[j].id] = true;
+    double u = (double)random_uniform(row.key, row.sample, row.position) * kept, sum = 0;
+    for (id = 0; id < V; id++) {
+      if (in[id]) sum += p[id];
+      if (in[id] && sum > u) break;
+    }
+  }
+  *logprob = log(p[id] / total);
+  return id;
+}
+
+static void test_sample(Test *t) {
+  int64_t N = t->shape.size[0], V = t->shape.size[2];
+  Tensor logits = random_2d(t, N, V), ids = ids_tensor(t, N), logprob = random_1d(t, DTYPE_F32, N, 1);
+  SampleRow *rows = arena_alloc(&t->arena, (size_t)(N + 1) * sizeof *rows);
+  double *ids_expected = zeros(t, N), *ids_actual = zeros(t, N), *expected = zeros(t, N);
+  const float temperatures[] = {0, 1, 0.5f, 2, 0.05f}, top_ps[] = {1, 0.9f, 0.5f, 0.05f, 0};
+  const int top_ks[] = {0, 1, 5, 40, 1 << 20, 2, 3};
+  for (int64_t i = 0; i < N; i++) {
+    for (int64_t j = 0; j < V; j++) {
+      double z = 2 * at(logits, i * V + j);
+      store(logits, offset_of(logits, i * V + j), i % 3 == 0 ? round(z) : z); /* ties in every third row */
+    }
+    rows[i] = (SampleRow){.key = random_key(11, RANDOM_SAMPLE),
+                          .sample = (uint64_t)i,
+                          .position = 3,
+                          .temperature = temperatures[i % 5],
+                          .top_p = top_ps[i / 5 % 5],
+                          .top_k = top_ks[i % 7]};
+    ids_expected[i] = sample_ref(t, doubles(t, tensor_rows(logits, i, 1)), V, rows[i], &expected[i]);
+  }
+  poison(logprob);
+  RUN(t, op_sample(&t->c, ids, logprob, logits, rows));
+  for (int64_t i = 0; i < N; i++) ids_actual[i] = ids_of(ids)[i];
+  double tolerance = t->tolerance;
+  t->tolerance = 1e-9; /* ids are equal or not */
+  compare_arrays(t, "ids", ids_expected, ids_actual, N, 1);
+  t->tolerance = tolerance;
+  compare(t, "logprob", expected, logprob);
+}
+
+#define HEAD_SHAPES(op, run, tolerance)                                                                 \
+  {op, run, {{1, 20, 7}, 0}, tolerance}, {op, run, {{9, 33, 65}, BIAS | STRIDED | ENTROPY}, tolerance}, \
+      {op, run, {{5, 16, 301}, TEMPERATURE | ENTROPY | BF16}, tolerance},                               \
+      {op, run, {{6, 12, 50}, CAP | TEMPERATURE | ENTROPY | TRANSPOSED | BIAS}, tolerance},             \
+      {op, run, {{31, 3, 300001}, ENTROPY | FEW}, 10 * tolerance}, {                                    \
+    op, run, {{0, 20, 7}, BIAS}, tolerance                                                              \
+  }
+
+#define HEAD_CASES                                                                                          \
+  HEAD_SHAPES("head_logprob", test_head_logprob, 2e-6),                                                     \
+      HEAD_SHAPES("head_logprob_backward", test_head_logprob_backward, 5e-6),                               \
+      {"sample", test_sample, {{1, 0, 1}, 0}, 2e-6}, {"sample", test_sample, {{70, 0, 20}, STRIDED}, 2e-6}, \
+      {"sample", test_sample, {{70, 0, 300}, STRIDED}, 2e-6},                                               \
+      {"sample", test_sample, {{35, 0, 9000}, 0}, 2e-6}, {                                                  \
+    "sample", test_sample, {{0, 0, 20}, 0}, 2e-6                                                            \
+  }
+
+#endif

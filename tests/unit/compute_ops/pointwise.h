@@ -1,0 +1,206 @@
+/* activation, gated and their backwards, axpby, fill, clamp, clamp_backward, dropout, softcap. Sizes: rows,
+ * columns, kind of activation. */
+#ifndef TESTS_COMPUTE_OPS_POINTWISE_H
+#define TESTS_COMPUTE_OPS_POINTWISE_H
+
+#include "harness.h"
+
+static inline double curve_ref(Activation kind, double x) {
+  switch (kind) {
+    case ACTIVATION_SILU:
+      return x / (1 + exp(-x));
+    case ACTIVATION_GELU:
+      return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case ACTIVATION_GELU_TANH:
+      return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case ACTIVATION_RELU:
+      return x > 0 ? x : 0;
+  }
+  return 0;
+}
+
+typedef struct CurveRef {
+  int64_t n;
+  Activation kind;
+  double *x, *up, *dy; /* up or NULL */
+} CurveRef;
+
+static inline double curve_loss(void *context) {
+  CurveRef *r = context;
+  double sum = 0;
+  for (int64_t i = 0; i < r->n; i++) sum += curve_ref(r->kind, r->x[i]) * (r->up ? r->up[i] : 1) * r->dy[i];
+  return sum;
+}
+
+typedef struct CurveCase {
+  Tensor x, up, out, dy, dx;
+  CurveRef ref;
+  double *expected;
+} CurveCase;
+
+/* Inputs far out on both sides among them. */
+static inline CurveCase curve_case(Test *t) {
+  int64_t rows = t->shape.size[0], columns = t->shape.size[1];
+  CurveCase k = {.x = random_2d(t, rows, columns),
+                 .up = random_2d(t, rows, columns),
+                 .out = random_2d(t, rows, columns),
+                 .dy = random_2d(t, rows, columns),
+                 .dx = random_2d(t, rows, columns)};
+  int64_t n = rows * columns;
+  for (int64_t i = 0; i < n; i++) {
+    double spread = i % 7 == 0 ? 6 : i % 11 == 0 ? 60 : 1;
+    store(k.x, offset_of(k.x, i), spread * at(k.x, i));
+  }
+  k.ref = (CurveRef){.n = n, .kind = (Activation)t->shape.size[2]};
+  k.ref.x = doubles(t, k.x);
+  k.ref.dy = doubles(t, k.dy);
+  k.expected = zeros(t, n);
+  return k;
+}
+
+static void test_activation(Test *t) {
+  CurveCase k = curve_case(t);
+  for (int64_t i = 0; i < k.ref.n; i++) k.expected[i] = curve_ref(k.ref.kind, k.ref.x[i]);
+  poison(k.out);
+  RUN(t, op_activation(&t->c, k.out, k.x, k.ref.kind));
+  compare(t, "out", k.expected, k.out);
+  op_activation(&t->c, k.x, k.x, k.ref.kind);
+  compare(t, "out in place", k.expected, k.x);
+}
+
+static void test_activation_backward(Test *t) {
+  CurveCase k = curve_case(t);
+  poison(k.dx);
+  RUN(t, op_activation_backward(&t->c, k.dx, k.dy, k.x, k.ref.kind));
+  compare_gradient(t, "dx", k.ref.x, k.dx, 1, NULL, 0, curve_loss, &k.ref);
+  op_activation_backward(&t->c, k.dy, k.dy, k.x, k.ref.kind);
+  compare_gradient(t, "dx in place", k.ref.x, k.dy, 1, NULL, 0, curve_loss, &k.ref);
+}
+
+static void test_gated(Test *t) {
+  CurveCase k = curve_case(t);
+  for (int64_t i = 0; i < k.ref.n; i++) k.expected[i] = curve_ref(k.ref.kind, k.ref.x[i]) * at(k.up, i);
+  poison(k.out);
+  RUN(t, op_gated(&t->c, k.out, k.x, k.up, k.ref.kind));
+  compare(t, "out", k.expected, k.out);
+}
+
+static void test_gated_backward(Test *t) {
+  CurveCase k = curve_case(t);
+  k.ref.up = doubles(t, k.up);
+  poison(k.dx);
+  poison(k.out);
+  RUN(t, op_gated_backward(&t->c, k.dx, k.out, k.dy, k.x, k.up, k.ref.kind));
+  compare_gradient(t, "dgate", k.ref.x, k.dx, 1, NULL, 0, curve_loss, &k.ref);
+  compare_gradient(t, "dup", k.ref.up, k.out, 1, NULL, 0, curve_loss, &k.ref);
+  op_gated_backward(&t->c, k.x, k.up, k.dy, k.x, k.up, k.ref.kind);
+  compare_gradient(t, "dgate in place", k.ref.x, k.x, 1, NULL, 0, curve_loss, &k.ref);
+  compare_gradient(t, "dup in place", k.ref.up, k.up, 1, NULL, 0, curve_loss, &k.ref);
+}
+
+static void test_axpby(Test *t) {
+  int64_t rows = t->shape.size[0], columns = t->shape.size[1], n = rows * columns;
+  DType from = t->shape.flags & F16 ? DTYPE_F16 : t->shape.flags & BF16 ? DTYPE_BF16 : DTYPE_F32;
+  for (int to = 0; to < 2; to++) {
+    DType into = to ? DTYPE_BF16 : DTYPE_F32;
+    Tensor x = random_tensor(t, from, 2, rows, columns, 1, 1),
+           out = random_tensor(t, into, 2, rows, columns, 1, 1);
+    double *expected = doubles(t, x), *before = doubles(t, out);
+    t->tolerance = to ? 3e-3 : 1e-6; /* eight bits of mantissa */
+    for (int64_t i = 0; i < n; i++) expected[i] = 2 * expected[i] - 0.5 * before[i];
+    RUN(t, op_axpby(&t->c, out, out, 0.5f, 0.5f)); /* leaves it as it is */
+    op_axpby(&t->c, out, x, 2.0f, -0.5f);
+    compare(t, "out", expected, out);
+    poison(out);
+    op_axpby(&t->c, out, x, 1.0f, 0.0f);
+    expected = doubles(t, x);
+    for (int64_t i = 0; to && i < n; i++) {
+      expected[i] = (double)float_from_bf16(bf16_from_float((float)expected[i]));
+    }
+    t->tolerance = 1e-9; /* a cast is exact */
+    compare(t, "cast", expected, out);
+  }
+}
+
+static void test_fill(Test *t) {
+  Tensor x = random_2d(t, t->shape.size[0], t->shape.size[1]);
+  double *expected = doubles(t, x);
+  for (int64_t i = 0; i < tensor_count(x); i++) expected[i] = -1.5;
+  poison(x);
+  RUN(t, op_fill(&t->c, x, -1.5f));
+  compare(t, "x", expected, x);
+}
+
+static void test_clamp(Test *t) {
+  Tensor x = random_2d(t, t->shape.size[0], t->shape.size[1]);
+  double *expected = doubles(t, x);
+  for (int64_t i = 0; i < tensor_count(x); i++) expected[i] = fmax(-0.75, fmin(0.75, expected[i]));
+  RUN(t, op_clamp(&t->c, x, 0.75f));
+  compare(t, "x", expected, x);
+}
+
+static void test_clamp_backward(Test *t) {
+  Tensor y = random_2d(t, t->shape.size[0], t->shape.size[1]);
+  Tensor dx = random_2d(t, t->shape.size[0], t->shape.size[1]);
+  op_clamp(&t->c, y, 0.75f);
+  double *expected = doubles(t, dx);
+  for (int64_t i = 0; i < tensor_count(y); i++) {
+    if (fabs(at(y, i)) >= 0.75) expected[i] = 0;
+  }
+  RUN(t, op_clamp_backward(&t->c, dx, y, 0.75f));
+  compare(t, "dx", expected, dx);
+}
+
+static void test_dropout(Test *t) {
+  int64_t rows = t->shape.size[0], columns = t->shape.size[1];
+  Tensor x = random_2d(t, rows, columns), out = random_2d(t, rows, columns);
+  RandomKey key = random_key(3, RANDOM_DROPOUT);
+  uint64_t site = ((uint64_t)5 << 32) + 17; /* both words of the counter */
+  double *expected = doubles(t, x);
+  for (int64_t i = 0; i < rows * columns; i++) {
+    expected[i] = random_uniform(key, site, (uint64_t)i) >= 0.3f ? expected[i] / 0.7 : 0;
+  }
+  poison(out);
+  RUN(t, op_dropout(&t->c, out, x, 0.3f, key, site));
+  compare(t, "out", expected, out);
+  op_dropout(&t->c, x, x, 0.3f, key, site);
+  compare(t, "out in place", expected, x);
+}
+
+static void test_softcap(Test *t) {
+  Tensor x = random_2d(t, t->shape.size[0], t->shape.size[1]);
+  double *expected = doubles(t, x);
+  for (int64_t i = 0; i < tensor_count(x); i++) expected[i] = 0.5 * tanh(expected[i] / 0.5);
+  RUN(t, op_softcap(&t->c, x, 0.5f));
+  compare(t, "x", expected, x);
+}
+
+#define POINTWISE_SHAPES(op, run, tolerance)                                                       \
+  {op, run, {{1, 1, 0}, 0}, tolerance}, {op, run, {{1, 20, 0}, 0}, tolerance},                     \
+      {op, run, {{13, 33, 0}, STRIDED}, tolerance}, {op, run, {{3, 5000, 0}, STRIDED}, tolerance}, \
+      {op, run, {{5, 3001, 0}, 0}, tolerance}, {                                                   \
+    op, run, {{0, 20, 0}, 0}, tolerance                                                            \
+  }
+
+#define CURVE_SHAPES(op, run, tolerance)                              \
+  {op, run, {{1, 1, ACTIVATION_SILU}, 0}, tolerance},                 \
+      {op, run, {{7, 33, ACTIVATION_SILU}, STRIDED}, tolerance},      \
+      {op, run, {{7, 33, ACTIVATION_GELU}, STRIDED}, tolerance},      \
+      {op, run, {{7, 33, ACTIVATION_GELU_TANH}, STRIDED}, tolerance}, \
+      {op, run, {{7, 33, ACTIVATION_RELU}, STRIDED}, tolerance},      \
+      {op, run, {{2, 5000, ACTIVATION_GELU}, 0}, tolerance}, {        \
+    op, run, {{0, 20, ACTIVATION_GELU_TANH}, 0}, tolerance            \
+  }
+
+#define POINTWISE_CASES                                                                                    \
+  CURVE_SHAPES("activation", test_activation, 5e-7),                                                       \
+      CURVE_SHAPES("activation_backward", test_activation_backward, 1e-6),                                 \
+      CURVE_SHAPES("gated", test_gated, 5e-7), CURVE_SHAPES("gated_backward", test_gated_backward, 1e-6),  \
+      POINTWISE_SHAPES("axpby", test_axpby, 1e-6),                                                         \
+      {"axpby", test_axpby, {{9, 35, 0}, BF16 | STRIDED}, 1e-6},                                           \
+      {"axpby", test_axpby, {{9, 35, 0}, F16 | STRIDED}, 1e-6}, POINTWISE_SHAPES("fill", test_fill, 1e-9), \
+      POINTWISE_SHAPES("clamp", test_clamp, 1e-9),                                                         \
+      POINTWISE_SHAPES("clamp_backward", test_clamp_backward, 1e-9),                                       \
+      POINTWISE_SHAPES("dropout", test_dropout, 2e-7), POINTWISE_SHAPES("softcap", test_softcap, 5e-7)
+
+#endif

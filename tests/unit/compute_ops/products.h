@@ -1,0 +1,132 @@
+/* linear, linear_backward_input, linear_backward_weight. Sizes: T, I, O. */
+#ifndef TESTS_COMPUTE_OPS_PRODUCTS_H
+#define TESTS_COMPUTE_OPS_PRODUCTS_H
+
+#include "harness.h"
+
+typedef struct LinearRef {
+  int64_t T, I, O;
+  double *x, *w, *bias, *dy; /* w as stored */
+  double *out;
+  bool transposed;
+  double alpha;
+} LinearRef;
+
+static inline void linear_ref(LinearRef *r) {
+  for (int64_t t = 0; t < r->T; t++) {
+    for (int64_t o = 0; o < r->O; o++) {
+      double sum = 0;
+      for (int64_t i = 0; i < r->I; i++) {
+        sum += r->x[t * r->I + i] * r->w[r->transposed ? i * r->O + o : o * r->I + i];
+      }
+      r->out[t * r->O + o] = r->alpha * sum + (r->bias ? r->bias[o] : 0);
+    }
+  }
+}
+
+static inline double linear_loss(void *context) {
+  LinearRef *r = context;
+  linear_ref(r);
+  return dot(r->out, r->dy, r->T * r->O);
+}
+
+typedef struct LinearCase {
+  Tensor x, y, bias;
+  Weight w;
+  LinearRef ref;
+} LinearCase;
+
+static inline Weight random_weight(Test *t, int64_t I, int64_t O) {
+  bool transposed = t->shape.flags & TRANSPOSED;
+  DType dtype = t->shape.flags & BF16 ? DTYPE_BF16 : DTYPE_F32;
+  double scale = 1 / sqrt((double)I);
+  return (Weight){random_tensor(t, dtype, 2, transposed ? I : O, transposed ? O : I, 1, scale), transposed};
+}
+
+static inline LinearCase linear_case(Test *t) {
+  int64_t T = t->shape.size[0], I = t->shape.size[1], O = t->shape.size[2];
+  LinearCase l = {.x = random_2d(t, T, I), .y = random_2d(t, T, O), .w = random_weight(t, I, O)};
+  if (t->shape.flags & BIAS) l.bias = random_1d(t, t->shape.flags & BF16 ? DTYPE_BF16 : DTYPE_F32, O, 1);
+  l.ref = (LinearRef){.T = T, .I = I, .O = O, .transposed = l.w.transposed, .alpha = 1};
+  l.ref.x = doubles(t, l.x);
+  l.ref.w = doubles(t, l.w.data);
+  l.ref.bias = t->shape.flags & BIAS ? doubles(t, l.bias) : NULL;
+  l.ref.dy = doubles(t, l.y);
+  l.ref.out = zeros(t, T * O);
+  t->c.row_invariant = t->shape.flags & ROWS;
+  return l;
+}
+
+static void test_linear(Test *t) {
+  LinearCase l = linear_case(t);
+  poison(l.y);
+  RUN(t, op_linear(&t->c, l.y, l.x, l.w, l.bias, 1.0f, 0.0f));
+  linear_ref(&l.ref);
+  compare(t, "out", l.ref.out, l.y);
+  /* and with a scale, added to what is there */
+  double *before = doubles(t, l.y);
+  op_linear(&t->c, l.y, l.x, l.w, l.bias, 0.5f, -2.0f);
+  l.ref.alpha = 0.5;
+  linear_ref(&l.ref);
+  for (int64_t i = 0; i < l.ref.T * l.ref.O; i++) l.ref.out[i] -= 2 * before[i];
+  compare(t, "out, accumulated", l.ref.out, l.y);
+}
+
+static void test_linear_backward_input(Test *t) {
+  LinearCase l = linear_case(t);
+  Tensor dx = random_2d(t, l.ref.T, l.ref.I);
+  l.ref.bias = NULL;
+  poison(dx);
+  RUN(t, op_linear_backward_input(&t->c, dx, l.y, l.w, 1.0f, 0.0f));
+  compare_gradient(t, "dx", l.ref.x, dx, 1, NULL, 0, linear_loss, &l.ref);
+  double *before = doubles(t, dx);
+  op_linear_backward_input(&t->c, dx, l.y, l.w, 0.5f, 1.5f);
+  compare_gradient(t, "dx, accumulated", l.ref.x, dx, 0.5, before, 1.5, linear_loss, &l.ref);
+}
+
+static void test_linear_backward_weight(Test *t) {
+  LinearCase l = linear_case(t);
+  Weight dw = l.w;
+  dw.data = random_tensor(t, DTYPE_F32, 2, l.w.data.dim[0], l.w.data.dim[1], 1, 1);
+  double *before = doubles(t, dw.data), *before_bias = NULL;
+  Tensor dbias = {0};
+  if (l.ref.bias) {
+    dbias = random_1d(t, DTYPE_F32, l.ref.O, 1);
+    before_bias = doubles(t, dbias);
+  }
+  compute_dry_begin(&t->c);
+  op_linear_backward_weight(&t->c, dw, dbias, l.y, l.x, 1.0f);
+  Error error = {0};
+  assert_true(compute_dry_end(&t->c, &error));
+  op_linear_backward_weight(&t->c, dw, dbias, l.y, l.x, 1.0f);
+  compare_gradient(t, "dw", l.ref.w, dw.data, 1, before, 1, linear_loss, &l.ref);
+  if (l.ref.bias) compare_gradient(t, "dbias", l.ref.bias, dbias, 1, before_bias, 1, linear_loss, &l.ref);
+}
+
+#define LINEAR_CASES(op, run)                                               \
+  {op, run, {{1, 20, 7}, BIAS}, 2e-6}, {op, run, {{5, 1, 1}, 0}, 2e-6},     \
+      {op, run, {{33, 20, 65}, BIAS | STRIDED}, 2e-6},                      \
+      {op, run, {{70, 48, 133}, TRANSPOSED | STRIDED}, 2e-6},               \
+      {op, run, {{3, 100, 130}, TRANSPOSED | BIAS}, 2e-6},                  \
+      {op, run, {{19, 100, 130}, BF16 | BIAS | STRIDED}, 2e-6},             \
+      {op, run, {{2, 2000, 1100}, BF16 | FEW}, 4e-6},                       \
+      {op, run, {{2, 1100, 2000}, BF16 | TRANSPOSED | FEW}, 4e-6},          \
+      {op, run, {{7, 31, 90}, BF16 | TRANSPOSED | BIAS | STRIDED}, 2e-6}, { \
+    op, run, {{0, 20, 7}, BIAS}, 2e-6                                       \
+  }
+
+#define PRODUCT_CASES                                                                                     \
+  LINEAR_CASES("linear", test_linear), LINEAR_CASES("linear_backward_input", test_linear_backward_input), \
+      LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                                \
+      {"linear", test_linear, {{1, 20, 7}, ROWS | BIAS}, 2e-6},                                           \
+      {"linear", test_linear, {{5, 1, 1}, ROWS}, 2e-6},                                                   \
+      {"linear", test_linear, {{33, 20, 65}, ROWS | BIAS | STRIDED}, 2e-6},                               \
+      {"linear", test_linear, {{18, 333, 200}, ROWS | TRANSPOSED | STRIDED}, 4e-6},                       \
+      {"linear", test_linear, {{3, 100, 130}, ROWS | TRANSPOSED | BIAS}, 2e-6},                           \
+      {"linear", test_linear, {{67, 100, 131}, ROWS | BF16 | BIAS | STRIDED}, 2e-6},                      \
+      {"linear", test_linear, {{7, 31, 90}, ROWS | BF16 | TRANSPOSED | BIAS}, 2e-6},                      \
+      {"linear", test_linear, {{2, 3000, 97}, ROWS | BF16}, 4e-6}, {                                      \
+    "linear", test_linear, {{0, 20, 7}, ROWS}, 2e-6                                                       \
+  }
+
+#endif
