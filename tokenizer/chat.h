@@ -58,9 +58,12 @@ typedef struct ChatTemplate {
   ChatFamily family;
   const Tokenizer *tokenizer; /* borrowed */
   bool leading_bos;           /* the rendering begins with the BOS token */
-  char *default_system;       /* system turn when the first message is none; NULL = no such turn; owned */
-  char *date_line;            /* Llama-3.1: lines before every system text; NULL = none; owned */
-  int end_id; /* the token that ends an assistant turn; generation stops at it; -1 when none */
+  bool bos_in_front;          /* the rendering has no BOS, but the tokenizer puts it in front of any text */
+  bool trim;                  /* texts are stripped of white space at both ends */
+  char *default_system;       /* chatml: system turn when the first message is none; alpaca, vicuna: preamble;
+                                 NULL: nothing; owned */
+  char *date_lines;           /* llama3: lines before every system text (Llama-3.1); NULL: none; owned */
+  int end_id;                 /* the token that ends an assistant turn; generation stops at it */
 } ChatTemplate;
 
 /* The names that chat_template_init knows, NULL-terminated (for option tables and messages). */
