@@ -252,7 +252,7 @@ static bool llama3_turn(Writer *writer, const char *role) {
 
 static bool llama3_message(Writer *writer, const ChatMessage *messages, size_t i) {
   const ChatMessage *message = &messages[i];
-  const char *dates = writer->chat->date_lines;
+  const char *dates = writer->chat->date_line;
   if (i == 0 && dates) {
     bool system = message->role == CHAT_SYSTEM;
     if (!system) writer->message = -1;

@@ -62,8 +62,8 @@ typedef struct ChatTemplate {
   bool trim;                  /* texts are stripped of white space at both ends */
   char *default_system;       /* chatml: system turn when the first message is none; alpaca, vicuna: preamble;
                                  NULL: nothing; owned */
-  char *date_lines;           /* llama3: lines before every system text (Llama-3.1); NULL: none; owned */
-  int end_id;                 /* the token that ends an assistant turn; generation stops at it */
+  char *date_line; /* llama3: the date lines before the system text (Llama-3.1); NULL: none; owned */
+  int end_id;      /* the token that ends an assistant turn; generation stops at it */
 } ChatTemplate;
 
 /* The names that chat_template_init knows, NULL-terminated (for option tables and messages). */

@@ -148,8 +148,8 @@ static bool detect_llama3(const char *text, ChatTemplate *chat, bool *found, Err
                     today[] = "Today Date: 26 Jul 2024\n\n";
   if (!has(text, "Cutting Knowledge Date: December 2023\\n")) return true;
   *found = has(text, "Today Date: '+date_string+'\\n\\n");
-  chat->date_lines = memory_format("%s%s", cutting, today);
-  return chat->date_lines || error_out_of_memory(error, "chat template", sizeof cutting);
+  chat->date_line = memory_format("%s%s", cutting, today);
+  return chat->date_line || error_out_of_memory(error, "chat template", sizeof cutting);
 }
 
 static bool detect_llama2(const char *text) {
@@ -287,6 +287,6 @@ bool chat_template_init(ChatTemplate *chat, const Tokenizer *tokenizer, const ch
 
 void chat_template_free(ChatTemplate *chat) {
   memory_free(chat->default_system);
-  memory_free(chat->date_lines);
+  memory_free(chat->date_line);
   *chat = (ChatTemplate){0};
 }

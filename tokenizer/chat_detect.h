@@ -11,7 +11,7 @@
 /* Appends the canonical spelling. */
 NODISCARD bool chat_canonical(const char *jinja, Buffer *out, Error *error);
 
-/* Sets *found and, when it is true, the family and its variants (leading_bos, trim, default_system, date_lines). */
+/* Sets *found and, when it is true, the family and its variants (leading_bos, trim, default_system, date_line). */
 NODISCARD bool chat_detect(const char *jinja, ChatTemplate *chat, bool *found, Error *error);
 
 /* What a family puts in front when it is chosen by name; NULL: nothing. */
