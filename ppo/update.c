@@ -96,10 +96,7 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
       !finite_losses(&policy, &value, error)) {
     return false;
   }
-  if (stats->steps == 0) {
-    const double mean = policy.ratio / policy.tokens - 1;
-    stats->first_ratio_error = sqrt(fmax(policy.ratio_squared / policy.tokens - 2 * mean - 1, 0));
-  }
+  if (stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy.approx_kl / policy.tokens);
   *stop = target_kl > 0 && policy.approx_kl / policy.tokens > target_kl;
   if (*stop) {
     optimizer_zero_gradients(&actor->optimizer, workers->compute);

@@ -33,8 +33,9 @@ int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]) {
   return n;
 }
 
-bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind, DatasetPart part,
-               const DataConfig *config, const RunConfig *run, const TextTools *text, Log *log, Error *error) {
+bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,
+               DatasetPart part, const DataConfig *config, const RunConfig *run, const TextTools *text,
+               Log *log, Error *error) {
   char *cache = config->cache ? memory_copy_string(config->cache) : path_join(run->dir, "cache");
   if (!cache) return error_out_of_memory(error, "path", strlen(run->dir));
   const DatasetOptions options = {.name = name,
@@ -56,6 +57,6 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
   if (open) return true;
   /* A missing template is best explained by what was wrong with the model's own. */
   const bool no_chat = !text->has_chat && why.code == ERROR_USAGE;
-  return error_set(error, no_chat ? text->chat_error.code : why.code, "%s%s%s", why.message, no_chat ? ": " : "",
-                   no_chat ? text->chat_error.message : "");
+  return error_set(error, no_chat ? text->chat_error.code : why.code, "%s%s%s", why.message,
+                   no_chat ? ": " : "", no_chat ? text->chat_error.message : "");
 }

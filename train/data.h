@@ -15,7 +15,8 @@ typedef struct TextTools {
 
 /* Opens the tokenizer of a model directory and the template data.template. A template that is named must exist; with
  * "auto" and a model without a recognised one, the error waits until a data set needs it. */
-NODISCARD bool text_tools_open(TextTools *text, const char *model_directory, const DataConfig *config, Error *error);
+NODISCARD bool text_tools_open(TextTools *text, const char *model_directory, const DataConfig *config,
+                               Error *error);
 void text_tools_close(TextTools *text);
 
 /* The ids that end an answer: the tokenizer's and the template's end mark. Returns how many; out has room for all. */
@@ -25,7 +26,7 @@ int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]);
 /* Opens `sources`, called `name` in messages ("data.train"), with the section's format, length and truncation. The
  * cache lies in data.cache or in run.dir/cache. text must outlive the data set. */
 NODISCARD bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,
-                         DatasetPart part, const DataConfig *config, const RunConfig *run, const TextTools *text,
-                         Log *log, Error *error);
+                         DatasetPart part, const DataConfig *config, const RunConfig *run,
+                         const TextTools *text, Log *log, Error *error);
 
 #endif

@@ -12,8 +12,7 @@ static void values(void **state) {
   (void)state;
   const float chosen[3] = {1, 0, 2}, rejected[3] = {0, 0, 5}, margin[3] = {0.5f, 0, 0};
   const PairLoss got = pair_loss(chosen, rejected, margin, 3, 0.01, 3, NULL, NULL);
-  const double want =
-      (log(1 + exp(-0.5)) + 0.01 + log(2.0) + log(1 + exp(3.0)) + 0.01 * 49) / 3;
+  const double want = (log(1 + exp(-0.5)) + 0.01 + log(2.0) + log(1 + exp(3.0)) + 0.01 * 49) / 3;
   assert_true(fabs(got.loss - want) < 1e-12);
   assert_true(got.correct == 1.5);
   assert_true(got.margin == -2);

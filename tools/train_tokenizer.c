@@ -1,0 +1,113 @@
+/* train_tokenizer: a byte-level BPE tokenizer from text files, for models made from nothing (tools/init.c). */
+#include "base/file.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "tokenizer/train.h"
+
+#include <jansson.h>
+#include <string.h>
+
+typedef struct Config {
+  OptionStrings text;
+  char *out, *key;
+  int64_t vocab, max_length;
+  bool chatml;
+} Config;
+
+/* clang-format off: one option a row */
+static const Option options[] = {
+    ROW_STRINGS("text", Config, text, NULL, "files to learn from: plain text, or JSONL (see key)"),
+    ROW_STRING_REQUIRED("out", Config, out, "directory to write tokenizer.json and tokenizer_config.json to"),
+    ROW_INT("vocab", Config, vocab, "4096", 259, 1 << 20, "tokens, special ones included"),
+    ROW_INT("max-length", Config, max_length, "1024", 0, 1 << 24,
+            "model_max_length in tokenizer_config.json"),
+    ROW_STRING("key", Config, key, "text", "which key of the lines of a .jsonl file holds the text"),
+    ROW_BOOL("chatml", Config, chatml, "true", "add the ChatML marks and chat template"),
+};
+/* clang-format on */
+
+enum { OPTION_ROWS = sizeof options / sizeof *options };
+
+static bool is_jsonl(const char *path) {
+  const size_t length = strlen(path);
+  return length > 6 && strcmp(path + length - 6, ".jsonl") == 0;
+}
+
+static bool add_line(TokenizerTrainer *trainer, const char *path, int line, const char *text, size_t bytes,
+                     const char *key, Error *error) {
+  json_error_t broken;
+  json_t *record = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &broken);
+  if (!record)
+    return error_set(error, ERROR_DATA, "%s:%d:%d: broken JSON: %s", path, line, broken.column, broken.text);
+  const json_t *value = json_object_get(record, key);
+  const bool ok =
+      json_is_string(value)
+          ? tokenizer_trainer_add_text(trainer, json_string_value(value), json_string_length(value), error)
+          : error_set(error, ERROR_DATA, "%s:%d: key '%s': expected a string, found none", path, line, key);
+  json_decref(record);
+  return ok;
+}
+
+static bool add_jsonl(TokenizerTrainer *trainer, const char *path, const char *key, Error *error) {
+  FileMap map;
+  if (!file_map_open(&map, path, error)) return false;
+  bool ok = true;
+  int line = 1;
+  for (size_t begin = 0; ok && begin < map.size; line++) {
+    const char *text = (const char *)map.data + begin;
+    const char *end = memchr(text, '\n', map.size - begin);
+    const size_t bytes = end ? (size_t)(end - text) : map.size - begin;
+    if (bytes > 0) ok = add_line(trainer, path, line, text, bytes, key, error);
+    begin += bytes + 1;
+  }
+  file_map_close(&map);
+  return ok;
+}
+
+static bool train(const Config *config, Error *error) {
+  const char *const marks[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+  const TokenizerTraining training = {.vocab_size = (int)config->vocab,
+                                      .min_frequency = 2,
+                                      .split = TOKENIZER_SPLIT_GPT2,
+                                      .special = marks,
+                                      .special_count = config->chatml ? 3 : 1,
+                                      .eos = config->chatml ? marks[2] : marks[0],
+                                      .pad = marks[0],
+                                      .chat_template = config->chatml ? tokenizer_chatml_template : NULL,
+                                      .model_max_length = (int)config->max_length};
+  TokenizerTrainer *trainer = tokenizer_trainer_open(&training, error);
+  bool ok = trainer != NULL;
+  for (size_t i = 0; ok && i < config->text.count; i++) {
+    const char *path = config->text.items[i];
+    ok = is_jsonl(path) ? add_jsonl(trainer, path, config->key, error)
+                        : tokenizer_trainer_add_file(trainer, path, error);
+  }
+  int size = 0;
+  ok = ok && tokenizer_trainer_write(trainer, config->out, &size, error);
+  if (ok) printf("%s: %d tokens\n", config->out, size);
+  tokenizer_trainer_free(trainer);
+  return ok;
+}
+
+static bool print_help(Error *error) {
+  Buffer text = {0};
+  const bool ok = options_help(options, OPTION_ROWS, "train_tokenizer",
+                               "Learns a byte-level BPE tokenizer from text.", &text, error);
+  if (ok) fputs(text.data, stdout);
+  buffer_free(&text);
+  return ok;
+}
+
+int main(int argc, char **argv) {
+  Log log;
+  log_init(&log, stderr, LOG_INFO);
+  Error error = {0};
+  OptionRequest request;
+  Config config = {0};
+  if (options_parse(options, OPTION_ROWS, &config, argc, argv, &request, &error)) {
+    (void)(request.help ? print_help(&error) : train(&config, &error));
+  }
+  if (error.code != ERROR_NONE) log_error(&log, "%s", error.message);
+  options_free(options, OPTION_ROWS, &config);
+  return (int)error.code;
+}
