@@ -22,6 +22,7 @@ typedef struct Sft {
   Pass pass;
   Corpus corpus;
   Microbatches micro;
+  MemoryPlan plan;
   Run run;
   Schedule schedule;
   /* What the next update depends on, beside the weights and the optimiser: kept in checkpoints. */
@@ -181,8 +182,7 @@ static bool check_plan(Sft *s, Error *error) {
                            .recompute = config->model.recompute,
                            .lora = config->lora.enabled,
                            .dtype = model_config_dtype(&config->model)};
-  MemoryPlan made;
-  return plan_check(plan, s, &settings, longest, plan_limit(&config->device), s->log, &made, error);
+  return plan_check(plan, s, &settings, longest, plan_limit(&config->device), s->log, &s->plan, error);
 }
 
 /* -- checkpoints ---------------------------------------------------------------------------------------- */
@@ -272,6 +272,7 @@ static bool finish(Sft *s, ProgramResult *result, Error *error) {
       evaluate_and_log(s, &eval_loss, error) &&
       trainee_save(&s->policy, s->config->model.path, s->config->run.dir, &s->compute, &output, error) &&
       write_result(s, eval_loss, output, result, error);
+  plan_report_peak(&s->plan, s->log);
   runlog_flush(&s->run.runlog);
   ok = ok && run_finish(&s->run, result->json.data, error) &&
        buffer_format(&result->text, error, "%" PRId64 " updates, loss %.4f: %s", s->step, s->loss, output);

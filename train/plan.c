@@ -106,6 +106,13 @@ size_t memory_peak_resident(void) {
   return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
 }
 
+void plan_report_peak(const MemoryPlan *plan, Log *log) {
+  char peak[32], planned[32];
+  plan_bytes_text(memory_peak_resident(), peak);
+  plan_bytes_text(plan_total(plan), planned);
+  log_info(log, "peak memory %s, planned %s", peak, planned);
+}
+
 /* -- advice --------------------------------------------------------------------------------------------- */
 
 typedef struct Advice {

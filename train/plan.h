@@ -50,7 +50,8 @@ typedef bool (*PlanMaker)(void *context, const PlanSettings *settings, MemoryPla
 NODISCARD bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
                           size_t limit, Log *log, MemoryPlan *plan, Error *error);
 
-/* Largest resident set of this process so far, bytes. */
+/* Largest resident set of this process so far, bytes; and a line that compares it with the plan. */
 size_t memory_peak_resident(void);
+void plan_report_peak(const MemoryPlan *plan, Log *log);
 
 #endif
