@@ -48,9 +48,9 @@ typedef struct Architecture {
   const char *head;                 /* "lm_head", without prefix */
   const char *linear[LINEAR_ROLES]; /* module after the layer prefix, "self_attn.q_proj"; NULL = not there */
   const char *norm[NORM_ROLES];
-  bool transposed; /* block linears are [in, out]: GPT-2 */
+  bool transposed;    /* block linears are [in, out]: GPT-2 */
   bool residual_init; /* fresh weights: products into the residual stream start smaller, by sqrt(2 layers) */
-  bool norm_bias;  /* norms have a bias beside their weight */
+  bool norm_bias;     /* norms have a bias beside their weight */
   bool (*read)(const json_t *config, ModelSpec *spec, Error *error);
   bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */
   /* Overrides linear_bias from config.json (attention_bias, mlp_bias ...); NULL = the table above. */

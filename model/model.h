@@ -49,8 +49,9 @@ typedef struct Model {
   int tensor_count;
   int embedding, positions; /* indices; positions -1 when not learned */
   Norm embedding_norm, final_norm;
-  int head, head_bias; /* head = embedding when tied; -1 in a ...ForSequenceClassification model: it only scores */
-  Block *blocks;       /* [layers] */
+  int head,
+      head_bias; /* head = embedding when tied; -1 in a ...ForSequenceClassification model: it only scores */
+  Block *blocks; /* [layers] */
 
   LoraModule *modules; /* every linear by id, for adapters */
   int module_count;

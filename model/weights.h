@@ -18,8 +18,8 @@
 NODISCARD bool model_open(Model *model, const char *directory, DType dtype, Compute *compute, Arena *arena,
                           Error *error);
 /* The same from a config in memory (borrowed), for a model that is in no directory yet. */
-NODISCARD bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute, Arena *arena,
-                                 Error *error);
+NODISCARD bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute,
+                                 Arena *arena, Error *error);
 /* Fills the weights of an opened model from the directory's safetensors, piece by piece: no second copy. */
 NODISCARD bool model_read(Model *model, const char *directory, Compute *compute, Error *error);
 
@@ -38,8 +38,9 @@ void model_initialize(Model *model, Compute *compute, uint64_t seed);
  * copied from `source` unless it is NULL. Shards hold at most 5 GB.
  * A directory that does not exist appears when it is complete; in one that does, each file is replaced whole,
  * config.json last. */
-NODISCARD bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapter, const char *source,
-                          const char *directory, DType dtype, Compute *compute, Error *error);
+NODISCARD bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapter,
+                          const char *source, const char *directory, DType dtype, Compute *compute,
+                          Error *error);
 
 /* Writes config.json of a new model directory from a user's config: validates it through the architecture. */
 NODISCARD bool model_config_write(const json_t *config, const char *directory, Error *error);
