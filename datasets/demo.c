@@ -127,7 +127,8 @@ static json_t *make_record(Generator *generator, int number) {
       draw_question(generator, &dice, &question);
       return json_pack("{s:s}", "prompt", question.text);
     case PRETRAIN:
-      demo_text(&dice, text, sizeof text);
+      draw_question(generator, &dice, &question);
+      demo_text(&dice, &question, text, sizeof text);
       return json_pack("{s:s}", "text", text);
   }
   return NULL;

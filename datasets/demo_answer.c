@@ -378,27 +378,26 @@ static void add_story(Dice *dice, char *out, size_t size) {
   }
 }
 
-void demo_text(Dice *dice, char *out, size_t size) {
-  DemoQuestion question;
+void demo_text(Dice *dice, const DemoQuestion *question, char *out, size_t size) {
   DemoAnswer answer;
   out[0] = '\0';
-  int parts = 1 + dice_throw(dice, 3);
-  for (int i = 0; i < parts; i++) {
-    switch (dice_throw(dice, 4)) {
-      case 0:
-        add_advice(dice, out, size);
-        break;
-      case 1:
-        demo_question(dice, &question);
-        add(out, size, "%s ", question.text);
-        break;
-      case 2:
-        demo_question(dice, &question);
-        demo_answer(dice, &question, (DemoFlaw)dice_throw(dice, DEMO_FLAW_COUNT), &answer);
-        add(out, size, "%s ", answer.text);
-        break;
-      default:
-        add_story(dice, out, size);
+  switch (dice_throw(dice, 4)) {
+    case 0: /* a dialogue without the marks of a template */
+      demo_answer(dice, question, (DemoFlaw)dice_throw(dice, DEMO_FLAW_COUNT), &answer);
+      add(out, size, "user\n%s\nassistant\n%s ", question->text, answer.text);
+      break;
+    case 1:
+      add(out, size, "%s ", question->text);
+      break;
+    default:
+      add_story(dice, out, size);
+  }
+  int sentences = dice_throw(dice, 3);
+  for (int i = 0; i < sentences; i++) {
+    if (dice_throw(dice, 2)) {
+      add_advice(dice, out, size);
+    } else {
+      add_story(dice, out, size);
     }
   }
   size_t used = strlen(out);

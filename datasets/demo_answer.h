@@ -44,8 +44,9 @@ typedef struct DemoAnswer {
 
 void demo_answer(Dice *dice, const DemoQuestion *question, DemoFlaw flaw, DemoAnswer *answer);
 
-/* A text for pretraining: everyday sentences about the same things in the same words. */
-void demo_text(Dice *dice, char *out, size_t size);
+/* A text for pretraining: everyday sentences about the same things in the same words, sometimes with the
+ * question, or with it and an answer of any kind as "user\n...\nassistant\n...". */
+void demo_text(Dice *dice, const DemoQuestion *question, char *out, size_t size);
 
 const char *demo_product_name(int product);
 const char *demo_problem_name(int problem);

@@ -490,7 +490,8 @@ static void memory_may_run_out(void **state) {
   snprintf(cache, sizeof cache, "%s/memory", world->temporary.directory);
   options.cache_dir = cache;
   bool ok = false;
-  for (long count = 0; !ok; count++) {
+  long count = 0;
+  for (; !ok; count++) {
     Dataset dataset;
     Error error = {0};
     assert_true(count < 10000);
@@ -503,6 +504,7 @@ static void memory_may_run_out(void **state) {
       assert_int_equal(error.code, ERROR_MEMORY);
     }
   }
+  assert_true(count > 30);
 }
 
 /* ---- Several sources, split ------------------------------------------------------------------------ */

@@ -114,6 +114,20 @@ static void reserved_prompts_are_nowhere_else(void **state) {
       json_decref(list);
     }
   }
+  json_t *texts = load(directory, "pretrain.jsonl"); /* dialogues: "user\n...\nassistant\n..." */
+  int dialogues = 0;
+  for (size_t i = 0; i < json_array_size(texts); i++) {
+    const char *text = text_of(texts, i, "text");
+    const char *end = strstr(text, "\nassistant\n");
+    if (!end) continue;
+    char prompt[512];
+    assert_int_equal(strncmp(text, "user\n", 5), 0);
+    snprintf(prompt, sizeof prompt, "%.*s", (int)(end - text - 5), text + 5);
+    assert_null(json_object_get(seen, prompt));
+    dialogues++;
+  }
+  assert_true(dialogues > 2);
+  json_decref(texts);
   json_decref(seen);
   temporary_close(&temporary);
 }
