@@ -211,7 +211,7 @@ typedef struct Filling {
 } Filling;
 
 static void fill_tensor(Tensor out, Filling how, RandomKey key, uint64_t sample, Compute *compute) {
-  enum { PIECE = 1 << 14 };
+  enum { PIECE = 1 << 16 };
   float values[PIECE];
   uint16_t rounded[PIECE];
   const int64_t total = tensor_count(out);
@@ -219,14 +219,12 @@ static void fill_tensor(Tensor out, Filling how, RandomKey key, uint64_t sample,
   for (int64_t first = 0; first < total; first += PIECE) {
     int64_t n = total - first < PIECE ? total - first : PIECE;
 #pragma omp parallel for schedule(static) if (!how.constant)
-    for (int64_t i = 0; i < n; i++)
-      values[i] = how.constant ? how.value : how.value * random_normal(key, sample, (uint64_t)(first + i));
-    const void *ready = values;
-    if (out.dtype != DTYPE_F32) {
-      dtype_convert(rounded, out.dtype, values, DTYPE_F32, (size_t)n);
-      ready = rounded;
+    for (int64_t i = 0; i < n; i++) {
+      values[i] = how.value;
+      if (!how.constant) values[i] *= random_normal(key, sample, (uint64_t)(first + i));
+      if (out.dtype == DTYPE_BF16) rounded[i] = bf16_from_float(values[i]);
     }
-    compute_upload(compute, tensor_rows(flat, first, n), ready);
+    compute_upload(compute, tensor_rows(flat, first, n), out.dtype == DTYPE_BF16 ? (void *)rounded : values);
   }
 }
 
