@@ -199,6 +199,12 @@ void file_map_close(FileMap *map) {
   *map = (FileMap){0};
 }
 
+void file_pages_release(const void *data, size_t bytes) {
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + bytes) / page * page;
+  if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 static void digest_text(XXH128_hash_t hash, char out[33]) {
   snprintf(out, 33, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
 }

@@ -37,6 +37,9 @@ typedef struct FileMap {
 } FileMap;
 NODISCARD bool file_map_open(FileMap *map, const char *path, Error *error);
 void file_map_close(FileMap *map);
+/* Gives back the memory of mapped bytes that have been read: they are still there, but the next reading fetches
+ * them again. For `data` in a mapping only; whole pages inside the range. */
+void file_pages_release(const void *data, size_t bytes);
 
 /* Atomic writing: bytes go to PATH.tmp-PID; commit flushes, fsyncs, renames over PATH and fsyncs the
  * directory; anything else (close without commit, a crash) leaves PATH as it was. */

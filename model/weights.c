@@ -118,6 +118,8 @@ static void load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging
       ready = staging;
     }
     compute_upload(compute, tensor_rows(flat, first, n), ready);
+    file_pages_release(in,
+                       (size_t)n * dtype_size(entry->dtype)); /* or the process would count the file too */
   }
 }
 
