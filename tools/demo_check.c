@@ -13,8 +13,8 @@
  *   ending   0.10  ends with a sentence, by itself, within 42 words, and says nothing twice
  * `perfect` is the share of answers that keep every rule in full.
  *
- * Answers: JSONL with "response" (or "completion"), the "prompt" as it stands in the held-out file, and
- * optionally "finished": false for an answer that was cut off. */
+ * Answers: JSONL as `generate --json` writes it: "response" (or "completion"), the "prompt" as it stands in the
+ * held-out file, and optionally "finished": "eos" or "stop", or "length" (or false) for one that was cut off. */
 #include "datasets/lines.h"
 
 #include <ctype.h>
@@ -210,6 +210,12 @@ static const json_t *find_prompt(const Check *check, const json_t *answer, unsig
   return found;
 }
 
+/* As tools/generate.c writes it ("eos", "stop", "length"), or a boolean; an answer that says nothing has ended. */
+static bool ended_by_itself(const json_t *finished) {
+  const char *how = json_string_value(finished);
+  return how ? strcmp(how, "eos") == 0 || strcmp(how, "stop") == 0 : !json_is_false(finished);
+}
+
 static bool check_answer(Check *check, const json_t *answer, unsigned long long line, Buffer *text,
                          Error *error) {
   const json_t *response = json_object_get(answer, "response");
@@ -221,7 +227,7 @@ static bool check_answer(Check *check, const json_t *answer, unsigned long long 
   const json_t *prompt = find_prompt(check, answer, line, error);
   if (!prompt || !simplify(json_string_value(response), text, error)) return false;
   double scores[RULE_COUNT], score = 0;
-  score_answer(text->data, !json_is_false(json_object_get(answer, "finished")), prompt, scores);
+  score_answer(text->data, ended_by_itself(json_object_get(answer, "finished")), prompt, scores);
   bool perfect = true;
   if (check->each) printf("{");
   for (int r = 0; r < RULE_COUNT; r++) {

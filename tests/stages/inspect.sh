@@ -80,6 +80,8 @@ judge() { # judge SCORE RESPONSE [FINISHED]
 good='Thank you for writing. For your kettle, please check the plug and press the reset button. Have a nice day.'
 judge 1.0000 "$good"
 judge 0.9000 "$good" false
+judge 0.9000 "$good" '"length"'
+judge 1.0000 "$good" '"eos"'
 judge 0.8500 "${good/kettle/lamp}"
 judge 0.8500 "${good/kettle/kettle or lamp}"
 judge 0.8500 "${good/ and press the reset button/}"
