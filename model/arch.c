@@ -60,11 +60,14 @@ bool config_int(const json_t *config, const char *key, int64_t *out, Error *erro
   return config_int_or(config, key, 0, out, error);
 }
 
+/* No model comes near it, and products of a few such numbers stay far from the end of 64 bits. */
+static const int64_t largest_size = 1 << 24;
+
 bool config_size(const json_t *config, const char *key, int64_t *out, Error *error) {
   if (!config_int(config, key, out, error)) return false;
-  if (*out >= 1 && *out <= INT32_MAX) return true;
-  return error_set(error, ERROR_MODEL, "\"%s\": expected a number of 1 or more, found %lld", key,
-                   (long long)*out);
+  if (*out >= 1 && *out <= largest_size) return true;
+  return error_set(error, ERROR_MODEL, "\"%s\": expected a number from 1 to %lld, found %lld", key,
+                   (long long)largest_size, (long long)*out);
 }
 
 bool config_size_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
@@ -207,7 +210,8 @@ static bool rope_by_type(const json_t *config, const json_t *rope, const char *t
 
 bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error) {
   const json_t *old = config_value(config, "rope_scaling");
-  bool has_old = old && !(json_is_object(old) && json_object_size(old) == 0); /* as in Transformers, it goes first */
+  bool has_old =
+      old && !(json_is_object(old) && json_object_size(old) == 0); /* as in Transformers, it goes first */
   *key = has_old ? "rope_scaling" : "rope_parameters";
   *rope = config_value(config, *key);
   if (!*rope || json_is_object(*rope)) return true;
@@ -271,6 +275,9 @@ static bool check_shape(const ModelSpec *spec, Error *error) {
   if (spec->layers > MODEL_MAX_LAYERS)
     return error_set(error, ERROR_MODEL, "%lld layers: at most %d are supported", (long long)spec->layers,
                      MODEL_MAX_LAYERS);
+  if (spec->heads * spec->head_size > largest_size)
+    return error_set(error, ERROR_MODEL, "%lld heads of %lld elements: that is too large",
+                     (long long)spec->heads, (long long)spec->head_size);
   if (spec->heads % spec->kv_heads != 0)
     return error_set(error, ERROR_MODEL, "%lld attention heads are not a multiple of %lld key/value heads",
                      (long long)spec->heads, (long long)spec->kv_heads);

@@ -72,7 +72,7 @@ bool architecture_is_score(const Architecture *arch, const json_t *config);
 NODISCARD bool config_int(const json_t *config, const char *key, int64_t *out, Error *error);
 NODISCARD bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out,
                              Error *error);
-/* A size: at least 1, at most INT32_MAX. */
+/* A size: 1 to 2^24. */
 NODISCARD bool config_size(const json_t *config, const char *key, int64_t *out, Error *error);
 NODISCARD bool config_size_or(const json_t *config, const char *key, int64_t fallback, int64_t *out,
                               Error *error);

@@ -123,9 +123,27 @@ static void load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging
   }
 }
 
+static bool has_file(const char *directory, const char *name) {
+  char *path = path_join(directory, name);
+  bool found = path && file_exists(path);
+  memory_free(path);
+  return found;
+}
+
+/* Opens the weights; where they are there in PyTorch's own form alone, says so. */
+static bool open_weights(SafetensorsSet *set, const char *directory, Error *error) {
+  bool pickled =
+      has_file(directory, "pytorch_model.bin") || has_file(directory, "pytorch_model.bin.index.json");
+  bool ours = has_file(directory, "model.safetensors") || has_file(directory, "model.safetensors.index.json");
+  if (pickled && !ours)
+    return error_set(error, ERROR_MODEL,
+                     "%s: pytorch_model.bin is not read: save the model as safetensors first", directory);
+  return safetensors_set_open(set, directory, "model", error);
+}
+
 bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
   SafetensorsSet set;
-  if (!safetensors_set_open(&set, directory, "model", error)) return false;
+  if (!open_weights(&set, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
   for (int i = 0; ok && i < model->tensor_count; i++)
