@@ -363,6 +363,29 @@ static void mistakes(void **state) {
   lab_close(&lab);
 }
 
+/* Every host allocation of engine_init failing in turn: an error, and nothing leaked (ASan). */
+static void out_of_memory(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  const EngineConfig config = {.batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8};
+  lab_engine(&lab, config);
+  engine_free(&lab.engine);
+  long count = 0;
+  for (; !lab.engine.texts; count++) {
+    Error error = {0};
+    arena_release(&lab.rollout, 0);
+    memory_fail_after(count);
+    const bool ok =
+        engine_init(&lab.engine, config, &lab.model, lab_lora(&lab), &lab.compute, &lab.rollout, &error);
+    memory_fail_after(-1);
+    assert_true(ok == (lab.engine.texts != NULL));
+    if (!ok) assert_int_equal(error.code, ERROR_MEMORY);
+  }
+  assert_true(count > 10);
+  lab_close(&lab);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       {"independent_of_company llama", independent_of_company, NULL, NULL, "llama"},
@@ -377,6 +400,7 @@ int main(void) {
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
       cmocka_unit_test(mistakes),
+      cmocka_unit_test(out_of_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

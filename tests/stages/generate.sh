@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# generate, as a user runs it: streamed text, JSON lines in the order of the prompts, and every kind of
+# mistake with its exit code. $1 is the folder of the executables.
+set -euo pipefail
+generate=$1/generate
+fixtures=$(dirname "$0")/../fixtures
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+fail() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+equal() { [ "$2" = "$3" ] || fail "$1: '$2' is not '$3'"; }
+
+# GPT-2's tokenizer over a model that knows its first 99 ids: single printable characters.
+mkdir "$work/model"
+cp "$fixtures"/models/gpt2/config.json "$fixtures"/models/gpt2/model.safetensors "$work/model"
+cp "$fixtures"/tokenizer/gpt2/*.json "$work/model"
+run() { "$generate" --model "$work/model" --max-new-tokens 12 --threads 1 "$@" 2>"$work/stderr"; }
+field() { sed -E "s/.*\"$1\":(\"([^\"\\\\]|\\\\.)*\"|\\[[^]]*\\]|[^,}]*).*/\\1/"; }
+
+# One prompt streams its text; --json gives the same answer in a line.
+text=$(run --prompt Z --seed 4)
+line=$(run --prompt Z --seed 4 --json --logprobs)
+equal "ids again" "$(run --prompt Z --seed 4 --json | field ids)" "$(field ids <<<"$line")"
+equal "ids of a prompt in ids" "$(run --ids 58 --seed 4 --json | field ids)" "$(field ids <<<"$line")"
+[ "$(run --prompt Z --seed 5)" != "$text" ] || fail "another seed gives another answer"
+commas() { tr -cd , | wc -c; }
+equal "logprobs" "$(field logprobs <<<"$line" | commas)" "$(field ids <<<"$line" | commas)"
+grep -q 'tokens/s' "$work/stderr" || fail "no rates on standard error: $(cat "$work/stderr")"
+
+equal "a user turn in the plain template" \
+  "$(run --prompt Z --seed 4 --chat --template plain --ignore-eos --json | field ids)" \
+  "$(run --prompt Z --seed 4 --ignore-eos --json | field ids)"
+
+# A file: the keys stay, the order too, in whatever batches; the first prompt's answer is the one it gives
+# alone.
+printf '%s\n' '{"prompt": "Z", "product": "lamp", "steps": [1, 2]}' '' '{"prompt": "Q"}' '{"prompt": "7"}' \
+  >"$work/prompts.jsonl"
+run --prompts "$work/prompts.jsonl" --seed 4 >"$work/all"
+run --prompts "$work/prompts.jsonl" --seed 4 --batch 1 >"$work/one"
+run --prompts "$work/prompts.jsonl" --seed 4 --batch 2 --prefill-chunk 1 --threads 2 >"$work/two"
+cmp "$work/all" "$work/one" || fail "batches of one differ"
+cmp "$work/all" "$work/two" || fail "batches of two differ"
+equal "lines" "$(wc -l <"$work/all")" 3
+equal "order" "$(field prompt <"$work/all" | tr -d '\n')" '"Z""Q""7"'
+equal "first" "$(head -1 "$work/all" | field ids)" "$(field ids <<<"$line")"
+head -1 "$work/all" | grep -q '"product":"lamp","steps":\[1,2\],"response":' ||
+  fail "keys are lost: $(cat "$work/all")"
+run --prompts "$work/prompts.jsonl" --n 3 >"$work/many"
+equal "samples" "$(field sample <"$work/many" | tr -d '\n')" 012012012
+
+# Greedy is one answer; a stop string ends it before the stop.
+greedy=$(run --prompt Z --temperature 0 --json | field response)
+equal "greedy" "$(run --prompt Z --temperature 0 --seed 9 --json | field response)" "$greedy"
+text=$(run --prompt Z --temperature 0)
+stopped=$(run --prompt Z --temperature 0 --stop "${text:4:2},none such" --json)
+equal "stop" "$(field response <<<"$stopped") $(field finished <<<"$stopped")" "\"${text:0:4}\" \"stop\""
+
+# Mistakes: exit code, and a part of the message.
+mistake() {
+  local code=$1 part=$2 status=0
+  shift 2
+  run "$@" >"$work/stdout" || status=$?
+  equal "exit code of $*" "$status" "$code"
+  grep -qF -- "$part" "$work/stderr" || fail "$*: '$part' is not in: $(cat "$work/stderr")"
+  [ ! -s "$work/stdout" ] || fail "$*: standard output is not empty"
+}
+printf '%s\n' '{"prompt": "Z"}' '{"prompt": 3}' >"$work/number.jsonl"
+printf '%s\n' '{"prompt": "Z"' >"$work/broken.jsonl"
+printf '%s\n' '{"prompt": [{"role": "user", "content": "Z"}]}' >"$work/messages.jsonl"
+: >"$work/empty.jsonl"
+mistake 2 "give one of --prompt" --seed 1
+mistake 2 "give one of --prompt" --prompt Z --ids 1
+mistake 2 "did you mean '--temperature'" --prompt Z --temprature 1
+mistake 2 "1,x" --ids 1,x
+mistake 2 "--system needs --chat" --prompt Z --system Y
+mistake 3 "outside the model's vocabulary" --ids 1,99
+mistake 3 "number.jsonl:2: key 'prompt': expected string" --prompts "$work/number.jsonl"
+mistake 3 "broken.jsonl:1:" --prompts "$work/broken.jsonl"
+mistake 3 "needs --chat" --prompts "$work/messages.jsonl"
+mistake 3 "no prompts" --prompts "$work/empty.jsonl"
+mistake 3 "no room for an answer" --ids "$(printf '1,%.0s' {1..40})1"
+mistake 4 "chat" --prompt Z --chat
+mistake 4 "no LM head" --model "$fixtures/models/gpt2_score" --ids 1
+mistake 5 "memory" --prompt Z --memory-limit 1KiB
+mistake 5 "one prompt with its response" --prompt Z --cache 1KiB
+mistake 6 "missing.jsonl" --prompts "$work/missing.jsonl"
+mistake 6 "config.json" --model "$work" --ids 1
+
+"$generate" --help | grep -q -- --max-new-tokens || fail "--help"
+[ "$failures" = 0 ] || exit 1
+echo "generate: all checks passed"
