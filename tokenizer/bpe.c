@@ -42,7 +42,7 @@ static bool read_vocab(Bpe *bpe, const Reader *vocab, Error *error) {
   const char *text;
   json_t *value;
   long long max = -1;
-  if (!json_is_object(vocab->value)) return reader_fail(vocab, error, "expected an object");
+  if (!reader_as_object(vocab, error)) return false;
   json_object_foreach(vocab->value, text, value) {
     long long id = json_is_integer(value) ? json_integer_value(value) : -1;
     if (id < 0 || id > MAX_ID)

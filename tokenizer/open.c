@@ -65,7 +65,7 @@ static bool read_added_tokens(Tokenizer *tokenizer, const Reader *top, Error *er
   Reader list, item;
   if (!reader_member(top, "added_tokens", &list, error)) return false;
   if (!list.value) return true;
-  if (!json_is_array(list.value)) return reader_fail(&list, error, "expected a list");
+  if (!reader_as_list(&list, error)) return false;
   for (size_t i = 0; i < json_array_size(list.value); i++) {
     long long id;
     if (!reader_item(&list, i, &item, error) || !reader_int(&item, "id", 0, MAX_ADDED_ID, &id, error) ||
@@ -82,7 +82,7 @@ static bool read_added_decoder(Tokenizer *tokenizer, const Reader *config, Error
   json_t *value;
   if (!reader_member(config, "added_tokens_decoder", &tokens, error)) return false;
   if (!tokens.value) return true;
-  if (!json_is_object(tokens.value)) return reader_fail(&tokens, error, "expected an object");
+  if (!reader_as_object(&tokens, error)) return false;
   json_object_foreach(tokens.value, key, value) {
     char *end;
     long long id = strtoll(key, &end, 10);

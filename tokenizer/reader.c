@@ -87,7 +87,7 @@ bool reader_item(const Reader *array, size_t index, Reader *out, Error *error) {
 }
 
 bool reader_array(const Reader *object, const char *key, Reader *out, Error *error) {
-  return reader_member(object, key, out, error) && expect(out, json_is_array(out->value), "a list", error);
+  return reader_member(object, key, out, error) && reader_as_list(out, error);
 }
 
 bool reader_bool(const Reader *object, const char *key, bool fallback, bool *out, Error *error) {
@@ -126,6 +126,14 @@ bool reader_text(const Reader *object, const char *key, bool required, const cha
 bool reader_type(const Reader *object, const char **type, Error *error) {
   size_t bytes;
   return reader_text(object, "type", true, type, &bytes, error);
+}
+
+bool reader_as_object(const Reader *reader, Error *error) {
+  return expect(reader, json_is_object(reader->value), "an object", error);
+}
+
+bool reader_as_list(const Reader *reader, Error *error) {
+  return expect(reader, json_is_array(reader->value), "a list", error);
 }
 
 bool reader_as_text(const Reader *reader, const char **out, size_t *bytes, Error *error) {

@@ -40,6 +40,8 @@ NODISCARD bool reader_text(const Reader *object, const char *key, bool required,
 NODISCARD bool reader_type(const Reader *object, const char **type, Error *error); /* its "type" */
 
 /* The value itself. */
+NODISCARD bool reader_as_object(const Reader *reader, Error *error);
+NODISCARD bool reader_as_list(const Reader *reader, Error *error);
 NODISCARD bool reader_as_text(const Reader *reader, const char **out, size_t *bytes, Error *error);
 NODISCARD bool reader_as_int(const Reader *reader, long long min, long long max, long long *out,
                              Error *error);
