@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The reward stage killed with SIGKILL at random moments, and stopped by SIGTERM, ends with the same bytes as a run that
+# was left alone. $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world
+
+train=("$bin/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl" --data.eval "$world/prefs_eval.jsonl"
+  --data.reference "$world/sft.jsonl" --optim.lr 3e-3 --optim.batch_size 8 --optim.epochs 8 --run.save_every 3
+  --run.eval_every 20)
+lora=(--lora.enabled --lora.r 4 --lora.dropout 0.1)
+
+kill_and_compare() { # kill_and_compare NAME OUTPUT ARGUMENTS...
+  local name=$1 output=$2
+  shift 2
+  timed "${train[@]}" --run.dir "$work/$name" "$@"
+  killed_and_resumed "$work/$name-killed" 84 4 "${train[@]}" --run.dir "$work/$name-killed" "$@"
+  same_files "$work/$name/$output" "$work/$name-killed/$output"
+  # The log has each step once, whatever was done twice.
+  [[ $(sqlite3 "$work/$name-killed/run.db" "select count(*), count(distinct step) from metric
+    where name = 'train/loss'") == '84|84' ]] || fail "$name: steps in the run log"
+  [[ $(sqlite3 "$work/$name-killed/run.db" 'select status from run order by id desc limit 1') == done ]] ||
+    fail "$name: status in the run log"
+  note "$name, killed and resumed"
+}
+
+kill_and_compare full model
+kill_and_compare lora adapter "${lora[@]}"
+# Another seed gives other bytes: the comparison can fail.
+pass "${train[@]}" --run.dir "$work/other" "${lora[@]}" --run.seed 2
+differ "$work/lora/adapter/adapter_model.safetensors" "$work/other/adapter/adapter_model.safetensors"
+
+# SIGTERM and SIGINT: the step at hand is finished and saved, and the exit code says which it was.
+terminated() { # terminated NAME SIGNAL CODE
+  local run=$work/$1 job status=0
+  : >"$work/log"
+  "${train[@]}" --run.dir "$run" --run.save_every 0 >"$work/out" 2>"$work/log" </dev/null &
+  job=$!
+  until grep -q '^reward: ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+  kill "-$2" $job || fail "$1: the run was over before the signal"
+  wait $job || status=$?
+  [[ $status == "$3" ]] || fail "$1: exit code $status, expected $3: $(cat "$work/log")"
+  (($(checkpoint_step "$run") > 0)) || fail "$1: nothing was saved"
+  [[ $(sqlite3 "$run/run.db" 'select status from run') == interrupted ]] || fail "$1: status in the run log"
+  pass "${train[@]}" --run.dir "$run" --run.save_every 0
+  grep -q 'going on from' "$work/log" || fail "$1: did not go on"
+  same_files "$work/full/model" "$run/model"
+  note "$1 saves and resumes"
+}
+terminated sigterm TERM 143
+# A background job of a script ignores SIGINT, unless job control is on.
+set -m
+terminated sigint INT 130
+set +m
+
+# A damaged checkpoint is passed over for the one before it, with a warning.
+cp -r "$work/lora-killed" "$work/damaged"
+rm -r "$work/damaged/done.json" "$work/damaged/adapter"
+state=$(ls -d "$work/damaged/checkpoints/"* | sort -V | tail -n 1)/state.safetensors
+printf 'X' | dd of="$state" bs=1 seek=1000 conv=notrunc status=none
+pass "${train[@]}" --run.dir "$work/damaged" "${lora[@]}"
+grep -q 'step-84' "$work/log" || fail "a damaged checkpoint is not mentioned: $(cat "$work/log")"
+same_files "$work/lora/adapter" "$work/damaged/adapter"
+note "a damaged checkpoint is passed over"
+
+# Another configuration cannot go on here; run.resume false starts over.
+refuse 2 'optim.lr' "${train[@]}" --run.dir "$work/lora" "${lora[@]}" --optim.lr 1e-3
+pass "${train[@]}" --run.dir "$work/lora" --run.resume false
+[[ ! -e $work/lora/adapter ]] || fail "the former result is still there"
+same_files "$work/full/model" "$work/lora/model"
+echo "reward: killed and resumed runs end with the same bytes"

@@ -1,0 +1,154 @@
+# Shell code shared by tests/stages/*.sh. A script sets `bin` to the folder of the executables and sources this file:
+#
+#   bin=$1
+#   source tests/support/stages.sh
+#
+# It gets an empty directory $work that is removed at the end, and the functions below. Any test that fails ends the
+# script with a message.
+set -euo pipefail
+# shellcheck disable=SC2034 # used by the scripts
+drover=$PWD/tools/drover
+export DROVER_BIN=$bin
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+work=$(mktemp -d)
+
+stages_end() {
+  local status=$?
+  local job
+  for job in $(jobs -p); do kill -9 -- "-$job" 2>/dev/null || kill -9 "$job" 2>/dev/null || true; done
+  rm -rf "$work"
+  exit "$status"
+}
+trap stages_end EXIT
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+note() {
+  echo "ok: $*"
+}
+
+# pass COMMAND...: must succeed; standard output goes to $work/out, standard error to $work/log.
+pass() {
+  "$@" >"$work/out" 2>"$work/log" </dev/null || fail "exit code $? of: $*: $(tail -n 5 "$work/log")"
+}
+
+# expect TEXT COMMAND...: must succeed and print TEXT somewhere on standard output.
+expect() {
+  local text=$1
+  shift
+  pass "$@"
+  [[ $(cat "$work/out") == *"$text"* ]] || fail "$*: expected '$text' in: $(cat "$work/out")"
+}
+
+# refuse CODE TEXT COMMAND...: must exit with CODE, say TEXT on standard error, and print nothing on standard output.
+refuse() {
+  local code=$1 text=$2 got=0
+  shift 2
+  "$@" >"$work/out" 2>"$work/log" </dev/null || got=$?
+  [[ $got == "$code" ]] || fail "$*: exit code $got, expected $code: $(tail -n 5 "$work/log")"
+  grep -qF -- "$text" "$work/log" || fail "$*: expected '$text' in: $(cat "$work/log")"
+  [[ ! -s $work/out ]] || fail "$*: expected nothing on standard output, found: $(cat "$work/out")"
+}
+
+# same_files A B: both directories hold the same files with the same bytes.
+same_files() {
+  [[ -d $1 && -d $2 ]] || fail "$1 and $2: both expected to be directories"
+  [[ -n $(ls -A "$1") ]] || fail "$1 is empty"
+  diff -r "$1" "$2" >"$work/log" || fail "$1 and $2 differ: $(head -n 5 "$work/log")"
+}
+
+# differ A B: the weights in them are not the same (so that same_files means something).
+differ() {
+  ! cmp -s "$1" "$2" || fail "$1 and $2 are equal, expected them to differ"
+}
+
+# metric RUN NAME [WHICH]: a metric of the run log; WHICH is first or last (default).
+metric() {
+  local order=desc
+  [[ ${3:-last} == last ]] || order=asc
+  sqlite3 "$1/run.db" "select value from metric where name = '$2' order by step $order limit 1"
+}
+
+# holds EXPRESSION: of numbers, as awk computes it.
+holds() {
+  awk "BEGIN { exit !($1) }" </dev/null || fail "expected: $1"
+}
+
+# Number of the newest checkpoint of a run, 0 without one.
+checkpoint_step() {
+  local name step newest=0
+  for name in "$1"/checkpoints/step-*; do
+    step=${name##*step-}
+    if [[ $step =~ ^[0-9]+$ ]] && ((step > newest)); then newest=$step; fi
+  done
+  echo "$newest"
+}
+
+# killed_and_resumed RUN STEPS COUNT COMMAND...: starts the command COUNT times and kills it with SIGKILL, each time
+# somewhat later in its STEPS steps and at a random moment within a step; then lets it finish. RUN is its run directory;
+# $run_seconds, set by `timed`, is the time that the command needs. The command is a program, not a shell function.
+killed_and_resumed() {
+  local run=$1 steps=$2 count=$3 i target job status killed=0 resumed=0
+  shift 3
+  for ((i = 0; i < count; i++)); do
+    target=$((i * steps * 2 / (3 * count) + (i ? RANDOM % (steps / (3 * count) + 1) : 0)))
+    "$@" >"$work/out" 2>"$work/log" </dev/null &
+    job=$!
+    while (($(checkpoint_step "$run") < target)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+    sleep "$(awk -v r=$RANDOM -v s="$run_seconds" -v n="$steps" 'BEGIN { print 2 * s / n * r / 32768 }')"
+    kill -9 $job 2>/dev/null || true
+    status=0
+    wait $job 2>/dev/null || status=$?
+    if [[ $status == 137 ]]; then killed=$((killed + 1)); fi
+    if grep -q 'going on from' "$work/log"; then resumed=1; fi
+  done
+  pass "$@"
+  if grep -q 'going on from' "$work/log"; then resumed=1; fi
+  ((killed > 0)) || fail "no kill came in time: $*"
+  ((resumed)) || fail "nothing was resumed: $*"
+}
+
+# timed COMMAND...: pass, and sets run_seconds.
+run_seconds=0
+timed() {
+  local begin=$EPOCHREALTIME
+  pass "$@"
+  run_seconds=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
+}
+
+# make_world DIRECTORY: a tokenizer and a tiny model (base/), and data of a little language: sft.jsonl, prefs.jsonl,
+# prefs_eval.jsonl, prompts.jsonl, text.jsonl. An answer is the better one when it says yes and not no, wherever in it.
+# Everything is a function of nothing but this code.
+make_world() {
+  local world=$1
+  mkdir -p "$world"
+  awk -v world="$world" 'BEGIN {
+    split("red blue green white black", colours, " ")
+    split("door lamp kettle chair roof gate cup", things, " ")
+    for (i = 0; i < 105; i++) {
+      a = colours[i % 5 + 1]; b = colours[int(i * i / 3) % 5 + 1]; c = colours[int(i / 4) % 5 + 1]
+      thing = things[i % 7 + 1]
+      place = i % 3
+      good = place == 0 ? "yes " a " " b : place == 1 ? a " yes " b : b " " a " yes"
+      bad = place == 1 ? "no " c " " b : place == 2 ? c " no " a : b " " c " no"
+      prompt = sprintf("%s %s?", a, thing)
+      if (i < 70) {
+        printf "{\"prompt\":\"%s\",\"completion\":\"%s\"}\n", prompt, i % 2 ? good : bad >(world "/sft.jsonl")
+        printf "{\"prompt\":\"%s\"}\n", prompt >(world "/prompts.jsonl")
+        printf "{\"text\":\"%s %s. %s.\"}\n", prompt, good, bad >(world "/text.jsonl")
+      }
+      printf "{\"prompt\":\"%s\",\"chosen\":\"%s\",\"rejected\":\"%s\"}\n", prompt, good, bad >(world "/" \
+        (i % 5 < 4 ? "prefs.jsonl" : "prefs_eval.jsonl"))
+    }
+  }'
+  cat >"$world/model.json" <<'END'
+{"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+ "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5,
+ "tie_word_embeddings": true}
+END
+  pass "$bin/train_tokenizer" --text "$world/text.jsonl" --out "$world/tokenizer" --vocab 300
+  pass "$bin/init" --config "$world/model.json" --tokenizer "$world/tokenizer" --out "$world/base" --seed 7
+}
