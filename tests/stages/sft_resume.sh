@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# The sft stage killed with SIGKILL at random moments, and stopped by SIGTERM, ends with the same bytes as a run that was
+# left alone; a finished run is left as it is; a constant schedule can go on longer. $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world
+
+train=("$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --data.eval "$world/prompts_eval.jsonl"
+  --data.template chatml --data.max_length 96 --optim.batch_size 6 --optim.micro_batch_tokens 150 --optim.lr 3e-3
+  --optim.warmup_steps 3 --optim.epochs 5 --run.save_every 3 --run.eval_every 20 --json)
+head -n 9 "$world/sft.jsonl" >"$world/prompts_eval.jsonl"
+steps=59 # ceil(5 * 70 / 6)
+
+# What the log has but times; and the result but for the folder's name.
+metrics() {
+  sqlite3 "$1/run.db" "select step, name, value from metric where name not like '%per_second' order by step, name"
+}
+result() { sed "s|$1|RUN|" "$work/out"; }
+
+kill_and_compare() { # kill_and_compare NAME OUTPUT ARGUMENTS...
+  local name=$1 output=$2 first
+  shift 2
+  timed "${train[@]}" --run.dir "$work/$name" "$@"
+  first=$(result "$work/$name")
+  grep -q "\"steps\": $steps," "$work/out" || fail "$name: expected $steps steps: $(cat "$work/out")"
+  killed_and_resumed "$work/$name-killed" $steps 4 "${train[@]}" --run.dir "$work/$name-killed" "$@"
+  same_files "$work/$name/$output" "$work/$name-killed/$output"
+  [[ $(result "$work/$name-killed") == "$first" ]] || fail "$name: other results: $first, $(cat "$work/out")"
+  [[ $(metrics "$work/$name") == "$(metrics "$work/$name-killed")" ]] || fail "$name: the run logs differ"
+  [[ $(metrics "$work/$name" | grep -c train/loss) == "$steps" ]] || fail "$name: steps in the run log"
+  note "$name, killed and resumed"
+}
+
+kill_and_compare full model
+kill_and_compare lora adapter --lora.enabled --lora.r 4 --lora.dropout 0.1
+kill_and_compare bf16 model --model.dtype bf16 --model.recompute --optim.name lion --optim.lr 3e-4 --optim.beta2 0.99
+# Another seed gives other bytes: the comparison can fail.
+pass "${train[@]}" --run.dir "$work/other" --run.seed 2
+differ "$work/full/model/model.safetensors" "$work/other/model/model.safetensors"
+# Recomputation and the size of micro-batches are no part of the mathematics; the former not even of the bits.
+pass "${train[@]}" --run.dir "$work/recompute" --model.recompute
+same_files "$work/full/model" "$work/recompute/model"
+note "recomputation gives the same bits"
+
+# SIGTERM: the step at hand is finished and saved.
+: >"$work/log"
+"${train[@]}" --run.dir "$work/term" --run.save_every 0 >"$work/out" 2>"$work/log" </dev/null &
+job=$! status=0
+until grep -q '^sft: ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+kill -TERM $job || fail "the run was over before the signal"
+wait $job || status=$?
+[[ $status == 143 ]] || fail "exit code $status, expected 143: $(cat "$work/log")"
+(($(checkpoint_step "$work/term") > 0)) || fail "nothing was saved"
+[[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "status in the run log"
+pass "${train[@]}" --run.dir "$work/term" --run.save_every 0
+same_files "$work/full/model" "$work/term/model"
+note "SIGTERM saves and resumes"
+
+# A finished run: the same result at once, and nothing is written.
+stamp=$(stat -c %Z "$work/full/model/model.safetensors")
+expect '"output"' "${train[@]}" --run.dir "$work/full"
+grep -q 'finished already' "$work/log" || fail "a finished run does not say so"
+[[ $(stat -c %Z "$work/full/model/model.safetensors") == "$stamp" ]] || fail "a finished run wrote again"
+refuse 2 'optim.lr' "${train[@]}" --run.dir "$work/full" --optim.lr 1e-3
+note "a finished run is left as it is"
+
+# With a constant schedule, 12 steps and then up to 24 are the same as 24.
+constant=("${train[@]}" --optim.schedule constant)
+pass "${constant[@]}" --run.dir "$work/long" --optim.max_steps 24
+pass "${constant[@]}" --run.dir "$work/longer" --optim.max_steps 12
+pass "${constant[@]}" --run.dir "$work/longer" --optim.max_steps 24
+grep -q 'going on from' "$work/log" || fail "did not go on: $(cat "$work/log")"
+same_files "$work/long/model" "$work/longer/model"
+note "a constant schedule goes on longer"
+
+# Two processes cannot share a run directory.
+exec 9>"$work/term/lock"
+flock -n 9
+refuse 6 'in use by another process' "${train[@]}" --run.dir "$work/term" --run.seed 1
+exec 9>&-
+echo "sft: killed and resumed runs end with the same bytes"
