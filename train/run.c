@@ -70,7 +70,8 @@ static bool check_finished(Run *run, Error *error) {
     ok = file_read(path, &text, error);
     json_t *done = ok ? json_loadb(text.data, text.size, 0, NULL) : NULL;
     char *before = json_dumps(json_object_get(done, "config"), JSON_REAL_PRECISION(17));
-    char *result = json_dumps(json_object_get(done, "result"), JSON_REAL_PRECISION(17));
+    /* 15 digits: numbers come out as they were written. */
+    char *result = json_dumps(json_object_get(done, "result"), JSON_REAL_PRECISION(15));
     if (ok && (!before || !result)) ok = error_set(error, ERROR_MODEL, "%s is damaged", path);
     ok = ok && settings_check(before, run->settings, path, error);
     if (ok && settings_same_end(before, run->settings)) {

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# What the sft stage says to bad input: exit code and message, one line per case. $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world bad=$work/bad
+mkdir "$bad"
+
+train=("$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run.dir "$work/run"
+  --data.template chatml --data.max_length 96 --optim.max_steps 2 --optim.batch_size 4)
+cases=0
+# bad CODE TEXT OPTIONS...: the later options win over those of `train`.
+bad() {
+  local code=$1 text=$2
+  shift 2
+  rm -rf "$work/run"
+  refuse "$code" "$text" "${train[@]}" "$@"
+  cases=$((cases + 1))
+}
+file() { # NAME: standard input becomes $bad/NAME
+  cat >"$bad/$1"
+}
+copy_base() { cp -r "$world/base" "$bad/$1"; }
+
+# Usage and configuration: 2
+refuse 2 "'model.path' is required" "$bin/sft"
+bad 2 "unknown option '--optim.lrr'; did you mean '--optim.lr'?" --optim.lrr 1
+bad 2 "expected a number, found 'fast'" --optim.lr fast
+bad 2 "'lienar' is not one of constant, linear, cosine; did you mean 'linear'?" --optim.schedule lienar
+bad 2 "out of range" --lora.dropout 1
+bad 2 "unexpected argument 'file.json'" file.json
+echo '{"optim": {"lr": "high"}}' | file type.json
+bad 2 "expected a number, found a string" --config "$bad/type.json"
+echo '{"optim": {"learning_rate": 1}}' | file key.json
+bad 2 "unknown key 'optim.learning_rate'" --config "$bad/key.json"
+printf '{\n"optim": {\n"lr": 1,,\n}}' | file broken.json
+bad 2 "broken.json:3:" --config "$bad/broken.json"
+bad 2 "absent.json" --config "$bad/absent.json"
+bad 2 "data.template" --data.template chatlm
+bad 2 "data.eval and data.eval_fraction" --data.eval "$world/sft.jsonl" --data.eval_fraction 0.1
+bad 2 "optim.micro_batch_tokens is 8" --optim.micro_batch_tokens 8
+bad 7 "no CUDA" --device.backend cuda
+
+# Data: 3
+: | file empty.jsonl
+bad 3 "empty.jsonl" --data.train "$bad/empty.jsonl"
+printf '{"prompt":"a","completion":"b"}\n{"prompt":"a","completion":"b"}\n{"prompt":"a","completion:"b"}\n' | file torn.jsonl
+bad 3 "torn.jsonl:3:" --data.train "$bad/torn.jsonl"
+printf '{"prompt":"a","completion":"b"}\n{"prompt":"a"}\n' | file missing.jsonl
+bad 3 "missing.jsonl:2: key 'completion'" --data.train "$bad/missing.jsonl"
+printf '{"prompt":"a","completion":7}\n' | file number.jsonl
+bad 3 "number.jsonl:1: key 'completion'" --data.train "$bad/number.jsonl"
+echo '{"question":"a"}' | file keys.jsonl
+bad 3 "keys.jsonl:1" --data.train "$bad/keys.jsonl"
+bad 3 "prefs.jsonl" --data.train "$world/prefs.jsonl" --data.format alpaca
+bad 3 "preference records" --data.train "$world/prefs.jsonl"
+bad 3 "max_length" --data.max_length 4 --data.truncation error
+bad 3 "sft.jsonl" --data.max_length 2
+bad 6 "absent.jsonl" --data.train "$bad/absent.jsonl"
+
+# Model, adapter, tokenizer: 4
+bad 6 "absent" --model.path "$bad/absent"
+copy_base cut && truncate -s -1000 "$bad/cut/model.safetensors"
+bad 4 "model.safetensors" --model.path "$bad/cut"
+copy_base header && printf '\377\377\377\377' | dd of="$bad/header/model.safetensors" bs=1 seek=4 conv=notrunc status=none
+bad 4 "model.safetensors" --model.path "$bad/header"
+copy_base shape && sed -i 's/"intermediate_size": *64/"intermediate_size": 48/' "$bad/shape/config.json"
+bad 4 "expected the shape" --model.path "$bad/shape"
+copy_base type && sed -i 's/"model_type": *"llama"/"model_type": "lama"/' "$bad/type/config.json"
+bad 4 "lama" --model.path "$bad/type"
+copy_base nokey && sed -i 's/"hidden_size"/"hidden_seize"/' "$bad/nokey/config.json"
+bad 4 "hidden_size" --model.path "$bad/nokey"
+copy_base tok && echo '{"model": {' >"$bad/tok/tokenizer.json"
+bad 4 "tokenizer.json" --model.path "$bad/tok"
+copy_base plain && sed -i 's/"chat_template"/"chat_tmpl"/' "$bad/plain/tokenizer_config.json"
+bad 4 "template" --model.path "$bad/plain" --data.template auto
+
+pass "${train[@]}" --run.dir "$work/lora" --lora.enabled --lora.r 4 --lora.targets q_proj,v_proj
+bad 4 "is no linear of this model (there are: q_proj" --lora.enabled --lora.targets queery
+adapter() { cp -r "$work/lora/adapter" "$bad/$1"; }
+sed 's/"hidden_size": 32/"hidden_size": 48/' "$world/model.json" >"$bad/wide.json"
+pass "$bin/init" --config "$bad/wide.json" --tokenizer "$world/tokenizer" --out "$bad/wide"
+bad 4 "expected the shape [4, 48], found [4, 32]" --model.path "$bad/wide" --lora.enabled --model.adapter "$work/lora/adapter"
+bad 4 "expected the shape [4, 48], found [4, 32]" --model.path "$bad/wide" --model.adapter "$work/lora/adapter" # merged
+adapter torn && truncate -s 100 "$bad/torn/adapter_model.safetensors"
+bad 4 "adapter_model.safetensors" --lora.enabled --model.adapter "$bad/torn"
+adapter dora && sed -i 's/"use_dora": *false/"use_dora": true/' "$bad/dora/adapter_config.json"
+grep -q use_dora "$bad/dora/adapter_config.json" || sed -i 's/^{/{"use_dora": true,/' "$bad/dora/adapter_config.json"
+bad 4 "use_dora" --lora.enabled --model.adapter "$bad/dora"
+bad 6 "nowhere" --lora.enabled --model.adapter "$bad/nowhere"
+
+# A loss that is not finite: weights with NaN, and a step far too large.
+copy_base nan
+size=$(stat -c %s "$bad/nan/model.safetensors")
+printf '\000\000\300\177%.0s' {1..64} | dd of="$bad/nan/model.safetensors" bs=1 seek=$((size - 256)) conv=notrunc status=none
+bad 4 "the loss is NaN at step 1; the last good checkpoint: none" --model.path "$bad/nan"
+rm -rf "$work/run"
+refuse 4 "last good checkpoint: $work/run/checkpoints/step-" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
+  --run.save_every 1 --optim.name sgd --optim.schedule constant
+cases=$((cases + 1))
+
+# Memory: 5. File system: 6.
+bad 5 "it fits with" --device.memory_limit 50MiB --optim.micro_batch_tokens 8192
+bad 5 "no setting of this stage" --device.memory_limit 1MiB
+echo file >"$bad/file"
+bad 6 "$bad/file" --run.dir "$bad/file/run"
+
+# --check finds the same, and leaves no run behind.
+refuse 4 "model.safetensors" "${train[@]}" --check --model.path "$bad/cut"
+refuse 3 "torn.jsonl:3:" "${train[@]}" --check --data.train "$bad/torn.jsonl"
+rm -rf "$work/run"
+expect "nothing wrong" "${train[@]}" --check
+[[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
+echo "sft: $cases bad inputs refused as they should be"
