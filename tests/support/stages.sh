@@ -141,7 +141,7 @@ make_world() {
         printf "{\"text\":\"%s %s. %s.\"}\n", prompt, good, bad >(world "/text.jsonl")
       }
       printf "{\"prompt\":\"%s\",\"chosen\":\"%s\",\"rejected\":\"%s\"}\n", prompt, good, bad >(world "/" \
-        (i % 5 < 4 ? "prefs.jsonl" : "prefs_eval.jsonl"))
+        (i % 11 < 9 ? "prefs.jsonl" : "prefs_eval.jsonl"))
     }
   }'
   cat >"$world/model.json" <<'END'
