@@ -4,20 +4,14 @@
 #define PPO_PTX_H
 
 #include "datasets/order.h"
-#include "datasets/packing.h"
-#include "train/token_loss.h"
+#include "train/microbatches.h"
 #include "train/trainee.h"
 
 typedef struct Ptx {
   Dataset data;
   DataOrder order;
   DataCursor cursor; /* checkpointed */
-  PackingPlan plan;
-  ExampleRef *picks; /* [batch] */
-  int *lengths;      /* [batch] */
-  uint8_t *mask;     /* [tokens of a micro-batch] */
-  Batch batch;
-  TokenLoss loss;
+  Microbatches micro;
   double coef;
 } Ptx;
 

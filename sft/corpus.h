@@ -1,14 +1,13 @@
-/* The texts of the sft stage: tokenizer, chat template, training and evaluation data, and the order of training. */
+/* The texts of the sft stage: tokenizer and chat template, training and evaluation data, and the order of training. */
 #ifndef SFT_CORPUS_H
 #define SFT_CORPUS_H
 
 #include "datasets/order.h"
 #include "sft/config.h"
+#include "train/data.h"
 
 typedef struct Corpus {
-  Tokenizer *tokenizer;
-  ChatTemplate chat;
-  bool has_chat; /* false: the model's template is not known, and all sources are plain text */
+  TextTools text;
   Dataset train, eval;
   bool has_eval;
   DataOrder order; /* of train */

@@ -1,7 +1,7 @@
 #include "sft/stage.h"
 
 #include "sft/corpus.h"
-#include "sft/microbatch.h"
+#include "train/microbatches.h"
 #include "train/plan.h"
 #include "train/run.h"
 #include "train/schedule.h"

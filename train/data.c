@@ -56,7 +56,6 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
   memory_free(cache);
   if (open) return true;
   /* A missing template is best explained by what was wrong with the model's own. */
-  const bool no_chat = !text->has_chat && why.code == ERROR_USAGE;
-  return error_set(error, no_chat ? text->chat_error.code : why.code, "%s%s%s", why.message,
-                   no_chat ? ": " : "", no_chat ? text->chat_error.message : "");
+  const Error *reason = !text->has_chat && why.code == ERROR_USAGE ? &text->chat_error : &why;
+  return error_set(error, reason->code, "%s", reason->message);
 }

@@ -1,9 +1,10 @@
-/* Examples packed into micro-batches, and the loss of each: the inner step of training and of evaluation. */
-#ifndef SFT_MICROBATCH_H
-#define SFT_MICROBATCH_H
+/* Examples packed into micro-batches, and the loss of each: the inner step of training on text, of its evaluation, and
+ * of PPO's ptx term. */
+#ifndef TRAIN_MICROBATCHES_H
+#define TRAIN_MICROBATCHES_H
 
-#include "datasets/packing.h"
 #include "datasets/dataset.h"
+#include "datasets/packing.h"
 #include "train/token_loss.h"
 #include "train/trainee.h"
 

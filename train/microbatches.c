@@ -1,4 +1,4 @@
-#include "sft/microbatch.h"
+#include "train/microbatches.h"
 
 #include "base/memory.h"
 
