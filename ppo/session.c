@@ -148,7 +148,6 @@ bool session_open(PpoSession *session, const ProgramCall *call, Error *error) {
   PpoSession *s = session;
   *s = (PpoSession){.config = *(const PpoConfig *)call->config, .log = call->log};
   const PpoConfig *config = &s->config;
-  MemoryPlan plan = {0};
   int64_t longest;
   if (!ppo_config_check(config, error) ||
       !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
@@ -159,7 +158,7 @@ bool session_open(PpoSession *session, const ProgramCall *call, Error *error) {
   set_schedules(s);
   const PlanSettings settings = {config->optim.micro_batch_tokens, config->model.recompute,
                                  config->lora.enabled, model_config_dtype(&config->model)};
-  if (!plan_check(make_plan, s, &settings, longest, plan_limit(&config->device), s->log, &plan, error))
+  if (!plan_check(make_plan, s, &settings, longest, plan_limit(&config->device), s->log, &s->plan, error))
     return false;
   if (call->check) return true;
   return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, error) &&

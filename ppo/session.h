@@ -30,6 +30,7 @@ typedef struct PpoSession {
   /* models and memory */
   LoraSpec lora;
   TrainMemory memory;
+  MemoryPlan plan;
   PpoModels models;
   Ema ema;
   Engine engine;

@@ -25,6 +25,7 @@ typedef struct RewardStage {
   Log *log;
   Compute compute;
   TrainMemory memory;
+  MemoryPlan plan;
   LoraSpec lora;
   Model base;
   Trainee scorer;
@@ -288,8 +289,8 @@ static bool check_plan(RewardStage *s, Error *error) {
                                  .recompute = config->model.recompute,
                                  .lora = config->lora.enabled,
                                  .dtype = model_config_dtype(&config->model)};
-  MemoryPlan made;
-  return plan_check(plan, s, &settings, (int64_t)longest, plan_limit(&config->device), s->log, &made, error);
+  return plan_check(plan, s, &settings, (int64_t)longest, plan_limit(&config->device), s->log, &s->plan,
+                    error);
 }
 
 /* -- checkpoints ---------------------------------------------------------------------------------------- */
@@ -384,6 +385,7 @@ static bool finish(RewardStage *s, ProgramResult *result, Error *error) {
       evaluate_and_log(s, &judgement, error) && set_zero_point(s, error) &&
       trainee_save(&s->scorer, s->config->model.path, s->config->run.dir, &s->compute, &output, error) &&
       write_result(s, &judgement, output, result, error);
+  plan_report_peak(&s->plan, s->log);
   runlog_flush(&s->run.runlog);
   ok = ok && run_finish(&s->run, result->json.data, error);
   if (ok && s->has_eval) {

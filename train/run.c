@@ -52,7 +52,7 @@ static bool remove_names(const Run *run, const char *const *names, size_t count,
 }
 
 static bool start_over(Run *run, Error *error) {
-  static const char *const names[] = {"done.json", "checkpoints", "model",      "adapter",
+  static const char *const names[] = {"done.json", "checkpoints", "model",      "adapter",    "ema",
                                       "run.db",    "run.db-wal",  "run.db-shm", "config.json"};
   bool any = false;
   if (!remove_names(run, names, sizeof names / sizeof *names, &any, error)) return false;
