@@ -1,6 +1,8 @@
+#include "base/process.h"
 #include "ppo/stage.h"
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   const Program program = {.name = "ppo",
                            .summary = "Improves a policy by PPO against a reward model.",
                            .options = ppo_options,

@@ -1,6 +1,8 @@
+#include "base/process.h"
 #include "reward/stage.h"
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   const Program program = {.name = "reward",
                            .summary = "Trains a model that scores answers from preference pairs.",
                            .options = reward_options,

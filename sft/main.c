@@ -1,6 +1,8 @@
+#include "base/process.h"
 #include "sft/stage.h"
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   const Program program = {.name = "sft",
                            .summary = "Supervised fine-tuning of a language model on conversations or text.",
                            .options = sft_options,

@@ -8,6 +8,7 @@
  *
  * Answer k of prompt i draws its random numbers as sample i * n + k: the same whatever else is in the
  * file. */
+#include "base/process.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/option.h"
@@ -537,6 +538,7 @@ static bool print_options(const GenerateConfig *config, bool help, Error *error)
 }
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   Log log;
   log_init(&log, stderr, LOG_INFO);
   Error error = {0};

@@ -1,4 +1,5 @@
 /* init: a new model directory with random weights, from a configuration and a tokenizer. */
+#include "base/process.h"
 #include "base/file.h"
 #include "formats/json.h"
 #include "model/weights.h"
@@ -117,6 +118,7 @@ static bool init_run(const ProgramCall *call, ProgramResult *result, Error *erro
 }
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   const Program program = {.name = "init",
                            .summary = "A new model directory with random weights.",
                            .options = options,

@@ -1,4 +1,5 @@
 /* inspect COMMAND ...: what a tokenizer, a template, a model or a data set does, made visible. */
+#include "base/process.h"
 #include "tools/inspect/inspect.h"
 
 #include <string.h>
@@ -22,6 +23,7 @@ static void usage(FILE *out) {
 }
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   const char *names[COMMANDS];
   for (int i = 0; i < COMMANDS; i++) {
     names[i] = commands[i].name;

@@ -1,4 +1,5 @@
 /* merge: adds an adapter to its base: a Hugging Face directory that gives the same outputs without it. */
+#include "base/process.h"
 #include "base/file.h"
 #include "formats/safetensors.h"
 #include "model/weights.h"
@@ -129,6 +130,7 @@ static bool merge_run(const ProgramCall *call, ProgramResult *result, Error *err
 }
 
 int main(int argc, char **argv) {
+  process_begin(argv);
   const Program program = {.name = "merge",
                            .summary = "Adds an adapter to its base model.",
                            .options = options,

@@ -1,8 +1,7 @@
 /* train_tokenizer: a byte-level BPE tokenizer from text files, for models made from nothing (tools/init.c). */
 #include "base/file.h"
-#include "base/log.h"
-#include "base/option.h"
 #include "tokenizer/train.h"
+#include "train/program.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -25,8 +24,6 @@ static const Option options[] = {
     ROW_BOOL("chatml", Config, chatml, "true", "add the ChatML marks and chat template"),
 };
 /* clang-format on */
-
-enum { OPTION_ROWS = sizeof options / sizeof *options };
 
 static bool is_jsonl(const char *path) {
   const size_t length = strlen(path);
@@ -64,7 +61,8 @@ static bool add_jsonl(TokenizerTrainer *trainer, const char *path, const char *k
   return ok;
 }
 
-static bool train(const Config *config, Error *error) {
+static bool train(const ProgramCall *call, ProgramResult *result, Error *error) {
+  const Config *config = call->config;
   const char *const marks[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   const TokenizerTraining training = {.vocab_size = (int)config->vocab,
                                       .min_frequency = 2,
@@ -83,31 +81,19 @@ static bool train(const Config *config, Error *error) {
                         : tokenizer_trainer_add_file(trainer, path, error);
   }
   int size = 0;
-  ok = ok && tokenizer_trainer_write(trainer, config->out, &size, error);
-  if (ok) printf("%s: %d tokens\n", config->out, size);
+  ok = ok && (call->check || tokenizer_trainer_write(trainer, config->out, &size, error)) &&
+       buffer_format(&result->text, error, "%s: %d tokens", config->out, size) &&
+       buffer_format(&result->json, error, "{\"tokens\": %d}", size);
   tokenizer_trainer_free(trainer);
   return ok;
 }
 
-static bool print_help(Error *error) {
-  Buffer text = {0};
-  const bool ok = options_help(options, OPTION_ROWS, "train_tokenizer",
-                               "Learns a byte-level BPE tokenizer from text.", &text, error);
-  if (ok) fputs(text.data, stdout);
-  buffer_free(&text);
-  return ok;
-}
-
 int main(int argc, char **argv) {
-  Log log;
-  log_init(&log, stderr, LOG_INFO);
-  Error error = {0};
-  OptionRequest request;
-  Config config = {0};
-  if (options_parse(options, OPTION_ROWS, &config, argc, argv, &request, &error)) {
-    (void)(request.help ? print_help(&error) : train(&config, &error));
-  }
-  if (error.code != ERROR_NONE) log_error(&log, "%s", error.message);
-  options_free(options, OPTION_ROWS, &config);
-  return (int)error.code;
+  const Program program = {.name = "train_tokenizer",
+                           .summary = "Learns a byte-level BPE tokenizer from text.",
+                           .options = options,
+                           .option_count = sizeof options / sizeof *options,
+                           .config_size = sizeof(Config),
+                           .run = train};
+  return program_run(&program, argc, argv, stdout, stderr);
 }
