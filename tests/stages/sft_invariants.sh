@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# What must not matter to the sft stage does not, what must matter does, and it learns. $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world
+
+train=("$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --data.eval "$world/sft.jsonl"
+  --data.template chatml --data.max_length 96 --optim.lr 3e-3 --optim.max_steps 12 --optim.batch_size 12 --json)
+# run NAME OPTIONS...: sets loss to the evaluation loss at the end.
+run() {
+  pass "${train[@]}" --run.dir "$work/$1" "${@:2}"
+  loss=$(sed 's/.*"eval_loss": \([0-9.]*\).*/\1/' "$work/out")
+}
+near() { holds "($1) - ($2) < $3 && ($2) - ($1) < $3"; }
+
+# The split into micro-batches: the loss is normalised over the whole update.
+run large --optim.micro_batch_tokens 4096
+large=$loss
+run small --optim.micro_batch_tokens 64
+near "$loss" "$large" 2e-5
+run alone --data.packing false
+near "$loss" "$large" 2e-5
+run threads --device.threads 1
+near "$loss" "$large" 2e-5
+run recompute --model.recompute
+near "$loss" "$large" 2e-5
+note "micro-batches, packing and threads change rounding alone"
+
+# And what does matter changes it by more than that.
+run batch --optim.batch_size 11
+holds "$loss - $large > 1e-4 || $large - $loss > 1e-4"
+run inputs --data.train_on_inputs
+holds "$loss - $large > 1e-3 || $large - $loss > 1e-3"
+run bf16 --model.dtype bf16
+near "$loss" "$large" 0.05
+holds "$loss != $large"
+note "other settings give other losses"
+
+# It learns, and the log says so.
+first=$(metric "$work/large" train/loss first)
+holds "$first > 5 && $large < $first - 0.4"
+run long --optim.max_steps 200 --optim.epochs 100
+holds "$loss < 2"
+near "$(metric "$work/long" eval/perplexity)" "exp($(metric "$work/long" eval/loss))" 1e-6
+note "the loss falls from $first to $loss"
+
+# An adapter, used as it is and merged into the weights, is the same model; trained further it gets better.
+run lora --lora.enabled --lora.r 8 --optim.max_steps 60 --optim.epochs 100 --optim.lr 1e-2
+lora=$loss
+holds "$lora < $first - 0.1"
+still=(--optim.max_steps 1 --optim.lr 0)
+run as_it_is --lora.enabled --model.adapter "$work/lora/adapter" "${still[@]}"
+near "$loss" "$lora" 1e-6
+run merged --model.adapter "$work/lora/adapter" "${still[@]}"
+near "$loss" "$lora" 2e-5
+run further --lora.enabled --model.adapter "$work/lora/adapter" --optim.max_steps 30 --optim.epochs 100
+holds "$loss < $lora - 0.02"
+note "an adapter goes on, and merges"
+
+# Plain text: every token counts, and texts longer than the limit are cut in pieces, none left out.
+awk '{ gsub(/^\{"text":"|"\}$/, ""); all = all " " $0 } END { print "{\"text\":\"" all "\"}" }' "$world/text.jsonl" >"$work/one.jsonl"
+pass "${train[@]}" --run.dir "$work/text" --data.train "$work/one.jsonl" --data.eval "$work/one.jsonl" --data.max_length 64 \
+  --optim.batch_size 4
+grep -q '1 records\|examples, text' "$work/log" || fail "text is not recognised: $(cat "$work/log")"
+note "plain text is pretraining"
+
+# Held-out data by fraction, in other words than the training data.
+pass "${train[@]}" --run.dir "$work/fraction" --data.eval '' --data.eval_fraction 0.2
+grep -q 'held out' "$work/log" || fail "nothing held out: $(cat "$work/log")"
+echo "sft: invariants hold"
