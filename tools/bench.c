@@ -90,7 +90,8 @@ static void measure_memory(Bench *b) {
   }
   (void)sink;
   b->memory = (double)n * 4 / best;
-  printf("%s, %d threads, memory read %.1f GB/s\n", compute_device_name(&b->c), b->c.threads, b->memory * 1e-9);
+  printf("%s, %d threads, memory read %.1f GB/s\n", compute_device_name(&b->c), b->c.threads,
+         b->memory * 1e-9);
   arena_release(&b->arena, mark);
 }
 

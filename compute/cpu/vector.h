@@ -90,9 +90,14 @@ static inline Vec vec_iota(void) {
   return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-static inline float vec_sum(Vec x) {
+/* Lanes 4 apart added up. */
+static inline __m128 vec_quad(Vec x) {
   __m256 h = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
-  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
+static inline float vec_sum(Vec x) {
+  __m128 q = vec_quad(x);
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
@@ -199,8 +204,13 @@ static inline Vec vec_iota(void) {
   return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
 }
 
+/* Lanes 4 apart added up. */
+static inline __m128 vec_quad(Vec x) {
+  return _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+}
+
 static inline float vec_sum(Vec x) {
-  __m128 q = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  __m128 q = vec_quad(x);
   q = _mm_add_ps(q, _mm_movehl_ps(q, q));
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
@@ -215,6 +225,14 @@ static inline float vec_first(Vec x) {
 }
 
 #endif
+
+/* {sum a, sum b, sum c, sum d}, each added in the order of vec_sum. */
+static inline __m128 vec_sum4(Vec a, Vec b, Vec c, Vec d) {
+  __m128 qa = vec_quad(a), qb = vec_quad(b), qc = vec_quad(c), qd = vec_quad(d);
+  __m128 ab = _mm_add_ps(_mm_movelh_ps(qa, qb), _mm_movehl_ps(qb, qa));
+  __m128 cd = _mm_add_ps(_mm_movelh_ps(qc, qd), _mm_movehl_ps(qd, qc));
+  return _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd));
+}
 
 static inline int vec_part(int64_t left) {
   return left < VEC ? (int)left : VEC;
