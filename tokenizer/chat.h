@@ -1,6 +1,6 @@
 /* Chat templates: a conversation -> the text a model was trained on, and which of it the model itself says.
  *
- * Families, by name: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3 (reference renderings in docs). A
+ * Families, by name: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3. A
  * template is chosen by name, or recognised from the model's own chat_template by the expressions that are
  * characteristic of a family; a template that is not recognised is an error, never a guess. Variants of a
  * family that its template text shows (a default system turn as in Qwen2.5 and SmolLM2-Instruct, a leading
