@@ -233,6 +233,42 @@ static void a_full_disk_leaves_the_former(void **state) {
   assert_int_equal(must_find(), 8);
 }
 
+/* Each allocation fails in turn: an error, and the former checkpoint is still there. */
+static void memory_running_out_leaves_the_former(void **state) {
+  (void)state;
+  must_save(7);
+  bool saved = false;
+  for (long count = 0; !saved; count++) {
+    assert_true(count < 500);
+    Error error = {0};
+    memory_fail_after(count);
+    saved = save(8, &error);
+    memory_fail_after(-1);
+    if (saved) break;
+    assert_int_equal(error.code, ERROR_MEMORY);
+    int64_t found = must_find(); /* 8 when only the tidying up after it failed */
+    assert_true(found == 7 || found == 8);
+  }
+  assert_int_equal(must_find(), 8);
+  for (long count = 0;; count++) {
+    assert_true(count < 500);
+    Error error = {0};
+    Checkpoint c;
+    bool found;
+    memory_fail_after(count);
+    bool ok = checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
+                              &error);
+    memory_fail_after(-1);
+    int64_t step = ok && found ? c.step : -1;
+    checkpoint_close(&c);
+    if (ok) {
+      assert_int_equal(step, 8);
+      break;
+    }
+    assert_int_equal(error.code, ERROR_MEMORY);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(what_is_saved_is_found, open_bench, close_bench),
@@ -242,6 +278,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(another_run_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(another_shape_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(a_full_disk_leaves_the_former, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(memory_running_out_leaves_the_former, open_bench, close_bench),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
