@@ -136,6 +136,7 @@ static bool load_checkpoint(PpoSession *s, Run *run, Error *error) {
 }
 
 static bool after_update(PpoSession *s, Run *run, const UpdateReport *report, Error *error) {
+  run->runlog.step = s->updates;
   if (run_log_due(run, s->updates)) {
     report_metrics(&run->runlog, s->updates, report);
     if (!report_samples(&run->runlog, s->updates, &s->experience, report->kl_coef, s->text.tokenizer,

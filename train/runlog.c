@@ -146,7 +146,7 @@ static void release(RunLog *log) {
 
 bool runlog_open(RunLog *log, const char *path, const char *stage, const char *config, bool resume,
                  Error *error) {
-  *log = (RunLog){0};
+  *log = (RunLog){.step = -1};
   log->handle = memory_zeroed(1, sizeof *log->handle);
   if (!log->handle) return error_out_of_memory(error, "run log", sizeof *log->handle);
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
@@ -176,7 +176,7 @@ void runlog_rewind(RunLog *log, int64_t step) {
     sqlite3_bind_int64(statement, 2, step);
     finish(log, statement);
   }
-  log->step = step;
+  log->step = step < 0 ? 0 : step;
   runlog_flush(log);
 }
 

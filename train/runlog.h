@@ -16,7 +16,7 @@
 typedef struct RunLog {
   struct RunLogHandle *handle; /* NULL: no log, every call does nothing */
   int64_t run;                 /* id */
-  int64_t step;                /* the step that events belong to */
+  int64_t step;                /* the step that events belong to; -1 while a run is being opened */
   bool failed;
   char reason[256];
 } RunLog;
@@ -31,7 +31,8 @@ typedef struct RunLogSample {
 /* Opens or makes the file and begins a run row; with `resume`, the last run of this stage goes on. */
 NODISCARD bool runlog_open(RunLog *log, const char *path, const char *stage, const char *config, bool resume,
                            Error *error);
-/* Removes rows of this run later than `step`: they will be written again. */
+/* Removes rows of this run later than `step`, for they will be written again; events from now on belong to it, or to step
+ * 0 when it is -1. */
 void runlog_rewind(RunLog *log, int64_t step);
 
 void runlog_metric(RunLog *log, int64_t step, const char *name, double value);
