@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# What the options of the ppo stage do, as its run log shows it, and what the log and the command line contain.
+# $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world
+pass "$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run.dir "$work/sft" --optim.lr 1e-2 \
+  --optim.batch_size 16 --optim.epochs 8
+pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --data.reference "$world/sft.jsonl" \
+  --run.dir "$work/rm" --optim.batch_size 8 --optim.epochs 4 --optim.lr 2e-3
+
+# ppo NAME ARGUMENTS...: a run of six updates.
+ppo() {
+  local name=$1
+  shift
+  pass "$bin/ppo" --model.path "$work/sft/model" --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl" \
+    --run.dir "$work/$name" --ppo.total_episodes 96 --ppo.batch_size 16 --ppo.minibatches 2 --ppo.epochs 2 \
+    --rollout.max_new_tokens 8 --rollout.temperature 1 --optim.lr 1e-3 --optim.micro_batch_tokens 512 --json "$@"
+}
+at() { # NAME METRIC STEP
+  sqlite3 "$work/$1/run.db" "select value from metric where name = '$2' and step = $3"
+}
+
+# The log of a plain run: every metric of every update, and samples.
+ppo plain --data.eval "$world/prompts.jsonl" --ppo.samples_logged 3
+[[ $(jq -r .updates "$work/out") == 6 && $(jq -r .episodes "$work/out") == 96 ]] || fail "result: $(cat "$work/out")"
+for name in reward score score_judged kl kl_coef entropy length eos_rate explained_variance policy_loss clip_fraction \
+  approx_kl ratio first_ratio_error value_loss value_clip_fraction steps; do
+  [[ $(sqlite3 "$work/plain/run.db" "select count(value) from metric where name = 'ppo/$name'") == 6 ]] || fail "ppo/$name"
+done
+for name in grad_norm critic_grad_norm lr critic_lr tokens_per_second; do
+  [[ $(sqlite3 "$work/plain/run.db" "select count(value) from metric where name = 'train/$name'") == 6 ]] ||
+    fail "train/$name"
+done
+for name in score kl length eos_rate; do # before the first update and after the last
+  [[ $(sqlite3 "$work/plain/run.db" "select group_concat(step) from metric where name = 'eval/$name'") == 0,6 ]] ||
+    fail "eval/$name"
+done
+[[ $(sqlite3 "$work/plain/run.db" 'select count(*), count(distinct step), min(length) > 0, min(finished) >= 0,
+  max(finished) <= 1, min(length(prompt)) > 0 from sample') == '18|6|1|1|1|1' ]] || fail "samples"
+[[ $(sqlite3 "$work/plain/run.db" 'select stage, status from run') == 'ppo|done' ]] || fail "the run's row"
+[[ $(sqlite3 "$work/plain/run.db" 'select count(*) from event where step = -1') -gt 5 ]] || fail "events"
+[[ $(sqlite3 "$work/plain/run.db" "select group_concat(step) from event where text like 'eval at%'") == 0,6 ]] || fail "evaluations among the events"
+grep -q 'peak memory' "$work/log" || fail "no peak memory"
+for step in 1 4; do # what the names mean: reward = score - kl_coef * kl
+  holds "$(at plain ppo/reward $step) - ($(at plain ppo/score_judged $step) - 0.05 * $(at plain ppo/kl $step)) < 1e-6"
+done
+holds "$(at plain ppo/first_ratio_error 1) < 1e-5 && $(at plain ppo/first_ratio_error 5) < 1e-5"
+holds "$(at plain train/lr 1) == 1e-3 && $(at plain train/lr 4) == 5e-4" # linear
+note "metrics and samples"
+
+# Adaptive KL: Ziegler's rule, from the logged KL of each update.
+ppo adaptive --ppo.kl_adaptive --ppo.kl_target 0.5 --ppo.kl_horizon 64 --optim.lr 5e-3
+for step in 1 2 3 4 5; do
+  holds "$(awk -v beta="$(at adaptive ppo/kl_coef $step)" -v kl="$(at adaptive ppo/kl $step)" \
+    -v next_beta="$(at adaptive ppo/kl_coef $((step + 1)))" 'BEGIN {
+      e = kl / 0.5 - 1; e = e > 0.2 ? 0.2 : e < -0.2 ? -0.2 : e
+      d = next_beta - beta * (1 + e * 16 / 64)
+      print (d < 1e-9 && d > -1e-9) }') == 1"
+done
+holds "$(at adaptive ppo/kl_coef 2) < 0.05" # no KL yet
+note "kl_adaptive"
+
+# target_kl: the second minibatch of each rollout is already too far; without it all four steps are taken.
+ppo target --ppo.target_kl 1e-9
+for step in 1 3 6; do
+  holds "$(at target ppo/steps $step) == 1 && $(at plain ppo/steps $step) == 4"
+done
+note "target_kl"
+
+# ptx: its loss is in the log and falls; it counts in the gradient.
+ppo ptx --data.ptx "$world/text.jsonl" --ppo.ptx_coef 2 --optim.schedule constant
+holds "$(at ptx ppo/ptx_loss 6) < 0.9 * $(at ptx ppo/ptx_loss 1)"
+[[ -z $(at plain ppo/ptx_loss 1) ]] || fail "ptx_loss without ptx"
+holds "$(at ptx train/grad_norm 1) != $(at plain train/grad_norm 1)"
+note "ptx"
+
+# EMA: a running mean beside the result. With a decay near 1 it stays at the start.
+ppo ema --ppo.ema 0.5
+same_files "$work/plain/model" "$work/ema/model" # it changes nothing
+differ "$work/ema/model/model.safetensors" "$work/ema/ema/model/model.safetensors"
+ppo slow --ppo.ema 0.999999
+logprobs() {
+  pass "$bin/inspect" logprobs --model "$1" --ids 5,6,7,8 --json
+  jq '.logprobs | add' "$work/out"
+}
+holds "($(logprobs "$work/slow/ema/model") - $(logprobs "$work/sft/model")) ^ 2 < 1e-6"
+holds "($(logprobs "$work/plain/model") - $(logprobs "$work/sft/model")) ^ 2 > 1e-6"
+note "ema"
+
+# Answers that do not end.
+for rule in replace subtract keep; do
+  ppo $rule --rollout.max_new_tokens 1 --ppo.missing_eos $rule --ppo.missing_eos_penalty 3
+  holds "$(at $rule ppo/eos_rate 1) < 1"
+done
+holds "$(at keep ppo/score_judged 1) == $(at keep ppo/score 1)"
+holds "($(at subtract ppo/score_judged 1) - $(at subtract ppo/score 1) + 3 * (1 - $(at subtract ppo/eos_rate 1))) ^ 2 < 1e-9"
+ppo unfinished --rollout.max_new_tokens 1 --ppo.missing_eos_penalty 3 --rollout.top_k 1 # greedy: nothing ends at once
+holds "$(at unfinished ppo/eos_rate 1) == 0 && $(at unfinished ppo/score_judged 1) == -3"
+note "missing_eos"
+
+# Limits and other terms.
+ppo clip --ppo.reward_clip 0.25 --ppo.samples_logged 16
+[[ $(sqlite3 "$work/clip/run.db" 'select max(abs(reward)) <= 0.25 + 1e-6 from sample where step = 1') == 1 ]] || fail "reward_clip"
+ppo entropy --ppo.entropy_coef 1
+holds "$(at entropy ppo/entropy 6) > $(at plain ppo/entropy 6)"
+for option in "--ppo.kl_estimator k2" "--ppo.kl_estimator k3" "--ppo.whiten_rewards true" "--ppo.cliprange_value 0" \
+  "--ppo.gamma 0.9" "--model.dtype bf16" "--ppo.critic_lr 1e-2" "--optim.name lion"; do
+  # shellcheck disable=SC2086 # an option and its value
+  ppo "other${option//[^a-z0-9]/}" $option
+  differ "$work/plain/model/model.safetensors" "$work/other${option//[^a-z0-9]/}/model/model.safetensors"
+done
+ppo recompute --model.recompute
+same_files "$work/plain/model" "$work/recompute/model"
+note "other options"
+
+# The command line.
+expect 'ppo.kl_estimator' "$bin/ppo" --help
+pass "$bin/ppo" --model.path m --reward.path r --data.prompts p --run.dir d --print-config
+jq -e '.optim.lr == 3e-6 and .ppo.kl_coef == 0.05 and .ppo.epochs == 4 and .ppo.lam == 0.95 and .ppo.batch_size == 512
+  and .ppo.vf_coef == 0.1 and .rollout.temperature == 0.7 and .rollout.max_new_tokens == 53
+  and .ppo.missing_eos == "replace" and .ppo.missing_eos_penalty == 1 and .optim.eps == 1e-5' "$work/out" >"$work/log" ||
+  fail "defaults are not those of the N+ implementation details"
+cp "$work/out" "$work/config.json"
+pass "$bin/ppo" --config "$work/config.json" --print-config
+cmp "$work/config.json" "$work/out" || fail "--print-config read back gives another configuration"
+ppo check --check
+[[ $(cat "$work/out") == '{"ok": true}' && ! -e $work/check/run.db ]] || fail "--check: $(cat "$work/out")"
+grep -q 'key-value cache' "$work/log" || fail "--check shows no memory plan"
+echo "ppo: options do what they say"
