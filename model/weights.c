@@ -198,7 +198,6 @@ bool score_head_open(ScoreHead *head, const Model *model, const char *directory,
                      uint64_t seed, Compute *compute, Arena *arena, Error *error) {
   const int64_t hidden = model->spec.hidden;
   *head = (ScoreHead){.weight = tensor_new_2d(arena, DTYPE_F32, 1, hidden)};
-  if (arena->dry) return true;
   ScoreValues values = {.weight = memory_alloc((size_t)hidden * sizeof(float))};
   char *adapter = path_join(directory, "adapter_config.json");
   bool ok =
@@ -216,7 +215,7 @@ bool score_head_open(ScoreHead *head, const Model *model, const char *directory,
       values.weight[i] =
           deviation * random_normal(key, UINT32_MAX, (uint64_t)i); /* no tensor has that number */
   }
-  if (ok) compute_upload(compute, head->weight, values.weight);
+  if (ok && !arena->dry) compute_upload(compute, head->weight, values.weight);
   head->shift = values.shift;
   memory_free(values.weight);
   memory_free(adapter);
