@@ -301,18 +301,14 @@ static void heads_come_from_where_they_are(void **state) {
   assert_true(compute_open(&lab.compute, DEVICE_CPU, 1, &error));
   plan_begin(&lab.memory, &lab.compute);
   must(base_open(&lab.base, model_path("llama"), NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
-  must(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error), &error);
-  trainee_close(&lab.trainee);
-  base_close(&lab.base);
-  MemoryPlan plan = {0};
-  must(plan_end(&plan, &lab.memory, &lab.compute, &error), &error);
-  must(train_memory_allocate(&lab.memory, &lab.compute, &error), &error);
-  must(base_open(&lab.base, model_path("llama"), NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
+  /* The dry run finds it already. */
   assert_false(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "score.weight"));
   base_close(&lab.base);
-  train_memory_free(&lab.memory, &lab.compute);
+  MemoryPlan plan = {0};
+  Error ignored = {0};
+  must(plan_end(&plan, &lab.memory, &lab.compute, &ignored), &ignored);
   compute_close(&lab.compute);
 }
 

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# What the ppo stage says to bad input: exit code and message, one line per case. What it shares with sft (options, JSON,
+# models, adapters) is in sft_bad_input.sh. $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world bad=$work/bad
+mkdir "$bad"
+pass "$bin/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.max_steps 1 \
+  --optim.batch_size 4
+pass "$bin/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm-lora" \
+  --optim.max_steps 1 --optim.batch_size 4 --lora.enabled --lora.r 4
+pass "$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run.dir "$work/sft-lora" --optim.max_steps 1 \
+  --optim.batch_size 4 --lora.enabled --lora.r 4
+
+train=("$bin/ppo" --model.path "$world/base" --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl"
+  --run.dir "$work/run" --ppo.total_episodes 16 --ppo.batch_size 8 --rollout.max_new_tokens 6)
+cases=0
+# bad CODE TEXT OPTIONS...: the later options win over those of `train`.
+bad() {
+  local code=$1 text=$2
+  shift 2
+  rm -rf "$work/run"
+  refuse "$code" "$text" "${train[@]}" "$@"
+  [[ ! -e $work/run/done.json && ! -e $work/run/model && ! -e $work/run/adapter ]] || fail "$*: a result was written"
+  cases=$((cases + 1))
+}
+lines() { # NAME LINES...: becomes $bad/NAME
+  printf '%s\n' "${@:2}" >"$bad/$1"
+}
+pass "${train[@]}" # what the cases change works
+
+# Usage and configuration: 2
+refuse 2 "'reward.path' is required" "$bin/ppo" --model.path m --data.prompts p --run.dir "$work/run"
+refuse 2 "'data.prompts' is required" "$bin/ppo" --model.path m --reward.path r --run.dir "$work/run"
+bad 2 "unknown option '--ppo.kl_coeff'; did you mean '--ppo.kl_coef'?" --ppo.kl_coeff 0.1
+bad 2 "unknown option '--data.train'" --data.train "$world/sft.jsonl"
+bad 2 "'k4' is not one of k1, k2, k3" --ppo.kl_estimator k4
+bad 2 "'punish' is not one of keep, replace, subtract" --ppo.missing_eos punish
+bad 2 "out of range" --ppo.lam 1.5
+bad 2 "out of range" --ppo.ema 1
+bad 2 "ppo.minibatches: expected a divisor of ppo.batch_size 8, found 3" --ppo.minibatches 3
+bad 2 "rollout.temperature: expected more than 0" --rollout.temperature 0
+bad 2 "data.ptx: expected a file, since ppo.ptx_coef is 0.5" --ppo.ptx_coef 0.5
+bad 2 "optim.micro_batch_tokens: expected at least" --optim.micro_batch_tokens 16
+bad 2 "data.template" --data.template chatlm
+lines type.json '{"ppo": {"epochs": "four"}}'
+bad 2 "expected an integer, found a string" --config "$bad/type.json"
+lines key.json '{"ppo": {"kl_penalty": 0.1}}'
+bad 2 "unknown key 'ppo.kl_penalty'" --config "$bad/key.json"
+bad 7 "no CUDA" --device.backend cuda
+
+# Data: 3
+: >"$bad/empty.jsonl"
+bad 3 "empty.jsonl" --data.prompts "$bad/empty.jsonl"
+lines broken.jsonl '{"prompt":"a"}' '{"prompt":"a"' '{"prompt":"b"}'
+bad 3 "broken.jsonl:2:" --data.prompts "$bad/broken.jsonl"
+lines number.jsonl '{"prompt":"a"}' '{"prompt":7}'
+bad 3 "number.jsonl:2: key 'prompt'" --data.prompts "$bad/number.jsonl"
+lines keys.jsonl '{"question":"a"}'
+bad 3 "keys.jsonl:1" --data.prompts "$bad/keys.jsonl"
+bad 3 "text records" --data.prompts "$world/text.jsonl"
+bad 3 "prompts.jsonl" --data.max_length 2
+bad 3 "max_length" --data.max_length 4 --data.truncation error
+bad 3 "prompts records" --ppo.ptx_coef 0.5 --data.ptx "$world/prompts.jsonl"
+bad 3 "broken.jsonl:2:" --data.eval "$bad/broken.jsonl"
+bad 6 "absent.jsonl" --data.prompts "$bad/absent.jsonl"
+
+# Models and adapters: 4
+bad 6 "$bad/absent" --reward.path "$bad/absent"
+bad 4 "score" --reward.path "$world/base"
+bad 4 "score" --reward.path "$world/base" --lora.enabled
+bad 4 "score" --reward.path "$world/base" --reward.adapter "$work/sft-lora/adapter" --lora.enabled
+bad 4 "LM head" --model.path "$work/rm/model"
+sed 's/"hidden_size": 32/"hidden_size": 48/' "$world/model.json" >"$bad/wide.json"
+pass "$bin/init" --config "$bad/wide.json" --tokenizer "$world/tokenizer" --out "$bad/wide"
+bad 4 "expected the shape" --reward.path "$bad/wide" --reward.adapter "$work/rm-lora/adapter" --lora.enabled
+bad 4 "expected the shape" --model.path "$bad/wide" --model.adapter "$work/sft-lora/adapter"
+sed 's/^{/{"vocab_size": 320,/' "$world/model.json" >"$bad/vocab.json"
+pass "$bin/init" --config "$bad/vocab.json" --tokenizer "$world/tokenizer" --out "$bad/vocab"
+bad 4 "expected the vocabulary of" --model.path "$bad/vocab"
+bad 4 "expected the vocabulary of" --model.path "$bad/vocab" --lora.enabled
+cp -r "$work/rm/model" "$bad/cut" && truncate -s -1000 "$bad/cut/model.safetensors"
+bad 4 "model.safetensors" --reward.path "$bad/cut"
+cp -r "$world/base" "$bad/endless"
+for name in config.json tokenizer_config.json; do sed -i '/"eos_token/d' "$bad/endless/$name"; done
+bad 4 "EOS token" --model.path "$bad/endless" --data.template plain
+
+# Numbers that are not finite.
+nan() { # FROM TO: a copy with NaN in its last tensor
+  cp -r "$1" "$2"
+  printf '\000\000\300\177%.0s' {1..16} | dd of="$2/model.safetensors" bs=1 conv=notrunc status=none \
+    seek=$(($(stat -c %s "$2/model.safetensors") - 64))
+}
+nan "$world/base" "$bad/nan"
+bad 4 "update 1" --model.path "$bad/nan"
+nan "$work/rm/model" "$bad/nan-reward"
+bad 4 "update 1" --reward.path "$bad/nan-reward"
+bad 4 "update" --optim.lr 1e38 --optim.clip 0 --optim.name sgd --optim.schedule constant --ppo.total_episodes 80
+
+# Memory: 5. File system: 6.
+bad 5 "it fits with" --device.memory_limit 54MiB --optim.micro_batch_tokens 8192
+bad 5 "no setting of this stage" --device.memory_limit 1MiB
+echo file >"$bad/file"
+bad 6 "$bad/file" --run.dir "$bad/file/run"
+
+# --check finds the same, and leaves no run behind.
+rm -rf "$work/run"
+refuse 3 "broken.jsonl:2:" "${train[@]}" --check --data.prompts "$bad/broken.jsonl"
+refuse 2 "ppo.minibatches" "${train[@]}" --check --ppo.minibatches 3
+refuse 4 "score" "${train[@]}" --check --reward.path "$world/base"
+[[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
+echo "ppo: $cases bad inputs refused as they should be"
