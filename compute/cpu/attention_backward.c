@@ -16,7 +16,7 @@ typedef struct Gradient {
 /* delta[t,h] */
 static void put_delta(const Compute *c, float *delta, Tensor dout, Tensor out) {
   int64_t tokens = out.dim[0], heads = out.dim[1], size = out.dim[2];
-#pragma omp parallel for num_threads(c->threads) schedule(static)
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (tensor_count(out) > SPAN)
   for (int64_t t = 0; t < tokens; t++) {
     for (int64_t h = 0; h < heads; h++) {
       const float *a = f32(dout) + t * dout.stride[0] + h * dout.stride[1];
@@ -32,11 +32,15 @@ static void put_delta(const Compute *c, float *delta, Tensor dout, Tensor out) {
 }
 
 /* One vector: scores become P, dP becomes dS. */
-static inline void probability(float *score, float *dp, ScoreRule rule, Vec distance, Vec lse, Vec delta) {
-  Vec slope = vec_splat(1.0f);
-  Vec p = vec_exp(score_apply(rule, vec_load(score), distance, &slope) - lse);
+static inline void probability(float *score, float *dp, ScoreRule rule, bool plain, Vec distance, Vec lse,
+                               Vec delta) {
+  Vec z = vec_load(score), slope = vec_splat(1.0f);
+  if (!plain) z = score_apply(rule, z, distance, &slope);
+  Vec p = vec_exp(z - lse);
   vec_store(score, p);
-  vec_store(dp, p * (vec_load(dp) - delta) * slope);
+  Vec d = p * (vec_load(dp) - delta);
+  if (!plain) d = d * slope;
+  vec_store(dp, d);
 }
 
 /* -- dq ---------------------------------------------------------------------------------------------------- */
@@ -66,10 +70,11 @@ static void query_task(const Gradient *g, TileTask task, float *memory) {
     int rows = (int)min64(TILE_ROWS, last - key);
     tile_scores(s, k, key, rows, size, q, task.vectors);
     tile_scores(dp, v, key, rows, size, dout, task.vectors);
+    bool plain = score_plain(rule, task.lane - (key + rows - 1), last - 1 - key);
     for (int r = 0; r < rows; r++) {
       for (int j = 0; j < task.vectors * VEC; j += VEC) {
         Vec distance = vec_iota() + vec_splat((float)(task.lane + j - key - r));
-        probability(s + r * TILE + j, dp + r * TILE + j, rule, distance, vec_load(lse + j),
+        probability(s + r * TILE + j, dp + r * TILE + j, rule, plain, distance, vec_load(lse + j),
                     vec_load(delta + j));
       }
     }
@@ -98,12 +103,13 @@ static void key_task_head(const Gradient *g, TileTask task, KeyTile tile, int64_
     int rows = (int)min64(TILE_ROWS, end - query);
     tile_scores(tile.s, q, query, rows, size, tile.k, task.vectors);
     tile_scores(tile.dp, dout, query, rows, size, tile.v, task.vectors);
+    bool plain = score_plain(rule, query - (task.lane + task.lanes - 1), query + rows - 1 - task.lane);
     for (int r = 0; r < rows; r++) {
       Vec lse = vec_splat(f32(g->lse)[(query + r) * g->lse.stride[0] + h]);
       Vec delta = vec_splat(g->delta[(query + r) * g->heads + h]);
       for (int j = 0; j < task.vectors * VEC; j += VEC) {
         Vec distance = vec_splat((float)(query + r - task.lane - j)) - vec_iota();
-        probability(tile.s + r * TILE + j, tile.dp + r * TILE + j, rule, distance, lse, delta);
+        probability(tile.s + r * TILE + j, tile.dp + r * TILE + j, rule, plain, distance, lse, delta);
       }
     }
     tile_accumulate(tile.dv, dout, query, rows, size, tile.s, task.vectors);

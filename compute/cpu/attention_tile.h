@@ -27,21 +27,50 @@ static inline HeadRows head_rows(Tensor x, int64_t head) {
   return (HeadRows){f32(x) + head * x.stride[1], x.stride[0]};
 }
 
-/* to[d][lane] = scale * row (first + lane), zero in the lanes from count on. */
+/* to[d][lane] = scale * row (first + lane), zero in the lanes from count on. Transposes 4 x 4 at a time. */
 static inline void tile_load(float *to, HeadRows from, int64_t first, int count, int64_t size, float scale) {
-  for (int lane = 0; lane < count; lane++) {
+  int lane = 0;
+  int64_t blocks = size / 4 * 4;
+  const __m128 factor = _mm_set1_ps(scale);
+  for (; lane + 4 <= count; lane += 4) {
     const float *row = from.data + (first + lane) * from.stride;
-    for (int64_t d = 0; d < size; d++) to[d * TILE + lane] = row[d] * scale;
+    for (int64_t d = 0; d < blocks; d += 4) {
+      __m128 q[4];
+      for (int i = 0; i < 4; i++) q[i] = _mm_mul_ps(_mm_loadu_ps(row + i * from.stride + d), factor);
+      _MM_TRANSPOSE4_PS(q[0], q[1], q[2], q[3]);
+      for (int i = 0; i < 4; i++) _mm_storeu_ps(to + (d + i) * TILE + lane, q[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+      for (int64_t d = blocks; d < size; d++) to[d * TILE + lane + i] = row[i * from.stride + d] * scale;
+    }
   }
-  for (int64_t d = 0; d < size; d++) {
-    for (int lane = count; lane < TILE; lane++) to[d * TILE + lane] = 0;
+  for (; lane < TILE; lane++) {
+    const float *row = from.data + (first + lane) * from.stride;
+    for (int64_t d = 0; d < size; d++) to[d * TILE + lane] = lane < count ? row[d] * scale : 0;
   }
 }
 
 /* row (first + lane) = scale[lane] * from[d][lane] */
 static inline void tile_store(HeadRows to, int64_t first, int count, int64_t size, const float *from,
                               const float *scale) {
-  for (int lane = 0; lane < count; lane++) {
+  int lane = 0;
+  int64_t blocks = size / 4 * 4;
+  for (; lane + 4 <= count; lane += 4) {
+    float *row = to.data + (first + lane) * to.stride;
+    const __m128 factor = _mm_loadu_ps(scale + lane);
+    for (int64_t d = 0; d < blocks; d += 4) {
+      __m128 q[4];
+      for (int i = 0; i < 4; i++) q[i] = _mm_mul_ps(_mm_loadu_ps(from + (d + i) * TILE + lane), factor);
+      _MM_TRANSPOSE4_PS(q[0], q[1], q[2], q[3]);
+      for (int i = 0; i < 4; i++) _mm_storeu_ps(row + i * to.stride + d, q[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+      for (int64_t d = blocks; d < size; d++) {
+        row[i * to.stride + d] = from[d * TILE + lane + i] * scale[lane + i];
+      }
+    }
+  }
+  for (; lane < count; lane++) {
     float *row = to.data + (first + lane) * to.stride;
     for (int64_t d = 0; d < size; d++) row[d] = from[d * TILE + lane] * scale[lane];
   }
@@ -87,7 +116,7 @@ static inline __attribute__((always_inline)) void scores_columns(float *s, const
   for (; i < rows; i++) scores_block(s + i * TILE, a + i * stride, stride, size, b, 1, m);
 }
 
-/* Only the first `vectors` vectors of lanes are computed (rounded up to a block of 1, 2 or 4). */
+/* Only the first `vectors` vectors of lanes are computed (rounded up to whole blocks). */
 static inline void tile_scores(float *s, HeadRows a, int64_t first, int rows, int64_t size, const float *b,
                                int vectors) {
   const float *row = a.data + first * a.stride;
@@ -97,6 +126,10 @@ static inline void tile_scores(float *s, HeadRows a, int64_t first, int rows, in
   }
   if (vectors == 2 && TILE_BLOCK > 2) {
     scores_columns(s, row, a.stride, rows, size, b, 2);
+    return;
+  }
+  if (vectors == 3 && TILE_BLOCK > 2) {
+    scores_columns(s, row, a.stride, rows, size, b, TILE_BLOCK > 2 ? 3 : 1);
     return;
   }
   for (int j = 0; j < vectors; j += TILE_BLOCK) {
@@ -150,6 +183,10 @@ static inline void tile_accumulate(float *acc, HeadRows a, int64_t first, int ro
     accumulate_columns(acc, row, a.stride, rows, size, s, 2);
     return;
   }
+  if (vectors == 3 && TILE_BLOCK > 2) {
+    accumulate_columns(acc, row, a.stride, rows, size, s, TILE_BLOCK > 2 ? 3 : 1);
+    return;
+  }
   for (int j = 0; j < vectors; j += TILE_BLOCK) {
     accumulate_columns(acc + j * VEC, row, a.stride, rows, size, s + j * VEC, TILE_BLOCK);
   }
@@ -178,6 +215,11 @@ static inline Vec score_apply(ScoreRule rule, Vec product, Vec distance, Vec *sl
   if (rule.slope != 0) product = product - vec_splat(rule.slope) * distance;
   Mask seen = mask_and(vec_less(vec_splat(-0.5f), distance), vec_less(distance, vec_splat(rule.window)));
   return vec_select(seen, product, vec_splat(-1e38f));
+}
+
+/* Whether score_apply changes nothing for a tile whose distances lie in lowest .. highest. */
+static inline bool score_plain(ScoreRule rule, int64_t lowest, int64_t highest) {
+  return rule.cap == 0 && rule.slope == 0 && lowest >= 0 && (float)highest < rule.window;
 }
 
 /* The tasks of a batch: one per (sequence, head, tile of lanes). first_tile[b] is the number of tiles before
@@ -212,8 +254,7 @@ static inline TileTask tile_task(const int64_t *first_tile, Tensor offsets, int6
   TileTask task = {.begin = i32(offsets)[low], .end = i32(offsets)[low + 1], .head = head};
   task.lane = task.begin + (tile - first_tile[low]) * TILE;
   task.lanes = (int)min64(TILE, task.end - task.lane);
-  int vectors = (task.lanes + VEC - 1) / VEC;
-  task.vectors = vectors == 3 ? 4 : vectors;
+  task.vectors = (task.lanes + VEC - 1) / VEC;
   return task;
 }
 

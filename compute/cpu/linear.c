@@ -1,4 +1,5 @@
-/* Linear layers: library products, with bf16 weights widened block by block. */
+/* Linear layers: library products. With bf16 weights, either x (or dy) is narrowed for the matrix unit, where the
+ * processor has one, or the weights are widened block by block. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/vector.h"
@@ -30,7 +31,7 @@ static Block weight_block(const Compute *c, Weight w, int64_t first, int64_t cou
   if (w.data.dtype == DTYPE_F32) return (Block){f32(w.data) + offset, w.data.stride[0]};
   int64_t rows = w.transposed ? w.data.dim[0] : count, columns = w.transposed ? count : w.data.dim[1];
   const uint16_t *from = (const uint16_t *)w.data.data + offset;
-#pragma omp parallel for num_threads(c->threads) schedule(static)
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (rows * columns > SPAN)
   for (int64_t r = 0; r < rows; r++) {
     for (int64_t i = 0; i < columns; i += VEC) {
       int part = vec_part(columns - i);
@@ -43,7 +44,7 @@ static Block weight_block(const Compute *c, Weight w, int64_t first, int64_t cou
 
 /* out = bias + beta * out, so that the product can be added. */
 static void put_bias(const Compute *c, Tensor out, const float *bias, float beta) {
-#pragma omp parallel for num_threads(c->threads) schedule(static)
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (tensor_count(out) > SPAN)
   for (int64_t t = 0; t < out.dim[0]; t++) {
     float *row = f32(out) + t * out.stride[0];
     for (int64_t i = 0; i < out.dim[1]; i += VEC) {
@@ -53,6 +54,23 @@ static void put_bias(const Compute *c, Tensor out, const float *bias, float beta
       vec_store_part(row + i, y, part);
     }
   }
+}
+
+static bool on_matrix_unit(Weight w) {
+  return w.data.dtype == DTYPE_BF16 && product_bf16_is_fast();
+}
+
+/* out = alpha * x op(w) + beta * out, x narrowed to bf16. */
+static void narrow_product(Compute *c, Tensor out, Tensor x, Weight w, bool transpose, float alpha,
+                           float beta) {
+  size_t mark = scratch_open(c);
+  Tensor narrow = tensor_2d(scratch_alloc(c, (size_t)tensor_count(x) * 2), DTYPE_BF16, x.dim[0], x.dim[1]);
+  if (!c->dry) {
+    CPU(axpby)(c, narrow, x, 1.0f, 0.0f);
+    product_bf16(c->threads, transpose, x.dim[0], out.dim[1], x.dim[1], alpha, narrow.data, x.dim[1],
+                 w.data.data, w.data.stride[0], beta, f32(out), out.stride[0]);
+  }
+  scratch_close(c, mark);
 }
 
 static void check_shapes(Tensor x, Tensor y, Weight w) {
@@ -68,15 +86,18 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
   }
   size_t mark = scratch_open(c);
   const float *b = CPU(vector_f32)(c, bias);
-  float *widened = block_scratch(c, w);
-  if (!c->dry && out.dim[0] > 0) {
-    if (b) put_bias(c, out, b, beta);
+  if (b && !c->dry) put_bias(c, out, b, beta);
+  float rest = b ? 1.0f : beta;
+  float *widened = on_matrix_unit(w) ? NULL : block_scratch(c, w);
+  if (on_matrix_unit(w)) {
+    narrow_product(c, out, x, w, !w.transposed, alpha, rest);
+  } else if (!c->dry && out.dim[0] > 0) {
     int64_t step = block_outputs(w), outputs = weight_outputs(w);
     for (int64_t first = 0; first < outputs; first += step) {
       int64_t count = min64(step, outputs - first);
       Block block = weight_block(c, w, first, count, widened);
       product_f32(c->threads, false, !w.transposed, x.dim[0], count, x.dim[1], alpha, f32(x), x.stride[0],
-                  block.data, block.stride, b ? 1.0f : beta, f32(out) + first, out.stride[0]);
+                  block.data, block.stride, rest, f32(out) + first, out.stride[0]);
     }
   }
   scratch_close(c, mark);
@@ -85,8 +106,10 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
 void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha, float beta) {
   check_shapes(dx, dy, w);
   size_t mark = scratch_open(c);
-  float *widened = block_scratch(c, w);
-  if (!c->dry && dx.dim[0] > 0) {
+  float *widened = on_matrix_unit(w) ? NULL : block_scratch(c, w);
+  if (on_matrix_unit(w)) {
+    narrow_product(c, dx, dy, w, w.transposed, alpha, beta);
+  } else if (!c->dry && dx.dim[0] > 0) {
     int64_t step = block_outputs(w), outputs = weight_outputs(w);
     for (int64_t first = 0; first < outputs; first += step) {
       int64_t count = min64(step, outputs - first);
@@ -101,7 +124,7 @@ void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, floa
 /* dbias += column sums of dy, rows in order. */
 static void add_column_sums(const Compute *c, float *dbias, Tensor dy) {
   int64_t vectors = (dy.dim[1] + VEC - 1) / VEC;
-#pragma omp parallel for num_threads(c->threads) schedule(static)
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (tensor_count(dy) > SPAN)
   for (int64_t v = 0; v < vectors; v++) {
     int64_t i = v * VEC;
     int part = vec_part(dy.dim[1] - i);

@@ -355,7 +355,8 @@ void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, f
   per_thread = (per_thread + VEC - 1) / VEC * VEC;
   float *scratch = scratch_floats(c, c->threads * per_thread);
   if (!c->dry && r.rows > 0) {
-#pragma omp parallel for num_threads(c->threads) schedule(static, 1) if (units > 1)
+#pragma omp parallel for num_threads(c->threads) \
+    schedule(static, 1) if (units > 1 && (r.rows + 8) * r.inputs * outputs > 1 << 16)
     for (int64_t k = 0; k < c->threads; k++) {
       int64_t first = units * k / c->threads * unit,
               last = min64(units * (k + 1) / c->threads * unit, outputs);

@@ -119,7 +119,7 @@ void CPU(norm_backward)(Compute *c, Tensor dx, Tensor dweight, Tensor dbias, Ten
   if (!c->dry) {
     bool layer = spec.kind == NORM_LAYER;
     bool want_weight = !tensor_is_none(dweight), want_bias = !tensor_is_none(dbias);
-#pragma omp parallel for num_threads(c->threads) schedule(static, 1)
+#pragma omp parallel for num_threads(c->threads) schedule(static, 1) if (rows * n > SPAN)
     for (int64_t k = 0; k < threads; k++) {
       float *part_weight = parts + k * 2 * n, *part_bias = part_weight + n;
       memset(part_weight, 0, (size_t)(2 * n) * sizeof(float));

@@ -28,7 +28,7 @@ void CPU(rotary)(Compute *c, Tensor x, Tensor positions, RotarySpec spec, bool i
   size_t mark = scratch_open(c);
   float *tables = scratch_floats(c, c->threads * 2 * pairs);
   if (!c->dry) {
-#pragma omp parallel for num_threads(c->threads) schedule(static, 1)
+#pragma omp parallel for num_threads(c->threads) schedule(static, 1) if (tensor_count(x) > SPAN)
     for (int64_t k = 0; k < c->threads; k++) {
       float *cosine = tables + k * 2 * pairs, *sine = cosine + pairs;
       for (int64_t t = tokens * k / c->threads; t < tokens * (k + 1) / c->threads; t++) {
