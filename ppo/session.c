@@ -144,13 +144,11 @@ static void set_schedules(PpoSession *s) {
                          config->ppo.kl_horizon};
 }
 
-bool session_open(PpoSession *session, const ProgramCall *call, Error *error) {
+bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
-  *s = (PpoSession){.config = *(const PpoConfig *)call->config, .log = call->log};
   const PpoConfig *config = &s->config;
   int64_t longest;
-  if (!ppo_config_check(config, error) ||
-      !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
+  if (!compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !open_data(s, error) ||
       !check_lengths(s, &longest, error)) {
     return false;
@@ -158,11 +156,13 @@ bool session_open(PpoSession *session, const ProgramCall *call, Error *error) {
   set_schedules(s);
   const PlanSettings settings = {config->optim.micro_batch_tokens, config->model.recompute,
                                  config->lora.enabled, model_config_dtype(&config->model)};
-  if (!plan_check(make_plan, s, &settings, longest, plan_limit(&config->device), s->log, &s->plan, error))
-    return false;
-  if (call->check) return true;
+  return plan_check(make_plan, s, &settings, longest, plan_limit(&config->device), s->log, &s->plan, error);
+}
+
+bool session_allocate(PpoSession *session, Error *error) {
+  PpoSession *s = session;
   return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, error) &&
-         experience_init(&s->experience, config->ppo.batch_size, config->rollout.max_new_tokens, error);
+         experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens, error);
 }
 
 void session_close(PpoSession *session) {
@@ -181,7 +181,7 @@ void session_close(PpoSession *session) {
   *s = (PpoSession){0};
 }
 
-bool session_state(PpoSession *session, Checkpoint *checkpoint, Error *error) {
+bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
   PpoSession *s = session;
   return checkpoint_int(checkpoint, "ppo.updates", &s->updates, error) &&
          checkpoint_int(checkpoint, "ppo.episodes", (int64_t *)&s->episodes, error) &&

@@ -7,13 +7,13 @@
 #include "ppo/update.h"
 #include "train/data.h"
 #include "train/plan.h"
-#include "train/program.h"
-#include "train/run.h"
+#include "train/course.h"
 #include "train/schedule.h"
 
 typedef struct PpoSession {
   PpoConfig config; /* shallow copy: the plan tries other settings in it */
   Log *log;
+  Run run;
   Compute compute;
 
   /* data */
@@ -49,12 +49,14 @@ typedef struct PpoSession {
   Schedule schedule, critic_schedule;
 } PpoSession;
 
-/* Data, memory plan (printed; ERROR_MEMORY when it does not fit), and unless `check` the models and arrays. */
-NODISCARD bool session_open(PpoSession *session, const ProgramCall *call, Error *error);
+/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). config and log are set, the rest zero. */
+NODISCARD bool session_prepare(PpoSession *session, Error *error);
+/* The models and arrays, in the memory that was planned. */
+NODISCARD bool session_allocate(PpoSession *session, Error *error);
 void session_close(PpoSession *session);
 
-/* Its state to or from a checkpoint (train/checkpoint.h). */
-NODISCARD bool session_state(PpoSession *session, Checkpoint *checkpoint, Error *error);
+/* Its state to or from a checkpoint (a RunState of train/run.h; `session` is a PpoSession). */
+NODISCARD bool session_state(void *session, Checkpoint *checkpoint, Error *error);
 
 PpoWorkers session_workers(PpoSession *session);
 Ptx *session_ptx(PpoSession *session); /* NULL without ptx */

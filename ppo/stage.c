@@ -100,13 +100,13 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
   return true;
 }
 
-static bool evaluate_and_log(PpoSession *s, Run *run, Evaluation *out, Error *error) {
+static bool evaluate_and_log(PpoSession *s, Evaluation *out, Error *error) {
   if (!s->has_eval) return true;
   if (!evaluate(s, out, error)) return false;
-  runlog_metric(&run->runlog, s->updates, "eval/score", out->score);
-  runlog_metric(&run->runlog, s->updates, "eval/kl", out->kl);
-  runlog_metric(&run->runlog, s->updates, "eval/length", out->length);
-  runlog_metric(&run->runlog, s->updates, "eval/eos_rate", out->ended);
+  runlog_metric(&s->run.runlog, s->updates, "eval/score", out->score);
+  runlog_metric(&s->run.runlog, s->updates, "eval/kl", out->kl);
+  runlog_metric(&s->run.runlog, s->updates, "eval/length", out->length);
+  runlog_metric(&s->run.runlog, s->updates, "eval/eos_rate", out->ended);
   log_info(s->log, "eval at update %lld: score %.4f  kl %.3f  length %.1f  ended %.0f%%",
            (long long)s->updates, out->score, out->kl, out->length, 100 * out->ended);
   return true;
@@ -114,46 +114,26 @@ static bool evaluate_and_log(PpoSession *s, Run *run, Evaluation *out, Error *er
 
 /* -- the run ---------------------------------------------------------------------------------------------- */
 
-static bool save_checkpoint(PpoSession *s, Run *run, Error *error) {
-  Checkpoint checkpoint = {0};
-  const bool ok = checkpoint_begin(&checkpoint, run->stage, s->updates, run->settings, &s->compute, error) &&
-                  session_state(s, &checkpoint, error) && run_checkpoint(run, &checkpoint, error);
-  checkpoint_close(&checkpoint);
-  return ok;
-}
-
-static bool load_checkpoint(PpoSession *s, Run *run, Error *error) {
-  Checkpoint checkpoint = {0};
-  bool found = false;
-  bool ok = run_resume(run, &checkpoint, &s->compute, &found, error);
-  if (ok && found) {
-    ok = session_state(s, &checkpoint, error);
-    if (ok)
-      log_info(s->log, "resumed at update %lld of %lld", (long long)s->updates, (long long)s->total_updates);
-  }
-  checkpoint_close(&checkpoint);
-  return ok;
-}
-
-static bool after_update(PpoSession *s, Run *run, const UpdateReport *report, Error *error) {
-  run->runlog.step = s->updates;
-  if (run_log_due(run, s->updates)) {
-    report_metrics(&run->runlog, s->updates, report);
-    if (!report_samples(&run->runlog, s->updates, &s->experience, report->kl_coef, s->text.tokenizer,
+static bool after_update(PpoSession *s, const UpdateReport *report, Error *error) {
+  s->run.runlog.step = s->updates;
+  if (run_log_due(&s->run, s->updates)) {
+    report_metrics(&s->run.runlog, s->updates, report);
+    if (!report_samples(&s->run.runlog, s->updates, &s->experience, report->kl_coef, s->text.tokenizer,
                         s->config.ppo.samples_logged, error)) {
       return false;
     }
   }
   Evaluation ignored;
-  if (run_eval_due(run, s->updates) && s->updates < s->total_updates &&
-      !evaluate_and_log(s, run, &ignored, error)) {
+  if (run_eval_due(&s->run, s->updates) && s->updates < s->total_updates &&
+      !evaluate_and_log(s, &ignored, error)) {
     return false;
   }
-  runlog_flush(&run->runlog);
-  return !run_checkpoint_due(run, s->updates) || save_checkpoint(s, run, error);
+  runlog_flush(&s->run.runlog);
+  return !run_checkpoint_due(&s->run, s->updates) ||
+         run_save(&s->run, s->updates, session_state, s, &s->compute, error);
 }
 
-static bool train(PpoSession *s, Run *run, Error *error) {
+static bool train(PpoSession *s, Error *error) {
   Progress progress;
   progress_start(&progress, s->log, "ppo", "update", s->updates, s->total_updates);
   while (s->updates < s->total_updates) {
@@ -166,10 +146,12 @@ static bool train(PpoSession *s, Run *run, Error *error) {
              report.rollout.score, report.rollout.kl, report.rollout.length, 100 * report.rollout.ended,
              report.tokens_per_second);
     progress_update(&progress, s->updates, note);
-    if (!after_update(s, run, &report, error)) return false;
+    if (!after_update(s, &report, error)) return false;
     const int signal = run_stop_signal();
     if (signal != 0) {
-      if (!run_checkpoint_due(run, s->updates) && !save_checkpoint(s, run, error)) return false;
+      if (!run_checkpoint_due(&s->run, s->updates) &&
+          !run_save(&s->run, s->updates, session_state, s, &s->compute, error))
+        return false;
       return run_interrupted_error(signal, error);
     }
   }
@@ -192,11 +174,10 @@ static bool save_result(PpoSession *s, char **path, Error *error) {
   return ok;
 }
 
-static bool run_session(PpoSession *s, Run *run, ProgramResult *result, Error *error) {
-  if (!load_checkpoint(s, run, error)) return false;
+static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
   Evaluation before = {0}, after = {0};
-  if (s->updates == 0 && !evaluate_and_log(s, run, &before, error)) return false;
-  if (!train(s, run, error) || !evaluate_and_log(s, run, &after, error)) return false;
+  if (s->updates == 0 && !evaluate_and_log(s, &before, error)) return false;
+  if (!train(s, error) || !evaluate_and_log(s, &after, error)) return false;
   char *path = NULL;
   bool ok = save_result(s, &path, error) &&
             buffer_format(&result->json, error,
@@ -210,46 +191,28 @@ static bool run_session(PpoSession *s, Run *run, ProgramResult *result, Error *e
         after.score, after.kl, after.length, after.ended);
   }
   plan_report_peak(&s->plan, s->log);
-  ok = ok && buffer_text(&result->json, "}", error) && run_finish(run, result->json.data, error) &&
+  ok = ok && buffer_text(&result->json, "}", error) && run_finish(&s->run, result->json.data, error) &&
        buffer_format(&result->text, error, "%s", path);
   memory_free(path);
   return ok;
 }
 
-static bool check_only(const ProgramCall *call, ProgramResult *result, Error *error) {
-  PpoSession session;
-  const bool ok = session_open(&session, call, error) &&
-                  buffer_text(&result->json, "{\"ok\": true}", error) &&
-                  buffer_text(&result->text, "the check found nothing wrong", error);
-  session_close(&session);
-  return ok;
+static bool prepare(void *session, Error *error) {
+  return session_prepare(session, error);
 }
 
-static bool carry_out(const ProgramCall *call, Run *run, ProgramResult *result, Error *error) {
-  PpoSession session;
-  run_signals_install();
-  bool ok = session_open(&session, call, error);
-  if (ok) log_info(call->log, "%s", ppo_models_describe(&session.models, call->config));
-  ok = ok && run_session(&session, run, result, error);
-  session_close(&session);
-  return ok;
-}
-
-/* A finished run has nothing to do: its result is told again. */
-static bool tell_again(const Run *run, Log *log, ProgramResult *result, Error *error) {
-  log_info(log, "%s is finished already; run.resume false starts over", run->config->dir);
-  return buffer_text(&result->json, run->result, error) && buffer_text(&result->text, run->result, error);
+static bool carry_out(void *session, ProgramResult *result, Error *error) {
+  PpoSession *s = session;
+  if (!session_allocate(s, error)) return false;
+  log_info(s->log, "%s", ppo_models_describe(&s->models, &s->config));
+  return run_load(&s->run, session_state, s, &s->compute, error) && run_session(s, result, error);
 }
 
 bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error) {
-  const PpoConfig *config = call->config;
-  if (call->check) return check_only(call, result, error);
-  Run run = {.lock = -1};
-  bool ok = run_open(&run, "ppo", &config->run, call->settings, call->log, error);
-  if (ok) {
-    ok = run.start == RUN_FINISHED ? tell_again(&run, call->log, result, error)
-                                   : carry_out(call, &run, result, error);
-  }
-  run_close(&run, error);
+  static const Course course = {"ppo", prepare, carry_out};
+  PpoSession session = {.config = *(const PpoConfig *)call->config, .log = call->log};
+  const bool ok = ppo_config_check(&session.config, error) &&
+                  course_run(&course, &session, &session.run, &session.config.run, call, result, error);
+  session_close(&session);
   return ok;
 }

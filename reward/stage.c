@@ -4,8 +4,8 @@
 #include "reward/loss.h"
 #include "reward/pairs.h"
 #include "train/data.h"
+#include "train/course.h"
 #include "train/plan.h"
-#include "train/run.h"
 #include "train/schedule.h"
 
 #include <inttypes.h>
@@ -296,7 +296,8 @@ static bool check_plan(RewardStage *s, Error *error) {
 /* -- checkpoints ---------------------------------------------------------------------------------------- */
 
 /* To a checkpoint and from one; see train/checkpoint.h. */
-static bool state(RewardStage *s, Checkpoint *checkpoint, Error *error) {
+static bool state(void *stage, Checkpoint *checkpoint, Error *error) {
+  RewardStage *s = stage;
   int64_t epoch = (int64_t)s->cursor.epoch, index = (int64_t)s->cursor.index;
   const bool ok = checkpoint_int(checkpoint, "step", &s->step, error) &&
                   checkpoint_int(checkpoint, "data.epoch", &epoch, error) &&
@@ -305,23 +306,6 @@ static bool state(RewardStage *s, Checkpoint *checkpoint, Error *error) {
                   checkpoint_float(checkpoint, "accuracy", &s->accuracy, error) &&
                   trainee_state(&s->scorer, checkpoint, error);
   if (ok) s->cursor = (DataCursor){.epoch = (uint64_t)epoch, .index = (uint64_t)index};
-  return ok;
-}
-
-static bool save(RewardStage *s, Error *error) {
-  Checkpoint checkpoint;
-  const bool ok = checkpoint_begin(&checkpoint, "reward", s->step, s->run.settings, &s->compute, error) &&
-                  state(s, &checkpoint, error) && run_checkpoint(&s->run, &checkpoint, error);
-  checkpoint_close(&checkpoint);
-  return ok;
-}
-
-static bool resume(RewardStage *s, Error *error) {
-  Checkpoint checkpoint;
-  bool found;
-  const bool ok = run_resume(&s->run, &checkpoint, &s->compute, &found, error) &&
-                  (!found || state(s, &checkpoint, error));
-  checkpoint_close(&checkpoint);
   return ok;
 }
 
@@ -357,7 +341,9 @@ static bool train(RewardStage *s, Error *error) {
     if (!last && run_eval_due(&s->run, s->step) && !evaluate_and_log(s, &judgement, error)) return false;
     runlog_flush(&s->run.runlog);
     const int signal = run_stop_signal();
-    if ((signal || run_checkpoint_due(&s->run, s->step)) && !save(s, error)) return false;
+    if ((signal || run_checkpoint_due(&s->run, s->step)) &&
+        !run_save(&s->run, s->step, state, s, &s->compute, error))
+      return false;
     if (signal) return run_interrupted_error(signal, error);
   }
   progress_finish(&progress);
@@ -399,7 +385,8 @@ static bool finish(RewardStage *s, ProgramResult *result, Error *error) {
 }
 
 /* Data, device and plan: all that --check looks at. */
-static bool prepare(RewardStage *s, Error *error) {
+static bool prepare(void *stage, Error *error) {
+  RewardStage *s = stage;
   const RewardStageConfig *config = s->config;
   if (!open_data(s, error) ||
       !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
@@ -413,9 +400,9 @@ static bool prepare(RewardStage *s, Error *error) {
   return true;
 }
 
-static bool carry_out(RewardStage *s, ProgramResult *result, Error *error) {
+static bool carry_out(void *stage, ProgramResult *result, Error *error) {
+  RewardStage *s = stage;
   const RewardStageConfig *config = s->config;
-  run_signals_install();
   if (!train_memory_allocate(&s->memory, &s->compute, error) ||
       !pairs_init(&s->pairs, config->optim.batch_size, config->optim.micro_batch_tokens, error) ||
       !open_model(s, &config->model, &config->lora, error)) {
@@ -424,7 +411,7 @@ static bool carry_out(RewardStage *s, ProgramResult *result, Error *error) {
   log_info(s->log, "training %" PRId64 " parameters (%s), %" PRId64 " updates of %" PRId64 " pairs",
            trainee_parameter_count(&s->scorer), s->scorer.kind == TRAINEE_ADAPTER ? "LoRA and head" : "full",
            s->schedule.total, config->optim.batch_size);
-  return resume(s, error) && train(s, error) && finish(s, result, error);
+  return run_load(&s->run, state, s, &s->compute, error) && train(s, error) && finish(s, result, error);
 }
 
 static void stage_close(RewardStage *s) {
@@ -440,27 +427,11 @@ static void stage_close(RewardStage *s) {
   text_tools_close(&s->text);
 }
 
-/* A finished run has nothing to do: its result is told again. */
-static bool tell_again(const RewardStage *s, ProgramResult *result, Error *error) {
-  log_info(s->log, "%s is finished already; run.resume false starts over", s->config->run.dir);
-  return buffer_text(&result->json, s->run.result, error) && buffer_text(&result->text, s->run.result, error);
-}
-
 bool reward_run(const ProgramCall *call, ProgramResult *result, Error *error) {
-  RewardStage s = {.config = call->config, .log = call->log, .run = {.lock = -1}};
-  bool ok = reward_config_check(s.config, error);
-  if (call->check) {
-    ok = ok && prepare(&s, error) && buffer_text(&result->text, "the check found nothing wrong", error) &&
-         buffer_text(&result->json, "{\"ok\": true}", error);
-  } else {
-    ok = ok && run_open(&s.run, "reward", &s.config->run, call->settings, s.log, error);
-    if (ok && s.run.start == RUN_FINISHED) {
-      ok = tell_again(&s, result, error);
-    } else {
-      ok = ok && prepare(&s, error) && carry_out(&s, result, error);
-    }
-  }
+  static const Course course = {"reward", prepare, carry_out};
+  RewardStage s = {.config = call->config, .log = call->log};
+  const bool ok = reward_config_check(s.config, error) &&
+                  course_run(&course, &s, &s.run, &s.config->run, call, result, error);
   stage_close(&s);
-  run_close(&s.run, error);
   return ok;
 }

@@ -2,8 +2,8 @@
 
 #include "sft/corpus.h"
 #include "train/microbatches.h"
+#include "train/course.h"
 #include "train/plan.h"
-#include "train/run.h"
 #include "train/schedule.h"
 
 #include <inttypes.h>
@@ -188,7 +188,8 @@ static bool check_plan(Sft *s, Error *error) {
 /* -- checkpoints ---------------------------------------------------------------------------------------- */
 
 /* To a checkpoint and from one; see train/checkpoint.h. */
-static bool state(Sft *s, Checkpoint *checkpoint, Error *error) {
+static bool state(void *stage, Checkpoint *checkpoint, Error *error) {
+  Sft *s = stage;
   int64_t epoch = (int64_t)s->cursor.epoch, index = (int64_t)s->cursor.index;
   bool ok = checkpoint_int(checkpoint, "step", &s->step, error) &&
             checkpoint_int(checkpoint, "data.epoch", &epoch, error) &&
@@ -197,23 +198,6 @@ static bool state(Sft *s, Checkpoint *checkpoint, Error *error) {
             checkpoint_float(checkpoint, "loss", &s->loss, error) &&
             trainee_state(&s->policy, checkpoint, error);
   if (ok) s->cursor = (DataCursor){.epoch = (uint64_t)epoch, .index = (uint64_t)index};
-  return ok;
-}
-
-static bool save(Sft *s, Error *error) {
-  Checkpoint checkpoint;
-  bool ok = checkpoint_begin(&checkpoint, "sft", s->step, s->run.settings, &s->compute, error) &&
-            state(s, &checkpoint, error) && run_checkpoint(&s->run, &checkpoint, error);
-  checkpoint_close(&checkpoint);
-  return ok;
-}
-
-static bool resume(Sft *s, Error *error) {
-  Checkpoint checkpoint;
-  bool found;
-  bool ok = run_resume(&s->run, &checkpoint, &s->compute, &found, error) &&
-            (!found || state(s, &checkpoint, error));
-  checkpoint_close(&checkpoint);
   return ok;
 }
 
@@ -248,7 +232,9 @@ static bool train(Sft *s, Error *error) {
     if (!last && run_eval_due(&s->run, s->step) && !evaluate_and_log(s, &eval_loss, error)) return false;
     runlog_flush(&s->run.runlog);
     int signal = run_stop_signal();
-    if ((signal || run_checkpoint_due(&s->run, s->step)) && !save(s, error)) return false;
+    if ((signal || run_checkpoint_due(&s->run, s->step)) &&
+        !run_save(&s->run, s->step, state, s, &s->compute, error))
+      return false;
     if (signal) return run_interrupted_error(signal, error);
   }
   progress_finish(&progress);
@@ -291,7 +277,8 @@ static void report(const Sft *s) {
 }
 
 /* Data, device and plan: all that --check looks at. */
-static bool prepare(Sft *s, Error *error) {
+static bool prepare(void *stage, Error *error) {
+  Sft *s = stage;
   const SftConfig *config = s->config;
   if (!corpus_open(&s->corpus, config, s->log, error) ||
       !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
@@ -302,16 +289,16 @@ static bool prepare(Sft *s, Error *error) {
   return true;
 }
 
-static bool carry_out(Sft *s, ProgramResult *result, Error *error) {
+static bool carry_out(void *stage, ProgramResult *result, Error *error) {
+  Sft *s = stage;
   const SftConfig *config = s->config;
-  run_signals_install();
   if (!train_memory_allocate(&s->memory, &s->compute, error) ||
       !microbatches_init(&s->micro, config->optim.batch_size, config->optim.micro_batch_tokens, error) ||
       !open_model(s, &config->model, &config->lora, error)) {
     return false;
   }
   report(s);
-  return resume(s, error) && train(s, error) && finish(s, result, error);
+  return run_load(&s->run, state, s, &s->compute, error) && train(s, error) && finish(s, result, error);
 }
 
 static void sft_close(Sft *s) {
@@ -323,27 +310,11 @@ static void sft_close(Sft *s) {
   corpus_close(&s->corpus);
 }
 
-/* A finished run has nothing to do: its result is told again. */
-static bool tell_again(const Sft *s, ProgramResult *result, Error *error) {
-  log_info(s->log, "%s is finished already; run.resume false starts over", s->config->run.dir);
-  return buffer_text(&result->json, s->run.result, error) && buffer_text(&result->text, s->run.result, error);
-}
-
 bool sft_run(const ProgramCall *call, ProgramResult *result, Error *error) {
-  Sft s = {.config = call->config, .log = call->log, .run = {.lock = -1}};
-  bool ok = sft_config_check(s.config, error);
-  if (call->check) {
-    ok = ok && prepare(&s, error) && buffer_text(&result->text, "the check found nothing wrong", error) &&
-         buffer_text(&result->json, "{\"ok\": true}", error);
-  } else {
-    ok = ok && run_open(&s.run, "sft", &s.config->run, call->settings, s.log, error);
-    if (ok && s.run.start == RUN_FINISHED) {
-      ok = tell_again(&s, result, error);
-    } else {
-      ok = ok && prepare(&s, error) && carry_out(&s, result, error);
-    }
-  }
+  static const Course course = {"sft", prepare, carry_out};
+  Sft s = {.config = call->config, .log = call->log};
+  const bool ok = sft_config_check(s.config, error) &&
+                  course_run(&course, &s, &s.run, &s.config->run, call, result, error);
   sft_close(&s);
-  run_close(&s.run, error);
   return ok;
 }

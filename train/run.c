@@ -192,6 +192,23 @@ bool run_resume(Run *run, Checkpoint *checkpoint, Compute *compute, bool *found,
   return write_settings(run, error) && (!*found || note_checkpoint(run, checkpoint, error));
 }
 
+bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error) {
+  Checkpoint checkpoint;
+  const bool ok = checkpoint_begin(&checkpoint, run->stage, step, run->settings, compute, error) &&
+                  state(stage, &checkpoint, error) && run_checkpoint(run, &checkpoint, error);
+  checkpoint_close(&checkpoint);
+  return ok;
+}
+
+bool run_load(Run *run, RunState *state, void *stage, Compute *compute, Error *error) {
+  Checkpoint checkpoint;
+  bool found;
+  const bool ok =
+      run_resume(run, &checkpoint, compute, &found, error) && (!found || state(stage, &checkpoint, error));
+  checkpoint_close(&checkpoint);
+  return ok;
+}
+
 bool run_finish(Run *run, const char *result, Error *error) {
   json_t *settings = json_loads(run->settings, 0, NULL), *outcome = json_loads(result, 0, NULL);
   ASSERT(settings && outcome); /* both are made by this program */

@@ -51,6 +51,13 @@ NODISCARD bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error);
 /* checkpoint_find with this run's settings; on success the run log is rewound to it. */
 NODISCARD bool run_resume(Run *run, Checkpoint *checkpoint, Compute *compute, bool *found, Error *error);
 
+/* A stage's whole state to or from a checkpoint (train/checkpoint.h). */
+typedef bool RunState(void *stage, Checkpoint *checkpoint, Error *error);
+/* Both at once: a checkpoint of the stage after update `step`; and the stage as the newest checkpoint left it, or as it
+ * is when there is none. */
+NODISCARD bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error);
+NODISCARD bool run_load(Run *run, RunState *state, void *stage, Compute *compute, Error *error);
+
 /* Writes done.json with the result (JSON object text), atomically. */
 NODISCARD bool run_finish(Run *run, const char *result, Error *error);
 

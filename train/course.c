@@ -1,0 +1,27 @@
+#include "train/course.h"
+
+static bool check_only(const Course *course, void *stage, ProgramResult *result, Error *error) {
+  return course->prepare(stage, error) &&
+         buffer_text(&result->text, "the check found nothing wrong", error) &&
+         buffer_text(&result->json, "{\"ok\": true}", error);
+}
+
+static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
+  log_info(run->log, "%s is finished already; run.resume false starts over", run->config->dir);
+  return buffer_text(&result->json, run->result, error) && buffer_text(&result->text, run->result, error);
+}
+
+bool course_run(const Course *course, void *stage, Run *run, const RunConfig *config, const ProgramCall *call,
+                ProgramResult *result, Error *error) {
+  if (call->check) return check_only(course, stage, result, error);
+  *run = (Run){.lock = -1};
+  bool ok = run_open(run, course->name, config, call->settings, call->log, error);
+  if (ok && run->start == RUN_FINISHED) {
+    ok = tell_again(run, result, error);
+  } else if (ok) {
+    run_signals_install();
+    ok = course->prepare(stage, error) && course->carry_out(stage, result, error);
+  }
+  run_close(run, error);
+  return ok;
+}
