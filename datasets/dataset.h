@@ -5,10 +5,11 @@
  *
  *   alpaca             {"instruction", "input"?, "output", "system"?}
  *   messages           {"messages": [{"role": system|user|assistant, "content"}, ...]}
- *   sharegpt           {"conversations": [{"from": system|human|user|gpt|assistant, "value"}, ...],
- * "system"?} prompt_completion  {"prompt", "completion"}   strings, or lists of messages text {"text"} the
- * raw text, no template preference         {"prompt"?, "chosen", "rejected", "margin"?}   strings, or lists
- * of messages prompts            {"prompt"}                 a string, or a list of messages
+ *   sharegpt           {"conversations": [{"from": system|human|user|gpt|assistant, "value"}, ...], "system"?}
+ *   prompt_completion  {"prompt", "completion"}: strings, or lists of messages
+ *   text               {"text"}: the raw text, no template
+ *   preference         {"prompt"?, "chosen", "rejected", "margin"?}: strings, or lists of messages
+ *   prompts            {"prompt"}: a string, or a list of messages
  *
  * Keys with ? may be missing or null; other keys are passed over. A string prompt is a user turn, a string
  * completion an assistant turn, both rendered by the template (`plain` puts nothing around them). A

@@ -10,8 +10,10 @@
 #include <stdint.h>
 
 /* GAE (Schulman et al. 2016, "High-dimensional continuous control using generalized advantage estimation",
- * eq. 16), with V = 0 past the end of a response: delta_t = r_t + gamma * V_{t+1} - V_t A_t     = delta_t +
- * gamma * lambda * A_{t+1} R_t     = A_t + V_t */
+ * eq. 16), with V = 0 past the end of a response:
+ *   delta_t = r_t + gamma * V_{t+1} - V_t
+ *   A_t     = delta_t + gamma * lambda * A_{t+1}
+ *   R_t     = A_t + V_t */
 void advantage_gae(const float *reward, const float *value, const int32_t *offsets, int64_t sequences,
                    double gamma, double lambda, float *advantage, float *returns);
 

@@ -10,8 +10,10 @@
 #include <stdint.h>
 
 /* Estimators of KL(policy || reference) from tokens of the policy (Schulman 2020, "Approximating KL
- * divergence"). With l = log reference - log policy: k1 = -l            unbiased, may be negative k2 = l^2 /
- * 2       biased, low variance k3 = e^l - 1 - l   unbiased, never negative */
+ * divergence"). With l = log reference - log policy:
+ *   k1 = -l           unbiased, may be negative
+ *   k2 = l^2 / 2      biased, low variance
+ *   k3 = e^l - 1 - l  unbiased, never negative */
 typedef enum KlEstimator { KL_K1, KL_K2, KL_K3 } KlEstimator;
 extern const char *const kl_estimator_names[]; /* "k1", "k2", "k3", NULL */
 

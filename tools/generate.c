@@ -1,10 +1,11 @@
 /* generate: answers of a model, from prompts on the command line or in a file. The engine is the one of
  * PPO's rollouts (rollout/engine.h), so what it says here is what it says there.
  *
- * one prompt the text streams to standard output --json, --prompts, --n > 1 one JSON object per answer and
- * line, in the order of the prompts: {"prompt", "response", "ids", "finished": "eos" | "stop" | "length",
- * "sample"?, "logprobs"?} A record of --prompts keeps its other keys. "sample" tells the answers of one
- * prompt apart.
+ *   one prompt                  the text streams to standard output
+ *   --json, --prompts, --n > 1  one JSON object per answer and line, in the order of the prompts:
+ *                               {"prompt", "response", "ids", "finished": "eos" | "stop" | "length",
+ *                                "sample"?, "logprobs"?}
+ * A record of --prompts keeps its other keys. "sample" tells the answers of one prompt apart.
  *
  * Answer k of prompt i draws its random numbers as sample i * n + k: the same whatever else is in the
  * file. */

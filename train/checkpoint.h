@@ -6,9 +6,10 @@
  *   static bool stage_state(Stage *s, Checkpoint *c, Error *error) {
  *     return checkpoint_int(c, "data.cursor", &s->cursor, error) && trainee_state(&s->policy, c, error);
  *   }
- *   saving:   checkpoint_begin(&c, ...) && stage_state(...) && checkpoint_commit(&c, ...);
- * checkpoint_close(&c) resuming: checkpoint_find(&c, ..., &found, ...) && found && stage_state(...);
- * checkpoint_close(&c)
+ *   saving:    checkpoint_begin(&c, ...) && stage_state(...) && checkpoint_commit(&c, ...); checkpoint_close(&c)
+ *   resuming:  checkpoint_find(&c, ..., &found, ...) && found && stage_state(...); checkpoint_close(&c)
+ *
+ * (run_save and run_load of train/run.h do just that.)
  *
  * Everything is written to a temporary name, fsynced, renamed, and older ones are removed only after that. On
  * loading every file's digest is checked; a damaged checkpoint is passed over with a warning for the one
