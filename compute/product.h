@@ -1,19 +1,19 @@
-/* Matrix products by oneDNN, which chooses its kernels by CPUID features. (OpenBLAS 0.3.21 chooses by processor
- * model and takes SSE3 kernels on one it does not know: a fifth of the speed.) */
+/* Matrix products by oneDNN, which chooses its kernels by CPUID features. (OpenBLAS 0.3.21 chooses by
+ * processor model and takes SSE3 kernels on one it does not know: a fifth of the speed.) */
 #ifndef COMPUTE_PRODUCT_H
 #define COMPUTE_PRODUCT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* c[m,n] = alpha * op(a) op(b) + beta * c, row-major; op transposes where told to, so that a is [m,k], or [k,m]
- * with transpose_a. lda, ldb, ldc: elements between rows. c is not read when beta is 0. */
+/* c[m,n] = alpha * op(a) op(b) + beta * c, row-major; op transposes where told to, so that a is [m,k], or
+ * [k,m] with transpose_a. lda, ldb, ldc: elements between rows. c is not read when beta is 0. */
 void product_f32(int threads, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                  float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                  int64_t ldc);
 
-/* Whether bf16 products run on a matrix unit (AMX): several times the speed of fp32. Without one they are slower
- * than widening to fp32, though they work. */
+/* Whether bf16 products run on a matrix unit (AMX): several times the speed of fp32. Without one they are
+ * slower than widening to fp32, though they work. */
 bool product_bf16_is_fast(void);
 
 /* The same for bf16 a [m,k] and b, summed in fp32 into fp32 c. */

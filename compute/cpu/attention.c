@@ -1,5 +1,5 @@
-/* Attention over packed sequences, forward: FlashAttention's online softmax (Dao et al. 2022, algorithm 1) with
- * the queries of a tile in vector lanes; see attention_tile.h. */
+/* Attention over packed sequences, forward: FlashAttention's online softmax (Dao et al. 2022, algorithm 1)
+ * with the queries of a tile in vector lanes; see attention_tile.h. */
 #include "compute/cpu/attention_tile.h"
 
 #include <math.h>
@@ -24,8 +24,8 @@ static Forward forward_at(float *memory, int64_t size) {
   return f;
 }
 
-/* Scores of `rows` keys for vector v of the queries become exponentials relative to the new highest score; what
- * was summed before is rescaled. `distance` is that of the first key. */
+/* Scores of `rows` keys for vector v of the queries become exponentials relative to the new highest score;
+ * what was summed before is rescaled. `distance` is that of the first key. */
 static void online_softmax(Forward f, ScoreRule rule, bool plain, int rows, int v, Vec distance,
                            int64_t size) {
   float *s = f.scores + v * VEC;

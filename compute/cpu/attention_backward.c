@@ -1,9 +1,10 @@
-/* Attention over packed sequences, backward (Dao et al. 2022, algorithm 4): probabilities are recomputed from the
- * stored log-sum-exp. Two passes, each with its own tasks and no shared sums:
+/* Attention over packed sequences, backward (Dao et al. 2022, algorithm 4): probabilities are recomputed from
+ * the stored log-sum-exp. Two passes, each with its own tasks and no shared sums:
  *   dq:      lanes are queries, rows are keys;
  *   dk, dv:  lanes are keys, rows are the queries of all heads that share the key head, in order.
  * With P = exp(score - lse) and delta = sum over d of dout * out:
- *   dV = P^T dout,  dS = P * (dout V^T - delta) * (slope of the cap),  dQ = scale * dS K,  dK = scale * dS^T Q. */
+ *   dV = P^T dout,  dS = P * (dout V^T - delta) * (slope of the cap)
+ *   dQ = scale * dS K,  dK = scale * dS^T Q */
 #include "compute/cpu/attention_tile.h"
 
 typedef struct Gradient {
@@ -43,7 +44,7 @@ static inline void probability(float *score, float *dp, ScoreRule rule, bool pla
   vec_store(dp, d);
 }
 
-/* -- dq ---------------------------------------------------------------------------------------------------- */
+/* -- dq -------------------------------------------------------------------------------------------------- */
 
 static int64_t query_floats(int64_t size) {
   return (3 * size + 2 * TILE_ROWS + 3) * TILE;
@@ -83,7 +84,7 @@ static void query_task(const Gradient *g, TileTask task, float *memory) {
   tile_store(head_rows(g->dq, h), task.lane, task.lanes, size, dq, scale);
 }
 
-/* -- dk, dv ------------------------------------------------------------------------------------------------ */
+/* -- dk, dv ---------------------------------------------------------------------------------------------- */
 
 static int64_t key_floats(int64_t size) {
   return (4 * size + 2 * TILE_ROWS + 2) * TILE;

@@ -1,6 +1,6 @@
-/* Attention of rollouts: each row reads its sequence's keys and values block by block, in order of position, with
- * an online softmax. What is computed for a row is a function of its own query, position and cache alone, so
- * chunked prefill, batching and decoding give the same bits. */
+/* Attention of rollouts: each row reads its sequence's keys and values block by block, in order of position,
+ * with an online softmax. What is computed for a row is a function of its own query, position and cache
+ * alone, so chunked prefill, batching and decoding give the same bits. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/attention_tile.h"

@@ -204,8 +204,8 @@ static inline ScoreRule score_rule(AttentionSpec spec, int64_t head) {
                      .window = spec.window > 0 ? (float)spec.window : 1e30f};
 }
 
-/* Masked scores come out so low that their exponential is 0. `slope` (may be NULL) receives d score / d product
- * of the cap. */
+/* Masked scores come out so low that their exponential is 0. `slope` (may be NULL) receives d score / d
+ * product of the cap. */
 static inline Vec score_apply(ScoreRule rule, Vec product, Vec distance, Vec *slope) {
   if (rule.cap > 0) {
     Vec t = vec_tanh(product / vec_splat(rule.cap));

@@ -1,5 +1,5 @@
-/* What the CPU kernels share. Every file of this folder is compiled once per instruction set (CPU_ISA = v3: AVX2
- * and FMA, v4: AVX-512), and names with linkage carry it: CPU(linear) is cpu_v4_linear.
+/* What the CPU kernels share. Every file of this folder is compiled once per instruction set (CPU_ISA = v3:
+ * AVX2 and FMA, v4: AVX-512), and names with linkage carry it: CPU(linear) is cpu_v4_linear.
  *
  * Reproducible to the bit: loops that write disjoint results may run in any order, sums have a fixed one. */
 #ifndef COMPUTE_CPU_CPU_H
@@ -36,8 +36,8 @@ static inline void scratch_close(Compute *c, size_t mark) {
 /* The linear whose rows do not depend on each other (linear_rows.c). */
 void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta);
 
-/* The contents of an F32 or BF16 vector as floats: the tensor's own memory, or a copy in scratch that the caller
- * opened. NULL for none. In a dry run only the scratch is counted. */
+/* The contents of an F32 or BF16 vector as floats: the tensor's own memory, or a copy in scratch that the
+ * caller opened. NULL for none. In a dry run only the scratch is counted. */
 const float *CPU(vector_f32)(Compute *c, Tensor vector);
 
 static inline float *f32(Tensor x) {

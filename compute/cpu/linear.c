@@ -1,5 +1,5 @@
-/* Linear layers: library products. With bf16 weights, either x (or dy) is narrowed for the matrix unit, where the
- * processor has one, or the weights are widened block by block. */
+/* Linear layers: library products. With bf16 weights, either x (or dy) is narrowed for the matrix unit, where
+ * the processor has one, or the weights are widened block by block. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/vector.h"

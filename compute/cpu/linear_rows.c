@@ -1,10 +1,11 @@
-/* The linear of rollouts: an output depends on its own row of x alone, to the bit, however many rows and threads
- * there are. Each output is one or VEC chains of fused multiply-adds whose order is a function of I alone:
+/* The linear of rollouts: an output depends on its own row of x alone, to the bit, however many rows and
+ * threads there are. Each output is one or VEC chains of fused multiply-adds whose order is a function of I
+ * alone:
  *   [O,I] weights ("dot"): VEC interleaved chains over I, then the fixed tree of vec_sum;
  *   [I,O] weights ("panel"): one chain over I.
- * Tiles and blocks only choose which links of which chains are worked on together; a chain that is put aside is
- * carried on where it stopped. With few rows the weights are read once, in order, at the speed of memory; with
- * many, tiles of chains stay in registers and blocks of weights in the nearest caches. */
+ * Tiles and blocks only choose which links of which chains are worked on together; a chain that is put aside
+ * is carried on where it stopped. With few rows the weights are read once, in order, at the speed of memory;
+ * with many, tiles of chains stay in registers and blocks of weights in the nearest caches. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/vector.h"
@@ -53,9 +54,10 @@ static void copy_block(float *to, int64_t to_stride, const void *from, bool narr
   }
 }
 
-/* -- [O,I] ------------------------------------------------------------------------------------------------- */
+/* -- [O,I] ----------------------------------------------------------------------------------------------- */
 
-/* A tile is DOT_ROWS rows of x by DOT_OUTPUTS outputs; a block of inputs of both fits the first-level cache. */
+/* A tile is DOT_ROWS rows of x by DOT_OUTPUTS outputs; a block of inputs of both fits the first-level
+ * cache. */
 enum {
   DOT_ROWS = 4,
   DOT_OUTPUTS = VEC == 16 ? 6 : 2,
@@ -209,10 +211,10 @@ static int64_t dot_floats(const Rows *r) {
   return r->rows > FEW_ROWS ? DOT_OUTPUTS * DOT_BLOCK + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
 }
 
-/* -- [I,O] ------------------------------------------------------------------------------------------------- */
+/* -- [I,O] ----------------------------------------------------------------------------------------------- */
 
-/* A tile is PANEL_ROWS rows by PANEL outputs. Few rows: blocks of STREAM_BLOCK inputs are run through from side to
- * side, so that memory sees a few long streams. Many rows: a panel's block is packed first. */
+/* A tile is PANEL_ROWS rows by PANEL outputs. Few rows: blocks of STREAM_BLOCK inputs are run through from
+ * side to side, so that memory sees a few long streams. Many rows: a panel's block is packed first. */
 enum {
   PANEL_ROWS = VEC == 16 ? 6 : 3,
   PANEL_VECTORS = VEC == 16 ? 4 : 2,
@@ -332,7 +334,7 @@ static void panel_range(const Rows *r, float *scratch, int64_t first, int64_t la
   }
 }
 
-/* -- the operation ----------------------------------------------------------------------------------------- */
+/* -- the operation --------------------------------------------------------------------------------------- */
 
 void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
   size_t mark = scratch_open(c);

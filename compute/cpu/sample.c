@@ -1,5 +1,5 @@
-/* Sampling of tokens from logits. Nothing is sorted: the cut of top-k and top-p is found by radix selection over
- * the bits of e^(z - max), which for non-negative floats order as integers. */
+/* Sampling of tokens from logits. Nothing is sorted: the cut of top-k and top-p is found by radix selection
+ * over the bits of e^(z - max), which for non-negative floats order as integers. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/vector_math.h"
@@ -68,8 +68,9 @@ static void count_digits(Histogram *h, const float *e, int64_t n, int shift, boo
   for (int64_t i = 0; sums && i < n; i++) h->sum[float_bits(e[i]) >> shift & (DIGITS - 1)] += (double)e[i];
 }
 
-/* Keeps the fewest greatest elements (lower ids first among equals) whose number reaches `count`, or whose sum
- * reaches `mass`. One digit a level: find the bin where the limit is crossed, then look only into that bin. */
+/* Keeps the fewest greatest elements (lower ids first among equals) whose number reaches `count`, or whose
+ * sum reaches `mass`. One digit a level: find the bin where the limit is crossed, then look only into that
+ * bin. */
 static void keep_greatest(Race *race, double count, double mass) {
   uint32_t prefix = 0;
   double above_count = 0, above_mass = 0;

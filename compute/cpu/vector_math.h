@@ -1,5 +1,5 @@
-/* Vector exp, tanh, the logistic function and the normal distribution function: relative error a few 1e-7 (tanh, cdf:
- * absolute). NaN goes through. The C library's functions would be called lane by lane. */
+/* Vector exp, tanh, the logistic function and the normal distribution function: relative error a few 1e-7
+ * (tanh, cdf: absolute). NaN goes through. The C library's functions would be called lane by lane. */
 #ifndef COMPUTE_CPU_VECTOR_MATH_H
 #define COMPUTE_CPU_VECTOR_MATH_H
 
@@ -9,8 +9,8 @@ typedef struct VecReduced {
   Vec n, p; /* e^x = 2^n (1 + p) */
 } VecReduced;
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite's two-part constant), p = e^r - 1 by its Taylor series to
- * r^7, whose remainder is below 6e-9. */
+/* x = n ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite's two-part constant), p = e^r - 1 by its Taylor series
+ * to r^7, whose remainder is below 6e-9. */
 static inline VecReduced vec_exp_reduce(Vec x) {
   Vec n = vec_round(x * vec_splat(1.44269504f));
   Vec r = vec_fma(n, vec_splat(-0.693359375f), x);
@@ -52,9 +52,10 @@ static inline VecLogistic vec_logistic(Vec x) {
   return (VecLogistic){vec_select(negative, small, large), vec_select(negative, large, small)};
 }
 
-/* The standard normal distribution function, erfc(-x / sqrt 2) / 2. With z = |x| / sqrt 2, the smooth function
- * (1 + 2z) e^(z^2) erfc(z) is a polynomial in (z-2)/(z+2) (the mapping of Shepherd & Laframboise, Math. Comp.
- * 36, 1981; the coefficients are a Chebyshev fit of degree 9, relative error 1.6e-7). `gauss` is e^(-x^2/2). */
+/* The standard normal distribution function, erfc(-x / sqrt 2) / 2. With z = |x| / sqrt 2, the smooth
+ * function (1 + 2z) e^(z^2) erfc(z) is a polynomial in (z-2)/(z+2) (the mapping of Shepherd & Laframboise,
+ * Math. Comp. 36, 1981; the coefficients are a Chebyshev fit of degree 9, relative error 1.6e-7). `gauss` is
+ * e^(-x^2/2). */
 static inline Vec vec_normal_cdf(Vec x, Vec gauss) {
   static const float coefficient[] = {-0.000410065579f, -0.00124245894f, 0.00132059772f, 0.00864367746f,
                                       -0.00806145463f,  -0.0542079695f,  0.164055482f,   -0.166031063f,

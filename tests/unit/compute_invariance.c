@@ -1,5 +1,5 @@
-/* To the bit: a row alone equals the row among others (rollouts), any chunking of a prompt equals any other, a
- * second run equals the first, and the results that must not depend on the thread count do not. */
+/* To the bit: a row alone equals the row among others (rollouts), any chunking of a prompt equals any other,
+ * a second run equals the first, and the results that must not depend on the thread count do not. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

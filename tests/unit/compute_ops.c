@@ -1,8 +1,9 @@
-/* The operation table test: every operation of ops.def, on every backend this machine can run, against a plain
- * double-precision reference; every comparison is shown to fail on a perturbed result.
+/* The operation table test: every operation of ops.def, on every backend this machine can run, against a
+ * plain double-precision reference; every comparison is shown to fail on a perturbed result.
  *
- * To add an operation: write its reference and its run function beside its kin in compute_ops/NAME.h, add rows
- * (operation, run, {sizes, flags}, tolerance) to that file's CASES. An operation without a row fails the test. */
+ * To add an operation: write its reference and its run function beside its kin in compute_ops/NAME.h, add
+ * rows (operation, run, {sizes, flags}, tolerance) to that file's CASES. An operation without a row fails the
+ * test. */
 #include "compute_ops/harness.h"
 
 #include "compute_ops/attention.h"

@@ -1,4 +1,5 @@
-/* The library products against double precision, the bf16 one also on processors where Drover would not use it. */
+/* The library products against double precision, the bf16 one also on processors where Drover would not use
+ * it. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

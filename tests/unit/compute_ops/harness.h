@@ -1,5 +1,5 @@
-/* What the operation table test is made of: random tensors, their double-precision copies, a comparison that is
- * itself tested at every use, and finite differences.
+/* What the operation table test is made of: random tensors, their double-precision copies, a comparison that
+ * is itself tested at every use, and finite differences.
  *
  * Gradients are checked against central differences of the double-precision forward reference of the same
  * operation, so a backward needs no second formula. */
