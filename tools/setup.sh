@@ -8,7 +8,7 @@
 set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
-  libjansson-dev libsqlite3-dev libdnnl-dev libopenblas-openmp-dev libpcre2-dev libutf8proc-dev libxxhash-dev
+  libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   libcmocka-dev)
 
 by_hand() {

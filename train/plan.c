@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 
 /* What the process holds beside its plan on the CPU backend: code and libraries in memory, the stacks of threads,
- * buffers of OpenBLAS and oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
+ * buffers of oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
 static const size_t program_bytes = (size_t)48 << 20;
 
 void plan_add(MemoryPlan *plan, const char *name, size_t bytes) {
