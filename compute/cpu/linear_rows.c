@@ -321,9 +321,11 @@ static void panel_range_packed(const Rows *r, float *scratch, int64_t first, int
   }
 }
 
-/* Scratch of a thread that has at most `outputs` outputs. */
+/* Scratch of a thread that has at most `outputs` outputs. Never less with more rows, though few rows need the
+ * most: a dry run of the largest step plans for the smaller ones. */
 static int64_t panel_floats(const Rows *r, int64_t outputs) {
-  return r->rows <= STREAM_ROWS ? r->rows * outputs : (PACK_BLOCK + r->rows) * PANEL;
+  int64_t streamed = min64(r->rows, STREAM_ROWS) * outputs;
+  return r->rows <= STREAM_ROWS ? streamed : max64(streamed, (PACK_BLOCK + r->rows) * PANEL);
 }
 
 static void panel_range(const Rows *r, float *scratch, int64_t first, int64_t last) {

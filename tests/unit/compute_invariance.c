@@ -328,11 +328,44 @@ static void test_sample_frequencies(void **state) {
   }
 }
 
+/* -- a dry run of the largest call plans the workspace of the smaller ones -- */
+
+static void test_plan_covers_fewer_rows(void **state) {
+  (void)state;
+  static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16};
+  const Backend *list[2];
+  for (int i = 0, n = backends(list); i < n; i++) {
+    for (int kind = 0; kind < 4; kind++) {
+      const int64_t inputs = 96, outputs = 2048;
+      Bed bed;
+      bed_open(&bed, list[i], 2);
+      const bool transposed = kind & 1;
+      Weight w = {tensor_new_2d(&bed.arena, dtypes[kind / 2], transposed ? inputs : outputs,
+                                transposed ? outputs : inputs),
+                  transposed};
+      size_t before = 0;
+      for (int64_t rows = 0; rows < 80; rows++) {
+        Error error = {0};
+        Tensor x = tensor_new_2d(&bed.arena, DTYPE_F32, rows, inputs);
+        Tensor out = tensor_new_2d(&bed.arena, DTYPE_F32, rows, outputs);
+        compute_dry_begin(&bed.c);
+        bed.c.scratch.peak = 0;
+        op_linear(&bed.c, out, x, w, (Tensor){0}, 1, 0);
+        const size_t peak = bed.c.scratch.peak;
+        assert_true(compute_dry_end(&bed.c, &error));
+        if (peak < before) fail_msg("%d rows need %zu bytes, fewer rows %zu", (int)rows, peak, before);
+        before = peak;
+      }
+      assert_true(before > 0);
+      bed_close(&bed);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_linear_rows),
-      cmocka_unit_test(test_paged_chunks),
-      cmocka_unit_test(test_same_again),
+      cmocka_unit_test(test_linear_rows),        cmocka_unit_test(test_plan_covers_fewer_rows),
+      cmocka_unit_test(test_paged_chunks),       cmocka_unit_test(test_same_again),
       cmocka_unit_test(test_sample_frequencies),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
