@@ -129,6 +129,9 @@ static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSou
   if (options->part != DATASET_ALL && !split_source(source, options, error)) return false;
   dataset->count += source->count;
   if (counts->longest > dataset->longest) dataset->longest = counts->longest;
+  if (counts->longest_sequence > dataset->longest_sequence) {
+    dataset->longest_sequence = counts->longest_sequence;
+  }
   report(source, options);
   return true;
 }

@@ -104,7 +104,8 @@ typedef struct DatasetCounts {
   uint64_t no_loss;   /* dropped */
   uint64_t tokens;    /* of the usable examples, both sides of preferences */
   uint64_t loss_tokens;
-  uint64_t longest; /* tokens of the longest example, both sides of a preference together */
+  uint64_t longest;          /* tokens of the longest example, both sides of a preference together */
+  uint64_t longest_sequence; /* tokens of the longest sequence: of one side */
 } DatasetCounts;
 
 typedef struct DatasetSource {
@@ -122,9 +123,10 @@ typedef struct Dataset {
   DatasetKind kind;
   DatasetSource *sources;
   size_t source_count;
-  uint64_t count;   /* examples of all sources in this part */
-  uint64_t longest; /* tokens that the largest example puts into a batch (see example_tokens) */
-  bool reused;      /* every source came from a cache that was there */
+  uint64_t count;            /* examples of all sources in this part */
+  uint64_t longest;          /* tokens that the largest example puts into a batch (see example_tokens) */
+  uint64_t longest_sequence; /* and of its longest sequence: of one side of a preference */
+  bool reused;               /* every source came from a cache that was there */
 } Dataset;
 
 /* Opens all sources. ERROR_DATA: "FILE:LINE: key 'output': expected string, found number",

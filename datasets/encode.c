@@ -101,6 +101,10 @@ static bool add_item(Encoder *encoder, CacheItem *item, Error *error) {
   counts->tokens += tokens;
   counts->loss_tokens += (uint64_t)item->fixed.loss_count;
   if (tokens > counts->longest) counts->longest = tokens;
+  const int32_t sides[] = {item->fixed.count, item->fixed.rejected_count};
+  for (int i = 0; i < 2; i++) {
+    if ((uint64_t)sides[i] > counts->longest_sequence) counts->longest_sequence = (uint64_t)sides[i];
+  }
   return cache_writer_add(encoder->writer, item, error);
 }
 

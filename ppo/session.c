@@ -2,8 +2,14 @@
 
 #include "base/memory.h"
 
-static int64_t max_length(const PpoConfig *config) {
-  return config->data.max_length + config->rollout.max_new_tokens;
+static int64_t longest_prompt(const PpoSession *s) {
+  const int64_t train = (int64_t)s->prompts.longest, eval = s->has_eval ? (int64_t)s->eval.longest : 0;
+  return train > eval ? train : eval;
+}
+
+/* Of a prompt with its answer. */
+static int64_t longest_answered(const PpoSession *s) {
+  return longest_prompt(s) + s->config.rollout.max_new_tokens;
 }
 
 PpoWorkers session_workers(PpoSession *session) {
@@ -63,13 +69,35 @@ static bool open_data(PpoSession *s, Error *error) {
 
 /* -- models and memory ------------------------------------------------------------------------------------ */
 
-static EngineConfig engine_config(const PpoConfig *config) {
+static EngineConfig engine_config(const PpoSession *s) {
+  const PpoConfig *config = &s->config;
   EngineConfig engine = engine_config_default();
   engine.batch =
       config->rollout.batch < config->ppo.batch_size ? config->rollout.batch : config->ppo.batch_size;
-  engine.max_length = max_length(config);
+  engine.max_length = longest_answered(s);
   engine.cache_dtype = model_config_dtype(&config->model);
   return engine;
+}
+
+/* Answers end where the policy's positions do (engine_init); a prompt must leave room for one, and what the policy
+ * writes the reward model must be able to read. */
+static bool check_positions(const PpoSession *s, Log *log, Error *error) {
+  const PpoModels *models = &s->models;
+  const int64_t prompt = longest_prompt(s), most = s->engine.config.max_length;
+  if (prompt >= most) {
+    return error_set(error, ERROR_USAGE,
+                     "the longest prompt has %lld tokens, which leaves no room for an answer: the model has "
+                     "positions for %lld; lower data.max_length",
+                     (long long)prompt, (long long)most);
+  }
+  const int64_t answered = longest_answered(s), seen = answered < most ? answered : most;
+  if (log && seen < answered) {
+    log_warning(log, "answers to the longest prompts end early: the model has positions for %lld tokens",
+                (long long)most);
+  }
+  return base_check_length(models->critic.model, seen, log, error) &&
+         (!s->has_ptx ||
+          base_check_length(models->actor.model, (int64_t)s->ptx.data.longest_sequence, log, error));
 }
 
 /* Models, engine and the arrays of a rollout; in a dry memory also the largest steps there will be. */
@@ -78,11 +106,12 @@ static bool open_models(PpoSession *s, Error *error) {
   PpoModels *models = &s->models;
   if (!ppo_models_open(models, config, &s->lora, &s->compute, &s->memory, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
-      !engine_init(&s->engine, engine_config(config), models->actor.model, trainee_adapter(&models->actor),
+      !engine_init(&s->engine, engine_config(s), models->actor.model, trainee_adapter(&models->actor),
                    &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.model, error) ||
       !pass_init(&s->reward_pass, models->critic.model, error) ||
-      !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error)) {
+      !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
+      !check_positions(s, s->compute.dry ? NULL : s->log, error)) {
     return false;
   }
   if (s->compute.dry) {
@@ -119,18 +148,17 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   return ok;
 }
 
-/* The micro-batch must hold the longest prompt with the longest answer. */
+/* The micro-batch must hold the longest prompt with the longest answer, and the longest example of data.ptx. */
 static bool check_lengths(const PpoSession *s, int64_t *longest, Error *error) {
-  *longest = (int64_t)s->prompts.longest + s->config.rollout.max_new_tokens;
-  if (s->has_eval && (int64_t)s->eval.longest + s->config.rollout.max_new_tokens > *longest) {
-    *longest = (int64_t)s->eval.longest + s->config.rollout.max_new_tokens;
+  const char *what = "the longest prompt and rollout.max_new_tokens";
+  *longest = longest_answered(s);
+  if (s->has_ptx && (int64_t)s->ptx.data.longest > *longest) {
+    *longest = (int64_t)s->ptx.data.longest;
+    what = "the longest example of data.ptx";
   }
   if (*longest <= s->config.optim.micro_batch_tokens) return true;
-  return error_set(
-      error, ERROR_USAGE,
-      "optim.micro_batch_tokens: expected at least %lld (the longest prompt and rollout.max_new_tokens),"
-      " found %lld",
-      (long long)*longest, (long long)s->config.optim.micro_batch_tokens);
+  return error_set(error, ERROR_USAGE, "optim.micro_batch_tokens: expected at least %lld (%s), found %lld",
+                   (long long)*longest, what, (long long)s->config.optim.micro_batch_tokens);
 }
 
 static void set_schedules(PpoSession *s) {

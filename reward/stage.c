@@ -251,6 +251,14 @@ static void close_model(RewardStage *s) {
   base_close(&s->base);
 }
 
+/* Tokens of the longest sequence: one side of a pair, or a reference answer. */
+static int64_t longest_sequence(const RewardStage *s) {
+  uint64_t longest = s->train.longest_sequence;
+  if (s->eval.longest_sequence > longest) longest = s->eval.longest_sequence;
+  if (s->reference.longest_sequence > longest) longest = s->reference.longest_sequence;
+  return (int64_t)longest;
+}
+
 /* A PlanMaker: the largest update there can be, in dry arenas. */
 static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, Error *error) {
   RewardStage *s = context;
@@ -261,7 +269,8 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
   lora.enabled = settings->lora;
   plan_begin(&s->memory, &s->compute);
   bool ok = pairs_init(&s->pairs, s->config->optim.batch_size, settings->micro_batch_tokens, error) &&
-            open_model(s, &model, &lora, error);
+            open_model(s, &model, &lora, error) &&
+            base_check_length(&s->base, longest_sequence(s), NULL, error);
   if (ok) {
     double norm;
     pairs_fill_dry(&s->pairs);
@@ -405,7 +414,8 @@ static bool carry_out(void *stage, ProgramResult *result, Error *error) {
   const RewardStageConfig *config = s->config;
   if (!train_memory_allocate(&s->memory, &s->compute, error) ||
       !pairs_init(&s->pairs, config->optim.batch_size, config->optim.micro_batch_tokens, error) ||
-      !open_model(s, &config->model, &config->lora, error)) {
+      !open_model(s, &config->model, &config->lora, error) ||
+      !base_check_length(&s->base, longest_sequence(s), s->log, error)) {
     return false;
   }
   log_info(s->log, "training %" PRId64 " parameters (%s), %" PRId64 " updates of %" PRId64 " pairs",

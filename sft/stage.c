@@ -156,7 +156,8 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
   lora.enabled = settings->lora;
   plan_begin(&s->memory, &s->compute);
   bool ok = microbatches_init(&s->micro, s->config->optim.batch_size, settings->micro_batch_tokens, error) &&
-            open_model(s, &model, &lora, error);
+            open_model(s, &model, &lora, error) &&
+            base_check_length(&s->base, corpus_longest(&s->corpus), NULL, error);
   if (ok) {
     double norm;
     microbatches_fill_dry(&s->micro);
@@ -294,7 +295,8 @@ static bool carry_out(void *stage, ProgramResult *result, Error *error) {
   const SftConfig *config = s->config;
   if (!train_memory_allocate(&s->memory, &s->compute, error) ||
       !microbatches_init(&s->micro, config->optim.batch_size, config->optim.micro_batch_tokens, error) ||
-      !open_model(s, &config->model, &config->lora, error)) {
+      !open_model(s, &config->model, &config->lora, error) ||
+      !base_check_length(&s->base, corpus_longest(&s->corpus), s->log, error)) {
     return false;
   }
   report(s);

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 /* -- memory --------------------------------------------------------------------------------------------- */
@@ -124,4 +125,22 @@ bool base_open(Model *model, const char *path, const char *merge_directory, DTyp
 
 void base_close(Model *model) {
   model_free(model);
+}
+
+bool base_check_length(const Model *model, int64_t longest, Log *log, Error *error) {
+  const int64_t most = model->spec.max_positions;
+  if (most == 0 || longest <= most) return true;
+  if (model->spec.position == POSITION_LEARNED) {
+    return error_set(error, ERROR_USAGE,
+                     "the longest sequence has %" PRId64 " tokens, and the model has positions for %" PRId64
+                     ": lower data.max_length",
+                     longest, most);
+  }
+  if (log) {
+    log_warning(log,
+                "the longest sequence has %" PRId64 " tokens, more than the %" PRId64
+                " that the model was made for (max_position_embeddings)",
+                longest, most);
+  }
+  return true;
 }

@@ -15,6 +15,7 @@
 #ifndef TRAIN_TRAINEE_H
 #define TRAIN_TRAINEE_H
 
+#include "base/log.h"
 #include "model/model.h"
 #include "model/pass.h"
 #include "model/weights.h"
@@ -46,6 +47,9 @@ void train_memory_free(TrainMemory *memory, Compute *compute);
 NODISCARD bool base_open(Model *model, const char *path, const char *merge, DType dtype, Compute *compute,
                          TrainMemory *memory, Error *error);
 void base_close(Model *model);
+/* Whether the model has positions for sequences of `longest` tokens. A table of positions ends: ERROR_USAGE. Computed
+ * positions go on, but what the model never saw is worth a warning (log may be NULL). */
+NODISCARD bool base_check_length(const Model *model, int64_t longest, Log *log, Error *error);
 
 /* -- a trainee ------------------------------------------------------------------------------------------ */
 

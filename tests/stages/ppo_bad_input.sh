@@ -43,6 +43,15 @@ bad 2 "ppo.minibatches: expected a divisor of ppo.batch_size 8, found 3" --ppo.m
 bad 2 "rollout.temperature: expected more than 0" --rollout.temperature 0
 bad 2 "data.ptx: expected a file, since ppo.ptx_coef is 0.5" --ppo.ptx_coef 0.5
 bad 2 "optim.micro_batch_tokens: expected at least" --optim.micro_batch_tokens 16
+lines long.jsonl "{\"text\": \"$(printf 'red door %.0s' {1..99})\"}"
+bad 2 "(the longest example of data.ptx), found 128" --optim.micro_batch_tokens 128 --data.max_length 200 \
+  --ppo.ptx_coef 0.5 --data.ptx "$bad/long.jsonl"
+make_short "$world" "$bad/short" 12
+bad 2 "leaves no room for an answer: the model has positions for 12" --model.path "$bad/short"
+make_short "$world" "$bad/short-base" 24
+pass "$bin/reward" --model.path "$bad/short-base" --data.train "$world/prefs.jsonl" --run.dir "$bad/short-rm" \
+  --optim.max_steps 1 --optim.batch_size 4 --data.max_length 24 --data.template plain
+bad 2 "and the model has positions for 24" --reward.path "$bad/short-rm/model" --rollout.max_new_tokens 40
 bad 2 "data.template" --data.template chatlm
 lines type.json '{"ppo": {"epochs": "four"}}'
 bad 2 "expected an integer, found a string" --config "$bad/type.json"

@@ -62,6 +62,12 @@ bad 3 "max_length" --data.max_length 8 --data.truncation error
 bad 3 "prefs.jsonl" --data.max_length 2
 bad 6 "absent.jsonl" --data.train "$bad/absent.jsonl"
 
+# Longer than the model's table of positions: one side of a pair counts, not both together.
+make_short "$world" "$bad/short" 12
+bad 2 "and the model has positions for 12: lower data.max_length" --model.path "$bad/short"
+make_short "$world" "$bad/enough" 64
+pass "${train[@]}" --check --model.path "$bad/enough"
+
 # Model, adapter: 4
 cp -r "$world/base" "$bad/cut" && truncate -s -1000 "$bad/cut/model.safetensors"
 bad 4 "model.safetensors" --model.path "$bad/cut"

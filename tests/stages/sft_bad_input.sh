@@ -40,6 +40,8 @@ bad 2 "data.template" --data.template chatlm
 bad 2 "data.eval and data.eval_fraction" --data.eval "$world/sft.jsonl" --data.eval_fraction 0.1
 bad 2 "optim.micro_batch_tokens is 8" --optim.micro_batch_tokens 8
 bad 7 "no CUDA" --device.backend cuda
+make_short "$world" "$bad/short" 12
+bad 2 "and the model has positions for 12: lower data.max_length" --model.path "$bad/short"
 
 # Data: 3
 : | file empty.jsonl

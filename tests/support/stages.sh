@@ -119,6 +119,12 @@ timed() {
   run_seconds=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
 }
 
+# make_short WORLD DIRECTORY POSITIONS: a tiny model for sequences of at most POSITIONS tokens, which it has a table of.
+make_short() {
+  echo "{\"model_type\": \"gpt2\", \"n_embd\": 32, \"n_layer\": 1, \"n_head\": 2, \"n_positions\": $3}" >"$2.json"
+  pass "$bin/init" --config "$2.json" --tokenizer "$1/tokenizer" --out "$2"
+}
+
 # make_world DIRECTORY: a tokenizer and a tiny model (base/), and data of a little language: sft.jsonl, prefs.jsonl,
 # prefs_eval.jsonl, prompts.jsonl, text.jsonl. An answer is the better one when it says yes and not no, wherever in it.
 # Everything is a function of nothing but this code.

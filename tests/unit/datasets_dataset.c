@@ -367,6 +367,8 @@ static void long_preferences_lose_their_first_tokens(void **state) {
   Example part = example_at(&cut, 1);
   assert_int_equal(part.count, all.count - 4);
   assert_int_equal(part.rejected_count, all.rejected_count - 4);
+  assert_int_equal(cut.longest, example_tokens(&part));
+  assert_int_equal(cut.longest_sequence, longer - 4);
   assert_int_equal(part.prompt_count, all.prompt_count - 4);
   assert_memory_equal(part.ids, all.ids + 4, (size_t)part.count * sizeof(int));
   assert_memory_equal(part.rejected, all.rejected + 4, (size_t)part.rejected_count * sizeof(int));
