@@ -20,7 +20,7 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
     ok = tell_again(run, result, error);
   } else if (ok) {
     run_signals_install();
-    ok = course->prepare(stage, error) && course->carry_out(stage, result, error);
+    ok = course->prepare(stage, error) && run_begin(run, error) && course->carry_out(stage, result, error);
   }
   run_close(run, error);
   return ok;

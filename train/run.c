@@ -51,13 +51,65 @@ static bool remove_names(const Run *run, const char *const *names, size_t count,
   return true;
 }
 
-static bool start_over(Run *run, Error *error) {
-  static const char *const names[] = {"done.json", "checkpoints", "model",      "adapter",    "ema",
+/* What a run writes in its directory, but for the cache of data. */
+static const char *const written[] = {"done.json", "checkpoints", "model",      "adapter",    "ema",
                                       "run.db",    "run.db-wal",  "run.db-shm", "config.json"};
+enum { WRITTEN = sizeof written / sizeof *written };
+
+static bool start_over(Run *run, Error *error) {
   bool any = false;
-  if (!remove_names(run, names, sizeof names / sizeof *names, &any, error)) return false;
+  if (!remove_names(run, written, WRITTEN, &any, error)) return false;
   if (any) log_warning(run->log, "run.resume is false: what was in %s is removed", run->config->dir);
   return true;
+}
+
+static bool lies_in(const char *path, const char *place) {
+  char *inner = realpath(path, NULL), *outer = realpath(place, NULL);
+  const size_t length = outer ? strlen(outer) : 0;
+  const bool in =
+      inner && outer && !strncmp(inner, outer, length) && (inner[length] == '/' || !inner[length]);
+  free(inner);
+  free(outer);
+  return in;
+}
+
+/* Nothing that is read may lie in what is written: the run would lose its own input. */
+static bool check_path(const Run *run, const char *key, const char *path, Error *error) {
+  bool ok = true;
+  for (size_t i = 0; ok && i < WRITTEN; i++) {
+    char *place = run_path(run, written[i]);
+    if (!place) return path_error(error);
+    if (lies_in(path, place)) {
+      ok = error_set(error, ERROR_USAGE, "%s: %s lies in %s, which this run writes: choose another run.dir",
+                     key, path, place);
+    }
+    memory_free(place);
+  }
+  return ok;
+}
+
+static bool check_paths(const Run *run, const char *key, const json_t *value, Error *error) {
+  if (json_is_string(value)) return check_path(run, key, json_string_value(value), error);
+  const char *name;
+  json_t *member;
+  size_t i;
+  json_array_foreach(value, i, member) {
+    if (!check_paths(run, key, member, error)) return false;
+  }
+  json_object_foreach((json_t *)value, name, member) {
+    char inner[128];
+    snprintf(inner, sizeof inner, "%s%s%s", key, *key ? "." : "", name);
+    if (!check_paths(run, inner, member, error)) return false;
+  }
+  return true;
+}
+
+static bool check_inputs(const Run *run, Error *error) {
+  json_t *settings = json_loads(run->settings, 0, NULL);
+  ASSERT(settings); /* made by options_json */
+  const bool ok = check_paths(run, "", settings, error);
+  json_decref(settings);
+  return ok;
 }
 
 /* Reads done.json when there is one: it holds the settings and the result of the finished run. */
@@ -105,16 +157,32 @@ static bool write_settings(const Run *run, Error *error) {
   return ok;
 }
 
+/* A LogSink for the time before there is a run.db. A line that finds no memory is only on the screen. */
+static void keep_line(void *context, LogLevel level, const char *text) {
+  Run *run = context;
+  Error ignored = {0};
+  const size_t before = run->said.size;
+  const char mark = (char)level;
+  if (!buffer_append(&run->said, &mark, 1, &ignored) ||
+      !buffer_append(&run->said, text, strlen(text) + 1, &ignored)) {
+    run->said.size = before;
+  }
+}
+
 static bool open_log(Run *run, Error *error) {
   char *path = run_path(run, "run.db");
   bool ok = path ? runlog_open(&run->runlog, path, run->stage, run->settings, run->config->resume, error)
                  : path_error(error);
   memory_free(path);
-  if (ok) {
-    run->log->sink = runlog_sink;
-    run->log->sink_context = &run->runlog;
+  if (!ok) return false;
+  for (size_t at = 0; at < run->said.size; at += strlen(run->said.data + at) + 1) {
+    const LogLevel level = (LogLevel)run->said.data[at++];
+    runlog_event(&run->runlog, level, run->said.data + at);
   }
-  return ok;
+  buffer_free(&run->said);
+  run->log->sink = runlog_sink;
+  run->log->sink_context = &run->runlog;
+  return true;
 }
 
 bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, Log *log,
@@ -122,11 +190,20 @@ bool run_open(Run *run, const char *stage, const RunConfig *config, const char *
   *run = (Run){.stage = stage, .config = config, .log = log, .lock = -1};
   run->settings = memory_copy_string(settings);
   if (!run->settings) return error_out_of_memory(error, "settings", strlen(settings));
-  if (!directory_create(config->dir, error) || !take_lock(run, error)) return false;
-  if (!config->resume && !start_over(run, error)) return false;
-  if (!check_finished(run, error)) return false;
+  if (!directory_create(config->dir, error) || !take_lock(run, error) || !check_inputs(run, error)) {
+    return false;
+  }
+  if (config->resume && !check_finished(run, error)) return false;
   if (run->start == RUN_FINISHED) return true;
-  run->start = has_checkpoints(run) ? RUN_RESUME : RUN_FRESH;
+  run->start = config->resume && has_checkpoints(run) ? RUN_RESUME : RUN_FRESH;
+  log->sink = keep_line;
+  log->sink_context = run;
+  return true;
+}
+
+bool run_begin(Run *run, Error *error) {
+  ASSERT(run->start != RUN_FINISHED && !run->runlog.handle);
+  if (!run->config->resume && !start_over(run, error)) return false;
   /* The settings of a run that goes on are written once its checkpoint has been found to fit them. */
   if (run->start == RUN_FRESH && !write_settings(run, error)) return false;
   return open_log(run, error);
@@ -134,14 +211,15 @@ bool run_open(Run *run, const char *stage, const RunConfig *config, const char *
 
 void run_close(Run *run, const Error *error) {
   ErrorCode code = error ? error->code : ERROR_NONE;
+  if (run->log) run->log->sink = NULL;
   if (run->runlog.handle) {
     bool interrupted = code == ERROR_SIGINT || code == ERROR_SIGTERM;
     if (code) runlog_event(&run->runlog, LOG_ERROR, error->message);
     runlog_close(&run->runlog, interrupted ? "interrupted" : code ? "failed" : "done");
-    run->log->sink = NULL;
     if (run->runlog.failed) log_warning(run->log, "the run log is incomplete: %s", run->runlog.reason);
   }
   if (run->lock >= 0) close(run->lock);
+  buffer_free(&run->said);
   memory_free(run->settings);
   memory_free(run->result);
   memory_free(run->last_checkpoint);

@@ -1,6 +1,8 @@
 /* The life of a run directory: lock, config.json, run.db, checkpoints, the finished result; and the signals.
  *
  *   run_open(...)           locks the directory and says whether to begin, go on, or that all is done already
+ *   ... configuration, data and plan are checked ...
+ *   run_begin(...)          opens the log; with run.resume false, this is where the former run is removed
  *   ... run_checkpoint_due, run_stop_signal at each update ...
  *   run_finish(...)         writes done.json: from now on the same command has nothing to do
  *   run_close(...)
@@ -25,16 +27,21 @@ typedef struct Run {
   Log *log;
   RunLog runlog;
   char *settings;        /* the resolved configuration, JSON */
+  Buffer said;           /* what the log said between run_open and run_begin: level, text, NUL, ... */
   char *result;          /* RUN_FINISHED: the JSON given to run_finish */
   char *last_checkpoint; /* path, or NULL */
   int lock;
   RunStart start;
 } Run;
 
-/* settings: options_json of the whole configuration. Creates the directory. ERROR_FILE when it cannot be used
- * or another process has it; ERROR_USAGE when a finished run had another configuration. */
+/* settings: options_json of the whole configuration. Creates the directory and changes nothing else in it.
+ * ERROR_FILE when it cannot be used or another process has it; ERROR_USAGE when a finished run had another
+ * configuration, or a path of the configuration lies in what the run writes. The run must not move until run_close. */
 NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, Log *log,
                         Error *error);
+/* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false
+ * the former run is removed now and not before, so that a typing mistake costs nobody a result. */
+NODISCARD bool run_begin(Run *run, Error *error);
 /* Records the outcome in the log: done when error->code is ERROR_NONE, interrupted, or failed. */
 void run_close(Run *run, const Error *error);
 

@@ -79,6 +79,13 @@ bad 4 "template" --model.path "$bad/plain" --data.template auto
 
 pass "${train[@]}" --run.dir "$work/lora" --lora.enabled --lora.r 4 --lora.targets q_proj,v_proj
 bad 4 "is no linear of this model (there are: q_proj" --lora.enabled --lora.targets queery
+# Starting over removes the former result only once the new run can begin, and never what it reads itself.
+again=("${train[@]}" --run.dir "$work/lora" --run.resume false --lora.enabled)
+refuse 6 "absent.jsonl" "${again[@]}" --data.train "$bad/absent.jsonl"
+refuse 4 "queery" "${again[@]}" --lora.targets queery
+refuse 2 "model.adapter: $work/lora/adapter lies in $work/lora/adapter, which this run writes" "${again[@]}" \
+  --model.adapter "$work/lora/adapter"
+[[ -s $work/lora/adapter/adapter_model.safetensors && -s $work/lora/done.json ]] || fail "the former result is lost"
 adapter() { cp -r "$work/lora/adapter" "$bad/$1"; }
 sed 's/"hidden_size": 32/"hidden_size": 48/' "$world/model.json" >"$bad/wide.json"
 pass "$bin/init" --config "$bad/wide.json" --tokenizer "$world/tokenizer" --out "$bad/wide"

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <signal.h>
+#include <sqlite3.h>
 
 static const char settings[] = "{\"optim\":{\"lr\":0.1,\"max_steps\":4,\"schedule\":\"constant\"}}";
 static const char longer[] = "{\"optim\":{\"lr\":0.1,\"max_steps\":8,\"schedule\":\"constant\"}}";
@@ -35,6 +36,12 @@ static int close_folder(void **state) {
 static void must_open(Run *run, const char *with) {
   Error error = {0};
   if (!run_open(run, "sft", &config, with, &log_to_nowhere, &error)) fail_msg("%s", error.message);
+}
+
+static void must_begin(Run *run, const char *with) {
+  Error error = {0};
+  must_open(run, with);
+  if (!run_begin(run, &error)) fail_msg("%s", error.message);
 }
 
 static void checkpoint_of(Run *run, Compute *compute, int64_t step) {
@@ -65,13 +72,13 @@ static void begins_goes_on_and_is_done(void **state) {
   Error error = {0};
   Compute compute;
   assert_true(compute_open(&compute, DEVICE_CPU, 1, &error));
-  must_open(&run, settings);
+  must_begin(&run, settings);
   assert_int_equal(run.start, RUN_FRESH);
   assert_true(file_exists(temporary_path(&folder, "config.json")));
   checkpoint_of(&run, &compute, 2);
   run_close(&run, NULL);
 
-  must_open(&run, settings);
+  must_begin(&run, settings);
   assert_int_equal(run.start, RUN_RESUME);
   Checkpoint c;
   bool found;
@@ -97,9 +104,76 @@ static void begins_goes_on_and_is_done(void **state) {
   config.resume = false;
   must_open(&run, "{\"optim\":{\"lr\":0.2}}");
   assert_int_equal(run.start, RUN_FRESH);
+  run_close(&run, NULL); /* the data were wrong, say: what was there is there still */
+  assert_true(directory_exists(temporary_path(&folder, "checkpoints")));
+  assert_true(file_exists(temporary_path(&folder, "done.json")));
+  must_begin(&run, "{\"optim\":{\"lr\":0.2}}");
+  assert_false(file_exists(temporary_path(&folder, "done.json")));
   assert_false(directory_exists(temporary_path(&folder, "checkpoints")));
   run_close(&run, NULL);
   compute_close(&compute);
+}
+
+/* How many lines of run.db's table of events have this text at step -1. */
+static int64_t events(const char *text) {
+  sqlite3 *db;
+  sqlite3_stmt *statement;
+  assert_int_equal(sqlite3_open(temporary_path(&folder, "run.db"), &db), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_prepare_v2(db, "SELECT count(*) FROM event WHERE step = -1 AND text = ?", -1, &statement, NULL),
+      SQLITE_OK);
+  sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
+  assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+  const int64_t count = sqlite3_column_int64(statement, 0);
+  sqlite3_finalize(statement);
+  sqlite3_close(db);
+  return count;
+}
+
+static void what_was_said_before_goes_to_the_log(void **state) {
+  (void)state;
+  Run run;
+  must_open(&run, settings);
+  log_info(&log_to_nowhere, "the plan");
+  log_warning(&log_to_nowhere, "the data");
+  assert_false(file_exists(temporary_path(&folder, "run.db")));
+  Error error = {0};
+  assert_true(run_begin(&run, &error));
+  log_info(&log_to_nowhere, "the weights");
+  run_close(&run, NULL);
+  log_info(&log_to_nowhere, "nobody listens");
+  assert_int_equal(events("the plan"), 1);
+  assert_int_equal(events("the data"), 1);
+  assert_int_equal(events("the weights"), 1);
+  assert_int_equal(events("nobody listens"), 0);
+}
+
+/* A run that would read and write the same files is refused, whatever way the path is written. */
+static void inputs_within_outputs_are_refused(void **state) {
+  (void)state;
+  static const char *const inside[] = {"model", "checkpoints/../model", "adapter/deep"};
+  Error made = {0};
+  assert_true(directory_create(temporary_path(&folder, "model"), &made));
+  assert_true(directory_create(temporary_path(&folder, "checkpoints"), &made));
+  assert_true(directory_create(temporary_path(&folder, "adapter"), &made));
+  assert_true(directory_create(temporary_path(&folder, "adapter/deep"), &made));
+  assert_true(directory_create(temporary_path(&folder, "models"), &made));
+  char text[2048];
+  Run run;
+  for (int i = 0; i < 3; i++) {
+    Error error = {0};
+    snprintf(text, sizeof text, "{\"data\":{\"train\":[{\"path\":\"%s\",\"weight\":1}]}}",
+             temporary_path(&folder, inside[i]));
+    assert_false(run_open(&run, "sft", &config, text, &log_to_nowhere, &error));
+    assert_int_equal(error.code, ERROR_USAGE);
+    assert_non_null(strstr(error.message, "data.train.path: "));
+    assert_non_null(strstr(error.message, "which this run writes"));
+    run_close(&run, &error);
+  }
+  snprintf(text, sizeof text, "{\"model\":{\"path\":\"%s\"},\"run\":{\"dir\":\"%s\"}}",
+           temporary_path(&folder, "models"), folder.directory);
+  must_open(&run, text); /* beside it is allowed */
+  run_close(&run, NULL);
 }
 
 static void a_loss_that_is_not_finite_says_where_it_was_good(void **state) {
@@ -145,6 +219,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(one_process_at_a_time, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(begins_goes_on_and_is_done, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_was_said_before_goes_to_the_log, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(inputs_within_outputs_are_refused, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
                                       close_folder),
       cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
