@@ -80,14 +80,31 @@ static bool read_number(const char *path, const char *key, size_t *out) {
   return found;
 }
 
-/* What the control group still allows; versions 2 and 1. */
-static size_t group_limit(void) {
-  static const char *const files[][2] = {
-      {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-      {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"}};
-  for (int i = 0; i < 2; i++) {
-    size_t most, used;
-    if (!read_number(files[i][0], "", &most) || !read_number(files[i][1], "", &used)) continue;
+/* The number after `key` in root/name. */
+static bool read_group(const char *root, const char *name, const char *key, size_t *out) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/%s", root, name);
+  return read_number(path, key, out);
+}
+
+size_t plan_group_limit(const char *root) {
+  static const struct {
+    const char *most, *used, *stat, *cached[2];
+  } versions[] = {{"memory.max", "memory.current", "memory.stat", {"inactive_file ", "active_file "}},
+                  {"memory/memory.limit_in_bytes",
+                   "memory/memory.usage_in_bytes",
+                   "memory/memory.stat",
+                   {"total_inactive_file ", "total_active_file "}}};
+  for (int v = 0; v < 2; v++) {
+    size_t most, used, cached;
+    if (!read_group(root, versions[v].most, "", &most) || !read_group(root, versions[v].used, "", &used)) {
+      continue;
+    }
+    /* Files that were read count as used, and are given up when memory is wanted. */
+    for (int i = 0; i < 2; i++) {
+      if (!read_group(root, versions[v].stat, versions[v].cached[i], &cached)) continue;
+      used = used > cached ? used - cached : 0;
+    }
     return most > used ? most - used : 0;
   }
   return SIZE_MAX;
@@ -97,7 +114,7 @@ size_t plan_limit(const DeviceConfig *device) {
   if (device->memory_limit > 0) return (size_t)device->memory_limit;
   size_t available = SIZE_MAX;
   if (read_number("/proc/meminfo", "MemAvailable:", &available)) available *= 1024;
-  size_t group = group_limit();
+  size_t group = plan_group_limit("/sys/fs/cgroup");
   return group < available ? group : available;
 }
 

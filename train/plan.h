@@ -34,6 +34,8 @@ void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 /* device.memory_limit, else the memory that is free for this process: MemAvailable and the control group's.
  */
 size_t plan_limit(const DeviceConfig *device);
+/* What the control group at `root` (/sys/fs/cgroup) still allows; versions 2 and 1. SIZE_MAX without a limit. */
+size_t plan_group_limit(const char *root);
 
 /* The settings that decide the memory and that a user can change. */
 typedef struct PlanSettings {

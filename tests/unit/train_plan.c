@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/temporary.h"
 #include "train/plan.h"
 
 #include <string.h>
@@ -75,12 +76,44 @@ static void the_limit_of_the_machine(void **state) {
   assert_true(memory_peak_resident() > (size_t)1 << 19);
 }
 
+static Temporary group;
+
+static void put(const char *name, const char *text) {
+  Error error = {0};
+  if (!file_write_text(temporary_path(&group, name), text, &error)) fail_msg("%s", error.message);
+}
+
+static void the_limit_of_a_control_group(void **state) {
+  (void)state;
+  Error error = {0};
+  temporary_open(&group);
+  assert_true(plan_group_limit(group.directory) == SIZE_MAX);
+  assert_true(directory_create(temporary_path(&group, "memory"), &error)); /* version 1 */
+  put("memory/memory.limit_in_bytes", "1000\n");
+  put("memory/memory.usage_in_bytes", "900\n");
+  assert_int_equal(plan_group_limit(group.directory), 100);
+  put("memory/memory.stat",
+      "active_file 1\ninactive_file 2\ntotal_active_file 300\ntotal_inactive_file 500\n");
+  assert_int_equal(plan_group_limit(group.directory), 900);
+  put("memory.max", "max\n"); /* version 2, unlimited */
+  put("memory.current", "10\n");
+  assert_int_equal(plan_group_limit(group.directory), 900);
+  put("memory.max", "5000\n");
+  put("memory.stat", "anon 3000\nfile 1500\ninactive_file 1200\nactive_file 300\n");
+  put("memory.current", "4600\n");
+  assert_int_equal(plan_group_limit(group.directory), 1900);
+  put("memory.current", "9000\n");
+  assert_int_equal(plan_group_limit(group.directory), 0);
+  temporary_close(&group);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_fits_passes),
       cmocka_unit_test(advice_is_computed),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
+      cmocka_unit_test(the_limit_of_a_control_group),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
