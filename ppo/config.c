@@ -84,5 +84,18 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
     return error_set(error, ERROR_USAGE, "data.ptx: expected a file, since ppo.ptx_coef is %g",
                      ppo->ptx_coef);
   }
+  if (!ppo->kl_adaptive) return true;
+  if (ppo->kl_target <= 0) {
+    return error_set(error, ERROR_USAGE, "ppo.kl_target: expected more than 0 with ppo.kl_adaptive, found %g",
+                     ppo->kl_target);
+  }
+  /* One update may take a fifth of batch_size / kl_horizon off the coefficient: that must leave some. */
+  if (5 * ppo->kl_horizon <= (double)ppo->batch_size) {
+    return error_set(
+        error, ERROR_USAGE,
+        "ppo.kl_horizon: expected more than a fifth of ppo.batch_size %lld, else ppo.kl_coef could "
+        "become negative; found %g",
+        (long long)ppo->batch_size, ppo->kl_horizon);
+  }
   return true;
 }

@@ -46,6 +46,8 @@ bad 2 "optim.micro_batch_tokens: expected at least" --optim.micro_batch_tokens 1
 lines long.jsonl "{\"text\": \"$(printf 'red door %.0s' {1..99})\"}"
 bad 2 "(the longest example of data.ptx), found 128" --optim.micro_batch_tokens 128 --data.max_length 200 \
   --ppo.ptx_coef 0.5 --data.ptx "$bad/long.jsonl"
+bad 2 "ppo.kl_target: expected more than 0" --ppo.kl_adaptive --ppo.kl_target 0
+bad 2 "ppo.kl_horizon: expected more than a fifth of ppo.batch_size 8" --ppo.kl_adaptive --ppo.kl_horizon 1.6
 make_short "$world" "$bad/short" 12
 bad 2 "leaves no room for an answer: the model has positions for 12" --model.path "$bad/short"
 make_short "$world" "$bad/short-base" 24
