@@ -84,6 +84,7 @@ bool cache_open(DatasetSource *source, const char *path, const char digest[33]) 
     if (trailer_valid(&map, &trailer, digest)) {
       source->map = map;
       source->format = (DatasetFormat)trailer.format;
+      memcpy(source->digest, digest, sizeof source->digest);
       source->counts = trailer.counts;
       source->offsets = (const uint64_t *)(const void *)(map.data + trailer.index_offset);
       return true;

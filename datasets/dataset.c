@@ -136,6 +136,16 @@ static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSou
   return true;
 }
 
+/* The digest of a data set is that of its sources', one after the other. */
+static void add_digest(Dataset *dataset, const DatasetSource *source) {
+  char text[64], digest[33];
+  const int length =
+      snprintf(text, sizeof text, "%016llx%s", (unsigned long long)dataset->digest, source->digest);
+  bytes_digest(text, (size_t)length, digest);
+  digest[16] = '\0';
+  dataset->digest = (int64_t)strtoull(digest, NULL, 16);
+}
+
 bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetOptions *options,
                   Error *error) {
   *dataset = (Dataset){.kind = options->kind, .reused = true};
@@ -156,6 +166,7 @@ bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetO
       dataset_close(dataset);
       return false;
     }
+    add_digest(dataset, &dataset->sources[i]);
   }
   return true;
 }

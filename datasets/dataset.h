@@ -115,6 +115,7 @@ typedef struct DatasetSource {
   DatasetCounts counts; /* of the whole file */
   uint32_t count;       /* examples in this part */
   uint32_t *subset;     /* their numbers in the cache, ascending; NULL = all */
+  char digest[33];      /* of all that decides what the cache holds */
   FileMap map;
   const uint64_t *offsets; /* into map, counts.examples of them */
 } DatasetSource;
@@ -126,7 +127,8 @@ typedef struct Dataset {
   uint64_t count;            /* examples of all sources in this part */
   uint64_t longest;          /* tokens that the largest example puts into a batch (see example_tokens) */
   uint64_t longest_sequence; /* and of its longest sequence: of one side of a preference */
-  bool reused;               /* every source came from a cache that was there */
+  int64_t digest; /* of files, tokenizer, template and options: with another one the ids are other ones */
+  bool reused;    /* every source came from a cache that was there */
 } Dataset;
 
 /* Opens all sources. ERROR_DATA: "FILE:LINE: key 'output': expected string, found number",

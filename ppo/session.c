@@ -215,10 +215,8 @@ bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
          checkpoint_int(checkpoint, "ppo.episodes", (int64_t *)&s->episodes, error) &&
          checkpoint_int(checkpoint, "ppo.dropout_sites", (int64_t *)&s->update.dropout_sites, error) &&
          checkpoint_float(checkpoint, "ppo.kl_coef", &s->kl.coef, error) &&
-         checkpoint_int(checkpoint, "data.prompts.epoch", (int64_t *)&s->cursor.epoch, error) &&
-         checkpoint_int(checkpoint, "data.prompts.index", (int64_t *)&s->cursor.index, error) &&
-         checkpoint_int(checkpoint, "data.ptx.epoch", (int64_t *)&s->ptx.cursor.epoch, error) &&
-         checkpoint_int(checkpoint, "data.ptx.index", (int64_t *)&s->ptx.cursor.index, error) &&
+         data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
+         (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&
          trainee_state(&s->models.actor, checkpoint, error) &&
          trainee_state(&s->models.critic, checkpoint, error) && ema_state(&s->ema, checkpoint, error);
 }

@@ -191,15 +191,11 @@ static bool check_plan(Sft *s, Error *error) {
 /* To a checkpoint and from one; see train/checkpoint.h. */
 static bool state(void *stage, Checkpoint *checkpoint, Error *error) {
   Sft *s = stage;
-  int64_t epoch = (int64_t)s->cursor.epoch, index = (int64_t)s->cursor.index;
-  bool ok = checkpoint_int(checkpoint, "step", &s->step, error) &&
-            checkpoint_int(checkpoint, "data.epoch", &epoch, error) &&
-            checkpoint_int(checkpoint, "data.index", &index, error) &&
-            checkpoint_int(checkpoint, "tokens", &s->tokens, error) &&
-            checkpoint_float(checkpoint, "loss", &s->loss, error) &&
-            trainee_state(&s->policy, checkpoint, error);
-  if (ok) s->cursor = (DataCursor){.epoch = (uint64_t)epoch, .index = (uint64_t)index};
-  return ok;
+  return checkpoint_int(checkpoint, "step", &s->step, error) &&
+         data_state(checkpoint, "data.train", &s->corpus.train, &s->cursor, error) &&
+         checkpoint_int(checkpoint, "tokens", &s->tokens, error) &&
+         checkpoint_float(checkpoint, "loss", &s->loss, error) &&
+         trainee_state(&s->policy, checkpoint, error);
 }
 
 /* -- the stage ------------------------------------------------------------------------------------------ */

@@ -59,3 +59,29 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
   const Error *reason = !text->has_chat && why.code == ERROR_USAGE ? &text->chat_error : &why;
   return error_set(error, reason->code, "%s", reason->message);
 }
+
+static bool value_state(Checkpoint *checkpoint, const char *name, const char *value, int64_t *at,
+                        Error *error) {
+  char full[64];
+  snprintf(full, sizeof full, "%s.%s", name, value);
+  return checkpoint_int(checkpoint, full, at, error);
+}
+
+bool data_state(Checkpoint *checkpoint, const char *name, const Dataset *dataset, DataCursor *cursor,
+                Error *error) {
+  int64_t digest = dataset->digest, epoch = (int64_t)cursor->epoch, index = (int64_t)cursor->index;
+  if (!value_state(checkpoint, name, "digest", &digest, error) ||
+      !value_state(checkpoint, name, "epoch", &epoch, error) ||
+      !value_state(checkpoint, name, "index", &index, error)) {
+    return false;
+  }
+  if (digest != dataset->digest) {
+    return error_set(
+        error, ERROR_USAGE,
+        "%s: the files, the tokenizer or the template have changed since the run began. Give the "
+        "former ones, another run.dir, or run.resume false to start over",
+        name);
+  }
+  *cursor = (DataCursor){.epoch = (uint64_t)epoch, .index = (uint64_t)index};
+  return true;
+}

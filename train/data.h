@@ -3,7 +3,8 @@
 #ifndef TRAIN_DATA_H
 #define TRAIN_DATA_H
 
-#include "datasets/dataset.h"
+#include "datasets/order.h"
+#include "train/checkpoint.h"
 #include "train/config.h"
 
 typedef struct TextTools {
@@ -28,5 +29,10 @@ int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]);
 NODISCARD bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,
                          DatasetPart part, const DataConfig *config, const RunConfig *run,
                          const TextTools *text, Log *log, Error *error);
+
+/* Where the reading of a data set stands, to or from a checkpoint (train/checkpoint.h). ERROR_USAGE when the data are
+ * not those that the run began with: its place in them would mean nothing. */
+NODISCARD bool data_state(Checkpoint *checkpoint, const char *name, const Dataset *dataset,
+                          DataCursor *cursor, Error *error);
 
 #endif

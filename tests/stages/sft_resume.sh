@@ -57,6 +57,18 @@ pass "${train[@]}" --run.dir "$work/term" --run.save_every 0
 same_files "$work/full/model" "$work/term/model"
 note "SIGTERM saves and resumes"
 
+# Other data under the same name: the place in them would mean nothing.
+cp "$world/sft.jsonl" "$work/data.jsonl"
+interrupted=("${train[@]}" --run.dir "$work/changed" --data.train "$work/data.jsonl" --optim.schedule constant)
+pass "${interrupted[@]}" --optim.max_steps 4
+head -n 60 "$world/sft.jsonl" >"$work/data.jsonl"
+refuse 2 "data.train: the files, the tokenizer or the template have changed since the run began" "${interrupted[@]}" \
+  --optim.max_steps 8
+cp "$world/sft.jsonl" "$work/data.jsonl"
+pass "${interrupted[@]}" --optim.max_steps 8
+grep -q 'going on from' "$work/log" || fail "the former data do not go on"
+note "changed data are noticed"
+
 # A finished run: the same result at once, and nothing is written.
 stamp=$(stat -c %Z "$work/full/model/model.safetensors")
 expect '"output"' "${train[@]}" --run.dir "$work/full"
