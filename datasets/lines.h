@@ -1,4 +1,4 @@
-/* Inside datasets/ and the demo tools: reading a JSONL file one line at a time, in one buffer. */
+/* For datasets/ and the tools: reading a JSONL file one line at a time, in one buffer. */
 #ifndef DATASETS_LINES_H
 #define DATASETS_LINES_H
 

@@ -1,9 +1,8 @@
 /* train_tokenizer: a byte-level BPE tokenizer from text files, for models made from nothing (tools/init.c). */
-#include "base/file.h"
+#include "datasets/lines.h"
 #include "tokenizer/train.h"
 #include "train/program.h"
 
-#include <jansson.h>
 #include <string.h>
 
 typedef struct Config {
@@ -30,39 +29,27 @@ static bool is_jsonl(const char *path) {
   return length > 6 && strcmp(path + length - 6, ".jsonl") == 0;
 }
 
-static bool add_line(TokenizerTrainer *trainer, const char *path, int line, const char *text, size_t bytes,
-                     const char *key, Error *error) {
-  json_error_t broken;
-  json_t *record = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &broken);
-  if (!record)
-    return error_set(error, ERROR_DATA, "%s:%d:%d: broken JSON: %s", path, line, broken.column, broken.text);
-  const json_t *value = json_object_get(record, key);
-  const bool ok =
-      json_is_string(value)
-          ? tokenizer_trainer_add_text(trainer, json_string_value(value), json_string_length(value), error)
-          : error_set(error, ERROR_DATA, "%s:%d: key '%s': expected a string, found none", path, line, key);
-  json_decref(record);
-  return ok;
-}
-
 static bool add_jsonl(TokenizerTrainer *trainer, const char *path, const char *key, Error *error) {
-  FileMap map;
-  if (!file_map_open(&map, path, error)) return false;
-  bool ok = true;
-  int line = 1;
-  for (size_t begin = 0; ok && begin < map.size; line++) {
-    const char *text = (const char *)map.data + begin;
-    const char *end = memchr(text, '\n', map.size - begin);
-    const size_t bytes = end ? (size_t)(end - text) : map.size - begin;
-    if (bytes > 0) ok = add_line(trainer, path, line, text, bytes, key, error);
-    begin += bytes + 1;
+  LineReader reader;
+  if (!line_reader_open(&reader, path, error)) return false;
+  json_t *record = NULL;
+  bool ok;
+  while ((ok = line_reader_record(&reader, &record, error)) && record) {
+    const json_t *value = json_object_get(record, key);
+    ok = json_is_string(value)
+             ? tokenizer_trainer_add_text(trainer, json_string_value(value), json_string_length(value), error)
+             : error_set(error, ERROR_DATA, "%s:%llu: key '%s': expected string, found %s", path,
+                         (unsigned long long)reader.number, key, json_kind_name(value));
+    json_decref(record);
+    if (!ok) break;
   }
-  file_map_close(&map);
+  line_reader_close(&reader);
   return ok;
 }
 
 static bool train(const ProgramCall *call, ProgramResult *result, Error *error) {
   const Config *config = call->config;
+  if (config->text.count == 0) return error_set(error, ERROR_USAGE, "--text: no file to learn from is given");
   const char *const marks[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   const TokenizerTraining training = {.vocab_size = (int)config->vocab,
                                       .min_frequency = 2,
@@ -81,9 +68,14 @@ static bool train(const ProgramCall *call, ProgramResult *result, Error *error) 
                         : tokenizer_trainer_add_file(trainer, path, error);
   }
   int size = 0;
-  ok = ok && (call->check || tokenizer_trainer_write(trainer, config->out, &size, error)) &&
-       buffer_format(&result->text, error, "%s: %d tokens", config->out, size) &&
-       buffer_format(&result->json, error, "{\"tokens\": %d}", size);
+  if (ok && call->check) {
+    ok = buffer_text(&result->text, "the check found nothing wrong", error) &&
+         buffer_text(&result->json, "{\"ok\": true}", error);
+  } else if (ok) {
+    ok = tokenizer_trainer_write(trainer, config->out, &size, error) &&
+         buffer_format(&result->text, error, "%s: %d tokens", config->out, size) &&
+         buffer_format(&result->json, error, "{\"tokens\": %d}", size);
+  }
   tokenizer_trainer_free(trainer);
   return ok;
 }

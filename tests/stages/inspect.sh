@@ -68,6 +68,15 @@ refuse 4 'no LM head' "$bin/inspect" logprobs --model $models/llama_score --ids 
 refuse 4 'score' "$bin/inspect" score --model $models/llama --ids 1,2
 refuse 6 'absent.jsonl' "$bin/inspect" data --model "$work/model" --data "$work/absent.jsonl"
 refuse 2 'above 0' "$bin/demo_data" --out "$work/x" --scale -1
+learn=("$bin/train_tokenizer" --out "$work/learnt")
+refuse 2 'no file to learn from' "${learn[@]}"
+refuse 3 "number.jsonl:2: key 'completion': expected string, found number" "${learn[@]}" --text tests/fixtures/data/bad/number.jsonl \
+  --key completion
+refuse 6 'absent.jsonl' "${learn[@]}" --text "$work/absent.jsonl"
+printf '\xef\xbb\xbf{"text":"red door"}\r\n\r\n{"text":"blue"}\r\n' >"$work/windows.jsonl" # as on Windows
+expect 'nothing wrong' "${learn[@]}" --text "$work/windows.jsonl" --check
+[[ ! -e $work/learnt ]] || fail "--check wrote a tokenizer"
+expect 'tokens' "${learn[@]}" --text "$work/windows.jsonl"
 
 # The rule checker on answers whose scores are known.
 heldout=$work/known.jsonl answers=$work/answers.jsonl
