@@ -56,6 +56,27 @@ static const char *const written[] = {"done.json", "checkpoints", "model",      
                                       "run.db",    "run.db-wal",  "run.db-shm", "config.json"};
 enum { WRITTEN = sizeof written / sizeof *written };
 
+/* A directory that has what a run writes, and no run's lock, is somebody else's: a model, say, whose config.json would
+ * be written over. */
+static bool check_owner(const Run *run, Error *error) {
+  char *lock = run_path(run, "lock");
+  if (!lock) return path_error(error);
+  const bool ours = file_exists(lock);
+  memory_free(lock);
+  bool ok = true;
+  for (size_t i = 0; ok && !ours && i < WRITTEN; i++) {
+    char *path = run_path(run, written[i]);
+    if (!path) return path_error(error);
+    if (file_exists(path) || directory_exists(path)) {
+      ok = error_set(error, ERROR_USAGE,
+                     "run.dir %s is no run's, and a run would write over its %s: choose another",
+                     run->config->dir, written[i]);
+    }
+    memory_free(path);
+  }
+  return ok;
+}
+
 static bool start_over(Run *run, Error *error) {
   bool any = false;
   if (!remove_names(run, written, WRITTEN, &any, error)) return false;
@@ -190,7 +211,8 @@ bool run_open(Run *run, const char *stage, const RunConfig *config, const char *
   *run = (Run){.stage = stage, .config = config, .log = log, .lock = -1};
   run->settings = memory_copy_string(settings);
   if (!run->settings) return error_out_of_memory(error, "settings", strlen(settings));
-  if (!directory_create(config->dir, error) || !take_lock(run, error) || !check_inputs(run, error)) {
+  if (!directory_create(config->dir, error) || !check_owner(run, error) || !take_lock(run, error) ||
+      !check_inputs(run, error)) {
     return false;
   }
   if (config->resume && !check_finished(run, error)) return false;

@@ -36,7 +36,8 @@ typedef struct Run {
 
 /* settings: options_json of the whole configuration. Creates the directory and changes nothing else in it.
  * ERROR_FILE when it cannot be used or another process has it; ERROR_USAGE when a finished run had another
- * configuration, or a path of the configuration lies in what the run writes. The run must not move until run_close. */
+ * configuration, a path of the configuration lies in what the run writes, or the directory has files of these
+ * names that no run made. The run must not move until run_close. */
 NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, Log *log,
                         Error *error);
 /* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false

@@ -158,6 +158,7 @@ static void inputs_within_outputs_are_refused(void **state) {
   assert_true(directory_create(temporary_path(&folder, "adapter"), &made));
   assert_true(directory_create(temporary_path(&folder, "adapter/deep"), &made));
   assert_true(directory_create(temporary_path(&folder, "models"), &made));
+  assert_true(file_write_text(temporary_path(&folder, "lock"), "", &made)); /* a run's directory */
   char text[2048];
   Run run;
   for (int i = 0; i < 3; i++) {
@@ -173,6 +174,30 @@ static void inputs_within_outputs_are_refused(void **state) {
   snprintf(text, sizeof text, "{\"model\":{\"path\":\"%s\"},\"run\":{\"dir\":\"%s\"}}",
            temporary_path(&folder, "models"), folder.directory);
   must_open(&run, text); /* beside it is allowed */
+  run_close(&run, NULL);
+}
+
+static void what_no_run_made_is_left_alone(void **state) {
+  (void)state;
+  static const char *const names[] = {"config.json", "model/a", "adapter/a"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    Error error = {0};
+    char *path = path_join(config.dir, names[i]), *folder_of = path_parent(path);
+    assert_true(directory_create(folder_of, &error));
+    assert_true(file_write_text(path, "mine", &error));
+    Run run;
+    assert_false(run_open(&run, "sft", &config, settings, &log_to_nowhere, &error));
+    assert_int_equal(error.code, ERROR_USAGE);
+    assert_non_null(strstr(error.message, "is no run's"));
+    run_close(&run, &error);
+    assert_false(file_exists(temporary_path(&folder, "lock")));
+    Error none = {0};
+    assert_true(directory_remove_all(config.dir, &none));
+    memory_free(path);
+    memory_free(folder_of);
+  }
+  Run run;
+  must_open(&run, settings);
   run_close(&run, NULL);
 }
 
@@ -221,6 +246,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(begins_goes_on_and_is_done, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(what_was_said_before_goes_to_the_log, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(inputs_within_outputs_are_refused, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_no_run_made_is_left_alone, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
                                       close_folder),
       cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
