@@ -58,12 +58,12 @@ static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *com
   lora_spec_free(&lora);
   if (!ok) return error_context(error, "%s", spec->adapter ? spec->adapter : "lora");
   set->dropout_key = random_key(spec->seed, RANDOM_DROPOUT);
-  if (!memory->adapters.dry) {
-    if (!spec->adapter) {
-      lora_initialize(set, compute, spec->seed);
-    } else if (!lora_read(set, spec->adapter, compute, error)) {
-      return false;
-    }
+  /* In a dry run the files are looked at too, so that --check finds what is wrong with them. */
+  const bool dry = memory->adapters.dry;
+  if (spec->adapter && (!dry || compute->dry)) {
+    if (!lora_read(set, spec->adapter, compute, error)) return false;
+  } else if (!dry) {
+    lora_initialize(set, compute, spec->seed);
   }
   return spec->frozen || lora_parameters(set, &trainee->parameters, error);
 }

@@ -120,5 +120,7 @@ rm -rf "$work/run"
 refuse 3 "broken.jsonl:2:" "${train[@]}" --check --data.prompts "$bad/broken.jsonl"
 refuse 2 "ppo.minibatches" "${train[@]}" --check --ppo.minibatches 3
 refuse 4 "score" "${train[@]}" --check --reward.path "$world/base"
+cp -r "$work/rm-lora/adapter" "$bad/torn" && truncate -s -100 "$bad/torn/adapter_model.safetensors"
+refuse 4 "adapter_model.safetensors" "${train[@]}" --check --lora.enabled --reward.path "$world/base" --reward.adapter "$bad/torn"
 [[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
 echo "ppo: $cases bad inputs refused as they should be"
