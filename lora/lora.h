@@ -107,7 +107,7 @@ NODISCARD bool lora_merge(const LoraSet *set, int id, float *weight, Compute *co
  * exclude_modules or layers_to_transform narrow it, the modules are those that have tensors in the file. */
 NODISCARD bool lora_spec_read(LoraSpec *spec, const char *directory, Error *error);
 /* Fills an opened set from adapter_model.safetensors (F32, F16 or BF16); missing, unexpected or misshapen tensors are
- * ERROR_MODEL. */
+ * ERROR_MODEL. With compute->dry nothing is filled, and the same mistakes are found. */
 NODISCARD bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error);
 /* The score head that a SEQ_CLS adapter carries in modules_to_save: copies [C] floats; false in *found when
  * there is none. `shift` is the key "score_shift" of adapter_config.json, 0 when absent. */

@@ -141,14 +141,29 @@ static bool open_weights(SafetensorsSet *set, const char *directory, Error *erro
   return safetensors_set_open(set, directory, "model", error);
 }
 
+/* Opens the weights and sees that they are those of the model. */
+static bool open_checked(SafetensorsSet *set, const Model *model, const char *directory, Error *error) {
+  if (!open_weights(set, directory, error)) return false;
+  bool ok = true;
+  for (int i = 0; ok && i < model->tensor_count; i++)
+    ok = check_tensor(set, directory, &model->tensors[i], error);
+  ok = ok && check_unexpected(model, set, error);
+  if (!ok) safetensors_set_close(set);
+  return ok;
+}
+
+bool model_check(const Model *model, const char *directory, Error *error) {
+  SafetensorsSet set;
+  if (!open_checked(&set, model, directory, error)) return false;
+  safetensors_set_close(&set);
+  return true;
+}
+
 bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
   SafetensorsSet set;
-  if (!open_weights(&set, directory, error)) return false;
+  if (!open_checked(&set, model, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
-  for (int i = 0; ok && i < model->tensor_count; i++)
-    ok = check_tensor(&set, directory, &model->tensors[i], error);
-  ok = ok && check_unexpected(model, &set, error);
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
     load_tensor(tensor->value, safetensors_set_find(&set, tensor->name), staging, compute);

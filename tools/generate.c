@@ -291,7 +291,7 @@ static bool open_adapter(Generate *g, Error *error) {
   bool ok = lora_spec_read(&spec, directory, error) &&
             lora_open(&g->adapter, &spec, g->model.modules, g->model.module_count, false, &g->compute,
                       &g->memory.adapters, error) &&
-            (g->memory.adapters.dry || lora_read(&g->adapter, directory, &g->compute, error));
+            lora_read(&g->adapter, directory, &g->compute, error);
   lora_spec_free(&spec);
   return ok;
 }

@@ -81,16 +81,20 @@ static bool merge_weight(Tensor weight, const LoraSet *set, int id, Compute *com
   return ok;
 }
 
-/* An arena as large as the adapter, which is opened in it and read. */
+/* An arena as large as the adapter, which is opened in it and read. In a dry run nothing is kept, but what is wrong with
+ * the files comes out all the same. */
 static bool read_adapter(LoraSet *set, const LoraSpec *spec, const Model *model, const char *directory,
                          Compute *compute, Arena *arena, Error *error) {
-  Arena dry;
-  arena_init_dry(&dry, "adapter to merge");
-  bool ok = lora_open(set, spec, model->modules, model->module_count, false, compute, &dry, error);
-  lora_free(set);
-  return ok && compute_arena(compute, arena, "adapter to merge", dry.peak, error) &&
-         lora_open(set, spec, model->modules, model->module_count, false, compute, arena, error) &&
-         lora_read(set, directory, compute, error);
+  arena_init_dry(arena, "adapter to merge");
+  bool ok = lora_open(set, spec, model->modules, model->module_count, false, compute, arena, error);
+  if (ok && !compute->dry) {
+    const size_t bytes = arena->peak;
+    lora_free(set);
+    *arena = (Arena){0};
+    ok = compute_arena(compute, arena, "adapter to merge", bytes, error) &&
+         lora_open(set, spec, model->modules, model->module_count, false, compute, arena, error);
+  }
+  return ok && lora_read(set, directory, compute, error);
 }
 
 static bool merge(Model *model, const char *directory, Compute *compute, Error *error) {
@@ -99,7 +103,7 @@ static bool merge(Model *model, const char *directory, Compute *compute, Error *
   Arena arena = {0};
   bool ok = lora_spec_read(&spec, directory, error) &&
             read_adapter(&set, &spec, model, directory, compute, &arena, error);
-  for (int id = 0; ok && id < model->module_count; id++) {
+  for (int id = 0; ok && !compute->dry && id < model->module_count; id++) {
     if (tensor_is_none(set.pairs[id].a)) continue;
     ModelTensor *weight = weight_of(model, model->modules[id].name);
     ASSERT(weight);
@@ -115,10 +119,9 @@ bool base_open(Model *model, const char *path, const char *merge_directory, DTyp
                TrainMemory *memory, Error *error) {
   *model = (Model){0};
   bool ok = model_open(model, path, dtype, compute, &memory->weights, error);
-  if (ok && !memory->weights.dry) {
-    ok = model_read(model, path, compute, error) &&
-         (!merge_directory || merge(model, merge_directory, compute, error));
-  }
+  const bool dry = memory->weights.dry;
+  ok = ok && (dry ? model_check(model, path, error) : model_read(model, path, compute, error));
+  if (ok && merge_directory && dry == compute->dry) ok = merge(model, merge_directory, compute, error);
   if (!ok) base_close(model);
   return ok;
 }

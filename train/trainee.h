@@ -11,7 +11,7 @@
  *   compute_dry_end(compute); train_memory_allocate(&memory)
  *   base_open(...); trainee_open(...);
  *
- * In a dry memory no weights are read and only shapes are valid. */
+ * In a dry memory no weights are kept and only shapes are valid, but files that do not fit are found. */
 #ifndef TRAIN_TRAINEE_H
 #define TRAIN_TRAINEE_H
 
@@ -42,7 +42,7 @@ void train_memory_free(TrainMemory *memory, Compute *compute);
 
 /* -- the base ------------------------------------------------------------------------------------------- */
 
-/* Opens the model of `path` in memory->weights and reads it unless dry. merge: a PEFT directory whose delta
+/* Opens the model of `path` in memory->weights and reads it, or sees that it could be read when dry. merge: a PEFT directory whose delta
  * is added to the weights (in fp32, then rounded to dtype), or NULL. */
 NODISCARD bool base_open(Model *model, const char *path, const char *merge, DType dtype, Compute *compute,
                          TrainMemory *memory, Error *error);

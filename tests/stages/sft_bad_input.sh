@@ -116,6 +116,11 @@ bad 6 "$bad/file" --run.dir "$bad/file/run"
 
 # --check finds the same, and leaves no run behind.
 refuse 4 "model.safetensors" "${train[@]}" --check --model.path "$bad/cut"
+refuse 4 "expected the shape" "${train[@]}" --check --model.path "$bad/shape"
+for how in true false; do # continued, merged
+  refuse 4 "expected the shape [4, 48], found [4, 32]" "${train[@]}" --check --model.path "$bad/wide" --lora.enabled "$how" \
+    --model.adapter "$work/lora/adapter"
+done
 refuse 3 "torn.jsonl:3:" "${train[@]}" --check --data.train "$bad/torn.jsonl"
 rm -rf "$work/run"
 expect "nothing wrong" "${train[@]}" --check
