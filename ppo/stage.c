@@ -139,7 +139,8 @@ static bool train(PpoSession *s, Error *error) {
   while (s->updates < s->total_updates) {
     UpdateReport report;
     if (!ppo_update(s, &report, error)) {
-      return error_context(error, "update %lld", (long long)s->updates + 1);
+      return error_context(error, "update %lld (last good checkpoint: %s)", (long long)s->updates + 1,
+                           s->run.last_checkpoint ? s->run.last_checkpoint : "none");
     }
     char note[160];
     snprintf(note, sizeof note, "score %.3f  kl %.3f  length %.1f  ended %.0f%%  %.0f tok/s",

@@ -104,10 +104,11 @@ nan() { # FROM TO: a copy with NaN in its last tensor
     seek=$(($(stat -c %s "$2/model.safetensors") - 64))
 }
 nan "$world/base" "$bad/nan"
-bad 4 "update 1" --model.path "$bad/nan"
+bad 4 "update 1 (last good checkpoint: none)" --model.path "$bad/nan"
 nan "$work/rm/model" "$bad/nan-reward"
 bad 4 "update 1" --reward.path "$bad/nan-reward"
-bad 4 "update" --optim.lr 1e38 --optim.clip 0 --optim.name sgd --optim.schedule constant --ppo.total_episodes 80
+bad 4 "(last good checkpoint: $work/run/checkpoints/step-" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \
+  --optim.schedule constant --ppo.total_episodes 80 --ppo.epochs 1 --run.save_every 1
 
 # Memory: 5. File system: 6.
 bad 5 "it fits with" --device.memory_limit 54MiB --optim.micro_batch_tokens 8192
