@@ -185,17 +185,6 @@ void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed) {
   }
 }
 
-void lora_copy(LoraSet *to, const LoraSet *from, Compute *compute) {
-  ASSERT(to->count == from->count);
-  for (int id = 0; id < to->count; id++) {
-    ASSERT(tensor_is_none(to->pairs[id].a) == tensor_is_none(from->pairs[id].a));
-    if (tensor_is_none(to->pairs[id].a)) continue;
-    ASSERT(to->pairs[id].a.dim[0] == from->pairs[id].a.dim[0]);
-    op_axpby(compute, to->pairs[id].a, from->pairs[id].a, 1, 0);
-    op_axpby(compute, to->pairs[id].b, from->pairs[id].b, 1, 0);
-  }
-}
-
 bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *p = &set->pairs[id];

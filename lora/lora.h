@@ -72,8 +72,6 @@ void lora_free(LoraSet *set); /* tensors' memory belongs to the arena */
 
 /* A ~ U(-1/sqrt(I), 1/sqrt(I)), B = 0, as PEFT's default. */
 void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed);
-/* Copies the values of a set with the same spec and modules. */
-void lora_copy(LoraSet *to, const LoraSet *from, Compute *compute);
 /* The list of trainable tensors, appended. */
 NODISCARD bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error);
 int64_t lora_parameter_count(const LoraSet *set);

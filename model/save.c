@@ -53,22 +53,6 @@ static bool config_write(const Model *model, const ScoreHead *head, DType dtype,
   return ok;
 }
 
-bool model_config_write(const json_t *config, const char *directory, Error *error) {
-  ModelSpec spec;
-  const Architecture *arch = architecture_find(config, error);
-  if (!arch || !architecture_read(arch, config, &spec, error)) return false;
-  json_t *copy = json_deep_copy(config);
-  char *path = path_join(directory, "config.json");
-  bool ok = (copy && path) || error_out_of_memory(error, "config.json", 0);
-  if (ok) {
-    json_object_set_new(copy, "architectures", json_pack("[s]", arch->causal_class));
-    ok = directory_create(directory, error) && json_file_write(path, copy, error);
-  }
-  json_decref(copy);
-  memory_free(path);
-  return ok;
-}
-
 static bool copy_companions(const char *source, const char *directory, Error *error) {
   static const char *const names[] = {"tokenizer.json",
                                       "tokenizer_config.json",

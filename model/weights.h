@@ -44,7 +44,4 @@ NODISCARD bool model_save(const Model *model, const ScoreHead *head, const LoraS
                           const char *source, const char *directory, DType dtype, Compute *compute,
                           Error *error);
 
-/* Writes config.json of a new model directory from a user's config: validates it through the architecture. */
-NODISCARD bool model_config_write(const json_t *config, const char *directory, Error *error);
-
 #endif

@@ -137,16 +137,6 @@ int64_t trainee_parameter_count(const Trainee *trainee) {
   return count;
 }
 
-void trainee_copy(Trainee *to, const Trainee *from, Compute *compute) {
-  ASSERT(to->kind == from->kind && trainee_has_head(to) == trainee_has_head(from));
-  if (to->kind == TRAINEE_ADAPTER) lora_copy(&to->adapter, &from->adapter, compute);
-  if (trainee_has_head(to)) {
-    op_axpby(compute, to->head.weight, from->head.weight, 1, 0);
-    to->head.shift = from->head.shift;
-  }
-  if (!to->frozen) optimizer_adopt(&to->optimizer, compute);
-}
-
 bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error) {
   ASSERT(!trainee->frozen);
   return optimizer_step(&trainee->optimizer, compute, lr, grad_norm, error) ||

@@ -102,10 +102,6 @@ const LoraSet *trainee_adapter(const Trainee *trainee);
 bool trainee_has_head(const Trainee *trainee);
 int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 
-/* Copies the values of adapter and head of a trainee of the same shape over the same base (an actor from the
- * SFT adapter, an EMA). The optimiser's master weights follow. */
-void trainee_copy(Trainee *to, const Trainee *from, Compute *compute);
-
 /* One optimiser update. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
 

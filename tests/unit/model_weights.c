@@ -537,25 +537,6 @@ static void companions_are_copied_and_existing_directories_kept(void **state) {
   temporary_close(&t);
 }
 
-static void a_new_config_is_checked_and_completed(void **state) {
-  (void)state;
-  Temporary t;
-  temporary_open(&t);
-  Error error = {0};
-  json_t *config = fixture_config("llama");
-  json_object_del(config, "architectures");
-  assert_ok(model_config_write(config, temporary_path(&t, "new"), &error), &error);
-  json_t *written = json_file_read(temporary_path(&t, "new/config.json"), &error);
-  assert_string_equal(json_string_value(json_array_get(json_object_get(written, "architectures"), 0)),
-                      "LlamaForCausalLM");
-  json_object_set_new(config, "hidden_size", json_integer(-1));
-  assert_false(model_config_write(config, temporary_path(&t, "bad"), &error));
-  assert_false(directory_exists(temporary_path(&t, "bad")));
-  json_decref(config);
-  json_decref(written);
-  temporary_close(&t);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_loaded_is_saved),
                                      cmocka_unit_test(half_precision_is_converted),
@@ -568,7 +549,6 @@ int main(void) {
                                      cmocka_unit_test(changed_files_are_judged),
                                      cmocka_unit_test(broken_directories_are_refused),
                                      cmocka_unit_test(every_failed_allocation_is_reported),
-                                     cmocka_unit_test(companions_are_copied_and_existing_directories_kept),
-                                     cmocka_unit_test(a_new_config_is_checked_and_completed)};
+                                     cmocka_unit_test(companions_are_copied_and_existing_directories_kept)};
   return cmocka_run_group_tests(tests, open_compute, close_compute);
 }

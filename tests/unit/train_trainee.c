@@ -312,7 +312,7 @@ static void heads_come_from_where_they_are(void **state) {
   compute_close(&lab.compute);
 }
 
-/* One base, two adapters: each has its own values, and copying one makes them alike. */
+/* One base, two adapters: what one learns leaves the other as it was. */
 static void adapters_share_a_base(void **state) {
   (void)state;
   Lab lab;
@@ -330,15 +330,14 @@ static void adapters_share_a_base(void **state) {
   must(trainee_open(&other, &spec, &lab.base, &lab.compute, &more, &error), &error);
   learn(&lab);
   must(step(&lab, &error), &error);
-  for (int copied = 0; copied < 2; copied++) {
-    bool same = true;
-    for (int id = 0; id < other.adapter.count; id++) {
-      Tensor a = other.adapter.pairs[id].b, b = lab.trainee.adapter.pairs[id].b;
-      if (!tensor_is_none(a)) same &= memcmp(a.data, b.data, tensor_bytes(a)) == 0;
-    }
-    assert_int_equal(same, copied);
-    trainee_copy(&other, &lab.trainee, &lab.compute);
+  bool learnt = false;
+  for (int id = 0; id < other.adapter.count; id++) {
+    Tensor a = other.adapter.pairs[id].b, b = lab.trainee.adapter.pairs[id].b;
+    if (tensor_is_none(a)) continue;
+    for (int64_t i = 0; i < tensor_count(a); i++) assert_true(((const float *)a.data)[i] == 0);
+    learnt |= memcmp(a.data, b.data, tensor_bytes(a)) != 0;
   }
+  assert_true(learnt);
   trainee_close(&other);
   train_memory_free(&more, &lab.compute);
   close_lab(&lab);
