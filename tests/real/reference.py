@@ -3,14 +3,13 @@
 
     python reference.py DIRECTORY OUT.json [--prompt TEXT ...] [--tokens N] [--plain]
 
-Weights are upcast to fp32, attention is eager, decoding is greedy without penalties. For each prompt: its ids, the
-log-probability of each id after the first, the logits of the last position (first 16, and the ten largest), and the
-greedy answer as ids and text. Prompts go through the model's chat template unless --plain.
+Weights are upcast to fp32, attention is eager, decoding is greedy without penalties. For each prompt: its ids, the greedy
+answer as ids and text, and the log-probability of each id of both after the first, computed in fp32 and again in fp64.
+Prompts go through the model's chat template unless --plain.
 """
 
 import argparse
 import json
-import time
 
 import torch
 import transformers
@@ -23,7 +22,14 @@ PROMPTS = [
 ]
 
 
-def reference(model, tokenizer, prompt, count, plain):
+def logprobs(model, ids):
+    x = torch.tensor([ids])
+    with torch.no_grad():
+        logits = model(x).logits[0, :-1]
+    return torch.log_softmax(logits.double(), -1).gather(1, x[0, 1:, None])[:, 0].tolist()
+
+
+def reference(model, exact, tokenizer, prompt, count, plain):
     if plain:
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     else:
@@ -32,23 +38,15 @@ def reference(model, tokenizer, prompt, count, plain):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     x = torch.tensor([ids])
     with torch.no_grad():
-        logits = model(x).logits[0].float()
-        started = time.time()
         answer = model.generate(x, attention_mask=torch.ones_like(x), do_sample=False, max_new_tokens=count,
                                 pad_token_id=model.config.eos_token_id)[0, len(ids):].tolist()
-        seconds = time.time() - started
-    logprobs = torch.log_softmax(logits[:-1].double(), -1).gather(1, x[0, 1:, None])[:, 0]
-    top = logits[-1].topk(10)
     return {
         "prompt": prompt,
         "ids": ids,
-        "logprobs": logprobs.tolist(),
-        "logits_first": logits[-1, :16].tolist(),
-        "top_ids": top.indices.tolist(),
-        "top_logits": top.values.tolist(),
         "answer_ids": answer,
         "answer": tokenizer.decode(answer, skip_special_tokens=True),
-        "tokens_per_second": len(answer) / seconds,
+        "logprobs": logprobs(model, ids + answer),
+        "logprobs_f64": logprobs(exact, ids + answer),
     }
 
 
@@ -63,18 +61,20 @@ def main():
     transformers.logging.set_verbosity_error()
     model = transformers.AutoModelForCausalLM.from_pretrained(arguments.directory, dtype=torch.float32,
                                                               attn_implementation="eager").eval()
+    exact = transformers.AutoModelForCausalLM.from_pretrained(arguments.directory, dtype=torch.float64,
+                                                              attn_implementation="eager").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.directory)
     result = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "results": [reference(model, tokenizer, p, arguments.tokens, arguments.plain)
+        "results": [reference(model, exact, tokenizer, p, arguments.tokens, arguments.plain)
                     for p in arguments.prompt or PROMPTS],
     }
     with open(arguments.out, "w", encoding="utf-8") as file:
         json.dump(result, file, indent=1, ensure_ascii=False)
         file.write("\n")
     for r in result["results"]:
-        print(f"{r['prompt']}\n  -> {r['answer']!r} ({r['tokens_per_second']:.1f} tokens/s)")
+        print(f"{r['prompt']}\n  -> {r['answer']!r}")
 
 
 if __name__ == "__main__":
