@@ -26,6 +26,17 @@ static bool same_key(const json_t *before, const json_t *now, const char *key) {
   return same(lookup(before, key), lookup(now, key));
 }
 
+/* Where a run ends. */
+static const char *const end_keys[] = {"optim.epochs", "optim.max_steps", "ppo.total_episodes"};
+enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
+
+static bool is_end(const char *key) {
+  for (size_t i = 0; i < END_KEYS; i++) {
+    if (!strcmp(key, end_keys[i])) return true;
+  }
+  return false;
+}
+
 static bool may_differ(const char *key, const json_t *before, const json_t *now) {
   static const char *const free_keys[] = {"model.recompute", "optim.micro_batch_tokens", "rollout.batch",
                                           "data.cache"};
@@ -34,7 +45,7 @@ static bool may_differ(const char *key, const json_t *before, const json_t *now)
   for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
     if (!strcmp(key, free_keys[i])) return true;
   }
-  if (strcmp(key, "optim.epochs") != 0 && strcmp(key, "optim.max_steps") != 0) return false;
+  if (!is_end(key)) return false;
   const char *schedule = json_string_value(lookup(now, "optim.schedule"));
   return same_key(before, now, "optim.schedule") && schedule && !strcmp(schedule, "constant");
 }
@@ -96,10 +107,9 @@ bool settings_check(const char *before, const char *now, const char *place, Erro
 }
 
 bool settings_same_end(const char *before, const char *now) {
-  static const char *const keys[] = {"optim.epochs", "optim.max_steps", "ppo.total_episodes"};
   json_t *old = json_loads(before, 0, NULL), *new = json_loads(now, 0, NULL);
   bool equal = old && new;
-  for (size_t i = 0; equal && i < sizeof keys / sizeof *keys; i++) equal = same_key(old, new, keys[i]);
+  for (size_t i = 0; equal && i < END_KEYS; i++) equal = same_key(old, new, end_keys[i]);
   json_decref(old);
   json_decref(new);
   return equal;

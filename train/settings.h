@@ -2,7 +2,7 @@
  *
  * Keys that may differ: all of run but run.seed, all of device, model.recompute, optim.micro_batch_tokens,
  * rollout.batch and data.cache (the same mathematics, though not always the same bits); and while the schedule is
- * constant, optim.epochs and optim.max_steps: training goes on longer. */
+ * constant, optim.epochs, optim.max_steps and ppo.total_episodes: training goes on longer. */
 #ifndef TRAIN_SETTINGS_H
 #define TRAIN_SETTINGS_H
 

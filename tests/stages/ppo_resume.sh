@@ -66,6 +66,15 @@ grep -q 'going on from' "$work/log" || fail "did not go on"
 same_files "$work/full/model" "$work/term/model"
 note "SIGTERM saves and resumes"
 
+# With a constant schedule a finished run can go on, and ends as one that was that long from the beginning.
+longer=("${train[@]}" --optim.schedule constant)
+pass "${longer[@]}" --run.dir "$work/longer" --ppo.total_episodes 64
+pass "${longer[@]}" --run.dir "$work/longer" --ppo.total_episodes 96
+grep -q 'going on from' "$work/log" || fail "a finished run did not go on"
+pass "${longer[@]}" --run.dir "$work/long" --ppo.total_episodes 96
+same_files "$work/long/model" "$work/longer/model"
+note "a constant schedule goes on longer"
+
 # A finished run: the same result at once, and nothing is written. Other settings cannot go on.
 stamp=$(stat -c %Z "$work/full/model/model.safetensors")
 expect '"output"' "${train[@]}" --run.dir "$work/full"

@@ -59,6 +59,10 @@ static void constant_schedule_may_go_on_longer(void **state) {
   static const char now[] = "{\"optim\":{\"schedule\":\"constant\",\"max_steps\":9}}";
   assert_true(settings_check(before, now, "here", &error));
   assert_false(settings_same_end(before, now));
+  static const char rollouts[] = "{\"optim\":{\"schedule\":\"constant\"},\"ppo\":{\"total_episodes\":8}}";
+  static const char more[] = "{\"optim\":{\"schedule\":\"constant\"},\"ppo\":{\"total_episodes\":16}}";
+  assert_true(settings_check(rollouts, more, "here", &error));
+  assert_false(settings_same_end(rollouts, more));
   static const char other[] = "{\"optim\":{\"schedule\":\"linear\",\"max_steps\":9}}";
   assert_false(settings_check(before, other, "here", &error));
 }
