@@ -19,8 +19,8 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
   if (ok && run->start == RUN_FINISHED) {
     ok = tell_again(run, result, error);
   } else if (ok) {
-    run_signals_install();
-    ok = course->prepare(stage, error) && run_begin(run, error) && course->carry_out(stage, result, error);
+    ok = run_signals_install(error) && course->prepare(stage, error) && run_begin(run, error) &&
+         course->carry_out(stage, result, error);
   }
   run_close(run, error);
   return ok;

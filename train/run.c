@@ -8,7 +8,9 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -336,23 +338,49 @@ bool run_check_finite(const Run *run, const char *what, double value, int64_t st
 
 /* -- signals -------------------------------------------------------------------------------------------- */
 
-/* The one variable that outlives a call: a signal handler can be given no other place. */
-static volatile sig_atomic_t stop_signal;
+/* The one variable that outlives a call: what comes to the whole process has no other place. */
+static atomic_int stop_signal;
 
-static void note_signal(int number) {
-  stop_signal = number;
+static sigset_t stop_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
 }
 
-void run_signals_install(void) {
-  stop_signal = 0;
-  struct sigaction action = {.sa_handler = note_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART)};
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
+/* A thread of its own takes the signals, and all others block them. A handler would run on the stack of the thread that
+ * the kernel happens to choose, and matrix kernels of oneDNN keep other things than the stack in the stack pointer: the
+ * signal frame would be written into the middle of the heap. */
+static void *wait_for_signals(void *unused) {
+  (void)unused;
+  const sigset_t set = stop_signals();
+  for (;;) {
+    int number;
+    if (sigwait(&set, &number) != 0) continue;
+    if (atomic_exchange(&stop_signal, number) == 0) continue;
+    signal(number, SIG_DFL); /* the second one ends the process, as if nobody had waited */
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(number);
+    return NULL;
+  }
+}
+
+bool run_signals_install(Error *error) {
+  static atomic_bool installed;
+  atomic_store(&stop_signal, 0);
+  if (atomic_exchange(&installed, true)) return true;
+  const sigset_t set = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  pthread_t thread;
+  const int failure = pthread_create(&thread, NULL, wait_for_signals, NULL);
+  if (failure) return error_set(error, ERROR_DEVICE, "cannot start a thread: %s", strerror(failure));
+  pthread_detach(thread);
+  return true;
 }
 
 int run_stop_signal(void) {
-  return stop_signal;
+  return atomic_load(&stop_signal);
 }
 
 bool run_interrupted_error(int number, Error *error) {

@@ -75,8 +75,9 @@ NODISCARD bool run_check_finite(const Run *run, const char *what, double value, 
 
 /* -- signals -------------------------------------------------------------------------------------------- */
 
-/* From now on SIGINT and SIGTERM are noted; a second one ends the process at once. */
-void run_signals_install(void);
+/* From now on SIGINT and SIGTERM are noted; a second one ends the process at once. To be called before the process has
+ * other threads: those made later block the two, as the caller does from now on. */
+NODISCARD bool run_signals_install(Error *error);
 /* The signal that came, or 0. */
 int run_stop_signal(void);
 /* "interrupted by ...": ERROR_SIGINT or ERROR_SIGTERM. Always returns false. */
