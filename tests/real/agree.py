@@ -71,17 +71,18 @@ def check_template(arguments, tokenizer, pairs):
     say(same == len(pairs), f"chat template: {same} of {len(pairs)} prompts have the same ids")
 
 
-def check_logprobs(arguments, name, model, bare, dialogues, *command):
+def check_logprobs(arguments, name, model, before, dialogues, *command):
+    """Of the model as Transformers has it and as Drover's command has it; and what training changed since `before`."""
     largest = change = 0.0
     for ids in dialogues:
         theirs = logprobs(model, ids)
         ours = drover(arguments, "inspect", "logprobs", *command, "--ids", ",".join(map(str, ids)), "--json")
         ours = torch.tensor(ours[0]["logprobs"], dtype=torch.float64)
         largest = max(largest, (ours - theirs).abs().max().item())
-        change = max(change, (theirs - logprobs(bare, ids)).abs().max().item())
+        change = max(change, (theirs - logprobs(before, ids)).abs().max().item())
     say(largest <= DIFFERENCE and change >= CHANGE,
         f"{name}: log-probabilities of {sum(map(len, dialogues))} tokens differ by {largest:.1e} at most; "
-        f"the adapter changed them by up to {change:.2f}")
+        f"its training changed them by up to {change:.2f}")
 
 
 def check_greedy(arguments, tokenizer, model, pairs):
@@ -126,19 +127,21 @@ def main():
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
     arguments = parser.parse_args()
     tf.logging.set_verbosity_error()
+    tf.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)
     tokenizer = tf.AutoTokenizer.from_pretrained(arguments.model)
     pairs = [json.loads(line) for line in arguments.pairs.read_text(encoding="utf-8").splitlines()][:4]
     dialogues = [dialogue_ids(tokenizer, pair, "chosen") for pair in pairs]
-    bare = load(arguments, arguments.model)
+    bare, tuned, policy, merged = (
+        load(arguments, arguments.model), load(arguments, arguments.model, adapter=arguments.sft),
+        load(arguments, arguments.model, adapter=arguments.ppo), load(arguments, arguments.merged))
     check_template(arguments, tokenizer, pairs)
-    for name in ("sft", "ppo"):
-        adapter = getattr(arguments, name)
-        check_logprobs(arguments, f"{name} adapter", load(arguments, arguments.model, adapter=adapter), bare, dialogues,
-                       "--model", arguments.model, "--adapter", adapter)
-    merged = load(arguments, arguments.merged)
-    check_logprobs(arguments, "merged", merged, bare, dialogues, "--model", arguments.merged)
-    adapted = load(arguments, arguments.model, adapter=arguments.ppo)
-    largest = max((logprobs(merged, ids) - logprobs(adapted, ids)).abs().max().item() for ids in dialogues)
+    check_logprobs(arguments, "sft adapter", tuned, bare, dialogues, "--model", arguments.model, "--adapter",
+                   arguments.sft)
+    check_logprobs(arguments, "ppo adapter", policy, tuned, dialogues, "--model", arguments.model, "--adapter",
+                   arguments.ppo)
+    check_logprobs(arguments, "merged", merged, tuned, dialogues, "--model", arguments.merged)
+    largest = max((logprobs(merged, ids) - logprobs(policy, ids)).abs().max().item() for ids in dialogues)
     say(largest <= DIFFERENCE, f"merged equals base with adapter in Transformers: {largest:.1e}")
     check_greedy(arguments, tokenizer, merged, pairs)
     check_scores(arguments, tokenizer, pairs)

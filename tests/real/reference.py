@@ -59,6 +59,7 @@ def main():
     parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(arguments.directory, dtype=torch.float32,
                                                               attn_implementation="eager").eval()
     exact = transformers.AutoModelForCausalLM.from_pretrained(arguments.directory, dtype=torch.float64,

@@ -34,7 +34,7 @@ stage() { # NAME PROGRAM OPTIONS...
   shift
   echo "\$ drover ${*//"$out"/OUT}"
   command time -o "$out/$name.time" -f '%M %e' "$bin/$1" "${@:2}" --run.dir "$out/$name" 2>&1 | tee "$out/$name.log"
-  read -r peak seconds[$name] < <(tail -n 1 "$out/$name.time")
+  read -r peak seconds["$name"] < <(tail -n 1 "$out/$name.time")
   planned=$(awk '/^  total / { print $2 * ($3 == "GiB" ? 1048576 : 1024); exit }' "$out/$name.log")
   peaks[$name]=$((peak / 1024)) plans[$name]=$(awk -v p="$planned" 'BEGIN { printf "%.0f", p / 1024 }')
   verdict "$(awk -v a="$peak" -v p="$planned" 'BEGIN { print (a <= 1.05 * p && a >= 0.95 * p) }')" \
@@ -74,7 +74,7 @@ stage reward reward "${common[@]}" --model.adapter "$out/sft/adapter" --data.tra
 
 say "PPO, killed by SIGKILL after the second update and started again"
 ppo=("${common[@]}" --model.adapter "$out/sft/adapter" --reward.path "$model" --reward.adapter "$out/reward/adapter"
-  --data.prompts "$data/prompts.jsonl" --rollout.max_new_tokens 40 --rollout.batch 24 --optim.lr 2e-4
+  --data.prompts "$data/prompts.jsonl" --rollout.max_new_tokens 40 --rollout.batch 16 --optim.lr 2e-4
   --optim.micro_batch_tokens 1024 --ppo.total_episodes 120 --ppo.batch_size 24 --ppo.minibatches 2 --ppo.epochs 2
   --run.save_every 1 --run.log_every 1)
 "$bin/ppo" "${ppo[@]}" --run.dir "$out/ppo" >"$out/ppo-killed.log" 2>&1 &
@@ -83,7 +83,7 @@ until [[ -e $out/ppo/checkpoints/step-2 ]] || ! kill -0 $child 2>/dev/null; do s
 sleep 3
 kill -KILL $child 2>/dev/null || true
 status=0 && wait $child 2>/dev/null || status=$?
-verdict $((status == 137)) "killed: exit code $status, $(ls "$out/ppo/checkpoints" | tr '\n' ' ')left"
+verdict $((status == 137)) "killed: exit code $status, $(cd "$out/ppo/checkpoints" && echo step-*) left"
 stage ppo ppo "${ppo[@]}"
 say "PPO, left alone"
 stage ppo-alone ppo "${ppo[@]}"
