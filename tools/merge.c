@@ -108,11 +108,21 @@ static bool refuse_same(const char *out, const char *source, const char *option,
   return !same || error_set(error, ERROR_USAGE, "--out %s is the directory of --%s", out, option);
 }
 
+/* A model that is there already stays. */
+static bool refuse_existing(const char *out, Error *error) {
+  char *config = path_join(out, "config.json");
+  if (!config) return error_out_of_memory(error, "path", 0);
+  const bool there = file_exists(config);
+  memory_free(config);
+  return !there ||
+         error_set(error, ERROR_USAGE, "--out %s: expected a new directory, found a model in it", out);
+}
+
 static bool merge_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   Merge m = {.config = call->config};
   if (!refuse_same(m.config->out, m.config->model, "model", error) ||
       !refuse_same(m.config->out, m.config->adapter, "adapter", error) ||
-      !compute_open(&m.compute, DEVICE_CPU, 0, error))
+      !refuse_existing(m.config->out, error) || !compute_open(&m.compute, DEVICE_CPU, 0, error))
     return false;
   bool ok = merge_all(&m, call->check, error);
   if (ok && !call->check)

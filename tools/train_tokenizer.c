@@ -1,4 +1,5 @@
 /* train_tokenizer: a byte-level BPE tokenizer from text files, for models made from nothing (tools/init.c). */
+#include "base/file.h"
 #include "datasets/lines.h"
 #include "tokenizer/train.h"
 #include "train/program.h"
@@ -47,9 +48,20 @@ static bool add_jsonl(TokenizerTrainer *trainer, const char *path, const char *k
   return ok;
 }
 
+/* A tokenizer that is there already stays: a model may have been trained with it. */
+static bool refuse_existing(const char *out, Error *error) {
+  char *path = path_join(out, "tokenizer.json");
+  if (!path) return error_out_of_memory(error, "path", 0);
+  const bool there = file_exists(path);
+  memory_free(path);
+  return !there ||
+         error_set(error, ERROR_USAGE, "--out: expected a new directory, found a tokenizer in %s", out);
+}
+
 static bool train(const ProgramCall *call, ProgramResult *result, Error *error) {
   const Config *config = call->config;
   if (config->text.count == 0) return error_set(error, ERROR_USAGE, "--text: no file to learn from is given");
+  if (!refuse_existing(config->out, error)) return false;
   const char *const marks[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
   const TokenizerTraining training = {.vocab_size = (int)config->vocab,
                                       .min_frequency = 2,

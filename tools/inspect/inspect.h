@@ -54,7 +54,7 @@ const char *grouped_number(int64_t value, char out[32]);
   ROW_CHOICE("format", InspectConfig, format, "auto", dataset_format_names,                                  \
              "format of the records; auto recognises it by the first one's keys"),                           \
   ROW_INT("max-length", InspectConfig, max_length, "0", 0, 1 << 24,                                          \
-          "longest example, tokens; 0 = no limit but the model's"),                                           \
+          "longest example, tokens; 0 = no limit (score: the model's)"),                                           \
   ROW_CHOICE("truncation", InspectConfig, truncation, "drop", dataset_truncation_names,                      \
              "longer examples: leave out (counted and reported), stop with an error, or cut")
 /* clang-format on */
