@@ -91,7 +91,8 @@ done
 note "killed $killed times and resumed"
 
 # SIGTERM to the driver alone: the stage saves, and its code is the driver's.
-change '.stages[0].config.run.save_every = 0' term
+# (A stage that would take long, so that the signal is never too late.)
+change '.stages[0].config.run.save_every = 0 | .stages[0].config.optim.epochs = 2000' term
 : >log
 "$drover" run term.json >out 2>log </dev/null &
 job=$! status=0
@@ -100,9 +101,8 @@ kill -TERM $job
 wait $job || status=$?
 [[ $status == 143 && $(checkpoint_step runs/term/sft) -gt 0 ]] || fail "SIGTERM: exit code $status: $(cat log)"
 grep -q "stage 'sft' stopped" log || fail "SIGTERM: $(cat log)"
-pass "$drover" run term.json
-same_files runs/plain/final/model runs/term/final/model
-note "SIGTERM saves and resumes"
+[[ ! -e runs/term/judge ]] || fail "SIGTERM: the next stage was begun"
+note "SIGTERM saves and ends the driver"
 
 # A damaged merge is never taken for a finished one; a full model needs no merging.
 mkdir -p runs/killed/final/model.unfinished && rm -r runs/killed/final/model
@@ -116,6 +116,16 @@ change 'del(.stages[1:4])' lora
 jq '.stages[0].config.lora.enabled = true' lora.json >x && mv x lora.json
 pass "$drover" run lora.json --json
 [[ $(cat out) == '{"model":"world/base","adapter":"runs/lora/sft/adapter"}' ]] || fail "an adapter: $(cat out)"
+
+# An earlier stage done again with another outcome: what was made from it before is not passed off as current.
+change 'del(.stages[2:4])' stale
+pass "$drover" run stale.json
+jq '.stages[0].config.run.seed = 2' stale.json >x && mv x stale.json
+rm -r runs/stale/sft
+refuse 2 "stage 'judge' was made from an earlier outcome of 'sft': remove runs/stale/judge" "$drover" run stale.json
+rm -r runs/stale/judge
+pass "$drover" run stale.json
+note "a stale stage is noticed"
 
 # Mistakes in the file, all found before the first stage.
 cases=0
