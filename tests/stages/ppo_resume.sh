@@ -52,15 +52,7 @@ same_files "$work/full/model" "$work/batch/model"
 note "rollout.batch does not matter"
 
 # SIGTERM: the update at hand is finished and saved.
-: >"$work/log"
-"${train[@]}" --run.dir "$work/term" --run.save_every 0 >"$work/out" 2>"$work/log" </dev/null &
-job=$! status=0
-until grep -q '^ppo: ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
-kill -TERM $job || fail "the run was over before the signal"
-wait $job || status=$?
-[[ $status == 143 ]] || fail "exit code $status, expected 143: $(cat "$work/log")"
-(($(checkpoint_step "$work/term") > 0)) || fail "nothing was saved"
-[[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "status in the run log"
+stopped TERM 143 "$work/term" "${train[@]}" --run.dir "$work/term" --run.save_every 0
 pass "${train[@]}" --run.dir "$work/term" --run.save_every 0
 grep -q 'going on from' "$work/log" || fail "did not go on"
 same_files "$work/full/model" "$work/term/model"

@@ -32,26 +32,18 @@ pass "${train[@]}" --run.dir "$work/other" "${lora[@]}" --run.seed 2
 differ "$work/lora/adapter/adapter_model.safetensors" "$work/other/adapter/adapter_model.safetensors"
 
 # SIGTERM and SIGINT: the step at hand is finished and saved, and the exit code says which it was.
-terminated() { # terminated NAME SIGNAL CODE
-  local run=$work/$1 job status=0
-  : >"$work/log"
-  "${train[@]}" --run.dir "$run" --run.save_every 0 >"$work/out" 2>"$work/log" </dev/null &
-  job=$!
-  until grep -q '^reward: ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
-  kill "-$2" $job || fail "$1: the run was over before the signal"
-  wait $job || status=$?
-  [[ $status == "$3" ]] || fail "$1: exit code $status, expected $3: $(cat "$work/log")"
-  (($(checkpoint_step "$run") > 0)) || fail "$1: nothing was saved"
-  [[ $(sqlite3 "$run/run.db" 'select status from run') == interrupted ]] || fail "$1: status in the run log"
+interrupted() { # NAME SIGNAL CODE
+  local run=$work/$1
+  stopped "$2" "$3" "$run" "${train[@]}" --run.dir "$run" --run.save_every 0
   pass "${train[@]}" --run.dir "$run" --run.save_every 0
   grep -q 'going on from' "$work/log" || fail "$1: did not go on"
   same_files "$work/full/model" "$run/model"
   note "$1 saves and resumes"
 }
-terminated sigterm TERM 143
+interrupted sigterm TERM 143
 # A background job of a script ignores SIGINT, unless job control is on.
 set -m
-terminated sigint INT 130
+interrupted sigint INT 130
 set +m
 
 # A damaged checkpoint is passed over for the one before it, with a warning.

@@ -111,6 +111,29 @@ killed_and_resumed() {
   ((resumed)) || fail "nothing was resumed: $*"
 }
 
+# stopped SIGNAL CODE RUN COMMAND...: starts the command (a program, of which each run begins afresh in RUN) and sends it
+# the signal once it has reported progress: it must save, say in the run log that it was interrupted, and exit with CODE.
+# On a busy machine the command may be over before the signal comes; then it is tried again.
+stopped() {
+  local signal=$1 code=$2 run=$3 job status attempt
+  shift 3
+  for attempt in 1 2 3 4 5; do
+    rm -rf "$run"
+    : >"$work/log"
+    status=0
+    "$@" >"$work/out" 2>"$work/log" </dev/null &
+    job=$!
+    until grep -qE '^(sft|reward|ppo): ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+    kill "-$signal" $job 2>/dev/null || true
+    wait $job || status=$?
+    [[ $status == 0 ]] || break
+    note "over before SIG$signal came (attempt $attempt)"
+  done
+  [[ $status == "$code" ]] || fail "SIG$signal: exit code $status, expected $code: $(tail -n 5 "$work/log")"
+  (($(checkpoint_step "$run") > 0)) || fail "SIG$signal: nothing was saved"
+  [[ $(sqlite3 "$run/run.db" 'select status from run') == interrupted ]] || fail "SIG$signal: status in the run log"
+}
+
 # timed COMMAND...: pass, and sets run_seconds.
 run_seconds=0
 timed() {
