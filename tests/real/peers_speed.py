@@ -6,11 +6,13 @@
 Cases: lora (LoRA r 8 on all linears), lora_qv (on q_proj, v_proj), full (all weights), each AdamW on 4 sequences of
 256 tokens, fp32, no dropout; generate_8, generate_32 (greedy, 64 tokens after prompts of 64, KV cache). A measurement
 is a process of its own that drops its first step; Drover and the peer take turns, and the table has the median of
---repeat measurements of each. Load from outside shows as a wide range. The floor is the least work (matrix products
+--repeat measurements of each. The floor is the least work (matrix products
 at this machine's best product rate; for decoding, one reading of weights and cache a step at its memory rate), both
 rates measured here.
 
-Needs torch, transformers, peft; nothing else may run meanwhile. --wait S waits up to S seconds for that.
+Needs torch, transformers, peft, and a machine with nothing else to do: a measurement in which other processes took more
+than a twentieth of the processors is thrown away and made again, for up to --wait seconds a case; then it counts, and
+the case is marked with the share they took.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 
 BATCH, LENGTH, STEPS = 4, 256, 5
 PROMPT, NEW = 64, 64
@@ -109,26 +112,41 @@ def worker(arguments):
 # ---- both sides as processes ----------------------------------------------------------------------------------
 
 
+class Used(typing.NamedTuple):
+    peak: float    # MiB
+    others: float  # share of the processors that went to other processes meanwhile
+
+
+def processor_times():
+    """Clock ticks of all processors so far: busy, all."""
+    times = [int(x) for x in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(times) - times[3] - times[4], sum(times)
+
+
 def timed(command, arguments, text=""):
-    """Standard output, standard error, and peak memory in MiB of a process with the given number of threads."""
+    """Runs a process with the given number of threads: standard output, standard error, and what it used."""
     environment = dict(os.environ, OMP_NUM_THREADS=str(arguments.threads), TOKENIZERS_PARALLELISM="false")
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         source.write(text.encode())
         source.seek(0)
+        busy, total = processor_times()
         process = subprocess.Popen([str(c) for c in command], stdin=source, stdout=out, stderr=errors, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
+        after = processor_times()
         for file in (out, errors):
             file.seek(0)
         text_out, text_errors = out.read().decode(), errors.read().decode()
     if status:
         sys.exit(f"{' '.join(map(str, command[:4]))} ...: failed\n{text_errors}")
-    return text_out, text_errors, usage.ru_maxrss / 1024
+    own = (usage.ru_utime + usage.ru_stime) * os.sysconf("SC_CLK_TCK")
+    others = max(0.0, after[0] - busy - own) / max(1, after[1] - total)
+    return text_out, text_errors, Used(usage.ru_maxrss / 1024, others)
 
 
 def peer(case, data, arguments):
     command = [sys.executable, __file__, arguments.directory, "--worker", case, "--threads", arguments.threads]
-    out, _, peak = timed(command, arguments, json.dumps(data["ids"] if case in TARGETS else data["prompts"]))
-    return json.loads(out.splitlines()[-1]), peak
+    out, _, used = timed(command, arguments, json.dumps(data["ids"] if case in TARGETS else data["prompts"]))
+    return json.loads(out.splitlines()[-1]), used
 
 
 def drover_training(case, data, arguments, scratch):
@@ -138,24 +156,24 @@ def drover_training(case, data, arguments, scratch):
                "--optim.lr", 1e-5, "--device.threads", arguments.threads]
     if TARGETS[case]:
         command += ["--lora.enabled", "--lora.r", 8, "--lora.dropout", 0, "--lora.targets", TARGETS[case]]
-    _, _, peak = timed(command, arguments)
+    _, _, used = timed(command, arguments)
     with sqlite3.connect(scratch / case / "run.db") as log:
         rates = [r for (r,) in log.execute("select value from metric where name = 'train/tokens_per_second' "
                                            "order by step")]
     assert len(rates) == STEPS
-    return statistics.median(rates[1:]), peak
+    return statistics.median(rates[1:]), used
 
 
 def drover_generation(count, data, arguments):
     command = [arguments.bin / "generate", "--model", arguments.directory, "--prompts", data[f"prompts_{count}"],
                "--temperature", 0, "--max-new-tokens", NEW, "--ignore-eos", "--batch", count, "--json",
                "--threads", arguments.threads, "--prefill-chunk", 512]
-    _, errors, peak = timed(command, arguments)
+    _, errors, used = timed(command, arguments)
     rate = re.search(r"prompts: ([\d,]+) tokens, ([\d.,]+) tokens/s; answers: ([\d,]+) tokens, ([\d.,]+) tokens/s", errors)
     prompt_tokens, prompt_rate, new_tokens, new_rate = (float(x.replace(",", "")) for x in rate.groups())
     assert prompt_tokens == count * PROMPT, f"prompts of {prompt_tokens / count} tokens"
     # Steps that ran prompts gave each sample's first token too.
-    return count * NEW / (prompt_tokens / prompt_rate + new_tokens / new_rate), peak
+    return count * NEW / (prompt_tokens / prompt_rate + new_tokens / new_rate), used
 
 
 def drover(case, data, arguments, scratch):
@@ -208,25 +226,27 @@ def floor(case, directory, flops, bandwidth):
     return count * NEW / (count * PROMPT * forward(PROMPT) / flops + NEW * decode)
 
 
-def idle_share(seconds):
-    read = lambda: [int(x) for x in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
-    before = read()
-    time.sleep(seconds)
-    spent = [b - a for a, b in zip(before, read())]
-    return spent[3] / max(1, sum(spent))
-
-
-def wait_for_quiet(seconds):
-    end = time.monotonic() + seconds
-    while idle_share(3) < 0.9 and time.monotonic() < end:
-        time.sleep(2)
+def undisturbed(measure, deadline):
+    """A measurement that had the machine to itself, or, after the deadline, any."""
+    while True:
+        rate, used = measure()
+        if used.others <= 0.05 or time.monotonic() > deadline:
+            return rate, used
+        while time.monotonic() < deadline:
+            before = processor_times()
+            time.sleep(2)
+            after = processor_times()
+            if after[0] - before[0] < 0.05 * (after[1] - before[1]):
+                break
 
 
 def row(case, ours, theirs, limit):
     mine, their = statistics.median(r for r, _ in ours), statistics.median(r for r, _ in theirs)
     spread = lambda results: f"{min(r for r, _ in results):.0f}-{max(r for r, _ in results):.0f}"
-    print(f"| {case} | {mine:.0f} ({spread(ours)}) | {their:.0f} ({spread(theirs)}) | {mine / their:.2f} | {limit:.0f} | "
-          f"{mine / limit:.0%} | {max(p for _, p in ours):.0f} | {max(p for _, p in theirs):.0f} |", flush=True)
+    disturbed = max(u.others for _, u in ours + theirs)
+    print(f"| {case}{f' (others {disturbed:.0%})' if disturbed > 0.05 else ''} | {mine:.0f} ({spread(ours)}) | "
+          f"{their:.0f} ({spread(theirs)}) | {mine / their:.2f} | {limit:.0f} | {mine / limit:.0%} | "
+          f"{max(u.peak for _, u in ours):.0f} | {max(u.peak for _, u in theirs):.0f} |", flush=True)
 
 
 def main():
@@ -236,7 +256,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--case", action="append", choices=CASES)
-    parser.add_argument("--wait", type=float, default=0, help="seconds to wait for a quiet machine, at each measurement")
+    parser.add_argument("--wait", type=float, default=0, help="seconds, for each case, to wait for a quiet machine")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -249,19 +269,17 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         data = make_data(arguments.directory, scratch)
-        wait_for_quiet(arguments.wait)
-        flops, bandwidth = json.loads(timed([sys.executable, __file__, "-", "--worker", "ceiling", "--threads",
-                                             arguments.threads], arguments)[0])
+        ceiling = lambda: timed([sys.executable, __file__, "-", "--worker", "ceiling", "--threads", arguments.threads],
+                                arguments)[::2]
+        flops, bandwidth = json.loads(undisturbed(ceiling, time.monotonic() + arguments.wait)[0])
         print(f"library product 2048^3 {flops:.0f} GFLOP/s, reading {bandwidth:.1f} GB/s\n")
         print("| case | Drover, tokens/s (range) | PyTorch (range) | ratio | floor | reached | peak MiB | PyTorch's |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
         for case in arguments.case or CASES:
-            ours, theirs = [], []
+            ours, theirs, deadline = [], [], time.monotonic() + arguments.wait
             for _ in range(arguments.repeat):
-                wait_for_quiet(arguments.wait)
-                ours.append(drover(case, data, arguments, scratch))
-                wait_for_quiet(arguments.wait)
-                theirs.append(peer(case, data, arguments))
+                ours.append(undisturbed(lambda: drover(case, data, arguments, scratch), deadline))
+                theirs.append(undisturbed(lambda: peer(case, data, arguments), deadline))
             row(case, ours, theirs, floor(case, arguments.directory, flops * 1e9, bandwidth * 1e9))
     print(f"\nload after: {os.getloadavg()[0]:.1f}")
 
