@@ -101,8 +101,9 @@ echo "Reward model: $(percent "$accuracy") of 500 held-out pairs right; 5% of th
 
 echo
 echo "Some of the answers:"
-paste -d '\n' <(jq -c '{prompt, sft: .response}' "$dir/answers-sft.jsonl") <(jq -c '{ppo: .response}' "$dir/answers-ppo.jsonl") |
-  head -n 8 | jq -r 'if .prompt then "\n  \(.prompt)\n    SFT: \(.sft)" else "    PPO: \(.ppo)" end'
+paste -d '\n' <(head -n 4 "$dir/answers-sft.jsonl" | jq -c '{prompt, sft: .response}') \
+  <(head -n 4 "$dir/answers-ppo.jsonl" | jq -c '{ppo: .response}') |
+  jq -r 'if .prompt then "\n  \(.prompt)\n    SFT: \(.sft)" else "    PPO: \(.ppo)" end'
 echo
 echo "The model is in $dir/final/model. Try it:"
 echo "  tools/drover generate --model $dir/final/model --chat --prompt 'Hello. My lamp does not start.'"
