@@ -106,5 +106,5 @@ paste -d '\n' <(head -n 4 "$dir/answers-sft.jsonl" | jq -c '{prompt, sft: .respo
   jq -r 'if .prompt then "\n  \(.prompt)\n    SFT: \(.sft)" else "    PPO: \(.ppo)" end'
 echo
 echo "The model is in $dir/final/model. Try it:"
-echo "  tools/drover generate --model $dir/final/model --chat --prompt 'Hello. My lamp does not start.'"
+echo "  tools/drover generate --model $dir/final/model --chat --temperature 0.7 --prompt 'Hello. My lamp does not start.'"
 echo "Done in $((SECONDS - began)) seconds."
