@@ -47,8 +47,8 @@ fi
 # An allocation that is too large must come back as NULL, as it does without a sanitizer.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-allocator_may_return_null=1:detect_leaks=1:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-# Tests share the cores: a thread that waits must not spin.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+# Tests share the cores: a thread that waits must not spin for long (base/process.h).
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000}
 
 report=$PWD/$folder/tests.xml
 rm -f "$report"

@@ -9,7 +9,8 @@ set -euo pipefail
 # shellcheck disable=SC2034 # used by the scripts
 drover=$PWD/tools/drover
 export DROVER_BIN=$bin
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000}
 work=$(mktemp -d)
 
 stages_end() {
