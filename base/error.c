@@ -36,7 +36,7 @@ bool error_out_of_memory(Error *error, const char *what, unsigned long long byte
   return error_set(error, ERROR_MEMORY, "out of memory: %s (%llu bytes)", what, bytes);
 }
 
-_Noreturn void assert_failed(const char *file, int line, const char *condition) {
+void assert_failed(const char *file, int line, const char *condition) {
   fflush(stdout);
   fprintf(stderr, "\n%s:%d: a rule of the program was broken: %s\n", file, line, condition);
   abort();

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #define NODISCARD __attribute__((warn_unused_result))
+#define NORETURN  __attribute__((noreturn)) /* C++ reads this header too, for the CUDA sources */
 #define PRINTF_LIKE(format_index, first_argument) \
   __attribute__((format(printf, format_index, first_argument)))
 
@@ -44,6 +45,6 @@ bool error_out_of_memory(Error *error, const char *what, unsigned long long byte
 
 #define ASSERT(condition) ((condition) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))
 
-_Noreturn void assert_failed(const char *file, int line, const char *condition);
+NORETURN void assert_failed(const char *file, int line, const char *condition);
 
 #endif

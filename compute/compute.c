@@ -3,7 +3,6 @@
 #include "compute/ops.h"
 
 #include <omp.h>
-#include <string.h>
 
 const char *const op_names[] = {
 #define OP(name, parameters, arguments) #name,
@@ -23,13 +22,28 @@ static const Backend *best_cpu_backend(void) {
   return v4 ? &backend_cpu_v4 : v3 ? &backend_cpu_v3 : NULL;
 }
 
+/* CUDA where it was asked for, or found; the reason why not comes back in `error` only when it was asked for. */
+static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
+  if (kind == DEVICE_CPU) return false;
+  if (!backend_cuda) {
+    if (kind == DEVICE_AUTO) return false;
+    return error_set(error, ERROR_DEVICE,
+                     "device.backend is cuda, but this build has no CUDA (the preset cuda has); use cpu or auto");
+  }
+  Error reason = {0};
+  compute->backend = backend_cuda;
+  if (backend_cuda->open(compute, &reason)) return true;
+  compute->backend = NULL;
+  if (kind == DEVICE_CUDA) *error = reason;
+  return false;
+}
+
 bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) {
   *compute = (Compute){.comm = comm_single()};
-  if (kind == DEVICE_CUDA) {
-    return error_set(error, ERROR_DEVICE,
-                     "device.backend is cuda, but this build has no CUDA; use cpu or auto");
+  if (!open_cuda(compute, kind, error)) {
+    if (kind == DEVICE_CUDA) return false;
+    compute->backend = best_cpu_backend();
   }
-  compute->backend = best_cpu_backend();
   if (!compute->backend) {
     return error_set(error, ERROR_DEVICE,
                      "this processor has no AVX2 and FMA, the least that Drover runs on");
@@ -40,7 +54,9 @@ bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) 
 }
 
 void compute_close(Compute *compute) {
-  arena_free(&compute->scratch);
+  if (!compute->backend) return;
+  compute_arena_free(compute, &compute->scratch);
+  compute->backend->close(compute);
   *compute = (Compute){0};
 }
 
@@ -48,11 +64,19 @@ const char *compute_device_name(const Compute *compute) {
   return compute->backend->name;
 }
 
+DType compute_activation(const Compute *compute, DType weights) {
+  return compute->backend->narrow_activations ? weights : DTYPE_F32;
+}
+
+DeviceMemory compute_device_memory(const Compute *compute) {
+  return compute->backend->memory(compute);
+}
+
 void compute_dry_begin(Compute *compute) {
   ASSERT(!compute->dry && compute->scratch.used == 0);
   size_t peak = compute->scratch.peak;
   if (!compute->scratch.dry && compute->scratch.capacity > peak) peak = compute->scratch.capacity;
-  arena_free(&compute->scratch);
+  compute_arena_free(compute, &compute->scratch);
   arena_init_dry(&compute->scratch, "scratch");
   compute->scratch.peak = peak;
   compute->dry = true;
@@ -62,25 +86,47 @@ bool compute_dry_end(Compute *compute, Error *error) {
   ASSERT(compute->dry && compute->scratch.used == 0);
   size_t peak = compute->scratch.peak;
   compute->dry = false;
-  return arena_init(&compute->scratch, "scratch", peak, error);
+  return compute_arena(compute, &compute->scratch, "scratch", peak, error);
 }
 
 bool compute_arena(Compute *compute, Arena *arena, const char *name, size_t bytes, Error *error) {
-  (void)compute; /* device memory is ordinary memory here */
-  return arena_init(arena, name, bytes, error);
+  return compute->backend->arena(compute, arena, name, bytes, error);
 }
 
 void compute_arena_free(Compute *compute, Arena *arena) {
-  (void)compute;
-  arena_free(arena);
+  if (arena->dry || !arena->base) {
+    arena_free(arena); /* it has no memory of the device */
+  } else {
+    compute->backend->arena_free(compute, arena);
+  }
 }
 
 void compute_upload(Compute *compute, Tensor device, const void *host) {
   ASSERT(tensor_is_contiguous(device));
-  if (!compute->dry && tensor_bytes(device)) memcpy(device.data, host, tensor_bytes(device));
+  if (!compute->dry && tensor_bytes(device)) compute->backend->upload(compute, device, host);
 }
 
 void compute_download(Compute *compute, void *host, Tensor device) {
   ASSERT(tensor_is_contiguous(device));
-  if (!compute->dry && tensor_bytes(device)) memcpy(host, device.data, tensor_bytes(device));
+  if (!compute->dry && tensor_bytes(device)) compute->backend->download(compute, host, device);
+}
+
+bool compute_can_record(const Compute *compute) {
+  return compute->backend->record_begin != NULL;
+}
+
+void compute_record_begin(Compute *compute) {
+  compute->backend->record_begin(compute);
+}
+
+ComputeGraph *compute_record_end(Compute *compute) {
+  return compute->backend->record_end(compute);
+}
+
+void compute_replay(Compute *compute, ComputeGraph *graph) {
+  compute->backend->replay(compute, graph);
+}
+
+void compute_graph_free(Compute *compute, ComputeGraph *graph) {
+  if (graph) compute->backend->graph_free(compute, graph);
 }

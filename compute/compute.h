@@ -12,11 +12,14 @@
 #include "compute/tensor.h"
 
 struct Backend;
+struct Device; /* what a backend keeps for itself */
 
 typedef enum DeviceKind { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA } DeviceKind;
 
 typedef struct Compute {
   const struct Backend *backend;
+  struct Device *device; /* NULL on the CPU */
+  size_t memory_limit;   /* most bytes of device memory that may be taken, all told; 0 = what is free */
   Comm comm;
   Arena scratch; /* workspace of one operation; empty between operations */
   int threads;
@@ -32,14 +35,39 @@ typedef struct Compute {
 NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error);
 void compute_close(Compute *compute);
 const char *compute_device_name(const Compute *compute); /* "cpu (avx512)", for logs */
+/* The dtype of activations in a model whose weights have that dtype. */
+DType compute_activation(const Compute *compute, DType weights);
+
+/* Memory of the device in bytes. All zero where the backend computes in ordinary memory. */
+typedef struct DeviceMemory {
+  size_t total;    /* what the card has */
+  size_t free;     /* what was free when the device was opened, before any arena */
+  size_t overhead; /* what the driver's context and the libraries take of it for this process */
+  size_t arenas;   /* what compute_arena has given out, scratch included */
+  size_t peak;     /* most that the arenas ever took */
+} DeviceMemory;
+
+DeviceMemory compute_device_memory(const Compute *compute);
 
 /* Dry mode on; and off again, with a real scratch arena of the peak seen in all dry runs so far. */
 void compute_dry_begin(Compute *compute);
 NODISCARD bool compute_dry_end(Compute *compute, Error *error);
 
-/* An arena in device memory. */
+/* An arena in device memory; ERROR_MEMORY when that does not fit in what is free or in memory_limit. */
 NODISCARD bool compute_arena(Compute *compute, Arena *arena, const char *name, size_t bytes, Error *error);
 void compute_arena_free(Compute *compute, Arena *arena);
+
+/* A recorded run of operations, for work that is many small operations at the same addresses again and again
+ * (a decoding step): replaying it costs one launch. Between begin and end the operations are noted, not done,
+ * and nothing may be uploaded, downloaded or opened. False from compute_can_record: the backend has no
+ * recording, and the other three may not be called. */
+typedef struct ComputeGraph ComputeGraph;
+
+bool compute_can_record(const Compute *compute);
+void compute_record_begin(Compute *compute);
+ComputeGraph *compute_record_end(Compute *compute);
+void compute_replay(Compute *compute, ComputeGraph *graph);
+void compute_graph_free(Compute *compute, ComputeGraph *graph); /* NULL is allowed */
 
 /* Host <-> device copies of contiguous tensors, finished on return; nothing in a dry run. */
 void compute_upload(Compute *compute, Tensor device, const void *host);

@@ -7,8 +7,10 @@
  * A gradient of x is called dx. Gradients of weights accumulate; gradients of activations are overwritten
  * unless the operation takes `beta` or says so. All sums, softmax and norms are in fp32 whatever the dtypes.
  *
- * Activations are F32 on the CPU backend; a weight (`Weight`, table, norm vectors) may be F32 or BF16.
- * Gradients of weights and optimiser state are F32. Ids, rows, positions and offsets are I32 tensors. */
+ * A weight (`Weight`, table, norm vectors) may be F32 or BF16. Activations are F32 on the CPU backend; on CUDA
+ * they are F32 or BF16, all activations of one call alike (compute_activation says which). Statistics of rows
+ * (mean, rstd, lse), log-probabilities, entropies, logits given to `sample`, gradients of weights and optimiser
+ * state are F32. Ids, rows, positions and offsets are I32 tensors. */
 #ifndef COMPUTE_OPS_H
 #define COMPUTE_OPS_H
 
@@ -97,9 +99,22 @@ typedef struct SgdStep {
   float lr, momentum, weight_decay, grad_scale;
 } SgdStep;
 
-/* The table of one backend: every operation of ops.def, and the few things that are not operations. */
+/* The table of one backend: what compute.h asks of a device, and every operation of ops.def. */
 typedef struct Backend {
   const char *name;
+  bool narrow_activations; /* activations take the dtype of the weights; else they are F32 */
+  bool (*open)(Compute *c, Error *error);
+  void (*close)(Compute *c);
+  bool (*arena)(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
+  void (*arena_free)(Compute *c, Arena *arena);
+  void (*upload)(Compute *c, Tensor device, const void *host);
+  void (*download)(Compute *c, void *host, Tensor device);
+  DeviceMemory (*memory)(const Compute *c);
+  /* Recording; NULL when the backend has none. */
+  void (*record_begin)(Compute *c);
+  ComputeGraph *(*record_end)(Compute *c);
+  void (*replay)(Compute *c, ComputeGraph *graph);
+  void (*graph_free)(Compute *c, ComputeGraph *graph);
 #define OP(name, parameters, arguments) void(*name) parameters;
 #include "compute/ops.def"
 #undef OP
@@ -118,5 +133,6 @@ extern const char *const op_names[];
 /* The tables; backend choice is compute_open's. */
 extern const Backend backend_cpu_v3; /* AVX2 + FMA */
 extern const Backend backend_cpu_v4; /* AVX-512 */
+extern const Backend *const backend_cuda; /* NULL in a build without CUDA */
 
 #endif

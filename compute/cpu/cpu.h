@@ -17,6 +17,15 @@
 #include "compute/ops.def"
 #undef OP
 
+/* The device functions of the backend table (device.c). */
+bool CPU(open)(Compute *c, Error *error);
+void CPU(close)(Compute *c);
+bool CPU(arena)(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
+void CPU(arena_free)(Compute *c, Arena *arena);
+void CPU(upload)(Compute *c, Tensor device, const void *host);
+void CPU(download)(Compute *c, void *host, Tensor device);
+DeviceMemory CPU(memory)(const Compute *c);
+
 /* Workspace of one operation: mark = scratch_open, scratch_alloc as needed, scratch_close. The memory is real
  * unless c->dry. */
 static inline size_t scratch_open(const Compute *c) {

@@ -8,6 +8,13 @@
 
 const Backend BACKEND_JOIN(CPU_ISA) = {
     .name = VEC == 16 ? "cpu (avx512)" : "cpu (avx2)",
+    .open = CPU(open),
+    .close = CPU(close),
+    .arena = CPU(arena),
+    .arena_free = CPU(arena_free),
+    .upload = CPU(upload),
+    .download = CPU(download),
+    .memory = CPU(memory),
 #define OP(op, parameters, arguments) .op = CPU(op),
 #include "compute/ops.def"
 #undef OP

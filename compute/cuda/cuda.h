@@ -1,0 +1,25 @@
+/* Names with linkage of the CUDA backend, for C and for the .cu files: cuda_linear is op_linear's function.
+ * A missing one is a link error of table.c. */
+#ifndef COMPUTE_CUDA_CUDA_H
+#define COMPUTE_CUDA_CUDA_H
+
+#include "compute/ops.h"
+
+#define OP(name, parameters, arguments) void cuda_##name parameters;
+#include "compute/ops.def"
+#undef OP
+
+/* The device functions of the backend table (runtime.cu, graph.cu). */
+bool cuda_open(Compute *c, Error *error);
+void cuda_close(Compute *c);
+bool cuda_arena(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
+void cuda_arena_free(Compute *c, Arena *arena);
+void cuda_upload(Compute *c, Tensor device, const void *host);
+void cuda_download(Compute *c, void *host, Tensor device);
+DeviceMemory cuda_memory(const Compute *c);
+void cuda_record_begin(Compute *c);
+ComputeGraph *cuda_record_end(Compute *c);
+void cuda_replay(Compute *c, ComputeGraph *graph);
+void cuda_graph_free(Compute *c, ComputeGraph *graph);
+
+#endif

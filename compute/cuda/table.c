@@ -1,0 +1,23 @@
+/* The backend table: a missing operation is a link error. */
+#include "compute/cuda/cuda.h"
+
+static const Backend table = {
+    .name = "cuda",
+    .narrow_activations = true,
+    .open = cuda_open,
+    .close = cuda_close,
+    .arena = cuda_arena,
+    .arena_free = cuda_arena_free,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .memory = cuda_memory,
+    .record_begin = cuda_record_begin,
+    .record_end = cuda_record_end,
+    .replay = cuda_replay,
+    .graph_free = cuda_graph_free,
+#define OP(op, parameters, arguments) .op = cuda_##op,
+#include "compute/ops.def"
+#undef OP
+};
+
+const Backend *const backend_cuda = &table;

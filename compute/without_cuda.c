@@ -1,0 +1,4 @@
+/* A build without CUDA; one with it links compute/cuda/table.c instead. */
+#include "compute/ops.h"
+
+const Backend *const backend_cuda = NULL;
