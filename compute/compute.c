@@ -27,8 +27,9 @@ static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
   if (kind == DEVICE_CPU) return false;
   if (!backend_cuda) {
     if (kind == DEVICE_AUTO) return false;
-    return error_set(error, ERROR_DEVICE,
-                     "device.backend is cuda, but this build has no CUDA (the preset cuda has); use cpu or auto");
+    return error_set(
+        error, ERROR_DEVICE,
+        "device.backend is cuda, but this build has no CUDA (the preset cuda has); use cpu or auto");
   }
   Error reason = {0};
   compute->backend = backend_cuda;

@@ -108,8 +108,8 @@ static bool check_spec(const LoraSpec *spec, const LoraModule *modules, int coun
   return spec->target_count > 0 || error_set(error, ERROR_MODEL, "the adapter has no target modules");
 }
 
-static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *module, bool trainable,
-                      Compute *compute, Arena *arena, Error *error) {
+static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *module, DType dtype,
+                      bool trainable, Compute *compute, Arena *arena, Error *error) {
   int r = spec->r;
   double alpha = spec->alpha;
   for (size_t i = 0; i < spec->override_count; i++) {
@@ -122,8 +122,8 @@ static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *mo
   if (!pair->name_a || !pair->name_b)
     return error_out_of_memory(error, "adapter names", strlen(module->name));
   pair->scale = (float)(alpha / (spec->rslora ? sqrt((double)r) : (double)r));
-  pair->a = tensor_new_2d(arena, DTYPE_F32, r, module->inputs);
-  pair->b = tensor_new_2d(arena, DTYPE_F32, module->outputs, r);
+  pair->a = tensor_new_2d(arena, dtype, r, module->inputs);
+  pair->b = tensor_new_2d(arena, dtype, module->outputs, r);
   if (!trainable) return true;
   pair->da = tensor_new_like(arena, pair->a, DTYPE_F32);
   pair->db = tensor_new_like(arena, pair->b, DTYPE_F32);
@@ -135,7 +135,7 @@ static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *mo
 }
 
 bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
-               bool trainable, Compute *compute, Arena *arena, Error *error) {
+               DType base_dtype, bool trainable, Compute *compute, Arena *arena, Error *error) {
   *set = (LoraSet){0};
   if (!check_spec(spec, modules, module_count, error)) return false;
   if (!lora_spec_copy(&set->spec, spec, error)) return false;
@@ -147,7 +147,8 @@ bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, in
   for (int i = 0; ok && i < module_count; i++) {
     set->transposed[i] = modules[i].transposed;
     if (spec_adapts(spec, &modules[i]))
-      ok = open_pair(&set->pairs[i], spec, &modules[i], trainable, compute, arena, error);
+      ok = open_pair(&set->pairs[i], spec, &modules[i], compute_activation(compute, base_dtype), trainable,
+                     compute, arena, error);
   }
   if (!ok) lora_free(set);
   return ok;
@@ -169,6 +170,7 @@ void lora_free(LoraSet *set) {
 void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed) {
   RandomKey key = random_key(seed, RANDOM_LORA_INIT);
   float chunk[4096];
+  uint16_t narrow[4096];
   const int64_t most = (int64_t)(sizeof chunk / sizeof *chunk);
   for (int id = 0; id < set->count; id++) {
     LoraPair *pair = &set->pairs[id];
@@ -179,7 +181,10 @@ void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed) {
       int64_t n = total - first < most ? total - first : most;
       for (int64_t i = 0; i < n; i++)
         chunk[i] = bound * (2 * random_uniform(key, (uint64_t)id, (uint64_t)(first + i)) - 1);
-      compute_upload(compute, tensor_1d((float *)pair->a.data + first, DTYPE_F32, n), chunk);
+      const bool wide = pair->a.dtype == DTYPE_F32;
+      if (!wide) dtype_convert(narrow, pair->a.dtype, chunk, DTYPE_F32, (size_t)n);
+      const Tensor flat = tensor_1d(pair->a.data, pair->a.dtype, total);
+      compute_upload(compute, tensor_rows(flat, first, n), wide ? (void *)chunk : narrow);
     }
     op_fill(compute, pair->b, 0);
   }
@@ -222,11 +227,11 @@ void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
   const LoraPair *pair = set_pair(set, id);
   if (!pair) return;
   size_t outer = arena_mark(arena);
-  Tensor u = tensor_new_2d(arena, DTYPE_F32, x.dim[0], pair->a.dim[0]);
+  Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.dim[0]);
   size_t inner = arena_mark(arena);
   bool dropped = state && set->spec.dropout > 0;
   if (dropped) {
-    Tensor kept = tensor_new_2d(arena, DTYPE_F32, x.dim[0], x.dim[1]);
+    Tensor kept = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
     op_dropout(c, kept, x, set->spec.dropout, set->dropout_key, site);
     x = kept;
   }
@@ -242,10 +247,10 @@ void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dou
   if (!pair) return;
   const float p = set->spec.dropout;
   size_t mark = arena_mark(arena);
-  Tensor du = tensor_new_2d(arena, DTYPE_F32, x.dim[0], pair->a.dim[0]);
+  Tensor du = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.dim[0]);
   op_linear_backward_input(c, du, dout, plain(pair->b), pair->scale, 0);
   Tensor dropped = none; /* first dropout(x), then the gradient of it */
-  if (state->dropped) dropped = tensor_new_2d(arena, DTYPE_F32, x.dim[0], x.dim[1]);
+  if (state->dropped) dropped = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
   if (!tensor_is_none(pair->da)) {
     op_linear_backward_weight(c, plain(pair->db), none, dout, state->u, pair->scale);
     if (state->dropped) op_dropout(c, dropped, x, p, set->dropout_key, state->site);
@@ -280,15 +285,26 @@ static void add_product(float *weight, const float *a, const float *b, int64_t i
   }
 }
 
+float *lora_download(Tensor tensor, Compute *compute, Error *error) {
+  const size_t count = (size_t)tensor_count(tensor), bytes = count * sizeof(float);
+  float *values = memory_alloc(bytes);
+  if (!values) {
+    error_out_of_memory(error, "adapter tensor", bytes);
+    return NULL;
+  }
+  /* A narrow tensor comes into the upper half and is widened from the front, which never overtakes it. */
+  void *raw = (char *)values + (bytes - tensor_bytes(tensor));
+  compute_download(compute, raw, tensor);
+  if (tensor.dtype != DTYPE_F32) dtype_convert(values, DTYPE_F32, raw, tensor.dtype, count);
+  return values;
+}
+
 bool lora_merge(const LoraSet *set, int id, float *weight, Compute *compute, Error *error) {
   const LoraPair *pair = set_pair(set, id);
   if (!pair) return true;
-  size_t bytes_a = tensor_bytes(pair->a), bytes_b = tensor_bytes(pair->b);
-  float *a = memory_alloc(bytes_a), *b = memory_alloc(bytes_b);
-  bool ok = (a && b) || error_out_of_memory(error, "merging an adapter", bytes_a + bytes_b);
+  float *a = lora_download(pair->a, compute, error), *b = a ? lora_download(pair->b, compute, error) : NULL;
+  const bool ok = a && b;
   if (ok) {
-    compute_download(compute, a, pair->a);
-    compute_download(compute, b, pair->b);
     add_product(weight, a, b, pair->a.dim[1], pair->b.dim[0], pair->a.dim[0], pair->scale,
                 set->transposed[id]);
   }

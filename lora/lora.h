@@ -3,7 +3,8 @@
  *
  * A LoraSet is one adapter: a pair (A [R,I], B [O,R]) for each adapted linear of a model, by the linear's id.
  * Any number of sets can exist beside one frozen base; a forward pass names the one to use, or none (DESIGN
- * decision 4). A and B are F32. The room knows no model: it is told the linears as LoraModules. */
+ * decision 4). A and B have the dtype of the activations they meet (F32, or BF16 with an F32 master in the optimiser);
+ * files hold F32. The room knows no model: it is told the linears as LoraModules. */
 #ifndef LORA_LORA_H
 #define LORA_LORA_H
 
@@ -62,12 +63,13 @@ typedef struct LoraSet {
   RandomKey dropout_key;
 } LoraSet;
 
-/* Makes the pairs of `spec` over the modules in the arena (which may be dry) without filling them. A target
+/* Makes the pairs of `spec` over the modules in the arena (which may be dry) without filling them, for a base whose
+ * weights are `base_dtype`. A target
  * that matches no module is ERROR_MODEL and lists the module names there are; so is one that names the LM head, which is
  * fused with the softmax and takes no adapter. With trainable, gradients are
  * allocated too (zeroed unless dry). */
 NODISCARD bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
-                         bool trainable, Compute *compute, Arena *arena, Error *error);
+                         DType base_dtype, bool trainable, Compute *compute, Arena *arena, Error *error);
 void lora_free(LoraSet *set); /* tensors' memory belongs to the arena */
 
 /* A ~ U(-1/sqrt(I), 1/sqrt(I)), B = 0, as PEFT's default. */
@@ -93,6 +95,9 @@ void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
 /* dx += gradient through the adapter (dx none: not wanted); dA, dB accumulate when the set is trainable. */
 void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x,
                    const LoraState *state, Arena *arena);
+
+/* The values of an adapter's tensor as floats on the host; memory_free them. NULL: out of memory. */
+NODISCARD float *lora_download(Tensor tensor, Compute *compute, Error *error);
 
 /* weight += s * B A in fp32 on host memory: weight is [O,I], or [I,O] when the module is transposed. */
 NODISCARD bool lora_merge(const LoraSet *set, int id, float *weight, Compute *compute, Error *error);

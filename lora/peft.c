@@ -54,7 +54,7 @@ static bool read_tensor(const SafetensorsSet *set, const char *directory, const 
   size_t count = (size_t)tensor_count(out);
   float *values = memory_alloc(count * sizeof *values);
   if (!values) return error_out_of_memory(error, "adapter tensor", count * sizeof *values);
-  dtype_convert(values, DTYPE_F32, entry->data, entry->dtype, count);
+  dtype_convert(values, out.dtype, entry->data, entry->dtype, count);
   compute_upload(compute, out, values);
   memory_free(values);
   return true;
@@ -140,9 +140,8 @@ static bool write_entry(SafetensorsWriter *writer, const SafetensorsEntry *entry
                         const float *score, Compute *compute, Error *error) {
   Tensor tensor = find_tensor(set, entry->name);
   if (tensor_is_none(tensor)) return safetensors_writer_write(writer, score, entry->bytes, error);
-  float *values = memory_alloc(entry->bytes);
-  if (!values) return error_out_of_memory(error, "adapter tensor", entry->bytes);
-  compute_download(compute, values, tensor);
+  float *values = lora_download(tensor, compute, error);
+  if (!values) return false;
   bool ok = safetensors_writer_write(writer, values, entry->bytes, error);
   memory_free(values);
   return ok;

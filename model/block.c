@@ -6,7 +6,8 @@
  */
 
 static Tensor activation_new(const BlockContext *context, int64_t rows, int64_t columns) {
-  return tensor_new_2d(context->arena, DTYPE_F32, rows, columns);
+  return tensor_new_2d(context->arena, compute_activation(context->compute, context->model->dtype), rows,
+                       columns);
 }
 
 static Tensor copy_of(const BlockContext *context, Tensor x) {
@@ -36,7 +37,7 @@ Tensor norm_forward(const BlockContext *context, Norm norm, Tensor x, bool in_pl
   if (in_place && !context->keep) {
     state->out = x;
   } else if (x.rank == 3) {
-    state->out = tensor_new_3d(context->arena, DTYPE_F32, x.dim[0], x.dim[1], x.dim[2]);
+    state->out = tensor_new_3d(context->arena, x.dtype, x.dim[0], x.dim[1], x.dim[2]);
   } else {
     state->out = activation_new(context, x.dim[0], x.dim[1]);
   }

@@ -11,7 +11,7 @@ static Picked pick(Pass *pass, TokenRows rows) {
   Arena *arena = pass->context.arena;
   Picked picked = {.rows = tensor_new_1d(arena, DTYPE_I32, rows.count),
                    .targets = tensor_new_1d(arena, DTYPE_I32, rows.count),
-                   .x = tensor_new_2d(arena, DTYPE_F32, rows.count, pass->hidden.dim[1])};
+                   .x = tensor_new_2d(arena, pass->hidden.dtype, rows.count, pass->hidden.dim[1])};
   compute_upload(c, picked.rows, rows.rows);
   if (rows.targets) compute_upload(c, picked.targets, rows.targets);
   op_gather_rows(c, picked.x, pass->hidden, picked.rows);
@@ -52,7 +52,7 @@ void lm_logprobs_backward(Pass *pass, TokenRows rows, float temperature, const f
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor logprobs = logprob_out ? tensor_new_1d(arena, DTYPE_F32, rows.count) : (Tensor){0};
-  const Tensor dx = tensor_new_like(arena, picked.x, DTYPE_F32);
+  const Tensor dx = tensor_new_like(arena, picked.x, picked.x.dtype);
   op_head_logprob_backward(c, dx, (Weight){model_grad(model, model->head), false},
                            model_grad(model, model->head_bias), logprobs, picked.x, model_head(model),
                            model_tensor(model, model->head_bias), picked.targets,
@@ -96,7 +96,7 @@ void score_values_backward(Pass *pass, const ScoreHead *head, TokenRows rows, co
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor dy = tensor_new_2d(arena, DTYPE_F32, rows.count, 1);
-  const Tensor dx = tensor_new_like(arena, picked.x, DTYPE_F32);
+  const Tensor dx = tensor_new_like(arena, picked.x, picked.x.dtype);
   compute_upload(c, dy, dvalues);
   if (!tensor_is_none(head->weight_grad)) {
     op_linear_backward_weight(c, (Weight){head->weight_grad, false}, (Tensor){0}, dy, picked.x, 1);

@@ -39,7 +39,7 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
     BlockState *state = &pass->blocks[layer];
     if (mode == PASS_RECOMPUTE) {
       /* Only the block's input outlives it: everything is released, then the output copied down. */
-      const Tensor out = tensor_new_like(arena, x, DTYPE_F32);
+      const Tensor out = tensor_new_like(arena, x, x.dtype);
       const size_t mark = arena_mark(arena);
       op_axpby(compute, out, block_forward(context, layer, x, state), 1, 0);
       arena_release(arena, mark);
@@ -52,7 +52,7 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   pass->hidden =
       model->spec.final_norm ? norm_forward(context, model->final_norm, x, true, &pass->final_norm) : x;
   if (mode != PASS_INFERENCE) {
-    pass->dhidden = tensor_new_like(arena, pass->hidden, DTYPE_F32);
+    pass->dhidden = tensor_new_like(arena, pass->hidden, pass->hidden.dtype);
     op_fill(compute, pass->dhidden, 0);
   }
 }

@@ -289,8 +289,8 @@ static bool open_adapter(Generate *g, Error *error) {
   if (!directory) return true;
   LoraSpec spec = {0};
   bool ok = lora_spec_read(&spec, directory, error) &&
-            lora_open(&g->adapter, &spec, g->model.modules, g->model.module_count, false, &g->compute,
-                      &g->memory.adapters, error) &&
+            lora_open(&g->adapter, &spec, g->model.modules, g->model.module_count, g->model.dtype, false,
+                      &g->compute, &g->memory.adapters, error) &&
             lora_read(&g->adapter, directory, &g->compute, error);
   lora_spec_free(&spec);
   return ok;

@@ -71,8 +71,8 @@ static bool choose_types(Merge *m, Error *error) {
 static bool open_all(Merge *m, Arena *arena, Error *error) {
   const MergeConfig *c = m->config;
   if (!model_open(&m->model, c->model, m->loaded, &m->compute, arena, error) ||
-      !lora_open(&m->adapter, &m->spec, m->model.modules, m->model.module_count, false, &m->compute, arena,
-                 error))
+      !lora_open(&m->adapter, &m->spec, m->model.modules, m->model.module_count, m->model.dtype, false,
+                 &m->compute, arena, error))
     return false;
   /* The score head comes with a reward adapter, or is that of a base that only scores. */
   m->scores = m->spec.sequence_classification || m->model.head < 0;

@@ -86,13 +86,15 @@ static bool merge_weight(Tensor weight, const LoraSet *set, int id, Compute *com
 static bool read_adapter(LoraSet *set, const LoraSpec *spec, const Model *model, const char *directory,
                          Compute *compute, Arena *arena, Error *error) {
   arena_init_dry(arena, "adapter to merge");
-  bool ok = lora_open(set, spec, model->modules, model->module_count, false, compute, arena, error);
+  bool ok =
+      lora_open(set, spec, model->modules, model->module_count, model->dtype, false, compute, arena, error);
   if (ok && !compute->dry) {
     const size_t bytes = arena->peak;
     lora_free(set);
     *arena = (Arena){0};
-    ok = compute_arena(compute, arena, "adapter to merge", bytes, error) &&
-         lora_open(set, spec, model->modules, model->module_count, false, compute, arena, error);
+    ok =
+        compute_arena(compute, arena, "adapter to merge", bytes, error) &&
+        lora_open(set, spec, model->modules, model->module_count, model->dtype, false, compute, arena, error);
   }
   return ok && lora_read(set, directory, compute, error);
 }

@@ -53,7 +53,7 @@ static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *com
   const Model *model = trainee->model;
   LoraSet *set = &trainee->adapter;
   bool ok = adapter_spec(&lora, spec, error);
-  ok = ok && lora_open(set, &lora, model->modules, model->module_count, !spec->frozen, compute,
+  ok = ok && lora_open(set, &lora, model->modules, model->module_count, model->dtype, !spec->frozen, compute,
                        &memory->adapters, error);
   lora_spec_free(&lora);
   if (!ok) return error_context(error, "%s", spec->adapter ? spec->adapter : "lora");

@@ -38,8 +38,8 @@ static void open_parts(Rig *rig) {
   if (spec->adapter) {
     LoraSpec lora = {0};
     rig_check(lora_spec_read(&lora, spec->adapter, &error), &error);
-    rig_check(lora_open(&rig->adapter, &lora, rig->model.modules, rig->model.module_count, spec->train, c,
-                        &rig->memory, &error),
+    rig_check(lora_open(&rig->adapter, &lora, rig->model.modules, rig->model.module_count, rig->model.dtype,
+                        spec->train, c, &rig->memory, &error),
               &error);
     lora_spec_free(&lora);
     rig->adapter.spec.dropout = 0; /* the oracle had none */

@@ -69,7 +69,8 @@ static void bench_open(Bench *bench, float dropout, bool rslora, bool trainable)
   spec.dropout = dropout;
   spec.rslora = rslora;
   assert_true(arena_init(&bench->arena, "bench", 1 << 20, &error));
-  assert_true(lora_open(&bench->set, &spec, modules, MODULES, trainable, &compute, &bench->arena, &error));
+  assert_true(
+      lora_open(&bench->set, &spec, modules, MODULES, DTYPE_F32, trainable, &compute, &bench->arena, &error));
   lora_spec_free(&spec);
   bench->set.dropout_key = random_key(3, RANDOM_DROPOUT);
   bench->pair = &bench->set.pairs[0];
@@ -256,7 +257,7 @@ static bool open_set(LoraSet *set, Arena *arena, const char *target, Error *erro
   LoraSpec spec = spec_for(target);
   Error ignored = {0};
   bool room = arena_init(arena, "set", 1 << 16, &ignored);
-  bool ok = room && lora_open(set, &spec, modules, MODULES, true, &compute, arena, error);
+  bool ok = room && lora_open(set, &spec, modules, MODULES, DTYPE_F32, true, &compute, arena, error);
   lora_spec_free(&spec);
   return ok;
 }

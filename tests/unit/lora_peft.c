@@ -54,8 +54,8 @@ static bool read_adapter(Adapted *adapted, const char *model, const char *direct
   assert_ok(arena_init(&adapted->arena, "adapter", 1 << 20, &setup), &setup);
   assert_ok(model_open(&adapted->model, path, DTYPE_F32, &compute, &adapted->arena, &setup), &setup);
   return lora_spec_read(&adapted->spec, directory, error) &&
-         lora_open(&adapted->set, &adapted->spec, adapted->model.modules, adapted->model.module_count, false,
-                   &compute, &adapted->arena, error) &&
+         lora_open(&adapted->set, &adapted->spec, adapted->model.modules, adapted->model.module_count,
+                   adapted->model.dtype, false, &compute, &adapted->arena, error) &&
          lora_read(&adapted->set, directory, &compute, error);
 }
 
@@ -357,8 +357,8 @@ static void every_failed_allocation_is_reported(void **state) {
         &error);
     memory_fail_after(n);
     ok = lora_spec_read(&adapted.spec, FIXTURES "/peft/llama_pattern", &error) &&
-         lora_open(&adapted.set, &adapted.spec, adapted.model.modules, adapted.model.module_count, false,
-                   &compute, &adapted.arena, &error) &&
+         lora_open(&adapted.set, &adapted.spec, adapted.model.modules, adapted.model.module_count,
+                   adapted.model.dtype, false, &compute, &adapted.arena, &error) &&
          lora_read(&adapted.set, FIXTURES "/peft/llama_pattern", &compute, &error) &&
          lora_save(&adapted.set, NULL, 0, 0, NULL, t.directory, &compute, &error);
     memory_fail_after(-1);

@@ -46,8 +46,8 @@ static inline void lab_adapter(Lab *lab) {
   Error error = {0};
   char *targets[] = {(char *)"all-linear"};
   const LoraSpec spec = {.r = 4, .alpha = 8, .targets = targets, .target_count = 1};
-  lab_check(lora_open(&lab->adapter, &spec, lab->model.modules, lab->model.module_count, false, &lab->compute,
-                      &lab->weights, &error),
+  lab_check(lora_open(&lab->adapter, &spec, lab->model.modules, lab->model.module_count, lab->model.dtype,
+                      false, &lab->compute, &lab->weights, &error),
             &error);
   for (int i = 0; !lab->weights.dry && i < lab->adapter.count; i++) {
     if (tensor_is_none(lab->adapter.pairs[i].a)) continue;

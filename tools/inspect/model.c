@@ -391,8 +391,9 @@ static bool show_adapter(const InspectConfig *config, const Model *model, Comput
                          ProgramResult *result, Error *error) {
   LoraSpec spec = {0};
   LoraSet set = {0};
-  bool ok = lora_spec_read(&spec, config->adapter, error) &&
-            lora_open(&set, &spec, model->modules, model->module_count, false, compute, arena, error);
+  bool ok =
+      lora_spec_read(&spec, config->adapter, error) &&
+      lora_open(&set, &spec, model->modules, model->module_count, model->dtype, false, compute, arena, error);
   int adapted = 0;
   for (int i = 0; ok && i < set.count; i++) adapted += !tensor_is_none(set.pairs[i].a);
   ok = ok && show_number("adapter_r", spec.r, result, error) &&
