@@ -45,6 +45,7 @@ typedef struct DeviceMemory {
   size_t overhead; /* what the driver's context and the libraries take of it for this process */
   size_t arenas;   /* what compute_arena has given out, scratch included */
   size_t peak;     /* most that the arenas ever took */
+  size_t used;     /* what this process takes now as the driver sees it: overhead and the fall of free memory */
 } DeviceMemory;
 
 DeviceMemory compute_device_memory(const Compute *compute);

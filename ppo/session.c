@@ -176,15 +176,14 @@ bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
   int64_t longest;
-  if (!compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
-      !lora_spec_of(&s->lora, &config->lora, error) || !open_data(s, error) ||
-      !check_lengths(s, &longest, error)) {
+  if (!device_open(&s->compute, &config->device, error) || !lora_spec_of(&s->lora, &config->lora, error) ||
+      !open_data(s, error) || !check_lengths(s, &longest, error)) {
     return false;
   }
   set_schedules(s);
   const PlanSettings settings = {config->optim.micro_batch_tokens, config->model.recompute,
                                  config->lora.enabled, model_config_dtype(&config->model)};
-  return plan_check(make_plan, s, &settings, longest, plan_limit(&config->device), s->log, &s->plan, error);
+  return plan_check(make_plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 
 bool session_allocate(PpoSession *session, Error *error) {

@@ -191,7 +191,7 @@ static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
         ", \"eval_score\": %.9g, \"eval_kl\": %.9g, \"eval_length\": %.9g, \"eval_eos_rate\": %.9g",
         after.score, after.kl, after.length, after.ended);
   }
-  plan_report_peak(&s->plan, s->log);
+  plan_report_peak(&s->plan, &s->compute, s->log);
   ok = ok && buffer_text(&result->json, "}", error) && run_finish(&s->run, result->json.data, error) &&
        buffer_format(&result->text, error, "%s", path);
   memory_free(path);

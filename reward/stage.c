@@ -298,8 +298,7 @@ static bool check_plan(RewardStage *s, Error *error) {
                                  .recompute = config->model.recompute,
                                  .lora = config->lora.enabled,
                                  .dtype = model_config_dtype(&config->model)};
-  return plan_check(plan, s, &settings, (int64_t)longest, plan_limit(&config->device), s->log, &s->plan,
-                    error);
+  return plan_check(plan, s, &settings, (int64_t)longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 
 /* -- checkpoints ---------------------------------------------------------------------------------------- */
@@ -376,7 +375,7 @@ static bool finish(RewardStage *s, ProgramResult *result, Error *error) {
       evaluate_and_log(s, &judgement, error) && set_zero_point(s, error) &&
       trainee_save(&s->scorer, s->config->model.path, s->config->run.dir, &s->compute, &output, error) &&
       write_result(s, &judgement, output, result, error);
-  plan_report_peak(&s->plan, s->log);
+  plan_report_peak(&s->plan, &s->compute, s->log);
   runlog_flush(&s->run.runlog);
   ok = ok && run_finish(&s->run, result->json.data, error);
   if (ok && s->has_eval) {
@@ -393,8 +392,7 @@ static bool finish(RewardStage *s, ProgramResult *result, Error *error) {
 static bool prepare(void *stage, Error *error) {
   RewardStage *s = stage;
   const RewardStageConfig *config = s->config;
-  if (!open_data(s, error) ||
-      !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
+  if (!open_data(s, error) || !device_open(&s->compute, &config->device, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }

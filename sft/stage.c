@@ -183,7 +183,7 @@ static bool check_plan(Sft *s, Error *error) {
                            .recompute = config->model.recompute,
                            .lora = config->lora.enabled,
                            .dtype = model_config_dtype(&config->model)};
-  return plan_check(plan, s, &settings, longest, plan_limit(&config->device), s->log, &s->plan, error);
+  return plan_check(plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 
 /* -- checkpoints ---------------------------------------------------------------------------------------- */
@@ -255,7 +255,7 @@ static bool finish(Sft *s, ProgramResult *result, Error *error) {
       evaluate_and_log(s, &eval_loss, error) &&
       trainee_save(&s->policy, s->config->model.path, s->config->run.dir, &s->compute, &output, error) &&
       write_result(s, eval_loss, output, result, error);
-  plan_report_peak(&s->plan, s->log);
+  plan_report_peak(&s->plan, &s->compute, s->log);
   runlog_flush(&s->run.runlog);
   ok = ok && run_finish(&s->run, result->json.data, error) &&
        buffer_format(&result->text, error, "%" PRId64 " updates, loss %.4f: %s", s->step, s->loss, output);
@@ -277,8 +277,7 @@ static void report(const Sft *s) {
 static bool prepare(void *stage, Error *error) {
   Sft *s = stage;
   const SftConfig *config = s->config;
-  if (!corpus_open(&s->corpus, config, s->log, error) ||
-      !compute_open(&s->compute, (DeviceKind)config->device.backend, (int)config->device.threads, error) ||
+  if (!corpus_open(&s->corpus, config, s->log, error) || !device_open(&s->compute, &config->device, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }

@@ -330,13 +330,12 @@ static bool open_model(Generate *g, Error *error) {
 
 /* Dry, for the plan; then, if it fits, for real. */
 static bool plan_and_open(Generate *g, Error *error) {
-  const DeviceConfig device = {.memory_limit = g->config->memory_limit};
   MemoryPlan plan = {0};
   plan_begin(&g->memory, &g->compute);
   const bool opened = open_model(g, error);
   close_model(g);
   if (!plan_end(&plan, &g->memory, &g->compute, error) || !opened) return false;
-  const size_t limit = plan_limit(&device), total = plan_total(&plan);
+  const size_t limit = device_limit(&g->compute), total = plan_total(&plan);
   if (total > limit) {
     char need[32], have[32];
     plan_show(&plan, g->log, limit);
@@ -479,9 +478,10 @@ static bool generate(Generate *g, Error *error) {
                          : read_prompt_ids(g, error))) {
     return false;
   }
-  if (!compute_open(&g->compute, (DeviceKind)config->backend, (int)config->threads, error) ||
-      !plan_and_open(g, error) || !ends_of_config(g, error) || !prompts_fit(g, error) ||
-      !make_samples(g, error)) {
+  const DeviceConfig device = {
+      .backend = config->backend, .threads = config->threads, .memory_limit = config->memory_limit};
+  if (!device_open(&g->compute, &device, error) || !plan_and_open(g, error) || !ends_of_config(g, error) ||
+      !prompts_fit(g, error) || !make_samples(g, error)) {
     return false;
   }
   if (g->check) return true;

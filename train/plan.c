@@ -4,11 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-
-/* What the process holds beside its plan on the CPU backend: code and libraries in memory, the stacks of threads,
- * buffers of oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
-static const size_t program_bytes = (size_t)48 << 20;
 
 void plan_add(MemoryPlan *plan, const char *name, size_t bytes) {
   if (bytes == 0) return;
@@ -23,7 +18,7 @@ void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute 
     plan_add(plan, arenas[i]->name, arenas[i]->dry ? arenas[i]->peak : arenas[i]->capacity);
   }
   plan_add(plan, "workspace of operations", compute->scratch.peak);
-  plan_add(plan, "program and libraries", program_bytes);
+  plan_add(plan, "program and libraries", device_overhead(compute));
 }
 
 void plan_begin(TrainMemory *memory, Compute *compute) {
@@ -64,68 +59,9 @@ void plan_show(const MemoryPlan *plan, Log *log, size_t limit) {
   log_info(log, "  %-28s %12s of %s", "total", text, most);
 }
 
-/* -- what there is -------------------------------------------------------------------------------------- */
-
-/* The first number after `key` in a file of the system; false when there is none. */
-static bool read_number(const char *path, const char *key, size_t *out) {
-  FILE *file = fopen(path, "r");
-  if (!file) return false;
-  char line[256];
-  bool found = false;
-  while (!found && fgets(line, sizeof line, file)) {
-    if (strncmp(line, key, strlen(key)) != 0) continue;
-    found = sscanf(line + strlen(key), " %zu", out) == 1;
-  }
-  fclose(file);
-  return found;
-}
-
-/* The number after `key` in root/name. */
-static bool read_group(const char *root, const char *name, const char *key, size_t *out) {
-  char path[512];
-  snprintf(path, sizeof path, "%s/%s", root, name);
-  return read_number(path, key, out);
-}
-
-size_t plan_group_limit(const char *root) {
-  static const struct {
-    const char *most, *used, *stat, *cached[2];
-  } versions[] = {{"memory.max", "memory.current", "memory.stat", {"inactive_file ", "active_file "}},
-                  {"memory/memory.limit_in_bytes",
-                   "memory/memory.usage_in_bytes",
-                   "memory/memory.stat",
-                   {"total_inactive_file ", "total_active_file "}}};
-  for (int v = 0; v < 2; v++) {
-    size_t most, used, cached;
-    if (!read_group(root, versions[v].most, "", &most) || !read_group(root, versions[v].used, "", &used)) {
-      continue;
-    }
-    /* Files that were read count as used, and are given up when memory is wanted. */
-    for (int i = 0; i < 2; i++) {
-      if (!read_group(root, versions[v].stat, versions[v].cached[i], &cached)) continue;
-      used = used > cached ? used - cached : 0;
-    }
-    return most > used ? most - used : 0;
-  }
-  return SIZE_MAX;
-}
-
-size_t plan_limit(const DeviceConfig *device) {
-  if (device->memory_limit > 0) return (size_t)device->memory_limit;
-  size_t available = SIZE_MAX;
-  if (read_number("/proc/meminfo", "MemAvailable:", &available)) available *= 1024;
-  size_t group = plan_group_limit("/sys/fs/cgroup");
-  return group < available ? group : available;
-}
-
-size_t memory_peak_resident(void) {
-  struct rusage usage;
-  return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
-}
-
-void plan_report_peak(const MemoryPlan *plan, Log *log) {
+void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) {
   char peak[32], planned[32];
-  plan_bytes_text(memory_peak_resident(), peak);
+  plan_bytes_text(device_peak(compute), peak);
   plan_bytes_text(plan_total(plan), planned);
   log_info(log, "peak memory %s, planned %s", peak, planned);
 }

@@ -6,6 +6,7 @@
 #define TRAIN_PLAN_H
 
 #include "base/log.h"
+#include "train/device.h"
 #include "train/trainee.h"
 
 enum { PLAN_MAX_LINES = 24 };
@@ -31,12 +32,6 @@ size_t plan_total(const MemoryPlan *plan);
 void plan_show(const MemoryPlan *plan, Log *log, size_t limit);
 void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 
-/* device.memory_limit, else the memory that is free for this process: MemAvailable and the control group's.
- */
-size_t plan_limit(const DeviceConfig *device);
-/* What the control group at `root` (/sys/fs/cgroup) still allows; versions 2 and 1. SIZE_MAX without a limit. */
-size_t plan_group_limit(const char *root);
-
 /* The settings that decide the memory and that a user can change. */
 typedef struct PlanSettings {
   int64_t micro_batch_tokens;
@@ -52,8 +47,7 @@ typedef bool (*PlanMaker)(void *context, const PlanSettings *settings, MemoryPla
 NODISCARD bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
                           size_t limit, Log *log, MemoryPlan *plan, Error *error);
 
-/* Largest resident set of this process so far, bytes; and a line that compares it with the plan. */
-size_t memory_peak_resident(void);
-void plan_report_peak(const MemoryPlan *plan, Log *log);
+/* A line that compares the peak of this process with the plan. */
+void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log);
 
 #endif

@@ -69,11 +69,15 @@ static void sizes_as_text(void **state) {
 
 static void the_limit_of_the_machine(void **state) {
   (void)state;
-  DeviceConfig device = {.memory_limit = 12345};
-  assert_int_equal(plan_limit(&device), 12345);
-  device.memory_limit = 0;
-  assert_true(plan_limit(&device) > (size_t)1 << 20);
-  assert_true(memory_peak_resident() > (size_t)1 << 19);
+  DeviceConfig device = {.backend = DEVICE_CPU, .threads = 1, .memory_limit = 12345};
+  Compute compute;
+  Error error = {0};
+  assert_true(device_open(&compute, &device, &error));
+  assert_int_equal(device_limit(&compute), 12345);
+  compute.memory_limit = 0;
+  assert_true(device_limit(&compute) > (size_t)1 << 20);
+  assert_true(device_peak(&compute) > (size_t)1 << 19);
+  compute_close(&compute);
 }
 
 static Temporary group;
@@ -87,23 +91,23 @@ static void the_limit_of_a_control_group(void **state) {
   (void)state;
   Error error = {0};
   temporary_open(&group);
-  assert_true(plan_group_limit(group.directory) == SIZE_MAX);
+  assert_true(device_group_limit(group.directory) == SIZE_MAX);
   assert_true(directory_create(temporary_path(&group, "memory"), &error)); /* version 1 */
   put("memory/memory.limit_in_bytes", "1000\n");
   put("memory/memory.usage_in_bytes", "900\n");
-  assert_int_equal(plan_group_limit(group.directory), 100);
+  assert_int_equal(device_group_limit(group.directory), 100);
   put("memory/memory.stat",
       "active_file 1\ninactive_file 2\ntotal_active_file 300\ntotal_inactive_file 500\n");
-  assert_int_equal(plan_group_limit(group.directory), 900);
+  assert_int_equal(device_group_limit(group.directory), 900);
   put("memory.max", "max\n"); /* version 2, unlimited */
   put("memory.current", "10\n");
-  assert_int_equal(plan_group_limit(group.directory), 900);
+  assert_int_equal(device_group_limit(group.directory), 900);
   put("memory.max", "5000\n");
   put("memory.stat", "anon 3000\nfile 1500\ninactive_file 1200\nactive_file 300\n");
   put("memory.current", "4600\n");
-  assert_int_equal(plan_group_limit(group.directory), 1900);
+  assert_int_equal(device_group_limit(group.directory), 1900);
   put("memory.current", "9000\n");
-  assert_int_equal(plan_group_limit(group.directory), 0);
+  assert_int_equal(device_group_limit(group.directory), 0);
   temporary_close(&group);
 }
 

@@ -1,0 +1,85 @@
+#include "train/device.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* What the process holds beside its plan on the CPU backend: code and libraries in memory, the stacks of threads,
+ * buffers of oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
+static const size_t program_bytes = (size_t)48 << 20;
+
+bool device_open(Compute *compute, const DeviceConfig *config, Error *error) {
+  if (!compute_open(compute, (DeviceKind)config->backend, (int)config->threads, error)) return false;
+  compute->memory_limit = (size_t)config->memory_limit;
+  return true;
+}
+
+size_t device_overhead(const Compute *compute) {
+  const DeviceMemory memory = compute_device_memory(compute);
+  return memory.total > 0 ? memory.overhead : program_bytes;
+}
+
+/* The first number after `key` in a file of the system; false when there is none. */
+static bool read_number(const char *path, const char *key, size_t *out) {
+  FILE *file = fopen(path, "r");
+  if (!file) return false;
+  char line[256];
+  bool found = false;
+  while (!found && fgets(line, sizeof line, file)) {
+    if (strncmp(line, key, strlen(key)) != 0) continue;
+    found = sscanf(line + strlen(key), " %zu", out) == 1;
+  }
+  fclose(file);
+  return found;
+}
+
+/* The number after `key` in root/name. */
+static bool read_group(const char *root, const char *name, const char *key, size_t *out) {
+  char path[512];
+  snprintf(path, sizeof path, "%s/%s", root, name);
+  return read_number(path, key, out);
+}
+
+size_t device_group_limit(const char *root) {
+  static const struct {
+    const char *most, *used, *stat, *cached[2];
+  } versions[] = {{"memory.max", "memory.current", "memory.stat", {"inactive_file ", "active_file "}},
+                  {"memory/memory.limit_in_bytes",
+                   "memory/memory.usage_in_bytes",
+                   "memory/memory.stat",
+                   {"total_inactive_file ", "total_active_file "}}};
+  for (int v = 0; v < 2; v++) {
+    size_t most, used, cached;
+    if (!read_group(root, versions[v].most, "", &most) || !read_group(root, versions[v].used, "", &used)) {
+      continue;
+    }
+    /* Files that were read count as used, and are given up when memory is wanted. */
+    for (int i = 0; i < 2; i++) {
+      if (!read_group(root, versions[v].stat, versions[v].cached[i], &cached)) continue;
+      used = used > cached ? used - cached : 0;
+    }
+    return most > used ? most - used : 0;
+  }
+  return SIZE_MAX;
+}
+
+static size_t machine_limit(void) {
+  size_t available = SIZE_MAX;
+  if (read_number("/proc/meminfo", "MemAvailable:", &available)) available *= 1024;
+  size_t group = device_group_limit("/sys/fs/cgroup");
+  return group < available ? group : available;
+}
+
+size_t device_limit(const Compute *compute) {
+  const DeviceMemory memory = compute_device_memory(compute);
+  if (compute->memory_limit > 0) return compute->memory_limit;
+  return memory.total > 0 ? memory.free + memory.overhead : machine_limit();
+}
+
+size_t device_peak(const Compute *compute) {
+  const DeviceMemory memory = compute_device_memory(compute);
+  if (memory.total > 0) return memory.used;
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}

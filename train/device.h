@@ -1,0 +1,22 @@
+/* Section `device` of a configuration: opening what computes, and how much memory there is for it. On CUDA that
+ * is the card's memory, on the CPU the machine's. */
+#ifndef TRAIN_DEVICE_H
+#define TRAIN_DEVICE_H
+
+#include "compute/compute.h"
+#include "train/config.h"
+
+/* compute_open as the section says, with its memory limit. */
+NODISCARD bool device_open(Compute *compute, const DeviceConfig *config, Error *error);
+
+/* Bytes the run may take in all: device.memory_limit, else what is free for this process (on the CPU
+ * MemAvailable and the control group's limit). */
+size_t device_limit(const Compute *compute);
+/* Bytes that program, libraries and driver take by themselves, before any arena. */
+size_t device_overhead(const Compute *compute);
+/* Most that this process has taken so far: on the CPU its largest resident set. */
+size_t device_peak(const Compute *compute);
+/* What the control group at `root` (/sys/fs/cgroup) still allows; versions 2 and 1. SIZE_MAX without a limit. */
+size_t device_group_limit(const char *root);
+
+#endif
