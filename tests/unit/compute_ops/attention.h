@@ -65,7 +65,7 @@ static inline AttentionCase attention_case(Test *t) {
   while (lengths[B] >= 0) B++;
   AttentionCase a = {.offsets = ids_tensor(t, B + 1)};
   for (int64_t b = 0; b <= B; b++) {
-    ids_of(a.offsets)[b] = (int32_t)T;
+    ids_of(t, a.offsets)[b] = (int32_t)T;
     if (b < B) T += lengths[b];
   }
   a.q = random_3d(t, T, H, D);
@@ -77,7 +77,7 @@ static inline AttentionCase attention_case(Test *t) {
   if (t->shape.flags & CAP) a.spec.softcap = 1.25f;
   if (t->shape.flags & ALIBI) a.spec.slopes = random_1d(t, DTYPE_F32, H, 0.1);
   a.ref =
-      (AttentionRef){.T = T, .H = H, .K = K, .D = D, .B = B, .offsets = ids_of(a.offsets), .spec = a.spec};
+      (AttentionRef){.T = T, .H = H, .K = K, .D = D, .B = B, .offsets = ids_of(t, a.offsets), .spec = a.spec};
   a.ref.q = doubles(t, a.q);
   a.ref.k = doubles(t, a.k);
   a.ref.v = doubles(t, a.v);
@@ -89,8 +89,8 @@ static inline AttentionCase attention_case(Test *t) {
 
 static void test_attention(Test *t) {
   AttentionCase a = attention_case(t);
-  poison(a.out);
-  poison(a.lse);
+  poison(t, a.out);
+  poison(t, a.lse);
   RUN(t, op_attention(&t->c, a.out, a.lse, a.q, a.k, a.v, a.offsets, a.spec));
   attention_ref(&a.ref);
   compare(t, "out", a.ref.out, a.out);
@@ -101,9 +101,9 @@ static void test_attention_backward(Test *t) {
   AttentionCase a = attention_case(t);
   Tensor dout = random_3d(t, a.ref.T, a.ref.H, a.ref.D), dq = random_3d(t, a.ref.T, a.ref.H, a.ref.D);
   Tensor dk = random_3d(t, a.ref.T, a.ref.K, a.ref.D), dv = random_3d(t, a.ref.T, a.ref.K, a.ref.D);
-  poison(dq);
-  poison(dk);
-  poison(dv);
+  poison(t, dq);
+  poison(t, dk);
+  poison(t, dv);
   RUN(t, op_attention(&t->c, a.out, a.lse, a.q, a.k, a.v, a.offsets, a.spec));
   RUN(t, op_attention_backward(&t->c, dq, dk, dv, dout, a.out, a.lse, a.q, a.k, a.v, a.offsets, a.spec));
   a.ref.dout = doubles(t, dout);
@@ -120,7 +120,7 @@ typedef struct PagedCase {
 
 static inline PagedCase paged_case(Test *t, const AttentionCase *a) {
   int64_t size = t->shape.size[5], B = a->ref.B, T = a->ref.T, longest = 1;
-  DType dtype = t->shape.flags & BF16 ? DTYPE_BF16 : DTYPE_F32;
+  DType dtype = t->shape.flags & (BF16 | NARROW) ? DTYPE_BF16 : DTYPE_F32;
   for (int64_t b = 0; b < B; b++) {
     int64_t length = a->ref.offsets[b + 1] - a->ref.offsets[b];
     if (length > longest) longest = length;
@@ -131,21 +131,22 @@ static inline PagedCase paged_case(Test *t, const AttentionCase *a) {
   p.cache.keys = tensor_over(random_1d(t, dtype, count, 1).data, dtype, 4, dim);
   p.cache.values = tensor_over(random_1d(t, dtype, count, 1).data, dtype, 4, dim);
   p.cache.table = tensor_new_2d(&t->arena, DTYPE_I32, B, per_sequence);
-  uint32_t *order = arena_alloc(&t->arena, (size_t)blocks * sizeof *order);
+  uint32_t *order = arena_alloc(&t->host, (size_t)blocks * sizeof *order);
   random_permutation(random_key(10, RANDOM_TEST), 3, order, (uint32_t)blocks);
-  for (int64_t i = 0; i < B * per_sequence; i++) ids_of(p.cache.table)[i] = (int32_t)order[i];
+  for (int64_t i = 0; i < B * per_sequence; i++) ids_of(t, p.cache.table)[i] = (int32_t)order[i];
   for (int64_t b = 0; b < B; b++) {
     for (int64_t i = a->ref.offsets[b]; i < a->ref.offsets[b + 1]; i++) {
-      ids_of(p.sequence)[i] = (int32_t)b;
-      ids_of(p.position)[i] = (int32_t)(i - a->ref.offsets[b]);
+      ids_of(t, p.sequence)[i] = (int32_t)b;
+      ids_of(t, p.position)[i] = (int32_t)(i - a->ref.offsets[b]);
     }
   }
   return p;
 }
 
-static inline int64_t paged_offset(PagedCache cache, int64_t b, int64_t position, int64_t head) {
+static inline int64_t paged_offset(const Test *t, PagedCache cache, int64_t b, int64_t position,
+                                   int64_t head) {
   int64_t size = cache.keys.dim[2], K = cache.keys.dim[1], D = cache.keys.dim[3];
-  int64_t block = ids_of(cache.table)[b * cache.table.dim[1] + position / size];
+  int64_t block = ids_of(t, cache.table)[b * cache.table.dim[1] + position / size];
   return ((block * K + head) * size + position % size) * D;
 }
 
@@ -156,30 +157,29 @@ static void test_cache_store(Test *t) {
   RUN(t, op_cache_store(&t->c, p.cache, a.k, a.v, p.sequence, p.position));
   int64_t D = a.ref.D, K = a.ref.K;
   for (int64_t i = 0; i < a.ref.T * K; i++) {
-    int64_t to = paged_offset(p.cache, ids_of(p.sequence)[i / K], ids_of(p.position)[i / K], i % K);
+    int64_t to = paged_offset(t, p.cache, ids_of(t, p.sequence)[i / K], ids_of(t, p.position)[i / K], i % K);
     for (int64_t d = 0; d < D; d++) {
-      bool narrow = t->shape.flags & BF16;
-      float k = (float)a.ref.k[i * D + d], v = (float)a.ref.v[i * D + d];
-      keys[to + d] = (double)(narrow ? float_from_bf16(bf16_from_float(k)) : k);
-      values[to + d] = (double)(narrow ? float_from_bf16(bf16_from_float(v)) : v);
+      keys[to + d] = rounded(p.cache.keys.dtype, a.ref.k[i * D + d]);
+      values[to + d] = rounded(p.cache.keys.dtype, a.ref.v[i * D + d]);
     }
   }
-  compare(t, "keys", keys, p.cache.keys);
-  compare(t, "values", values, p.cache.values);
+  compare_exact(t, "keys", keys, p.cache.keys);
+  compare_exact(t, "values", values, p.cache.values);
 }
 
 static void test_attention_paged(Test *t) {
   AttentionCase a = attention_case(t);
   PagedCase p = paged_case(t, &a);
   RUN(t, op_cache_store(&t->c, p.cache, a.k, a.v, p.sequence, p.position));
-  poison(a.out);
+  poison(t, a.out);
   RUN(t, op_attention_paged(&t->c, a.out, a.q, p.cache, p.sequence, p.position, a.spec));
   for (int64_t i = 0; i < a.ref.T * a.ref.K; i++) { /* as the cache rounded them */
     int64_t K = a.ref.K, D = a.ref.D;
-    int64_t from = paged_offset(p.cache, ids_of(p.sequence)[i / K], ids_of(p.position)[i / K], i % K);
+    int64_t from =
+        paged_offset(t, p.cache, ids_of(t, p.sequence)[i / K], ids_of(t, p.position)[i / K], i % K);
     for (int64_t d = 0; d < D; d++) {
-      a.ref.k[i * D + d] = load(p.cache.keys, from + d);
-      a.ref.v[i * D + d] = load(p.cache.values, from + d);
+      a.ref.k[i * D + d] = load(t, p.cache.keys, from + d);
+      a.ref.v[i * D + d] = load(t, p.cache.values, from + d);
     }
   }
   attention_ref(&a.ref);

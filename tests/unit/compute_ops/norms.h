@@ -63,12 +63,12 @@ static inline NormCase norm_case(Test *t) {
 
 static void test_norm(Test *t) {
   NormCase k = norm_case(t);
-  poison(k.y);
+  poison(t, k.y);
   RUN(t, op_norm(&t->c, k.y, k.mean, k.rstd, k.x, k.weight, k.bias, k.spec));
   norm_ref(&k.ref);
   compare(t, "out", k.ref.out, k.y);
   Tensor none = {0}, again = norm_tensor(t);
-  op_norm(&t->c, again, none, none, k.x, k.weight, k.bias, k.spec);
+  RUN(t, op_norm(&t->c, again, none, none, k.x, k.weight, k.bias, k.spec));
   compare(t, "out without statistics", k.ref.out, again);
 }
 
@@ -86,11 +86,7 @@ static void test_norm_backward(Test *t) {
   }
   RUN(t, op_norm(&t->c, out, k.mean, k.rstd, k.x, k.weight, k.bias, k.spec));
   double *before = doubles(t, dx);
-  Error error = {0};
-  compute_dry_begin(&t->c);
-  op_norm_backward(&t->c, dx, dweight, dbias, k.y, k.x, k.mean, k.rstd, k.weight, k.spec, 0.5f);
-  assert_true(compute_dry_end(&t->c, &error));
-  op_norm_backward(&t->c, dx, dweight, dbias, k.y, k.x, k.mean, k.rstd, k.weight, k.spec, 0.5f);
+  RUN(t, op_norm_backward(&t->c, dx, dweight, dbias, k.y, k.x, k.mean, k.rstd, k.weight, k.spec, 0.5f));
   compare_gradient(t, "dx", k.ref.x, dx, 1, before, 0.5, norm_loss, &k.ref);
   if (k.ref.weight) {
     compare_gradient(t, "dweight", k.ref.weight, dweight, 1, weight_before, 1, norm_loss, &k.ref);
@@ -98,42 +94,45 @@ static void test_norm_backward(Test *t) {
   if (k.ref.bias) compare_gradient(t, "dbias", k.ref.bias, dbias, 1, bias_before, 1, norm_loss, &k.ref);
   /* in place of dy, nothing else wanted */
   Tensor none = {0};
-  op_norm_backward(&t->c, k.y, none, none, k.y, k.x, k.mean, k.rstd, k.weight, k.spec, 0.0f);
+  RUN(t, op_norm_backward(&t->c, k.y, none, none, k.y, k.x, k.mean, k.rstd, k.weight, k.spec, 0.0f));
   compare_gradient(t, "dx in place", k.ref.x, k.y, 1, NULL, 0, norm_loss, &k.ref);
+}
+
+/* In place on x[T*H, D]; the inverse is the transpose. */
+static inline void rotary_ref(const Test *t, double *x, const int32_t *positions, const float *frequencies,
+                              double scale, bool inverse) {
+  int64_t T = t->shape.size[0], H = t->shape.size[1], D = t->shape.size[2], pairs = t->shape.size[3];
+  bool interleaved = t->shape.flags & INTERLEAVED;
+  for (int64_t r = 0; r < T * H; r++) {
+    for (int64_t i = 0; i < pairs; i++) {
+      /* the angle is an fp32 product by definition */
+      double angle = (double)((float)positions[r / H] * frequencies[i]);
+      double sine = inverse ? -sin(angle) : sin(angle), cosine = cos(angle);
+      double *a = x + r * D + (interleaved ? 2 * i : i), *b = a + (interleaved ? 1 : pairs);
+      double first = *a, second = *b;
+      *a = scale * (first * cosine - second * sine);
+      *b = scale * (second * cosine + first * sine);
+    }
+  }
 }
 
 static void test_rotary(Test *t) {
   int64_t T = t->shape.size[0], H = t->shape.size[1], D = t->shape.size[2], pairs = t->shape.size[3];
-  bool interleaved = t->shape.flags & INTERLEAVED;
   Tensor x = random_3d(t, T, H, D), positions = ids_tensor(t, T);
   Tensor frequency = random_1d(t, DTYPE_F32, pairs, 1);
-  for (int64_t i = 0; i < pairs; i++) {
-    ((float *)frequency.data)[i] = powf(10000.0f, -(float)i / (float)pairs);
-  }
-  for (int64_t i = 0; i < T; i++) ids_of(positions)[i] = (int32_t)(i * i * 31 % 5003);
-  RotarySpec spec = {.inverse_frequency = frequency, .scale = 1.25f, .interleaved = interleaved};
-  double *before = doubles(t, x), *expected = doubles(t, x);
-  for (int64_t r = 0; r < T * H; r++) {
-    for (int64_t i = 0; i < pairs; i++) {
-      /* the angle is an fp32 product by definition */
-      double angle = (double)((float)ids_of(positions)[r / H] * ((float *)frequency.data)[i]);
-      int64_t first = r * D + (interleaved ? 2 * i : i),
-              second = r * D + (interleaved ? 2 * i + 1 : i + pairs);
-      expected[first] = 1.25 * (before[first] * cos(angle) - before[second] * sin(angle));
-      expected[second] = 1.25 * (before[second] * cos(angle) + before[first] * sin(angle));
-    }
-  }
-  Error error = {0};
-  compute_dry_begin(&t->c);
-  op_rotary(&t->c, x, positions, spec, false);
-  assert_true(compute_dry_end(&t->c, &error));
-  op_rotary(&t->c, x, positions, spec, false);
+  float *frequencies = host_of(t, frequency.data);
+  for (int64_t i = 0; i < pairs; i++) frequencies[i] = powf(10000.0f, -(float)i / (float)pairs);
+  for (int64_t i = 0; i < T; i++) ids_of(t, positions)[i] = (int32_t)(i * i * 31 % 5003);
+  RotarySpec spec = {
+      .inverse_frequency = frequency, .scale = 1.25f, .interleaved = t->shape.flags & INTERLEAVED};
+  double *expected = doubles(t, x);
+  rotary_ref(t, expected, ids_of(t, positions), frequencies, 1.25, false);
+  RUN(t, op_rotary(&t->c, x, positions, spec, false));
   compare(t, "x", expected, x);
-  op_rotary(&t->c, x, positions, spec, true); /* a rotation's inverse is its transpose: scaled twice */
-  for (int64_t i = 0; i < T * H * D; i++) {
-    if (i % D < 2 * pairs) before[i] *= 1.25 * 1.25;
-  }
-  compare(t, "x rotated back", before, x);
+  expected = doubles(t, x);
+  rotary_ref(t, expected, ids_of(t, positions), frequencies, 1.25, true);
+  RUN(t, op_rotary(&t->c, x, positions, spec, true));
+  compare(t, "x rotated back", expected, x);
 }
 
 #define NORM_SHAPES(op, run, tolerance)                                                                 \

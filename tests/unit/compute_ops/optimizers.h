@@ -32,14 +32,14 @@ static void test_adamw(Test *t) {
     step.correction1 = (float)c1;
     step.correction2 = (float)c2;
     for (int64_t i = 0; i < k.n; i++) {
-      store(k.grad, i, draw_normal(t));
-      double g = 0.5 * at(k.grad, i);
+      store(t, k.grad, i, draw_normal(t));
+      double g = 0.5 * at(t, k.grad, i);
       k.p_ref[i] *= 1 - lr * (double)step.weight_decay;
       k.m_ref[i] = b1 * k.m_ref[i] + (1 - b1) * g;
       k.v_ref[i] = b2 * k.v_ref[i] + (1 - b2) * g * g;
       k.p_ref[i] -= lr * (k.m_ref[i] / c1) / (sqrt(k.v_ref[i] / c2) + (double)step.eps);
     }
-    op_adamw(&t->c, k.p, k.m, k.v, k.grad, step);
+    RUN(t, op_adamw(&t->c, k.p, k.m, k.v, k.grad, step));
   }
   compare(t, "p", k.p_ref, k.p);
   compare(t, "m", k.m_ref, k.m);
@@ -52,12 +52,12 @@ static void test_lion(Test *t) {
   double b1 = (double)step.beta1, b2 = (double)step.beta2, lr = (double)step.lr;
   for (int64_t s = 1; s <= k.steps; s++) {
     for (int64_t i = 0; i < k.n; i++) {
-      store(k.grad, i, i % 10 == 9 ? 0 : draw_normal(t)); /* the sign of 0 is 0 */
-      double g = 0.5 * at(k.grad, i), u = b1 * k.m_ref[i] + (1 - b1) * g;
+      store(t, k.grad, i, i % 10 == 9 ? 0 : draw_normal(t)); /* the sign of 0 is 0 */
+      double g = 0.5 * at(t, k.grad, i), u = b1 * k.m_ref[i] + (1 - b1) * g;
       k.p_ref[i] = k.p_ref[i] * (1 - lr * (double)step.weight_decay) - lr * (u > 0 ? 1 : u < 0 ? -1 : 0);
       k.m_ref[i] = b2 * k.m_ref[i] + (1 - b2) * g;
     }
-    op_lion(&t->c, k.p, k.m, k.grad, step);
+    RUN(t, op_lion(&t->c, k.p, k.m, k.grad, step));
   }
   compare(t, "p", k.p_ref, k.p);
   compare(t, "m", k.m_ref, k.m);
@@ -72,12 +72,12 @@ static void test_sgd(Test *t) {
   }
   for (int64_t s = 1; s <= k.steps; s++) {
     for (int64_t i = 0; i < k.n; i++) {
-      store(k.grad, i, draw_normal(t));
-      double g = 0.5 * at(k.grad, i) + (double)step.weight_decay * k.p_ref[i];
+      store(t, k.grad, i, draw_normal(t));
+      double g = 0.5 * at(t, k.grad, i) + (double)step.weight_decay * k.p_ref[i];
       k.m_ref[i] = (double)step.momentum * k.m_ref[i] + g;
       k.p_ref[i] -= (double)step.lr * k.m_ref[i];
     }
-    op_sgd(&t->c, k.p, k.m, k.grad, step);
+    RUN(t, op_sgd(&t->c, k.p, k.m, k.grad, step));
   }
   compare(t, "p", k.p_ref, k.p);
   if (step.momentum > 0) compare(t, "m", k.m_ref, k.m);
@@ -86,12 +86,8 @@ static void test_sgd(Test *t) {
 static void test_sum_squares(Test *t) {
   Tensor x = random_1d(t, DTYPE_F32, t->shape.size[0], 1), out = tensor_new_1d(&t->arena, DTYPE_F64, 1);
   double *values = doubles(t, x), expected = 3 + dot(values, values, x.dim[0]);
-  *(double *)out.data = 3;
-  Error error = {0};
-  compute_dry_begin(&t->c);
-  op_sum_squares(&t->c, out, x);
-  assert_true(compute_dry_end(&t->c, &error));
-  op_sum_squares(&t->c, out, x);
+  store(t, out, 0, 3);
+  RUN(t, op_sum_squares(&t->c, out, x));
   compare(t, "sum", &expected, out);
 }
 
