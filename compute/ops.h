@@ -85,6 +85,30 @@ typedef struct SampleRow {
   int top_k;         /* 0 = off */
 } SampleRow;
 
+/* Optimiser state of a tensor of n elements: F32 of its shape; or in 8 bits (Dettmers et al. 2022, block-wise
+ * quantisation): codes of the dynamic map (compute/dynamic_map.h), U8 [blocks, STATE_BLOCK] with the elements in
+ * order and the rest of the last block zero, and for each block the factor of its codes, F32 [blocks]. All zero
+ * bytes is a state of zeros. */
+enum { STATE_BLOCK = 256 };
+
+typedef struct OptimState {
+  Tensor data;   /* F32, or U8 codes; or none where the optimiser has no such state */
+  Tensor absmax; /* of codes, else none */
+} OptimState;
+
+static inline int64_t state_blocks(int64_t elements) {
+  return (elements + STATE_BLOCK - 1) / STATE_BLOCK;
+}
+
+/* One parameter as an optimiser step sees it. */
+typedef struct OptimTensor {
+  Tensor p;        /* F32: the parameter, or the master copy of a BF16 one */
+  Tensor value;    /* BF16: receives p, rounded; or none */
+  OptimState m, v; /* v: AdamW alone; m and v alike in type */
+  Tensor grad;     /* F32 */
+  bool decay;      /* weight decay applies */
+} OptimTensor;
+
 typedef struct AdamStep {
   float lr, beta1, beta2, eps, weight_decay;
   float correction1, correction2; /* 1 - beta^step */

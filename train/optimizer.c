@@ -20,51 +20,58 @@ static Tensor zeroed_like(Tensor shape, Compute *compute, Arena *arena) {
   return out;
 }
 
+static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *parameter, Compute *compute,
+                             Arena *arena) {
+  bool has_m = spec->kind != OPTIMIZER_SGD || spec->momentum > 0, has_v = spec->kind == OPTIMIZER_ADAMW;
+  OptimTensor t = {.p = parameter->value, .grad = parameter->grad, .decay = parameter->decay};
+  if (has_m) t.m.data = zeroed_like(t.p, compute, arena);
+  if (has_v) t.v.data = zeroed_like(t.p, compute, arena);
+  if (parameter->value.dtype != DTYPE_F32) {
+    t.value = parameter->value;
+    t.p = tensor_new_like(arena, parameter->value, DTYPE_F32);
+  }
+  return t;
+}
+
 bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
                     Compute *compute, Arena *arena, Error *error) {
   *optimizer = (Optimizer){.spec = *spec, .parameters = parameters};
-  optimizer->slots = memory_zeroed(parameters->count ? parameters->count : 1, sizeof *optimizer->slots);
-  if (!optimizer->slots) {
-    return error_out_of_memory(error, "optimiser", parameters->count * sizeof *optimizer->slots);
+  size_t count = parameters->count ? parameters->count : 1;
+  optimizer->tensors = memory_zeroed(count, sizeof *optimizer->tensors);
+  optimizer->gradients = memory_zeroed(count, sizeof *optimizer->gradients);
+  if (!optimizer->tensors || !optimizer->gradients) {
+    optimizer_close(optimizer);
+    return error_out_of_memory(error, "optimiser", count * sizeof *optimizer->tensors);
   }
-  bool has_m = spec->kind != OPTIMIZER_SGD || spec->momentum > 0, has_v = spec->kind == OPTIMIZER_ADAMW;
   for (size_t i = 0; i < parameters->count; i++) {
-    Tensor value = parameters->items[i].value;
-    OptimizerSlot *slot = &optimizer->slots[i];
-    if (has_m) slot->m = zeroed_like(value, compute, arena);
-    if (has_v) slot->v = zeroed_like(value, compute, arena);
-    if (value.dtype != DTYPE_F32) slot->master = tensor_new_like(arena, value, DTYPE_F32);
+    optimizer->tensors[i] = tensor_of(spec, &parameters->items[i], compute, arena);
+    optimizer->gradients[i] = parameters->items[i].grad;
   }
   optimizer->square_sum = tensor_new_1d(arena, DTYPE_F64, 1);
   return true;
 }
 
 void optimizer_close(Optimizer *optimizer) {
-  memory_free(optimizer->slots);
+  memory_free(optimizer->tensors);
+  memory_free(optimizer->gradients);
   *optimizer = (Optimizer){0};
 }
 
 void optimizer_adopt(Optimizer *optimizer, Compute *compute) {
   for (size_t i = 0; i < optimizer->parameters->count; i++) {
-    OptimizerSlot *slot = &optimizer->slots[i];
-    if (tensor_is_none(slot->master)) continue;
-    op_axpby(compute, slot->master, optimizer->parameters->items[i].value, 1, 0);
+    OptimTensor *t = &optimizer->tensors[i];
+    if (!tensor_is_none(t->value)) op_axpby(compute, t->p, t->value, 1, 0);
   }
 }
 
 void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute) {
-  for (size_t i = 0; i < optimizer->parameters->count; i++) {
-    op_fill(compute, optimizer->parameters->items[i].grad, 0);
-  }
+  for (size_t i = 0; i < optimizer->parameters->count; i++) op_fill(compute, optimizer->gradients[i], 0);
 }
 
 /* Sum of squares of gradients first .. last-1. */
 static double square_sum(Optimizer *optimizer, Compute *compute, size_t first, size_t last) {
   double sum = 0;
-  compute_upload(compute, optimizer->square_sum, &sum);
-  for (size_t i = first; i < last; i++) {
-    op_sum_squares(compute, optimizer->square_sum, optimizer->parameters->items[i].grad);
-  }
+  op_sum_squares(compute, optimizer->square_sum, optimizer->gradients + first, (int64_t)(last - first));
   compute_download(compute, &sum, optimizer->square_sum);
   return sum;
 }
@@ -79,41 +86,39 @@ static bool not_finite(Optimizer *optimizer, Compute *compute, Error *error) {
                    list->count ? list->items[first].name : "no parameter");
 }
 
-static void update(Optimizer *optimizer, Compute *compute, size_t index, float lr, float grad_scale) {
+static void update(Optimizer *optimizer, Compute *compute, float lr, float grad_scale) {
   const OptimizerSpec *spec = &optimizer->spec;
-  const Parameter *parameter = &optimizer->parameters->items[index];
-  const OptimizerSlot *slot = &optimizer->slots[index];
-  bool mixed = !tensor_is_none(slot->master);
-  Tensor p = mixed ? slot->master : parameter->value;
-  float decay = parameter->decay ? spec->weight_decay : 0;
+  const OptimTensor *list = optimizer->tensors;
+  int64_t count = (int64_t)optimizer->parameters->count;
   double step = (double)optimizer->step;
   switch (spec->kind) {
     case OPTIMIZER_ADAMW:
-      op_adamw(compute, p, slot->m, slot->v, parameter->grad,
+      op_adamw(compute, list, count,
                (AdamStep){.lr = lr,
                           .beta1 = spec->beta1,
                           .beta2 = spec->beta2,
                           .eps = spec->eps,
-                          .weight_decay = decay,
+                          .weight_decay = spec->weight_decay,
                           .correction1 = (float)(1 - pow((double)spec->beta1, step)),
                           .correction2 = (float)(1 - pow((double)spec->beta2, step)),
                           .grad_scale = grad_scale});
       break;
     case OPTIMIZER_LION:
-      op_lion(compute, p, slot->m, parameter->grad,
+      op_lion(compute, list, count,
               (LionStep){.lr = lr,
                          .beta1 = spec->beta1,
                          .beta2 = spec->beta2,
-                         .weight_decay = decay,
+                         .weight_decay = spec->weight_decay,
                          .grad_scale = grad_scale});
       break;
     case OPTIMIZER_SGD:
-      op_sgd(
-          compute, p, slot->m, parameter->grad,
-          (SgdStep){.lr = lr, .momentum = spec->momentum, .weight_decay = decay, .grad_scale = grad_scale});
+      op_sgd(compute, list, count,
+             (SgdStep){.lr = lr,
+                       .momentum = spec->momentum,
+                       .weight_decay = spec->weight_decay,
+                       .grad_scale = grad_scale});
       break;
   }
-  if (mixed) op_axpby(compute, parameter->value, slot->master, 1, 0);
 }
 
 bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *grad_norm, Error *error) {
@@ -125,8 +130,7 @@ bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *g
   double clip = (double)optimizer->spec.clip;
   double scale = clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
   optimizer->step++;
-  for (size_t i = 0; i < count; i++) update(optimizer, compute, i, (float)lr, (float)scale);
-  optimizer_zero_gradients(optimizer, compute);
+  update(optimizer, compute, (float)lr, (float)scale);
   return true;
 }
 
@@ -147,10 +151,11 @@ bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *p
   memory_free(name);
   for (size_t i = 0; ok && i < optimizer->parameters->count; i++) {
     const char *parameter = optimizer->parameters->items[i].name;
-    const OptimizerSlot *slot = &optimizer->slots[i];
-    ok = tensor_state(checkpoint, prefix, "m", parameter, slot->m, error) &&
-         tensor_state(checkpoint, prefix, "v", parameter, slot->v, error) &&
-         tensor_state(checkpoint, prefix, "master", parameter, slot->master, error);
+    const OptimTensor *t = &optimizer->tensors[i];
+    const Tensor master = tensor_is_none(t->value) ? (Tensor){0} : t->p;
+    ok = tensor_state(checkpoint, prefix, "m", parameter, t->m.data, error) &&
+         tensor_state(checkpoint, prefix, "v", parameter, t->v.data, error) &&
+         tensor_state(checkpoint, prefix, "master", parameter, master, error);
   }
   return ok;
 }

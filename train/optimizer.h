@@ -1,8 +1,8 @@
 /* Optimisers over a list of parameters: AdamW, Lion, SGD, with clipping by the global gradient norm.
  *
  * State lies in the arena given at opening (which may be dry): m, v in fp32, and for each BF16 parameter an
- * fp32 master copy that is updated in its stead and rounded into it. The mathematics of one tensor is in
- * compute (ops.def: adamw, lion, sgd); here are the loop, the norm, and what must survive a restart. */
+ * fp32 master copy that is updated in its stead and rounded into it. The mathematics is in compute
+ * (ops.def: adamw, lion, sgd); here are the state, the norm, and what must survive a restart. */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
@@ -21,15 +21,11 @@ typedef struct OptimizerSpec {
 
 OptimizerSpec optimizer_spec_of(const OptimConfig *config);
 
-typedef struct OptimizerSlot {
-  Tensor m, v;   /* F32 like the parameter, or none where the optimiser has no such state */
-  Tensor master; /* F32, only for a BF16 parameter */
-} OptimizerSlot;
-
 typedef struct Optimizer {
   OptimizerSpec spec;
   const ParameterList *parameters; /* borrowed */
-  OptimizerSlot *slots;            /* one per parameter */
+  OptimTensor *tensors;            /* one per parameter; p is the parameter, or its master copy */
+  Tensor *gradients;               /* theirs */
   Tensor square_sum;               /* F64 [1] */
   int64_t step;                    /* updates done */
 } Optimizer;

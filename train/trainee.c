@@ -113,7 +113,7 @@ bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compu
 }
 
 void trainee_close(Trainee *trainee) {
-  if (trainee->optimizer.slots) optimizer_close(&trainee->optimizer);
+  if (trainee->optimizer.tensors) optimizer_close(&trainee->optimizer);
   parameter_list_free(&trainee->parameters);
   if (trainee->adapter.pairs) lora_free(&trainee->adapter);
   *trainee = (Trainee){0};

@@ -12,19 +12,24 @@ static double square_sum(const float *x, int64_t n) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-void CPU(sum_squares)(Compute *c, Tensor out, Tensor x) {
-  Spans spans = spans_of(x, x);
-  ASSERT(spans.rows == 1 && out.dtype == DTYPE_F64);
+void CPU(sum_squares)(Compute *c, Tensor out, const Tensor *list, int64_t count) {
+  ASSERT(out.dtype == DTYPE_F64);
+  int64_t most = 0;
+  for (int64_t t = 0; t < count; t++) most = max64(most, spans_of(list[t], list[t]).count);
   size_t mark = scratch_open(c);
-  double *parts = (double *)scratch_alloc(c, (size_t)spans.count * sizeof *parts);
-  if (!c->dry) {
+  double *parts = (double *)scratch_alloc(c, (size_t)most * sizeof *parts), sum = 0;
+  for (int64_t t = 0; t < count && !c->dry; t++) {
+    Tensor x = list[t];
+    Spans spans = spans_of(x, x);
+    ASSERT(spans.rows == 1);
     FOR_SPANS(c, i, spans) {
       Span s = span_at(spans, i);
       parts[i] = square_sum(f32(x) + s.first, s.size);
     }
     double total = 0;
     for (int64_t i = 0; i < spans.count; i++) total += parts[i];
-    *(double *)out.data += total;
+    sum += total;
   }
+  if (!c->dry) *(double *)out.data = sum;
   scratch_close(c, mark);
 }

@@ -187,6 +187,7 @@ static void operation_step(Compute *c, Fixture *f, const char *name, Buffers *b,
                            int step) {
   const Tensor p = tensor_1d(b->p, DTYPE_F32, n), m = tensor_1d(b->m, DTYPE_F32, n);
   const Tensor v = tensor_1d(b->v, DTYPE_F32, n), grad = tensor_1d(b->grad, DTYPE_F32, n);
+  const OptimTensor t = {.p = p, .m.data = m, .v.data = v, .grad = grad, .decay = true};
   const float decay = setting(f, name, "weight_decay"), scale = setting(f, name, "grad_scale");
   if (strcmp(name, "adamw") == 0) {
     AdamStep s = {.lr = lr,
@@ -197,9 +198,9 @@ static void operation_step(Compute *c, Fixture *f, const char *name, Buffers *b,
                   .grad_scale = scale};
     s.correction1 = (float)(1 - pow(s.beta1, step + 1));
     s.correction2 = (float)(1 - pow(s.beta2, step + 1));
-    op_adamw(c, p, m, v, grad, s);
+    op_adamw(c, &t, 1, s);
   } else if (strcmp(name, "lion") == 0) {
-    op_lion(c, p, m, grad,
+    op_lion(c, &t, 1,
             (LionStep){.lr = lr,
                        .beta1 = setting(f, name, "beta1"),
                        .beta2 = setting(f, name, "beta2"),
@@ -207,7 +208,7 @@ static void operation_step(Compute *c, Fixture *f, const char *name, Buffers *b,
                        .grad_scale = scale});
   } else {
     op_sgd(
-        c, p, m, grad,
+        c, &t, 1,
         (SgdStep){
             .lr = lr, .momentum = setting(f, name, "momentum"), .weight_decay = decay, .grad_scale = scale});
   }

@@ -245,8 +245,8 @@ static Training training_run(Bed *bed) {
   r.dtable = noise_2d(bed, DTYPE_F32, 7, C);
   op_embedding_backward(c, r.dtable, x, ids, 1);
   r.sum = tensor_new_1d(arena, DTYPE_F64, 1);
-  *(double *)r.sum.data = 0;
-  RUN(bed, op_sum_squares(c, r.sum, noise_2d(bed, DTYPE_F32, 300, 301)));
+  const Tensor squared[2] = {noise_2d(bed, DTYPE_F32, 300, 301), noise_2d(bed, DTYPE_F32, 3, 7)};
+  RUN(bed, op_sum_squares(c, r.sum, squared, 2));
   return r;
 }
 

@@ -1,105 +1,182 @@
-/* adamw, lion, sgd, sum_squares. Sizes: elements, steps. */
+/* adamw, lion, sgd, sum_squares. Sizes: elements of the first tensor, steps, tensors. */
 #ifndef TESTS_COMPUTE_OPS_OPTIMIZERS_H
 #define TESTS_COMPUTE_OPS_OPTIMIZERS_H
 
 #include "harness.h"
 
+/* One step of one element: *p, *m, *v from the scaled gradient. */
+typedef struct StepRule {
+  double lr, beta1, beta2, eps, weight_decay, correction1, correction2, momentum;
+} StepRule;
+typedef void (*StepReference)(const StepRule *rule, bool decay, double g, double *p, double *m, double *v);
+
+typedef struct StepTensor {
+  double *p, *m, *v;
+} StepTensor;
+
 typedef struct StepCase {
-  int64_t n, steps;
-  Tensor p, m, v, grad;
-  double *p_ref, *m_ref, *v_ref;
+  int64_t count;
+  OptimTensor *list;
+  StepTensor *expected;
 } StepCase;
 
-static inline StepCase step_case(Test *t) {
-  StepCase k = {.n = t->shape.size[0], .steps = t->shape.size[1]};
-  k.p = random_1d(t, DTYPE_F32, k.n, 1);
-  k.m = random_1d(t, DTYPE_F32, k.n, 0);
-  k.v = random_1d(t, DTYPE_F32, k.n, 0);
-  k.grad = random_1d(t, DTYPE_F32, k.n, 1);
-  k.p_ref = doubles(t, k.p);
-  k.m_ref = zeros(t, k.n);
-  k.v_ref = zeros(t, k.n);
+static const double GRAD_SCALE = 0.5;
+
+/* Sizes of all kinds, zero among them. */
+static inline int64_t step_size(const Test *t, int64_t tensor) {
+  int64_t n = t->shape.size[0];
+  return tensor == 0 ? n : (n / 2 + 37 * tensor) % (n + 1);
+}
+
+static inline Tensor step_floats(Test *t, int64_t n, double scale) {
+  bool few = t->shape.size[2] <= 4; /* with gaps that are watched */
+  Tensor x = few ? random_1d(t, DTYPE_F32, n, scale) : tensor_new_1d(&t->arena, DTYPE_F32, n);
+  for (int64_t i = 0; i < n && !few; i++) store(t, x, i, scale * draw_normal(t));
+  return x;
+}
+
+/* Every second tensor is the master copy of a bf16 parameter, every third has no decay. */
+static inline StepCase step_case(Test *t, bool has_m, bool has_v) {
+  StepCase k = {.count = t->shape.size[2]};
+  k.list = arena_alloc(&t->host, (size_t)k.count * sizeof *k.list);
+  k.expected = arena_alloc(&t->host, (size_t)k.count * sizeof *k.expected);
+  for (int64_t i = 0; i < k.count; i++) {
+    int64_t n = step_size(t, i);
+    OptimTensor *one = &k.list[i];
+    *one = (OptimTensor){.p = step_floats(t, n, 1), .grad = step_floats(t, n, 1), .decay = i % 3 != 2};
+    if (has_m) one->m.data = step_floats(t, n, 0);
+    if (has_v) one->v.data = step_floats(t, n, 0);
+    if (i % 2) one->value = tensor_new_1d(&t->arena, DTYPE_BF16, n);
+    k.expected[i] = (StepTensor){doubles(t, one->p), zeros(t, n), zeros(t, n)};
+  }
   return k;
 }
 
-static void test_adamw(Test *t) {
-  StepCase k = step_case(t);
-  for (int64_t s = 1; s <= k.steps; s++) {
-    AdamStep step = {
-        .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-3f, .weight_decay = 0.1f, .grad_scale = 0.5f};
-    double b1 = (double)step.beta1, b2 = (double)step.beta2, lr = (double)step.lr;
-    double c1 = 1 - pow(b1, (double)s), c2 = 1 - pow(b2, (double)s);
-    step.correction1 = (float)c1;
-    step.correction2 = (float)c2;
-    for (int64_t i = 0; i < k.n; i++) {
-      store(t, k.grad, i, draw_normal(t));
-      double g = 0.5 * at(t, k.grad, i);
-      k.p_ref[i] *= 1 - lr * (double)step.weight_decay;
-      k.m_ref[i] = b1 * k.m_ref[i] + (1 - b1) * g;
-      k.v_ref[i] = b2 * k.v_ref[i] + (1 - b2) * g * g;
-      k.p_ref[i] -= lr * (k.m_ref[i] / c1) / (sqrt(k.v_ref[i] / c2) + (double)step.eps);
+/* New gradients, and what a step with them makes of the expected state. */
+static inline void step_expect(Test *t, StepCase *k, const StepRule *rule, StepReference reference) {
+  for (int64_t i = 0; i < k->count; i++) {
+    Tensor grad = k->list[i].grad;
+    StepTensor *e = &k->expected[i];
+    for (int64_t j = 0; j < tensor_count(grad); j++) {
+      store(t, grad, j, j % 10 == 9 ? 0 : draw_normal(t)); /* the sign of 0 is 0 */
+      reference(rule, k->list[i].decay, GRAD_SCALE * at(t, grad, j), &e->p[j], &e->m[j], &e->v[j]);
     }
-    RUN(t, op_adamw(&t->c, k.p, k.m, k.v, k.grad, step));
   }
-  compare(t, "p", k.p_ref, k.p);
-  compare(t, "m", k.m_ref, k.m);
-  compare(t, "v", k.v_ref, k.v);
+}
+
+static inline void step_compare(Test *t, const StepCase *k) {
+  if (k->count == 0) t->comparisons++; /* no tensor: nothing may happen */
+  for (int64_t i = 0; i < k->count; i++) {
+    const OptimTensor *one = &k->list[i];
+    compare(t, "p", k->expected[i].p, one->p);
+    if (!tensor_is_none(one->m.data)) compare(t, "m", k->expected[i].m, one->m.data);
+    if (!tensor_is_none(one->v.data)) compare(t, "v", k->expected[i].v, one->v.data);
+    compare_exact(t, "gradient left", zeros(t, tensor_count(one->grad)), one->grad);
+    if (tensor_is_none(one->value)) continue;
+    double *p = doubles(t, one->p);
+    for (int64_t j = 0; j < tensor_count(one->p); j++) p[j] = rounded(DTYPE_BF16, p[j]);
+    compare_exact(t, "value", p, one->value);
+  }
+}
+
+static void adamw_reference(const StepRule *r, bool decay, double g, double *p, double *m, double *v) {
+  *p *= 1 - r->lr * (decay ? r->weight_decay : 0);
+  *m = r->beta1 * *m + (1 - r->beta1) * g;
+  *v = r->beta2 * *v + (1 - r->beta2) * g * g;
+  *p -= r->lr * (*m / r->correction1) / (sqrt(*v / r->correction2) + r->eps);
+}
+
+static void test_adamw(Test *t) {
+  StepCase k = step_case(t, true, true);
+  AdamStep step = {.lr = 0.01f,
+                   .beta1 = 0.9f,
+                   .beta2 = 0.95f,
+                   .eps = 1e-3f,
+                   .weight_decay = 0.1f,
+                   .grad_scale = (float)GRAD_SCALE};
+  StepRule rule = {.lr = (double)step.lr,
+                   .beta1 = (double)step.beta1,
+                   .beta2 = (double)step.beta2,
+                   .eps = (double)step.eps,
+                   .weight_decay = (double)step.weight_decay};
+  for (int64_t s = 1; s <= t->shape.size[1]; s++) {
+    rule.correction1 = 1 - pow(rule.beta1, (double)s);
+    rule.correction2 = 1 - pow(rule.beta2, (double)s);
+    step.correction1 = (float)rule.correction1;
+    step.correction2 = (float)rule.correction2;
+    step_expect(t, &k, &rule, adamw_reference);
+    RUN(t, op_adamw(&t->c, k.list, k.count, step));
+  }
+  step_compare(t, &k);
+}
+
+static void lion_reference(const StepRule *r, bool decay, double g, double *p, double *m, double *v) {
+  (void)v;
+  double u = r->beta1 * *m + (1 - r->beta1) * g;
+  *p = *p * (1 - r->lr * (decay ? r->weight_decay : 0)) - r->lr * (u > 0 ? 1 : u < 0 ? -1 : 0);
+  *m = r->beta2 * *m + (1 - r->beta2) * g;
 }
 
 static void test_lion(Test *t) {
-  StepCase k = step_case(t);
-  LionStep step = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.99f, .weight_decay = 0.1f, .grad_scale = 0.5f};
-  double b1 = (double)step.beta1, b2 = (double)step.beta2, lr = (double)step.lr;
-  for (int64_t s = 1; s <= k.steps; s++) {
-    for (int64_t i = 0; i < k.n; i++) {
-      store(t, k.grad, i, i % 10 == 9 ? 0 : draw_normal(t)); /* the sign of 0 is 0 */
-      double g = 0.5 * at(t, k.grad, i), u = b1 * k.m_ref[i] + (1 - b1) * g;
-      k.p_ref[i] = k.p_ref[i] * (1 - lr * (double)step.weight_decay) - lr * (u > 0 ? 1 : u < 0 ? -1 : 0);
-      k.m_ref[i] = b2 * k.m_ref[i] + (1 - b2) * g;
-    }
-    RUN(t, op_lion(&t->c, k.p, k.m, k.grad, step));
+  StepCase k = step_case(t, true, false);
+  LionStep step = {
+      .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.99f, .weight_decay = 0.1f, .grad_scale = (float)GRAD_SCALE};
+  StepRule rule = {.lr = (double)step.lr,
+                   .beta1 = (double)step.beta1,
+                   .beta2 = (double)step.beta2,
+                   .weight_decay = (double)step.weight_decay};
+  for (int64_t s = 1; s <= t->shape.size[1]; s++) {
+    step_expect(t, &k, &rule, lion_reference);
+    RUN(t, op_lion(&t->c, k.list, k.count, step));
   }
-  compare(t, "p", k.p_ref, k.p);
-  compare(t, "m", k.m_ref, k.m);
+  step_compare(t, &k);
+}
+
+static void sgd_reference(const StepRule *r, bool decay, double g, double *p, double *m, double *v) {
+  (void)v;
+  *m = r->momentum * *m + g + (decay ? r->weight_decay : 0) * *p;
+  *p -= r->lr * *m;
 }
 
 static void test_sgd(Test *t) {
-  StepCase k = step_case(t);
-  SgdStep step = {.lr = 0.01f, .momentum = 0.9f, .weight_decay = 0.1f, .grad_scale = 0.5f};
-  if (t->shape.flags & NO_WEIGHT) {
-    step.momentum = 0;
-    k.m = (Tensor){0};
+  bool momentum = !(t->shape.flags & NO_WEIGHT);
+  StepCase k = step_case(t, momentum, false);
+  SgdStep step = {
+      .lr = 0.01f, .momentum = momentum ? 0.9f : 0, .weight_decay = 0.1f, .grad_scale = (float)GRAD_SCALE};
+  StepRule rule = {
+      .lr = (double)step.lr, .momentum = (double)step.momentum, .weight_decay = (double)step.weight_decay};
+  for (int64_t s = 1; s <= t->shape.size[1]; s++) {
+    step_expect(t, &k, &rule, sgd_reference);
+    RUN(t, op_sgd(&t->c, k.list, k.count, step));
   }
-  for (int64_t s = 1; s <= k.steps; s++) {
-    for (int64_t i = 0; i < k.n; i++) {
-      store(t, k.grad, i, draw_normal(t));
-      double g = 0.5 * at(t, k.grad, i) + (double)step.weight_decay * k.p_ref[i];
-      k.m_ref[i] = (double)step.momentum * k.m_ref[i] + g;
-      k.p_ref[i] -= (double)step.lr * k.m_ref[i];
-    }
-    RUN(t, op_sgd(&t->c, k.p, k.m, k.grad, step));
-  }
-  compare(t, "p", k.p_ref, k.p);
-  if (step.momentum > 0) compare(t, "m", k.m_ref, k.m);
+  step_compare(t, &k);
 }
 
 static void test_sum_squares(Test *t) {
-  Tensor x = random_1d(t, DTYPE_F32, t->shape.size[0], 1), out = tensor_new_1d(&t->arena, DTYPE_F64, 1);
-  double *values = doubles(t, x), expected = 3 + dot(values, values, x.dim[0]);
-  store(t, out, 0, 3);
-  RUN(t, op_sum_squares(&t->c, out, x));
+  int64_t count = t->shape.size[2];
+  Tensor *list = arena_alloc(&t->host, (size_t)count * sizeof *list), out;
+  double expected = 0;
+  for (int64_t i = 0; i < count; i++) {
+    list[i] = step_floats(t, step_size(t, i), 1);
+    double *values = doubles(t, list[i]);
+    expected += dot(values, values, list[i].dim[0]);
+  }
+  out = tensor_new_1d(&t->arena, DTYPE_F64, 1);
+  store(t, out, 0, 3); /* overwritten */
+  RUN(t, op_sum_squares(&t->c, out, list, count));
   compare(t, "sum", &expected, out);
 }
 
-#define STEP_SHAPES(op, run, tolerance)                                  \
-  {op, run, {{1, 1}, 0}, tolerance}, {op, run, {{20, 5}, 0}, tolerance}, \
-      {op, run, {{9001, 3}, 0}, tolerance}, {                            \
-    op, run, {{0, 1}, 0}, tolerance                                      \
+#define STEP_SHAPES(op, run, tolerance)                                                  \
+  {op, run, {{1, 1, 1}, 0}, tolerance}, {op, run, {{20, 5, 1}, 0}, tolerance},           \
+      {op, run, {{9001, 3, 4}, 0}, tolerance}, {op, run, {{300, 2, 150}, 0}, tolerance}, \
+      {op, run, {{0, 1, 1}, 0}, tolerance}, {                                            \
+    op, run, {{70, 1, 0}, 0}, tolerance                                                  \
   }
 
-#define OPTIMIZER_CASES                                                                  \
-  STEP_SHAPES("adamw", test_adamw, 2e-6), STEP_SHAPES("lion", test_lion, 2e-6),          \
-      STEP_SHAPES("sgd", test_sgd, 2e-6), {"sgd", test_sgd, {{33, 4}, NO_WEIGHT}, 2e-6}, \
+#define OPTIMIZER_CASES                                                                     \
+  STEP_SHAPES("adamw", test_adamw, 2e-6), STEP_SHAPES("lion", test_lion, 2e-6),             \
+      STEP_SHAPES("sgd", test_sgd, 2e-6), {"sgd", test_sgd, {{33, 4, 2}, NO_WEIGHT}, 2e-6}, \
       STEP_SHAPES("sum_squares", test_sum_squares, 1e-12)
 
 #endif
