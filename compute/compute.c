@@ -62,7 +62,7 @@ void compute_close(Compute *compute) {
 }
 
 const char *compute_device_name(const Compute *compute) {
-  return compute->backend->name;
+  return compute->backend->describe ? compute->backend->describe(compute) : compute->backend->name;
 }
 
 DType compute_activation(const Compute *compute, DType weights) {

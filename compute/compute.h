@@ -34,18 +34,19 @@ typedef struct Compute {
  * compute_dry_begin/compute_dry_end bracket the planning run. Errors: ERROR_DEVICE. */
 NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error);
 void compute_close(Compute *compute);
-const char *compute_device_name(const Compute *compute); /* "cpu (avx512)", for logs */
+const char *compute_device_name(const Compute *compute); /* "cpu (avx512)", "cuda (NVIDIA H100, sm_90)": for logs */
 /* The dtype of activations in a model whose weights have that dtype. */
 DType compute_activation(const Compute *compute, DType weights);
 
 /* Memory of the device in bytes. All zero where the backend computes in ordinary memory. */
 typedef struct DeviceMemory {
   size_t total;    /* what the card has */
-  size_t free;     /* what was free when the device was opened, before any arena */
+  size_t free;     /* what was free for arenas when the device was opened: overhead is taken already */
   size_t overhead; /* what the driver's context and the libraries take of it for this process */
   size_t arenas;   /* what compute_arena has given out, scratch included */
   size_t peak;     /* most that the arenas ever took */
-  size_t used;     /* what this process takes now as the driver sees it: overhead and the fall of free memory */
+  size_t used;     /* most that this process took as the driver sees it: overhead and the fall of free memory,
+                    * looked at when an arena is made and when this is asked for */
 } DeviceMemory;
 
 DeviceMemory compute_device_memory(const Compute *compute);

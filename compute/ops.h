@@ -134,6 +134,7 @@ typedef struct Backend {
   void (*upload)(Compute *c, Tensor device, const void *host);
   void (*download)(Compute *c, void *host, Tensor device);
   DeviceMemory (*memory)(const Compute *c);
+  const char *(*describe)(const Compute *c); /* name and card, for logs; NULL: the name says it */
   /* Recording; NULL when the backend has none. */
   void (*record_begin)(Compute *c);
   ComputeGraph *(*record_end)(Compute *c);

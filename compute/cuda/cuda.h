@@ -17,6 +17,7 @@ void cuda_arena_free(Compute *c, Arena *arena);
 void cuda_upload(Compute *c, Tensor device, const void *host);
 void cuda_download(Compute *c, void *host, Tensor device);
 DeviceMemory cuda_memory(const Compute *c);
+const char *cuda_describe(const Compute *c);
 void cuda_record_begin(Compute *c);
 ComputeGraph *cuda_record_end(Compute *c);
 void cuda_replay(Compute *c, ComputeGraph *graph);

@@ -11,25 +11,33 @@ extern "C" {
 
 enum { STAGING_SLOTS = 4 };
 
-typedef struct Staging { /* pinned memory that copies pass through */
+/* Pinned memory that copies pass through, used round and round. */
+typedef struct Staging {
   char *slot[STAGING_SLOTS];
-  cudaEvent_t done[STAGING_SLOTS]; /* the copy that last used the slot */
-  int next;
+  cudaEvent_t done[STAGING_SLOTS]; /* after the copies that last used the slot */
+  size_t slot_bytes;
+  size_t used; /* of the slot in hand */
+  int at;      /* the slot in hand */
 } Staging;
 
 struct Device {
   int ordinal;
   int multiprocessors;
-  int capability;      /* 10 * major + minor: 80, 86, 89, 90, 120 */
+  int capability;       /* 10 * major + minor: 80, 86, 89, 90, 120 */
   int shared_per_block; /* most dynamic shared memory of a block, bytes */
-  cudaStream_t stream; /* all operations, in the order of the calls */
+  cudaStream_t stream;  /* all operations, in the order of the calls */
+  cudaStream_t copies;  /* large uploads, beside what still computes and beside the reading of the next piece */
+  cudaEvent_t computed; /* copies wait for it before they overwrite what operations may still read */
+  cudaEvent_t copied;   /* operations wait for it */
   cublasLtHandle_t blas;
   void *blas_workspace;
   size_t blas_workspace_bytes;
   void *products; /* plans of matrix products by shape (product.cu) */
-  Staging staging;
+  Staging small;  /* small copies, on the compute stream */
+  Staging large;  /* large ones, in pieces */
   DeviceMemory memory;
   bool recording;
+  char description[128]; /* "cuda (NVIDIA H100 80GB HBM3, sm_90)" */
 };
 
 /* A failed call or kernel leaves the device unusable: says what failed, and ends the process with the exit code

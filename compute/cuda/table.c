@@ -11,6 +11,7 @@ static const Backend table = {
     .upload = cuda_upload,
     .download = cuda_download,
     .memory = cuda_memory,
+    .describe = cuda_describe,
     .record_begin = cuda_record_begin,
     .record_end = cuda_record_end,
     .replay = cuda_replay,
