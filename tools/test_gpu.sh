@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Builds Drover for the GPU of this machine and tests it there: the operation table on the GPU, models and stages
+# against the committed references, CPU against GPU training, and the tiny stages under compute-sanitizer.
+#
+#   tools/test_gpu.sh [--quick] [--bundle FOLDER] [--build FOLDER] [--arch LIST]
+#
+#   --quick          without compute-sanitizer
+#
+# A part that fails does not end the others. The last lines are a summary; the exit status is 0 only when nothing
+# failed and nothing was left out. Takes a few minutes, most of it building.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/gpu_build.sh
+gpu_arguments "$@"
+quick=false
+for word in ${rest[@]+"${rest[@]}"}; do
+  case $word in
+    --quick) quick=true ;;
+    *) echo "test_gpu.sh: unknown argument '$word'" >&2 && exit 2 ;;
+  esac
+done
+gpu_environment
+
+summary=() bad=0
+# part NAME COMMAND...: runs it, shows its output, notes how it ended.
+part() {
+  local name=$1 begun=$SECONDS status=0 word
+  shift
+  printf '\n==== %s\n' "$name"
+  "$@" || status=$?
+  case $status in
+    0) word=passed ;;
+    77) word='NOT RUN' && bad=1 ;;
+    *) word="FAILED ($status)" && bad=1 ;;
+  esac
+  summary+=("$(printf '%-52s %-12s %4d s' "$name" "$word" $((SECONDS - begun)))")
+  return "$status"
+}
+
+# What ctest would run, for the tests that match; on this build they compute on the GPU.
+tests() {
+  ctest --test-dir "$folder" --output-on-failure --no-tests=error --timeout 300 -j "$1" -R "$2" </dev/null
+}
+
+# The tiny stages under one tool of compute-sanitizer.
+sanitize() {
+  command -v compute-sanitizer >/dev/null || return 77
+  bash tests/gpu/sanitize.sh "$bin" "$1"
+}
+
+finish() {
+  printf '\n==== summary, %s, %s\n' "$(date -u +%F)" "$(git describe --always --dirty 2>/dev/null || echo 'no git')"
+  gpu_describe
+  printf '%s\n' "${summary[@]}"
+  ((bad == 0)) && echo 'all passed' || echo 'NOT all passed'
+  exit "$bad"
+}
+
+part 'the device' gpu_describe || finish
+part "build for $arch" gpu_build || finish
+part 'operation table, every operation on the GPU' tests 1 '^unit/compute_ops$'
+part 'operations: context, row invariance' tests 1 '^unit/compute_(context|invariance)$'
+part 'models, adapters, decoding, training: references' tests 2 '^(parity/|unit/(model|lora|rollout|train)_)'
+part 'losses of 50 updates, CPU and GPU in fp32' bash tests/gpu/agreement.sh "$bin"
+part 'stages from start to end, kill and resume' tests 2 '^stages/(sft|reward|ppo)_(resume|invariants|train|options)$'
+part 'the pipeline' tests 1 '^stages/(pipeline|generate)$'
+if ! $quick; then
+  part 'compute-sanitizer memcheck, tiny stages' sanitize memcheck
+  part 'compute-sanitizer racecheck, tiny stages' sanitize racecheck
+fi
+finish
