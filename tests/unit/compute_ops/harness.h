@@ -40,10 +40,11 @@ enum {
   ENTROPY = 1 << 12,
   F16 = 1 << 13,
   TEMPERATURE = 1 << 14,
-  FEW = 1 << 15,      /* the reference is slow: finite differences at few elements */
-  NARROW = 1 << 16,   /* activations are bf16: only where the backend has such */
-  WIDE_OUT = 1 << 17, /* F32 logits of bf16 activations */
-  WIDE_BIAS = 1 << 18 /* F32 bias beside a bf16 weight */
+  FEW = 1 << 15,       /* the reference is slow: finite differences at few elements */
+  NARROW = 1 << 16,    /* activations are bf16: only where the backend has such */
+  WIDE_OUT = 1 << 17,  /* F32 logits of bf16 activations */
+  WIDE_BIAS = 1 << 18, /* F32 bias beside a bf16 weight */
+  ALIGNED = 1 << 19    /* with STRIDED: gaps of 48 or 96 bytes, as between the parts of a fused projection */
 };
 
 typedef struct Shape {
@@ -167,7 +168,7 @@ static const float GAP = 12345.0f; /* what fills the gaps: representable in ever
 static inline Tensor random_tensor(Test *t, DType dtype, int rank, int64_t a, int64_t b, int64_t c,
                                    double scale) {
   bool apart = (t->shape.flags & STRIDED) && rank > 1;
-  int64_t gap = apart ? 5 : 0, dim[] = {a, b, c};
+  int64_t gap = apart ? (t->shape.flags & ALIGNED ? 24 : 5) : 0, dim[] = {a, b, c};
   Tensor x = {.dtype = dtype, .rank = rank};
   int64_t stride = 1;
   for (int k = rank - 1; k >= 0; k--) {

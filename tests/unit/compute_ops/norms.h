@@ -135,24 +135,34 @@ static void test_rotary(Test *t) {
   compare(t, "x rotated back", expected, x);
 }
 
-#define NORM_SHAPES(op, run, tolerance)                                                                 \
-  {op, run, {{1, 1, 20}, BIAS}, tolerance}, {op, run, {{37, 1, 48}, BIAS | STRIDED}, tolerance},        \
-      {op, run, {{5, 1, 7}, NO_WEIGHT}, tolerance}, {op, run, {{6, 1, 300}, RMS | STRIDED}, tolerance}, \
-      {op, run, {{6, 1, 33}, RMS | OFFSET | BF16}, tolerance},                                          \
-      {op, run, {{6, 1, 33}, BIAS | BF16}, tolerance},                                                  \
-      {op, run, {{3, 5, 20}, HEADS | STRIDED | RMS}, tolerance},                                        \
-      {op, run, {{4, 3, 16}, HEADS | BIAS}, tolerance}, {                                               \
-    op, run, {{0, 1, 16}, BIAS}, tolerance                                                              \
+#define NORM_SHAPES(op, run, f, tolerance)                                                               \
+  {op, run, {{1, 1, 20}, f | BIAS}, tolerance}, {op, run, {{37, 1, 48}, f | BIAS | STRIDED}, tolerance}, \
+      {op, run, {{5, 1, 7}, f | NO_WEIGHT}, tolerance},                                                  \
+      {op, run, {{6, 1, 300}, f | RMS | STRIDED}, tolerance},                                            \
+      {op, run, {{6, 1, 33}, f | RMS | OFFSET | BF16}, tolerance},                                       \
+      {op, run, {{6, 1, 33}, f | BIAS | BF16}, tolerance},                                               \
+      {op, run, {{5, 1, 1544}, f | RMS | BF16}, tolerance},                                              \
+      {op, run, {{3, 1, 1032}, f | BIAS | BF16 | STRIDED | ALIGNED}, tolerance},                         \
+      {op, run, {{3, 5, 20}, f | HEADS | STRIDED | RMS}, tolerance},                                     \
+      {op, run, {{9, 2, 64}, f | HEADS | STRIDED | ALIGNED | RMS | BF16}, tolerance},                    \
+      {op, run, {{4, 3, 16}, f | HEADS | BIAS}, tolerance}, {                                            \
+    op, run, {{0, 1, 16}, f | BIAS}, tolerance                                                           \
   }
 
-#define NORM_CASES                                                                              \
-  NORM_SHAPES("norm", test_norm, 2e-6), NORM_SHAPES("norm_backward", test_norm_backward, 5e-6), \
-      {"rotary", test_rotary, {{1, 1, 2, 1}, 0}, 1e-6},                                         \
-      {"rotary", test_rotary, {{17, 3, 64, 32}, STRIDED}, 1e-6},                                \
-      {"rotary", test_rotary, {{17, 3, 20, 5}, STRIDED}, 1e-6},                                 \
-      {"rotary", test_rotary, {{9, 4, 24, 12}, INTERLEAVED}, 1e-6},                             \
-      {"rotary", test_rotary, {{9, 4, 25, 8}, INTERLEAVED | STRIDED}, 1e-6}, {                  \
-    "rotary", test_rotary, {{0, 4, 24, 8}, 0}, 1e-6                                             \
+#define ROTARY_SHAPES(f)                                                           \
+  {"rotary", test_rotary, {{1, 1, 2, 1}, f}, 1e-6},                                \
+      {"rotary", test_rotary, {{17, 3, 64, 32}, f | STRIDED}, 1e-6},               \
+      {"rotary", test_rotary, {{17, 3, 128, 64}, f | STRIDED | ALIGNED}, 1e-6},    \
+      {"rotary", test_rotary, {{17, 3, 20, 5}, f | STRIDED}, 1e-6},                \
+      {"rotary", test_rotary, {{9, 4, 24, 12}, f | INTERLEAVED}, 1e-6},            \
+      {"rotary", test_rotary, {{9, 4, 25, 8}, f | INTERLEAVED | STRIDED}, 1e-6}, { \
+    "rotary", test_rotary, {{0, 4, 24, 8}, f}, 1e-6                                \
   }
+
+#define NORM_CASES                                                                                    \
+  NORM_SHAPES("norm", test_norm, 0, 2e-6), NORM_SHAPES("norm_backward", test_norm_backward, 0, 5e-6), \
+      NORM_SHAPES("norm", test_norm, NARROW, 2e-6),                                                   \
+      NORM_SHAPES("norm_backward", test_norm_backward, NARROW, 5e-6), ROTARY_SHAPES(0),               \
+      ROTARY_SHAPES(NARROW)
 
 #endif

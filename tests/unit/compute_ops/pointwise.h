@@ -173,32 +173,39 @@ static void test_softcap(Test *t) {
   compare(t, "x", expected, x);
 }
 
-#define POINTWISE_SHAPES(op, run, tolerance)                                                       \
-  {op, run, {{1, 1, 0}, 0}, tolerance}, {op, run, {{1, 20, 0}, 0}, tolerance},                     \
-      {op, run, {{13, 33, 0}, STRIDED}, tolerance}, {op, run, {{3, 5000, 0}, STRIDED}, tolerance}, \
-      {op, run, {{5, 3001, 0}, 0}, tolerance}, {                                                   \
-    op, run, {{0, 20, 0}, 0}, tolerance                                                            \
+#define POINTWISE_SHAPES(op, run, f, tolerance)                                                              \
+  {op, run, {{1, 1, 0}, f}, tolerance}, {op, run, {{1, 20, 0}, f}, tolerance},                               \
+      {op, run, {{13, 33, 0}, f | STRIDED}, tolerance}, {op, run, {{3, 5000, 0}, f | STRIDED}, tolerance},   \
+      {op, run, {{5, 3001, 0}, f}, tolerance}, {op, run, {{6, 264, 0}, f | STRIDED | ALIGNED}, tolerance}, { \
+    op, run, {{0, 20, 0}, f}, tolerance                                                                      \
   }
 
-#define CURVE_SHAPES(op, run, tolerance)                              \
-  {op, run, {{1, 1, ACTIVATION_SILU}, 0}, tolerance},                 \
-      {op, run, {{7, 33, ACTIVATION_SILU}, STRIDED}, tolerance},      \
-      {op, run, {{7, 33, ACTIVATION_GELU}, STRIDED}, tolerance},      \
-      {op, run, {{7, 33, ACTIVATION_GELU_TANH}, STRIDED}, tolerance}, \
-      {op, run, {{7, 33, ACTIVATION_RELU}, STRIDED}, tolerance},      \
-      {op, run, {{2, 5000, ACTIVATION_GELU}, 0}, tolerance}, {        \
-    op, run, {{0, 20, ACTIVATION_GELU_TANH}, 0}, tolerance            \
+#define CURVE_SHAPES(op, run, f, tolerance)                                    \
+  {op, run, {{1, 1, ACTIVATION_SILU}, f}, tolerance},                          \
+      {op, run, {{7, 33, ACTIVATION_SILU}, f | STRIDED}, tolerance},           \
+      {op, run, {{7, 33, ACTIVATION_GELU}, f | STRIDED}, tolerance},           \
+      {op, run, {{7, 33, ACTIVATION_GELU_TANH}, f | STRIDED}, tolerance},      \
+      {op, run, {{7, 33, ACTIVATION_RELU}, f | STRIDED}, tolerance},           \
+      {op, run, {{5, 72, ACTIVATION_SILU}, f | STRIDED | ALIGNED}, tolerance}, \
+      {op, run, {{2, 5000, ACTIVATION_GELU}, f}, tolerance}, {                 \
+    op, run, {{0, 20, ACTIVATION_GELU_TANH}, f}, tolerance                     \
   }
 
-#define POINTWISE_CASES                                                                                    \
-  CURVE_SHAPES("activation", test_activation, 5e-7),                                                       \
-      CURVE_SHAPES("activation_backward", test_activation_backward, 1e-6),                                 \
-      CURVE_SHAPES("gated", test_gated, 5e-7), CURVE_SHAPES("gated_backward", test_gated_backward, 1e-6),  \
-      POINTWISE_SHAPES("axpby", test_axpby, 1e-6),                                                         \
-      {"axpby", test_axpby, {{9, 35, 0}, BF16 | STRIDED}, 1e-6},                                           \
-      {"axpby", test_axpby, {{9, 35, 0}, F16 | STRIDED}, 1e-6}, POINTWISE_SHAPES("fill", test_fill, 1e-9), \
-      POINTWISE_SHAPES("clamp", test_clamp, 1e-9),                                                         \
-      POINTWISE_SHAPES("clamp_backward", test_clamp_backward, 1e-9),                                       \
-      POINTWISE_SHAPES("dropout", test_dropout, 2e-7), POINTWISE_SHAPES("softcap", test_softcap, 5e-7)
+#define CURVE_CASES(f)                                                                              \
+  CURVE_SHAPES("activation", test_activation, f, 5e-7),                                             \
+      CURVE_SHAPES("activation_backward", test_activation_backward, f, 1e-6),                       \
+      CURVE_SHAPES("gated", test_gated, f, 5e-7),                                                   \
+      CURVE_SHAPES("gated_backward", test_gated_backward, f, 1e-6),                                 \
+      POINTWISE_SHAPES("fill", test_fill, f, 1e-9), POINTWISE_SHAPES("clamp", test_clamp, f, 1e-9), \
+      POINTWISE_SHAPES("clamp_backward", test_clamp_backward, f, 1e-9),                             \
+      POINTWISE_SHAPES("dropout", test_dropout, f, 2e-7)
+
+/* axpby goes through both types by itself; what softcap works on is always F32. */
+#define POINTWISE_CASES                                                                \
+  CURVE_CASES(0), CURVE_CASES(NARROW), POINTWISE_SHAPES("axpby", test_axpby, 0, 1e-6), \
+      {"axpby", test_axpby, {{9, 35, 0}, BF16 | STRIDED}, 1e-6},                       \
+      {"axpby", test_axpby, {{9, 40, 0}, BF16 | STRIDED | ALIGNED}, 1e-6},             \
+      {"axpby", test_axpby, {{9, 35, 0}, F16 | STRIDED}, 1e-6},                        \
+      POINTWISE_SHAPES("softcap", test_softcap, 0, 5e-7)
 
 #endif

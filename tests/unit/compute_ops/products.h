@@ -47,8 +47,13 @@ static inline Weight random_weight(Test *t, int64_t I, int64_t O) {
 
 static inline LinearCase linear_case(Test *t) {
   int64_t T = t->shape.size[0], I = t->shape.size[1], O = t->shape.size[2];
-  LinearCase l = {.x = random_2d(t, T, I), .y = random_2d(t, T, O), .w = random_weight(t, I, O)};
-  if (t->shape.flags & BIAS) l.bias = random_1d(t, t->shape.flags & BF16 ? DTYPE_BF16 : DTYPE_F32, O, 1);
+  const int flags = t->shape.flags;
+  DType out = flags & WIDE_OUT ? DTYPE_F32 : activation_dtype(t);
+  LinearCase l = {.x = random_2d(t, T, I), .w = random_weight(t, I, O)};
+  l.y = random_tensor(t, out, 2, T, O, 1, 1);
+  if (flags & BIAS) {
+    l.bias = random_1d(t, (flags & (BF16 | WIDE_BIAS)) == BF16 ? DTYPE_BF16 : DTYPE_F32, O, 1);
+  }
   l.ref = (LinearRef){.T = T, .I = I, .O = O, .transposed = l.w.transposed, .alpha = 1};
   l.ref.x = doubles(t, l.x);
   l.ref.w = doubles(t, l.w.data);
@@ -104,30 +109,54 @@ static void test_linear_backward_weight(Test *t) {
   if (l.ref.bias) compare_gradient(t, "dbias", l.ref.bias, dbias, 1, before_bias, 1, linear_loss, &l.ref);
 }
 
-#define LINEAR_CASES(op, run)                                               \
-  {op, run, {{1, 20, 7}, BIAS}, 2e-6}, {op, run, {{5, 1, 1}, 0}, 2e-6},     \
-      {op, run, {{33, 20, 65}, BIAS | STRIDED}, 2e-6},                      \
-      {op, run, {{70, 48, 133}, TRANSPOSED | STRIDED}, 2e-6},               \
-      {op, run, {{3, 100, 130}, TRANSPOSED | BIAS}, 2e-6},                  \
-      {op, run, {{19, 100, 130}, BF16 | BIAS | STRIDED}, 2e-6},             \
-      {op, run, {{2, 2000, 1100}, BF16 | FEW}, 4e-6},                       \
-      {op, run, {{2, 1100, 2000}, BF16 | TRANSPOSED | FEW}, 4e-6},          \
-      {op, run, {{7, 31, 90}, BF16 | TRANSPOSED | BIAS | STRIDED}, 2e-6}, { \
-    op, run, {{0, 20, 7}, BIAS}, 2e-6                                       \
+#define LINEAR_CASES(op, run, f)                                              \
+  {op, run, {{1, 20, 7}, f | BIAS}, 2e-6}, {op, run, {{5, 1, 1}, f}, 2e-6},   \
+      {op, run, {{33, 20, 65}, f | BIAS | STRIDED}, 2e-6},                    \
+      {op, run, {{70, 48, 133}, f | TRANSPOSED | STRIDED}, 2e-6},             \
+      {op, run, {{3, 100, 130}, f | TRANSPOSED | BIAS}, 2e-6},                \
+      {op, run, {{19, 100, 130}, f | BF16 | BIAS | STRIDED}, 2e-6},           \
+      {op, run, {{7, 31, 90}, f | BF16 | TRANSPOSED | BIAS | STRIDED}, 2e-6}, \
+      {op, run, {{2, 2000, 1100}, f | BF16 | FEW}, 4e-6},                     \
+      {op, run, {{2, 1100, 2000}, f | BF16 | TRANSPOSED | FEW}, 4e-6}, {      \
+    op, run, {{0, 20, 7}, f | BIAS}, 2e-6                                     \
   }
 
-#define PRODUCT_CASES                                                                                     \
-  LINEAR_CASES("linear", test_linear), LINEAR_CASES("linear_backward_input", test_linear_backward_input), \
-      LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                                \
-      {"linear", test_linear, {{1, 20, 7}, ROWS | BIAS}, 2e-6},                                           \
-      {"linear", test_linear, {{5, 1, 1}, ROWS}, 2e-6},                                                   \
-      {"linear", test_linear, {{33, 20, 65}, ROWS | BIAS | STRIDED}, 2e-6},                               \
-      {"linear", test_linear, {{18, 333, 200}, ROWS | TRANSPOSED | STRIDED}, 4e-6},                       \
-      {"linear", test_linear, {{3, 100, 130}, ROWS | TRANSPOSED | BIAS}, 2e-6},                           \
-      {"linear", test_linear, {{67, 100, 131}, ROWS | BF16 | BIAS | STRIDED}, 2e-6},                      \
-      {"linear", test_linear, {{7, 31, 90}, ROWS | BF16 | TRANSPOSED | BIAS}, 2e-6},                      \
-      {"linear", test_linear, {{2, 3000, 97}, ROWS | BF16}, 4e-6}, {                                      \
-    "linear", test_linear, {{0, 20, 7}, ROWS}, 2e-6                                                       \
+/* What tensor cores like (all multiples of 8, aligned), and dtypes that differ: bf16 activations and weights as in
+ * training, F32 weights (an adapter or head that was kept so), F32 outputs or their gradients (logits, scores). */
+#define NARROW_LINEAR_CASES(op, run)                                                   \
+  LINEAR_CASES(op, run, NARROW), {op, run, {{64, 96, 128}, NARROW | BF16}, 2e-6},      \
+      {op, run, {{40, 64, 72}, NARROW | BF16 | BIAS | STRIDED | ALIGNED}, 2e-6},       \
+      {op, run, {{24, 72, 64}, NARROW | BF16 | TRANSPOSED | STRIDED | ALIGNED}, 2e-6}, \
+      {op, run, {{128, 64, 8}, NARROW | BF16}, 2e-6}, /* an adapter's thin products */ \
+      {op, run, {{128, 8, 64}, NARROW | BF16}, 2e-6},                                  \
+      {op, run, {{17, 40, 33}, NARROW | BF16 | BIAS | WIDE_BIAS}, 2e-6},               \
+      {op, run, {{9, 64, 300}, NARROW | BF16 | WIDE_OUT | BIAS}, 2e-6},                \
+      {op, run, {{70, 64, 1}, NARROW | BF16 | WIDE_OUT}, 2e-6},                        \
+      {op, run, {{23, 33, 1}, NARROW | WIDE_OUT}, 2e-6}, {                             \
+    op, run, {{0, 64, 1}, NARROW | BF16 | WIDE_OUT}, 2e-6                              \
+  }
+
+#define ROWS_LINEAR_CASES(op, run, f)                                                     \
+  {op, run, {{1, 20, 7}, f | ROWS | BIAS}, 2e-6}, {op, run, {{5, 1, 1}, f | ROWS}, 2e-6}, \
+      {op, run, {{33, 20, 65}, f | ROWS | BIAS | STRIDED}, 2e-6},                         \
+      {op, run, {{18, 333, 200}, f | ROWS | TRANSPOSED | STRIDED}, 4e-6},                 \
+      {op, run, {{3, 100, 130}, f | ROWS | TRANSPOSED | BIAS}, 2e-6},                     \
+      {op, run, {{67, 100, 131}, f | ROWS | BF16 | BIAS | STRIDED}, 2e-6},                \
+      {op, run, {{7, 31, 90}, f | ROWS | BF16 | TRANSPOSED | BIAS}, 2e-6},                \
+      {op, run, {{2, 3000, 97}, f | ROWS | BF16}, 4e-6}, {                                \
+    op, run, {{0, 20, 7}, f | ROWS}, 2e-6                                                 \
+  }
+
+#define PRODUCT_CASES                                                                                \
+  LINEAR_CASES("linear", test_linear, 0),                                                            \
+      LINEAR_CASES("linear_backward_input", test_linear_backward_input, 0),                          \
+      LINEAR_CASES("linear_backward_weight", test_linear_backward_weight, 0),                        \
+      NARROW_LINEAR_CASES("linear", test_linear),                                                    \
+      NARROW_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                      \
+      NARROW_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                    \
+      ROWS_LINEAR_CASES("linear", test_linear, 0), ROWS_LINEAR_CASES("linear", test_linear, NARROW), \
+      {"linear", test_linear, {{1, 256, 96}, NARROW | ROWS | BF16}, 2e-6}, {                         \
+    "linear", test_linear, {{21, 128, 264}, NARROW | ROWS | BF16 | WIDE_OUT | BIAS}, 2e-6            \
   }
 
 #endif

@@ -63,17 +63,24 @@ static void test_scatter_add_rows(Test *t) {
   compare(t, "dx", expected, dx);
 }
 
-#define ROWS_SHAPES(op, run)                                                \
-  {op, run, {{1, 3, 20}, 0}, 1e-6}, {op, run, {{9, 11, 1}, STRIDED}, 1e-6}, \
-      {op, run, {{40, 50, 300}, STRIDED}, 1e-6}, {                          \
-    op, run, {{0, 7, 20}, 0}, 1e-6                                          \
+#define ROWS_SHAPES(op, run, f)                                                 \
+  {op, run, {{1, 3, 20}, f}, 1e-6}, {op, run, {{9, 11, 1}, f | STRIDED}, 1e-6}, \
+      {op, run, {{40, 50, 300}, f | STRIDED}, 1e-6},                            \
+      {op, run, {{10, 12, 264}, f | STRIDED | ALIGNED}, 1e-6}, {                \
+    op, run, {{0, 7, 20}, f}, 1e-6                                              \
   }
 
-#define ROW_CASES                                                               \
-  ROWS_SHAPES("embedding", test_embedding),                                     \
-      {"embedding", test_embedding, {{30, 20, 77}, BF16 | STRIDED}, 1e-6},      \
-      ROWS_SHAPES("embedding_backward", test_embedding_backward),               \
-      {"embedding_backward", test_embedding_backward, {{300, 3, 77}, 0}, 5e-6}, \
-      ROWS_SHAPES("gather_rows", test_gather_rows), ROWS_SHAPES("scatter_add_rows", test_scatter_add_rows)
+#define ROW_CASES                                                                                            \
+  ROWS_SHAPES("embedding", test_embedding, 0),                                                               \
+      {"embedding", test_embedding, {{30, 20, 77}, BF16 | STRIDED}, 1e-6},                                   \
+      ROWS_SHAPES("embedding", test_embedding, NARROW),                                                      \
+      ROWS_SHAPES("embedding", test_embedding, NARROW | BF16),                                               \
+      ROWS_SHAPES("embedding_backward", test_embedding_backward, 0),                                         \
+      ROWS_SHAPES("embedding_backward", test_embedding_backward, NARROW),                                    \
+      {"embedding_backward", test_embedding_backward, {{300, 3, 77}, 0}, 5e-6},                              \
+      {"embedding_backward", test_embedding_backward, {{300, 3, 77}, NARROW}, 5e-6},                         \
+      ROWS_SHAPES("gather_rows", test_gather_rows, 0), ROWS_SHAPES("gather_rows", test_gather_rows, NARROW), \
+      ROWS_SHAPES("scatter_add_rows", test_scatter_add_rows, 0),                                             \
+      ROWS_SHAPES("scatter_add_rows", test_scatter_add_rows, NARROW)
 
 #endif
