@@ -1,0 +1,109 @@
+/* Rotary position embedding (Su et al. 2021), in place. A block takes tokens: the sines and cosines of a token
+ * are computed once, into shared memory, for all its heads. The floor is reading and writing x once. */
+#include "compute/cuda/pointwise.cuh"
+
+struct Rotary {
+  int64_t tokens, token_stride, head_stride;
+  int heads, pairs;
+  const int32_t *positions;
+  const float *inverse_frequency;
+  float scale;
+  bool inverse;
+};
+
+/* The tables of this block's tokens, one row of threads a token: cosines, then sines, of each token. */
+__device__ __forceinline__ void rotary_tables(const Rotary &r, float *cosine, float *sine, int64_t t) {
+  float position = (float)r.positions[t];
+  for (int i = (int)threadIdx.x; i < r.pairs; i += (int)blockDim.x) {
+    /* An fp32 product, as Transformers has it: at large positions the rounding shows. */
+    float s, co;
+    sincosf(position * r.inverse_frequency[i], &s, &co);
+    cosine[i] = co * r.scale;
+    sine[i] = (r.inverse ? -s : s) * r.scale;
+  }
+}
+
+/* N pairs of a head at once: of (i, i + pairs), or of neighbours. */
+template <class T, int N, bool INTERLEAVED>
+__device__ __forceinline__ void rotate(T *head, int pairs, int first, const float *cosine,
+                                       const float *sine) {
+  float x[2 * N]; /* the pairs' first elements, then their second; or pair after pair */
+  if (INTERLEAVED) {
+    load_floats<2 * N>(x, head + 2 * first, 2 * N);
+  } else {
+    load_floats<N>(x, head + first, N);
+    load_floats<N>(x + N, head + pairs + first, N);
+  }
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    float co = cosine[first + i], s = sine[first + i];
+    float &a = x[INTERLEAVED ? 2 * i : i], &b = x[INTERLEAVED ? 2 * i + 1 : N + i];
+    float turned = a * co - b * s;
+    b = b * co + a * s;
+    a = turned;
+  }
+  if (INTERLEAVED) {
+    store_floats<2 * N>(head + 2 * first, x, 2 * N);
+  } else {
+    store_floats<N>(head + first, x, N);
+    store_floats<N>(head + pairs + first, x + N, N);
+  }
+}
+
+template <class T, int N, bool INTERLEAVED>
+__global__ void rotary_kernel(T *x, Rotary r) {
+  SHARED_MEMORY(float, tables);
+  float *cosine = tables + (int)threadIdx.y * 2 * r.pairs, *sine = cosine + r.pairs;
+  int64_t t = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
+  if (t < r.tokens) rotary_tables(r, cosine, sine, t);
+  __syncthreads();
+  if (t >= r.tokens) return;
+  int per_head = r.pairs / N;
+  for (int i = (int)threadIdx.x; i < r.heads * per_head; i += (int)blockDim.x) {
+    int h = i / per_head;
+    rotate<T, N, INTERLEAVED>(x + t * r.token_stride + h * r.head_stride, r.pairs, (i - h * per_head) * N,
+                              cosine, sine);
+  }
+}
+
+enum { ROTARY_THREADS = 256 };
+
+template <class T, int N, bool INTERLEAVED>
+static void rotary_launch(Compute *c, Tensor x, Rotary r) {
+  int items = r.heads * (r.pairs / N), most = items > r.pairs ? items : r.pairs, across = WARP;
+  while (across < most && across < ROTARY_THREADS) across *= 2;
+  int down = ROTARY_THREADS / across;
+  size_t shared = (size_t)(down * 2 * r.pairs) * sizeof(float);
+  LAUNCH(c, (rotary_kernel<T, N, INTERLEAVED>), dim3((unsigned)divide_up(r.tokens, down)),
+         dim3((unsigned)across, (unsigned)down), shared, (T *)x.data, r);
+}
+
+template <class T>
+static void rotary(Compute *c, Tensor x, Rotary r, bool interleaved) {
+  constexpr int N = PACK<T>;
+  int64_t size = sizeof(T);
+  bool aligned =
+      (uintptr_t)x.data % 16 == 0 && r.head_stride * size % 16 == 0 && r.token_stride * size % 16 == 0;
+  if (interleaved) {
+    if (aligned && r.pairs % (N / 2) == 0) return rotary_launch<T, N / 2, true>(c, x, r);
+    return rotary_launch<T, 1, true>(c, x, r);
+  }
+  if (aligned && r.pairs % N == 0) return rotary_launch<T, N, false>(c, x, r);
+  return rotary_launch<T, 1, false>(c, x, r);
+}
+
+extern "C" void cuda_rotary(Compute *c, Tensor x, Tensor positions, RotarySpec spec, bool inverse) {
+  int64_t pairs = spec.inverse_frequency.dim[0];
+  ASSERT(2 * pairs <= x.dim[2] && pairs <= 1024 && spec.inverse_frequency.dtype == DTYPE_F32);
+  if (c->dry || pairs == 0) return;
+  Rotary r = {x.dim[0],
+              x.stride[0],
+              x.stride[1],
+              (int)x.dim[1],
+              (int)pairs,
+              data<const int32_t>(positions),
+              data<const float>(spec.inverse_frequency),
+              spec.scale,
+              inverse};
+  WITH_TYPE(x.dtype, T, rotary<T>(c, x, r, spec.interleaved));
+}
