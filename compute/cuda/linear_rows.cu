@@ -1,0 +1,342 @@
+/* The linear of rollouts: an output depends on its own row of x alone, to the bit, however many rows there are
+ * and wherever it stands among them. The definition of the sum is in linear_rows.cuh; here both factors are BF16
+ * and a link of the chain is one m16n8k16 product of the tensor cores (16 inputs, fp32 sums), weights as the 16,
+ * rows of x as the 8. An element of such a product is made from its row of the one and its column of the other,
+ * so that neither neighbours nor the place in the tile can show.
+ *
+ * One kernel, many tiles (OUTPUTS x ROWS). Few rows: 8 teams of one warp, each with a slice of K and a pipeline
+ * of its own of asynchronous copies (no barrier of the block until the end), partial sums met in shared memory.
+ * Many rows: one team of all warps, slices one after the other. No workspace and no second kernel either way.
+ *
+ * Floor. Few rows: reading W once. 16 x 8 keeps 3 stages of 16 KiB of weights per block under way, two blocks on
+ * an H100 multiprocessor: 96 KiB, where 3.35 TB/s at 0.8 us ask for 20. A step of a warp (2 KiB of weights) takes
+ * about 60 instructions, a tenth of what can be issued while memory delivers it: the tensor-core path is bound by
+ * memory at one row as well, and needs no twin without tensor cores. Many rows: the rate of mma.sync, and the
+ * second-level cache, which delivers (OUTPUTS + ROWS) * 2 bytes per input and block. choose_tile weighs these. */
+#include "compute/cuda/linear_rows.cuh"
+
+#include "compute/cuda/product.cuh"
+
+#include <ptx.cuh>
+
+/* A team of WARPS_O x WARPS_R warps works at a tile of OUTPUTS x ROWS; TEAMS teams side by side have a slice of K
+ * each. STEP inputs are brought at a time, STAGES - 1 steps ahead. All fit the 99 KiB of the small cards. */
+template <int OUTPUTS_, int ROWS_, int WARPS_O_, int WARPS_R_, int TEAMS_, int STEP_, int STAGES_>
+struct Tile {
+  static constexpr int OUTPUTS = OUTPUTS_, ROWS = ROWS_, WARPS_O = WARPS_O_, WARPS_R = WARPS_R_;
+  static constexpr int TEAMS = TEAMS_, STEP = STEP_, STAGES = STAGES_;
+  static constexpr int TEAM_THREADS = WARPS_O * WARPS_R * WARP, THREADS = TEAM_THREADS * TEAMS;
+  static constexpr int W_TILE = OUTPUTS * STEP, STAGE = W_TILE + ROWS * STEP; /* elements */
+  /* 16 x 8 products of a warp. */
+  static constexpr int HIGH = OUTPUTS / WARPS_O / 16, WIDE = ROWS / WARPS_R / 8;
+  static constexpr size_t PIPELINE = sizeof(bf16) * STAGE * STAGES * TEAMS;
+  static constexpr size_t SUMS = sizeof(float) * TEAMS * ROWS * sums_stride<OUTPUTS>();
+  static constexpr size_t SHARED = PIPELINE > SUMS ? PIPELINE : SUMS;
+
+  static_assert(TEAMS == 1 || (TEAMS == SLICES && TEAM_THREADS == WARP), "a warp to a slice, or all to all");
+  static_assert(SLICE_UNIT % STEP == 0 && STEP % 16 == 0, "steps end where slices end");
+  static_assert(SHARED <= 99 * 1024, "small cards");
+};
+
+/* Where 16-byte piece `piece` of row `row` lies in a tile with rows of WIDTH elements: moved about so that eight
+ * rows' pieces of the same number lie in different banks. In elements. */
+template <int WIDTH>
+__device__ __forceinline__ int place(int row, int piece) {
+  constexpr int PIECES = WIDTH / 8, SPREAD = PIECES < 8 ? PIECES : 8;
+  return row * WIDTH + (piece ^ (row / (8 / SPREAD) % SPREAD)) * 8;
+}
+
+/* Brings a HEIGHT x WIDTH tile to shared memory, zeros beyond `rows` and `columns`. ALIGNED: pieces of 16 bytes
+ * are whole, and on their way after this; else element by element. */
+template <int HEIGHT, int WIDTH, int THREADS, bool ALIGNED>
+__device__ __forceinline__ void bring(bf16 *tile, const bf16 *from, int64_t stride, int rows, int columns,
+                                      int thread) {
+  constexpr int PIECES = WIDTH / 8, COUNT = HEIGHT * PIECES;
+#pragma unroll
+  for (int i = 0; i < (COUNT + THREADS - 1) / THREADS; i++) {
+    const int at = thread + i * THREADS, row = at / PIECES, piece = at % PIECES;
+    if (COUNT % THREADS != 0 && at >= COUNT) break;
+    bf16 *to = tile + place<WIDTH>(row, piece);
+    const int valid = row < rows ? max(0, min(8, columns - piece * 8)) : 0;
+    const bf16 *source = from;
+    if (ALIGNED) {
+      if (valid) source += row * (int)stride + piece * 8; /* in_pieces has seen that 32 bits do */
+      copy_async_16(to, source, valid > 0);
+    } else {
+      Pack<bf16, 8> pack;
+      if (valid) source += row * stride + piece * 8;
+#pragma unroll
+      for (int k = 0; k < 8; k++) pack.at[k] = k < valid ? source[k] : from_float<bf16>(0.0f);
+      store_pack(to, pack);
+    }
+  }
+}
+
+/* One step of inputs of both factors. */
+template <class T, bool TRANSPOSED, bool ALIGNED>
+__device__ __forceinline__ void bring_stage(const RowsCall &call, bf16 *stage, int64_t row, int output,
+                                            int step, int thread) {
+  const int k = step * T::STEP, inputs = call.inputs - k;
+  const bf16 *w = (const bf16 *)call.w, *x = (const bf16 *)call.x + row * call.x_stride + k;
+  if (TRANSPOSED) {
+    bring<T::STEP, T::OUTPUTS, T::TEAM_THREADS, ALIGNED>(stage, w + k * call.w_stride + output, call.w_stride,
+                                                         inputs, call.outputs - output, thread);
+  } else {
+    bring<T::OUTPUTS, T::STEP, T::TEAM_THREADS, ALIGNED>(stage, w + output * call.w_stride + k, call.w_stride,
+                                                         call.outputs - output, inputs, thread);
+  }
+  const int rows = (int)min(call.rows - row, (int64_t)T::ROWS);
+  bring<T::ROWS, T::STEP, T::TEAM_THREADS, ALIGNED>(stage + T::W_TILE, x, call.x_stride, rows, inputs,
+                                                    thread);
+}
+
+template <class T>
+struct Fragments {
+  uint32_t w[T::HIGH][4], x[T::WIDE][2];
+};
+
+/* The fragments of 16 inputs, number `link` of a stage, for the warp at (warp_o, warp_r) of the team. */
+template <class T, bool TRANSPOSED>
+__device__ __forceinline__ void load_fragments(Fragments<T> *f, const bf16 *stage, int link, int warp_o,
+                                               int warp_r) {
+  const int lane = (int)threadIdx.x % WARP, low = lane % 8, second = lane / 8 % 2, third = lane / 16;
+  const bf16 *x = stage + T::W_TILE;
+#pragma unroll
+  for (int i = 0; i < T::HIGH; i++) {
+    const int output = (warp_o * T::HIGH + i) * 16;
+    if (TRANSPOSED) {
+      load_matrix_x4_transposed(f->w[i],
+                                stage + place<T::OUTPUTS>(link * 16 + third * 8 + low, output / 8 + second));
+    } else {
+      load_matrix_x4(f->w[i], stage + place<T::STEP>(output + second * 8 + low, link * 2 + third));
+    }
+  }
+  const int row = warp_r * T::WIDE * 8 + low;
+  if constexpr (T::WIDE == 1) {
+    load_matrix_x2(f->x[0], x + place<T::STEP>(row, link * 2 + second));
+  } else {
+    static_assert(T::WIDE % 2 == 0, "loaded in pairs");
+#pragma unroll
+    for (int i = 0; i < T::WIDE; i += 2) {
+      uint32_t r[4];
+      load_matrix_x4(r, x + place<T::STEP>(row + (i + third) * 8, link * 2 + second));
+      f->x[i][0] = r[0], f->x[i][1] = r[1], f->x[i + 1][0] = r[2], f->x[i + 1][1] = r[3];
+    }
+  }
+}
+
+/* The sums of a warp: [output / 16][row / 8][element of the fragment]. */
+template <class T>
+struct Sums {
+  float at[T::HIGH][T::WIDE][4];
+};
+
+/* The links of a stage; the fragments of one come while the products of the one before are made. */
+template <class T, bool TRANSPOSED>
+__device__ __forceinline__ void multiply_stage(Sums<T> *sums, const bf16 *stage, int warp_o, int warp_r) {
+  constexpr int LINKS = T::STEP / 16;
+  Fragments<T> f[2];
+  load_fragments<T, TRANSPOSED>(&f[0], stage, 0, warp_o, warp_r);
+#pragma unroll
+  for (int link = 0; link < LINKS; link++) {
+    if (link + 1 < LINKS) load_fragments<T, TRANSPOSED>(&f[(link + 1) % 2], stage, link + 1, warp_o, warp_r);
+#pragma unroll
+    for (int i = 0; i < T::HIGH; i++) {
+#pragma unroll
+      for (int j = 0; j < T::WIDE; j++) mma_bf16(sums->at[i][j], f[link % 2].w[i], f[link % 2].x[j]);
+    }
+  }
+}
+
+/* total += sums; sums = 0: a slice has ended. */
+template <class T>
+__device__ __forceinline__ void close_slice(Sums<T> *total, Sums<T> *sums) {
+#pragma unroll
+  for (int i = 0; i < T::HIGH; i++) {
+#pragma unroll
+    for (int j = 0; j < T::WIDE; j++) {
+#pragma unroll
+      for (int k = 0; k < 4; k++) {
+        total->at[i][j][k] += sums->at[i][j][k];
+        sums->at[i][j][k] = 0;
+      }
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void store_sums(float *tile, const Sums<T> &sums, int warp_o, int warp_r) {
+  const int lane = (int)threadIdx.x % WARP, group = lane / 4, pair = lane % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < T::HIGH; i++) {
+#pragma unroll
+    for (int j = 0; j < T::WIDE; j++) {
+#pragma unroll
+      for (int k = 0; k < 4; k++) {
+        const int row = (warp_r * T::WIDE + j) * 8 + pair + k % 2;
+        const int output = (warp_o * T::HIGH + i) * 16 + group + k / 2 * 8;
+        tile[row * sums_stride<T::OUTPUTS>() + output] = sums.at[i][j][k];
+      }
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void meet_team() {
+  if (T::TEAM_THREADS == WARP) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
+}
+
+/* Neighbouring blocks have the same weights and other rows, so that the weights come from memory once. */
+template <class T, bool TRANSPOSED, bool ALIGNED>
+__global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall call) {
+  SHARED_MEMORY(bf16, shared);
+  const int64_t row_tiles = (call.rows + T::ROWS - 1) / T::ROWS;
+  const int64_t row = (int64_t)blockIdx.x % row_tiles * T::ROWS;
+  const int output = (int)(blockIdx.x / row_tiles) * T::OUTPUTS;
+  const int team = (int)threadIdx.x / T::TEAM_THREADS, thread = (int)threadIdx.x % T::TEAM_THREADS;
+  const int warp_o = thread / WARP % T::WARPS_O, warp_r = thread / WARP / T::WARPS_O;
+  bf16 *pipeline = shared + team * T::STAGE * T::STAGES;
+  constexpr int STEPS = SLICE_UNIT / T::STEP; /* of a unit */
+  int slice = team;
+  int step = slice_edge(call.inputs, team) * STEPS, edge = slice_edge(call.inputs, team + 1) * STEPS;
+  const int end = T::TEAMS == 1 ? slice_edge(call.inputs, SLICES) * STEPS : edge;
+
+  Sums<T> sums = {}, total = {};
+  int next = step, into = 0, from = 0; /* step to bring, stage that it goes to, stage to multiply */
+  for (int i = 0; i < T::STAGES - 1; i++) {
+    if (next < end) {
+      bring_stage<T, TRANSPOSED, ALIGNED>(call, pipeline + into * T::STAGE, row, output, next, thread);
+    }
+    copy_async_commit();
+    next++, into++;
+  }
+  for (; step < end; step++) {
+    copy_async_wait<T::STAGES - 2>();
+    meet_team<T>(); /* the step is here for all, and all have done with the stage that is filled now */
+    if (next < end) {
+      bring_stage<T, TRANSPOSED, ALIGNED>(call, pipeline + into * T::STAGE, row, output, next, thread);
+    }
+    copy_async_commit();
+    next++, into = into + 1 == T::STAGES ? 0 : into + 1;
+    multiply_stage<T, TRANSPOSED>(&sums, pipeline + from * T::STAGE, warp_o, warp_r);
+    from = from + 1 == T::STAGES ? 0 : from + 1;
+    if (T::TEAMS == 1 && step + 1 == edge) {
+      close_slice(&total, &sums);
+      while (++slice < SLICES && edge == step + 1) edge = slice_edge(call.inputs, slice + 1) * STEPS;
+    }
+  }
+  copy_async_wait<0>();
+  __syncthreads(); /* the pipelines have run dry: their memory is free */
+  float *parts = reinterpret_cast<float *>(shared);
+  store_sums<T>(parts + team * T::ROWS * sums_stride<T::OUTPUTS>(), T::TEAMS == 1 ? total : sums, warp_o,
+                warp_r);
+  __syncthreads();
+  finish_tile<T::TEAMS, T::ROWS, T::OUTPUTS, T::THREADS>(call, parts, row, output);
+}
+
+/* -- the choice of a tile -------------------------------------------------------------------------------- */
+
+typedef Tile<16, 8, 1, 1, SLICES, 64, 4> Tile16x8;
+typedef Tile<32, 8, 1, 1, SLICES, 32, 4> Tile32x8;
+typedef Tile<32, 16, 1, 1, SLICES, 32, 4> Tile32x16;
+typedef Tile<32, 32, 1, 1, SLICES, 32, 3> Tile32x32;
+typedef Tile<64, 32, 2, 2, 1, 64, 8> Tile64x32;
+typedef Tile<64, 64, 2, 2, 1, 64, 6> Tile64x64;
+typedef Tile<64, 128, 2, 4, 1, 64, 4> Tile64x128;
+typedef Tile<128, 128, 2, 4, 1, 64, 3> Tile128x128;
+
+typedef struct TileChoice {
+  int outputs, rows;
+  void (*launch)(Compute *c, const RowsCall &call, bool transposed);
+} TileChoice;
+
+template <class T, bool ALIGNED>
+static void launch_tile(Compute *c, const RowsCall &call, bool transposed) {
+  const int64_t blocks = divide_up(call.outputs, T::OUTPUTS) * divide_up(call.rows, T::ROWS);
+  if (transposed) {
+    LAUNCH(c, (linear_rows_kernel<T, true, ALIGNED>), dim3((unsigned)blocks), dim3(T::THREADS), T::SHARED,
+           call);
+  } else {
+    LAUNCH(c, (linear_rows_kernel<T, false, ALIGNED>), dim3((unsigned)blocks), dim3(T::THREADS), T::SHARED,
+           call);
+  }
+}
+
+template <class T, bool ALIGNED>
+constexpr TileChoice tile_choice() {
+  return {T::OUTPUTS, T::ROWS, launch_tile<T, ALIGNED>};
+}
+
+static const TileChoice tiles[] = {tile_choice<Tile16x8, true>(),   tile_choice<Tile32x8, true>(),
+                                   tile_choice<Tile32x16, true>(),  tile_choice<Tile32x32, true>(),
+                                   tile_choice<Tile64x32, true>(),  tile_choice<Tile64x64, true>(),
+                                   tile_choice<Tile64x128, true>(), tile_choice<Tile128x128, true>()};
+/* Odd sizes and strides: the loads decide, whatever the tile. */
+static const TileChoice unaligned_tiles[] = {tile_choice<Tile16x8, false>(), tile_choice<Tile64x64, false>()};
+
+/* Time per input with a tile, in units in which a multiprocessor of an H100 does 1024 products: the longest of
+ * what the busiest multiprocessor multiplies and takes in (50 bytes per clock), what the second-level cache
+ * delivers to all (24 bytes per clock and multiprocessor) and what memory delivers (15). The result is the same
+ * to the bit with every choice, so that only time depends on these figures. */
+static double tile_time(const TileChoice &tile, int64_t rows, int64_t outputs, int multiprocessors) {
+  const int64_t blocks = divide_up(outputs, tile.outputs) * divide_up(rows, tile.rows);
+  const double height = (double)(tile.outputs < outputs ? tile.outputs : outputs),
+               width = (double)(tile.rows < rows ? tile.rows : rows);
+  const double rounds = (double)divide_up(blocks, multiprocessors), share = 1.0 / multiprocessors;
+  const double busiest = rounds * fmax((double)tile.outputs * tile.rows, 41 * (height + width));
+  const double cache = (double)blocks * share * 85 * (height + width), memory = (double)outputs * share * 136;
+  return fmax(busiest, fmax(cache, memory));
+}
+
+static const TileChoice &choose_tile(const Compute *c, const RowsCall &call, const TileChoice *list,
+                                     int count) {
+  int best = 0;
+  double least = 0;
+  for (int i = 0; i < count; i++) {
+    const double time = tile_time(list[i], call.rows, call.outputs, c->device->multiprocessors);
+    if (i == 0 || time < least) best = i, least = time;
+  }
+  return list[best];
+}
+
+/* -- the operation --------------------------------------------------------------------------------------- */
+
+/* Rows of 16-byte pieces of bf16, no two of a tile farther apart than 32 bits can tell. */
+static bool in_pieces(Tensor x) {
+  return (uintptr_t)x.data % 16 == 0 && x.stride[0] % 8 == 0 && x.dim[1] % 8 == 0 && x.stride[0] < 1 << 24;
+}
+
+static RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
+  const bool narrow = out.dtype == DTYPE_BF16;
+  ASSERT(x.rank == 2 && out.rank == 2 && w.data.rank == 2 && x.dim[0] == out.dim[0]);
+  ASSERT(x.dim[1] == weight_inputs(w) && out.dim[1] == weight_outputs(w));
+  ASSERT(x.dim[1] <= INT32_MAX / 2 && out.dim[1] <= INT32_MAX / 2);
+  ASSERT(narrow || out.dtype == DTYPE_F32);
+  ASSERT(tensor_is_none(bias) || bias.dtype == DTYPE_F32 || bias.dtype == DTYPE_BF16);
+  RowsCall call = {};
+  call.x = x.data, call.w = w.data.data, call.bias = bias.data, call.out = out.data;
+  call.x_stride = x.stride[0], call.w_stride = w.data.stride[0], call.out_stride = out.stride[0];
+  call.rows = x.dim[0], call.inputs = (int)x.dim[1], call.outputs = (int)out.dim[1];
+  call.alpha = alpha, call.beta = beta;
+  call.bias_narrow = bias.dtype == DTYPE_BF16, call.out_narrow = narrow;
+  call.out_packs = (uintptr_t)out.data % (narrow ? 8 : 16) == 0 && out.stride[0] % 4 == 0;
+  return call;
+}
+
+extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
+                                 float beta) {
+  const RowsCall call = rows_call(out, x, w, bias, alpha, beta);
+  if (c->dry || call.rows == 0 || call.outputs == 0) return;
+  if (x.dtype != DTYPE_BF16 || w.data.dtype != DTYPE_BF16) {
+    linear_rows_plain(c, call, x.dtype, w.data.dtype, w.transposed);
+  } else if (in_pieces(x) && in_pieces(w.data)) {
+    choose_tile(c, call, tiles, sizeof tiles / sizeof *tiles).launch(c, call, w.transposed);
+  } else {
+    choose_tile(c, call, unaligned_tiles, sizeof unaligned_tiles / sizeof *unaligned_tiles)
+        .launch(c, call, w.transposed);
+  }
+}

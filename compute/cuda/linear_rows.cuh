@@ -1,0 +1,96 @@
+/* What the kernels of the linear of rollouts share: the call, the slices of K, the end of every sum.
+ *
+ * The value of an output is defined alike for all kernels of one kind, whichever tile it falls into: the inputs
+ * are cut into SLICES slices by their number alone; within a slice there is one chain of sums in the order of
+ * the inputs; then ((0 + slice 0) + slice 1) + ... Where the slices are worked on - side by side in several warps
+ * of a block when there are few rows, one after the other in one warp when there are many - does not show. */
+#ifndef COMPUTE_CUDA_LINEAR_ROWS_CUH
+#define COMPUTE_CUDA_LINEAR_ROWS_CUH
+
+#include "compute/cuda/kernel.cuh"
+
+/* SLICE_UNIT inputs are never divided between slices. */
+enum { SLICES = 8, SLICE_UNIT = 64 };
+
+/* out[rows, outputs] = alpha * x[rows, inputs] W^T + bias + beta * out */
+typedef struct RowsCall {
+  const void *x, *w, *bias; /* bias may be NULL */
+  void *out;
+  int64_t x_stride, w_stride, out_stride, rows;
+  int inputs, outputs;
+  float alpha, beta;
+  bool bias_narrow, out_narrow; /* BF16, else F32 */
+  bool out_packs;               /* four outputs at a multiple of four may be read and written at once */
+} RowsCall;
+
+/* The kernels of linear_rows_plain.cu: any mix of dtypes but BF16 with BF16. */
+void linear_rows_plain(Compute *c, const RowsCall &call, DType x, DType w, bool transposed);
+
+/* Where slice p begins and slice p - 1 ends, in SLICE_UNITs. */
+__device__ __forceinline__ int slice_edge(int inputs, int p) {
+  return (int)((int64_t)((inputs + SLICE_UNIT - 1) / SLICE_UNIT) * p / SLICES);
+}
+
+template <class T>
+__device__ __forceinline__ void put_four(const RowsCall &call, int64_t row, int o, const float sum[4]) {
+  T *out = (T *)call.out + row * call.out_stride + o;
+  const int count = min(4, call.outputs - o);
+  const bool packs = call.out_packs && count == 4;
+  Pack<T, 4> y, before = {};
+  if (call.beta != 0) {
+    if (packs) {
+      before = load_pack<T, 4>(out);
+    } else {
+      for (int i = 0; i < count; i++) before.at[i] = out[i];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    float value = call.alpha * sum[i];
+    if (call.bias && i < count) {
+      value = fmaf(
+          call.alpha, sum[i],
+          call.bias_narrow ? to_float(((const bf16 *)call.bias)[o + i]) : ((const float *)call.bias)[o + i]);
+    }
+    if (call.beta != 0) value = fmaf(call.beta, to_float(before.at[i]), value);
+    y.at[i] = from_float<T>(value);
+  }
+  if (packs) {
+    store_pack(out, y);
+  } else {
+    for (int i = 0; i < count; i++) out[i] = y.at[i];
+  }
+}
+
+/* Elements between rows of a tile of sums: no two threads of a warp that store a fragment, or read four
+ * outputs, meet in a bank. */
+template <int OUTPUTS>
+__host__ __device__ constexpr int sums_stride() {
+  return OUTPUTS + 4;
+}
+
+/* Adds up PARTS tiles of sums[PARTS][ROWS][sums_stride] in order and writes the outputs. The block has met since
+ * they were stored. */
+template <int PARTS, int ROWS, int OUTPUTS, int THREADS>
+__device__ __forceinline__ void finish_tile(const RowsCall &call, const float *sums, int64_t first_row,
+                                            int first_output) {
+  constexpr int FOURS = OUTPUTS / 4, STRIDE = sums_stride<OUTPUTS>();
+  for (int i = (int)threadIdx.x; i < ROWS * FOURS; i += THREADS) {
+    const int row = i / FOURS, column = i % FOURS * 4;
+    if (first_row + row >= call.rows || first_output + column >= call.outputs) continue;
+    float sum[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) {
+      const Pack<float, 4> part = load_pack<float, 4>(sums + (p * ROWS + row) * STRIDE + column);
+#pragma unroll
+      for (int k = 0; k < 4; k++) sum[k] += part.at[k];
+    }
+    if (call.out_narrow) {
+      put_four<bf16>(call, first_row + row, first_output + column, sum);
+    } else {
+      put_four<float>(call, first_row + row, first_output + column, sum);
+    }
+  }
+}
+
+#endif
