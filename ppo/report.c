@@ -34,6 +34,7 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"train/lr", report->lr, true},
       {"train/critic_lr", report->critic_lr, true},
       {"train/tokens_per_second", report->tokens_per_second, true},
+      {"ppo/updates_per_second", 1 / report->seconds, true},
   };
   for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) {
     if (metrics[i].known) runlog_metric(log, step, metrics[i].name, metrics[i].value);
