@@ -1,0 +1,350 @@
+/* The emulated device: what it is, its memory, and the last error. */
+#include "tests/cuda_host/cuda_runtime.h"
+#include "tests/cuda_host/emulated.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+
+static thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t host_error(cudaError_t status) {
+  if (status != cudaSuccess) last_error = status;
+  return status;
+}
+
+cudaError_t cudaGetLastError(void) {
+  cudaError_t status = last_error;
+  last_error = cudaSuccess;
+  return status;
+}
+
+cudaError_t cudaPeekAtLastError(void) {
+  return last_error;
+}
+
+#define ERRORS(ROW)                                                                       \
+  ROW(cudaSuccess, "no error")                                                            \
+  ROW(cudaErrorInvalidValue, "invalid argument")                                          \
+  ROW(cudaErrorMemoryAllocation, "out of memory")                                         \
+  ROW(cudaErrorInitializationError, "initialization error")                               \
+  ROW(cudaErrorInvalidConfiguration, "invalid configuration argument")                    \
+  ROW(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version") \
+  ROW(cudaErrorNoDevice, "no CUDA-capable device is detected")                            \
+  ROW(cudaErrorInvalidDevice, "invalid device ordinal")                                   \
+  ROW(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device") \
+  ROW(cudaErrorNotReady, "device not ready")                                              \
+  ROW(cudaErrorIllegalAddress, "an illegal memory access was encountered")                \
+  ROW(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing") \
+  ROW(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture") \
+  ROW(cudaErrorNotSupported, "operation not supported")
+
+const char *cudaGetErrorString(cudaError_t status) {
+#define ROW(code, text) \
+  if (status == code) return text;
+  ERRORS(ROW)
+#undef ROW
+  return "unknown error";
+}
+
+const char *cudaGetErrorName(cudaError_t status) {
+#define ROW(code, text) \
+  if (status == code) return #code;
+  ERRORS(ROW)
+#undef ROW
+  return "cudaErrorUnknown";
+}
+
+/* -- the device ---------------------------------------------------------------------------------------------- */
+
+static size_t parse_size(const char *text) {
+  char *end;
+  size_t size = strtoull(text, &end, 10);
+  return *end == 'K' ? size << 10 : *end == 'M' ? size << 20 : *end == 'G' ? size << 30 : size;
+}
+
+static HostDevice read_device(void) {
+  HostDevice d = {80, 16ull << 30, 8, 1, CUDART_VERSION, 0};
+  const char *text = getenv("DROVER_CUDA_HOST_DEVICE");
+  for (const char *at = text; at && *at; at += strcspn(at, ","), at += *at == ',') {
+    const char *value = at + strcspn(at, "=,");
+    bool named = *value == '=';
+    size_t length = (size_t)(value - at);
+    value = named ? value + 1 : at;
+    if (!named || strncmp(at, "capability", length) == 0) {
+      d.capability = atoi(value);
+    } else if (strncmp(at, "memory", length) == 0) {
+      d.memory = parse_size(value);
+    } else if (strncmp(at, "multiprocessors", length) == 0) {
+      d.multiprocessors = atoi(value);
+    } else if (strncmp(at, "devices", length) == 0) {
+      d.devices = atoi(value);
+    } else if (strncmp(at, "driver", length) == 0) {
+      d.driver = atoi(value);
+    } else if (strncmp(at, "taken", length) == 0) {
+      d.taken = parse_size(value);
+    } else {
+      fprintf(stderr, "cuda_host: DROVER_CUDA_HOST_DEVICE=%s: %.*s is not known\n", text, (int)length, at);
+      abort();
+    }
+  }
+  return d;
+}
+
+const HostDevice *host_device(void) {
+  static const HostDevice device = read_device();
+  return &device;
+}
+
+static size_t shared_optin(void) {
+  switch (host_device()->capability) {
+    case 80:
+    case 87: return 163 << 10;
+    case 86:
+    case 89:
+    case 120: return 99 << 10;
+    case 90:
+    case 100: return 227 << 10;
+    case 75: return 64 << 10;
+    default: return 96 << 10;
+  }
+}
+
+static cudaError_t usable(int device) {
+  const HostDevice *d = host_device();
+  if (d->driver < CUDART_VERSION / 1000 * 1000) return host_error(cudaErrorInsufficientDriver);
+  if (d->devices == 0) return host_error(cudaErrorNoDevice);
+  if (device < 0 || device >= d->devices) return host_error(cudaErrorInvalidDevice);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+  *version = host_device()->driver;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = 0;
+  cudaError_t status = usable(0);
+  if (status == cudaSuccess) *count = host_device()->devices;
+  return status;
+}
+
+cudaError_t cudaGetDevice(int *device) {
+  *device = 0;
+  return usable(0);
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return usable(device);
+}
+
+cudaError_t cudaSetDeviceFlags(unsigned int) {
+  return usable(0);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
+  cudaError_t status = usable(device);
+  if (status != cudaSuccess) return status;
+  const HostDevice *d = host_device();
+  memset(p, 0, sizeof(*p));
+  snprintf(p->name, sizeof(p->name), "CUDA emulated on the host (sm_%d)", d->capability);
+  p->totalGlobalMem = d->memory;
+  p->sharedMemPerBlock = 48 << 10;
+  p->sharedMemPerBlockOptin = shared_optin();
+  p->reservedSharedMemPerBlock = 1 << 10;
+  p->sharedMemPerMultiprocessor = shared_optin() + (1 << 10);
+  p->regsPerBlock = p->regsPerMultiprocessor = 65536;
+  p->warpSize = warpSize;
+  p->maxThreadsPerBlock = 1024;
+  p->maxThreadsPerMultiProcessor = 1536;
+  p->maxBlocksPerMultiProcessor = 16;
+  for (int i = 0; i < 3; i++) p->maxThreadsDim[i] = i < 2 ? 1024 : 64;
+  for (int i = 0; i < 3; i++) p->maxGridSize[i] = i < 1 ? 2147483647 : 65535;
+  p->major = d->capability / 10;
+  p->minor = d->capability % 10;
+  p->multiProcessorCount = d->multiprocessors;
+  p->l2CacheSize = 4 << 20;
+  p->memoryBusWidth = 384;
+  p->asyncEngineCount = 2;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
+  cudaDeviceProp p;
+  cudaError_t status = cudaGetDeviceProperties(&p, device);
+  if (status != cudaSuccess) return status;
+  switch (attribute) {
+    case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *value = (int)p.sharedMemPerBlock; break;
+    case cudaDevAttrWarpSize: *value = p.warpSize; break;
+    case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
+    case cudaDevAttrL2CacheSize: *value = p.l2CacheSize; break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = p.maxThreadsPerMultiProcessor; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (int)p.sharedMemPerMultiprocessor; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)p.sharedMemPerBlockOptin; break;
+    default: return host_error(cudaErrorInvalidValue);
+  }
+  return cudaSuccess;
+}
+
+/* -- memory -------------------------------------------------------------------------------------------------- */
+
+/* Device memory, pinned host memory, and what cudaFuncSetAttribute raised. */
+typedef struct Tables {
+  std::mutex lock;
+  std::unordered_map<const void *, size_t> memory, pinned;
+  std::unordered_map<const void *, int> shared;
+  size_t taken;
+} Tables;
+
+static Tables *tables(void) {
+  static Tables t;
+  return &t;
+}
+
+enum { CONTEXT_BYTES = 64 << 20 }; /* what the driver takes for itself */
+
+static size_t free_bytes(const Tables *t) {
+  const HostDevice *d = host_device();
+  size_t taken = t->taken + d->taken + CONTEXT_BYTES;
+  return d->memory > taken ? d->memory - taken : 0;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_, size_t *total) {
+  cudaError_t status = usable(0);
+  if (status != cudaSuccess) return status;
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  *free_ = free_bytes(t);
+  *total = host_device()->memory;
+  return cudaSuccess;
+}
+
+cudaError_t host_malloc(void **p, size_t bytes) {
+  *p = nullptr;
+  cudaError_t status = usable(0);
+  if (status != cudaSuccess || bytes == 0) return status;
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  /* Of the exact size: what lies behind it is not the program's. */
+  if (bytes > free_bytes(t) || posix_memalign(p, 256, bytes)) return host_error(cudaErrorMemoryAllocation);
+  host_poison(*p, bytes);
+  t->memory[*p] = bytes;
+  t->taken += bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p) {
+  if (!p) return cudaSuccess;
+  host_drain_all(); /* waits for the device */
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  auto found = t->memory.find(p);
+  if (found == t->memory.end()) return host_error(cudaErrorInvalidValue);
+  t->taken -= found->second;
+  t->memory.erase(found);
+  free(p);
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int) {
+  *p = nullptr;
+  if (posix_memalign(p, 4096, bytes ? bytes : 1)) return host_error(cudaErrorMemoryAllocation);
+  host_poison(*p, bytes);
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  t->pinned[*p] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p) {
+  if (!p) return cudaSuccess;
+  host_drain_all();
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  if (!t->pinned.erase(p)) return host_error(cudaErrorInvalidValue);
+  free(p);
+  return cudaSuccess;
+}
+
+static bool within(const std::unordered_map<const void *, size_t> &blocks, const void *p, size_t bytes) {
+  for (const auto &block : blocks) {
+    const char *first = (const char *)block.first, *at = (const char *)p;
+    if (at >= first && at + bytes <= first + block.second) return true;
+  }
+  return false;
+}
+
+bool host_is_device(const void *p, size_t bytes) {
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  return within(t->memory, p, bytes);
+}
+
+bool host_is_pinned(const void *p, size_t bytes) {
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  return within(t->pinned, p, bytes);
+}
+
+/* -- kernels ------------------------------------------------------------------------------------------------- */
+
+cudaError_t host_function_set(const void *kernel, enum cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  if (value < 0 || (size_t)value > shared_optin()) return host_error(cudaErrorInvalidValue);
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  t->shared[kernel] = value;
+  return cudaSuccess;
+}
+
+static size_t shared_limit(const void *kernel) {
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  auto found = t->shared.find(kernel);
+  return found == t->shared.end() || found->second < 48 << 10 ? 48 << 10 : (size_t)found->second;
+}
+
+cudaError_t host_function_get(cudaFuncAttributes *attributes, const void *kernel) {
+  memset(attributes, 0, sizeof(*attributes));
+  attributes->maxThreadsPerBlock = 1024;
+  attributes->maxDynamicSharedSizeBytes = (int)shared_limit(kernel);
+  return cudaSuccess;
+}
+
+cudaError_t host_occupancy(int *blocks, const void *, int threads, size_t shared) {
+  cudaDeviceProp p;
+  cudaError_t status = cudaGetDeviceProperties(&p, 0);
+  if (status != cudaSuccess) return status;
+  size_t by_shared = p.sharedMemPerMultiprocessor / (shared + p.reservedSharedMemPerBlock);
+  int by_threads = threads > 0 ? p.maxThreadsPerMultiProcessor / threads : 0;
+  *blocks = by_shared < (size_t)by_threads ? (int)by_shared : by_threads;
+  return cudaSuccess;
+}
+
+void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                 std::function<void()> work) {
+  if (usable(0) != cudaSuccess) return;
+  uint64_t threads = (uint64_t)block.x * block.y * block.z;
+  bool fits = threads > 0 && threads <= 1024 && block.x <= 1024 && block.y <= 1024 && block.z <= 64;
+  bool grid_fits = grid.x > 0 && grid.x <= 0x7fffffffu && grid.y > 0 && grid.y <= 65535 && grid.z > 0 &&
+                   grid.z <= 65535;
+  size_t limit = shared_limit(kernel);
+  if (!fits || !grid_fits || shared > limit) {
+    fprintf(stderr, "cuda_host: %s: grid (%u,%u,%u), block (%u,%u,%u), %zu of %zu bytes of shared memory\n", name,
+            grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, limit);
+    host_error(shared > limit ? cudaErrorInvalidValue : cudaErrorInvalidConfiguration);
+    return;
+  }
+  host_submit(stream, std::move(work));
+}

@@ -1,0 +1,25 @@
+/* What the parts of the emulated runtime tell one another. */
+#ifndef TESTS_CUDA_HOST_EMULATED_H
+#define TESTS_CUDA_HOST_EMULATED_H
+
+#include "tests/cuda_host/runtime_api.h"
+
+typedef struct HostDevice {
+  int capability;
+  size_t memory;
+  int multiprocessors, devices, driver;
+  size_t taken; /* of the memory, by others */
+} HostDevice;
+
+const HostDevice *host_device(void);
+
+/* Keeps an error for cudaGetLastError; returns it. */
+cudaError_t host_error(cudaError_t status);
+
+bool host_is_device(const void *p, size_t bytes);
+bool host_is_pinned(const void *p, size_t bytes);
+
+/* Does all work that any stream still has. */
+void host_drain_all(void);
+
+#endif
