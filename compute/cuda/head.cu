@@ -1,0 +1,250 @@
+/* Language-model head fused with log-softmax: logits exist for a chunk of rows at a time, in F32.
+ *
+ * The products are cuda_linear's and its backwards'. Between them a block takes a row: maximum, sum of
+ * exponentials and sum of their exponents in one pass (Milakov & Gimelshein 2018, "Online normalizer calculation
+ * for softmax"; the sum for the entropy rescaled along with the other), then, in the backward, a second pass that
+ * leaves d loss / d logit in place of the logit. With BF16 activations that gradient is BF16, for the tensor
+ * cores, and lies in the first half of its logits' row.
+ *
+ * Floor, bytes per logit: forward 4 written by the product, 4 read. Backward 4 written, 4 read twice (the second
+ * time mostly from the second-level cache where the rows under way fit it), 4 or 2 written, and 4 or 2 read by
+ * each of the two products that follow. The products' own time is 2 C multiplications per logit and product. */
+#include "compute/cuda/kernel.cuh"
+
+#include <ptx.cuh>
+
+enum { HEAD_THREADS = 512, CHUNK_FLOATS = 64 << 20 /* 256 MiB */, CHUNK_UNIT = 64, ROW_UNIT = 64 };
+
+/* exp(x) = 2^(x log2(e)) */
+#define LOG2_E 1.44269504f
+
+/* Below every logit; finite, so that differences are numbers. */
+#define LOWEST (-1e30f)
+
+/* -- one row --------------------------------------------------------------------------------------------- */
+
+/* z = cap(logit) / temperature. */
+typedef struct Transform {
+  float cap, inverse_cap, inverse_temperature; /* cap 0 = none */
+} Transform;
+
+__device__ __forceinline__ float capped(float logit, Transform t) {
+  return t.cap > 0 ? t.cap * tanhf(logit * t.inverse_cap) : logit;
+}
+
+/* With highest the maximum so far: sum of e^y and of y e^y, y = z - highest. */
+typedef struct Online {
+  float highest, sum, weighted;
+} Online;
+
+/* The same sums about another highest. */
+__device__ __forceinline__ Online moved(Online a, float highest) {
+  const float shift = a.highest - highest, factor = exp2_fast(shift * LOG2_E);
+  return {highest, a.sum * factor, (a.weighted + shift * a.sum) * factor};
+}
+
+template <int N>
+__device__ __forceinline__ void online_add(Online *a, const float z[N]) {
+  float highest = a->highest;
+#pragma unroll
+  for (int i = 0; i < N; i++) highest = fmaxf(highest, z[i]);
+  if (highest > a->highest) *a = moved(*a, highest);
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const float y = z[i] - highest, e = exp2_fast(y * LOG2_E);
+    a->sum += e;
+    a->weighted = fmaf(fmaxf(y, LOWEST), e, a->weighted); /* -infinity times 0 is 0 here */
+  }
+}
+
+/* What is known of a row's distribution over z. */
+typedef struct RowStats {
+  float highest, log_sum, entropy; /* log_sum: of z - highest */
+} RowStats;
+
+/* The whole block; logits is 16-byte aligned, and may be read to the next multiple of four. */
+__device__ __forceinline__ RowStats row_stats(const float *logits, int count, Transform t) {
+  constexpr int FOURS = 4; /* reads under way */
+  Online mine = {LOWEST, 0, 0};
+  for (int first = (int)threadIdx.x * 4; first < count; first += FOURS * HEAD_THREADS * 4) {
+    Pack<float, 4> z[FOURS];
+#pragma unroll
+    for (int k = 0; k < FOURS; k++) {
+      const int at = first + k * HEAD_THREADS * 4;
+      if (at < count) z[k] = load_pack<float, 4>(logits + at);
+    }
+#pragma unroll
+    for (int k = 0; k < FOURS; k++) {
+      const int left = count - (first + k * HEAD_THREADS * 4);
+      if (left <= 0) break;
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        z[k].at[i] = i < left ? capped(z[k].at[i], t) * t.inverse_temperature : -INFINITY;
+      }
+      online_add<4>(&mine, z[k].at);
+    }
+  }
+  const float highest = block_max<HEAD_THREADS>(mine.highest);
+  mine = moved(mine, highest);
+  const float sum = block_sum<HEAD_THREADS>(mine.sum), weighted = block_sum<HEAD_THREADS>(mine.weighted);
+  const float log_sum = logf(sum);
+  return {highest, log_sum, log_sum - weighted / sum};
+}
+
+/* NaN, to be seen, for a target that is no token. */
+__device__ __forceinline__ float row_logprob(const float *logits, int count, Transform t, RowStats stats,
+                                             int target) {
+  if (target < 0 || target >= count) return NAN;
+  return (capped(logits[target], t) * t.inverse_temperature - stats.highest) - stats.log_sum;
+}
+
+typedef struct HeadRows {
+  float *logits; /* rows `stride` apart, the chunk's */
+  int64_t stride;
+  int count; /* of a row */
+  Transform transform;
+  const int32_t *targets;
+  float *logprob, *entropy; /* NULL: not wanted */
+} HeadRows;
+
+__global__ void __launch_bounds__(HEAD_THREADS) head_logprob_kernel(const HeadRows h) {
+  const int64_t row = blockIdx.x;
+  const float *logits = h.logits + row * h.stride;
+  const RowStats stats = row_stats(logits, h.count, h.transform);
+  if (threadIdx.x == 0) {
+    h.logprob[row] = row_logprob(logits, h.count, h.transform, stats, h.targets[row]);
+    if (h.entropy) h.entropy[row] = stats.entropy;
+  }
+}
+
+/* The gradient of the product x W^T + bias:
+ *   d logprob / d z_j = [j = target] - p_j,   d entropy / d z_j = -p_j (log p_j + entropy);
+ *   d z / d logit = (1 - tanh^2) / temperature. */
+__device__ __forceinline__ float logit_gradient(float logit, Transform t, RowStats stats, bool is_target,
+                                                float dlogprob, float dentropy) {
+  const float tangent = t.cap > 0 ? tanhf(logit * t.inverse_cap) : 0.0f;
+  const float z = (t.cap > 0 ? t.cap * tangent : logit) * t.inverse_temperature;
+  const float log_p = fmaxf(LOWEST, (z - stats.highest) - stats.log_sum), p = exp2_fast(log_p * LOG2_E);
+  float d = -dlogprob * p;
+  if (dentropy != 0) d = fmaf(-dentropy * p, log_p + stats.entropy, d);
+  if (is_target) d += dlogprob;
+  return d * t.inverse_temperature * (1.0f - tangent * tangent);
+}
+
+/* Element j of T in place of element j of F32, in the same row. Narrow ones lie where other threads' logits
+ * were: a sweep is read by all before any of it is written, and what it overwrites is no later sweep's. */
+template <class T>
+__global__ void __launch_bounds__(HEAD_THREADS)
+    head_gradient_kernel(const HeadRows h, const float *dlogprobs, const float *dentropies) {
+  constexpr int EACH = 8, SWEEP = HEAD_THREADS * EACH;
+  const int64_t row = blockIdx.x;
+  float *logits = h.logits + row * h.stride;
+  T *out = reinterpret_cast<T *>(logits);
+  const int target = h.targets[row];
+  const float dlogprob = dlogprobs[row], dentropy = dentropies ? dentropies[row] : 0.0f;
+  const RowStats stats = row_stats(logits, h.count, h.transform);
+  if (h.logprob && threadIdx.x == 0) {
+    h.logprob[row] = row_logprob(logits, h.count, h.transform, stats, target);
+  }
+  __syncthreads(); /* the target's logit has been read */
+  for (int sweep = 0; sweep < h.count; sweep += SWEEP) {
+    const int first = sweep + (int)threadIdx.x * EACH;
+    Pack<T, EACH> d;
+    if (first < h.count) { /* the row's padding may be read: it is memory of the chunk */
+      const Pack<float, EACH> z = load_pack<float, EACH>(logits + first);
+#pragma unroll
+      for (int i = 0; i < EACH; i++) {
+        d.at[i] = from_float<T>(
+            logit_gradient(z.at[i], h.transform, stats, first + i == target, dlogprob, dentropy));
+      }
+    }
+    if (sizeof(T) < sizeof(float)) __syncthreads();
+    if (first < h.count) store_pack(out + first, d);
+  }
+}
+
+/* -- chunks ---------------------------------------------------------------------------------------------- */
+
+/* Rows of logits at a time: a function of V alone, so that a row's chunk depends on its number alone. Rows begin
+ * at multiples of 256 bytes. */
+typedef struct Chunks {
+  Tensor logits; /* [rows, V] F32, padded rows */
+  int64_t rows, total;
+} Chunks;
+
+static Chunks chunks_new(Compute *c, Tensor x, Weight w) {
+  const int64_t V = weight_outputs(w), stride = divide_up(V, ROW_UNIT) * ROW_UNIT;
+  const int64_t most = (int64_t)CHUNK_FLOATS / stride / CHUNK_UNIT * CHUNK_UNIT;
+  Chunks chunks = {};
+  chunks.total = x.dim[0];
+  chunks.rows = most > 0 ? most : (int64_t)CHUNK_UNIT;
+  if (chunks.rows > chunks.total) chunks.rows = chunks.total;
+  chunks.logits = tensor_2d(scratch_new<float>(c, chunks.rows * stride), DTYPE_F32, chunks.rows, V);
+  chunks.logits.stride[0] = stride;
+  return chunks;
+}
+
+static HeadRows head_rows(Tensor logits, Tensor targets, int64_t first, Tensor logprob, Tensor entropy,
+                          HeadSpec spec) {
+  ASSERT(logits.dim[1] < INT32_MAX / 2);
+  HeadRows h = {};
+  h.logits = data<float>(logits);
+  h.stride = logits.stride[0];
+  h.count = (int)logits.dim[1];
+  h.transform = {spec.softcap, spec.softcap > 0 ? 1 / spec.softcap : 0.0f, 1 / spec.temperature};
+  h.targets = data<int32_t>(targets) + first;
+  if (!tensor_is_none(logprob)) h.logprob = data<float>(logprob) + first;
+  if (!tensor_is_none(entropy)) h.entropy = data<float>(entropy) + first;
+  return h;
+}
+
+extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, Tensor x, Weight w, Tensor bias,
+                                  Tensor targets, HeadSpec spec) {
+  const size_t mark = scratch_open(c);
+  const Chunks chunks = chunks_new(c, x, w);
+  for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
+    const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
+    const Tensor logits = tensor_rows(chunks.logits, 0, count);
+    cuda_linear(c, logits, tensor_rows(x, first, count), w, bias, 1.0f, 0.0f);
+    if (c->dry) continue;
+    LAUNCH(c, head_logprob_kernel, dim3((unsigned)count), dim3(HEAD_THREADS), 0,
+           head_rows(logits, targets, first, logprob, entropy, spec));
+  }
+  scratch_close(c, mark);
+}
+
+/* The chunk's logits become their gradients, in the dtype of x. */
+static Tensor chunk_gradient(Compute *c, Tensor logits, DType dtype, HeadRows h, Tensor dlogprob,
+                             Tensor dentropy, int64_t first) {
+  Tensor gradient = logits;
+  if (dtype == DTYPE_BF16) {
+    gradient.dtype = DTYPE_BF16;
+    gradient.stride[0] = 2 * logits.stride[0];
+  }
+  if (c->dry) return gradient;
+  const float *dlogprobs = data<float>(dlogprob) + first;
+  const float *dentropies = tensor_is_none(dentropy) ? NULL : data<float>(dentropy) + first;
+  WITH_TYPE(gradient.dtype, T,
+            LAUNCH(c, head_gradient_kernel<T>, dim3((unsigned)logits.dim[0]), dim3(HEAD_THREADS), 0, h,
+                   dlogprobs, dentropies));
+  return gradient;
+}
+
+extern "C" void cuda_head_logprob_backward(Compute *c, Tensor dx, Weight dw, Tensor dbias, Tensor logprob,
+                                           Tensor x, Weight w, Tensor bias, Tensor targets, Tensor dlogprob,
+                                           Tensor dentropy, HeadSpec spec) {
+  const size_t mark = scratch_open(c);
+  const Chunks chunks = chunks_new(c, x, w);
+  for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
+    const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
+    const Tensor logits = tensor_rows(chunks.logits, 0, count), part = tensor_rows(x, first, count);
+    cuda_linear(c, logits, part, w, bias, 1.0f, 0.0f);
+    const HeadRows h = head_rows(logits, targets, first, logprob, {}, spec);
+    const Tensor d = chunk_gradient(c, logits, x.dtype, h, dlogprob, dentropy, first);
+    if (!tensor_is_none(dx)) cuda_linear_backward_input(c, tensor_rows(dx, first, count), d, w, 1.0f, 0.0f);
+    if (!tensor_is_none(dw.data) || !tensor_is_none(dbias)) {
+      cuda_linear_backward_weight(c, dw, dbias, d, part, 1.0f);
+    }
+  }
+  scratch_close(c, mark);
+}
