@@ -34,7 +34,8 @@ typedef struct Compute {
  * compute_dry_begin/compute_dry_end bracket the planning run. Errors: ERROR_DEVICE. */
 NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error);
 void compute_close(Compute *compute);
-const char *compute_device_name(const Compute *compute); /* "cpu (avx512)", "cuda (NVIDIA H100, sm_90)": for logs */
+const char *compute_device_name(
+    const Compute *compute); /* "cpu (avx512)", "cuda (NVIDIA H100, sm_90)": for logs */
 /* The dtype of activations in a model whose weights have that dtype. */
 DType compute_activation(const Compute *compute, DType weights);
 

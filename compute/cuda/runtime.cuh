@@ -26,7 +26,8 @@ struct Device {
   int capability;       /* 10 * major + minor: 80, 86, 89, 90, 120 */
   int shared_per_block; /* most dynamic shared memory of a block, bytes */
   cudaStream_t stream;  /* all operations, in the order of the calls */
-  cudaStream_t copies;  /* large uploads, beside what still computes and beside the reading of the next piece */
+  cudaStream_t
+      copies; /* large uploads, beside what still computes and beside the reading of the next piece */
   cudaEvent_t computed; /* copies wait for it before they overwrite what operations may still read */
   cudaEvent_t copied;   /* operations wait for it */
   cublasLtHandle_t blas;

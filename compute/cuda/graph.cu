@@ -1,0 +1,48 @@
+/* Recordings: what the operations put on the compute stream between begin and end becomes a CUDA graph, which
+ * the driver starts in one go. An operation's arguments are fixed when it is recorded, the contents of its
+ * tensors are not. Products keep their places in the workspace of cuBLASLt, which lives as long as the device. */
+#include "compute/cuda/kernel.cuh"
+
+extern "C" {
+#include "base/memory.h"
+}
+
+struct ComputeGraph {
+  cudaGraphExec_t launchable;
+};
+
+void cuda_record_begin(Compute *c) {
+  Device *d = c->device;
+  ASSERT(!d->recording && !c->dry);
+  d->recording = true;
+  /* Relaxed: the driver may load a kernel at its first use, which the stricter modes forbid. */
+  device_check(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeRelaxed), "begin of a recording");
+}
+
+ComputeGraph *cuda_record_end(Compute *c) {
+  Device *d = c->device;
+  ASSERT(d->recording);
+  cudaGraph_t noted = NULL;
+  ComputeGraph *graph = (ComputeGraph *)memory_zeroed(1, sizeof *graph);
+  if (!graph) device_failed("end of a recording", "the host's memory is out");
+  device_check(cudaStreamEndCapture(d->stream, &noted), "end of a recording");
+  device_check(cudaGraphInstantiate(&graph->launchable, noted, 0ull), "end of a recording");
+  device_check(cudaGraphDestroy(noted), "end of a recording");
+  /* Else the first replay would pay for it. */
+  device_check(cudaGraphUpload(graph->launchable, d->stream), "end of a recording");
+  d->recording = false;
+  return graph;
+}
+
+void cuda_replay(Compute *c, ComputeGraph *graph) {
+  ASSERT(!c->device->recording);
+  device_check(cudaGraphLaunch(graph->launchable, c->device->stream), "replay");
+}
+
+void cuda_graph_free(Compute *c, ComputeGraph *graph) {
+  if (!graph) return;
+  /* It may still be running. */
+  device_check(cudaStreamSynchronize(c->device->stream), "waiting for the device");
+  device_check(cudaGraphExecDestroy(graph->launchable), "cudaGraphExecDestroy");
+  memory_free(graph);
+}
