@@ -236,7 +236,7 @@ void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
     x = kept;
   }
   op_linear(c, u, x, plain(pair->a), none, 1, 0);
-  op_linear(c, out, u, plain(pair->b), none, pair->scale, 1);
+  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b), none, pair->scale, 1);
   arena_release(arena, state ? inner : outer);
   if (state) *state = (LoraState){.u = u, .site = site, .dropped = dropped};
 }

@@ -89,7 +89,7 @@ typedef struct LoraState {
 } LoraState;
 
 /* out[T,O] += s * (dropout(x) A^T) B^T. state NULL = inference, no dropout. `site` numbers the use; memory
- * for state->u from arena. */
+ * for state->u from arena. out may be none where only the state is wanted. */
 void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state,
                   uint64_t site, Arena *arena);
 /* dx += gradient through the adapter (dx none: not wanted); dA, dB accumulate when the set is trainable. */

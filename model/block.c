@@ -67,6 +67,11 @@ Tensor model_embed(const BlockContext *context, Tensor ids, NormState *norm_stat
   return norm_forward(context, model->embedding_norm, x, true, norm_state ? norm_state : &unkept);
 }
 
+/* The number of the dropout mask of a linear in this pass. */
+static uint64_t adapter_site(const BlockContext *context, Linear linear) {
+  return context->dropout_site * (uint64_t)context->model->module_count + (uint64_t)linear.id;
+}
+
 /* out = x W^T + bias + adapter + beta*out */
 static void linear_forward(const BlockContext *context, int layer, LinearRole role, Tensor out, Tensor x,
                            float beta, BlockState *state) {
@@ -74,9 +79,8 @@ static void linear_forward(const BlockContext *context, int layer, LinearRole ro
   const Linear linear = model->blocks[layer].linear[role];
   op_linear(context->compute, out, x, model_weight(model, linear), model_tensor(model, linear.bias), 1, beta);
   if (!context->adapter) return;
-  const uint64_t site = context->dropout_site * (uint64_t)model->module_count + (uint64_t)linear.id;
   lora_forward(context->compute, context->adapter, linear.id, out, x,
-               context->keep ? &state->lora[role] : NULL, site, context->arena);
+               context->keep ? &state->lora[role] : NULL, adapter_site(context, linear), context->arena);
 }
 
 /* dx = gradient + beta*dx, through the base weight and the adapter */
@@ -107,17 +111,33 @@ static NormRole output_norm_role(const ModelSpec *spec, NormRole before, NormRol
   return NORM_ROLES;
 }
 
-/* residual += branch, where the branch ends in linear `role` over x and perhaps a norm. */
+/* Linear `role` over x, where only what its adapter keeps for the backward is wanted. */
+static void linear_state(const BlockContext *context, int layer, LinearRole role, Tensor x,
+                         BlockState *state) {
+  if (!context->adapter) return;
+  const Model *model = context->model;
+  const Linear linear = model->blocks[layer].linear[role];
+  lora_forward(context->compute, context->adapter, linear.id, (Tensor){0}, x, &state->lora[role],
+               adapter_site(context, linear), context->arena);
+}
+
+/* residual += branch, where the branch ends in linear `role` over x and perhaps a norm. residual none: only what the
+ * backward needs of it. */
 static void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm,
                          Tensor residual, Tensor x, BlockState *state) {
+  const bool wanted = !tensor_is_none(residual);
   if (norm == NORM_ROLES) {
-    linear_forward(context, layer, role, residual, x, 1, state);
+    if (wanted) {
+      linear_forward(context, layer, role, residual, x, 1, state);
+    } else {
+      linear_state(context, layer, role, x, state);
+    }
     return;
   }
-  Tensor out = activation_new(context, x.dim[0], residual.dim[1]);
+  Tensor out = activation_new(context, x.dim[0], context->model->spec.hidden);
   linear_forward(context, layer, role, out, x, 0, state);
   out = norm_forward(context, context->model->blocks[layer].norm[norm], out, true, &state->norm[norm]);
-  op_axpby(context->compute, residual, out, 1, 1);
+  if (wanted) op_axpby(context->compute, residual, out, 1, 1);
 }
 
 /* The gradient that enters a branch's last linear: dx itself, or pulled back through the output norm. */
@@ -364,7 +384,8 @@ static Tensor block_forward_sequential(const BlockContext *context, int layer, T
       post ? norm_forward(context, block->norm[NORM_ATTENTION], sum, true, &state->norm[NORM_ATTENTION])
            : sum;
 
-  sum = residual_start(context, state->middle);
+  /* A norm after the sum is part of the block, and its backward needs the sum. */
+  sum = context->state_only && !post ? (Tensor){0} : residual_start(context, state->middle);
   n = first ? norm_forward(context, block->norm[NORM_MLP], state->middle, false, &state->norm[NORM_MLP])
             : state->middle;
   mlp_forward(context, layer, n, sum, state);
@@ -379,7 +400,7 @@ static Tensor block_forward_parallel(const BlockContext *context, int layer, Ten
   if (!context->model->spec.parallel_shared) {
     n2 = norm_forward(context, block->norm[NORM_MLP], x, false, &state->norm[NORM_MLP]);
   }
-  const Tensor sum = residual_start(context, x);
+  const Tensor sum = context->state_only ? (Tensor){0} : residual_start(context, x);
   attention_forward(context, layer, n1, sum, state);
   mlp_forward(context, layer, n2, sum, state);
   return sum;

@@ -15,6 +15,7 @@ typedef struct BlockContext {
   const LoraSet *adapter; /* or NULL */
   Arena *arena;
   bool keep;             /* activations stay for a backward, and dropout is on */
+  bool state_only;       /* the block runs again for its backward: its output is not wanted */
   uint64_t dropout_site; /* number of this pass among the training passes of the run */
   Tensor positions;      /* [T] I32 */
   Tensor offsets;        /* [B+1] I32: attention within packed sequences; or none, then ... */
@@ -47,7 +48,8 @@ typedef struct BlockState {
 Tensor model_embed(const BlockContext *context, Tensor ids, NormState *norm_state);
 
 /* Runs block `layer` on the residual stream x [T,C] and returns the stream after it: x itself, updated in
- * place, unless context->keep. */
+ * place, unless context->keep. With context->state_only the products that only the output needs are left out (a fifth
+ * of a Llama block), and what is returned has no meaning. */
 Tensor block_forward(const BlockContext *context, int layer, Tensor x, BlockState *state);
 
 /* dx [T,C] comes in as the gradient of the block's output and leaves as that of its input. Gradients of

@@ -76,6 +76,7 @@ void pass_backward(Pass *pass) {
   const Model *model = context->model;
   ASSERT(pass->mode != PASS_INFERENCE);
   const size_t mark = arena_mark(context->arena);
+  pass->context.state_only = true; /* for blocks that run again */
   /* The residual stream's gradient takes dhidden's place. */
   const Tensor dx = pass->dhidden;
   if (model->spec.final_norm) norm_backward(context, model->final_norm, dx, dx, &pass->final_norm, 0);
