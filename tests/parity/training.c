@@ -174,7 +174,7 @@ static void test_llama_lora(void **state) {
 /* -- the operations alone ------------------------------------------------------------------------------------ */
 
 typedef struct Buffers {
-  float p[64], m[64], v[64], grad[64];
+  Tensor p, m, v, grad;
 } Buffers;
 
 static float setting(Fixture *f, const char *name, const char *key) {
@@ -183,11 +183,8 @@ static float setting(Fixture *f, const char *name, const char *key) {
   return fixture_float(f, full);
 }
 
-static void operation_step(Compute *c, Fixture *f, const char *name, Buffers *b, int64_t n, float lr,
-                           int step) {
-  const Tensor p = tensor_1d(b->p, DTYPE_F32, n), m = tensor_1d(b->m, DTYPE_F32, n);
-  const Tensor v = tensor_1d(b->v, DTYPE_F32, n), grad = tensor_1d(b->grad, DTYPE_F32, n);
-  const OptimTensor t = {.p = p, .m.data = m, .v.data = v, .grad = grad, .decay = true};
+static void operation_step(Compute *c, Fixture *f, const char *name, const Buffers *b, float lr, int step) {
+  const OptimTensor t = {.p = b->p, .m.data = b->m, .v.data = b->v, .grad = b->grad, .decay = true};
   const float decay = setting(f, name, "weight_decay"), scale = setting(f, name, "grad_scale");
   if (strcmp(name, "adamw") == 0) {
     AdamStep s = {.lr = lr,
@@ -214,36 +211,49 @@ static void operation_step(Compute *c, Fixture *f, const char *name, Buffers *b,
   }
 }
 
+/* All steps of one optimiser from the fixture's start; a dry run knows no results. */
+static void operation_steps(Compute *c, Arena *arena, Fixture *f, const char *name) {
+  char key[64];
+  int64_t n, steps;
+  const float *lr = fixture_floats(f, "lr", &steps);
+  snprintf(key, sizeof key, "%s.p", name);
+  const float *start = fixture_floats(f, key, &n);
+  snprintf(key, sizeof key, "%s.grad", name);
+  const float *grads = fixture_floats(f, key, NULL);
+  snprintf(key, sizeof key, "%s.result", name);
+  const float *results = fixture_floats(f, key, NULL);
+  const size_t mark = arena_mark(arena);
+  const Buffers b = {tensor_new_1d(arena, DTYPE_F32, n), tensor_new_1d(arena, DTYPE_F32, n),
+                     tensor_new_1d(arena, DTYPE_F32, n), tensor_new_1d(arena, DTYPE_F32, n)};
+  compute_upload(c, b.p, start);
+  op_fill(c, b.m, 0);
+  op_fill(c, b.v, 0);
+  for (int step = 0; step < (int)steps; step++) {
+    compute_upload(c, b.grad, grads + step * n);
+    operation_step(c, f, name, &b, lr[step], step);
+    float *p = device_values(c, b.p);
+    if (!c->dry) assert_near(name, p, results + step * n, n, 1e-6);
+    free(p);
+  }
+  arena_release(arena, mark);
+}
+
 static void test_operations(void **state) {
   (void)state;
   static const char *const names[] = {"adamw", "lion", "sgd"};
   Error error = {0};
   Compute compute;
+  Arena arena;
   Fixture f;
   fixture_open(&f, "train/optimizers");
-  rig_check(compute_open(&compute, DEVICE_CPU, 0, &error), &error);
+  device_open(&compute, 0);
   compute_dry_begin(&compute);
+  arena_init_dry(&arena, "plan");
+  for (size_t k = 0; k < 3; k++) operation_steps(&compute, &arena, &f, names[k]);
   rig_check(compute_dry_end(&compute, &error), &error);
-  int64_t steps;
-  const float *lr = fixture_floats(&f, "lr", &steps);
-  for (size_t k = 0; k < 3; k++) {
-    char key[64];
-    int64_t n;
-    Buffers b = {0};
-    snprintf(key, sizeof key, "%s.p", names[k]);
-    const float *start = fixture_floats(&f, key, &n);
-    assert_in_range((uintmax_t)n, 1, 64);
-    memcpy(b.p, start, (size_t)n * sizeof *b.p);
-    snprintf(key, sizeof key, "%s.grad", names[k]);
-    const float *grads = fixture_floats(&f, key, NULL);
-    snprintf(key, sizeof key, "%s.result", names[k]);
-    const float *results = fixture_floats(&f, key, NULL);
-    for (int step = 0; step < (int)steps; step++) {
-      memcpy(b.grad, grads + step * n, (size_t)n * sizeof *b.grad);
-      operation_step(&compute, &f, names[k], &b, n, lr[step], step);
-      assert_near(names[k], b.p, results + step * n, n, 1e-6);
-    }
-  }
+  device_arena(&compute, &arena, "test", arena.peak);
+  for (size_t k = 0; k < 3; k++) operation_steps(&compute, &arena, &f, names[k]);
+  compute_arena_free(&compute, &arena);
   compute_close(&compute);
   fixture_close(&f);
 }

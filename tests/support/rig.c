@@ -77,7 +77,7 @@ static void fill_batch(Rig *rig) {
 void rig_open(Rig *rig, RigSpec spec, RigWork *work, void *context) {
   Error error = {0};
   *rig = (Rig){.spec = spec};
-  rig_check(compute_open(&rig->compute, DEVICE_CPU, 0, &error), &error);
+  device_open(&rig->compute, 0);
   fill_batch(rig);
   arena_init_dry(&rig->memory, "memory");
   arena_init_dry(&rig->step, "step");
@@ -106,11 +106,7 @@ void rig_forward(Rig *rig, PassMode mode) {
 }
 
 float *rig_host(Rig *rig, Tensor tensor) {
-  assert_int_equal(tensor.dtype, DTYPE_F32);
-  float *out = malloc(tensor_bytes(tensor) + 1);
-  assert_non_null(out);
-  compute_download(&rig->compute, out, tensor);
-  return out;
+  return device_values(&rig->compute, tensor);
 }
 
 /* "grad." and the name that the oracle gave it: an adapter's score head has PEFT's prefix. */

@@ -6,6 +6,7 @@
 #include "model/head.h"
 #include "model/pass.h"
 #include "model/weights.h"
+#include "tests/support/device.h"
 #include "tests/support/fixture.h"
 
 typedef struct RigSpec {
@@ -45,7 +46,7 @@ void rig_check(bool ok, const Error *error);
 /* Whether every gradient of rig.parameters equals "grad.NAME" of the fixture, and the fixture has no others.
  * Prints the worst. */
 void rig_assert_gradients(Rig *rig, Fixture *fixture, double tolerance);
-/* A parameter's value or gradient on the host; free() it. */
+/* A parameter's value or gradient on the host, as F32; free() it. */
 float *rig_host(Rig *rig, Tensor tensor);
 
 #endif

@@ -7,8 +7,10 @@
 #include <cmocka.h>
 
 #include "lora/lora.h"
+#include "tests/support/device.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { T = 5, I = 7, O = 6, R = 3 };
@@ -17,8 +19,8 @@ static Compute compute;
 
 static int open_compute(void **state) {
   (void)state;
-  Error error = {0};
-  return compute_open(&compute, DEVICE_CPU, 2, &error) ? 0 : -1;
+  device_open(&compute, 2);
+  return 0;
 }
 
 static int close_compute(void **state) {
@@ -46,8 +48,14 @@ static float number(uint64_t stream, uint64_t i) {
 }
 
 static void fill(Tensor tensor, uint64_t stream) {
-  float *x = tensor.data;
-  for (int64_t i = 0; i < tensor_count(tensor); i++) x[i] = number(stream, (uint64_t)i);
+  device_random(&compute, tensor, random_key(7, RANDOM_TEST), stream, 0, 1);
+}
+
+/* The values of a small tensor, and back. */
+enum { MOST = O * I };
+static void values_of(Tensor tensor, float out[MOST]) {
+  assert_true(tensor_count(tensor) <= MOST);
+  compute_download(&compute, out, tensor);
 }
 
 /* A set over the modules with random A and B, and the arenas and inputs of a pass. */
@@ -68,7 +76,7 @@ static void bench_open(Bench *bench, float dropout, bool rslora, bool trainable)
   LoraSpec spec = spec_for("q_proj");
   spec.dropout = dropout;
   spec.rslora = rslora;
-  assert_true(arena_init(&bench->arena, "bench", 1 << 20, &error));
+  device_arena(&compute, &bench->arena, "bench", 1 << 20);
   assert_true(
       lora_open(&bench->set, &spec, modules, MODULES, DTYPE_F32, trainable, &compute, &bench->arena, &error));
   lora_spec_free(&spec);
@@ -96,24 +104,24 @@ static void bench_open(Bench *bench, float dropout, bool rslora, bool trainable)
 
 static void bench_close(Bench *bench) {
   lora_free(&bench->set);
-  arena_free(&bench->arena);
+  compute_arena_free(&compute, &bench->arena);
 }
 
 /* dropout(x)[t,i] in double */
 static double dropped(const Bench *bench, bool training, uint64_t site, int t, int i) {
   const float p = bench->set.spec.dropout;
-  const double x = (double)((const float *)bench->x.data)[t * I + i];
+  const double x = (double)number(3, (uint64_t)(t * I + i));
   if (!training || p == 0) return x;
   return random_uniform(bench->set.dropout_key, site, (uint64_t)(t * I + i)) >= p ? x / (1 - (double)p) : 0;
 }
 
 static double expected_out(const Bench *bench, bool training, uint64_t site, double scale, int t, int o) {
-  const float *a = bench->pair->a.data, *b = bench->pair->b.data;
   double sum = (double)number(4, (uint64_t)(t * O + o)); /* what was in out before */
   for (int r = 0; r < R; r++) {
     double u = 0;
-    for (int i = 0; i < I; i++) u += dropped(bench, training, site, t, i) * (double)a[r * I + i];
-    sum += scale * u * (double)b[o * R + r];
+    for (int i = 0; i < I; i++)
+      u += dropped(bench, training, site, t, i) * (double)number(1, (uint64_t)(r * I + i));
+    sum += scale * u * (double)number(2, (uint64_t)(o * R + r));
   }
   return sum;
 }
@@ -125,7 +133,8 @@ static void check_forward(float dropout, bool rslora, bool training) {
   size_t used = bench.arena.used;
   lora_forward(&compute, &bench.set, 0, bench.out, bench.x, training ? &state : NULL, 9, &bench.arena);
   if (!training) assert_int_equal(bench.arena.used, used);
-  const float *out = bench.out.data;
+  float out[MOST];
+  values_of(bench.out, out);
   const double scale = 5 / (rslora ? sqrt(3.0) : 3.0);
   for (int t = 0; t < T; t++)
     for (int o = 0; o < O; o++) {
@@ -147,27 +156,32 @@ static void the_forward_is_the_formula(void **state) {
 static double loss_of(Bench *bench) {
   size_t mark = arena_mark(&bench->arena);
   Tensor out = matrix(bench, T, O);
-  memset(out.data, 0, tensor_bytes(out));
+  op_fill(&compute, out, 0);
   LoraState state;
   lora_forward(&compute, &bench->set, 0, out, bench->x, &state, 9, &bench->arena);
+  float values[MOST];
+  values_of(out, values);
   double sum = 0;
-  for (int i = 0; i < T * O; i++)
-    sum += (double)((float *)out.data)[i] * (double)((float *)bench->dout.data)[i];
+  for (int i = 0; i < T * O; i++) sum += (double)values[i] * (double)number(5, (uint64_t)i);
   arena_release(&bench->arena, mark);
   return sum;
 }
 
 /* gradient - base equals the slope of the loss in every element. */
 static void check_slopes(Bench *bench, Tensor values, Tensor gradient, const float *base) {
-  float *v = values.data;
-  const float *g = gradient.data;
+  float v[MOST], g[MOST];
+  values_of(values, v);
+  values_of(gradient, g);
   for (int64_t i = 0; i < tensor_count(values); i++) {
     const float kept = v[i];
     v[i] = kept + 1;
+    device_write(&compute, values, v);
     double up = loss_of(bench);
     v[i] = kept - 1;
+    device_write(&compute, values, v);
     double down = loss_of(bench);
     v[i] = kept;
+    device_write(&compute, values, v);
     double slope = (up - down) / 2, found = (double)g[i] - (double)base[i];
     if (fabs(found - slope) > 2e-5 * (1 + fabs(slope)))
       fail_msg("element %d: %g, expected %g", (int)i, found, slope);
@@ -179,10 +193,10 @@ static void check_backward(float dropout) {
   bench_open(&bench, dropout, false, true);
   fill(bench.pair->da, 11); /* gradients add to what is there */
   fill(bench.pair->db, 12);
-  float da[R * I], db[O * R], dx[T * I];
-  memcpy(da, bench.pair->da.data, sizeof da);
-  memcpy(db, bench.pair->db.data, sizeof db);
-  memcpy(dx, bench.dx.data, sizeof dx);
+  float da[MOST], db[MOST], dx[MOST];
+  values_of(bench.pair->da, da);
+  values_of(bench.pair->db, db);
+  values_of(bench.dx, dx);
   LoraState state;
   lora_forward(&compute, &bench.set, 0, bench.out, bench.x, &state, 9, &bench.arena);
   size_t used = bench.arena.used;
@@ -204,8 +218,8 @@ static void a_frozen_set_only_passes_gradients_on(void **state) {
   (void)state;
   Bench bench;
   bench_open(&bench, 0.4f, false, false);
-  float dx[T * I];
-  memcpy(dx, bench.dx.data, sizeof dx);
+  float dx[MOST];
+  values_of(bench.dx, dx);
   LoraState kept;
   lora_forward(&compute, &bench.set, 0, bench.out, bench.x, &kept, 9, &bench.arena);
   lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, &kept, &bench.arena);
@@ -218,13 +232,14 @@ static void without_a_pair_nothing_happens(void **state) {
   (void)state;
   Bench bench;
   bench_open(&bench, 0, false, true);
-  float before[T * O];
-  memcpy(before, bench.out.data, sizeof before);
+  float before[MOST] = {0}, after[MOST] = {0};
+  values_of(bench.out, before);
   LoraState kept;
   lora_forward(&compute, &bench.set, 1, bench.out, bench.x, &kept, 9, &bench.arena); /* not adapted */
   lora_forward(&compute, NULL, 0, bench.out, bench.x, NULL, 9, &bench.arena);
   lora_backward(&compute, &bench.set, 1, bench.dx, bench.dout, bench.x, &kept, &bench.arena);
-  assert_memory_equal(before, bench.out.data, sizeof before);
+  values_of(bench.out, after);
+  assert_memory_equal(before, after, sizeof before);
   bench_close(&bench);
 }
 
@@ -241,12 +256,15 @@ static void a_merged_weight_does_what_the_adapter_does(void **state) {
     op_linear(&compute, bench.out, bench.x, w, (Tensor){0}, 1, 0);
     lora_forward(&compute, &bench.set, 0, bench.out, bench.x, NULL, 0, &bench.arena);
     Error error = {0};
-    assert_true(lora_merge(&bench.set, 0, weight.data, &compute, &error));
+    float sum[MOST], apart[MOST], together[MOST];
+    values_of(weight, sum);
+    assert_true(lora_merge(&bench.set, 0, sum, &compute, &error));
+    device_write(&compute, weight, sum);
     op_linear(&compute, merged, bench.x, w, (Tensor){0}, 1, 0);
-    for (int i = 0; i < T * O; i++) {
-      float apart = ((float *)merged.data)[i], together = ((float *)bench.out.data)[i];
-      assert_true(fabsf(apart - together) < 2e-5f * (1 + fabsf(apart)));
-    }
+    values_of(merged, together);
+    values_of(bench.out, apart);
+    for (int i = 0; i < T * O; i++)
+      assert_true(fabsf(apart[i] - together[i]) < 2e-5f * (1 + fabsf(apart[i])));
     bench_close(&bench);
   }
 }
@@ -256,7 +274,7 @@ static void a_merged_weight_does_what_the_adapter_does(void **state) {
 static bool open_set(LoraSet *set, Arena *arena, const char *target, Error *error) {
   LoraSpec spec = spec_for(target);
   Error ignored = {0};
-  bool room = arena_init(arena, "set", 1 << 16, &ignored);
+  bool room = compute_arena(&compute, arena, "set", 1 << 16, &ignored);
   bool ok = room && lora_open(set, &spec, modules, MODULES, DTYPE_F32, true, &compute, arena, error);
   lora_spec_free(&spec);
   return ok;
@@ -278,7 +296,7 @@ static void targets_match_as_in_peft(void **state) {
     assert_true(open_set(&set, &arena, cases[c].target, &error));
     for (int i = 0; i < MODULES; i++) assert_int_equal(!tensor_is_none(set.pairs[i].a), cases[c].adapted[i]);
     lora_free(&set);
-    arena_free(&arena);
+    compute_arena_free(&compute, &arena);
   }
 }
 
@@ -298,7 +316,7 @@ static void wrong_specs_are_refused(void **state) {
     assert_int_equal(error.code, ERROR_MODEL);
     if (!strstr(error.message, cases[c].message)) fail_msg("%s", error.message);
     lora_free(&set);
-    arena_free(&arena);
+    compute_arena_free(&compute, &arena);
   }
 }
 
@@ -311,16 +329,23 @@ static void fresh_sets_change_nothing_and_come_from_the_seed(void **state) {
   assert_true(open_set(&b, &arena_b, "all-linear", &error));
   lora_initialize(&a, &compute, 4);
   lora_initialize(&b, &compute, 5);
-  const float *v = a.pairs[0].a.data, *zero = a.pairs[0].b.data;
+  float v[MOST], zero[MOST], other[MOST], again[MOST];
+  values_of(a.pairs[0].a, v);
+  values_of(a.pairs[0].b, zero);
   float largest = 0;
   for (int i = 0; i < R * I; i++) largest = fmaxf(largest, fabsf(v[i]));
   assert_true(largest <= 1 / sqrtf(I) && largest > 0.5f / sqrtf(I));
   for (int i = 0; i < O * R; i++) assert_float_equal(zero[i], 0, 0);
-  assert_memory_not_equal(v, b.pairs[0].a.data, R * I * sizeof(float));
-  assert_memory_not_equal(v, a.pairs[1].a.data, R * I * sizeof(float));
+  values_of(b.pairs[0].a, other);
+  assert_memory_not_equal(v, other, R * I * sizeof(float));
+  values_of(a.pairs[1].a, other);
+  assert_memory_not_equal(v, other, R * I * sizeof(float));
   lora_initialize(&b, &compute, 4);
-  for (int id = 0; id < 3; id++)
-    assert_memory_equal(a.pairs[id].a.data, b.pairs[id].a.data, R * I * sizeof(float));
+  for (int id = 0; id < 3; id++) {
+    values_of(a.pairs[id].a, other);
+    values_of(b.pairs[id].a, again);
+    assert_memory_equal(other, again, R * I * sizeof(float));
+  }
   assert_int_equal(lora_parameter_count(&a), 3 * R * (I + O));
   ParameterList list = {0};
   assert_true(lora_parameters(&a, &list, &error));
@@ -329,8 +354,8 @@ static void fresh_sets_change_nothing_and_come_from_the_seed(void **state) {
   parameter_list_free(&list);
   lora_free(&a);
   lora_free(&b);
-  arena_free(&arena_a);
-  arena_free(&arena_b);
+  compute_arena_free(&compute, &arena_a);
+  compute_arena_free(&compute, &arena_b);
 }
 
 int main(void) {

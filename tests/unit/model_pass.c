@@ -4,12 +4,14 @@
  * the spec of an opened model. */
 #include "model/head.h"
 #include "model/weights.h"
+#include "tests/support/device.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -95,9 +97,7 @@ static void interleaved(Model *m) {
   m->spec.rotary_interleaved = true;
 }
 static void alibi(Model *m) {
-  static float slopes[4] = {0.5f, 0.25f, 0.125f, 0.0625f};
-  m->spec.position = POSITION_ALIBI;
-  m->alibi = tensor_1d(slopes, DTYPE_F32, 4);
+  m->spec.position = POSITION_ALIBI; /* fixture_open gives it slopes */
 }
 static void sequential(Model *m) {
   m->spec.parallel = false;
@@ -129,36 +129,36 @@ static const struct {
     {"gpt2, scaled by layer", gpt2, scaled_by_layer, 0},
 };
 
-static void randomise(Tensor x, RandomKey key, uint64_t sample, float centre, float scale) {
-  float *values = x.data;
-  for (int64_t i = 0; i < tensor_count(x); i++) {
-    values[i] = centre + scale * random_normal(key, sample, (uint64_t)i);
-  }
-}
-
-static void fixture_open(Fixture *f, const char *config, void (*change)(Model *)) {
+static void fixture_open(Fixture *f, const char *config, void (*change)(Model *), DType dtype) {
   Error error = {0};
   memset(f, 0, sizeof *f);
-  assert_true(compute_open(&f->compute, DEVICE_CPU, 2, &error));
+  device_open(&f->compute, 2);
   const size_t room = 8 << 20;
-  assert_true(arena_init(&f->weights, "weights", room, &error) &&
-              arena_init(&f->gradients, "gradients", room, &error) &&
-              arena_init(&f->step, "step", room, &error));
+  device_arena(&f->compute, &f->weights, "weights", room);
+  device_arena(&f->compute, &f->gradients, "gradients", room);
+  device_arena(&f->compute, &f->step, "step", room);
+  compute_dry_begin(&f->compute); /* no operation has to be planned to open a model */
+  assert_true(compute_dry_end(&f->compute, &error));
   json_t *json = json_loads(config, 0, NULL);
-  assert_true(model_open_config(&f->model, json, DTYPE_F32, &f->compute, &f->weights, &error));
+  assert_true(model_open_config(&f->model, json, dtype, &f->compute, &f->weights, &error));
   json_decref(json);
   use_head_norms_everywhere(&f->model);
   change(&f->model);
+  if (f->model.spec.position == POSITION_ALIBI) {
+    f->model.alibi = tensor_new_1d(&f->weights, DTYPE_F32, 4);
+    device_write(&f->compute, f->model.alibi, (float[]){0.5f, 0.25f, 0.125f, 0.0625f});
+  }
   assert_true(model_make_trainable(&f->model, &f->compute, &f->gradients, &f->parameters, &error));
   f->head.weight = tensor_new_2d(&f->weights, DTYPE_F32, 1, f->model.spec.hidden);
   f->head.weight_grad = tensor_new_2d(&f->gradients, DTYPE_F32, 1, f->model.spec.hidden);
-  memset(f->head.weight_grad.data, 0, tensor_bytes(f->head.weight_grad));
+  op_fill(&f->compute, f->head.weight_grad, 0);
   assert_true(parameter_list_push(&f->parameters,
                                   (Parameter){"score", f->head.weight, f->head.weight_grad, true}, &error));
   const RandomKey key = random_key(7, RANDOM_TEST);
   for (size_t i = 0; i < f->parameters.count; i++) {
     const Tensor x = f->parameters.items[i].value;
-    randomise(x, key, i, x.rank == 1 && strstr(f->parameters.items[i].name, "norm") ? 1 : 0, 0.3f);
+    const bool norm = x.rank == 1 && strstr(f->parameters.items[i].name, "norm");
+    device_random(&f->compute, x, key, i, norm ? 1 : 0, 0.3f);
   }
   assert_true(batch_init(&f->batch, TOKENS, SEQUENCES, &error));
   const int lengths[SEQUENCES] = {6, 1, 7};
@@ -193,9 +193,9 @@ static void fixture_close(Fixture *f) {
   batch_free(&f->batch);
   parameter_list_free(&f->parameters);
   model_free(&f->model);
-  arena_free(&f->weights);
-  arena_free(&f->gradients);
-  arena_free(&f->step);
+  compute_arena_free(&f->compute, &f->weights);
+  compute_arena_free(&f->compute, &f->gradients);
+  compute_arena_free(&f->compute, &f->step);
   compute_close(&f->compute);
 }
 
@@ -230,7 +230,7 @@ static double loss_of(Fixture *f, PassMode mode) {
 
 static void zero_gradients(Fixture *f) {
   for (size_t i = 0; i < f->parameters.count; i++) {
-    memset(f->parameters.items[i].grad.data, 0, tensor_bytes(f->parameters.items[i].grad));
+    op_fill(&f->compute, f->parameters.items[i].grad, 0);
   }
 }
 
@@ -241,13 +241,17 @@ static double move(Fixture *f, int only, double step) {
   double slope = 0;
   for (size_t p = 0; p < f->parameters.count; p++) {
     if (only >= 0 && (int)p != only) continue;
-    float *x = f->parameters.items[p].value.data;
-    const float *g = f->parameters.items[p].grad.data;
-    for (int64_t i = 0; i < tensor_count(f->parameters.items[p].value); i++) {
+    const Parameter *parameter = &f->parameters.items[p];
+    float *x = device_values(&f->compute, parameter->value);
+    float *g = device_values(&f->compute, parameter->grad);
+    for (int64_t i = 0; i < tensor_count(parameter->value); i++) {
       const double d = random_normal(key, p, (uint64_t)i);
       x[i] = (float)(x[i] + step * d);
       slope += d * g[i];
     }
+    device_write(&f->compute, parameter->value, x);
+    free(x);
+    free(g);
   }
   return slope;
 }
@@ -277,7 +281,7 @@ static void gradients(void **state) {
   (void)state;
   for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
     Fixture f;
-    fixture_open(&f, variants[v].config, variants[v].change);
+    fixture_open(&f, variants[v].config, variants[v].change, DTYPE_F32);
     const double loss = loss_of(&f, PASS_TRAIN);
     assert_true(isfinite(loss));
     assert_true(fabs(loss - loss_of(&f, PASS_INFERENCE)) < 1e-4);
@@ -292,11 +296,11 @@ static void gradients(void **state) {
 static void wrong_gradient_is_noticed(void **state) {
   (void)state;
   Fixture f;
-  fixture_open(&f, llama, none);
+  fixture_open(&f, llama, none, DTYPE_F32);
   (void)loss_of(&f, PASS_TRAIN);
   const double slope = move(&f, 1, 0);
-  float *g = f.parameters.items[1].grad.data;
-  for (int64_t i = 0; i < tensor_count(f.parameters.items[1].grad); i++) g[i] *= 2;
+  const Tensor grad = f.parameters.items[1].grad;
+  op_axpby(&f.compute, grad, grad, 1, 1);
   const double doubled = move(&f, 1, 0);
   assert_true(fabs(doubled - slope) > tolerance(1e-3) * (fabs(slope) + 1));
   fixture_close(&f);
@@ -306,23 +310,24 @@ static void recomputation_changes_nothing(void **state) {
   (void)state;
   for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
     Fixture f;
-    fixture_open(&f, variants[v].config, variants[v].change);
+    fixture_open(&f, variants[v].config, variants[v].change, DTYPE_F32);
     (void)loss_of(&f, PASS_TRAIN);
     float *kept[64];
     assert_true(f.parameters.count <= 64);
     for (size_t p = 0; p < f.parameters.count; p++) {
       const Tensor g = f.parameters.items[p].grad;
-      kept[p] = memory_alloc(tensor_bytes(g));
-      memcpy(kept[p], g.data, tensor_bytes(g));
+      kept[p] = device_values(&f.compute, g);
     }
     zero_gradients(&f);
     (void)loss_of(&f, PASS_RECOMPUTE);
     for (size_t p = 0; p < f.parameters.count; p++) {
       const Tensor g = f.parameters.items[p].grad;
-      if (memcmp(kept[p], g.data, tensor_bytes(g)) != 0) {
+      float *again = device_values(&f.compute, g);
+      if (memcmp(kept[p], again, tensor_bytes(g)) != 0) {
         fail_msg("%s: %s differs with recomputation", variants[v].name, f.parameters.items[p].name);
       }
-      memory_free(kept[p]);
+      free(again);
+      free(kept[p]);
     }
     fixture_close(&f);
   }
@@ -333,7 +338,7 @@ static void packing_equals_one_by_one(void **state) {
   (void)state;
   for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
     Fixture f;
-    fixture_open(&f, variants[v].config, variants[v].change);
+    fixture_open(&f, variants[v].config, variants[v].change, DTYPE_F32);
     const int32_t first = f.batch.offsets[2], last = f.batch.offsets[3] - 1;
     const int32_t packed_rows[2] = {first, last}, alone_rows[2] = {0, last - first}, target[2] = {4, 5};
     float packed[2], alone[2];

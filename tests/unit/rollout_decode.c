@@ -30,10 +30,12 @@ static void decode_rows(Lab *lab, KvCache *cache, int32_t ids[SEQUENCES][LENGTH]
   const Tensor logits = model_decode(&lab->compute, &lab->model, lab_lora(lab), cache,
                                      (DecodeRows){id, sequence, position, n}, picked, n, &lab->step);
   const int64_t vocab = lab->model.spec.vocab;
+  float *values = device_values(&lab->compute, logits);
   for (int i = 0; i < n; i++) {
-    memcpy(out + ((int64_t)sequence[i] * LENGTH + position[i]) * vocab, (float *)logits.data + i * vocab,
-           (size_t)vocab * sizeof(float));
+    memcpy(out + ((int64_t)sequence[i] * LENGTH + position[i]) * vocab, values + i * vocab,
+           (size_t)vocab * sizeof *values);
   }
+  free(values);
   arena_release(&lab->step, mark);
 }
 
@@ -78,11 +80,11 @@ static void decode_equals_forward(void **state) {
   Error error = {0};
   Lab lab;
   lab_open(&lab, c->model, c->adapted);
-  arena_free(&lab.step);
-  lab_check(arena_init(&lab.step, "step", 32 << 20, &error), &error);
+  compute_arena_free(&lab.compute, &lab.step);
+  device_arena(&lab.compute, &lab.step, "step", 32 << 20);
   Arena memory;
-  lab_check(arena_init(&memory, "cache", 32 << 20, &error), &error);
-  memset(memory.base, 0xff, memory.capacity);
+  device_arena(&lab.compute, &memory, "cache", 32 << 20);
+  device_spoil(&lab.compute, &memory);
   KvCache cache;
   compute_dry_begin(&lab.compute); /* scratch for the widest call */
   lab_check(kv_cache_init(&cache, &lab.model.spec, BLOCKS, BLOCK, SEQUENCES, MAX_BLOCKS, DTYPE_F32, &memory,
@@ -119,7 +121,7 @@ static void decode_equals_forward(void **state) {
   free(whole);
   free(chunked);
   kv_cache_free(&cache);
-  arena_free(&memory);
+  compute_arena_free(&lab.compute, &memory);
   lab_close(&lab);
 }
 

@@ -6,6 +6,7 @@
 #include "model/head.h"
 #include "model/weights.h"
 #include "rollout/engine.h"
+#include "tests/support/device.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -36,10 +37,8 @@ typedef struct Lab {
   bool engine_open;
 } Lab;
 
-static void lab_fill(Tensor x, uint64_t sample, float scale) {
-  for (int64_t i = 0; i < tensor_count(x); i++) {
-    ((float *)x.data)[i] = scale * random_normal(random_key(1, RANDOM_TEST), sample, (uint64_t)i);
-  }
+static inline void lab_fill(Lab *lab, Tensor x, uint64_t sample, float scale) {
+  device_random(&lab->compute, x, random_key(1, RANDOM_TEST), sample, 0, scale);
 }
 
 static inline void lab_adapter(Lab *lab) {
@@ -51,8 +50,8 @@ static inline void lab_adapter(Lab *lab) {
             &error);
   for (int i = 0; !lab->weights.dry && i < lab->adapter.count; i++) {
     if (tensor_is_none(lab->adapter.pairs[i].a)) continue;
-    lab_fill(lab->adapter.pairs[i].a, (uint64_t)(2 * i), 0.2F);
-    lab_fill(lab->adapter.pairs[i].b, (uint64_t)(2 * i + 1), 0.2F);
+    lab_fill(lab, lab->adapter.pairs[i].a, (uint64_t)(2 * i), 0.2F);
+    lab_fill(lab, lab->adapter.pairs[i].b, (uint64_t)(2 * i + 1), 0.2F);
   }
 }
 
@@ -83,7 +82,7 @@ static inline void lab_open(Lab *lab, const char *name, bool adapted) {
   snprintf(path, sizeof path, "%s/models/%s", FIXTURES, name);
   Error error = {0};
   *lab = (Lab){.adapted = adapted};
-  lab_check(compute_open(&lab->compute, DEVICE_CPU, 1, &error), &error);
+  device_open(&lab->compute, 1);
   lab_check(batch_init(&lab->batch, LAB_TOKENS, 8, &error), &error);
   for (int real = 0; real < 2; real++) {
     if (real) {
@@ -92,8 +91,8 @@ static inline void lab_open(Lab *lab, const char *name, bool adapted) {
       lora_free(&lab->adapter);
       model_free(&lab->model);
       lab_check(compute_dry_end(&lab->compute, &error), &error);
-      lab_check(arena_init(&lab->weights, "weights", weights, &error), &error);
-      lab_check(arena_init(&lab->step, "step", step, &error), &error);
+      device_arena(&lab->compute, &lab->weights, "weights", weights);
+      device_arena(&lab->compute, &lab->step, "step", step);
     } else {
       compute_dry_begin(&lab->compute);
       arena_init_dry(&lab->weights, "weights");
@@ -109,7 +108,7 @@ static inline void lab_open(Lab *lab, const char *name, bool adapted) {
 
 static inline void lab_engine_close(Lab *lab) {
   if (lab->engine_open) engine_free(&lab->engine);
-  arena_free(&lab->rollout);
+  compute_arena_free(&lab->compute, &lab->rollout);
   lab->engine_open = false;
 }
 
@@ -125,8 +124,8 @@ static inline void lab_engine(Lab *lab, EngineConfig config) {
   const size_t peak = lab->rollout.peak;
   engine_free(&lab->engine);
   lab_check(compute_dry_end(&lab->compute, &error), &error);
-  lab_check(arena_init(&lab->rollout, "rollout", peak, &error), &error);
-  memset(lab->rollout.base, 0xff, peak); /* NaN: what is read before it is written shows */
+  device_arena(&lab->compute, &lab->rollout, "rollout", peak);
+  device_spoil(&lab->compute, &lab->rollout);
   lab_check(
       engine_init(&lab->engine, config, &lab->model, lab_lora(lab), &lab->compute, &lab->rollout, &error),
       &error);
@@ -139,8 +138,8 @@ static inline void lab_close(Lab *lab) {
   lora_free(&lab->adapter);
   model_free(&lab->model);
   batch_free(&lab->batch);
-  arena_free(&lab->weights);
-  arena_free(&lab->step);
+  compute_arena_free(&lab->compute, &lab->weights);
+  compute_arena_free(&lab->compute, &lab->step);
   compute_close(&lab->compute);
 }
 

@@ -6,30 +6,54 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/support/device.h"
 #include "train/optimizer.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct Bench {
   Compute compute;
-  Arena arena;
-  ParameterList list;
+  Arena arena, state;
+  ParameterList list; /* two of four elements each, at first zero */
   Optimizer optimizer;
-  float value[2][4], grad[2][4];
-  uint16_t narrow[4];
 } Bench;
+
+static float get(Bench *b, Tensor tensor, int i) {
+  float *values = device_values(&b->compute, tensor), value = values[i];
+  free(values);
+  return value;
+}
+
+static void set(Bench *b, Tensor tensor, int i, float value) {
+  float *values = device_values(&b->compute, tensor);
+  values[i] = value;
+  device_write(&b->compute, tensor, values);
+  free(values);
+}
+
+static Tensor value_of(const Bench *b, int parameter) {
+  return b->list.items[parameter].value;
+}
+static Tensor grad_of(const Bench *b, int parameter) {
+  return b->list.items[parameter].grad;
+}
 
 static void open_bench(Bench *b, OptimizerSpec spec, bool narrow) {
   Error error = {0};
   double norm;
   *b = (Bench){0};
-  assert_true(compute_open(&b->compute, DEVICE_CPU, 1, &error));
-  Tensor second = narrow ? tensor_1d(b->narrow, DTYPE_BF16, 4) : tensor_1d(b->value[1], DTYPE_F32, 4);
-  Parameter items[2] = {
-      {"first", tensor_1d(b->value[0], DTYPE_F32, 4), tensor_1d(b->grad[0], DTYPE_F32, 4), true},
-      {"second", second, tensor_1d(b->grad[1], DTYPE_F32, 4), false}};
-  for (int i = 0; i < 2; i++) assert_true(parameter_list_push(&b->list, items[i], &error));
+  device_open(&b->compute, 1);
+  device_arena(&b->compute, &b->arena, "parameters", 4096);
+  for (int i = 0; i < 2; i++) {
+    const Parameter p = {i ? "second" : "first",
+                         tensor_new_1d(&b->arena, i && narrow ? DTYPE_BF16 : DTYPE_F32, 4),
+                         tensor_new_1d(&b->arena, DTYPE_F32, 4), i == 0};
+    device_write(&b->compute, p.value, (float[4]){0});
+    device_write(&b->compute, p.grad, (float[4]){0});
+    assert_true(parameter_list_push(&b->list, p, &error));
+  }
   Arena dry;
   arena_init_dry(&dry, "plan");
   compute_dry_begin(&b->compute);
@@ -37,14 +61,15 @@ static void open_bench(Bench *b, OptimizerSpec spec, bool narrow) {
   assert_true(optimizer_step(&b->optimizer, &b->compute, 0, &norm, &error));
   optimizer_close(&b->optimizer);
   assert_true(compute_dry_end(&b->compute, &error));
-  assert_true(arena_init(&b->arena, "test", dry.peak, &error));
-  assert_true(optimizer_open(&b->optimizer, &spec, &b->list, &b->compute, &b->arena, &error));
+  device_arena(&b->compute, &b->state, "optimizer", dry.peak);
+  assert_true(optimizer_open(&b->optimizer, &spec, &b->list, &b->compute, &b->state, &error));
 }
 
 static void close_bench(Bench *b) {
   optimizer_close(&b->optimizer);
   parameter_list_free(&b->list);
-  arena_free(&b->arena);
+  compute_arena_free(&b->compute, &b->state);
+  compute_arena_free(&b->compute, &b->arena);
   compute_close(&b->compute);
 }
 
@@ -55,16 +80,16 @@ static void one_norm_clips_all(void **state) {
   Error error = {0};
   double norm;
   open_bench(&b, (OptimizerSpec){.kind = OPTIMIZER_SGD, .clip = 1}, false);
-  b.grad[0][0] = 3;
-  b.grad[1][1] = 4;
+  set(&b, grad_of(&b, 0), 0, 3);
+  set(&b, grad_of(&b, 1), 1, 4);
   assert_true(optimizer_step(&b.optimizer, &b.compute, 0.5, &norm, &error));
   assert_float_equal(norm, 5, 1e-9);
-  assert_float_equal(b.value[0][0], -0.5 * 3 / 5, 1e-6);
-  assert_float_equal(b.value[1][1], -0.5 * 4 / 5, 1e-6);
-  assert_true(b.grad[0][0] == 0 && b.grad[1][1] == 0);
-  b.grad[0][0] = 0.25f; /* below the limit: untouched */
+  assert_float_equal(get(&b, value_of(&b, 0), 0), -0.5 * 3 / 5, 1e-6);
+  assert_float_equal(get(&b, value_of(&b, 1), 1), -0.5 * 4 / 5, 1e-6);
+  assert_true(get(&b, grad_of(&b, 0), 0) == 0 && get(&b, grad_of(&b, 1), 1) == 0);
+  set(&b, grad_of(&b, 0), 0, 0.25f); /* below the limit: untouched */
   assert_true(optimizer_step(&b.optimizer, &b.compute, 1, &norm, &error));
-  assert_float_equal(b.value[0][0], -0.3 - 0.25, 1e-6);
+  assert_float_equal(get(&b, value_of(&b, 0), 0), -0.3 - 0.25, 1e-6);
   close_bench(&b);
 }
 
@@ -77,10 +102,11 @@ static void decay_is_for_matrices(void **state) {
              (OptimizerSpec){
                  .kind = OPTIMIZER_ADAMW, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .weight_decay = 0.5f},
              false);
-  b.value[0][0] = b.value[1][0] = 1;
+  set(&b, value_of(&b, 0), 0, 1);
+  set(&b, value_of(&b, 1), 0, 1);
   assert_true(optimizer_step(&b.optimizer, &b.compute, 0.1, &norm, &error));
-  assert_float_equal(b.value[0][0], 0.95, 1e-6);
-  assert_float_equal(b.value[1][0], 1, 0);
+  assert_float_equal(get(&b, value_of(&b, 0), 0), 0.95, 1e-6);
+  assert_float_equal(get(&b, value_of(&b, 1), 0), 1, 0);
   close_bench(&b);
 }
 
@@ -91,14 +117,14 @@ static void small_steps_are_not_lost_in_bf16(void **state) {
   Error error = {0};
   double norm;
   open_bench(&b, (OptimizerSpec){.kind = OPTIMIZER_SGD}, true);
-  b.narrow[0] = bf16_from_float(1);
+  set(&b, value_of(&b, 1), 0, 1);
   optimizer_adopt(&b.optimizer, &b.compute);
   for (int step = 0; step < 100; step++) {
-    b.grad[1][0] = -1;
+    set(&b, grad_of(&b, 1), 0, -1);
     assert_true(optimizer_step(&b.optimizer, &b.compute, 1e-3, &norm, &error));
-    if (step == 0) assert_float_equal(float_from_bf16(b.narrow[0]), 1, 0);
+    if (step == 0) assert_float_equal(get(&b, value_of(&b, 1), 0), 1, 0);
   }
-  assert_float_equal(float_from_bf16(b.narrow[0]), 1.1, 0.004);
+  assert_float_equal(get(&b, value_of(&b, 1), 0), 1.1, 0.004);
   close_bench(&b);
 }
 
@@ -108,12 +134,12 @@ static void a_gradient_that_is_not_finite_changes_nothing(void **state) {
   Error error = {0};
   double norm;
   open_bench(&b, (OptimizerSpec){.kind = OPTIMIZER_SGD, .clip = 1}, false);
-  b.grad[0][0] = 1;
-  b.grad[1][2] = NAN;
+  set(&b, grad_of(&b, 0), 0, 1);
+  set(&b, grad_of(&b, 1), 2, NAN);
   assert_false(optimizer_step(&b.optimizer, &b.compute, 1, &norm, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "first in second"));
-  assert_true(b.value[0][0] == 0 && b.optimizer.step == 0);
+  assert_true(get(&b, value_of(&b, 0), 0) == 0 && b.optimizer.step == 0);
   close_bench(&b);
 }
 
