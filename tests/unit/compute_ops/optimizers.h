@@ -4,6 +4,8 @@
 
 #include "harness.h"
 
+enum { EIGHT_BIT = 1 << 24 }; /* block-wise 8-bit state */
+
 /* One step of one element: *p, *m, *v from the scaled gradient. */
 typedef struct StepRule {
   double lr, beta1, beta2, eps, weight_decay, correction1, correction2, momentum;
@@ -35,6 +37,15 @@ static inline Tensor step_floats(Test *t, int64_t n, double scale) {
   return x;
 }
 
+static inline OptimState step_state(Test *t, int64_t n) {
+  if (!(t->shape.flags & EIGHT_BIT)) return (OptimState){.data = step_floats(t, n, 0)};
+  OptimState state = {tensor_new_2d(&t->arena, DTYPE_U8, state_blocks(n), STATE_BLOCK),
+                      tensor_new_1d(&t->arena, DTYPE_F32, state_blocks(n))};
+  memset(host_of(t, state.data.data), 0, tensor_bytes(state.data));
+  memset(host_of(t, state.absmax.data), 0, tensor_bytes(state.absmax));
+  return state;
+}
+
 /* Every second tensor is the master copy of a bf16 parameter, every third has no decay. */
 static inline StepCase step_case(Test *t, bool has_m, bool has_v) {
   StepCase k = {.count = t->shape.size[2]};
@@ -44,16 +55,90 @@ static inline StepCase step_case(Test *t, bool has_m, bool has_v) {
     int64_t n = step_size(t, i);
     OptimTensor *one = &k.list[i];
     *one = (OptimTensor){.p = step_floats(t, n, 1), .grad = step_floats(t, n, 1), .decay = i % 3 != 2};
-    if (has_m) one->m.data = step_floats(t, n, 0);
-    if (has_v) one->v.data = step_floats(t, n, 0);
+    if (has_m) one->m = step_state(t, n);
+    if (has_v) one->v = step_state(t, n);
     if (i % 2) one->value = tensor_new_1d(&t->arena, DTYPE_BF16, n);
     k.expected[i] = (StepTensor){doubles(t, one->p), zeros(t, n), zeros(t, n)};
   }
   return k;
 }
 
+/* -- 8-bit state: what is kept of m and v is compared after every step, from what was kept before it -- */
+
+/* The dynamic map by its definition, in order of size: zero, one, and the middles of base * 2^i cells of decade
+ * i; with base 1 their negatives too. Codes name places in it: of a signed map the distance to zero's. */
+static inline void dynamic_map(double map[256], bool is_signed) {
+  int zero = is_signed ? 127 : 0, count = 1;
+  map[zero] = 0;
+  for (int decade = 0; decade < 7; decade++) {
+    int cells = (is_signed ? 1 : 2) << decade;
+    for (int i = 0; i < cells; i++, count++) {
+      map[zero + count] = pow(10, decade - 6) * (0.1 + 0.9 * (i + 0.5) / cells);
+      if (is_signed) map[zero - count] = -map[zero + count];
+    }
+  }
+  map[zero + count] = 1;
+  assert_int_equal(zero + count, 255);
+}
+
+static inline int map_place(uint8_t code, bool is_signed) {
+  return !is_signed ? code : code == 128 ? 255 : 127 + (int8_t)code;
+}
+
+static inline void step_load_state(Test *t, OptimState state, bool is_signed, double *out, int64_t n) {
+  if (tensor_is_none(state.data)) return;
+  const uint8_t *codes = host_of(t, state.data.data);
+  double map[256];
+  dynamic_map(map, is_signed);
+  for (int64_t i = 0; i < n; i++) {
+    out[i] = map[map_place(codes[i], is_signed)] * load(t, state.absmax, i / STATE_BLOCK);
+  }
+}
+
+static inline void step_load(Test *t, StepCase *k) {
+  for (int64_t i = 0; i < k->count; i++) {
+    const OptimTensor *one = &k->list[i];
+    int64_t n = tensor_count(one->p);
+    for (int64_t j = 0; j < n; j++) k->expected[i].p[j] = at(t, one->p, j);
+    step_load_state(t, one->m, true, k->expected[i].m, n);
+    step_load_state(t, one->v, false, k->expected[i].v, n);
+  }
+}
+
+/* How much farther than the nearest value the kept one is from x, both in units of absmax. A mean square above
+ * zero stays above it. */
+static inline double code_excess(const double map[256], int place, bool is_signed, double x) {
+  double best = INFINITY;
+  for (int i = !is_signed && x > 0; i < 256; i++) best = fmin(best, fabs(map[i] - x));
+  return (!is_signed && x > 0 && place == 0 ? 1 : fabs(map[place] - x)) - best;
+}
+
+/* Factors are the largest elements, codes the nearest ones, and what fills the last block up stays zero. */
+static inline void compare_state(Test *t, OptimState state, bool is_signed, const double *expected,
+                                 int64_t n) {
+  int64_t blocks = state_blocks(n);
+  double map[256], *largest = zeros(t, blocks), *excess = zeros(t, n), *fill = zeros(t, STATE_BLOCK);
+  const uint8_t *codes = host_of(t, state.data.data);
+  dynamic_map(map, is_signed);
+  for (int64_t i = 0; i < n; i++) {
+    largest[i / STATE_BLOCK] = fmax(largest[i / STATE_BLOCK], fabs(expected[i]));
+  }
+  compare(t, "absmax", largest, state.absmax);
+  for (int64_t i = 0; i < n; i++) {
+    double most = load(t, state.absmax, i / STATE_BLOCK);
+    int place = map_place(codes[i], is_signed);
+    excess[i] = most > 0 ? code_excess(map, place, is_signed, expected[i] / most) : codes[i];
+  }
+  compare_arrays(t, is_signed ? "codes of m" : "codes of v", DTYPE_F32, zeros(t, n), excess, n, 1);
+  for (int64_t i = n; i < blocks * STATE_BLOCK; i++) fill[i - n] = codes[i];
+  compare_arrays(t, "codes beyond the end", DTYPE_F32, zeros(t, STATE_BLOCK), fill, STATE_BLOCK, 1);
+}
+
+/* -- a step -- */
+
 /* New gradients, and what a step with them makes of the expected state. */
 static inline void step_expect(Test *t, StepCase *k, const StepRule *rule, StepReference reference) {
+  if (t->shape.flags & EIGHT_BIT) step_load(t, k);
   for (int64_t i = 0; i < k->count; i++) {
     Tensor grad = k->list[i].grad;
     StepTensor *e = &k->expected[i];
@@ -66,11 +151,17 @@ static inline void step_expect(Test *t, StepCase *k, const StepRule *rule, StepR
 
 static inline void step_compare(Test *t, const StepCase *k) {
   if (k->count == 0) t->comparisons++; /* no tensor: nothing may happen */
+  bool eight_bit = t->shape.flags & EIGHT_BIT;
   for (int64_t i = 0; i < k->count; i++) {
     const OptimTensor *one = &k->list[i];
     compare(t, "p", k->expected[i].p, one->p);
-    if (!tensor_is_none(one->m.data)) compare(t, "m", k->expected[i].m, one->m.data);
-    if (!tensor_is_none(one->v.data)) compare(t, "v", k->expected[i].v, one->v.data);
+    const OptimState state[2] = {one->m, one->v};
+    const double *expected[2] = {k->expected[i].m, k->expected[i].v};
+    for (int j = 0; j < 2; j++) {
+      if (tensor_is_none(state[j].data)) continue;
+      if (eight_bit) compare_state(t, state[j], j == 0, expected[j], tensor_count(one->p));
+      if (!eight_bit) compare(t, j == 0 ? "m" : "v", expected[j], state[j].data);
+    }
     compare_exact(t, "gradient left", zeros(t, tensor_count(one->grad)), one->grad);
     if (tensor_is_none(one->value)) continue;
     double *p = doubles(t, one->p);
@@ -106,6 +197,7 @@ static void test_adamw(Test *t) {
     step.correction2 = (float)rule.correction2;
     step_expect(t, &k, &rule, adamw_reference);
     RUN(t, op_adamw(&t->c, k.list, k.count, step));
+    if (t->shape.flags & EIGHT_BIT) step_compare(t, &k);
   }
   step_compare(t, &k);
 }
@@ -128,6 +220,7 @@ static void test_lion(Test *t) {
   for (int64_t s = 1; s <= t->shape.size[1]; s++) {
     step_expect(t, &k, &rule, lion_reference);
     RUN(t, op_lion(&t->c, k.list, k.count, step));
+    if (t->shape.flags & EIGHT_BIT) step_compare(t, &k);
   }
   step_compare(t, &k);
 }
@@ -148,6 +241,7 @@ static void test_sgd(Test *t) {
   for (int64_t s = 1; s <= t->shape.size[1]; s++) {
     step_expect(t, &k, &rule, sgd_reference);
     RUN(t, op_sgd(&t->c, k.list, k.count, step));
+    if (t->shape.flags & EIGHT_BIT) step_compare(t, &k);
   }
   step_compare(t, &k);
 }
@@ -174,9 +268,16 @@ static void test_sum_squares(Test *t) {
     op, run, {{70, 1, 0}, 0}, tolerance                                                  \
   }
 
+#define EIGHT_BIT_SHAPES(op, run)                                                                \
+  {op, run, {{1, 2, 1}, EIGHT_BIT}, 2e-6}, {op, run, {{257, 5, 1}, EIGHT_BIT}, 2e-6},            \
+      {op, run, {{9001, 3, 4}, EIGHT_BIT}, 2e-6}, {op, run, {{700, 2, 150}, EIGHT_BIT}, 2e-6}, { \
+    op, run, {{0, 1, 1}, EIGHT_BIT}, 2e-6                                                        \
+  }
+
 #define OPTIMIZER_CASES                                                                     \
   STEP_SHAPES("adamw", test_adamw, 2e-6), STEP_SHAPES("lion", test_lion, 2e-6),             \
       STEP_SHAPES("sgd", test_sgd, 2e-6), {"sgd", test_sgd, {{33, 4, 2}, NO_WEIGHT}, 2e-6}, \
-      STEP_SHAPES("sum_squares", test_sum_squares, 1e-12)
+      EIGHT_BIT_SHAPES("adamw", test_adamw), EIGHT_BIT_SHAPES("lion", test_lion),           \
+      EIGHT_BIT_SHAPES("sgd", test_sgd), STEP_SHAPES("sum_squares", test_sum_squares, 1e-12)
 
 #endif
