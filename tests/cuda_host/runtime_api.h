@@ -24,6 +24,8 @@ typedef enum cudaError {
   cudaErrorInitializationError = 3,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNoKernelImageForDevice = 209,
@@ -106,6 +108,7 @@ CUDA_HOST cudaSetDevice(int device);
 CUDA_HOST cudaSetDeviceFlags(unsigned int flags);
 CUDA_HOST cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 CUDA_HOST cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
+CUDA_HOST cudaDeviceGetPCIBusId(char *address, int size, int device);
 CUDA_HOST cudaDriverGetVersion(int *version);
 CUDA_HOST cudaRuntimeGetVersion(int *version);
 CUDA_HOST cudaMemGetInfo(size_t *free, size_t *total);
