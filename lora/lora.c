@@ -222,10 +222,10 @@ static Weight plain(Tensor data) {
 
 static const Tensor none = {0};
 
-void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state,
+bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
                   uint64_t site, Arena *arena) {
   const LoraPair *pair = set_pair(set, id);
-  if (!pair) return;
+  if (!pair) return false;
   size_t outer = arena_mark(arena);
   Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.dim[0]);
   size_t inner = arena_mark(arena);
@@ -236,15 +236,16 @@ void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
     x = kept;
   }
   op_linear(c, u, x, plain(pair->a), none, 1, 0);
-  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b), none, pair->scale, 1);
+  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b), none, pair->scale, beta);
   arena_release(arena, state ? inner : outer);
   if (state) *state = (LoraState){.u = u, .site = site, .dropped = dropped};
+  return true;
 }
 
-void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x,
+bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, float beta,
                    const LoraState *state, Arena *arena) {
   const LoraPair *pair = set_pair(set, id);
-  if (!pair) return;
+  if (!pair) return false;
   const float p = set->spec.dropout;
   size_t mark = arena_mark(arena);
   Tensor du = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.dim[0]);
@@ -259,11 +260,12 @@ void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dou
   if (!tensor_is_none(dx) && state->dropped) {
     op_linear_backward_input(c, dropped, du, plain(pair->a), 1, 0);
     op_dropout(c, dropped, dropped, p, set->dropout_key, state->site);
-    op_axpby(c, dx, dropped, 1, 1);
+    op_axpby(c, dx, dropped, 1, beta);
   } else if (!tensor_is_none(dx)) {
-    op_linear_backward_input(c, dx, du, plain(pair->a), 1, 1);
+    op_linear_backward_input(c, dx, du, plain(pair->a), 1, beta);
   }
   arena_release(arena, mark);
+  return true;
 }
 
 /* ---- merging ---- */

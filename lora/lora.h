@@ -78,8 +78,11 @@ void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed);
 NODISCARD bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error);
 int64_t lora_parameter_count(const LoraSet *set);
 
-/* -- forward and backward of one linear's adapter; a no-op for a pair that is not there --------------------
- */
+/* -- forward and backward of one linear's adapter ----------------------------------------------------------
+ *
+ * The adapter's part comes first, and the base's large product is added to it: a product that adds to its output
+ * reads it behind its arithmetic, where a thin one would wait for memory a second time. Both return false, and do
+ * nothing, when the linear is not adapted. */
 
 /* What a forward keeps for the backward. */
 typedef struct LoraState {
@@ -88,12 +91,12 @@ typedef struct LoraState {
   bool dropped;
 } LoraState;
 
-/* out[T,O] += s * (dropout(x) A^T) B^T. state NULL = inference, no dropout. `site` numbers the use; memory
+/* out[T,O] = s * (dropout(x) A^T) B^T + beta * out. state NULL = inference, no dropout. `site` numbers the use; memory
  * for state->u from arena. out may be none where only the state is wanted. */
-void lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, LoraState *state,
+bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
                   uint64_t site, Arena *arena);
-/* dx += gradient through the adapter (dx none: not wanted); dA, dB accumulate when the set is trainable. */
-void lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x,
+/* dx = gradient through the adapter + beta * dx (dx none: not wanted); dA, dB accumulate when the set is trainable. */
+bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, float beta,
                    const LoraState *state, Arena *arena);
 
 /* The values of an adapter's tensor as floats on the host; memory_free them. NULL: out of memory. */

@@ -77,10 +77,11 @@ static void linear_forward(const BlockContext *context, int layer, LinearRole ro
                            float beta, BlockState *state) {
   const Model *model = context->model;
   const Linear linear = model->blocks[layer].linear[role];
-  op_linear(context->compute, out, x, model_weight(model, linear), model_tensor(model, linear.bias), 1, beta);
-  if (!context->adapter) return;
-  lora_forward(context->compute, context->adapter, linear.id, out, x,
-               context->keep ? &state->lora[role] : NULL, adapter_site(context, linear), context->arena);
+  const bool adapted =
+      lora_forward(context->compute, context->adapter, linear.id, out, x, beta,
+                   context->keep ? &state->lora[role] : NULL, adapter_site(context, linear), context->arena);
+  op_linear(context->compute, out, x, model_weight(model, linear), model_tensor(model, linear.bias), 1,
+            adapted ? 1 : beta);
 }
 
 /* dx = gradient + beta*dx, through the base weight and the adapter */
@@ -93,11 +94,9 @@ static void linear_backward(const BlockContext *context, int layer, LinearRole r
     op_linear_backward_weight(context->compute, (Weight){dw, model->arch->transposed},
                               model_grad(model, linear.bias), dy, x, 1);
   }
-  op_linear_backward_input(context->compute, dx, dy, model_weight(model, linear), 1, beta);
-  if (context->adapter) {
-    lora_backward(context->compute, context->adapter, linear.id, dx, dy, x, &state->lora[role],
-                  context->arena);
-  }
+  const bool adapted = lora_backward(context->compute, context->adapter, linear.id, dx, dy, x, beta,
+                                     &state->lora[role], context->arena);
+  op_linear_backward_input(context->compute, dx, dy, model_weight(model, linear), 1, adapted ? 1 : beta);
 }
 
 static bool norm_comes_first(const ModelSpec *spec) {
@@ -114,10 +113,8 @@ static NormRole output_norm_role(const ModelSpec *spec, NormRole before, NormRol
 /* Linear `role` over x, where only what its adapter keeps for the backward is wanted. */
 static void linear_state(const BlockContext *context, int layer, LinearRole role, Tensor x,
                          BlockState *state) {
-  if (!context->adapter) return;
-  const Model *model = context->model;
-  const Linear linear = model->blocks[layer].linear[role];
-  lora_forward(context->compute, context->adapter, linear.id, (Tensor){0}, x, &state->lora[role],
+  const Linear linear = context->model->blocks[layer].linear[role];
+  lora_forward(context->compute, context->adapter, linear.id, (Tensor){0}, x, 0, &state->lora[role],
                adapter_site(context, linear), context->arena);
 }
 

@@ -97,8 +97,8 @@ static void bench_open(Bench *bench, float dropout, bool rslora, bool trainable)
   Arena dry;
   arena_init_dry(&dry, "plan");
   LoraState state;
-  lora_forward(&compute, &bench->set, 0, bench->out, bench->x, &state, 9, &dry);
-  lora_backward(&compute, &bench->set, 0, bench->dx, bench->dout, bench->x, &state, &dry);
+  lora_forward(&compute, &bench->set, 0, bench->out, bench->x, 1, &state, 9, &dry);
+  lora_backward(&compute, &bench->set, 0, bench->dx, bench->dout, bench->x, 1, &state, &dry);
   assert_true(compute_dry_end(&compute, &error));
 }
 
@@ -131,7 +131,7 @@ static void check_forward(float dropout, bool rslora, bool training) {
   bench_open(&bench, dropout, rslora, false);
   LoraState state;
   size_t used = bench.arena.used;
-  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, training ? &state : NULL, 9, &bench.arena);
+  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, 1, training ? &state : NULL, 9, &bench.arena);
   if (!training) assert_int_equal(bench.arena.used, used);
   float out[MOST];
   values_of(bench.out, out);
@@ -158,7 +158,7 @@ static double loss_of(Bench *bench) {
   Tensor out = matrix(bench, T, O);
   op_fill(&compute, out, 0);
   LoraState state;
-  lora_forward(&compute, &bench->set, 0, out, bench->x, &state, 9, &bench->arena);
+  lora_forward(&compute, &bench->set, 0, out, bench->x, 1, &state, 9, &bench->arena);
   float values[MOST];
   values_of(out, values);
   double sum = 0;
@@ -198,9 +198,9 @@ static void check_backward(float dropout) {
   values_of(bench.pair->db, db);
   values_of(bench.dx, dx);
   LoraState state;
-  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, &state, 9, &bench.arena);
+  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, 1, &state, 9, &bench.arena);
   size_t used = bench.arena.used;
-  lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, &state, &bench.arena);
+  lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, 1, &state, &bench.arena);
   assert_int_equal(bench.arena.used, used);
   check_slopes(&bench, bench.pair->a, bench.pair->da, da);
   check_slopes(&bench, bench.pair->b, bench.pair->db, db);
@@ -221,8 +221,8 @@ static void a_frozen_set_only_passes_gradients_on(void **state) {
   float dx[MOST];
   values_of(bench.dx, dx);
   LoraState kept;
-  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, &kept, 9, &bench.arena);
-  lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, &kept, &bench.arena);
+  lora_forward(&compute, &bench.set, 0, bench.out, bench.x, 1, &kept, 9, &bench.arena);
+  lora_backward(&compute, &bench.set, 0, bench.dx, bench.dout, bench.x, 1, &kept, &bench.arena);
   check_slopes(&bench, bench.x, bench.dx, dx);
   assert_true(tensor_is_none(bench.pair->da));
   bench_close(&bench);
@@ -235,9 +235,9 @@ static void without_a_pair_nothing_happens(void **state) {
   float before[MOST] = {0}, after[MOST] = {0};
   values_of(bench.out, before);
   LoraState kept;
-  lora_forward(&compute, &bench.set, 1, bench.out, bench.x, &kept, 9, &bench.arena); /* not adapted */
-  lora_forward(&compute, NULL, 0, bench.out, bench.x, NULL, 9, &bench.arena);
-  lora_backward(&compute, &bench.set, 1, bench.dx, bench.dout, bench.x, &kept, &bench.arena);
+  lora_forward(&compute, &bench.set, 1, bench.out, bench.x, 1, &kept, 9, &bench.arena); /* not adapted */
+  lora_forward(&compute, NULL, 0, bench.out, bench.x, 1, NULL, 9, &bench.arena);
+  lora_backward(&compute, &bench.set, 1, bench.dx, bench.dout, bench.x, 1, &kept, &bench.arena);
   values_of(bench.out, after);
   assert_memory_equal(before, after, sizeof before);
   bench_close(&bench);
@@ -254,7 +254,7 @@ static void a_merged_weight_does_what_the_adapter_does(void **state) {
     const Weight w = {.data = weight, .transposed = transposed};
     fill(weight, 20);
     op_linear(&compute, bench.out, bench.x, w, (Tensor){0}, 1, 0);
-    lora_forward(&compute, &bench.set, 0, bench.out, bench.x, NULL, 0, &bench.arena);
+    lora_forward(&compute, &bench.set, 0, bench.out, bench.x, 1, NULL, 0, &bench.arena);
     Error error = {0};
     float sum[MOST], apart[MOST], together[MOST];
     values_of(weight, sum);
