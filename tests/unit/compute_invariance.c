@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "compute/ops.h"
+#include "tests/support/device.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,8 +22,9 @@ typedef struct Bed {
 static void bed_open(Bed *bed, const Backend *backend, int threads) {
   Error error = {0};
   *bed = (Bed){0};
-  assert_true(compute_open(&bed->c, DEVICE_CPU, threads, &error));
-  bed->c.backend = backend;
+  const bool cpu = backend != backend_cuda;
+  assert_true(compute_open(&bed->c, cpu ? DEVICE_CPU : DEVICE_CUDA, threads, &error));
+  if (cpu) bed->c.backend = backend;
   bed->c.row_invariant = true;
   assert_true(compute_arena(&bed->c, &bed->arena, "test", (size_t)1 << 27, &error));
 }
@@ -41,83 +43,122 @@ static void bed_close(Bed *bed) {
     call;                                             \
   } while (0)
 
-/* Both backends this machine can run. */
-static int backends(const Backend *list[2]) {
+/* All backends this machine can run. */
+enum { BACKENDS = 3 };
+static int backends(const Backend *list[BACKENDS]) {
   Compute c;
   Error error = {0};
-  assert_true(compute_open(&c, DEVICE_CPU, 1, &error));
-  list[0] = &backend_cpu_v3;
-  list[1] = c.backend;
-  compute_close(&c);
-  return list[1] == list[0] ? 1 : 2;
+  const char *only = getenv("DROVER_TEST_BACKEND");
+  int count = 0;
+  if (!only || strcmp(only, "cuda") != 0) {
+    assert_true(compute_open(&c, DEVICE_CPU, 1, &error));
+    list[count++] = &backend_cpu_v3;
+    if (c.backend != &backend_cpu_v3) list[count++] = c.backend;
+    compute_close(&c);
+  }
+  if (compute_open(&c, DEVICE_CUDA, 1, &error)) {
+    list[count++] = c.backend;
+    compute_close(&c);
+  }
+  assert_true(count > 0);
+  return count;
 }
 
 static Tensor noise(Bed *bed, Tensor x) {
+  float *values = malloc((size_t)tensor_count(x) * sizeof *values);
+  assert_non_null(values);
   for (int64_t i = 0; i < tensor_count(x); i++) {
-    float value = random_normal(random_key(1, RANDOM_TEST), 0, bed->draws++);
-    if (x.dtype == DTYPE_F32) ((float *)x.data)[i] = value;
-    if (x.dtype == DTYPE_BF16) ((uint16_t *)x.data)[i] = bf16_from_float(value);
+    values[i] = random_normal(random_key(1, RANDOM_TEST), 0, bed->draws++);
   }
+  device_write(&bed->c, x, values);
+  free(values);
   return x;
 }
 
 static Tensor noise_2d(Bed *bed, DType dtype, int64_t a, int64_t b) {
   return noise(bed, tensor_new_2d(&bed->arena, dtype, a, b));
 }
-static Tensor noise_3d(Bed *bed, int64_t a, int64_t b, int64_t c) {
-  return noise(bed, tensor_new_3d(&bed->arena, DTYPE_F32, a, b, c));
+static Tensor noise_3d(Bed *bed, DType dtype, int64_t a, int64_t b, int64_t c) {
+  return noise(bed, tensor_new_3d(&bed->arena, dtype, a, b, c));
 }
 
-static void assert_same(Tensor a, Tensor b) {
-  assert_memory_equal(a.data, b.data, tensor_bytes(a));
+static void *bytes_of(Bed *bed, Tensor x) {
+  void *bytes = malloc(tensor_bytes(x) + 1);
+  assert_non_null(bytes);
+  compute_download(&bed->c, bytes, x);
+  return bytes;
+}
+
+static void copy_to(Bed *to, Tensor x, Bed *from, Tensor y) {
+  void *bytes = bytes_of(from, y);
+  compute_upload(&to->c, x, bytes);
+  free(bytes);
+}
+
+static void assert_same(Bed *bed, Tensor a, Bed *other, Tensor b) {
+  void *x = bytes_of(bed, a), *y = bytes_of(other, b);
+  assert_memory_equal(x, y, tensor_bytes(a));
+  free(x);
+  free(y);
 }
 
 /* -- linear: every number of rows up to the tile sizes and beyond, against one row at a time -- */
 
-static void check_linear(const Backend *backend, DType dtype, bool transposed, int64_t inputs,
+/* Small batches, and those about a multiple of 8: a device takes its time to be emulated. */
+static bool tried(const Backend *backend, int64_t rows) {
+  return backend != backend_cuda || rows < 10 || (rows + 1) % 8 < 3;
+}
+
+static void check_linear(const Backend *backend, DType narrow, DType dtype, bool transposed, int64_t inputs,
                          int64_t outputs) {
   enum { ROWS = 67 };
   Bed bed, other;
   bed_open(&bed, backend, 2);
   bed_open(&other, backend, 3);
-  Tensor x = noise_2d(&bed, DTYPE_F32, ROWS, inputs), bias = noise_2d(&bed, dtype, 1, outputs);
+  Tensor x = noise_2d(&bed, narrow, ROWS, inputs), bias = noise_2d(&bed, dtype, 1, outputs);
   Weight w = {noise_2d(&bed, dtype, transposed ? inputs : outputs, transposed ? outputs : inputs),
               transposed};
   bias = tensor_1d(bias.data, dtype, outputs);
-  Tensor alone = noise_2d(&bed, DTYPE_F32, ROWS, outputs), start = noise_2d(&bed, DTYPE_F32, ROWS, outputs);
-  memcpy(alone.data, start.data, tensor_bytes(start));
+  Tensor alone = noise_2d(&bed, narrow, ROWS, outputs), start = noise_2d(&bed, narrow, ROWS, outputs);
+  copy_to(&bed, alone, &bed, start);
   for (int64_t r = 0; r < ROWS; r++) {
     RUN(&bed, op_linear(&bed.c, tensor_rows(alone, r, 1), tensor_rows(x, r, 1), w, bias, 0.7f, 0.3f));
   }
-  Tensor together = tensor_new_2d(&bed.arena, DTYPE_F32, ROWS, outputs);
+  Tensor together = tensor_new_2d(&bed.arena, narrow, ROWS, outputs);
   for (int64_t n = 1; n <= ROWS; n++) {
+    if (!tried(backend, n)) continue;
     Tensor out = tensor_rows(together, 0, n);
-    memcpy(out.data, start.data, tensor_bytes(out));
+    copy_to(&bed, out, &bed, tensor_rows(start, 0, n));
     RUN(&other, op_linear(&other.c, out, tensor_rows(x, 0, n), w, bias, 0.7f, 0.3f));
-    assert_same(out, tensor_rows(alone, 0, n));
+    assert_same(&bed, out, &bed, tensor_rows(alone, 0, n));
   }
   /* as the last rows of the batch, too */
   Tensor last = tensor_rows(together, 0, 5);
-  memcpy(last.data, tensor_rows(start, ROWS - 5, 5).data, tensor_bytes(last));
+  copy_to(&bed, last, &bed, tensor_rows(start, ROWS - 5, 5));
   RUN(&bed, op_linear(&bed.c, last, tensor_rows(x, ROWS - 5, 5), w, bias, 0.7f, 0.3f));
-  assert_same(last, tensor_rows(alone, ROWS - 5, 5));
+  assert_same(&bed, last, &bed, tensor_rows(alone, ROWS - 5, 5));
   bed_close(&bed);
   bed_close(&other);
 }
 
 static void test_linear_rows(void **state) {
   (void)state;
-  const Backend *list[2];
+  const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
     for (int dtype = 0; dtype < 2; dtype++) {
       for (int transposed = 0; transposed < 2; transposed++) {
         DType type = dtype ? DTYPE_BF16 : DTYPE_F32;
-        check_linear(list[i], type, transposed, 77, 131);
-        check_linear(list[i], type, transposed, 1, 3);
-        check_linear(list[i], type, transposed, 2500, 70);
-        check_linear(list[i], type, transposed, 64, 520);
+        check_linear(list[i], DTYPE_F32, type, transposed, 77, 131);
+        check_linear(list[i], DTYPE_F32, type, transposed, 1, 3);
+        check_linear(list[i], DTYPE_F32, type, transposed, 2500, 70);
+        check_linear(list[i], DTYPE_F32, type, transposed, 64, 520);
       }
+    }
+    for (int transposed = 0; list[i]->narrow_activations && transposed < 2; transposed++) {
+      check_linear(list[i], DTYPE_BF16, DTYPE_BF16, transposed, 77, 131);
+      check_linear(list[i], DTYPE_BF16, DTYPE_BF16, transposed, 2048, 72);
+      check_linear(list[i], DTYPE_BF16, DTYPE_BF16, transposed, 64, 520);
     }
   }
 }
@@ -132,28 +173,32 @@ typedef struct Paged {
 } Paged;
 
 /* `rows` rows of sequence 1, then as many of sequence 0. */
-static void paged_open(Paged *p, const Backend *backend, DType dtype, int64_t rows, int64_t H, int64_t K,
-                       int64_t D, int window) {
+static void paged_open(Paged *p, const Backend *backend, DType narrow, DType dtype, int64_t rows, int64_t H,
+                       int64_t K, int64_t D, int window) {
   bed_open(&p->bed, backend, 2);
   Arena *arena = &p->bed.arena;
   enum { BLOCK = 16 };
   int64_t blocks = (rows + BLOCK - 1) / BLOCK, dim[] = {2 * blocks, K, BLOCK, D};
-  p->q = noise_3d(&p->bed, 2 * rows, H, D);
-  p->k = noise_3d(&p->bed, 2 * rows, K, D);
-  p->v = noise_3d(&p->bed, 2 * rows, K, D);
-  p->out = noise_3d(&p->bed, 2 * rows, H, D);
+  p->q = noise_3d(&p->bed, narrow, 2 * rows, H, D);
+  p->k = noise_3d(&p->bed, narrow, 2 * rows, K, D);
+  p->v = noise_3d(&p->bed, narrow, 2 * rows, K, D);
+  p->out = noise_3d(&p->bed, narrow, 2 * rows, H, D);
   p->sequence = tensor_new_1d(arena, DTYPE_I32, 2 * rows);
   p->position = tensor_new_1d(arena, DTYPE_I32, 2 * rows);
   int64_t count = 2 * blocks * K * BLOCK * D;
   p->cache.keys = tensor_over(tensor_new_1d(arena, dtype, count).data, dtype, 4, dim);
   p->cache.values = tensor_over(tensor_new_1d(arena, dtype, count).data, dtype, 4, dim);
   p->cache.table = tensor_new_2d(arena, DTYPE_I32, 2, blocks);
-  for (int64_t i = 0; i < 2 * blocks; i++)
-    ((int32_t *)p->cache.table.data)[i] = (int32_t)(2 * blocks - 1 - i);
+  int32_t table[64], sequence[256], position[256];
+  assert_true(2 * blocks <= 64 && 2 * rows <= 256);
+  for (int64_t i = 0; i < 2 * blocks; i++) table[i] = (int32_t)(2 * blocks - 1 - i);
   for (int64_t i = 0; i < 2 * rows; i++) {
-    ((int32_t *)p->sequence.data)[i] = i < rows;
-    ((int32_t *)p->position.data)[i] = (int32_t)(i % rows);
+    sequence[i] = i < rows;
+    position[i] = (int32_t)(i % rows);
   }
+  compute_upload(&p->bed.c, p->cache.table, table);
+  compute_upload(&p->bed.c, p->sequence, sequence);
+  compute_upload(&p->bed.c, p->position, position);
   p->spec = (AttentionSpec){.scale = 1 / sqrtf((float)D), .window = window};
 }
 
@@ -166,43 +211,50 @@ static void paged_run(Paged *p, int64_t first, int64_t count) {
   RUN(&p->bed, op_attention_paged(&p->bed.c, out, q, p->cache, sequence, position, p->spec));
 }
 
-static void check_paged(const Backend *backend, DType dtype, int64_t H, int64_t K, int64_t D, int window) {
+static void check_paged(const Backend *backend, DType narrow, DType dtype, int64_t H, int64_t K, int64_t D,
+                        int window) {
   enum { ROWS = 83 };
   Paged p;
-  paged_open(&p, backend, dtype, ROWS, H, K, D, window);
+  paged_open(&p, backend, narrow, dtype, ROWS, H, K, D, window);
   paged_run(&p, 0, 2 * ROWS); /* two prompts at once */
-  Tensor whole = tensor_new_like(&p.bed.arena, p.out, DTYPE_F32);
-  memcpy(whole.data, p.out.data, tensor_bytes(whole));
+  Tensor whole = tensor_new_like(&p.bed.arena, p.out, narrow);
+  copy_to(&p.bed, whole, &p.bed, p.out);
   const int64_t chunks[] = {1, 7, 16, 40};
   for (int i = 0; i < 4; i++) {
     noise(&p.bed, p.out);
     for (int64_t first = 0; first < ROWS; first += chunks[i]) {
       paged_run(&p, first, first + chunks[i] < ROWS ? chunks[i] : ROWS - first);
     }
-    assert_same(tensor_rows(p.out, 0, ROWS), tensor_rows(whole, 0, ROWS));
+    assert_same(&p.bed, tensor_rows(p.out, 0, ROWS), &p.bed, tensor_rows(whole, 0, ROWS));
   }
   if (dtype == DTYPE_F32) { /* and it is the attention of training */
     Tensor offsets = tensor_new_1d(&p.bed.arena, DTYPE_I32, 3),
            lse = tensor_new_2d(&p.bed.arena, DTYPE_F32, 2 * ROWS, H);
-    for (int i = 0; i < 3; i++) ((int32_t *)offsets.data)[i] = i * ROWS;
+    compute_upload(&p.bed.c, offsets, (int32_t[]){0, ROWS, 2 * ROWS});
     RUN(&p.bed, op_attention(&p.bed.c, p.out, lse, p.q, p.k, p.v, offsets, p.spec));
+    float *packed = device_values(&p.bed.c, p.out), *paged = device_values(&p.bed.c, whole);
     for (int64_t i = 0; i < tensor_count(p.out); i++) {
-      float packed = ((float *)p.out.data)[i], paged = ((float *)whole.data)[i];
-      if (!(fabsf(packed - paged) <= 2e-6f * (1 + fabsf(packed))))
-        fail_msg("%g and %g", (double)packed, (double)paged);
+      if (!(fabsf(packed[i] - paged[i]) <= 2e-6f * (1 + fabsf(packed[i]))))
+        fail_msg("%g and %g", (double)packed[i], (double)paged[i]);
     }
+    free(packed);
+    free(paged);
   }
   bed_close(&p.bed);
 }
 
 static void test_paged_chunks(void **state) {
   (void)state;
-  const Backend *list[2];
+  const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
-    check_paged(list[i], DTYPE_F32, 4, 2, 20, 0);
-    check_paged(list[i], DTYPE_F32, 3, 1, 64, 23);
-    check_paged(list[i], DTYPE_BF16, 2, 2, 33, 0);
+    check_paged(list[i], DTYPE_F32, DTYPE_F32, 4, 2, 20, 0);
+    check_paged(list[i], DTYPE_F32, DTYPE_F32, 3, 1, 64, 23);
+    check_paged(list[i], DTYPE_F32, DTYPE_BF16, 2, 2, 33, 0);
+    if (!list[i]->narrow_activations) continue;
+    check_paged(list[i], DTYPE_BF16, DTYPE_BF16, 4, 2, 64, 0);
+    check_paged(list[i], DTYPE_BF16, DTYPE_BF16, 2, 1, 128, 23);
+    check_paged(list[i], DTYPE_BF16, DTYPE_BF16, 2, 2, 20, 0);
   }
 }
 
@@ -213,73 +265,83 @@ typedef struct Training {
 } Training;
 
 /* A bit of everything that adds up over rows. */
-static Training training_run(Bed *bed) {
+static Training training_run(Bed *bed, DType narrow) {
   enum { T = 150, H = 3, K = 1, D = 24, C = 72, O = 200 };
   Compute *c = &bed->c;
   Arena *arena = &bed->arena;
   c->row_invariant = false;
-  Training r = {.out = noise_3d(bed, T, H, D)};
-  Tensor q = noise_3d(bed, T, H, D), k = noise_3d(bed, T, K, D), v = noise_3d(bed, T, K, D);
-  Tensor dout = noise_3d(bed, T, H, D), offsets = tensor_new_1d(arena, DTYPE_I32, 3);
-  int32_t *o = offsets.data;
-  o[0] = 0, o[1] = 40, o[2] = T;
+  Training r = {.out = noise_3d(bed, narrow, T, H, D)};
+  Tensor q = noise_3d(bed, narrow, T, H, D), k = noise_3d(bed, narrow, T, K, D),
+         v = noise_3d(bed, narrow, T, K, D);
+  Tensor dout = noise_3d(bed, narrow, T, H, D), offsets = tensor_new_1d(arena, DTYPE_I32, 3);
+  compute_upload(c, offsets, (int32_t[]){0, 40, T});
   AttentionSpec spec = {.scale = 0.2f};
   r.lse = noise_2d(bed, DTYPE_F32, T, H);
-  r.dq = noise_3d(bed, T, H, D), r.dk = noise_3d(bed, T, K, D), r.dv = noise_3d(bed, T, K, D);
+  r.dq = noise_3d(bed, narrow, T, H, D), r.dk = noise_3d(bed, narrow, T, K, D),
+  r.dv = noise_3d(bed, narrow, T, K, D);
   RUN(bed, op_attention(c, r.out, r.lse, q, k, v, offsets, spec));
   RUN(bed, op_attention_backward(c, r.dq, r.dk, r.dv, dout, r.out, r.lse, q, k, v, offsets, spec));
-  Tensor x = noise_2d(bed, DTYPE_F32, T, C), dy = noise_2d(bed, DTYPE_F32, T, O), none = {0};
-  Weight w = {noise_2d(bed, DTYPE_F32, O, C), false}, dw = {noise_2d(bed, DTYPE_F32, O, C), false};
-  r.y = noise_2d(bed, DTYPE_F32, T, O), r.dx = noise_2d(bed, DTYPE_F32, T, C), r.dw = dw.data;
+  Tensor x = noise_2d(bed, narrow, T, C), dy = noise_2d(bed, narrow, T, O), none = {0};
+  Weight w = {noise_2d(bed, narrow, O, C), false}, dw = {noise_2d(bed, DTYPE_F32, O, C), false};
+  r.y = noise_2d(bed, narrow, T, O), r.dx = noise_2d(bed, narrow, T, C), r.dw = dw.data;
   r.dbias = noise(bed, tensor_new_1d(arena, DTYPE_F32, O));
   RUN(bed, op_linear(c, r.y, x, w, none, 1, 0));
   RUN(bed, op_linear_backward_input(c, r.dx, dy, w, 1, 0));
-  op_linear_backward_weight(c, dw, r.dbias, dy, x, 1);
+  RUN(bed, op_linear_backward_weight(c, dw, r.dbias, dy, x, 1));
   r.dweight = noise(bed, tensor_new_1d(arena, DTYPE_F32, C));
   Tensor mean = noise(bed, tensor_new_1d(arena, DTYPE_F32, T)),
          rstd = noise(bed, tensor_new_1d(arena, DTYPE_F32, T));
   NormSpec norm = {NORM_LAYER, 1e-5f, 0};
   RUN(bed, op_norm_backward(c, r.dx, r.dweight, none, x, x, mean, rstd, none, norm, 1));
   Tensor ids = tensor_new_1d(arena, DTYPE_I32, T);
-  for (int i = 0; i < T; i++) ((int32_t *)ids.data)[i] = i % 7;
+  int32_t seventh[T];
+  for (int i = 0; i < T; i++) seventh[i] = i % 7;
+  compute_upload(c, ids, seventh);
   r.dtable = noise_2d(bed, DTYPE_F32, 7, C);
-  op_embedding_backward(c, r.dtable, x, ids, 1);
+  RUN(bed, op_embedding_backward(c, r.dtable, x, ids, 1));
   r.sum = tensor_new_1d(arena, DTYPE_F64, 1);
   const Tensor squared[2] = {noise_2d(bed, DTYPE_F32, 300, 301), noise_2d(bed, DTYPE_F32, 3, 7)};
   RUN(bed, op_sum_squares(c, r.sum, squared, 2));
   return r;
 }
 
+static void check_same_again(const Backend *backend, DType narrow) {
+  Bed first;
+  bed_open(&first, backend, 2);
+  Training a = training_run(&first, narrow);
+  const int runs = backend == backend_cuda ? 2 : 5;
+  for (int again = 0; again < runs; again++) {
+    Bed second;
+    bool one_thread = again + 1 == runs;
+    bed_open(&second, backend, one_thread ? 1 : 2);
+    Training b = training_run(&second, narrow);
+    if (!one_thread || backend == backend_cuda) {
+      assert_same(&first, a.y, &second, b.y);
+      assert_same(&first, a.dx, &second, b.dx);
+      assert_same(&first, a.dw, &second, b.dw);
+      assert_same(&first, a.dweight, &second, b.dweight);
+    }
+    /* these do not depend on the thread count either */
+    assert_same(&first, a.out, &second, b.out);
+    assert_same(&first, a.lse, &second, b.lse);
+    assert_same(&first, a.dq, &second, b.dq);
+    assert_same(&first, a.dk, &second, b.dk);
+    assert_same(&first, a.dv, &second, b.dv);
+    assert_same(&first, a.dbias, &second, b.dbias);
+    assert_same(&first, a.dtable, &second, b.dtable);
+    assert_same(&first, a.sum, &second, b.sum);
+    bed_close(&second);
+  }
+  bed_close(&first);
+}
+
 static void test_same_again(void **state) {
   (void)state;
-  const Backend *list[2];
+  const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
-    Bed first;
-    bed_open(&first, list[i], 2);
-    Training a = training_run(&first);
-    for (int again = 0; again < 5; again++) {
-      Bed second;
-      bed_open(&second, list[i], again == 4 ? 1 : 2);
-      Training b = training_run(&second);
-      if (again < 4) {
-        assert_same(a.y, b.y);
-        assert_same(a.dx, b.dx);
-        assert_same(a.dw, b.dw);
-        assert_same(a.dweight, b.dweight);
-      }
-      /* these do not depend on the thread count either */
-      assert_same(a.out, b.out);
-      assert_same(a.lse, b.lse);
-      assert_same(a.dq, b.dq);
-      assert_same(a.dk, b.dk);
-      assert_same(a.dv, b.dv);
-      assert_same(a.dbias, b.dbias);
-      assert_same(a.dtable, b.dtable);
-      assert_same(a.sum, b.sum);
-      bed_close(&second);
-    }
-    bed_close(&first);
+    check_same_again(list[i], DTYPE_F32);
+    if (list[i]->narrow_activations) check_same_again(list[i], DTYPE_BF16);
   }
 }
 
@@ -288,7 +350,7 @@ static void test_same_again(void **state) {
 static void test_sample_frequencies(void **state) {
   (void)state;
   enum { V = 12, DRAWS = 40000 };
-  const Backend *list[2];
+  const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
     Bed bed;
@@ -296,7 +358,9 @@ static void test_sample_frequencies(void **state) {
     Tensor logits = tensor_new_2d(&bed.arena, DTYPE_F32, DRAWS, V),
            ids = tensor_new_1d(&bed.arena, DTYPE_I32, DRAWS);
     Tensor none = {0}, one = tensor_new_1d(&bed.arena, DTYPE_I32, 1);
-    SampleRow *rows = arena_alloc(&bed.arena, DRAWS * sizeof *rows);
+    SampleRow *rows = malloc(DRAWS * sizeof *rows);
+    float *values = malloc(DRAWS * V * sizeof *values);
+    assert_true(rows && values);
     for (int n = 0; n < DRAWS; n++) {
       rows[n] = (SampleRow){.key = random_key(5, RANDOM_SAMPLE),
                             .sample = (uint64_t)n,
@@ -304,12 +368,16 @@ static void test_sample_frequencies(void **state) {
                             .temperature = 0.8f,
                             .top_p = 1,
                             .top_k = 8};
-      for (int j = 0; j < V; j++)
-        ((float *)logits.data)[n * V + j] = 0.3f * (float)((j * 7) % V); /* 0 .. 3.3 */
+      for (int j = 0; j < V; j++) values[n * V + j] = 0.3f * (float)((j * 7) % V); /* 0 .. 3.3 */
     }
-    RUN(&bed, op_sample(&bed.c, ids, none, logits, rows));
-    RUN(&bed, op_sample(&bed.c, one, none, tensor_rows(logits, 77, 1), rows + 77));
-    assert_int_equal(((int32_t *)one.data)[0], ((int32_t *)ids.data)[77]);
+    Tensor device_rows = tensor_new_1d(&bed.arena, DTYPE_U8, (int64_t)(DRAWS * sizeof *rows));
+    const SampleRow *on_device = device_rows.data;
+    compute_upload(&bed.c, device_rows, rows);
+    compute_upload(&bed.c, logits, values);
+    RUN(&bed, op_sample(&bed.c, ids, none, logits, on_device));
+    RUN(&bed, op_sample(&bed.c, one, none, tensor_rows(logits, 77, 1), on_device + 77));
+    int32_t *drawn = bytes_of(&bed, ids), *alone = bytes_of(&bed, one);
+    assert_int_equal(alone[0], drawn[77]);
     double p[V], total = 0, chi = 0;
     int seen[V] = {0};
     for (int j = 0; j < V; j++) {
@@ -317,12 +385,16 @@ static void test_sample_frequencies(void **state) {
       p[j] = rank >= V - 8 ? exp(0.3 * rank / 0.8) : 0;
       total += p[j];
     }
-    for (int n = 0; n < DRAWS; n++) seen[((int32_t *)ids.data)[n]]++;
+    for (int n = 0; n < DRAWS; n++) seen[drawn[n]]++;
     for (int j = 0; j < V; j++) {
       double expected = DRAWS * p[j] / total;
       if (p[j] == 0) assert_int_equal(seen[j], 0);
       if (p[j] > 0) chi += (seen[j] - expected) * (seen[j] - expected) / expected;
     }
+    free(rows);
+    free(values);
+    free(drawn);
+    free(alone);
     assert_true(chi < 24.3); /* 7 degrees of freedom: exceeded with probability 0.001 */
     bed_close(&bed);
   }
@@ -333,7 +405,7 @@ static void test_sample_frequencies(void **state) {
 static void test_plan_covers_fewer_rows(void **state) {
   (void)state;
   static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16};
-  const Backend *list[2];
+  const Backend *list[BACKENDS];
   for (int i = 0, n = backends(list); i < n; i++) {
     for (int kind = 0; kind < 4; kind++) {
       const int64_t inputs = 96, outputs = 2048;
@@ -346,6 +418,7 @@ static void test_plan_covers_fewer_rows(void **state) {
       size_t before = 0;
       for (int64_t rows = 0; rows < 80; rows++) {
         Error error = {0};
+        const size_t mark = arena_mark(&bed.arena);
         Tensor x = tensor_new_2d(&bed.arena, DTYPE_F32, rows, inputs);
         Tensor out = tensor_new_2d(&bed.arena, DTYPE_F32, rows, outputs);
         compute_dry_begin(&bed.c);
@@ -353,10 +426,11 @@ static void test_plan_covers_fewer_rows(void **state) {
         op_linear(&bed.c, out, x, w, (Tensor){0}, 1, 0);
         const size_t peak = bed.c.scratch.peak;
         assert_true(compute_dry_end(&bed.c, &error));
+        arena_release(&bed.arena, mark);
         if (peak < before) fail_msg("%d rows need %zu bytes, fewer rows %zu", (int)rows, peak, before);
         before = peak;
       }
-      assert_true(before > 0);
+      if (list[i] != backend_cuda) assert_true(before > 0); /* where there is one */
       bed_close(&bed);
     }
   }

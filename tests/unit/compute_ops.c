@@ -1,6 +1,9 @@
 /* The operation table test: every operation of ops.def, on every backend this machine can run, against a
  * plain double-precision reference; every comparison is shown to fail on a perturbed result.
  *
+ * DROVER_TEST_OP=name,name runs these operations only; DROVER_TEST_BACKEND=cuda that backend only, which must
+ * then be there.
+ *
  * To add an operation: write its reference and its run function beside its kin in compute_ops/NAME.h, add
  * rows (operation, run, {sizes, flags}, tolerance) to that file's CASES. An operation without a row fails the
  * test. */
@@ -18,7 +21,6 @@ static const Case cases[] = {PRODUCT_CASES,   ROW_CASES,  NORM_CASES,     ATTENT
                              POINTWISE_CASES, HEAD_CASES, OPTIMIZER_CASES};
 enum { CASES = sizeof cases / sizeof *cases };
 
-/* DROVER_TEST_OP=name,name runs these operations only. */
 static bool chosen(const char *op) {
   const char *list = getenv("DROVER_TEST_OP");
   size_t length = strlen(op);
@@ -27,6 +29,12 @@ static bool chosen(const char *op) {
     if ((p == list || p[-1] == ',') && (p[length] == 0 || p[length] == ',')) return true;
   }
   return false;
+}
+
+/* DROVER_TEST_BACKEND=cuda: the processor's backends have a run of their own. */
+static bool only_cuda(void) {
+  const char *backend = getenv("DROVER_TEST_BACKEND");
+  return backend && strcmp(backend, "cuda") == 0;
 }
 
 static void run_case(Test *t, const Case *row) {
@@ -90,6 +98,7 @@ static void test_cuda(void **state) {
   Test t = {0};
   Error error = {0};
   if (!compute_open(&t.c, DEVICE_CUDA, 2, &error)) {
+    if (only_cuda()) fail_msg("%s", error.message);
     print_message("%s\n", error.message);
     skip();
   }
@@ -122,10 +131,16 @@ static void test_comparison(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
+  const struct CMUnitTest all[] = {
       cmocka_unit_test(test_comparison), cmocka_unit_test(test_every_operation_has_a_row),
       cmocka_unit_test(test_cpu_v3),     cmocka_unit_test(test_cpu_v4),
       cmocka_unit_test(test_cuda),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  const struct CMUnitTest cuda[] = {
+      cmocka_unit_test(test_comparison),
+      cmocka_unit_test(test_every_operation_has_a_row),
+      cmocka_unit_test(test_cuda),
+  };
+  if (only_cuda()) return cmocka_run_group_tests(cuda, NULL, NULL);
+  return cmocka_run_group_tests(all, NULL, NULL);
 }
