@@ -23,30 +23,37 @@ __device__ __forceinline__ void rotary_tables(const Rotary &r, float *cosine, fl
   }
 }
 
-/* N pairs of a head at once: of (i, i + pairs), or of neighbours. */
+/* The two halves of N pairs as they lie in memory: N neighbours each, or in turn. */
+template <int N, bool INTERLEAVED>
+__device__ __forceinline__ void turn(float *x, const float *cosine, const float *sine) {
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    float &a = x[INTERLEAVED ? 2 * i : i], &b = x[INTERLEAVED ? 2 * i + 1 : N + i];
+    float turned = a * cosine[i] - b * sine[i];
+    b = b * cosine[i] + a * sine[i];
+    a = turned;
+  }
+}
+
+/* N pairs of a head, from pair `first`. */
 template <class T, int N, bool INTERLEAVED>
 __device__ __forceinline__ void rotate(T *head, int pairs, int first, const float *cosine,
                                        const float *sine) {
-  float x[2 * N]; /* the pairs' first elements, then their second; or pair after pair */
-  if (INTERLEAVED) {
-    load_floats<2 * N>(x, head + 2 * first, 2 * N);
+  constexpr bool TOGETHER = INTERLEAVED && N > 1; /* one pack holds the pairs; a lone pair may be unaligned */
+  T *low = head + (INTERLEAVED ? 2 * first : first), *high = low + (INTERLEAVED ? 1 : pairs);
+  float x[2 * N];
+  if (TOGETHER) {
+    load_floats<2 * N>(x, low, 2 * N);
   } else {
-    load_floats<N>(x, head + first, N);
-    load_floats<N>(x + N, head + pairs + first, N);
+    load_floats<N>(x, low, N);
+    load_floats<N>(x + N, high, N);
   }
-#pragma unroll
-  for (int i = 0; i < N; i++) {
-    float co = cosine[first + i], s = sine[first + i];
-    float &a = x[INTERLEAVED ? 2 * i : i], &b = x[INTERLEAVED ? 2 * i + 1 : N + i];
-    float turned = a * co - b * s;
-    b = b * co + a * s;
-    a = turned;
-  }
-  if (INTERLEAVED) {
-    store_floats<2 * N>(head + 2 * first, x, 2 * N);
+  turn<N, INTERLEAVED>(x, cosine + first, sine + first);
+  if (TOGETHER) {
+    store_floats<2 * N>(low, x, 2 * N);
   } else {
-    store_floats<N>(head + first, x, N);
-    store_floats<N>(head + pairs + first, x + N, N);
+    store_floats<N>(low, x, N);
+    store_floats<N>(high, x + N, N);
   }
 }
 

@@ -1,0 +1,469 @@
+/* LayerNorm (Ba et al. 2016) and RMSNorm (Zhang & Sennrich 2019) over the last dimension.
+ *
+ * A row stays in the registers of the threads that share it (a part of a warp for the heads of a norm per head,
+ * up to 1024 threads for the widest), so that it is read once: the floor is reading x and writing out, backward
+ * reading dy and x and writing dx. Rows that cannot be read by 16 bytes take the plain kernels below. */
+#include "compute/cuda/pointwise.cuh"
+
+/* A tensor [N,C] or [T,H,D] seen as rows. */
+template <class T>
+struct HeadRows {
+  T *at;
+  int64_t token, head; /* strides */
+};
+
+template <class T>
+__device__ __forceinline__ T *row_of(const HeadRows<T> &x, int heads, int row) {
+  if (heads == 1) return x.at + row * x.token;
+  int t = row / heads;
+  return x.at + t * x.token + (row - t * heads) * x.head;
+}
+
+/* An F32 or BF16 vector, or none. */
+struct Vector {
+  const void *at;
+  bool narrow;
+};
+
+template <int N>
+__device__ __forceinline__ void load_vector(float *v, Vector x, int i) {
+  if (x.narrow) {
+    load_floats<N>(v, (const bf16 *)x.at + i, N);
+  } else {
+    load_floats<N>(v, (const float *)x.at + i, N);
+  }
+}
+
+/* w + offset, or 1. */
+template <int N>
+__device__ __forceinline__ void load_weight(float *w, Vector weight, float offset, int i) {
+  if (weight.at) load_vector<N>(w, weight, i);
+#pragma unroll
+  for (int j = 0; j < N; j++) w[j] = weight.at ? w[j] + offset : 1.0f;
+}
+
+template <class T>
+struct Norm {
+  HeadRows<T> out;
+  HeadRows<const T> x;
+  int rows, heads, columns;
+  float *mean, *rstd; /* or NULL */
+  Vector weight, bias;
+  float eps, weight_offset;
+  bool layer;
+};
+
+template <class T>
+struct NormBackward {
+  HeadRows<T> dx;
+  HeadRows<const T> dy, x;
+  int rows, heads, columns;
+  const float *mean, *rstd; /* mean: NULL for RMSNorm */
+  Vector weight;
+  float weight_offset, beta;
+  float *weight_parts, *bias_parts; /* [blocks, columns], or NULL */
+};
+
+/* Threads in a block of the kernels where a row takes no more than a warp. */
+enum { NORM_THREADS = 256 };
+
+template <int THREADS>
+constexpr int NORM_BLOCK = THREADS > WARP ? THREADS : (int)NORM_THREADS;
+/* Rows that a block takes at a time. */
+template <int THREADS>
+constexpr int NORM_ROWS = NORM_BLOCK<THREADS> / THREADS;
+
+/* Over the THREADS threads of a row, in every one of them. */
+template <int THREADS>
+__device__ __forceinline__ float row_sum(float x) {
+  if constexpr (THREADS > WARP) {
+    return block_sum<NORM_BLOCK<THREADS>>(x);
+  } else {
+#pragma unroll
+    for (int step = THREADS / 2; step > 0; step /= 2) x += __shfl_xor_sync(FULL_MASK, x, step);
+    return x;
+  }
+}
+
+/* -- forward -------------------------------------------------------------------------------------------- */
+
+template <int N>
+__device__ __forceinline__ void scale_shift(float *v, Vector weight, Vector bias, float offset, int i) {
+  float w[N], b[N];
+  if (weight.at) {
+    load_weight<N>(w, weight, offset, i);
+#pragma unroll
+    for (int j = 0; j < N; j++) v[j] *= w[j];
+  }
+  if (bias.at) {
+    load_vector<N>(b, bias, i);
+#pragma unroll
+    for (int j = 0; j < N; j++) v[j] += b[j];
+  }
+}
+
+/* THREADS threads to a row, PACKS packs of N elements to a thread. */
+template <class T, int N, int THREADS, int PACKS>
+__global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_kernel(Norm<T> a) {
+  int lane = (int)threadIdx.x % THREADS;
+  int row = (int)blockIdx.x * NORM_ROWS<THREADS> + (int)threadIdx.x / THREADS;
+  bool live = row < a.rows; /* threads of no row take part in the sums of their warp */
+  const T *x = row_of(a.x, a.heads, live ? row : 0);
+  float v[PACKS][N], sum = 0, squares = 0;
+#pragma unroll
+  for (int k = 0; k < PACKS; k++) {
+    int i = (k * THREADS + lane) * N;
+    if (live && i < a.columns) load_floats<N>(v[k], x + i, N);
+  }
+#pragma unroll
+  for (int k = 0; k < PACKS; k++) {
+#pragma unroll
+    for (int j = 0; j < N; j++) sum += live && (k * THREADS + lane) * N < a.columns ? v[k][j] : 0.0f;
+  }
+  float mean = a.layer ? row_sum<THREADS>(sum) / (float)a.columns : 0.0f;
+#pragma unroll
+  for (int k = 0; k < PACKS; k++) {
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+      v[k][j] -= mean;
+      squares += live && (k * THREADS + lane) * N < a.columns ? v[k][j] * v[k][j] : 0.0f;
+    }
+  }
+  float rstd = 1.0f / sqrtf(row_sum<THREADS>(squares) / (float)a.columns + a.eps);
+  if (!live) return;
+  if (lane == 0 && a.mean) a.mean[row] = mean;
+  if (lane == 0 && a.rstd) a.rstd[row] = rstd;
+  T *out = row_of(a.out, a.heads, row);
+#pragma unroll
+  for (int k = 0; k < PACKS; k++) {
+    int i = (k * THREADS + lane) * N;
+    if (i >= a.columns) continue;
+#pragma unroll
+    for (int j = 0; j < N; j++) v[k][j] *= rstd;
+    scale_shift<N>(v[k], a.weight, a.bias, a.weight_offset, i);
+    store_floats<N>(out + i, v[k], N);
+  }
+}
+
+/* Any row: a block to each, read again for each sum. */
+template <class T>
+__global__ void norm_plain_kernel(Norm<T> a) {
+  int row = (int)blockIdx.x;
+  const T *x = row_of(a.x, a.heads, row);
+  T *out = row_of(a.out, a.heads, row);
+  float sum = 0, squares = 0, mean = 0;
+  if (a.layer) {
+    for (int i = (int)threadIdx.x; i < a.columns; i += NORM_THREADS) sum += to_float(x[i]);
+    mean = block_sum<NORM_THREADS>(sum) / (float)a.columns;
+  }
+  for (int i = (int)threadIdx.x; i < a.columns; i += NORM_THREADS) {
+    float d = to_float(x[i]) - mean;
+    squares += d * d;
+  }
+  float rstd = 1.0f / sqrtf(block_sum<NORM_THREADS>(squares) / (float)a.columns + a.eps);
+  if (threadIdx.x == 0 && a.mean) a.mean[row] = mean;
+  if (threadIdx.x == 0 && a.rstd) a.rstd[row] = rstd;
+  for (int i = (int)threadIdx.x; i < a.columns; i += NORM_THREADS) {
+    float v = (to_float(x[i]) - mean) * rstd;
+    scale_shift<1>(&v, a.weight, a.bias, a.weight_offset, i);
+    out[i] = from_float<T>(v);
+  }
+}
+
+/* -- backward ------------------------------------------------------------------------------------------- */
+
+/* What of the weights' gradients is wanted. */
+enum { WANT_NOTHING, WANT_WEIGHT, WANT_BOTH };
+
+/* A thread's own columns of dweight or dbias, summed over the block's rows, become the block's part. Where the
+ * block has several rows at a time, their sums are added in order. */
+template <int N, int THREADS, int PACKS>
+__device__ __forceinline__ void store_part(float *parts, float (&sum)[PACKS][N], int columns) {
+  int lane = (int)threadIdx.x % THREADS;
+  float *part = parts + (int64_t)blockIdx.x * columns;
+  if (NORM_ROWS<THREADS> == 1) {
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+      int i = (k * THREADS + lane) * N;
+      if (i < columns) store_floats<N>(part + i, sum[k], N);
+    }
+    return;
+  }
+  SHARED_MEMORY(float, shared); /* [NORM_ROWS, columns] */
+  __syncthreads();              /* an earlier part has been read */
+#pragma unroll
+  for (int k = 0; k < PACKS; k++) {
+    int i = (k * THREADS + lane) * N;
+    if (i < columns) store_floats<N>(shared + (int)threadIdx.x / THREADS * columns + i, sum[k], N);
+  }
+  __syncthreads();
+  for (int i = (int)threadIdx.x; i < columns; i += NORM_BLOCK<THREADS>) {
+    float total = 0;
+    for (int r = 0; r < NORM_ROWS<THREADS>; r++) total += shared[r * columns + i];
+    part[i] = total;
+  }
+}
+
+/* With g = dy * w and xhat = (x - mean) * rstd: dx = rstd * (g - mean(g) - xhat * mean(g*xhat)) + beta * dx, where
+ * RMSNorm has no mean(g); dweight = sum of dy * xhat, dbias = sum of dy. */
+template <class T, int N, int THREADS, int PACKS, int WANT>
+__global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_backward_kernel(NormBackward<T> a) {
+  int lane = (int)threadIdx.x % THREADS;
+  float weight_sum[PACKS][N] = {}, bias_sum[PACKS][N] = {};
+  for (int first = (int)blockIdx.x * NORM_ROWS<THREADS>; first < a.rows;
+       first += (int)gridDim.x * NORM_ROWS<THREADS>) {
+    int row = first + (int)threadIdx.x / THREADS;
+    bool live = row < a.rows;
+    if (!live) row = 0;
+    const T *dy = row_of(a.dy, a.heads, row), *x = row_of(a.x, a.heads, row);
+    float mean = a.mean ? a.mean[row] : 0.0f, rstd = a.rstd[row], sum_g = 0, sum_gx = 0;
+    float g[PACKS][N], xhat[PACKS][N];
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) { /* all loads first */
+      int i = (k * THREADS + lane) * N;
+      if (live && i < a.columns) {
+        load_floats<N>(g[k], dy + i, N);
+        load_floats<N>(xhat[k], x + i, N);
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+      int i = (k * THREADS + lane) * N;
+      if (!live || i >= a.columns) continue;
+      float w[N];
+      load_weight<N>(w, a.weight, a.weight_offset, i);
+#pragma unroll
+      for (int j = 0; j < N; j++) {
+        xhat[k][j] = (xhat[k][j] - mean) * rstd;
+        if (WANT >= WANT_WEIGHT) weight_sum[k][j] = fmaf(g[k][j], xhat[k][j], weight_sum[k][j]);
+        if (WANT >= WANT_BOTH) bias_sum[k][j] += g[k][j];
+        g[k][j] *= w[j];
+        sum_g += g[k][j];
+        sum_gx = fmaf(g[k][j], xhat[k][j], sum_gx);
+      }
+    }
+    float mean_g = a.mean ? row_sum<THREADS>(sum_g) / (float)a.columns : 0.0f;
+    float mean_gx = row_sum<THREADS>(sum_gx) / (float)a.columns;
+    T *dx = row_of(a.dx, a.heads, row);
+#pragma unroll
+    for (int k = 0; k < PACKS; k++) {
+      int i = (k * THREADS + lane) * N;
+      if (!live || i >= a.columns) continue;
+      float before[N];
+      if (a.beta != 0) load_floats<N>(before, dx + i, N);
+#pragma unroll
+      for (int j = 0; j < N; j++) {
+        g[k][j] = rstd * (g[k][j] - mean_g - xhat[k][j] * mean_gx);
+        if (a.beta != 0) g[k][j] = fmaf(a.beta, before[j], g[k][j]);
+      }
+      store_floats<N>(dx + i, g[k], N);
+    }
+  }
+  if (WANT >= WANT_WEIGHT) store_part<N, THREADS, PACKS>(a.weight_parts, weight_sum, a.columns);
+  if (WANT >= WANT_BOTH) store_part<N, THREADS, PACKS>(a.bias_parts, bias_sum, a.columns);
+}
+
+/* Any row; a thread's columns of the block's parts grow in memory. */
+template <class T>
+__global__ void norm_backward_plain_kernel(NormBackward<T> a) {
+  float *weight_part = a.weight_parts ? a.weight_parts + (int64_t)blockIdx.x * a.columns : nullptr;
+  float *bias_part = a.bias_parts ? a.bias_parts + (int64_t)blockIdx.x * a.columns : nullptr;
+  for (int row = (int)blockIdx.x; row < a.rows; row += (int)gridDim.x) {
+    const T *dy = row_of(a.dy, a.heads, row), *x = row_of(a.x, a.heads, row);
+    T *dx = row_of(a.dx, a.heads, row);
+    bool begin = row == (int)blockIdx.x;
+    float mean = a.mean ? a.mean[row] : 0.0f, rstd = a.rstd[row], sum_g = 0, sum_gx = 0, w;
+    for (int i = (int)threadIdx.x; i < a.columns; i += NORM_THREADS) {
+      float d = to_float(dy[i]), xhat = (to_float(x[i]) - mean) * rstd;
+      load_weight<1>(&w, a.weight, a.weight_offset, i);
+      if (weight_part) weight_part[i] = fmaf(d, xhat, begin ? 0.0f : weight_part[i]);
+      if (bias_part) bias_part[i] = d + (begin ? 0.0f : bias_part[i]);
+      sum_g += d * w;
+      sum_gx = fmaf(d * w, xhat, sum_gx);
+    }
+    float mean_g = a.mean ? block_sum<NORM_THREADS>(sum_g) / (float)a.columns : 0.0f;
+    float mean_gx = block_sum<NORM_THREADS>(sum_gx) / (float)a.columns;
+    for (int i = (int)threadIdx.x; i < a.columns; i += NORM_THREADS) {
+      float d = to_float(dy[i]), xhat = (to_float(x[i]) - mean) * rstd;
+      load_weight<1>(&w, a.weight, a.weight_offset, i);
+      d = rstd * (d * w - mean_g - xhat * mean_gx);
+      if (a.beta != 0) d = fmaf(a.beta, to_float(dx[i]), d);
+      dx[i] = from_float<T>(d);
+    }
+  }
+}
+
+enum { SUM_LANES = 16 }; /* threads to a column; with WARP columns to a block */
+
+/* total[column] += the parts: SUM_LANES sums of every SUM_LANES-th part, then these in order. */
+__global__ void norm_parts_kernel(float *dweight, float *dbias, const float *weight_parts,
+                                  const float *bias_parts, int parts, int columns) {
+  float *total = blockIdx.y == 0 ? dweight : dbias;
+  const float *part = blockIdx.y == 0 ? weight_parts : bias_parts;
+  __shared__ float sums[SUM_LANES][WARP];
+  int i = (int)blockIdx.x * WARP + (int)threadIdx.x;
+  float sum = 0;
+  if (part && i < columns) {
+#pragma unroll 8
+    for (int p = (int)threadIdx.y; p < parts; p += SUM_LANES) sum += part[(int64_t)p * columns + i];
+  }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || !part || i >= columns) return;
+  sum = 0;
+  for (int k = 0; k < SUM_LANES; k++) sum += sums[k][threadIdx.x];
+  total[i] += sum;
+}
+
+/* -- host ----------------------------------------------------------------------------------------------- */
+
+template <class T>
+static HeadRows<T> head_rows(Tensor x) {
+  return HeadRows<T>{(T *)x.data, x.stride[0], x.rank == 3 ? x.stride[1] : 0};
+}
+
+static bool head_rows_aligned(Tensor x) {
+  int64_t size = (int64_t)dtype_size(x.dtype);
+  return rows_aligned(x, true) && (x.rank < 3 || x.stride[1] * size % 16 == 0);
+}
+
+static Vector vector_of(Tensor x) {
+  ASSERT(tensor_is_none(x) || x.dtype == DTYPE_F32 || x.dtype == DTYPE_BF16);
+  return Vector{x.data, x.dtype == DTYPE_BF16};
+}
+
+static bool vector_aligned(Tensor x) {
+  return (uintptr_t)x.data % 16 == 0; /* none is */
+}
+
+static int64_t head_row_count(Tensor x) {
+  return x.rank == 3 ? x.dim[0] * x.dim[1] : x.dim[0];
+}
+
+/* How many threads share a row of that many packs, and how many packs each has; 0 when a row is too long. */
+typedef struct RowPlan {
+  int threads, packs;
+} RowPlan;
+
+static RowPlan row_plan(int64_t packs) {
+  static const RowPlan plans[] = {{8, 1},   {16, 1},  {32, 1},  {32, 2},  {128, 1},
+                                  {128, 2}, {256, 2}, {512, 2}, {1024, 2}};
+  for (const RowPlan &plan : plans) {
+    if (packs <= plan.threads * plan.packs) return plan;
+  }
+  return RowPlan{0, 0};
+}
+
+/* Runs the statements with THREADS and PACKS as constants. */
+#define WITH_ROW_PLAN_OF(plan, t, p, THREADS, PACKS, ...) \
+  if ((plan).threads == t && (plan).packs == p) {         \
+    constexpr int THREADS = t, PACKS = p;                 \
+    __VA_ARGS__;                                          \
+  }
+#define WITH_ROW_PLAN(plan, THREADS, PACKS, ...)                 \
+  do {                                                           \
+    WITH_ROW_PLAN_OF(plan, 8, 1, THREADS, PACKS, __VA_ARGS__)    \
+    WITH_ROW_PLAN_OF(plan, 16, 1, THREADS, PACKS, __VA_ARGS__)   \
+    WITH_ROW_PLAN_OF(plan, 32, 1, THREADS, PACKS, __VA_ARGS__)   \
+    WITH_ROW_PLAN_OF(plan, 32, 2, THREADS, PACKS, __VA_ARGS__)   \
+    WITH_ROW_PLAN_OF(plan, 128, 1, THREADS, PACKS, __VA_ARGS__)  \
+    WITH_ROW_PLAN_OF(plan, 128, 2, THREADS, PACKS, __VA_ARGS__)  \
+    WITH_ROW_PLAN_OF(plan, 256, 2, THREADS, PACKS, __VA_ARGS__)  \
+    WITH_ROW_PLAN_OF(plan, 512, 2, THREADS, PACKS, __VA_ARGS__)  \
+    WITH_ROW_PLAN_OF(plan, 1024, 2, THREADS, PACKS, __VA_ARGS__) \
+  } while (0)
+
+template <class T>
+static void norm(Compute *c, Norm<T> a, bool aligned) {
+  RowPlan plan = {0, 0};
+  if (aligned && a.columns % PACK<T> == 0) plan = row_plan(a.columns / PACK<T>);
+  if (plan.threads == 0) {
+    LAUNCH(c, norm_plain_kernel<T>, dim3((unsigned)a.rows), dim3(NORM_THREADS), 0, a);
+    return;
+  }
+  WITH_ROW_PLAN(
+      plan, THREADS, PACKS,
+      LAUNCH(c, (norm_kernel<T, PACK<T>, THREADS, PACKS>),
+             dim3((unsigned)divide_up(a.rows, NORM_ROWS<THREADS>)), dim3(NORM_BLOCK<THREADS>), 0, a));
+}
+
+extern "C" void cuda_norm(Compute *c, Tensor out, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                          Tensor bias, NormSpec spec) {
+  if (c->dry) return;
+  int64_t rows = head_row_count(x), columns = x.dim[x.rank - 1];
+  ASSERT(out.dtype == x.dtype && out.rank == x.rank && rows <= INT32_MAX / 2 && columns <= INT32_MAX / 2);
+  bool aligned =
+      head_rows_aligned(out) && head_rows_aligned(x) && vector_aligned(weight) && vector_aligned(bias);
+  WITH_TYPE(
+      x.dtype, T,
+      norm<T>(c,
+              Norm<T>{head_rows<T>(out), head_rows<const T>(x), (int)rows, x.rank == 3 ? (int)x.dim[1] : 1,
+                      (int)columns, data<float>(mean), data<float>(rstd), vector_of(weight), vector_of(bias),
+                      spec.eps, spec.weight_offset, spec.kind == NORM_LAYER},
+              aligned));
+}
+
+/* Blocks of norm_backward when the gradients of the weights are wanted: each leaves a part, so that there should
+ * be few, but enough threads to keep the memory busy. A function of the shapes alone. */
+static int64_t norm_parts(int64_t rows, int64_t rows_at_a_time, int threads) {
+  int64_t parts = divide_up(rows, rows_at_a_time * 8), most = (1 << 17) / threads;
+  return parts < most ? parts : most;
+}
+
+template <class T, int THREADS, int PACKS>
+static void norm_backward_launch(Compute *c, NormBackward<T> a, int64_t blocks) {
+  dim3 block(NORM_BLOCK<THREADS>), grid((unsigned)blocks);
+  size_t shared = NORM_ROWS<THREADS> > 1 ? (size_t)(NORM_ROWS<THREADS> * a.columns) * sizeof(float) : 0;
+  if (a.bias_parts) {
+    LAUNCH(c, (norm_backward_kernel<T, PACK<T>, THREADS, PACKS, WANT_BOTH>), grid, block, shared, a);
+  } else if (a.weight_parts) {
+    LAUNCH(c, (norm_backward_kernel<T, PACK<T>, THREADS, PACKS, WANT_WEIGHT>), grid, block, shared, a);
+  } else {
+    LAUNCH(c, (norm_backward_kernel<T, PACK<T>, THREADS, PACKS, WANT_NOTHING>), grid, block, 0, a);
+  }
+}
+
+template <class T>
+static void norm_backward(Compute *c, NormBackward<T> a, RowPlan plan, int64_t blocks) {
+  if (plan.threads == 0) {
+    LAUNCH(c, norm_backward_plain_kernel<T>, dim3((unsigned)blocks), dim3(NORM_THREADS), 0, a);
+    return;
+  }
+  WITH_ROW_PLAN(plan, THREADS, PACKS, norm_backward_launch<T, THREADS, PACKS>(c, a, blocks));
+}
+
+extern "C" void cuda_norm_backward(Compute *c, Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,
+                                   Tensor mean, Tensor rstd, Tensor weight, NormSpec spec, float beta) {
+  int64_t rows = head_row_count(x), columns = x.dim[x.rank - 1], pack = 16 / (int64_t)dtype_size(x.dtype);
+  ASSERT(dx.dtype == x.dtype && dy.dtype == x.dtype && rows <= INT32_MAX / 2 && columns <= INT32_MAX / 2);
+  bool want_weight = !tensor_is_none(dweight), want_bias = !tensor_is_none(dbias);
+  bool want = want_weight || want_bias;
+  bool aligned =
+      head_rows_aligned(dx) && head_rows_aligned(dy) && head_rows_aligned(x) && vector_aligned(weight);
+  RowPlan plan = {0, 0};
+  if (aligned && columns % pack == 0) plan = row_plan(columns / pack);
+  int threads = plan.threads > WARP ? plan.threads : (int)NORM_THREADS;
+  int64_t at_a_time = plan.threads > 0 ? threads / plan.threads : 1;
+  int64_t blocks = want ? norm_parts(rows, at_a_time, threads) : divide_up(rows, at_a_time);
+  size_t mark = scratch_open(c);
+  float *weight_parts =
+      want ? scratch_new<float>(c, blocks * columns) : nullptr; /* both or the first: see WANT_ */
+  float *bias_parts = want_bias ? scratch_new<float>(c, blocks * columns) : nullptr;
+  if (!c->dry && rows > 0 && columns > 0) {
+    WITH_TYPE(
+        x.dtype, T,
+        norm_backward<T>(c,
+                         NormBackward<T>{head_rows<T>(dx), head_rows<const T>(dy), head_rows<const T>(x),
+                                         (int)rows, x.rank == 3 ? (int)x.dim[1] : 1, (int)columns,
+                                         spec.kind == NORM_LAYER ? data<const float>(mean) : nullptr,
+                                         data<const float>(rstd), vector_of(weight), spec.weight_offset, beta,
+                                         weight_parts, bias_parts},
+                         plan, blocks));
+    if (want) {
+      LAUNCH(c, norm_parts_kernel, dim3((unsigned)divide_up(columns, WARP), want_bias ? 2 : 1),
+             dim3(WARP, SUM_LANES), 0, data<float>(dweight), data<float>(dbias),
+             want_weight ? weight_parts : nullptr, bias_parts, (int)blocks, (int)columns);
+    }
+  }
+  scratch_close(c, mark);
+}
