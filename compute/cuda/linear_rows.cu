@@ -201,9 +201,9 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
   const int warp_o = thread / WARP % T::WARPS_O, warp_r = thread / WARP / T::WARPS_O;
   bf16 *pipeline = shared + team * T::STAGE * T::STAGES;
   constexpr int STEPS = SLICE_UNIT / T::STEP; /* of a unit */
-  int slice = team;
-  int step = slice_edge(call.inputs, team) * STEPS, edge = slice_edge(call.inputs, team + 1) * STEPS;
-  const int end = T::TEAMS == 1 ? slice_edge(call.inputs, SLICES) * STEPS : edge;
+  int step = slice_edge(call.inputs, team) * STEPS;
+  int slice = team, edge = step; /* the end of the slice that is worked on: one team goes from one to the next */
+  const int end = slice_edge(call.inputs, T::TEAMS == 1 ? SLICES : team + 1) * STEPS;
 
   Sums<T> sums = {}, total = {};
   int next = step, into = 0, from = 0; /* step to bring, stage that it goes to, stage to multiply */
@@ -224,9 +224,9 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
     next++, into = into + 1 == T::STAGES ? 0 : into + 1;
     multiply_stage<T, TRANSPOSED>(&sums, pipeline + from * T::STAGE, warp_o, warp_r);
     from = from + 1 == T::STAGES ? 0 : from + 1;
-    if (T::TEAMS == 1 && step + 1 == edge) {
-      close_slice(&total, &sums);
-      while (++slice < SLICES && edge == step + 1) edge = slice_edge(call.inputs, slice + 1) * STEPS;
+    if (T::TEAMS == 1) {
+      while (edge <= step) edge = slice_edge(call.inputs, ++slice) * STEPS; /* past slices of nothing */
+      if (step + 1 == edge) close_slice(&total, &sums);
     }
   }
   copy_async_wait<0>();
