@@ -87,12 +87,12 @@ static inline AttentionCase attention_case(Test *t) {
   return a;
 }
 
-/* With bf16 activations the tensor cores take the probabilities in bf16 too: each moves by up to 2^-8 of itself,
- * and with it the value it weighs. Sums over a few keys of one sign keep most of that; the result is rounded once
- * more, which `difference` allows for. */
-static const double NARROW_PROBABILITIES = 0x1p-8;
-/* In the backward the gradients of the scores are rounded too, and the sum of out * dout comes from the rounded
- * out; a score's gradient is the difference of two such sums. */
+/* With bf16 activations the tensor cores take the probabilities in bf16 too: each moves by up to 2^-8 of itself, by
+ * 1.6e-3 in the root mean square. An output is a sum of such terms of both signs, and one that happens to be near
+ * zero keeps their errors: 4.5 times that of some 10^4 outputs, by what outputs are on average. (The result is
+ * rounded once more, which `difference` allows for.) */
+static const double NARROW_PROBABILITIES = 0x1p-7;
+/* In the backward it is the gradients of the scores that are rounded so, besides the probabilities. */
 static const double NARROW_SCORE_GRADIENTS = 0x1p-7;
 
 static void test_attention(Test *t) {
