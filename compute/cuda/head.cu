@@ -13,7 +13,12 @@
 
 #include <ptx.cuh>
 
-enum { HEAD_THREADS = 512, CHUNK_FLOATS = 64 << 20 /* 256 MiB */, CHUNK_UNIT = 64, ROW_UNIT = 64 };
+enum { HEAD_THREADS = 512, CHUNK_UNIT = 64, ROW_UNIT = 64 };
+#ifdef DROVER_CUDA_HOST
+enum { CHUNK_FLOATS = 4 << 20 }; /* small tests see several chunks */
+#else
+enum { CHUNK_FLOATS = 64 << 20 }; /* 256 MiB */
+#endif
 
 /* exp(x) = 2^(x log2(e)) */
 #define LOG2_E 1.44269504f
@@ -165,20 +170,23 @@ __global__ void __launch_bounds__(HEAD_THREADS)
 
 /* -- chunks ---------------------------------------------------------------------------------------------- */
 
-/* Rows of logits at a time: a function of V alone, so that a row's chunk depends on its number alone. Rows begin
- * at multiples of 256 bytes. */
+/* Rows of logits at a time: as many as CHUNK_FLOATS hold, in whole CHUNK_UNITs where they can be; a function of V
+ * alone, so that a row's chunk depends on its number alone. Rows begin at multiples of 256 bytes. */
+static int64_t chunk_rows(int64_t stride) {
+  const int64_t most = CHUNK_FLOATS / stride;
+  return most >= CHUNK_UNIT ? most / CHUNK_UNIT * CHUNK_UNIT : most > 0 ? most : 1;
+}
+
 typedef struct Chunks {
   Tensor logits; /* [rows, V] F32, padded rows */
   int64_t rows, total;
 } Chunks;
 
 static Chunks chunks_new(Compute *c, Tensor x, Weight w) {
-  const int64_t V = weight_outputs(w), stride = divide_up(V, ROW_UNIT) * ROW_UNIT;
-  const int64_t most = (int64_t)CHUNK_FLOATS / stride / CHUNK_UNIT * CHUNK_UNIT;
+  const int64_t V = weight_outputs(w), stride = divide_up(V, ROW_UNIT) * ROW_UNIT, most = chunk_rows(stride);
   Chunks chunks = {};
   chunks.total = x.dim[0];
-  chunks.rows = most > 0 ? most : (int64_t)CHUNK_UNIT;
-  if (chunks.rows > chunks.total) chunks.rows = chunks.total;
+  chunks.rows = most < chunks.total ? most : chunks.total;
   chunks.logits = tensor_2d(scratch_new<float>(c, chunks.rows * stride), DTYPE_F32, chunks.rows, V);
   chunks.logits.stride[0] = stride;
   return chunks;
