@@ -1,0 +1,445 @@
+/* What one warp does for attention_paged: the columns (queries) of its block against 64 of the 256 keys of a
+ * partition, as (maximum, sum, out) of each column. Two kinds of warp, for the frame in attention_paged.cu:
+ *
+ * TensorWarp, all bf16: S^T = K Q^T and O^T = V^T P^T by mma.m16n8k16, so that keys and head elements fill the
+ * 16 rows, and 8 columns are enough (a decoding row has few). Both sums may run over their index in any order,
+ * if both factors do in the same; the order here is the one in which every lane's share of K and V is 16
+ * contiguous bytes of memory, so that both go from memory to registers at once, without shared memory:
+ *   - K: lane (g, c) = (lane / 4, lane % 4) holds elements 32 i + 8 c .. + 7 of keys g and g + 8; they are the
+ *     k-indices {2c, 2c+1, 2c+8, 2c+9} of two products;
+ *   - V: it holds elements 64 i + 8 g .. + 7 of keys 2c, 2c+1, 2c+8, 2c+9; rows g and g + 8 of product u are
+ *     elements 8 g + 2 u and 8 g + 2 u + 1, so that a lane ends with 8 contiguous elements of out.
+ * An element of a product is a function of its row of A and its column of B alone, so a column's bits do not
+ * depend on the others. P goes in as the sum of two bf16: rounded to one it would be most of the error, and a
+ * second product for the same V costs nothing beside the reading of V.
+ *
+ * PlainWarp, every other dtype and head size: lane l holds elements l, l + 32 ... of a key; all in fp32. */
+#ifndef COMPUTE_CUDA_ATTENTION_PAGED_WARP_CUH
+#define COMPUTE_CUDA_ATTENTION_PAGED_WARP_CUH
+
+#include "compute/cuda/kernel.cuh"
+
+#include <ptx.cuh>
+
+enum {
+  PARTITION = 256, /* keys; a constant, so that a row's partitions are a function of its position alone */
+  WARPS = 4,
+  TILE = 16,                          /* keys of a product; tile t of a partition is warp t % WARPS's */
+  ROUNDS = PARTITION / (TILE * WARPS) /* tiles of a warp */
+};
+#define LOWEST (-1e30f) /* the maximum of no scores: below any, and finite */
+#define LOG2E  1.44269504088896340736f
+
+/* Scores in units of log 2, for exp2. */
+struct ScoreRule {
+  float scale;     /* times q.k; with a cap: to its argument */
+  float cap;       /* cap * log2(e), or 0 */
+  unsigned window; /* most keys in sight */
+};
+
+/* `distance`: how far the key lies behind the query. -inf when it is not seen. */
+__device__ __forceinline__ float score_of(ScoreRule rule, float product, float slope, int distance) {
+  float score = product * rule.scale;
+  if (rule.cap > 0) score = rule.cap * tanhf(score);
+  score = fmaf(slope, -(float)distance, score);
+  return (unsigned)distance < rule.window ? score : -INFINITY;
+}
+
+/* One query of a block as a lane sees it. */
+struct Column {
+  int position; /* -1: there is none */
+  float slope;
+};
+
+/* -- tensor cores --------------------------------------------------------------------------------------- */
+
+template <int CHUNKS_, int GROUPS_>
+struct TensorWarp {
+  enum {
+    CHUNKS = CHUNKS_, /* of 32 elements */
+    PADDED = 32 * CHUNKS,
+    WIDE = (CHUNKS + 1) / 2, /* chunks of 64 */
+    GROUPS = GROUPS_,        /* of 8 columns */
+    COLUMNS = 8 * GROUPS,
+    STAGES = CHUNKS * GROUPS > 4 ? 1 : 2, /* tiles in registers */
+    OWN = 2                               /* columns of a group whose scores a lane has: 2c and 2c + 1 */
+  };
+  uint32_t query[GROUPS][CHUNKS][4]; /* of column g of the group, elements 32 i + 8 c .. + 7 */
+  Column column[GROUPS][OWN];
+};
+
+template <int CHUNKS, int GROUPS>
+__device__ __forceinline__ int own_column(const TensorWarp<CHUNKS, GROUPS> &, int group, int i, int lane) {
+  return 8 * group + lane % 4 * 2 + i;
+}
+template <int CHUNKS, int GROUPS>
+__device__ __forceinline__ int query_column(const TensorWarp<CHUNKS, GROUPS> &, int group, int lane) {
+  return 8 * group + lane / 4;
+}
+
+__device__ __forceinline__ void load_16(uint32_t r[4], const bf16 *p, bool valid) {
+  Pack<bf16, 8> pack;
+  memset(&pack, 0, sizeof pack);
+  if (valid) pack = load_pack<bf16, 8>(p);
+  memcpy(r, &pack, sizeof pack);
+}
+
+/* Elements of a query: 16 bytes, or one by one where the rows of q are not aligned. */
+__device__ __forceinline__ void load_query(uint32_t r[4], const bf16 *p, bool valid, bool aligned) {
+  if (aligned) {
+    load_16(r, p, valid);
+    return;
+  }
+  bf16 x[8];
+#pragma unroll
+  for (int i = 0; i < 8; i++) x[i] = valid ? p[i] : from_float<bf16>(0.0f);
+  memcpy(r, x, sizeof x);
+}
+
+template <int CHUNKS, int GROUPS>
+__device__ __forceinline__ void warp_query(TensorWarp<CHUNKS, GROUPS> &w, const void *q, bool, int group,
+                                           int size, bool exists, bool aligned, int lane) {
+  const bf16 *row = static_cast<const bf16 *>(q);
+#pragma unroll
+  for (int i = 0; i < CHUNKS; i++) {
+    const int at = 32 * i + lane % 4 * 8;
+    load_query(w.query[group][i], row + at, exists && at < size, aligned);
+  }
+}
+
+__device__ __forceinline__ uint32_t low_halves(uint32_t a, uint32_t b) {
+  return (a & 0xffffu) | b << 16;
+}
+__device__ __forceinline__ uint32_t high_halves(uint32_t a, uint32_t b) {
+  return a >> 16 | (b & 0xffff0000u);
+}
+__device__ __forceinline__ float bf16_value(uint32_t bits) {
+  float x;
+  bits <<= 16;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+/* Keys g and g + 8 of a tile; offset < 0: nobody sees the key, and what is there may be anything. */
+template <class W>
+__device__ __forceinline__ void tile_keys(uint32_t stage[][4], const bf16 *keys, const int64_t *offset,
+                                          int size, int lane) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int64_t at = offset[lane / 4 + 8 * half];
+#pragma unroll
+    for (int i = 0; i < W::CHUNKS; i++) {
+      const int d = 32 * i + lane % 4 * 8;
+      load_16(stage[2 * i + half], keys + at + d, at >= 0 && d < size);
+    }
+  }
+}
+
+template <class W>
+__device__ __forceinline__ void tile_values(uint32_t stage[][4], const bf16 *values, const int64_t *offset,
+                                            int size, int lane) {
+#pragma unroll
+  for (int k = 0; k < 4; k++) {
+    const int64_t at = offset[lane % 4 * 2 + k % 2 + k / 2 * 8];
+#pragma unroll
+    for (int i = 0; i < W::WIDE; i++) {
+      const int d = 64 * i + lane / 4 * 8;
+      load_16(stage[4 * i + k], values + at + d, at >= 0 && d < size);
+    }
+  }
+}
+
+template <class W>
+__device__ __forceinline__ void tile_scores(float s[W::GROUPS][4], const W &w, const uint32_t stage[][4],
+                                            int count) {
+#pragma unroll
+  for (int group = 0; group < W::GROUPS; group++) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) s[group][e] = 0;
+    if (8 * group >= count) continue;
+#pragma unroll
+    for (int i = 0; i < W::CHUNKS; i++) {
+      const uint32_t *a = stage[2 * i], *b = stage[2 * i + 1];
+      const uint32_t first[4] = {a[0], b[0], a[1], b[1]}, second[4] = {a[2], b[2], a[3], b[3]};
+      mma_bf16(s[group], first, w.query[group][i]);
+      mma_bf16(s[group], second, w.query[group][i] + 2);
+    }
+  }
+}
+
+template <class W>
+__device__ __forceinline__ void tile_sums(float out[4 * W::WIDE][W::GROUPS][4], const uint32_t stage[][4],
+                                          const uint32_t p[W::GROUPS][2][2], int count) {
+#pragma unroll
+  for (int i = 0; i < W::WIDE; i++) {
+    const uint32_t(*v)[4] = stage + 4 * i;
+#pragma unroll
+    for (int u = 0; u < 4; u++) {
+      const uint32_t a[4] = {low_halves(v[0][u], v[1][u]), high_halves(v[0][u], v[1][u]),
+                             low_halves(v[2][u], v[3][u]), high_halves(v[2][u], v[3][u])};
+#pragma unroll
+      for (int group = 0; group < W::GROUPS; group++) {
+        if (8 * group >= count) continue;
+        mma_bf16(out[4 * i + u][group], a, p[group][0]);
+        mma_bf16(out[4 * i + u][group], a, p[group][1]);
+      }
+    }
+  }
+}
+
+/* An 8x8 matrix that lies as a product leaves it, (row g, columns 2c and 2c+1), to its transpose. */
+__device__ __forceinline__ uint32_t transpose_8x8(uint32_t x, int lane) {
+  const int from = lane % 4 * 8 + lane / 8;
+  const uint32_t a = __shfl_sync(FULL_MASK, x, from), b = __shfl_sync(FULL_MASK, x, from + 4);
+  return lane / 4 % 2 == 0 ? low_halves(a, b) : high_halves(a, b);
+}
+
+__device__ __forceinline__ float max_over_keys(float x) {
+#pragma unroll
+  for (int step = 4; step < WARP; step *= 2) x = fmaxf(x, __shfl_xor_sync(FULL_MASK, x, step));
+  return x;
+}
+__device__ __forceinline__ float sum_over_keys(float x) {
+#pragma unroll
+  for (int step = 4; step < WARP; step *= 2) x += __shfl_xor_sync(FULL_MASK, x, step);
+  return x;
+}
+
+/* Products of a group's columns with the warp's keys -> exponentials as factors of the second product:
+ * p[round][group][0] are their first 8 bits, [1] the next 8; of keys 2c.. and keys 2c+8... */
+template <class W>
+__device__ __forceinline__ void group_softmax(uint32_t p[ROUNDS][W::GROUPS][2][2], float2 *stats, const W &w,
+                                              float s[ROUNDS][W::GROUPS][4], int group, ScoreRule rule,
+                                              int first_key, int lane) {
+  float highest[2] = {LOWEST, LOWEST}, sum[2] = {0, 0};
+#pragma unroll
+  for (int r = 0; r < ROUNDS; r++) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const Column column = w.column[group][e % 2];
+      const int key = first_key + r * WARPS * TILE + lane / 4 + e / 2 * 8;
+      float *x = &s[r][group][e];
+      *x = score_of(rule, *x, column.slope, column.position - key);
+      highest[e % 2] = fmaxf(highest[e % 2], *x);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 2; i++) highest[i] = max_over_keys(highest[i]);
+#pragma unroll
+  for (int r = 0; r < ROUNDS; r++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const float *x = s[r][group] + 2 * half;
+      const float a = exp2_fast(x[0] - highest[0]), b = exp2_fast(x[1] - highest[1]);
+      const uint32_t high = pack_bf16(a, b),
+                     low = pack_bf16(a - bf16_value(high), b - bf16_value(high >> 16));
+      sum[0] += a;
+      sum[1] += b;
+      p[r][group][0][half] = transpose_8x8(high, lane);
+      p[r][group][1][half] = transpose_8x8(low, lane);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    sum[i] = sum_over_keys(sum[i]);
+    if (lane < 4) stats[own_column(w, group, i, lane)] = make_float2(highest[i], sum[i]);
+  }
+}
+
+template <class W>
+__device__ __forceinline__ void warp_write(float (*to)[W::PADDED + 4],
+                                           const float out[4 * W::WIDE][W::GROUPS][4], int count, int lane) {
+#pragma unroll
+  for (int group = 0; group < W::GROUPS; group++) {
+#pragma unroll
+    for (int i = 0; i < W::WIDE; i++) {
+      const int d = 64 * i + lane / 4 * 8;
+      if (d >= W::PADDED) continue;
+#pragma unroll
+      for (int own = 0; own < 2; own++) {
+        const int column = 8 * group + lane % 4 * 2 + own;
+        if (column >= count) continue;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          const float *a = out[4 * i + 2 * half][group], *b = out[4 * i + 2 * half + 1][group];
+          store_pack<float, 4>(to[column] + d + 4 * half, {{a[own], a[own + 2], b[own], b[own + 2]}});
+        }
+      }
+    }
+  }
+}
+
+/* Tile 0 .. ROUNDS-1: keys; then values. */
+template <class W>
+__device__ __forceinline__ void tile_load(uint32_t stage[W::STAGES][4 * W::WIDE][4], int tile,
+                                          const bf16 *keys, const bf16 *values, const int64_t *offset,
+                                          int size, int lane) {
+  const int64_t *own = offset + tile % ROUNDS * WARPS * TILE;
+  if (tile >= 2 * ROUNDS) return;
+  if (tile < ROUNDS) {
+    tile_keys<W>(stage[tile % W::STAGES], keys, own, size, lane);
+  } else {
+    tile_values<W>(stage[tile % W::STAGES], values, own, size, lane);
+  }
+}
+
+/* With two stages, loads run one tile ahead of the products. */
+template <int CHUNKS, int GROUPS>
+__device__ __forceinline__ void warp_partition(const TensorWarp<CHUNKS, GROUPS> &w,
+                                               float (*to)[32 * CHUNKS + 4], float2 *stats,
+                                               const void *all_keys, const void *all_values,
+                                               const int64_t *offset, int size, int count, ScoreRule rule,
+                                               int start, int warp, int lane) {
+  typedef TensorWarp<CHUNKS, GROUPS> W;
+  const bf16 *keys = static_cast<const bf16 *>(all_keys), *values = static_cast<const bf16 *>(all_values);
+  uint32_t stage[W::STAGES][4 * W::WIDE][4], p[ROUNDS][GROUPS][2][2] = {};
+  float s[ROUNDS][GROUPS][4];
+  offset += warp * TILE;
+  if (W::STAGES == 2) tile_load<W>(stage, 0, keys, values, offset, size, lane);
+#pragma unroll
+  for (int r = 0; r < ROUNDS; r++) {
+    __syncwarp(); /* loads stay here: registers hold the stages, not all tiles */
+    tile_load<W>(stage, r + W::STAGES - 1, keys, values, offset, size, lane);
+    tile_scores<W>(s[r], w, stage[r % W::STAGES], count);
+  }
+#pragma unroll
+  for (int group = 0; group < GROUPS; group++) {
+    if (8 * group < count) group_softmax<W>(p, stats, w, s, group, rule, start + warp * TILE, lane);
+  }
+  float out[4 * W::WIDE][GROUPS][4] = {};
+#pragma unroll
+  for (int r = 0; r < ROUNDS; r++) {
+    __syncwarp();
+    tile_load<W>(stage, ROUNDS + r + W::STAGES - 1, keys, values, offset, size, lane);
+    tile_sums<W>(out, stage[(ROUNDS + r) % W::STAGES], p[r], count);
+  }
+  warp_write<W>(to, out, count, lane);
+}
+
+/* -- any dtype ------------------------------------------------------------------------------------------ */
+
+template <class T_, int CHUNKS_>
+struct PlainWarp {
+  typedef T_ T;
+  enum { CHUNKS = CHUNKS_, PADDED = 32 * CHUNKS, GROUPS = 8, COLUMNS = 8, OWN = 1 };
+  float query[COLUMNS][CHUNKS]; /* elements lane + 32 i of every column */
+  Column column[GROUPS][OWN];
+};
+
+template <class T, int CHUNKS>
+__device__ __forceinline__ int own_column(const PlainWarp<T, CHUNKS> &, int group, int, int) {
+  return group;
+}
+template <class T, int CHUNKS>
+__device__ __forceinline__ int query_column(const PlainWarp<T, CHUNKS> &, int group, int) {
+  return group;
+}
+
+template <class T, int CHUNKS>
+__device__ __forceinline__ void warp_query(PlainWarp<T, CHUNKS> &w, const void *q, bool narrow, int group,
+                                           int size, bool exists, bool, int lane) {
+#pragma unroll
+  for (int i = 0; i < CHUNKS; i++) {
+    const int d = lane + 32 * i;
+    float x = 0;
+    if (exists && d < size) {
+      x = narrow ? to_float(static_cast<const bf16 *>(q)[d]) : static_cast<const float *>(q)[d];
+    }
+    w.query[group][i] = x;
+  }
+}
+
+/* Key number 32 h + lane of the warp, counted from the start of the partition. */
+__device__ __forceinline__ int plain_key(int h, int i, int warp) {
+  const int number = 32 * h + i;
+  return (number / TILE * WARPS + warp) * TILE + number % TILE;
+}
+
+template <class T, int CHUNKS>
+__device__ __forceinline__ void load_row(float x[CHUNKS], const void *rows, int64_t at, int size, int lane) {
+#pragma unroll
+  for (int i = 0; i < CHUNKS; i++) {
+    const int d = lane + 32 * i;
+    x[i] = d < size ? to_float(static_cast<const T *>(rows)[at + d]) : 0.0f;
+  }
+}
+
+/* s[h][column]: the product of key 32 h + lane. */
+template <class T, int CHUNKS>
+__device__ __forceinline__ void plain_scores(float s[2][8], const PlainWarp<T, CHUNKS> &w, const void *keys,
+                                             const int64_t *offset, int size, int count, int warp, int lane) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+#pragma unroll 4
+    for (int i = 0; i < WARP; i++) {
+      const int64_t at = offset[plain_key(h, i, warp)];
+      if (at < 0) continue;
+      float x[CHUNKS];
+      load_row<T, CHUNKS>(x, keys, at, size, lane);
+#pragma unroll
+      for (int column = 0; column < 8; column++) {
+        if (column >= count) continue;
+        float sum = 0;
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) sum = fmaf(x[c], w.query[column][c], sum);
+        sum = warp_sum(sum);
+        if (lane == i) s[h][column] = sum;
+      }
+    }
+  }
+}
+
+template <class T, int CHUNKS>
+__device__ __forceinline__ void warp_partition(const PlainWarp<T, CHUNKS> &w, float (*to)[32 * CHUNKS + 4],
+                                               float2 *stats, const void *keys, const void *values,
+                                               const int64_t *offset, int size, int count, ScoreRule rule,
+                                               int start, int warp, int lane) {
+  float s[2][8] = {}, out[8][CHUNKS] = {};
+  plain_scores(s, w, keys, offset, size, count, warp, lane);
+#pragma unroll
+  for (int column = 0; column < 8; column++) {
+    if (column >= count) continue;
+    const Column own = w.column[column][0];
+    float highest = LOWEST, sum = 0;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      s[h][column] =
+          score_of(rule, s[h][column], own.slope, own.position - (start + plain_key(h, lane, warp)));
+      highest = fmaxf(highest, s[h][column]);
+    }
+    highest = warp_max(highest);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      s[h][column] = exp2_fast(s[h][column] - highest);
+      sum += s[h][column];
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) stats[column] = make_float2(highest, sum);
+  }
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+#pragma unroll 4
+    for (int i = 0; i < WARP; i++) {
+      const int64_t at = offset[plain_key(h, i, warp)];
+      if (at < 0) continue;
+      float x[CHUNKS];
+      load_row<T, CHUNKS>(x, values, at, size, lane);
+#pragma unroll
+      for (int column = 0; column < 8; column++) {
+        if (column >= count) continue;
+        const float p = __shfl_sync(FULL_MASK, s[h][column], i);
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) out[column][c] = fmaf(p, x[c], out[column][c]);
+      }
+    }
+  }
+#pragma unroll
+  for (int column = 0; column < 8; column++) {
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) {
+      if (column < count) to[column][lane + 32 * c] = out[column][c];
+    }
+  }
+}
+
+#endif
