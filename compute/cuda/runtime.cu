@@ -86,7 +86,7 @@ static bool find_card(Device *d, cudaDeviceProp *card, Error *error) {
   return true;
 }
 
-/* What went wrong while the device was being opened. free and total: as NVML saw them before, or 0. */
+/* What went wrong while the device was being opened; free and total: of its memory, before, or 0. */
 static bool open_failed(const cudaDeviceProp *card, cudaError_t status, size_t free, size_t total,
                         Error *error) {
   cudaGetLastError(); /* it has been told */
@@ -164,14 +164,15 @@ static cudaError_t warm_up(Compute *c) {
 static bool take_card(Compute *c, const cudaDeviceProp *card, Error *error) {
   Device *d = c->device;
   char address[32] = "";
-  size_t before = 0, outside = 0, with_context = 0, after = 0, total = 0;
-  bool seen = cudaDeviceGetPCIBusId(address, sizeof address, d->ordinal) == cudaSuccess &&
-              nvml_memory(address, &before, &outside);
+  size_t before = 0, with_context = 0, after = 0, total = 0;
+  const bool seen = cudaDeviceGetPCIBusId(address, sizeof address, d->ordinal) == cudaSuccess &&
+                    nvml_memory(address, &before, &total);
   cudaError_t status = cudaSetDevice(d->ordinal);
   if (status == cudaSuccess) status = cudaFree(NULL); /* makes the context */
   if (status == cudaSuccess) status = cudaMemGetInfo(&with_context, &total);
+  if (!seen) before = with_context;
   if (status == cudaSuccess) status = make_queues(d);
-  if (status != cudaSuccess) return open_failed(card, status, before, outside, error);
+  if (status != cudaSuccess) return open_failed(card, status, before, total, error);
   cublasStatus_t blas = cublasLtCreate(&d->blas);
   if (blas != CUBLAS_STATUS_SUCCESS) {
     return error_set(error, ERROR_DEVICE, "CUDA: cuBLAS cannot be opened: %s", cublasLtGetStatusString(blas));
@@ -179,8 +180,8 @@ static bool take_card(Compute *c, const cudaDeviceProp *card, Error *error) {
   if (!(d->products = cuda_products_open())) return error_out_of_memory(error, "plans of products", 0);
   status = warm_up(c);
   if (status == cudaSuccess) status = cudaMemGetInfo(&after, &total);
-  if (status != cudaSuccess) return open_failed(card, status, before, outside, error);
-  size_t now = 0;
+  if (status != cudaSuccess) return open_failed(card, status, before, total, error);
+  size_t now = 0, outside = 0;
   if (seen && nvml_memory(address, &now, &outside) && before > now) {
     d->memory.overhead = before - now;
   } else {
