@@ -136,7 +136,7 @@ static void check_copies(DeviceKind kind) {
   assert_true(compute_arena(&c, &arena, "test", LARGEST, &error));
   for (int i = 0; i < 7; i++) check_copy(&c, &arena, counts[i], (unsigned)i);
   /* small ones, more than staging holds, without a pause */
-  unsigned char *piece = malloc(PIECE), *all = malloc((size_t)PIECE * PIECES);
+  unsigned char *piece = malloc(PIECE), *all = malloc(LARGEST);
   assert_true(piece && all);
   for (int k = 0; k < PIECES; k++) {
     for (size_t i = 0; i < PIECE; i++) piece[i] = pattern(i, (unsigned)k);
@@ -155,9 +155,9 @@ static void check_copies(DeviceKind kind) {
   compute_download(&c, all, bytes_of(&arena, MEBIBYTE - 1, PIECE + 2));
   assert_memory_equal(all + 1, piece, PIECE);
   assert_true(all[0] == 7 && all[PIECE + 1] == 7);
-  memset(all, 9, 3 * MEBIBYTE);
+  memset(all, 9, LARGEST); /* so large that its first pieces must have gone before the last ones can */
   compute_upload(&c, bytes_of(&arena, MEBIBYTE, PIECE), piece);
-  compute_upload(&c, bytes_of(&arena, 0, 3 * MEBIBYTE), all);
+  compute_upload(&c, bytes_of(&arena, 0, LARGEST), all);
   compute_download(&c, piece, bytes_of(&arena, MEBIBYTE, PIECE));
   for (size_t i = 0; i < PIECE; i++) wrong += piece[i] != 9;
   assert_int_equal(wrong, 0);
