@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
   libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
-  libcmocka-dev)
+  libcmocka-dev libboost-context-dev)
 
 by_hand() {
   echo "setup: $1" >&2
@@ -28,7 +28,8 @@ else
   missing=("${packages[@]}")
   # Somebody may have installed everything by hand already: what the build looks for decides.
   complete=true
-  for command in cc cmake ninja pkg-config sqlite3 jq; do command -v "$command" >/dev/null || complete=false; done
+  for command in cc c++ cmake ninja pkg-config sqlite3 jq; do command -v "$command" >/dev/null || complete=false; done
+  c++ -x c++ -E - <<<'#include <boost/context/detail/fcontext.hpp>' >/dev/null 2>&1 || complete=false
   if $complete && pkg-config --exists jansson sqlite3 libpcre2-8 libutf8proc libxxhash cmocka; then exit 0; fi
 fi
 ((${#missing[@]})) || exit 0

@@ -46,7 +46,8 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   return __nv_bfloat16(x);
 }
 inline __nv_bfloat16 __float2bfloat16_rz(float x) {
-  return x != x ? __nv_bfloat16(x) : __nv_bfloat16(__nv_bfloat16_raw{(unsigned short)(host_bits<uint32_t>(x) >> 16)});
+  return x != x ? __nv_bfloat16(x)
+                : __nv_bfloat16(__nv_bfloat16_raw{(unsigned short)(host_bits<uint32_t>(x) >> 16)});
 }
 inline __nv_bfloat16 __double2bfloat16(double x) {
   return __nv_bfloat16((float)x);
@@ -99,17 +100,17 @@ inline __nv_bfloat16 __high2bfloat16(__nv_bfloat162 v) {
 
 /* -- arithmetic: in fp32, rounded once -------------------------------------------------------------------- */
 
-#define HOST_BF16_OPERATION(name, expression)                                                      \
-  inline __nv_bfloat16 name(__nv_bfloat16 a_, __nv_bfloat16 b_) {                                  \
-    float a = __bfloat162float(a_), b = __bfloat162float(b_);                                      \
-    return __nv_bfloat16((float)(expression));                                                     \
-  }                                                                                                \
-  inline __nv_bfloat162 name##2(__nv_bfloat162 a_, __nv_bfloat162 b_) {                            \
-    return {name(a_.x, b_.x), name(a_.y, b_.y)};                                                   \
+#define HOST_BF16_OPERATION(name, expression)                           \
+  inline __nv_bfloat16 name(__nv_bfloat16 a_, __nv_bfloat16 b_) {       \
+    float a = __bfloat162float(a_), b = __bfloat162float(b_);           \
+    return __nv_bfloat16((float)(expression));                          \
+  }                                                                     \
+  inline __nv_bfloat162 name##2(__nv_bfloat162 a_, __nv_bfloat162 b_) { \
+    return {name(a_.x, b_.x), name(a_.y, b_.y)};                        \
   }
 HOST_BF16_OPERATION(__hadd, a + b)
 HOST_BF16_OPERATION(__hsub, a - b)
-HOST_BF16_OPERATION(__hmul, a * b)
+HOST_BF16_OPERATION(__hmul, a *b)
 HOST_BF16_OPERATION(__hdiv, a / b)
 HOST_BF16_OPERATION(__hmax, fmaxf(a, b))
 HOST_BF16_OPERATION(__hmin, fminf(a, b))

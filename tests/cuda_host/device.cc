@@ -25,21 +25,21 @@ cudaError_t cudaPeekAtLastError(void) {
   return last_error;
 }
 
-#define ERRORS(ROW)                                                                       \
-  ROW(cudaSuccess, "no error")                                                            \
-  ROW(cudaErrorInvalidValue, "invalid argument")                                          \
-  ROW(cudaErrorMemoryAllocation, "out of memory")                                         \
-  ROW(cudaErrorInitializationError, "initialization error")                               \
-  ROW(cudaErrorInvalidConfiguration, "invalid configuration argument")                    \
-  ROW(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version") \
-  ROW(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable")    \
-  ROW(cudaErrorInvalidDeviceFunction, "invalid device function")                          \
-  ROW(cudaErrorNoDevice, "no CUDA-capable device is detected")                            \
-  ROW(cudaErrorInvalidDevice, "invalid device ordinal")                                   \
-  ROW(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device") \
-  ROW(cudaErrorNotReady, "device not ready")                                              \
-  ROW(cudaErrorIllegalAddress, "an illegal memory access was encountered")                \
-  ROW(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing") \
+#define ERRORS(ROW)                                                                                 \
+  ROW(cudaSuccess, "no error")                                                                      \
+  ROW(cudaErrorInvalidValue, "invalid argument")                                                    \
+  ROW(cudaErrorMemoryAllocation, "out of memory")                                                   \
+  ROW(cudaErrorInitializationError, "initialization error")                                         \
+  ROW(cudaErrorInvalidConfiguration, "invalid configuration argument")                              \
+  ROW(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version")  \
+  ROW(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable")             \
+  ROW(cudaErrorInvalidDeviceFunction, "invalid device function")                                    \
+  ROW(cudaErrorNoDevice, "no CUDA-capable device is detected")                                      \
+  ROW(cudaErrorInvalidDevice, "invalid device ordinal")                                             \
+  ROW(cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device")  \
+  ROW(cudaErrorNotReady, "device not ready")                                                        \
+  ROW(cudaErrorIllegalAddress, "an illegal memory access was encountered")                          \
+  ROW(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")        \
   ROW(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture") \
   ROW(cudaErrorNotSupported, "operation not supported")
 
@@ -103,14 +103,19 @@ const HostDevice *host_device(void) {
 static size_t shared_optin(void) {
   switch (host_device()->capability) {
     case 80:
-    case 87: return 163 << 10;
+    case 87:
+      return 163 << 10;
     case 86:
     case 89:
-    case 120: return 99 << 10;
+    case 120:
+      return 99 << 10;
     case 90:
-    case 100: return 227 << 10;
-    case 75: return 64 << 10;
-    default: return 96 << 10;
+    case 100:
+      return 227 << 10;
+    case 75:
+      return 64 << 10;
+    default:
+      return 96 << 10;
   }
 }
 
@@ -190,17 +195,38 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
   cudaError_t status = cudaGetDeviceProperties(&p, device);
   if (status != cudaSuccess) return status;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = (int)p.sharedMemPerBlock; break;
-    case cudaDevAttrWarpSize: *value = p.warpSize; break;
-    case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
-    case cudaDevAttrL2CacheSize: *value = p.l2CacheSize; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = p.maxThreadsPerMultiProcessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = (int)p.sharedMemPerMultiprocessor; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = (int)p.sharedMemPerBlockOptin; break;
-    default: return host_error(cudaErrorInvalidValue);
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = p.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = (int)p.sharedMemPerBlock;
+      break;
+    case cudaDevAttrWarpSize:
+      *value = p.warpSize;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = p.multiProcessorCount;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = p.l2CacheSize;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = p.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = p.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = p.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = (int)p.sharedMemPerMultiprocessor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = (int)p.sharedMemPerBlockOptin;
+      break;
+    default:
+      return host_error(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -340,17 +366,17 @@ cudaError_t host_occupancy(int *blocks, const void *, int threads, size_t shared
   return cudaSuccess;
 }
 
-void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                 std::function<void()> work) {
+void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
+                 cudaStream_t stream, std::function<void()> work) {
   if (usable(0) != cudaSuccess) return;
   uint64_t threads = (uint64_t)block.x * block.y * block.z;
   bool fits = threads > 0 && threads <= 1024 && block.x <= 1024 && block.y <= 1024 && block.z <= 64;
-  bool grid_fits = grid.x > 0 && grid.x <= 0x7fffffffu && grid.y > 0 && grid.y <= 65535 && grid.z > 0 &&
-                   grid.z <= 65535;
+  bool grid_fits =
+      grid.x > 0 && grid.x <= 0x7fffffffu && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535;
   size_t limit = shared_limit(kernel);
   if (!fits || !grid_fits || shared > limit) {
-    fprintf(stderr, "cuda_host: %s: grid (%u,%u,%u), block (%u,%u,%u), %zu of %zu bytes of shared memory\n", name,
-            grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, limit);
+    fprintf(stderr, "cuda_host: %s: grid (%u,%u,%u), block (%u,%u,%u), %zu of %zu bytes of shared memory\n",
+            name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, limit);
     host_error(shared > limit ? cudaErrorInvalidValue : cudaErrorInvalidConfiguration);
     return;
   }

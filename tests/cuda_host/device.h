@@ -10,7 +10,8 @@
 #include <cstring>
 #include <math.h>
 
-template <class To, class From> static inline To host_bits(From from) {
+template <class To, class From>
+static inline To host_bits(From from) {
   static_assert(sizeof(To) == sizeof(From), "bits of equal size");
   To to;
   memcpy(&to, &from, sizeof(To));
@@ -61,19 +62,20 @@ inline unsigned int __byte_perm(unsigned int x, unsigned int y, unsigned int sel
   uint64_t bytes = (uint64_t)y << 32 | x;
   unsigned int out = 0;
   for (int i = 0; i < 4; i++) {
-    unsigned int choice = selector >> (4 * i) & 15u, byte = (unsigned int)(bytes >> (8 * (choice & 7u))) & 255u;
+    unsigned int choice = selector >> (4 * i) & 15u,
+                 byte = (unsigned int)(bytes >> (8 * (choice & 7u))) & 255u;
     if (choice & 8u) byte = byte & 128u ? 255u : 0u;
     out |= byte << (8 * i);
   }
   return out;
 }
 
-#define HOST_MIN_MAX(T)             \
-  inline T min(T a, T b) {          \
-    return a < b ? a : b;           \
-  }                                 \
-  inline T max(T a, T b) {          \
-    return a > b ? a : b;           \
+#define HOST_MIN_MAX(T)    \
+  inline T min(T a, T b) { \
+    return a < b ? a : b;  \
+  }                        \
+  inline T max(T a, T b) { \
+    return a > b ? a : b;  \
   }
 HOST_MIN_MAX(int)
 HOST_MIN_MAX(unsigned int)
@@ -276,9 +278,10 @@ inline float cospif(float x) {
 
 /* -- memory ----------------------------------------------------------------------------------------------- */
 
-#define HOST_LOAD(name)                            \
-  template <class T> inline T name(const T *p) {   \
-    return *p;                                     \
+#define HOST_LOAD(name)       \
+  template <class T>          \
+  inline T name(const T *p) { \
+    return *p;                \
   }
 HOST_LOAD(__ldg)
 HOST_LOAD(__ldcs)
@@ -287,9 +290,10 @@ HOST_LOAD(__ldca)
 HOST_LOAD(__ldlu)
 HOST_LOAD(__ldcv)
 #undef HOST_LOAD
-#define HOST_STORE(name)                                 \
-  template <class T> inline void name(T *p, T value) {   \
-    *p = value;                                          \
+#define HOST_STORE(name)            \
+  template <class T>                \
+  inline void name(T *p, T value) { \
+    *p = value;                     \
   }
 HOST_STORE(__stcs)
 HOST_STORE(__stcg)
@@ -314,7 +318,8 @@ inline void __nanosleep(unsigned int) {}
 
 /* -- atomics: the value before ---------------------------------------------------------------------------- */
 
-template <class T, class Change> inline T host_atomic(T *p, Change change) {
+template <class T, class Change>
+inline T host_atomic(T *p, Change change) {
   T old, wanted;
   __atomic_load(p, &old, __ATOMIC_RELAXED);
   do {
@@ -323,31 +328,31 @@ template <class T, class Change> inline T host_atomic(T *p, Change change) {
   return old;
 }
 
-#define HOST_ATOMICS(T)                                                  \
-  inline T atomicAdd(T *p, T value) {                                    \
-    return host_atomic(p, [=](T old) { return (T)(old + value); });      \
-  }                                                                      \
-  inline T atomicExch(T *p, T value) {                                   \
-    return host_atomic(p, [=](T) { return value; });                     \
+#define HOST_ATOMICS(T)                                             \
+  inline T atomicAdd(T *p, T value) {                               \
+    return host_atomic(p, [=](T old) { return (T)(old + value); }); \
+  }                                                                 \
+  inline T atomicExch(T *p, T value) {                              \
+    return host_atomic(p, [=](T) { return value; });                \
   }
-#define HOST_INTEGER_ATOMICS(T)                                          \
-  HOST_ATOMICS(T)                                                        \
-  inline T atomicMax(T *p, T value) {                                    \
-    return host_atomic(p, [=](T old) { return old > value ? old : value; }); \
-  }                                                                      \
-  inline T atomicMin(T *p, T value) {                                    \
-    return host_atomic(p, [=](T old) { return old < value ? old : value; }); \
-  }                                                                      \
-  inline T atomicAnd(T *p, T value) {                                    \
-    return host_atomic(p, [=](T old) { return (T)(old & value); });      \
-  }                                                                      \
-  inline T atomicOr(T *p, T value) {                                     \
-    return host_atomic(p, [=](T old) { return (T)(old | value); });      \
-  }                                                                      \
-  inline T atomicXor(T *p, T value) {                                    \
-    return host_atomic(p, [=](T old) { return (T)(old ^ value); });      \
-  }                                                                      \
-  inline T atomicCAS(T *p, T expected, T value) {                        \
+#define HOST_INTEGER_ATOMICS(T)                                                  \
+  HOST_ATOMICS(T)                                                                \
+  inline T atomicMax(T *p, T value) {                                            \
+    return host_atomic(p, [=](T old) { return old > value ? old : value; });     \
+  }                                                                              \
+  inline T atomicMin(T *p, T value) {                                            \
+    return host_atomic(p, [=](T old) { return old < value ? old : value; });     \
+  }                                                                              \
+  inline T atomicAnd(T *p, T value) {                                            \
+    return host_atomic(p, [=](T old) { return (T)(old & value); });              \
+  }                                                                              \
+  inline T atomicOr(T *p, T value) {                                             \
+    return host_atomic(p, [=](T old) { return (T)(old | value); });              \
+  }                                                                              \
+  inline T atomicXor(T *p, T value) {                                            \
+    return host_atomic(p, [=](T old) { return (T)(old ^ value); });              \
+  }                                                                              \
+  inline T atomicCAS(T *p, T expected, T value) {                                \
     return host_atomic(p, [=](T old) { return old == expected ? value : old; }); \
   }
 HOST_INTEGER_ATOMICS(int)

@@ -110,9 +110,10 @@ static uint3 thread_index(int t) {
 
 static void print_where(const Runner *r, int t) {
   uint3 at = thread_index(t);
-  fprintf(stderr, "cuda_host: kernel %s, grid (%u,%u,%u), block (%u,%u,%u) of (%u,%u,%u) threads, thread (%u,%u,%u)",
-          r->kernel, gridDim.x, gridDim.y, gridDim.z, blockIdx.x, blockIdx.y, blockIdx.z, blockDim.x, blockDim.y,
-          blockDim.z, at.x, at.y, at.z);
+  fprintf(stderr,
+          "cuda_host: kernel %s, grid (%u,%u,%u), block (%u,%u,%u) of (%u,%u,%u) threads, thread (%u,%u,%u)",
+          r->kernel, gridDim.x, gridDim.y, gridDim.z, blockIdx.x, blockIdx.y, blockIdx.z, blockDim.x,
+          blockDim.y, blockDim.z, at.x, at.y, at.z);
 }
 
 void host_fault(const char *format, ...) {

@@ -7,7 +7,8 @@
 #define LAUNCH(c, kernel, ...) device_launch(c, #kernel, kernel, __VA_ARGS__)
 
 /* A kernel and its arguments; every thread gets copies of them. */
-template <class... P> struct HostCall {
+template <class... P>
+struct HostCall {
   void (*kernel)(P...);
   std::tuple<P...> arguments;
 
@@ -23,16 +24,19 @@ static void host_launch_on(cudaStream_t stream, const char *name, void (*kernel)
                            size_t shared, A... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KiB of arguments");
   HostCall<P...> call = {kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
-  host_launch(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream,
-              [=] { host_run_grid(name, reinterpret_cast<const void *>(call.kernel), HostCall<P...>::thread, &call, grid, block, shared); });
+  host_launch(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream, [=] {
+    host_run_grid(name, reinterpret_cast<const void *>(call.kernel), HostCall<P...>::thread, &call, grid,
+                  block, shared);
+  });
 }
 
 template <class... P, class... A>
-static void device_launch(Compute *c, const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                          A... arguments) {
+static void device_launch(Compute *c, const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                          size_t shared, A... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (shared > 48 * 1024) { /* more has to be asked for */
-    device_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared), name);
+    device_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+                 name);
   }
   host_launch_on(c->device->stream, name, kernel, grid, block, shared, arguments...);
   device_check(cudaGetLastError(), name);

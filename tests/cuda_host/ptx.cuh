@@ -23,7 +23,8 @@ struct HostMma {
         for (int i = 0; i < 4; i++) {
           a[group + 8 * (i % 2)][k + 8 * (i / 2)] = host_from_bf16((unsigned short)(mine->a[i] >> shift));
         }
-        for (int i = 0; i < 2; i++) b[k + 8 * i][group] = host_from_bf16((unsigned short)(mine->b[i] >> shift));
+        for (int i = 0; i < 2; i++)
+          b[k + 8 * i][group] = host_from_bf16((unsigned short)(mine->b[i] >> shift));
         for (int i = 0; i < 2; i++) d[group + 8 * i][k] = mine->d[2 * i + half];
       }
     }
@@ -46,7 +47,8 @@ inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]) {
 
 /* -- matrices from shared memory -------------------------------------------------------------------------- */
 
-template <int COUNT, bool TRANSPOSED> struct HostLoadMatrix {
+template <int COUNT, bool TRANSPOSED>
+struct HostLoadMatrix {
   uint32_t *r;
   const void *row;
 
@@ -67,7 +69,8 @@ template <int COUNT, bool TRANSPOSED> struct HostLoadMatrix {
 
   static void load(uint32_t *r, const void *row, const char *what) {
     if (host_lane() < 8 * COUNT) {
-      if (reinterpret_cast<uintptr_t>(row) % 16) host_fault("%s: address %p is not 16-byte aligned", what, row);
+      if (reinterpret_cast<uintptr_t>(row) % 16)
+        host_fault("%s: address %p is not 16-byte aligned", what, row);
       host_check_shared(row, 16, what);
     }
     HostLoadMatrix mine = {r, row};
@@ -96,7 +99,8 @@ inline void copy_async_16(void *shared, const void *global, bool valid) {
 inline void copy_async_commit() {
   host_copy_commit();
 }
-template <int PENDING> inline void copy_async_wait() {
+template <int PENDING>
+inline void copy_async_wait() {
   host_copy_wait(PENDING);
 }
 

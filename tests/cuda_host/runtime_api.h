@@ -51,7 +51,12 @@ enum cudaMemcpyKind {
 };
 enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1 };
 enum { cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2 };
-enum { cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2, cudaHostAllocWriteCombined = 4 };
+enum {
+  cudaHostAllocDefault = 0,
+  cudaHostAllocPortable = 1,
+  cudaHostAllocMapped = 2,
+  cudaHostAllocWriteCombined = 4
+};
 enum {
   cudaDeviceScheduleAuto = 0,
   cudaDeviceScheduleSpin = 1,
@@ -167,23 +172,27 @@ CUDA_HOST host_occupancy(int *blocks, const void *kernel, int threads, size_t sh
 void host_submit(cudaStream_t stream, std::function<void()> work);
 
 /* A launch: cudaGetLastError says whether the device would have taken it. */
-void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                 std::function<void()> work);
+void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
+                 cudaStream_t stream, std::function<void()> work);
 
 /* -- templates of the real header ------------------------------------------------------------------------- */
 
 cudaError_t host_malloc(void **p, size_t bytes);
 
-template <class T> static inline cudaError_t cudaMalloc(T **p, size_t bytes) {
+template <class T>
+static inline cudaError_t cudaMalloc(T **p, size_t bytes) {
   return host_malloc(reinterpret_cast<void **>(p), bytes);
 }
-template <class T> static inline cudaError_t cudaMallocHost(T **p, size_t bytes, unsigned int flags = 0) {
+template <class T>
+static inline cudaError_t cudaMallocHost(T **p, size_t bytes, unsigned int flags = 0) {
   return cudaHostAlloc(reinterpret_cast<void **>(p), bytes, flags);
 }
-template <class T> static inline cudaError_t cudaFuncSetAttribute(T *kernel, cudaFuncAttribute attribute, int value) {
+template <class T>
+static inline cudaError_t cudaFuncSetAttribute(T *kernel, cudaFuncAttribute attribute, int value) {
   return host_function_set(reinterpret_cast<const void *>(kernel), attribute, value);
 }
-template <class T> static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, T *kernel) {
+template <class T>
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, T *kernel) {
   return host_function_get(attributes, reinterpret_cast<const void *>(kernel));
 }
 template <class T>

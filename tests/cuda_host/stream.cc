@@ -237,7 +237,8 @@ static cudaError_t check_sides(const void *to, const void *from, size_t bytes, e
   bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (bytes == 0 || kind == cudaMemcpyDefault) return cudaSuccess;
-  if (host_is_device(to, bytes) == to_device && host_is_device(from, bytes) == from_device) return cudaSuccess;
+  if (host_is_device(to, bytes) == to_device && host_is_device(from, bytes) == from_device)
+    return cudaSuccess;
   return host_error(cudaErrorInvalidValue);
 }
 
@@ -270,8 +271,8 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
                               size_t height, enum cudaMemcpyKind kind, cudaStream_t stream) {
   if (width > to_pitch || width > from_pitch) return host_error(cudaErrorInvalidValue);
   for (size_t row = 0; row < height; row++) {
-    cudaError_t status = cudaMemcpyAsync((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width,
-                                         kind, stream);
+    cudaError_t status = cudaMemcpyAsync((char *)to + row * to_pitch, (const char *)from + row * from_pitch,
+                                         width, kind, stream);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;
@@ -314,7 +315,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
 cudaError_t cudaStreamIsCapturing(cudaStream_t given, enum cudaStreamCaptureStatus *status) {
   Hold hold(streams()->lock);
   const CUstream_st *stream = stream_of(given);
-  *status = !stream->capture    ? cudaStreamCaptureStatusNone
+  *status = !stream->capture  ? cudaStreamCaptureStatusNone
             : stream->invalid ? cudaStreamCaptureStatusInvalidated
                               : cudaStreamCaptureStatusActive;
   return cudaSuccess;
@@ -325,7 +326,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph,
   return cudaSuccess;
 }
 
-cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags) {
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *executable, cudaGraph_t graph,
+                                          unsigned long long flags) {
   return cudaGraphInstantiate(executable, graph, flags);
 }
 

@@ -29,7 +29,8 @@ inline void __syncwarp(uint32_t mask = 0xffffffffu) {
 
 /* -- shuffles --------------------------------------------------------------------------------------------- */
 
-template <class T> struct HostShuffle {
+template <class T>
+struct HostShuffle {
   T value;
   int from; /* lane */
   T answer;
@@ -51,8 +52,10 @@ inline int host_lane() {
   return (int)((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % warpSize);
 }
 
-template <class T> inline T host_shuffle(uint32_t mask, const char *what, T value, int from) {
-  static_assert(std::is_trivially_copyable<T>::value && (sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8) &&
+template <class T>
+inline T host_shuffle(uint32_t mask, const char *what, T value, int from) {
+  static_assert(std::is_trivially_copyable<T>::value &&
+                    (sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8) &&
                     std::is_same<T, bool>::value == false,
                 "shuffles move 2, 4 or 8 bytes");
   HostShuffle<T> mine = {value, from, value};
@@ -60,20 +63,24 @@ template <class T> inline T host_shuffle(uint32_t mask, const char *what, T valu
   return mine.answer;
 }
 
-template <class T> inline T __shfl_sync(uint32_t mask, T value, int source, int width = 32) {
+template <class T>
+inline T __shfl_sync(uint32_t mask, T value, int source, int width = 32) {
   int lane = host_lane();
   return host_shuffle(mask, "__shfl_sync", value, (lane & ~(width - 1)) | (source & (width - 1)));
 }
-template <class T> inline T __shfl_xor_sync(uint32_t mask, T value, int lanes, int width = 32) {
+template <class T>
+inline T __shfl_xor_sync(uint32_t mask, T value, int lanes, int width = 32) {
   int lane = host_lane(), from = lane ^ lanes;
   bool outside = from > (lane | (width - 1));
   return host_shuffle(mask, "__shfl_xor_sync", value, outside ? lane : from & 31);
 }
-template <class T> inline T __shfl_up_sync(uint32_t mask, T value, unsigned int lanes, int width = 32) {
+template <class T>
+inline T __shfl_up_sync(uint32_t mask, T value, unsigned int lanes, int width = 32) {
   int lane = host_lane(), from = lane - (int)lanes;
   return host_shuffle(mask, "__shfl_up_sync", value, from < (lane & ~(width - 1)) ? lane : from);
 }
-template <class T> inline T __shfl_down_sync(uint32_t mask, T value, unsigned int lanes, int width = 32) {
+template <class T>
+inline T __shfl_down_sync(uint32_t mask, T value, unsigned int lanes, int width = 32) {
   int lane = host_lane(), from = lane + (int)lanes;
   return host_shuffle(mask, "__shfl_down_sync", value, from > (lane | (width - 1)) ? lane : from);
 }
@@ -102,7 +109,8 @@ inline int __all_sync(uint32_t mask, int predicate) {
   return __ballot_sync(mask, predicate) == mask;
 }
 
-template <class T> struct HostMatch {
+template <class T>
+struct HostMatch {
   T value;
   uint32_t same;
 
@@ -119,31 +127,32 @@ template <class T> struct HostMatch {
   }
 };
 
-template <class T> inline uint32_t __match_any_sync(uint32_t mask, T value) {
+template <class T>
+inline uint32_t __match_any_sync(uint32_t mask, T value) {
   HostMatch<T> mine = {value, 0};
   host_meet_warp(mask, "__match_any_sync", HostMatch<T>::finish, &mine);
   return mine.same;
 }
 
-#define HOST_REDUCE(name, T, combined)                                                                \
-  inline void host_finish_reduce_##name(void *const brought[32], T *, uint32_t mask) {                \
-    T a = 0;                                                                                          \
-    bool any = false;                                                                                 \
-    for (int lane = 0; lane < 32; lane++) {                                                           \
-      if (!(mask >> lane & 1)) continue;                                                              \
-      T b = *static_cast<T *>(brought[lane]);                                                         \
-      a = any ? (T)(combined) : b;                                                                    \
-      any = true;                                                                                     \
-    }                                                                                                 \
-    for (int lane = 0; lane < 32; lane++)                                                             \
-      if (mask >> lane & 1) *static_cast<T *>(brought[lane]) = a;                                     \
-  }                                                                                                   \
-  inline T __reduce_##name##_sync(uint32_t mask, T value) {                                           \
-    host_meet_warp(                                                                                   \
-        mask, "__reduce_" #name "_sync",                                                              \
+#define HOST_REDUCE(name, T, combined)                                                                    \
+  inline void host_finish_reduce_##name(void *const brought[32], T *, uint32_t mask) {                    \
+    T a = 0;                                                                                              \
+    bool any = false;                                                                                     \
+    for (int lane = 0; lane < 32; lane++) {                                                               \
+      if (!(mask >> lane & 1)) continue;                                                                  \
+      T b = *static_cast<T *>(brought[lane]);                                                             \
+      a = any ? (T)(combined) : b;                                                                        \
+      any = true;                                                                                         \
+    }                                                                                                     \
+    for (int lane = 0; lane < 32; lane++)                                                                 \
+      if (mask >> lane & 1) *static_cast<T *>(brought[lane]) = a;                                         \
+  }                                                                                                       \
+  inline T __reduce_##name##_sync(uint32_t mask, T value) {                                               \
+    host_meet_warp(                                                                                       \
+        mask, "__reduce_" #name "_sync",                                                                  \
         [](void *const brought[32], uint32_t m) { host_finish_reduce_##name(brought, (T *)nullptr, m); }, \
-        &value);                                                                                      \
-    return value;                                                                                     \
+        &value);                                                                                          \
+    return value;                                                                                         \
   }
 HOST_REDUCE(add, unsigned int, a + b)
 HOST_REDUCE(add, int, a + b)
