@@ -4,13 +4,13 @@
  * out^T = b^T a^T, and a bias of n runs along its rows, where the bias epilogue wants it.
  *
  * The floor is the tensor cores' rate, 2 m n k operations, for large products; for the thin ones of an adapter
- * (n or k of 8 to 64) it is memory: x[T,I] A^T reads x once, and out += u B^T reads and writes out once, while the
- * operations would take less time than that by far. cuBLASLt's smallest tiles are 64 wide or less, so a thin side
- * wastes arithmetic that is free here; what decides is how many blocks share the reading. With n = R there are
- * T/64 or so, too few for a large card, unless the sum over k is split: allowed here, in fp32 through the
- * workspace. With k = R the blocks are T O / (128 * 128), which is plenty, each with one or two steps of k: a copy
- * with a little arithmetic. Both ends are in the arrangements that cuBLASLt was tuned for, and x or out was touched
- * just before by the base product, so that part of it is still in the second-level cache. */
+ * (n or k of 8 to 64) it is memory: u = x[T,I] A^T reads x once, out[T,O] = u B^T writes out once, and the base
+ * product that follows adds to it (beta 1), reading out tile by tile behind its own arithmetic. The arithmetic of
+ * the thin ones takes less time than that by far, so what the smallest tiles of cuBLASLt (64 wide or so) waste on a
+ * thin side is free; what decides is how many blocks share the reading. With n = R there are T/64 or so, too few for
+ * a large card, unless the sum over k is split: allowed here, in fp32 through the workspace (the gradients of A and
+ * B, with sums over T, are the same case). With k = R there are T O / (128 * 128), plenty, with one or two steps of k
+ * each: a copy with a little arithmetic. Which algorithms are chosen and what they reach is for a card to show. */
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/product.cuh"
 
