@@ -35,21 +35,20 @@ void kv_cache_free(KvCache *cache) {
   *cache = (KvCache){0};
 }
 
-static Tensor upload(Compute *compute, Arena *arena, const int32_t *values, int64_t count) {
-  Tensor out = tensor_new_1d(arena, DTYPE_I32, count);
-  compute_upload(compute, out, values);
-  return out;
-}
-
 /* Final norm and LM head of the picked rows alone. */
-static Tensor picked_logits(const BlockContext *context, Tensor x, const int32_t *picked, int64_t count) {
+static Tensor picked_logits(const BlockContext *context, Tensor x, Tensor picked) {
   const Model *model = context->model;
   Compute *c = context->compute;
   Arena *arena = context->arena;
+  const bool all = tensor_is_none(picked);
+  const int64_t count = all ? x.dim[0] : picked.dim[0];
   const Tensor out = tensor_new_2d(arena, DTYPE_F32, count, model->spec.vocab);
   const size_t mark = arena_mark(arena);
-  Tensor hidden = tensor_new_2d(arena, DTYPE_F32, count, model->spec.hidden);
-  op_gather_rows(c, hidden, x, upload(c, arena, picked, count));
+  Tensor hidden = x;
+  if (!all) {
+    hidden = tensor_new_2d(arena, x.dtype, count, model->spec.hidden);
+    op_gather_rows(c, hidden, x, picked);
+  }
   NormState norm;
   if (model->spec.final_norm) hidden = norm_forward(context, model->final_norm, hidden, true, &norm);
   op_linear(c, out, hidden, model_head(model), model_tensor(model, model->head_bias), 1, 0);
@@ -59,23 +58,22 @@ static Tensor picked_logits(const BlockContext *context, Tensor x, const int32_t
 }
 
 Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
-                    DecodeRows rows, const int32_t *picked, int64_t pick_count, Arena *arena) {
+                    DecodeRows rows, Arena *arena) {
   const bool was_invariant = compute->row_invariant;
   compute->row_invariant = true;
   BlockContext context = {.compute = compute,
                           .model = model,
                           .adapter = adapter,
                           .arena = arena,
-                          .positions = upload(compute, arena, rows.position, rows.count),
+                          .positions = rows.position,
                           .caches = cache->layers,
-                          .sequence = upload(compute, arena, rows.sequence, rows.count)};
-  const Tensor ids = upload(compute, arena, rows.ids, rows.count);
-  Tensor x = model_embed(&context, ids, NULL);
+                          .sequence = rows.sequence};
+  Tensor x = model_embed(&context, rows.ids, NULL);
   for (int layer = 0; layer < model->spec.layers; layer++) {
     BlockState state;
     x = block_forward(&context, layer, x, &state);
   }
-  const Tensor logits = picked_logits(&context, x, picked, pick_count);
+  const Tensor logits = picked_logits(&context, x, rows.picked);
   compute->row_invariant = was_invariant;
   return logits;
 }

@@ -22,17 +22,18 @@ NODISCARD bool kv_cache_init(KvCache *cache, const ModelSpec *spec, int64_t bloc
                              int64_t sequences, int64_t max_blocks, DType dtype, Arena *arena, Error *error);
 void kv_cache_free(KvCache *cache); /* the host array; tensors belong to the arena */
 
+/* The rows of a call: I32 tensors in device memory. */
 typedef struct DecodeRows {
-  const int32_t *ids;      /* [N] host */
-  const int32_t *sequence; /* [N] row of the block table */
-  const int32_t *position; /* [N] */
-  int64_t count;
+  Tensor ids;      /* [N] */
+  Tensor sequence; /* [N] row of the block table */
+  Tensor position; /* [N] */
+  Tensor picked;   /* [P] rows (0 .. N-1) whose logits are wanted; none: all, in order */
 } DecodeRows;
 
-/* Runs the rows through the model and stores their keys and values. Then computes logits[n_pick, V] (F32,
- * after the softcap) for the picked rows (indices into 0 .. count-1; host) in the arena. Released by the
- * caller. */
+/* Runs the rows through the model and stores their keys and values. Then computes logits[P, V] (F32, after the
+ * softcap) for the picked rows in the arena. Released by the caller. Operations alone, at addresses that depend
+ * on the shapes and on the arena's mark: it may be recorded (compute.h). */
 Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
-                    DecodeRows rows, const int32_t *picked, int64_t pick_count, Arena *arena);
+                    DecodeRows rows, Arena *arena);
 
 #endif

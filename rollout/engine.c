@@ -54,31 +54,8 @@ static bool host_init(Engine *engine, int64_t blocks, Error *error) {
                       blocks_per_sequence(config), config->prefill_chunk, error)) {
     return false;
   }
-  engine->sample_rows = memory_zeroed(batch, sizeof *engine->sample_rows);
-  engine->ids = memory_zeroed(batch, sizeof *engine->ids);
-  engine->logprobs = memory_zeroed(batch, sizeof *engine->logprobs);
   engine->texts = memory_zeroed(batch, sizeof *engine->texts);
-  if (!engine->sample_rows || !engine->ids || !engine->logprobs || !engine->texts) {
-    return error_out_of_memory(error, "rollout engine", batch * sizeof *engine->texts);
-  }
-  return true;
-}
-
-/* Forward and sampling of the planned rows; the workspace above the mark is given back by the caller. */
-static void run_rows(Engine *engine, int64_t rows, int64_t picks) {
-  const Scheduler *s = &engine->scheduler;
-  Compute *compute = engine->compute;
-  const DecodeRows decode = {.ids = s->ids, .sequence = s->sequence, .position = s->position, .count = rows};
-  const Tensor logits = model_decode(compute, engine->model, engine->adapter, &engine->cache, decode,
-                                     s->picked, picks, engine->arena);
-  if (picks == 0) return;
-  const int64_t bytes = picks * (int64_t)sizeof(SampleRow);
-  compute_upload(compute, tensor_rows(engine->device_rows, 0, bytes), engine->sample_rows);
-  const Tensor ids = tensor_rows(engine->device_ids, 0, picks);
-  const Tensor logprobs = tensor_rows(engine->device_logprobs, 0, picks);
-  op_sample(compute, ids, logprobs, logits, engine->device_rows.data);
-  compute_download(compute, engine->ids, ids);
-  compute_download(compute, engine->logprobs, logprobs);
+  return engine->texts || error_out_of_memory(error, "rollout engine", batch * sizeof *engine->texts);
 }
 
 bool engine_init(Engine *engine, EngineConfig config, const Model *model, const LoraSet *adapter,
@@ -91,19 +68,14 @@ bool engine_init(Engine *engine, EngineConfig config, const Model *model, const 
   engine->config = config;
   const int64_t blocks = cache_blocks(&config, &model->spec, error);
   if (blocks == 0) return false;
+  const int64_t idle = step_idle_blocks(compute);
   if (!host_init(engine, blocks, error) ||
-      !kv_cache_init(&engine->cache, &model->spec, blocks, config.block_size, config.batch,
-                     blocks_per_sequence(&config), config.cache_dtype, arena, error)) {
+      !kv_cache_init(&engine->cache, &model->spec, blocks + idle, config.block_size, config.batch + idle,
+                     blocks_per_sequence(&config), config.cache_dtype, arena, error) ||
+      !step_init(&engine->step, compute, model, adapter, &engine->cache, config.batch + config.prefill_chunk,
+                 config.batch, arena, error)) {
     engine_free(engine);
     return false;
-  }
-  engine->device_rows = tensor_new_1d(arena, DTYPE_U8, config.batch * (int64_t)sizeof(SampleRow));
-  engine->device_ids = tensor_new_1d(arena, DTYPE_I32, config.batch);
-  engine->device_logprobs = tensor_new_1d(arena, DTYPE_F32, config.batch);
-  if (compute->dry) {
-    const size_t mark = arena_mark(arena);
-    run_rows(engine, config.batch + config.prefill_chunk, config.batch);
-    arena_release(arena, mark);
   }
   return true;
 }
@@ -113,9 +85,7 @@ void engine_free(Engine *engine) {
     for (int64_t i = 0; i < engine->config.batch; i++) text_stream_free(&engine->texts[i]);
   }
   memory_free(engine->texts);
-  memory_free(engine->sample_rows);
-  memory_free(engine->ids);
-  memory_free(engine->logprobs);
+  step_free(&engine->step);
   scheduler_free(&engine->scheduler);
   kv_cache_free(&engine->cache);
   *engine = (Engine){0};
@@ -243,7 +213,8 @@ static bool take_tokens(Engine *engine, Error *error) {
   for (int64_t i = 0; i < s->pick_count; i++) {
     const Sequence *sequence = &s->running[s->picked_running[i]];
     TextStream *text = text_wanted(spec) ? &engine->texts[sequence->slot] : NULL;
-    if (!append_token(engine, sequence->sample, engine->ids[i], engine->logprobs[i], text, error))
+    if (!append_token(engine, sequence->sample, engine->step.sampled[i], engine->step.logprobs[i], text,
+                      error))
       return false;
     const size_t bytes = text ? text->ready : 0;
     if (spec->on_token)
@@ -258,13 +229,20 @@ static void fill_sample_rows(Engine *engine) {
   const RolloutSpec *spec = &engine->spec;
   for (int64_t i = 0; i < s->pick_count; i++) {
     const RolloutSample *sample = s->running[s->picked_running[i]].sample;
-    engine->sample_rows[i] = (SampleRow){.key = engine->key,
-                                         .sample = sample->number,
-                                         .position = (uint64_t)sample->length,
-                                         .temperature = spec->temperature,
-                                         .top_p = spec->top_p,
-                                         .top_k = spec->top_k};
+    engine->step.samples[i] = (SampleRow){.key = engine->key,
+                                          .sample = sample->number,
+                                          .position = (uint64_t)sample->length,
+                                          .temperature = spec->temperature,
+                                          .top_p = spec->top_p,
+                                          .top_k = spec->top_k};
   }
+}
+
+static void upload_table(Engine *engine) {
+  Scheduler *s = &engine->scheduler;
+  const Tensor table = tensor_rows(engine->cache.table, 0, s->slots);
+  if (s->table_changed) compute_upload(engine->compute, table, s->table);
+  s->table_changed = false;
 }
 
 static void count_step(Engine *engine, double seconds) {
@@ -288,13 +266,16 @@ bool engine_step(Engine *engine, Error *error) {
   const double started = time_monotonic();
   scheduler_plan(s);
   if (s->row_count == 0) return true;
-  if (s->table_changed) compute_upload(engine->compute, engine->cache.table, s->table);
-  s->table_changed = false;
+  upload_table(engine);
   fill_sample_rows(engine);
-
-  const size_t mark = arena_mark(engine->arena);
-  run_rows(engine, s->row_count, s->pick_count);
-  arena_release(engine->arena, mark);
+  step_run(&engine->step, engine->adapter,
+           &(StepRows){.ids = s->ids,
+                       .sequence = s->sequence,
+                       .position = s->position,
+                       .picked = s->picked,
+                       .count = s->row_count,
+                       .picks = s->pick_count,
+                       .decoding = s->prompt_rows == 0});
 
   const bool ok = (!text_wanted(&engine->spec) || begin_texts(engine, error)) && take_tokens(engine, error);
   count_step(engine, time_monotonic() - started);

@@ -16,17 +16,19 @@
  * Exactness: a row's logits do not depend on the other rows (Compute.row_invariant), and a draw depends on
  * (seed, sample number, index) alone. So the response of a sample is the same to the bit whatever else is in
  * the batch, in which order samples come, how large the cache and the chunks are, and whether it was ever
- * preempted. (The block size alone is part of the arithmetic: attention sums block by block.)
+ * preempted. (On the CPU the block size alone is part of the arithmetic: attention sums block by block.)
  *
  * Memory: everything on the device comes from the arena, and the workspace of a step is taken from its top
  * and given back. engine_init with a dry arena and compute->dry counts it all. A step allocates nothing (text
- * for stop strings and on_token grows small host buffers, which are kept). */
+ * for stop strings and on_token grows small host buffers, which are kept; on a GPU the driver takes some memory
+ * for each recording of a decoding step, rollout/step.h). */
 #ifndef ROLLOUT_ENGINE_H
 #define ROLLOUT_ENGINE_H
 
 #include "model/decode.h"
 #include "rollout/sample.h"
 #include "rollout/scheduler.h"
+#include "rollout/step.h"
 #include "rollout/text.h"
 #include "tokenizer/tokenizer.h"
 
@@ -37,7 +39,7 @@ typedef struct EngineConfig {
   int64_t block_size;  /* tokens in a block */
   int64_t cache_bytes; /* budget of the cache; 0 = as much as batch * max_length tokens take */
   int64_t prefill_chunk; /* prompt tokens in a step, at most; >= 1 */
-  DType cache_dtype;     /* F32, or BF16 for half the memory */
+  DType cache_dtype;     /* F32, or BF16 for half the memory; where activations are BF16, so should it be */
 } EngineConfig;
 
 EngineConfig engine_config_default(void); /* batch 32, max_length 0, block_size 16, chunk 256, F32 */
@@ -86,11 +88,7 @@ typedef struct Engine {
   Arena *arena;
   KvCache cache;
   Scheduler scheduler;
-  SampleRow *sample_rows;             /* host, [batch] */
-  Tensor device_rows;                 /* the same on the device, as bytes */
-  Tensor device_ids, device_logprobs; /* [batch] */
-  int32_t *ids;                       /* host, [batch]: what was sampled */
-  float *logprobs;
+  Step step;
   TextStream *texts; /* [batch], by slot */
   RolloutSpec spec;
   RandomKey key;

@@ -310,6 +310,7 @@ static EngineConfig engine_settings(const Generate *g) {
   settings.prefill_chunk =
       config->prefill_chunk < samples * longest ? config->prefill_chunk : samples * longest;
   if (settings.prefill_chunk < 1) settings.prefill_chunk = 1;
+  settings.cache_dtype = compute_activation(&g->compute, g->model.dtype);
   return settings;
 }
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/decode.h"
+#include "tests/support/decode.h"
 #include "tests/support/rig.h"
 
 static const double TOLERANCE = 2e-5;
@@ -32,7 +32,7 @@ static void fill_table(Rig *rig, Work *work) {
 
 /* One call with the next up to `chunk` tokens of each sequence; the sequences take turns in who is longest. */
 static bool decode_some(Rig *rig, Work *work, int64_t chunk) {
-  int32_t ids[MAX_ROWS], sequence[MAX_ROWS], position[MAX_ROWS], picked[MAX_ROWS];
+  int32_t ids[MAX_ROWS], sequence[MAX_ROWS], position[MAX_ROWS];
   int64_t token[MAX_ROWS], n = 0;
   for (int32_t b = 0; b < rig->batch.sequences; b++) {
     const int64_t first = rig->batch.offsets[b], length = rig->batch.offsets[b + 1] - first;
@@ -41,13 +41,12 @@ static bool decode_some(Rig *rig, Work *work, int64_t chunk) {
       token[n] = first + position[n];
       ids[n] = rig->batch.ids[token[n]];
       sequence[n] = b;
-      picked[n] = (int32_t)n;
     }
   }
   if (n == 0) return false;
   const size_t mark = arena_mark(&rig->step);
-  const Tensor logits = model_decode(&rig->compute, &rig->model, NULL, &work->cache,
-                                     (DecodeRows){ids, sequence, position, n}, picked, n, &rig->step);
+  const DecodeRows rows = decode_rows_upload(&rig->compute, &rig->step, ids, sequence, position, n);
+  const Tensor logits = model_decode(&rig->compute, &rig->model, NULL, &work->cache, rows, &rig->step);
   const int64_t vocab = rig->model.spec.vocab;
   float *host = malloc(tensor_bytes(logits));
   assert_non_null(host);

@@ -1,6 +1,7 @@
 /* Decoding with the paged cache gives the logits of the full forward, for every architecture of the
  * fixtures, with an adapter and without, in chunks of any size and through scattered blocks. */
 #include "rollout_lab.h"
+#include "tests/support/decode.h"
 
 static const double TOLERANCE = 2e-5;
 
@@ -15,20 +16,18 @@ typedef struct Case {
  * out[sequence][position]. */
 static void decode_rows(Lab *lab, KvCache *cache, int32_t ids[SEQUENCES][LENGTH], int begin, int count,
                         float *out) {
-  int32_t id[SEQUENCES * LENGTH], sequence[SEQUENCES * LENGTH], position[SEQUENCES * LENGTH],
-      picked[SEQUENCES * LENGTH];
+  int32_t id[SEQUENCES * LENGTH], sequence[SEQUENCES * LENGTH], position[SEQUENCES * LENGTH];
   int n = 0;
   for (int s = 0; s < SEQUENCES; s++) {
     for (int i = 0; i < count; i++, n++) {
       id[n] = ids[s][begin + i];
       sequence[n] = s;
       position[n] = begin + i;
-      picked[n] = n;
     }
   }
   const size_t mark = arena_mark(&lab->step);
-  const Tensor logits = model_decode(&lab->compute, &lab->model, lab_lora(lab), cache,
-                                     (DecodeRows){id, sequence, position, n}, picked, n, &lab->step);
+  const DecodeRows rows = decode_rows_upload(&lab->compute, &lab->step, id, sequence, position, n);
+  const Tensor logits = model_decode(&lab->compute, &lab->model, lab_lora(lab), cache, rows, &lab->step);
   const int64_t vocab = lab->model.spec.vocab;
   float *values = device_values(&lab->compute, logits);
   for (int i = 0; i < n; i++) {

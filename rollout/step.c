@@ -1,0 +1,180 @@
+#include "rollout/step.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+/* -- memory -------------------------------------------------------------------------------------------- */
+
+int64_t step_idle_blocks(const Compute *compute) {
+  return compute_can_record(compute) ? 1 : 0;
+}
+
+static int64_t input_bytes(const Step *s) {
+  return s->picks * (int64_t)(sizeof(SampleRow) + sizeof(int32_t)) + 3 * s->rows * (int64_t)sizeof(int32_t);
+}
+
+static int64_t output_bytes(const Step *s) {
+  return s->picks * (int64_t)(sizeof(int32_t) + sizeof(float));
+}
+
+/* What lies in the blocks of input and output, by the same code on both sides. */
+typedef struct StepInput {
+  SampleRow *samples;
+  int32_t *picked, *ids, *sequence, *position;
+} StepInput;
+
+static StepInput input_at(const Step *s, void *block) {
+  StepInput in = {.samples = block};
+  in.picked = (int32_t *)(in.samples + s->picks);
+  in.ids = in.picked + s->picks;
+  in.sequence = in.ids + s->rows;
+  in.position = in.sequence + s->rows;
+  return in;
+}
+
+static bool host_init(Step *s, Error *error) {
+  s->host_input = memory_zeroed(1, (size_t)input_bytes(s));
+  s->host_output = memory_zeroed(1, (size_t)output_bytes(s));
+  s->records = memory_zeroed((size_t)s->picks + 1, sizeof *s->records);
+  if (!s->host_input || !s->host_output || !s->records) {
+    return error_out_of_memory(error, "rollout step", (unsigned long long)input_bytes(s));
+  }
+  s->samples = input_at(s, s->host_input).samples;
+  s->sampled = (int32_t *)(void *)s->host_output;
+  s->logprobs = (float *)(void *)(s->sampled + s->picks);
+  return true;
+}
+
+/* The idle sequence has one block, the last of the cache. */
+static void idle_init(Step *s) {
+  const int32_t block = (int32_t)(s->cache->blocks - 1);
+  s->idle = (int32_t)(s->cache->sequences - 1);
+  const Tensor row = tensor_rows(s->cache->table, s->idle, 1);
+  compute_upload(s->compute, tensor_1d(row.data, DTYPE_I32, 1), &block);
+}
+
+/* -- operations ---------------------------------------------------------------------------------------- */
+
+/* Forward and sampling; picks < 0: all rows, in order. */
+static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t picks) {
+  const StepInput in = input_at(s, s->input.data);
+  const DecodeRows decode = {.ids = tensor_1d(in.ids, DTYPE_I32, rows),
+                             .sequence = tensor_1d(in.sequence, DTYPE_I32, rows),
+                             .position = tensor_1d(in.position, DTYPE_I32, rows),
+                             .picked = picks < 0 ? (Tensor){0} : tensor_1d(in.picked, DTYPE_I32, picks)};
+  const size_t mark = arena_mark(s->arena);
+  const Tensor logits = model_decode(s->compute, s->model, adapter, s->cache, decode, s->arena);
+  const int64_t count = logits.dim[0];
+  int32_t *sampled = s->output.data;
+  const Tensor ids = tensor_1d(sampled, DTYPE_I32, count);
+  const Tensor logprobs = tensor_1d(sampled + s->picks, DTYPE_F32, count);
+  if (count > 0) op_sample(s->compute, ids, logprobs, logits, in.samples);
+  arena_release(s->arena, mark);
+}
+
+bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
+               int64_t rows, int64_t picks, Arena *arena, Error *error) {
+  *step = (Step){.compute = compute,
+                 .model = model,
+                 .cache = cache,
+                 .arena = arena,
+                 .rows = rows,
+                 .picks = picks,
+                 .idle = -1};
+  ASSERT(picks > 0 && rows >= picks);
+  if (!host_init(step, error)) return false;
+  step->input = tensor_new_1d(arena, DTYPE_U8, input_bytes(step));
+  step->output = tensor_new_1d(arena, DTYPE_U8, output_bytes(step));
+  if (step_idle_blocks(compute) > 0) idle_init(step);
+  if (compute->dry) {
+    operations(step, adapter, rows, picks);
+    if (step->idle >= 0) operations(step, adapter, picks, -1);
+  }
+  return true;
+}
+
+static void drop_records(Step *s) {
+  for (int64_t i = 0; s->recorded > 0 && i <= s->picks; i++) {
+    compute_graph_free(s->compute, s->records[i].graph);
+    s->records[i].graph = NULL;
+  }
+  s->recorded = 0;
+}
+
+void step_free(Step *step) {
+  if (step->records) drop_records(step);
+  memory_free(step->host_input);
+  memory_free(step->host_output);
+  memory_free(step->records);
+  *step = (Step){0};
+}
+
+/* -- a step -------------------------------------------------------------------------------------------- */
+
+/* 1, 2, 4, 8, 16 .. 64, 96, 128 ...: few recordings, and where rows are few, few rows too many. */
+static int64_t rounded_rows(const Step *s, int64_t rows) {
+  int64_t rounded = 1;
+  if (rows > 8) {
+    const int64_t unit = rows <= 64 ? 8 : 32;
+    rounded = (rows + unit - 1) / unit * unit;
+  } else {
+    while (rounded < rows) rounded *= 2;
+  }
+  return rounded < s->picks ? rounded : s->picks;
+}
+
+static void upload_rows(Step *s, const StepRows *rows, int64_t count) {
+  const StepInput in = input_at(s, s->host_input);
+  const size_t bytes = (size_t)rows->count * sizeof(int32_t);
+  memcpy(in.picked, rows->picked, (size_t)rows->picks * sizeof(int32_t));
+  memcpy(in.ids, rows->ids, bytes);
+  memcpy(in.sequence, rows->sequence, bytes);
+  memcpy(in.position, rows->position, bytes);
+  for (int64_t i = rows->count; i < count; i++) {
+    in.ids[i] = in.position[i] = 0;
+    in.sequence[i] = s->idle;
+    in.samples[i] = (SampleRow){.top_p = 1};
+  }
+  compute_upload(s->compute, s->input, s->host_input);
+}
+
+/* Drops recordings whose addresses may no longer be right. */
+static void check_records(Step *s, const LoraSet *adapter) {
+  if (s->recorded == 0) return;
+  ASSERT(arena_mark(s->arena) == s->mark);
+  if (adapter != s->adapter || s->scratch != s->compute->scratch.base) drop_records(s);
+}
+
+static void decoding_step(Step *s, const LoraSet *adapter, int64_t count) {
+  StepRecord *record = &s->records[count];
+  check_records(s, adapter);
+  if (!record->ran) {
+    operations(s, adapter, count, -1);
+    record->ran = true;
+    return;
+  }
+  if (!record->graph) {
+    compute_record_begin(s->compute);
+    operations(s, adapter, count, -1);
+    record->graph = compute_record_end(s->compute);
+    s->recorded++;
+    s->adapter = adapter;
+    s->mark = arena_mark(s->arena);
+    s->scratch = s->compute->scratch.base;
+  }
+  compute_replay(s->compute, record->graph);
+}
+
+void step_run(Step *step, const LoraSet *adapter, const StepRows *rows) {
+  const bool decoding = rows->decoding && step->idle >= 0;
+  const int64_t count = decoding ? rounded_rows(step, rows->count) : rows->count;
+  ASSERT(count <= step->rows && rows->picks <= step->picks && !step->compute->dry);
+  upload_rows(step, rows, count);
+  if (decoding) {
+    decoding_step(step, adapter, count);
+  } else {
+    operations(step, adapter, count, rows->picks);
+  }
+  if (rows->picks > 0) compute_download(step->compute, step->host_output, step->output);
+}

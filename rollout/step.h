@@ -1,0 +1,70 @@
+/* The device's side of an engine's step: rows go there in one copy, the model runs, a token is sampled for each
+ * picked row, and what was sampled comes back in one copy.
+ *
+ * On a backend that can record (compute.h), a step of decoding rows alone is recorded for its number of rows
+ * and replayed from then on. To have few recordings the number is rounded up with idle rows: greedy ones of a
+ * sequence of their own, whose one cache block nobody else uses. The other rows' results do not depend on them. The first
+ * step of a size runs as it is, so that everything it needs is loaded and planned before it is recorded.
+ *
+ * A recording holds addresses: the arena's mark must be the same at every step (asserted), the weights stay
+ * where they are. Recordings are dropped when the adapter is another or the scratch arena has moved. */
+#ifndef ROLLOUT_STEP_H
+#define ROLLOUT_STEP_H
+
+#include "model/decode.h"
+
+/* A step of some number of decoding rows. */
+typedef struct StepRecord {
+  bool ran;            /* before it is recorded it runs once */
+  ComputeGraph *graph; /* or NULL */
+} StepRecord;
+
+typedef struct Step {
+  Compute *compute;
+  const Model *model;
+  KvCache *cache;
+  Arena *arena;
+  int64_t rows, picks; /* most of a step */
+  int32_t idle;        /* sequence of the idle rows; -1: the backend cannot record */
+
+  /* Host. The caller fills in samples[picks]; results are there after the step. */
+  SampleRow *samples; /* [picks] */
+  int32_t *sampled;   /* [picks] ids */
+  float *logprobs;    /* [picks] */
+
+  /* One block on the host and one on the device, in the same layout: SampleRow samples[picks];
+   * int32_t picked[picks], ids[rows], sequence[rows], position[rows]. */
+  char *host_input;
+  Tensor input; /* U8 */
+  /* int32_t sampled[picks]; float logprobs[picks]. */
+  char *host_output;
+  Tensor output; /* U8 */
+
+  StepRecord *records;    /* [picks + 1], by number of rows, idle ones included */
+  int64_t recorded;       /* how many there are */
+  const LoraSet *adapter; /* that all of them use */
+  size_t mark;            /* of the arena, at all of them */
+  const char *scratch;    /* base of the scratch arena, at all of them */
+} Step;
+
+/* Sequences and blocks of the cache that the idle rows need, on top of the engine's. */
+int64_t step_idle_blocks(const Compute *compute);
+
+/* `rows` and `picks` are the most of a step; decoding steps have up to `picks` rows. The cache's last sequence
+ * and block are the idle rows' (step_idle_blocks). All are borrowed. With compute->dry the largest step is
+ * counted. step_free after a failure, too. */
+NODISCARD bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *adapter,
+                         KvCache *cache, int64_t rows, int64_t picks, Arena *arena, Error *error);
+void step_free(Step *step);
+
+/* The rows of a step, on the host. */
+typedef struct StepRows {
+  const int32_t *ids, *sequence, *position; /* [count] */
+  const int32_t *picked;                    /* [picks] */
+  int64_t count, picks;
+  bool decoding; /* one row for each sequence, all of them picked, in order */
+} StepRows;
+
+void step_run(Step *step, const LoraSet *adapter, const StepRows *rows);
+
+#endif
