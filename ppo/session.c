@@ -138,6 +138,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   s->config.model.recompute = settings->recompute;
   s->config.model.dtype = settings->dtype == DTYPE_BF16;
   s->config.lora.enabled = settings->lora;
+  s->config.optim.state = settings->eight_bit_state;
   plan_begin(&s->memory, &s->compute);
   bool ok = open_models(s, error);
   close_models(s);
@@ -182,7 +183,8 @@ bool session_prepare(PpoSession *session, Error *error) {
   }
   set_schedules(s);
   const PlanSettings settings = {config->optim.micro_batch_tokens, config->model.recompute,
-                                 config->lora.enabled, model_config_dtype(&config->model)};
+                                 config->lora.enabled, model_config_dtype(&config->model),
+                                 config->optim.state == 1};
   return plan_check(make_plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 

@@ -234,9 +234,9 @@ static bool open_data(RewardStage *s, Error *error) {
   return data_order_init(&s->order, &s->train, (uint64_t)s->config->run.seed, data->shuffle, error);
 }
 
-static bool open_model(RewardStage *s, const ModelConfig *model, const LoraConfig *lora, Error *error) {
-  TraineeSpec spec =
-      trainee_spec_of("reward", model, lora, &s->lora, &s->config->optim, (uint64_t)s->config->run.seed);
+static bool open_model(RewardStage *s, const ModelConfig *model, const LoraConfig *lora,
+                       const OptimConfig *optim, Error *error) {
+  TraineeSpec spec = trainee_spec_of("reward", model, lora, &s->lora, optim, (uint64_t)s->config->run.seed);
   spec.score_head = true;
   spec.head_from = model->path;
   return base_open(&s->base, model->path, trainee_merge_of(model, lora), model_config_dtype(model),
@@ -264,12 +264,14 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
   RewardStage *s = context;
   ModelConfig model = s->config->model;
   LoraConfig lora = s->config->lora;
+  OptimConfig optim = s->config->optim;
   model.recompute = settings->recompute;
   model.dtype = settings->dtype == DTYPE_BF16;
   lora.enabled = settings->lora;
+  optim.state = settings->eight_bit_state;
   plan_begin(&s->memory, &s->compute);
   bool ok = pairs_init(&s->pairs, s->config->optim.batch_size, settings->micro_batch_tokens, error) &&
-            open_model(s, &model, &lora, error) &&
+            open_model(s, &model, &lora, &optim, error) &&
             base_check_length(&s->base, longest_sequence(s), NULL, error);
   if (ok) {
     double norm;
@@ -297,7 +299,8 @@ static bool check_plan(RewardStage *s, Error *error) {
   const PlanSettings settings = {.micro_batch_tokens = config->optim.micro_batch_tokens,
                                  .recompute = config->model.recompute,
                                  .lora = config->lora.enabled,
-                                 .dtype = model_config_dtype(&config->model)};
+                                 .dtype = model_config_dtype(&config->model),
+                                 .eight_bit_state = config->optim.state == 1};
   return plan_check(plan, s, &settings, (int64_t)longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 
@@ -408,7 +411,7 @@ static bool carry_out(void *stage, ProgramResult *result, Error *error) {
   const RewardStageConfig *config = s->config;
   if (!train_memory_allocate(&s->memory, &s->compute, error) ||
       !pairs_init(&s->pairs, config->optim.batch_size, config->optim.micro_batch_tokens, error) ||
-      !open_model(s, &config->model, &config->lora, error) ||
+      !open_model(s, &config->model, &config->lora, &config->optim, error) ||
       !base_check_length(&s->base, longest_sequence(s), s->log, error)) {
     return false;
   }

@@ -131,9 +131,9 @@ static bool evaluate_and_log(Sft *s, double *loss, Error *error) {
 
 /* -- memory --------------------------------------------------------------------------------------------- */
 
-static bool open_model(Sft *s, const ModelConfig *model, const LoraConfig *lora, Error *error) {
-  TraineeSpec spec =
-      trainee_spec_of("policy", model, lora, &s->lora, &s->config->optim, (uint64_t)s->config->run.seed);
+static bool open_model(Sft *s, const ModelConfig *model, const LoraConfig *lora, const OptimConfig *optim,
+                       Error *error) {
+  TraineeSpec spec = trainee_spec_of("policy", model, lora, &s->lora, optim, (uint64_t)s->config->run.seed);
   return base_open(&s->base, model->path, trainee_merge_of(model, lora), model_config_dtype(model),
                    &s->compute, &s->memory, error) &&
          trainee_open(&s->policy, &spec, &s->base, &s->compute, &s->memory, error) &&
@@ -151,12 +151,14 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
   Sft *s = context;
   ModelConfig model = s->config->model;
   LoraConfig lora = s->config->lora;
+  OptimConfig optim = s->config->optim;
   model.recompute = settings->recompute;
   model.dtype = settings->dtype == DTYPE_BF16;
   lora.enabled = settings->lora;
+  optim.state = settings->eight_bit_state;
   plan_begin(&s->memory, &s->compute);
   bool ok = microbatches_init(&s->micro, s->config->optim.batch_size, settings->micro_batch_tokens, error) &&
-            open_model(s, &model, &lora, error) &&
+            open_model(s, &model, &lora, &optim, error) &&
             base_check_length(&s->base, corpus_longest(&s->corpus), NULL, error);
   if (ok) {
     double norm;
@@ -182,7 +184,8 @@ static bool check_plan(Sft *s, Error *error) {
   PlanSettings settings = {.micro_batch_tokens = config->optim.micro_batch_tokens,
                            .recompute = config->model.recompute,
                            .lora = config->lora.enabled,
-                           .dtype = model_config_dtype(&config->model)};
+                           .dtype = model_config_dtype(&config->model),
+                           .eight_bit_state = config->optim.state == 1};
   return plan_check(plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 
@@ -290,7 +293,7 @@ static bool carry_out(void *stage, ProgramResult *result, Error *error) {
   const SftConfig *config = s->config;
   if (!train_memory_allocate(&s->memory, &s->compute, error) ||
       !microbatches_init(&s->micro, config->optim.batch_size, config->optim.micro_batch_tokens, error) ||
-      !open_model(s, &config->model, &config->lora, error) ||
+      !open_model(s, &config->model, &config->lora, &config->optim, error) ||
       !base_check_length(&s->base, corpus_longest(&s->corpus), s->log, error)) {
     return false;
   }

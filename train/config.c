@@ -2,6 +2,7 @@
 
 const char *const model_dtype_choices[] = {"f32", "bf16", NULL};
 const char *const optimizer_choices[] = {"adamw", "lion", "sgd", NULL};
+const char *const optimizer_state_choices[] = {"f32", "8bit", NULL};
 const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 

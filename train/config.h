@@ -110,7 +110,8 @@ typedef struct DataConfig {
 /* -- optim ---------------------------------------------------------------------------------------------- */
 
 typedef struct OptimConfig {
-  int name; /* OptimizerKind, train/optimizer.h */
+  int name;  /* OptimizerKind, train/optimizer.h */
+  int state; /* index into optimizer_state_choices */
   double lr;
   int schedule; /* ScheduleKind, train/schedule.h */
   double min_lr_ratio;
@@ -124,11 +125,15 @@ typedef struct OptimConfig {
 } OptimConfig;
 
 extern const char *const optimizer_choices[]; /* adamw, lion, sgd: in the order of OptimizerKind */
+extern const char *const optimizer_state_choices[]; /* f32, 8bit */
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
 /* Defaults as text: learning rate, schedule, AdamW's eps, tokens in a micro-batch. */
 #define OPTIM_OPTIONS(Config, field, default_lr, default_schedule, default_eps, default_tokens)             \
   ROW_CHOICE("optim.name", Config, field.name, "adamw", optimizer_choices, "optimiser"),                    \
+  ROW_CHOICE("optim.state", Config, field.state, "f32", optimizer_state_choices,                            \
+      "moments of the optimiser: 8bit (block-wise codes) takes a quarter of their memory; tensors of fewer "    \
+      "than 4096 elements stay f32"),                                                                       \
   ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate"),                   \
   ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \
       "learning rate after the warm-up"),                                                                   \

@@ -11,7 +11,8 @@ OptimizerSpec optimizer_spec_of(const OptimConfig *config) {
                          .eps = (float)config->eps,
                          .weight_decay = (float)config->weight_decay,
                          .momentum = (float)config->momentum,
-                         .clip = (float)config->clip};
+                         .clip = (float)config->clip,
+                         .eight_bit = config->state == 1};
 }
 
 static Tensor zeroed_like(Tensor shape, Compute *compute, Arena *arena) {
@@ -20,12 +21,24 @@ static Tensor zeroed_like(Tensor shape, Compute *compute, Arena *arena) {
   return out;
 }
 
+/* m or v of zeros for a tensor like p. */
+static OptimState state_like(Tensor p, bool eight_bit, Compute *compute, Arena *arena) {
+  if (!eight_bit) return (OptimState){.data = zeroed_like(p, compute, arena)};
+  int64_t blocks = state_blocks(tensor_count(p));
+  OptimState state = {tensor_new_2d(arena, DTYPE_U8, blocks, STATE_BLOCK),
+                      tensor_new_1d(arena, DTYPE_F32, blocks)};
+  op_fill(compute, tensor_1d(state.data.data, DTYPE_F32, blocks * STATE_BLOCK / 4), 0); /* bytes of zero */
+  op_fill(compute, state.absmax, 0);
+  return state;
+}
+
 static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *parameter, Compute *compute,
                              Arena *arena) {
   bool has_m = spec->kind != OPTIMIZER_SGD || spec->momentum > 0, has_v = spec->kind == OPTIMIZER_ADAMW;
   OptimTensor t = {.p = parameter->value, .grad = parameter->grad, .decay = parameter->decay};
-  if (has_m) t.m.data = zeroed_like(t.p, compute, arena);
-  if (has_v) t.v.data = zeroed_like(t.p, compute, arena);
+  bool eight_bit = spec->eight_bit && tensor_count(t.p) >= OPTIMIZER_8BIT_LEAST;
+  if (has_m) t.m = state_like(t.p, eight_bit, compute, arena);
+  if (has_v) t.v = state_like(t.p, eight_bit, compute, arena);
   if (parameter->value.dtype != DTYPE_F32) {
     t.value = parameter->value;
     t.p = tensor_new_like(arena, parameter->value, DTYPE_F32);
@@ -154,7 +167,9 @@ bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *p
     const OptimTensor *t = &optimizer->tensors[i];
     const Tensor master = tensor_is_none(t->value) ? (Tensor){0} : t->p;
     ok = tensor_state(checkpoint, prefix, "m", parameter, t->m.data, error) &&
+         tensor_state(checkpoint, prefix, "m_absmax", parameter, t->m.absmax, error) &&
          tensor_state(checkpoint, prefix, "v", parameter, t->v.data, error) &&
+         tensor_state(checkpoint, prefix, "v_absmax", parameter, t->v.absmax, error) &&
          tensor_state(checkpoint, prefix, "master", parameter, master, error);
   }
   return ok;

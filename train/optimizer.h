@@ -1,7 +1,7 @@
 /* Optimisers over a list of parameters: AdamW, Lion, SGD, with clipping by the global gradient norm.
  *
- * State lies in the arena given at opening (which may be dry): m, v in fp32, and for each BF16 parameter an
- * fp32 master copy that is updated in its stead and rounded into it. The mathematics is in compute
+ * State lies in the arena given at opening (which may be dry): m, v in fp32 or in 8 bits by blocks (Dettmers et
+ * al. 2022), and for each BF16 parameter an fp32 master copy that is updated in its stead and rounded into it. The mathematics is in compute
  * (ops.def: adamw, lion, sgd); here are the state, the norm, and what must survive a restart. */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
@@ -16,8 +16,12 @@ typedef enum OptimizerKind { OPTIMIZER_ADAMW, OPTIMIZER_LION, OPTIMIZER_SGD } Op
 typedef struct OptimizerSpec {
   OptimizerKind kind;
   float beta1, beta2, eps, weight_decay, momentum;
-  float clip; /* global norm; 0 = off */
+  float clip;     /* global norm; 0 = off */
+  bool eight_bit; /* m and v of tensors of OPTIMIZER_8BIT_LEAST elements and more are kept in 8 bits */
 } OptimizerSpec;
+
+/* As in bitsandbytes: small tensors (norms, biases) save nothing, and are the delicate ones. */
+enum { OPTIMIZER_8BIT_LEAST = 4096 };
 
 OptimizerSpec optimizer_spec_of(const OptimConfig *config);
 

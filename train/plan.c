@@ -109,10 +109,16 @@ static void find_advice(Advice *advice, const PlanSettings *settings, int64_t le
     if (!found) found = try_smaller(advice, changed, least, " with model.recompute true");
   }
   if (found) return;
+  if (!settings->lora && !settings->eight_bit_state) {
+    PlanSettings narrow = changed;
+    narrow.eight_bit_state = true;
+    found = try_settings(advice, &narrow, "optim.state 8bit with model.recompute true") ||
+            try_smaller(advice, narrow, least, " with optim.state 8bit and model.recompute true");
+  }
   if (!settings->lora) {
     changed.lora = true;
-    found = try_settings(advice, &changed, "lora.enabled true with model.recompute true") ||
-            try_smaller(advice, changed, least, " with lora.enabled true and model.recompute true");
+    found |= try_settings(advice, &changed, "lora.enabled true with model.recompute true") ||
+             try_smaller(advice, changed, least, " with lora.enabled true and model.recompute true");
   }
   if (found || settings->dtype == DTYPE_BF16) return;
   changed.dtype = DTYPE_BF16;

@@ -37,6 +37,7 @@ typedef struct PlanSettings {
   int64_t micro_batch_tokens;
   bool recompute, lora;
   DType dtype;
+  bool eight_bit_state;
 } PlanSettings;
 
 /* Makes the plan of a stage under the settings (dry). */

@@ -29,6 +29,7 @@ bad 2 "expected a number, found 'fast'" --optim.lr fast
 bad 2 "'lienar' is not one of constant, linear, cosine; did you mean 'linear'?" --optim.schedule lienar
 bad 2 "out of range" --lora.dropout 1
 bad 2 "unexpected argument 'file.json'" file.json
+bad 2 "'4bit' is not one of f32, 8bit; did you mean '8bit'?" --optim.state 4bit
 echo '{"optim": {"lr": "high"}}' | file type.json
 bad 2 "expected a number, found a string" --config "$bad/type.json"
 echo '{"optim": {"learning_rate": 1}}' | file key.json

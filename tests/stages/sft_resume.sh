@@ -35,6 +35,8 @@ kill_and_compare() { # kill_and_compare NAME OUTPUT ARGUMENTS...
 kill_and_compare full model
 kill_and_compare lora adapter --lora.enabled --lora.r 4 --lora.dropout 0.1
 kill_and_compare bf16 model --model.dtype bf16 --model.recompute --optim.name lion --optim.lr 3e-4 --optim.beta2 0.99
+kill_and_compare codes model --optim.state 8bit
+differ "$work/full/model/model.safetensors" "$work/codes/model/model.safetensors"
 # Another seed gives other bytes: the comparison can fail.
 pass "${train[@]}" --run.dir "$work/other" --run.seed 2
 differ "$work/full/model/model.safetensors" "$work/other/model/model.safetensors"
