@@ -41,7 +41,8 @@ for package in "${libraries[@]}"; do
         mkdir -p "${target%/*}" && cp "$file" "$target"
         ;;
       *.pc) sed "s|^prefix=.*|prefix=\${pcfiledir}/../..|; s|^libdir=.*|libdir=\${prefix}/lib|
-          s|^includedir=.*|includedir=\${prefix}/include|" "$file" >"$folder/lib/pkgconfig/${file##*/}" ;;
+          s|^includedir=.*|includedir=\${prefix}/include|; s|-L/usr/lib/[^ ]*|-L\${pcfiledir}/..|
+          s|-I/usr/include|-I\${pcfiledir}/../../include|" "$file" >"$folder/lib/pkgconfig/${file##*/}" ;;
       *.a) cp "$file" "$folder/lib/" ;;
       *.so)
         if [[ ! -e ${file%.so}.a ]]; then
