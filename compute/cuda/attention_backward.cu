@@ -92,53 +92,56 @@ __device__ __forceinline__ void load_queries(unsigned char *shared, int slot,
   copy_async_commit();
 }
 
-/* P^T of 16 keys times M and 16 queries, in the accumulators s; `keep` becomes what B is to have. stats: lse of
- * the queries. `distance`: of the first query from the pair's first key; `queries`: how many there are. */
+/* P^T of 16*M keys and 16 queries, in the accumulators s, and for B in `passed`: there as fp16, which has 3 bits
+ * more than bf16 where a probability is large enough to matter. lse: of the queries. `distance`: of the first query
+ * from the pair's first key; `queries`: how many there are. */
 template <class S, bool RULED>
-__device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], float (&keep)[S::M][2][4],
-                                                  const float *lse, const ScoreSpec &score, ScoreRule rule,
-                                                  int distance, int queries) {
+__device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], Pack<__half2, 4> *passed,
+                                                  const float *lse, int window, ScoreRule rule, int distance,
+                                                  int queries) {
   int lane = (int)threadIdx.x % WARP, pair = lane % 4 * 2;
-  bool cut = queries < 16 || score_cut(distance - S::ROWS + 1, distance + 15, score.window);
+  bool cut = queries < 16 || score_cut(distance - S::ROWS + 1, distance + 15, window);
   distance += pair - lane / 4;
 #pragma unroll
-  for (int n = 0; n < 2; n++) {
+  for (int m = 0; m < S::M; m++) {
+    Pack<__half2, 4> pass;
 #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      float less = -lse[8 * n + pair + e];
+    for (int n = 0; n < 2; n++) {
 #pragma unroll
-      for (int m = 0; m < S::M; m++) {
+      for (int half = 0; half < 2; half++) {
+        float bend[2] = {1.0f, 1.0f};
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-          float &x = s[m][n][2 * half + e], bend = 1.0f;
+        for (int e = 0; e < 2; e++) {
+          float &x = s[m][n][2 * half + e], less = -lse[8 * n + pair + e];
           int d = distance + 8 * n + e - 16 * m - 8 * half;
-          x = RULED ? exp2_fast(score_apply(rule, x, d, &bend) + less) : exp2_fast(fmaf(x, rule.scale, less));
-          if (cut && !(score_seen(d, score.window) && 8 * n + pair + e < queries)) x = 0;
-          if (RULED) keep[m][n][2 * half + e] = x * bend;
+          x = RULED ? exp2_fast(score_apply(rule, x, d, &bend[e]) + less)
+                    : exp2_fast(fmaf(x, rule.scale, less));
+          if (cut && !(score_seen(d, window) && 8 * n + pair + e < queries)) x = 0;
         }
+        pass.at[2 * n + half] =
+            __floats2half2_rn(s[m][n][2 * half] * bend[0], s[m][n][2 * half + 1] * bend[1]);
       }
     }
+    passed[m * WARP] = pass;
   }
 }
 
-/* dS^T from dP^T in s and P^T from A. */
+/* dS^T from dP^T in s and P^T from A (times the slope of the cap). */
 template <class S>
-__device__ __forceinline__ void key_gradients(float (&s)[S::M][2][4], const Pack<uint32_t, 4> (&p)[S::M],
+__device__ __forceinline__ void key_gradients(float (&s)[S::M][2][4], const Pack<__half2, 4> *passed,
                                               const float *delta) {
   int pair = (int)threadIdx.x % 4 * 2;
 #pragma unroll
-  for (int n = 0; n < 2; n++) {
+  for (int m = 0; m < S::M; m++) {
+    Pack<__half2, 4> p = passed[m * WARP];
 #pragma unroll
-    for (int e = 0; e < 2; e++) {
-      float less = delta[8 * n + pair + e];
+    for (int n = 0; n < 2; n++) {
 #pragma unroll
-      for (int m = 0; m < S::M; m++) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          uint32_t bits = p[m].at[2 * n + half];
-          float probability = __uint_as_float(e ? bits & 0xffff0000u : bits << 16);
-          s[m][n][2 * half + e] = probability * (s[m][n][2 * half + e] - less);
-        }
+      for (int half = 0; half < 2; half++) {
+        float2 probability = __half22float2(p.at[2 * n + half]);
+        float(&x)[4] = s[m][n];
+        x[2 * half] = probability.x * (x[2 * half] - delta[8 * n + pair]);
+        x[2 * half + 1] = probability.y * (x[2 * half + 1] - delta[8 * n + pair + 1]);
       }
     }
   }
@@ -156,7 +159,7 @@ struct KeyWarp {
 /* One tile of queries, in slot `slot` of the ring; P through `passed`. */
 template <class S, bool RULED>
 __device__ __forceinline__ void key_work(KeyWarp<S> &w, unsigned char *shared, int slot,
-                                         Pack<uint32_t, 4> *passed, const GradientArguments<bf16> &a,
+                                         Pack<__half2, 4> *passed, const GradientArguments<bf16> &a,
                                          int length, Walk at) {
   const bf16 *tile = reinterpret_cast<bf16 *>(shared) + slot * 2 * S::TILE;
   const bf16 *first = tile + w.second * S::TILE, *other = tile + (1 - w.second) * S::TILE;
@@ -174,30 +177,15 @@ __device__ __forceinline__ void key_work(KeyWarp<S> &w, unsigned char *shared, i
       load_matrix_x4(b, fragment<S::SIZE>(first, w.by_column, 16 * step, k));
       multiply_pair(s, 0, w.held[k], b);
     }
-    Pack<uint32_t, 4> *exchange = passed + step * S::M * WARP;
-    uint32_t operand[S::M][4];
+    Pack<__half2, 4> *exchange = passed + step * S::M * WARP;
     if (w.second) {
-      Pack<uint32_t, 4> p[S::M];
-#pragma unroll
-      for (int m = 0; m < S::M; m++) p[m] = exchange[m * WARP];
-      key_gradients<S>(s, p, stats + 16 * step);
-#pragma unroll
-      for (int m = 0; m < S::M; m++) pack_operand(operand[m], s[m][0], s[m][1]);
+      key_gradients<S>(s, exchange, stats + 16 * step);
     } else {
-      float keep[S::M][2][4];
-      key_probabilities<S, RULED>(s, keep, stats + 16 * step, a.score, rule, distance, queries);
-#pragma unroll
-      for (int m = 0; m < S::M; m++) {
-        Pack<uint32_t, 4> p;
-        pack_operand(operand[m], s[m][0], s[m][1]);
-        if (RULED) {
-          pack_operand(p.at, keep[m][0], keep[m][1]);
-        } else {
-          for (int i = 0; i < 4; i++) p.at[i] = operand[m][i];
-        }
-        exchange[m * WARP] = p;
-      }
+      key_probabilities<S, RULED>(s, exchange, stats + 16 * step, a.score.window, rule, distance, queries);
     }
+    uint32_t operand[S::M][4];
+#pragma unroll
+    for (int m = 0; m < S::M; m++) pack_operand(operand[m], s[m][0], s[m][1]);
 #pragma unroll
     for (int n = 0; n < S::SIZE / 16; n++) {
       uint32_t b[4];
@@ -257,9 +245,8 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_keys_kernel(G
                 : tile.length; /* of the queries that see a key of the tile */
   int count = (end - tile.first + S::QUERIES - 1) / S::QUERIES * a.group;
   Walk ahead = {tile.head * a.group, tile.first}, at = ahead;
-  Pack<uint32_t, 4> *passed = reinterpret_cast<Pack<uint32_t, 4> *>(shared + S::RING + S::STATS) +
-                              (int)threadIdx.x / WARP % S::PAIRS * S::STEPS * S::M * WARP +
-                              threadIdx.x % WARP;
+  Pack<__half2, 4> *passed = reinterpret_cast<Pack<__half2, 4> *>(shared + S::RING + S::STATS) +
+                             (int)threadIdx.x / WARP % S::PAIRS * S::STEPS * S::M * WARP + threadIdx.x % WARP;
   load_queries<S>(shared, 0, a, tile, ahead);
   int slot = w.second ? S::STAGES - 1 : 0, free = 1; /* B's first turn is idle */
   for (int turn = 0; turn <= count; turn++) {

@@ -39,6 +39,9 @@ inline unsigned short __half_as_ushort(__half x) {
 inline __half __ushort_as_half(unsigned short x) {
   return {x};
 }
+inline __half2 __floats2half2_rn(float x, float y) {
+  return {__float2half_rn(x), __float2half_rn(y)};
+}
 inline float2 __half22float2(__half2 v) {
   return {__half2float(v.x), __half2float(v.y)};
 }
