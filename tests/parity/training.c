@@ -246,7 +246,7 @@ static void test_operations(void **state) {
   Arena arena;
   Fixture f;
   fixture_open(&f, "train/optimizers");
-  device_open(&compute, 0);
+  test_device_open(&compute, 0);
   compute_dry_begin(&compute);
   arena_init_dry(&arena, "plan");
   for (size_t k = 0; k < 3; k++) operation_steps(&compute, &arena, &f, names[k]);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-void device_open(Compute *compute, int threads) {
+void test_device_open(Compute *compute, int threads) {
   static const struct {
     const char *name;
     DeviceKind kind;

@@ -10,7 +10,7 @@
 
 /* The environment variable DROVER_TEST_BACKEND (auto, cpu, cuda) names it; auto without one. A run that is there
  * for CUDA names it, so that it cannot pass on the CPU. */
-void device_open(Compute *compute, int threads);
+void test_device_open(Compute *compute, int threads);
 void device_arena(Compute *compute, Arena *arena, const char *name, size_t bytes);
 
 /* All elements of a contiguous tensor of floats, widened to F32; free() them. */

@@ -77,7 +77,7 @@ static void fill_batch(Rig *rig) {
 void rig_open(Rig *rig, RigSpec spec, RigWork *work, void *context) {
   Error error = {0};
   *rig = (Rig){.spec = spec};
-  device_open(&rig->compute, 0);
+  test_device_open(&rig->compute, 0);
   fill_batch(rig);
   arena_init_dry(&rig->memory, "memory");
   arena_init_dry(&rig->step, "step");

@@ -43,7 +43,7 @@ static void test_dry_run(void **state) {
   Compute c;
   Arena dry;
   Error error = {0};
-  device_open(&c, 2);
+  test_device_open(&c, 2);
   arena_init_dry(&dry, "dry");
   Tensor x = tensor_new_2d(&dry, DTYPE_F32, 40, 64), out = tensor_new_2d(&dry, DTYPE_F32, 40, 900),
          none = {0};
@@ -73,7 +73,7 @@ static void test_upload(void **state) {
   Compute c;
   Arena arena;
   Error error = {0};
-  device_open(&c, 1);
+  test_device_open(&c, 1);
   assert_true(compute_arena(&c, &arena, "test", 4096, &error));
   float values[6] = {1, 2, 3, 4, 5, 6}, back[6] = {0};
   Tensor x = tensor_new_2d(&arena, DTYPE_F32, 2, 3);
@@ -90,7 +90,7 @@ static void test_memory(void **state) {
   Compute c;
   Arena first, second;
   Error error = {0};
-  device_open(&c, 1);
+  test_device_open(&c, 1);
   const DeviceMemory fresh = compute_device_memory(&c);
   if (fresh.total == 0) { /* it computes in ordinary memory */
     compute_close(&c);

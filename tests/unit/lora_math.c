@@ -19,7 +19,7 @@ static Compute compute;
 
 static int open_compute(void **state) {
   (void)state;
-  device_open(&compute, 2);
+  test_device_open(&compute, 2);
   return 0;
 }
 

@@ -132,7 +132,7 @@ static const struct {
 static void fixture_open(Fixture *f, const char *config, void (*change)(Model *), DType dtype) {
   Error error = {0};
   memset(f, 0, sizeof *f);
-  device_open(&f->compute, 2);
+  test_device_open(&f->compute, 2);
   const size_t room = 8 << 20;
   device_arena(&f->compute, &f->weights, "weights", room);
   device_arena(&f->compute, &f->gradients, "gradients", room);

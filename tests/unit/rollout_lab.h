@@ -82,7 +82,7 @@ static inline void lab_open(Lab *lab, const char *name, bool adapted) {
   snprintf(path, sizeof path, "%s/models/%s", FIXTURES, name);
   Error error = {0};
   *lab = (Lab){.adapted = adapted};
-  device_open(&lab->compute, 1);
+  test_device_open(&lab->compute, 1);
   lab_check(batch_init(&lab->batch, LAB_TOKENS, 8, &error), &error);
   for (int real = 0; real < 2; real++) {
     if (real) {

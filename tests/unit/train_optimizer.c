@@ -44,7 +44,7 @@ static void open_bench(Bench *b, OptimizerSpec spec, bool narrow) {
   Error error = {0};
   double norm;
   *b = (Bench){0};
-  device_open(&b->compute, 1);
+  test_device_open(&b->compute, 1);
   device_arena(&b->compute, &b->arena, "parameters", 4096);
   for (int i = 0; i < 2; i++) {
     const Parameter p = {i ? "second" : "first",

@@ -53,7 +53,7 @@ static void open_problem(Problem *p, OptimizerSpec spec) {
   double norm;
   *p = (Problem){.spec = spec};
   set_valley(p);
-  device_open(&p->compute, 2);
+  test_device_open(&p->compute, 2);
   device_arena(&p->compute, &p->arena, "parameters", (size_t)LARGE * 24);
   for (int i = 0; i < PARAMETERS; i++) {
     const Parameter one = {names[i], tensor_new_1d(&p->arena, i == 2 ? DTYPE_BF16 : DTYPE_F32, size_of(i)),
