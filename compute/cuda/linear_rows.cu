@@ -10,7 +10,7 @@
  *
  * Floor. Few rows: reading W once. 16 x 8 keeps 3 stages of 16 KiB of weights per block under way, two blocks on
  * an H100 multiprocessor: 96 KiB, where 3.35 TB/s at 0.8 us ask for 20. A step of a warp (2 KiB of weights) takes
- * about 60 instructions, a tenth of what can be issued while memory delivers it: the tensor-core path is bound by
+ * about 110 instructions, a fifth of what can be issued while memory delivers it: the tensor-core path is bound by
  * memory at one row as well, and needs no twin without tensor cores. Many rows: the rate of mma.sync, and the
  * second-level cache, which delivers (OUTPUTS + ROWS) * 2 bytes per input and block. choose_tile weighs these. */
 #include "compute/cuda/linear_rows.cuh"
@@ -46,48 +46,88 @@ __device__ __forceinline__ int place(int row, int piece) {
   return row * WIDTH + (piece ^ (row / (8 / SPREAD) % SPREAD)) * 8;
 }
 
-/* Brings a HEIGHT x WIDTH tile to shared memory, zeros beyond `rows` and `columns`. ALIGNED: pieces of 16 bytes
- * are whole, and on their way after this; else element by element. */
-template <int HEIGHT, int WIDTH, int THREADS, bool ALIGNED>
-__device__ __forceinline__ void bring(bf16 *tile, const bf16 *from, int64_t stride, int rows, int columns,
-                                      int thread) {
-  constexpr int PIECES = WIDTH / 8, COUNT = HEIGHT * PIECES;
-#pragma unroll
-  for (int i = 0; i < (COUNT + THREADS - 1) / THREADS; i++) {
-    const int at = thread + i * THREADS, row = at / PIECES, piece = at % PIECES;
-    if (COUNT % THREADS != 0 && at >= COUNT) break;
-    bf16 *to = tile + place<WIDTH>(row, piece);
-    const int valid = row < rows ? max(0, min(8, columns - piece * 8)) : 0;
-    const bf16 *source = from;
-    if (ALIGNED) {
-      if (valid) source += row * (int)stride + piece * 8; /* in_pieces has seen that 32 bits do */
-      copy_async_16(to, source, valid > 0);
-    } else {
-      Pack<bf16, 8> pack;
-      if (valid) source += row * stride + piece * 8;
-#pragma unroll
-      for (int k = 0; k < 8; k++) pack.at[k] = k < valid ? source[k] : from_float<bf16>(0.0f);
-      store_pack(to, pack);
-    }
-  }
+/* A thread's part in bringing HEIGHT x WIDTH tiles to shared memory, step by step: pieces of 16 bytes, APART rows
+ * from one to the next. */
+template <int HEIGHT, int WIDTH, int THREADS>
+struct Route {
+  static constexpr int PIECES = WIDTH / 8, EACH = HEIGHT * PIECES / THREADS, APART = THREADS / PIECES;
+  static_assert(HEIGHT * PIECES % THREADS == 0 && APART % 4 == 0, "every thread has as many");
+  /* Whether `place` moves the thread's pieces about alike; else those of odd and of even number. */
+  static constexpr bool ALIKE = PIECES < 8 || APART % 8 == 0;
+
+  const bf16 *from, *safe; /* the first piece in the tile to be brought next; where one may always point to */
+  int64_t apart, step;     /* from piece to piece, from tile to tile */
+  int to[2], row, column;  /* of the first piece: of an even and of an odd one, as if it were the first */
+};
+
+template <class R, int WIDTH>
+__device__ __forceinline__ R route(const void *data, int64_t stride, int64_t row, int64_t column,
+                                   int64_t step, int thread) {
+  R r;
+  r.row = thread / R::PIECES;
+  r.column = thread % R::PIECES * 8;
+  r.safe = (const bf16 *)data;
+  r.from = r.safe + (row + r.row) * stride + column + r.column;
+  r.apart = R::APART * stride;
+  r.step = step;
+  r.to[0] = place<WIDTH>(r.row, r.column / 8);
+  r.to[1] = place<WIDTH>(r.row + R::APART, r.column / 8) - R::APART * WIDTH;
+  return r;
 }
 
-/* One step of inputs of both factors. */
-template <class T, bool TRANSPOSED, bool ALIGNED>
-__device__ __forceinline__ void bring_stage(const RowsCall &call, bf16 *stage, int64_t row, int output,
-                                            int step, int thread) {
-  const int k = step * T::STEP, inputs = call.inputs - k;
-  const bf16 *w = (const bf16 *)call.w, *x = (const bf16 *)call.x + row * call.x_stride + k;
-  if (TRANSPOSED) {
-    bring<T::STEP, T::OUTPUTS, T::TEAM_THREADS, ALIGNED>(stage, w + k * call.w_stride + output, call.w_stride,
-                                                         inputs, call.outputs - output, thread);
+/* Brings a tile, zeros beyond `rows` and `columns`. ALIGNED: pieces are whole, and on their way after this; else
+ * element by element. */
+template <bool ALIGNED, int HEIGHT, int WIDTH, int THREADS>
+__device__ __forceinline__ void bring(Route<HEIGHT, WIDTH, THREADS> *r, bf16 *tile, int rows, int columns) {
+  typedef Route<HEIGHT, WIDTH, THREADS> R;
+  const bf16 *from = r->from;
+  if (ALIGNED && rows >= HEIGHT && columns >= WIDTH) { /* most of the time: nothing to ask per piece */
+#pragma unroll
+    for (int i = 0; i < R::EACH; i++, from += r->apart) {
+      copy_async_16(tile + r->to[R::ALIKE ? 0 : i % 2] + i * R::APART * WIDTH, from, true);
+    }
   } else {
-    bring<T::OUTPUTS, T::STEP, T::TEAM_THREADS, ALIGNED>(stage, w + output * call.w_stride + k, call.w_stride,
-                                                         call.outputs - output, inputs, thread);
+#pragma unroll
+    for (int i = 0; i < R::EACH; i++, from += r->apart) {
+      bf16 *to = tile + r->to[R::ALIKE ? 0 : i % 2] + i * R::APART * WIDTH;
+      const int valid = r->row + i * R::APART < rows ? max(0, min(8, columns - r->column)) : 0;
+      if (ALIGNED) {
+        copy_async_16(to, valid ? from : r->safe, valid > 0);
+      } else {
+        Pack<bf16, 8> pack;
+#pragma unroll
+        for (int k = 0; k < 8; k++) pack.at[k] = k < valid ? from[k] : from_float<bf16>(0.0f);
+        store_pack(to, pack);
+      }
+    }
   }
-  const int rows = (int)min(call.rows - row, (int64_t)T::ROWS);
-  bring<T::ROWS, T::STEP, T::TEAM_THREADS, ALIGNED>(stage + T::W_TILE, x, call.x_stride, rows, inputs,
-                                                    thread);
+  r->from += r->step;
+}
+
+/* What a thread brings of both factors. */
+template <class T, bool TRANSPOSED>
+struct Routes {
+  static constexpr int HEIGHT = TRANSPOSED ? T::STEP : T::OUTPUTS, WIDTH = TRANSPOSED ? T::OUTPUTS : T::STEP;
+  Route<HEIGHT, WIDTH, T::TEAM_THREADS> w;
+  Route<T::ROWS, T::STEP, T::TEAM_THREADS> x;
+};
+
+template <class T, bool TRANSPOSED>
+__device__ __forceinline__ Routes<T, TRANSPOSED> routes(const RowsCall &call, int64_t row, int output, int k,
+                                                        int thread) {
+  typedef Routes<T, TRANSPOSED> R;
+  return {
+      route<decltype(R::w), R::WIDTH>(call.w, call.w_stride, TRANSPOSED ? k : output, TRANSPOSED ? output : k,
+                                      TRANSPOSED ? T::STEP * call.w_stride : T::STEP, thread),
+      route<decltype(R::x), T::STEP>(call.x, call.x_stride, row, k, T::STEP, thread)};
+}
+
+/* One step of inputs of both factors, of which so many are left. */
+template <class T, bool TRANSPOSED, bool ALIGNED>
+__device__ __forceinline__ void bring_stage(Routes<T, TRANSPOSED> *r, bf16 *stage, int rows, int outputs,
+                                            int inputs) {
+  bring<ALIGNED>(&r->w, stage, TRANSPOSED ? inputs : outputs, TRANSPOSED ? outputs : inputs);
+  bring<ALIGNED>(&r->x, stage + T::W_TILE, rows, inputs);
 }
 
 template <class T>
@@ -206,11 +246,14 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
       edge = step; /* the end of the slice that is worked on: one team goes from one to the next */
   const int end = slice_edge(call.inputs, T::TEAMS == 1 ? SLICES : team + 1) * STEPS;
 
+  Routes<T, TRANSPOSED> way = routes<T, TRANSPOSED>(call, row, output, step * T::STEP, thread);
+  const int rows = (int)min(call.rows - row, (int64_t)T::ROWS), outputs = call.outputs - output;
   Sums<T> sums = {}, total = {};
   int next = step, into = 0, from = 0; /* step to bring, stage that it goes to, stage to multiply */
   for (int i = 0; i < T::STAGES - 1; i++) {
     if (next < end) {
-      bring_stage<T, TRANSPOSED, ALIGNED>(call, pipeline + into * T::STAGE, row, output, next, thread);
+      bring_stage<T, TRANSPOSED, ALIGNED>(&way, pipeline + into * T::STAGE, rows, outputs,
+                                          call.inputs - next * T::STEP);
     }
     copy_async_commit();
     next++, into++;
@@ -219,7 +262,8 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
     copy_async_wait<T::STAGES - 2>();
     meet_team<T>(); /* the step is here for all, and all have done with the stage that is filled now */
     if (next < end) {
-      bring_stage<T, TRANSPOSED, ALIGNED>(call, pipeline + into * T::STAGE, row, output, next, thread);
+      bring_stage<T, TRANSPOSED, ALIGNED>(&way, pipeline + into * T::STAGE, rows, outputs,
+                                          call.inputs - next * T::STEP);
     }
     copy_async_commit();
     next++, into = into + 1 == T::STAGES ? 0 : into + 1;
@@ -306,9 +350,9 @@ static const TileChoice &choose_tile(const Compute *c, const RowsCall &call, con
 
 /* -- the operation --------------------------------------------------------------------------------------- */
 
-/* Rows of 16-byte pieces of bf16, no two of a tile farther apart than 32 bits can tell. */
+/* Rows of 16-byte pieces of bf16. */
 static bool in_pieces(Tensor x) {
-  return (uintptr_t)x.data % 16 == 0 && x.stride[0] % 8 == 0 && x.dim[1] % 8 == 0 && x.stride[0] < 1 << 24;
+  return (uintptr_t)x.data % 16 == 0 && x.stride[0] % 8 == 0 && x.dim[1] % 8 == 0;
 }
 
 static RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
