@@ -88,18 +88,12 @@ __device__ __forceinline__ float row_sum(float x) {
 /* -- forward -------------------------------------------------------------------------------------------- */
 
 template <int N>
-__device__ __forceinline__ void scale_shift(float *v, Vector weight, Vector bias, float offset, int i) {
-  float w[N], b[N];
-  if (weight.at) {
-    load_weight<N>(w, weight, offset, i);
+__device__ __forceinline__ void add_vector(float *v, Vector bias, int i) {
+  if (!bias.at) return;
+  float b[N];
+  load_vector<N>(b, bias, i);
 #pragma unroll
-    for (int j = 0; j < N; j++) v[j] *= w[j];
-  }
-  if (bias.at) {
-    load_vector<N>(b, bias, i);
-#pragma unroll
-    for (int j = 0; j < N; j++) v[j] += b[j];
-  }
+  for (int j = 0; j < N; j++) v[j] += b[j];
 }
 
 /* THREADS threads to a row, PACKS packs of N elements to a thread. */
@@ -110,10 +104,15 @@ __global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_kernel(Norm<T> a) {
   bool live = row < a.rows; /* threads of no row take part in the sums of their warp */
   const T *x = row_of(a.x, a.heads, live ? row : 0);
   float v[PACKS][N], sum = 0, squares = 0;
+  /* Weights of the rows' own type come along with the row: of few rows, as in decoding, the time is latency. */
+  Pack<T, N> weight[PACKS];
+  bool early = a.weight.at && a.weight.narrow == (sizeof(T) == sizeof(bf16));
 #pragma unroll
   for (int k = 0; k < PACKS; k++) {
     int i = (k * THREADS + lane) * N;
-    if (live && i < a.columns) load_floats<N>(v[k], x + i, N);
+    if (!live || i >= a.columns) continue;
+    load_floats<N>(v[k], x + i, N);
+    if (early) weight[k] = load_pack<T, N>((const T *)a.weight.at + i);
   }
 #pragma unroll
   for (int k = 0; k < PACKS; k++) {
@@ -138,9 +137,13 @@ __global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_kernel(Norm<T> a) {
   for (int k = 0; k < PACKS; k++) {
     int i = (k * THREADS + lane) * N;
     if (i >= a.columns) continue;
+    float w[N];
+    if (!early) load_weight<N>(w, a.weight, a.weight_offset, i);
 #pragma unroll
-    for (int j = 0; j < N; j++) v[k][j] *= rstd;
-    scale_shift<N>(v[k], a.weight, a.bias, a.weight_offset, i);
+    for (int j = 0; j < N; j++) {
+      v[k][j] = v[k][j] * rstd * (early ? to_float(weight[k].at[j]) + a.weight_offset : w[j]);
+    }
+    add_vector<N>(v[k], a.bias, i);
     store_floats<N>(out + i, v[k], N);
   }
 }
@@ -164,8 +167,10 @@ __global__ void norm_plain_kernel(Norm<T> a) {
   if (threadIdx.x == 0 && a.mean) a.mean[row] = mean;
   if (threadIdx.x == 0 && a.rstd) a.rstd[row] = rstd;
   for (int i = (int)threadIdx.x; i < a.columns; i += NORM_THREADS) {
-    float v = (to_float(x[i]) - mean) * rstd;
-    scale_shift<1>(&v, a.weight, a.bias, a.weight_offset, i);
+    float w, v = (to_float(x[i]) - mean) * rstd;
+    load_weight<1>(&w, a.weight, a.weight_offset, i);
+    v *= w;
+    add_vector<1>(&v, a.bias, i);
     out[i] = from_float<T>(v);
   }
 }

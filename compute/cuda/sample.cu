@@ -15,14 +15,13 @@ typedef unsigned long long Mass;
 /* Digits of the 30 bits that a float in [0,1] can use, from the top. */
 enum { LEVELS = 3, DIGIT_BITS = 10, DIGITS = 1 << DIGIT_BITS };
 enum { THREADS = DIGITS, WARPS = THREADS / WARP, LIST_MOST = THREADS };
-enum { AHEAD = 4 }; /* loads that a thread has under way */
+enum { AHEAD = 8 }; /* loads that a thread has under way */
 
 /* What of the row is still in the race. */
 struct Race {
   const float *logits;
-  const float *list; /* e of what is left and its ids, in their order; or NULL: all of the row */
-  const int32_t *ids;
   int count;
+  bool listed;         /* it is what stands in the list of the workspace, else all of the row */
   float highest, rate; /* e = e^((logit - highest) * rate) */
   float units;         /* 2^shift */
 };
@@ -48,7 +47,7 @@ struct Workspace {
   Mass above;
   int digit;
   int listed;
-  float list[LIST_MOST];
+  float list[LIST_MOST]; /* e of what is left, in order of id */
   int32_t ids[LIST_MOST];
 };
 
@@ -62,8 +61,8 @@ __device__ __forceinline__ float exponential(const Race &race, float logit) {
   return y > -87.3f ? expf(y) : 0.0f;
 }
 
-__device__ __forceinline__ float element(const Race &race, int i) {
-  return race.list ? race.list[i] : exponential(race, race.logits[i]);
+__device__ __forceinline__ float element(const Workspace *w, const Race &race, int i) {
+  return race.listed ? w->list[i] : exponential(race, race.logits[i]);
 }
 
 __device__ __forceinline__ Mass mass_of(const Race &race, float e) {
@@ -72,11 +71,12 @@ __device__ __forceinline__ Mass mass_of(const Race &race, float e) {
 
 /* f(i, e) for the elements first, first + step, ... before last. */
 template <class F>
-__device__ __forceinline__ void for_elements(const Race &race, int first, int last, int step, F f) {
+__device__ __forceinline__ void for_elements(const Workspace *w, const Race &race, int first, int last,
+                                             int step, F f) {
   for (int i = first; i < last; i += AHEAD * step) {
     float e[AHEAD];
 #pragma unroll
-    for (int k = 0; k < AHEAD; k++) e[k] = i + k * step < last ? element(race, i + k * step) : 0.0f;
+    for (int k = 0; k < AHEAD; k++) e[k] = i + k * step < last ? element(w, race, i + k * step) : 0.0f;
 #pragma unroll
     for (int k = 0; k < AHEAD; k++) {
       if (i + k * step < last) f(i + k * step, e[k]);
@@ -88,7 +88,7 @@ __device__ __forceinline__ void for_elements(const Race &race, int first, int la
 __device__ static void find_highest(Workspace *w, const float *logits, int n, float *highest, int *id) {
   float best = -INFINITY;
   int at = INT32_MAX;
-#pragma unroll 4
+#pragma unroll 8
   for (int i = (int)threadIdx.x; i < n; i += THREADS) {
     float z = logits[i];
     if (z > best || (z == best && i < at)) {
@@ -206,10 +206,10 @@ __device__ static void sort_list(Workspace *w, int size) {
 
 /* Leaves in the race what has at least these bits, where that fits the list. */
 __device__ static void shorten(Workspace *w, Race *race, uint32_t least) {
-  if (race->list) return;
+  if (race->listed) return;
   if (threadIdx.x == 0) w->listed = 0;
   __syncthreads();
-  for_elements(*race, (int)threadIdx.x, race->count, THREADS, [&](int i, float e) {
+  for_elements(w, *race, (int)threadIdx.x, race->count, THREADS, [&](int i, float e) {
     if (float_bits(e) < least || e == 0) return;
     int slot = atomicAdd(&w->listed, 1);
     if (slot < LIST_MOST) {
@@ -224,8 +224,7 @@ __device__ static void shorten(Workspace *w, Race *race, uint32_t least) {
   if ((int)threadIdx.x >= listed && (int)threadIdx.x < size) w->ids[threadIdx.x] = INT32_MAX;
   __syncthreads();
   sort_list(w, size);
-  race->list = w->list;
-  race->ids = w->ids;
+  race->listed = true;
   race->count = listed;
 }
 
@@ -243,7 +242,7 @@ __device__ static void sum_segments(Workspace *w, const Race &race, Cut cut, int
   int from = first + warp * length, to = from + length < last ? from + length : last;
   Mass mass = 0;
   unsigned ties = 0;
-  for_elements(race, from + (int)threadIdx.x % WARP, to, WARP, [&](int, float e) {
+  for_elements(w, race, from + (int)threadIdx.x % WARP, to, WARP, [&](int, float e) {
     uint32_t bits = float_bits(e);
     if (bits > cut.bits) mass += mass_of(race, e);
     ties += bits == cut.bits;
@@ -286,7 +285,7 @@ __device__ static Cut keep_greatest(Workspace *w, Race *race, Cut cut, Histogram
       h.shift -= DIGIT_BITS;
       h.prefix = prefix;
       clear_bins(w);
-      for_elements(*race, (int)threadIdx.x, race->count, THREADS,
+      for_elements(w, *race, (int)threadIdx.x, race->count, THREADS,
                    [&](int, float e) { tally_element(w, *race, h, cut, e); });
     }
     if (threadIdx.x == 0 && cut.ties > 0) add_weight(w, *race, h, __uint_as_float(cut.bits), cut.ties);
@@ -324,7 +323,7 @@ __device__ static int draw(Workspace *w, const Race &race, Cut cut, uint32_t u) 
     if (size <= 1) break;
     sum_segments(w, race, cut, first, size, Histogram{TALLY_NOTHING, 0, 0, 0});
   }
-  return race.ids ? race.ids[first] : first;
+  return race.listed ? w->ids[first] : first;
 }
 
 /* top-k, then top-p of what is left, then the draw. `h` is of the first cut, and counted. */
@@ -355,7 +354,7 @@ __global__ void __launch_bounds__(THREADS)
                   const SampleRow *rows) {
   __shared__ Workspace workspace;
   Workspace *w = &workspace;
-  SampleRow row = rows[blockIdx.x];
+  const SampleRow &row = rows[blockIdx.x];
   logits += blockIdx.x * stride;
   bool greedy = !(row.temperature > 0), top_k = row.top_k > 0 && row.top_k < n, top_p = row.top_p < 1;
   float temperature = greedy ? 1.0f : row.temperature, highest;
@@ -363,7 +362,7 @@ __global__ void __launch_bounds__(THREADS)
   find_highest(w, logits, n, &highest, &best);
   id = best;
   if (!greedy || logprob) {
-    Race race = {logits, nullptr, nullptr, n, highest, 1.0f / temperature, ldexpf(1.0f, shift)};
+    Race race = {logits, n, false, highest, 1.0f / temperature, ldexpf(1.0f, shift)};
     Histogram h = {TALLY_NOTHING, DIGIT_BITS * (LEVELS - 1), 0, 0};
     if (!greedy && (top_k || top_p)) h.tally = top_k ? TALLY_COUNT : TALLY_MASS;
     /* All elements below (1 - p) / n are less than what top-p leaves out (a total is at least 1): they need not
