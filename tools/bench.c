@@ -273,6 +273,17 @@ static void bench_optimizer(Bench *b) {
     SHORTEST(b, best, op_adamw(&b->c, &all, 1, step));
     report("adamw 32 M", best, 32.0 * (double)n / best * 1e-9, "GB/s", b->memory * 1e-9, "memory");
   }
+  Tensor codes[2], factors[2];
+  for (int i = 0; i < 2; i++) {
+    codes[i] = tensor_2d(i ? v.data : m.data, DTYPE_U8, state_blocks(n), STATE_BLOCK);
+    factors[i] = filled(b, DTYPE_F32, 1, state_blocks(n), 1);
+  }
+  const OptimTensor narrow = {
+      .p = p, .m = {codes[0], factors[0]}, .v = {codes[1], factors[1]}, .grad = g, .decay = true};
+  if (wanted(b, "adamw 8 bit 32 M")) {
+    SHORTEST(b, best, op_adamw(&b->c, &narrow, 1, step));
+    report("adamw 8 bit 32 M", best, 20.06 * (double)n / best * 1e-9, "GB/s", b->memory * 1e-9, "memory");
+  }
   if (wanted(b, "sum_squares 32 M")) {
     SHORTEST(b, best, op_sum_squares(&b->c, sum, &g, 1));
     report("sum_squares 32 M", best, 4.0 * (double)n / best * 1e-9, "GB/s", b->memory * 1e-9, "memory");

@@ -132,7 +132,7 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
 #define OPTIM_OPTIONS(Config, field, default_lr, default_schedule, default_eps, default_tokens)             \
   ROW_CHOICE("optim.name", Config, field.name, "adamw", optimizer_choices, "optimiser"),                    \
   ROW_CHOICE("optim.state", Config, field.state, "f32", optimizer_state_choices,                            \
-      "moments of the optimiser: 8bit (block-wise codes) takes a quarter of their memory; tensors of fewer "    \
+      "moments of the optimiser: 8bit (block-wise codes) takes a quarter of their memory; tensors of fewer " \
       "than 4096 elements stay f32"),                                                                       \
   ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate"),                   \
   ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \

@@ -1,8 +1,9 @@
 /* Optimisers over a list of parameters: AdamW, Lion, SGD, with clipping by the global gradient norm.
  *
  * State lies in the arena given at opening (which may be dry): m, v in fp32 or in 8 bits by blocks (Dettmers et
- * al. 2022), and for each BF16 parameter an fp32 master copy that is updated in its stead and rounded into it. The mathematics is in compute
- * (ops.def: adamw, lion, sgd); here are the state, the norm, and what must survive a restart. */
+ * al. 2022), and for each BF16 parameter an fp32 master copy that is updated in its stead and rounded into it.
+ * The mathematics is in compute (ops.def: adamw, lion, sgd); here are the state, the norm, and what must survive
+ * a restart. */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 

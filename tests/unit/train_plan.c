@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 8 of gradients and 16 of
- * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with recomputation. */
+ * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
+ * recomputation. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   (void)error;
   size_t mib = 1 << 20;
