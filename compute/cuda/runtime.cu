@@ -287,7 +287,8 @@ bool cuda_arena(Compute *c, Arena *arena, const char *name, size_t bytes, Error 
 void cuda_arena_free(Compute *c, Arena *arena) {
   Device *d = c->device;
   ASSERT(!d->recording && d->memory.arenas >= arena->capacity);
-  /* cudaFree waits for the device; the copy stream's work is ordered before the compute stream's. */
+  /* Operations may still use it; uploads too, which are ordered before what the compute stream does next. */
+  device_check(cudaStreamSynchronize(d->stream), "waiting for the device");
   device_check(cudaFree(arena->base), "cudaFree");
   d->memory.arenas -= arena->capacity;
   arena_init_over(arena, NULL, NULL, 0);
