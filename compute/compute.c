@@ -35,7 +35,11 @@ static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
   compute->backend = backend_cuda;
   if (backend_cuda->open(compute, &reason)) return true;
   compute->backend = NULL;
-  if (kind == DEVICE_CUDA) *error = reason;
+  if (kind == DEVICE_CUDA) {
+    *error = reason;
+  } else {
+    compute->refusal = reason;
+  }
   return false;
 }
 

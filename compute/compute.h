@@ -20,6 +20,7 @@ typedef struct Compute {
   const struct Backend *backend;
   struct Device *device; /* NULL on the CPU */
   size_t memory_limit;   /* most bytes of device memory that may be taken, all told; 0 = what is free */
+  Error refusal;         /* why DEVICE_AUTO did not take CUDA in a build that has it; ERROR_NONE otherwise */
   Comm comm;
   Arena scratch; /* workspace of one operation; empty between operations */
   int threads;

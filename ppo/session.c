@@ -177,8 +177,9 @@ bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
   int64_t longest;
-  if (!device_open(&s->compute, &config->device, error) || !lora_spec_of(&s->lora, &config->lora, error) ||
-      !open_data(s, error) || !check_lengths(s, &longest, error)) {
+  if (!device_open(&s->compute, &config->device, s->log, error) ||
+      !lora_spec_of(&s->lora, &config->lora, error) || !open_data(s, error) ||
+      !check_lengths(s, &longest, error)) {
     return false;
   }
   set_schedules(s);

@@ -395,7 +395,7 @@ static bool finish(RewardStage *s, ProgramResult *result, Error *error) {
 static bool prepare(void *stage, Error *error) {
   RewardStage *s = stage;
   const RewardStageConfig *config = s->config;
-  if (!open_data(s, error) || !device_open(&s->compute, &config->device, error) ||
+  if (!open_data(s, error) || !device_open(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }

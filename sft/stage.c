@@ -267,8 +267,6 @@ static bool finish(Sft *s, ProgramResult *result, Error *error) {
 }
 
 static void report(const Sft *s) {
-  log_info(s->log, "%s on %s, %d threads", s->config->model.path, compute_device_name(&s->compute),
-           s->compute.threads);
   log_info(s->log,
            "training %" PRId64 " of %" PRId64 " parameters (%s), %" PRId64 " updates of %" PRId64 " examples",
            trainee_parameter_count(&s->policy), model_parameter_count(&s->base),
@@ -280,7 +278,8 @@ static void report(const Sft *s) {
 static bool prepare(void *stage, Error *error) {
   Sft *s = stage;
   const SftConfig *config = s->config;
-  if (!corpus_open(&s->corpus, config, s->log, error) || !device_open(&s->compute, &config->device, error) ||
+  if (!corpus_open(&s->corpus, config, s->log, error) ||
+      !device_open(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }

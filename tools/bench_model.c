@@ -132,7 +132,7 @@ static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {
   b->work = table[config->work];
   b->shape = json_file_read(config->config, error);
   MemoryPlan memory_plan = {0};
-  bool ok = b->shape && device_open(&b->compute, &config->device, error);
+  bool ok = b->shape && device_open(&b->compute, &config->device, b->log, error);
   if (ok) {
     ok = plan(b, &memory_plan, error);
     if (ok && call->check) {

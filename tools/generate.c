@@ -481,8 +481,8 @@ static bool generate(Generate *g, Error *error) {
   }
   const DeviceConfig device = {
       .backend = config->backend, .threads = config->threads, .memory_limit = config->memory_limit};
-  if (!device_open(&g->compute, &device, error) || !plan_and_open(g, error) || !ends_of_config(g, error) ||
-      !prompts_fit(g, error) || !make_samples(g, error)) {
+  if (!device_open(&g->compute, &device, g->log, error) || !plan_and_open(g, error) ||
+      !ends_of_config(g, error) || !prompts_fit(g, error) || !make_samples(g, error)) {
     return false;
   }
   if (g->check) return true;

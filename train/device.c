@@ -9,9 +9,12 @@
  * buffers of oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
 static const size_t program_bytes = (size_t)48 << 20;
 
-bool device_open(Compute *compute, const DeviceConfig *config, Error *error) {
+bool device_open(Compute *compute, const DeviceConfig *config, Log *log, Error *error) {
   if (!compute_open(compute, (DeviceKind)config->backend, (int)config->threads, error)) return false;
   compute->memory_limit = (size_t)config->memory_limit;
+  if (!log) return true;
+  if (compute->refusal.code) log_warning(log, "not on CUDA: %s", compute->refusal.message);
+  log_info(log, "computing on %s, %d threads", compute_device_name(compute), compute->threads);
   return true;
 }
 

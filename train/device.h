@@ -3,11 +3,13 @@
 #ifndef TRAIN_DEVICE_H
 #define TRAIN_DEVICE_H
 
+#include "base/log.h"
 #include "compute/compute.h"
 #include "train/config.h"
 
-/* compute_open as the section says, with its memory limit. */
-NODISCARD bool device_open(Compute *compute, const DeviceConfig *config, Error *error);
+/* compute_open as the section says, with its memory limit. The log (may be NULL) says what computes, and why that is not
+ * CUDA where it could have been expected. */
+NODISCARD bool device_open(Compute *compute, const DeviceConfig *config, Log *log, Error *error);
 
 /* Bytes the run may take in all: device.memory_limit, else what is free for this process (on the CPU
  * MemAvailable and the control group's limit). */

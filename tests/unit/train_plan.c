@@ -77,7 +77,7 @@ static void the_limit_of_the_machine(void **state) {
   DeviceConfig device = {.backend = DEVICE_CPU, .threads = 1, .memory_limit = 12345};
   Compute compute;
   Error error = {0};
-  assert_true(device_open(&compute, &device, &error));
+  assert_true(device_open(&compute, &device, NULL, &error));
   assert_int_equal(device_limit(&compute), 12345);
   compute.memory_limit = 0;
   assert_true(device_limit(&compute) > (size_t)1 << 20);
