@@ -6,8 +6,9 @@
 # A room is a top folder. A quoted include names room and file ("base/error.h"); the rooms that each room may
 # use stand in room_rules. A header of a library may be used only by the files in vendor_rules, so that a
 # library can be exchanged in one place. A header that neither list knows is an error too: add it here, with
-# the one place where it belongs. Before the tree is checked, the rules are tried on a small tree with one
-# violation of each kind, so that a check that has gone blind fails.
+# the one place where it belongs. Tests may include anything but Boost, which is for tests/cuda_host. Before the
+# tree is checked, the rules are tried on a small tree with one violation of each kind, so that a check that has
+# gone blind fails.
 set -euo pipefail
 
 # room: the rooms it may use besides itself

@@ -1,12 +1,10 @@
-/* The emulated device: what it is, its memory, and the last error. */
+/* The emulated device: what it is and the last error. */
 #include "tests/cuda_host/cuda_runtime.h"
 #include "tests/cuda_host/emulated.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <unordered_map>
 
 static thread_local cudaError_t last_error = cudaSuccess;
 
@@ -100,7 +98,7 @@ const HostDevice *host_device(void) {
   return &device;
 }
 
-static size_t shared_optin(void) {
+size_t host_shared_optin(void) {
   switch (host_device()->capability) {
     case 80:
     case 87:
@@ -119,7 +117,7 @@ static size_t shared_optin(void) {
   }
 }
 
-static cudaError_t usable(int device) {
+cudaError_t host_usable(int device) {
   const HostDevice *d = host_device();
   if (d->driver < CUDART_VERSION / 1000 * 1000) return host_error(cudaErrorInsufficientDriver);
   if (d->devices == 0) return host_error(cudaErrorNoDevice);
@@ -139,35 +137,35 @@ cudaError_t cudaRuntimeGetVersion(int *version) {
 
 cudaError_t cudaGetDeviceCount(int *count) {
   *count = 0;
-  cudaError_t status = usable(0);
+  cudaError_t status = host_usable(0);
   if (status == cudaSuccess) *count = host_device()->devices;
   return status;
 }
 
 cudaError_t cudaGetDevice(int *device) {
   *device = 0;
-  return usable(0);
+  return host_usable(0);
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return usable(device);
+  return host_usable(device);
 }
 
 cudaError_t cudaSetDeviceFlags(unsigned int) {
-  return usable(0);
+  return host_usable(0);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
-  cudaError_t status = usable(device);
+  cudaError_t status = host_usable(device);
   if (status != cudaSuccess) return status;
   const HostDevice *d = host_device();
   memset(p, 0, sizeof(*p));
   snprintf(p->name, sizeof(p->name), "CUDA emulated on the host (sm_%d)", d->capability);
   p->totalGlobalMem = d->memory;
   p->sharedMemPerBlock = 48 << 10;
-  p->sharedMemPerBlockOptin = shared_optin();
+  p->sharedMemPerBlockOptin = host_shared_optin();
   p->reservedSharedMemPerBlock = 1 << 10;
-  p->sharedMemPerMultiprocessor = shared_optin() + (1 << 10);
+  p->sharedMemPerMultiprocessor = host_shared_optin() + (1 << 10);
   p->regsPerBlock = p->regsPerMultiprocessor = 65536;
   p->warpSize = warpSize;
   p->maxThreadsPerBlock = 1024;
@@ -187,7 +185,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
 /* The address of no card that the machine could have. */
 cudaError_t cudaDeviceGetPCIBusId(char *address, int size, int device) {
   snprintf(address, (size_t)size, "FFFF:FF:1F.7");
-  return usable(device);
+  return host_usable(device);
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
@@ -229,156 +227,4 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
       return host_error(cudaErrorInvalidValue);
   }
   return cudaSuccess;
-}
-
-/* -- memory -------------------------------------------------------------------------------------------------- */
-
-/* Device memory, pinned host memory, and what cudaFuncSetAttribute raised. */
-typedef struct Tables {
-  std::mutex lock;
-  std::unordered_map<const void *, size_t> memory, pinned;
-  std::unordered_map<const void *, int> shared;
-  size_t taken;
-} Tables;
-
-static Tables *tables(void) {
-  static Tables t;
-  return &t;
-}
-
-enum { CONTEXT_BYTES = 64 << 20 }; /* what the driver takes for itself */
-
-static size_t free_bytes(const Tables *t) {
-  const HostDevice *d = host_device();
-  size_t taken = t->taken + d->taken + CONTEXT_BYTES;
-  return d->memory > taken ? d->memory - taken : 0;
-}
-
-cudaError_t cudaMemGetInfo(size_t *free_, size_t *total) {
-  cudaError_t status = usable(0);
-  if (status != cudaSuccess) return status;
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  *free_ = free_bytes(t);
-  *total = host_device()->memory;
-  return cudaSuccess;
-}
-
-cudaError_t host_malloc(void **p, size_t bytes) {
-  *p = nullptr;
-  cudaError_t status = usable(0);
-  if (status != cudaSuccess || bytes == 0) return status;
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  /* Of the exact size: what lies behind it is not the program's. */
-  if (bytes > free_bytes(t) || posix_memalign(p, 256, bytes)) return host_error(cudaErrorMemoryAllocation);
-  host_poison(*p, bytes);
-  t->memory[*p] = bytes;
-  t->taken += bytes;
-  return cudaSuccess;
-}
-
-cudaError_t cudaFree(void *p) {
-  if (!p) return cudaSuccess;
-  host_drain_all(); /* waits for the device */
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  auto found = t->memory.find(p);
-  if (found == t->memory.end()) return host_error(cudaErrorInvalidValue);
-  t->taken -= found->second;
-  t->memory.erase(found);
-  free(p);
-  return cudaSuccess;
-}
-
-cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int) {
-  *p = nullptr;
-  if (posix_memalign(p, 4096, bytes ? bytes : 1)) return host_error(cudaErrorMemoryAllocation);
-  host_poison(*p, bytes);
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  t->pinned[*p] = bytes;
-  return cudaSuccess;
-}
-
-cudaError_t cudaFreeHost(void *p) {
-  if (!p) return cudaSuccess;
-  host_drain_all();
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  if (!t->pinned.erase(p)) return host_error(cudaErrorInvalidValue);
-  free(p);
-  return cudaSuccess;
-}
-
-static bool within(const std::unordered_map<const void *, size_t> &blocks, const void *p, size_t bytes) {
-  for (const auto &block : blocks) {
-    const char *first = (const char *)block.first, *at = (const char *)p;
-    if (at >= first && at + bytes <= first + block.second) return true;
-  }
-  return false;
-}
-
-bool host_is_device(const void *p, size_t bytes) {
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  return within(t->memory, p, bytes);
-}
-
-bool host_is_pinned(const void *p, size_t bytes) {
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  return within(t->pinned, p, bytes);
-}
-
-/* -- kernels ------------------------------------------------------------------------------------------------- */
-
-cudaError_t host_function_set(const void *kernel, enum cudaFuncAttribute attribute, int value) {
-  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || (size_t)value > shared_optin()) return host_error(cudaErrorInvalidValue);
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  t->shared[kernel] = value;
-  return cudaSuccess;
-}
-
-static size_t shared_limit(const void *kernel) {
-  Tables *t = tables();
-  std::lock_guard<std::mutex> hold(t->lock);
-  auto found = t->shared.find(kernel);
-  return found == t->shared.end() || found->second < 48 << 10 ? 48 << 10 : (size_t)found->second;
-}
-
-cudaError_t host_function_get(cudaFuncAttributes *attributes, const void *kernel) {
-  memset(attributes, 0, sizeof(*attributes));
-  attributes->maxThreadsPerBlock = 1024;
-  attributes->maxDynamicSharedSizeBytes = (int)shared_limit(kernel);
-  return cudaSuccess;
-}
-
-cudaError_t host_occupancy(int *blocks, const void *, int threads, size_t shared) {
-  cudaDeviceProp p;
-  cudaError_t status = cudaGetDeviceProperties(&p, 0);
-  if (status != cudaSuccess) return status;
-  size_t by_shared = p.sharedMemPerMultiprocessor / (shared + p.reservedSharedMemPerBlock);
-  int by_threads = threads > 0 ? p.maxThreadsPerMultiProcessor / threads : 0;
-  *blocks = by_shared < (size_t)by_threads ? (int)by_shared : by_threads;
-  return cudaSuccess;
-}
-
-void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
-                 cudaStream_t stream, std::function<void()> work) {
-  if (usable(0) != cudaSuccess) return;
-  uint64_t threads = (uint64_t)block.x * block.y * block.z;
-  bool fits = threads > 0 && threads <= 1024 && block.x <= 1024 && block.y <= 1024 && block.z <= 64;
-  bool grid_fits =
-      grid.x > 0 && grid.x <= 0x7fffffffu && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535;
-  size_t limit = shared_limit(kernel);
-  if (!fits || !grid_fits || shared > limit) {
-    fprintf(stderr, "cuda_host: %s: grid (%u,%u,%u), block (%u,%u,%u), %zu of %zu bytes of shared memory\n",
-            name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, limit);
-    host_error(shared > limit ? cudaErrorInvalidValue : cudaErrorInvalidConfiguration);
-    return;
-  }
-  host_submit(stream, std::move(work));
 }

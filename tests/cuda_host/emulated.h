@@ -12,12 +12,17 @@ typedef struct HostDevice {
 } HostDevice;
 
 const HostDevice *host_device(void);
+cudaError_t host_usable(int device);
+size_t host_shared_optin(void); /* most shared memory of a block, bytes */
 
 /* Keeps an error for cudaGetLastError; returns it. */
 cudaError_t host_error(cudaError_t status);
 
 bool host_is_device(const void *p, size_t bytes);
 bool host_is_pinned(const void *p, size_t bytes);
+
+/* Around work on the device: without it, guarded memory cannot be touched. */
+void host_device_work(bool begins);
 
 /* Does all work that any stream still has. */
 void host_drain_all(void);

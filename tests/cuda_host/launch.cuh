@@ -18,11 +18,20 @@ struct HostCall {
   }
 };
 
+template <class T>
+static void host_check_value(const char *, int, const T &) {}
+template <class T>
+static void host_check_value(const char *kernel, int index, T *const &p) {
+  host_check_argument(kernel, index, p);
+}
+
 /* Launches on any stream, with no compute context. */
 template <class... P, class... A>
 static void host_launch_on(cudaStream_t stream, const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
                            size_t shared, A... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KiB of arguments");
+  int index = 0;
+  (host_check_value(name, index++, static_cast<P>(arguments)), ...);
   HostCall<P...> call = {kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
   host_launch(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream, [=] {
     host_run_grid(name, reinterpret_cast<const void *>(call.kernel), HostCall<P...>::thread, &call, grid,

@@ -6,7 +6,8 @@
  *
  * Work on a stream is done at once, or with DROVER_CUDA_HOST_STREAMS=late only when the host waits for it: the
  * device is at liberty to do either, so a result must not depend on it. Memory of the device is filled with
- * poison (grid.h) when it is taken. */
+ * poison (grid.h) when it is taken. With DROVER_CUDA_HOST_GUARD=1 the host cannot touch it, but through copies:
+ * doing so ends the process. */
 #ifndef TESTS_CUDA_HOST_RUNTIME_API_H
 #define TESTS_CUDA_HOST_RUNTIME_API_H
 
@@ -170,6 +171,9 @@ CUDA_HOST host_occupancy(int *blocks, const void *kernel, int threads, size_t sh
 
 /* Work of a library on a stream (cublasLt.h): done now or later, or noted by a capture. */
 void host_submit(cudaStream_t stream, std::function<void()> work);
+
+/* Ends the process when a pointer given to a kernel is not memory that a device sees. */
+void host_check_argument(const char *kernel, int index, const void *p);
 
 /* A launch: cudaGetLastError says whether the device would have taken it. */
 void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,

@@ -394,6 +394,24 @@ static void overrun_allocation(void) {
   cudaFree(p);
 }
 
+static void launch_host_pointer(void) {
+  int x[64];
+  host_launch_on(nullptr, "bad_kernel", late_kernel, 1, 64, 0, x);
+}
+
+/* This program again, with a device that guards its memory: see main. */
+static void touch_guarded(void) {
+  setenv("DROVER_CUDA_HOST_GUARD", "1", 1);
+  execl("/proc/self/exe", "selftest", "touch", nullptr);
+}
+static int touch(void) {
+  int *x = device_new<int>(4), back = 0;
+  if (cudaMemset(x, 0, 16) != cudaSuccess) return 0;
+  if (cudaMemcpy(&back, x + 3, 4, cudaMemcpyDeviceToHost) != cudaSuccess || back != 0) return 0;
+  fprintf(stderr, "copied\n");
+  return x[3];
+}
+
 static void test_mistakes(void **) {
   assert_dies(launch_bad<late_kernel>, "kernel bad_kernel, grid (1,1,1), block (0,0,0) of (64,1,1) threads",
               "threads 37 to 37: has ended");
@@ -401,6 +419,8 @@ static void test_mistakes(void **) {
               "threads 32 to 63: waits at __syncthreads_or\n");
   assert_dies(launch_bad<stranger_kernel>, "leaves out the calling lane 0", "__shfl_sync");
   assert_dies(launch_bad<elsewhere_kernel>, "is not in shared memory", "copy_async_16");
+  assert_dies(launch_host_pointer, "kernel bad_kernel: argument 0", "not memory of the device");
+  assert_dies(touch_guarded, "copied\n", "the host touched device memory");
   assert_dies(launch_crooked, "crooked_kernel", "is not 16-byte aligned");
 #ifdef __SANITIZE_ADDRESS__
   assert_dies(launch_bad<overrun_kernel>, "AddressSanitizer", "overrun_kernel");
@@ -557,7 +577,8 @@ static void test_numbers(void **) {
   assert_true(atomicAdd(&sum, 2.0f) == 1 && sum == 3);
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+  if (count == 2 && strcmp(arguments[1], "touch") == 0) return touch();
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_shuffles),          cmocka_unit_test(test_votes),
       cmocka_unit_test(test_barriers),          cmocka_unit_test(test_poison),

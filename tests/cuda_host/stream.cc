@@ -63,12 +63,15 @@ static CUstream_st *stream_of(cudaStream_t stream) {
 }
 
 static void drain(CUstream_st *stream, uint64_t ticket) {
+  if (stream->queue.empty()) return;
+  host_device_work(true);
   while (stream->done < ticket && !stream->queue.empty()) {
     Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
     stream->done++;
     work();
   }
+  host_device_work(false);
 }
 
 void host_drain_all(void) {
