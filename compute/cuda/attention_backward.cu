@@ -474,8 +474,10 @@ static void attention_gradient(Compute *c, const GradientArguments<bf16> &a, int
     gradient_launch<KeyShape<96, 2, 32, 1>, QueryShape<96, 64, 32, 8, 1, true, 1>>(c, a, rows);
   } else if (a.size <= 128) {
     gradient_launch<KeyShape<128, 2, 32, 1>, QueryShape<128, 64, 32, 8, 1, true, 1>>(c, a, rows);
-  } else {
+  } else if (c->device->shared_per_block > 128 * 1024) {
     gradient_launch<KeyShape<256, 1, 16, 1>, QueryShape<256, 32, 32, 4, 1, false, 1>>(c, a, rows);
+  } else {
+    gradient_launch<KeyShape<256, 1, 16, 1>, QueryShape<256, 16, 16, 4, 1, false, 1>>(c, a, rows);
   }
 }
 
