@@ -242,8 +242,7 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
   bf16 *pipeline = shared + team * T::STAGE * T::STAGES;
   constexpr int STEPS = SLICE_UNIT / T::STEP; /* of a unit */
   int step = slice_edge(call.inputs, team) * STEPS;
-  int slice = team,
-      edge = step; /* the end of the slice that is worked on: one team goes from one to the next */
+  int slice = team, edge = step; /* where the slice ends: one team goes from one to the next */
   const int end = slice_edge(call.inputs, T::TEAMS == 1 ? SLICES : team + 1) * STEPS;
 
   Routes<T, TRANSPOSED> way = routes<T, TRANSPOSED>(call, row, output, step * T::STEP, thread);
