@@ -117,15 +117,18 @@ static void test_every_operation_has_a_row(void **state) {
 static void test_comparison(void **state) {
   (void)state;
   const double expected[] = {1, 2, 3};
-  assert_true(difference(DTYPE_F32, expected, (double[]){1, 2, 3}, 3, TINY) == 0);
-  assert_true(difference(DTYPE_F32, expected, (double[]){1, 2.1, 3}, 3, TINY) > 0.01);
-  assert_true(isinf(difference(DTYPE_F32, expected, (double[]){1, NAN, 3}, 3, TINY)));
-  assert_true(isinf(difference(DTYPE_F32, expected, (double[]){1, INFINITY, 3}, 3, TINY)));
+  assert_true(difference(DTYPE_F32, expected, NULL, (double[]){1, 2, 3}, 3, TINY) == 0);
+  assert_true(difference(DTYPE_F32, expected, NULL, (double[]){1, 2.1, 3}, 3, TINY) > 0.01);
+  assert_true(isinf(difference(DTYPE_F32, expected, NULL, (double[]){1, NAN, 3}, 3, TINY)));
+  assert_true(isinf(difference(DTYPE_F32, expected, NULL, (double[]){1, INFINITY, 3}, 3, TINY)));
   /* What bf16 rounds 2.003 to is as good as it gets; its other neighbour is not, and F32 does better. */
   const double fine[] = {2.003}, near[] = {2.0}, far[] = {2.015625};
-  assert_true(difference(DTYPE_BF16, fine, near, 1, TINY) == 0);
-  assert_true(difference(DTYPE_BF16, fine, far, 1, TINY) > 1e-3);
-  assert_true(difference(DTYPE_F32, fine, near, 1, TINY) > 5e-4);
+  assert_true(difference(DTYPE_BF16, fine, NULL, near, 1, TINY) == 0);
+  assert_true(difference(DTYPE_BF16, fine, NULL, far, 1, TINY) > 1e-3);
+  assert_true(difference(DTYPE_F32, fine, NULL, near, 1, TINY) > 5e-4);
+  const double terms[] = {1.0};
+  assert_true(difference(DTYPE_F32, fine, terms, near, 1, TINY) == 0);
+  assert_true(difference(DTYPE_F32, fine, terms, far, 1, TINY) > 1e-4);
   assert_true(rounding(DTYPE_BF16, 1) == 0x1p-8 && rounding(DTYPE_BF16, -1.99) == 0x1p-8);
   assert_true(rounding(DTYPE_F32, 1) == 0);
 }

@@ -13,30 +13,86 @@ typedef struct AttentionRef {
   int64_t T, H, K, D, B;
   const int32_t *offsets;
   double *q, *k, *v, *dout, *out, *lse, *slopes;
+  double *dq, *dk, *dv; /* of the backward */
+  /* Squares of the terms, where those are probabilities or gradients of scores in bf16; square roots of them from
+   * attention_noise. NULL where nothing is rounded. */
+  double *out_noise, *dq_noise, *dk_noise, *dv_noise;
   AttentionSpec spec;
 } AttentionRef;
 
-/* Query t of a sequence that starts at `begin`: keys begin .. t. */
-static inline void attention_ref_row(AttentionRef *r, int64_t begin, int64_t t, int64_t h) {
+/* The probabilities of query t, of a sequence that starts at `begin`, for keys first .. t, and what the cap leaves
+ * of a change of the score. Returns `first`; free() both. */
+static inline int64_t attention_ref_scores(AttentionRef *r, int64_t begin, int64_t t, int64_t h, double **p,
+                                           double **slope) {
   int64_t kv = h / (r->H / r->K), D = r->D;
-  double *score = malloc((size_t)(t + 1) * sizeof *score), highest = -INFINITY, sum = 0;
   int64_t first = r->spec.window > 0 && t - r->spec.window + 1 > begin ? t - r->spec.window + 1 : begin;
+  double highest = -INFINITY, sum = 0, cap = (double)r->spec.softcap;
+  *p = malloc((size_t)(t + 1) * sizeof **p);
+  *slope = malloc((size_t)(t + 1) * sizeof **slope);
   for (int64_t j = first; j <= t; j++) {
     double s = (double)r->spec.scale * dot(r->q + (t * r->H + h) * D, r->k + (j * r->K + kv) * D, D);
-    double cap = (double)r->spec.softcap;
-    if (cap > 0) s = cap * tanh(s / cap);
+    (*slope)[j] = (double)r->spec.scale;
+    if (cap > 0) {
+      double y = tanh(s / cap);
+      s = cap * y;
+      (*slope)[j] *= 1 - y * y;
+    }
     if (r->slopes) s += r->slopes[h] * (double)(j - t);
-    score[j] = s;
+    (*p)[j] = s;
     highest = fmax(highest, s);
   }
-  for (int64_t j = first; j <= t; j++) sum += exp(score[j] - highest);
-  double *out = r->out + (t * r->H + h) * D;
+  for (int64_t j = first; j <= t; j++) sum += exp((*p)[j] - highest);
+  r->lse[t * r->H + h] = highest + log(sum);
+  for (int64_t j = first; j <= t; j++) (*p)[j] = exp((*p)[j] - highest) / sum;
+  return first;
+}
+
+static inline void attention_ref_row(AttentionRef *r, int64_t begin, int64_t t, int64_t h) {
+  int64_t kv = h / (r->H / r->K), D = r->D;
+  double *p, *slope, *out = r->out + (t * r->H + h) * D;
+  int64_t first = attention_ref_scores(r, begin, t, h, &p, &slope);
   for (int64_t d = 0; d < D; d++) out[d] = 0;
   for (int64_t j = first; j <= t; j++) {
-    for (int64_t d = 0; d < D; d++) out[d] += exp(score[j] - highest) / sum * r->v[(j * r->K + kv) * D + d];
+    for (int64_t d = 0; d < D; d++) {
+      double term = p[j] * r->v[(j * r->K + kv) * D + d];
+      out[d] += term;
+      if (r->out_noise) r->out_noise[(t * r->H + h) * D + d] += term * term;
+    }
   }
-  r->lse[t * r->H + h] = highest + log(sum);
-  free(score);
+  free(p);
+  free(slope);
+}
+
+/* From r->out as it was given: rounded, that is no longer quite the sum of the probabilities times the values. */
+static inline void attention_ref_backward_row(AttentionRef *r, int64_t begin, int64_t t, int64_t h) {
+  int64_t kv = h / (r->H / r->K), D = r->D, row = (t * r->H + h) * D;
+  double *p, *slope;
+  int64_t first = attention_ref_scores(r, begin, t, h, &p, &slope);
+  double delta = dot(r->dout + row, r->out + row, D);
+  for (int64_t j = first; j <= t; j++) {
+    int64_t other = (j * r->K + kv) * D;
+    double ds = p[j] * (dot(r->dout + row, r->v + other, D) - delta) * slope[j];
+    for (int64_t d = 0; d < D; d++) {
+      double v = p[j] * r->dout[row + d], q = ds * r->k[other + d], k = ds * r->q[row + d];
+      r->dv[other + d] += v;
+      r->dq[row + d] += q;
+      r->dk[other + d] += k;
+      if (!r->dq_noise) continue;
+      r->dv_noise[other + d] += v * v;
+      r->dq_noise[row + d] += q * q;
+      r->dk_noise[other + d] += k * k;
+    }
+  }
+  free(p);
+  free(slope);
+}
+
+static inline void attention_ref_backward(AttentionRef *r) {
+  for (int64_t b = 0; b < r->B; b++) {
+    for (int64_t t = r->offsets[b]; t < r->offsets[b + 1]; t++) {
+      for (int64_t h = 0; h < r->H; h++) attention_ref_backward_row(r, r->offsets[b], t, h);
+    }
+  }
 }
 
 static inline void attention_ref(AttentionRef *r) {
@@ -87,39 +143,75 @@ static inline AttentionCase attention_case(Test *t) {
   return a;
 }
 
-/* With bf16 activations the tensor cores take the probabilities in bf16 too: each moves by up to 2^-8 of itself, by
- * 1.6e-3 in the root mean square. An output is a sum of such terms of both signs, and one that happens to be near
- * zero keeps their errors: 4.5 times that of some 10^4 outputs, by what outputs are on average. (The result is
- * rounded once more, which `difference` allows for.) */
-static const double NARROW_PROBABILITIES = 0x1p-7;
-/* In the backward it is the gradients of the scores that are rounded so, besides the probabilities. */
-static const double NARROW_SCORE_GRADIENTS = 0x1p-7;
+/* NULL where activations are F32, and nothing is rounded. */
+static inline double *noise_squares(Test *t, int64_t n) {
+  return t->shape.flags & NARROW ? zeros(t, n) : NULL;
+}
+
+static inline const double *attention_noise(double *squares, int64_t n) {
+  for (int64_t i = 0; squares && i < n; i++) squares[i] = sqrt(squares[i]);
+  return squares;
+}
+
+static inline void compare_attention(Test *t, AttentionCase *a) {
+  int64_t n = tensor_count(a->out);
+  a->ref.out_noise = noise_squares(t, n);
+  attention_ref(&a->ref);
+  compare_noisy(t, "out", a->out.dtype, a->ref.out, attention_noise(a->ref.out_noise, n), doubles(t, a->out),
+                n, TINY);
+}
 
 static void test_attention(Test *t) {
   AttentionCase a = attention_case(t);
   poison(t, a.out);
   poison(t, a.lse);
   RUN(t, op_attention(&t->c, a.out, a.lse, a.q, a.k, a.v, a.offsets, a.spec));
-  attention_ref(&a.ref);
+  compare_attention(t, &a);
   compare(t, "lse", a.ref.lse, a.lse);
-  if (t->shape.flags & NARROW) t->tolerance = NARROW_PROBABILITIES;
-  compare(t, "out", a.ref.out, a.out);
+}
+
+/* The reference of the backward is itself a gradient of the reference of the forward, at some elements. */
+static inline void check_attention_reference(Test *t, AttentionRef *r, double *x, const double *dx,
+                                             int64_t n) {
+  for (int64_t i = 0, step = n / (t->shape.flags & FEW ? 3 : 12) + 1; i < n; i += step) {
+    double slope = central_difference(x + i, attention_loss, r);
+    if (!(fabs(slope - dx[i]) <= 1e-6 * (1 + fabs(slope)))) report(t, "reference", slope - dx[i]);
+  }
 }
 
 static void test_attention_backward(Test *t) {
   AttentionCase a = attention_case(t);
-  Tensor dout = random_3d(t, a.ref.T, a.ref.H, a.ref.D), dq = random_3d(t, a.ref.T, a.ref.H, a.ref.D);
-  Tensor dk = random_3d(t, a.ref.T, a.ref.K, a.ref.D), dv = random_3d(t, a.ref.T, a.ref.K, a.ref.D);
+  AttentionRef *r = &a.ref;
+  int64_t queries = r->T * r->H * r->D, keys = r->T * r->K * r->D;
+  Tensor dout = random_3d(t, r->T, r->H, r->D), dq = random_3d(t, r->T, r->H, r->D);
+  Tensor dk = random_3d(t, r->T, r->K, r->D), dv = random_3d(t, r->T, r->K, r->D);
   poison(t, dq);
   poison(t, dk);
   poison(t, dv);
   RUN(t, op_attention(&t->c, a.out, a.lse, a.q, a.k, a.v, a.offsets, a.spec));
   RUN(t, op_attention_backward(&t->c, dq, dk, dv, dout, a.out, a.lse, a.q, a.k, a.v, a.offsets, a.spec));
-  a.ref.dout = doubles(t, dout);
-  if (t->shape.flags & NARROW) t->tolerance = NARROW_SCORE_GRADIENTS;
-  compare_gradient(t, "dq", a.ref.q, dq, 1, NULL, 0, attention_loss, &a.ref);
-  compare_gradient(t, "dk", a.ref.k, dk, 1, NULL, 0, attention_loss, &a.ref);
-  compare_gradient(t, "dv", a.ref.v, dv, 1, NULL, 0, attention_loss, &a.ref);
+  r->dout = doubles(t, dout);
+  r->dq = zeros(t, queries);
+  r->dk = zeros(t, keys);
+  r->dv = zeros(t, keys);
+  if (t->shape.flags & NARROW) {
+    r->out = doubles(t, a.out);
+    r->dq_noise = zeros(t, queries);
+    r->dk_noise = zeros(t, keys);
+    r->dv_noise = zeros(t, keys);
+    attention_ref_backward(r);
+  } else {
+    attention_ref(r);
+    attention_ref_backward(r);
+    check_attention_reference(t, r, r->q, r->dq, queries);
+    check_attention_reference(t, r, r->k, r->dk, keys);
+    check_attention_reference(t, r, r->v, r->dv, keys);
+  }
+  const double floor = 0.2; /* of a single token dq and dk are zero */
+  compare_noisy(t, "dq", dq.dtype, r->dq, attention_noise(r->dq_noise, queries), doubles(t, dq), queries,
+                floor);
+  compare_noisy(t, "dk", dk.dtype, r->dk, attention_noise(r->dk_noise, keys), doubles(t, dk), keys, floor);
+  compare_noisy(t, "dv", dv.dtype, r->dv, attention_noise(r->dv_noise, keys), doubles(t, dv), keys, floor);
 }
 
 /* A cache whose blocks are given to the sequences of a batch in a scattered order. */
@@ -192,9 +284,7 @@ static void test_attention_paged(Test *t) {
       a.ref.v[i * D + d] = load(t, p.cache.values, from + d);
     }
   }
-  attention_ref(&a.ref);
-  if (t->shape.flags & NARROW) t->tolerance = NARROW_PROBABILITIES;
-  compare(t, "out", a.ref.out, a.out);
+  compare_attention(t, &a);
 }
 
 #define ATTENTION_SHAPES(op, run, f, tolerance)                                      \
