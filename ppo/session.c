@@ -135,6 +135,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   PpoSession *s = context;
   const PpoConfig given = s->config;
   s->config.optim.micro_batch_tokens = settings->micro_batch_tokens;
+  s->config.rollout.batch = settings->rollout_batch;
   s->config.model.recompute = settings->recompute;
   s->config.model.dtype = settings->dtype == DTYPE_BF16;
   s->config.lora.enabled = settings->lora;
@@ -183,9 +184,12 @@ bool session_prepare(PpoSession *session, Error *error) {
     return false;
   }
   set_schedules(s);
-  const PlanSettings settings = {config->optim.micro_batch_tokens, config->model.recompute,
-                                 config->lora.enabled, model_config_dtype(&config->model),
-                                 config->optim.state == 1};
+  const PlanSettings settings = {.micro_batch_tokens = config->optim.micro_batch_tokens,
+                                 .rollout_batch = config->rollout.batch,
+                                 .recompute = config->model.recompute,
+                                 .lora = config->lora.enabled,
+                                 .dtype = model_config_dtype(&config->model),
+                                 .eight_bit_state = config->optim.state == 1};
   return plan_check(make_plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 

@@ -100,8 +100,20 @@ static bool try_smaller(Advice *advice, PlanSettings settings, int64_t least, co
   return false;
 }
 
+/* The largest smaller number of answers at once that fits, by halving. */
+static bool try_fewer(Advice *advice, PlanSettings settings) {
+  while (settings.rollout_batch > 1) {
+    settings.rollout_batch /= 2;
+    char what[64];
+    snprintf(what, sizeof what, "rollout.batch %" PRId64, settings.rollout_batch);
+    if (try_settings(advice, &settings, what)) return true;
+  }
+  return false;
+}
+
 static void find_advice(Advice *advice, const PlanSettings *settings, int64_t least) {
-  bool found = try_smaller(advice, *settings, least, "");
+  bool found = try_fewer(advice, *settings);
+  found |= try_smaller(advice, *settings, least, "");
   PlanSettings changed = *settings;
   if (!settings->recompute) {
     changed.recompute = true;

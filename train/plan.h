@@ -35,6 +35,8 @@ void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 /* The settings that decide the memory and that a user can change. */
 typedef struct PlanSettings {
   int64_t micro_batch_tokens;
+  int64_t
+      rollout_batch; /* answers generated at once, which no result depends on; 0: the stage generates none */
   bool recompute, lora;
   DType dtype;
   bool eight_bit_state;

@@ -11,7 +11,7 @@
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
- * recomputation. */
+ * recomputation. Answers at once take a quarter of one each. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   (void)error;
   size_t mib = 1 << 20;
@@ -20,16 +20,21 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   plan_add(plan, "training", (settings->lora ? 1 : settings->eight_bit_state ? 12 : 24) * mib);
   size_t activations = (size_t)settings->micro_batch_tokens * mib / 100;
   plan_add(plan, "activations", settings->recompute ? activations / 4 : activations);
+  plan_add(plan, "cache", (size_t)settings->rollout_batch * mib / 4);
   return true;
 }
 
-static bool check(size_t limit_mib, Error *error) {
+static bool check_with(size_t limit_mib, int64_t rollout_batch, Error *error) {
   int calls = 0;
   Log log;
   MemoryPlan plan;
   log_init(&log, stderr, LOG_ERROR + 1);
-  PlanSettings settings = {.micro_batch_tokens = 1600, .dtype = DTYPE_F32};
+  PlanSettings settings = {.micro_batch_tokens = 1600, .rollout_batch = rollout_batch, .dtype = DTYPE_F32};
   return plan_check(make, &calls, &settings, 400, limit_mib << 20, &log, &plan, error);
+}
+
+static bool check(size_t limit_mib, Error *error) {
+  return check_with(limit_mib, 0, error);
 }
 
 static void expect_advice(size_t limit_mib, const char *text) {
@@ -61,6 +66,14 @@ static void advice_is_computed(void **state) {
   expect_advice(13, "fits with lora.enabled true with model.recompute true (13.00 MiB)");
   expect_advice(7, "fits with optim.micro_batch_tokens 800 with model.dtype bf16");
   expect_advice(5, "no setting of this stage makes it fit");
+}
+
+static void fewer_answers_at_once_come_first(void **state) {
+  (void)state;
+  Error error = {0};
+  assert_false(check_with(55, 128, &error));
+  const char *text = "needs 80.00 MiB and 55.00 MiB can be used; it fits with rollout.batch 16 (52.00 MiB)";
+  if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
 }
 
 static void sizes_as_text(void **state) {
@@ -120,6 +133,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_fits_passes),
       cmocka_unit_test(advice_is_computed),
+      cmocka_unit_test(fewer_answers_at_once_come_first),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
       cmocka_unit_test(the_limit_of_a_control_group),
