@@ -9,8 +9,8 @@
  *
  * A weight (`Weight`, table, norm vectors) may be F32 or BF16. Activations are F32 on the CPU backend; on CUDA
  * they are F32 or BF16, all activations of one call alike (compute_activation says which). Statistics of rows
- * (mean, rstd, lse), log-probabilities, entropies, logits given to `sample`, gradients of weights and optimiser
- * state are F32. Ids, rows, positions and offsets are I32 tensors. */
+ * (mean, rstd, lse), log-probabilities, entropies, logits given to `sample`, gradients of weights are
+ * F32; optimiser state is F32 or 8-bit (OptimState). Ids, rows, positions and offsets are I32 tensors. */
 #ifndef COMPUTE_OPS_H
 #define COMPUTE_OPS_H
 
