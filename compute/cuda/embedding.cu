@@ -50,106 +50,139 @@ extern "C" void cuda_embedding(Compute *c, Tensor out, Tensor table, Tensor ids,
 
 /* -- backward ------------------------------------------------------------------------------------------- */
 
-/* order[k] = the k-th token when tokens are sorted by id, equal ids by token. A warp counts, for each of its
- * tokens, what goes before it: T^2 comparisons of integers, few microseconds for the few thousand tokens of a
- * batch, and nothing that depends on timing. */
+/* Tokens sorted by id, equal ids by token: an id's occurrences stand together. Chains of them are cut into pieces
+ * of PIECE: the first of a chain adds to the table, the others leave partial sums, which are added thereafter in
+ * their order. So no row is added by two blocks, and one very frequent id does not keep all others waiting. */
+enum { PIECE = 32 };
+
+struct alignas(16) Occurrence {
+  int32_t id, token;
+  int32_t rank; /* in its chain */
+};
+
 enum { SORT_THREADS = 128, SORT_TOKENS = 4 };
 
-__global__ void token_order_kernel(int32_t *order, const int32_t *ids, int tokens) {
+__device__ __forceinline__ int integer_sum(int x) {
+#pragma unroll
+  for (int step = WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(FULL_MASK, x, step);
+  return x;
+}
+
+/* A warp counts, for each of its tokens, what goes before it: T^2 comparisons of integers, few microseconds for
+ * the thousands of tokens of a batch. */
+__global__ void token_order_kernel(Occurrence *order, const int32_t *ids, int tokens) {
   int lane = (int)threadIdx.x % WARP;
   int first = (int)((blockIdx.x * blockDim.x + threadIdx.x) / WARP) * SORT_TOKENS;
   if (first >= tokens) return;
   int32_t own[SORT_TOKENS];
-  int before[SORT_TOKENS];
+  int before[SORT_TOKENS], rank[SORT_TOKENS];
 #pragma unroll
   for (int k = 0; k < SORT_TOKENS; k++) {
     own[k] = first + k < tokens ? ids[first + k] : 0;
-    before[k] = 0;
+    before[k] = rank[k] = 0;
   }
 #pragma unroll 4
   for (int t = lane; t < tokens; t += WARP) {
     int32_t id = ids[t];
 #pragma unroll
-    for (int k = 0; k < SORT_TOKENS; k++) before[k] += id < own[k] || (id == own[k] && t < first + k);
+    for (int k = 0; k < SORT_TOKENS; k++) {
+      before[k] += id < own[k];
+      rank[k] += id == own[k] && t < first + k;
+    }
   }
 #pragma unroll
   for (int k = 0; k < SORT_TOKENS; k++) {
-#pragma unroll
-    for (int step = WARP / 2; step > 0; step /= 2) before[k] += __shfl_xor_sync(FULL_MASK, before[k], step);
-    if (lane == 0 && first + k < tokens) order[before[k]] = first + k;
+    before[k] = integer_sum(before[k]);
+    rank[k] = integer_sum(rank[k]);
+    if (lane == 0 && first + k < tokens) order[before[k] + rank[k]] = Occurrence{own[k], first + k, rank[k]};
   }
 }
 
-struct RepeatedRows {
+struct Chains {
   float *dtable;
   int64_t stride;
-  const int32_t *order, *ids;
+  float *
+      partial; /* [tokens / PIECE, columns]: of the piece that begins at position k of the order, row k / PIECE */
+  const Occurrence *order;
   int64_t tokens, columns;
   float scale;
 };
 
-enum { REPEAT_THREADS = 256, REPEAT_AHEAD = 4 };
+enum { CHAIN_THREADS = 256, CHAIN_AHEAD = 4 };
 
-/* Block k in x looks at the k-th token of the order. Where an id begins, it adds the rows of all tokens of that
- * id, one after the other, to the id's row of the table; REPEAT_AHEAD of them are on their way at a time. */
+/* Block k in x: the piece that begins at position k of the order, if one does. CHAIN_AHEAD rows are on their way
+ * at a time. */
 template <class T, int N>
-__global__ void embedding_backward_kernel(RepeatedRows r, Rows<const T> dout) {
-  int64_t k = blockIdx.x;
-  int32_t id = r.ids[r.order[k]];
-  if (k > 0 && r.ids[r.order[k - 1]] == id) return;
-  int64_t column = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * N;
-  if (column >= r.columns) return;
+__global__ void embedding_backward_kernel(Chains r, Rows<const T> dout) {
+  int64_t k = blockIdx.x, column = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * N;
+  Occurrence begin = r.order[k];
+  if (begin.rank % PIECE != 0 || column >= r.columns) return;
   int count = r.columns - column < N ? (int)(r.columns - column) : N;
-  float *to = r.dtable + id * r.stride + column;
-  float sum[N];
-  load_floats<N>(sum, to, count);
+  float *to = begin.rank == 0 ? r.dtable + begin.id * r.stride : r.partial + k / PIECE * r.columns;
+  float sum[N] = {};
+  if (begin.rank == 0) load_floats<N>(sum, to + column, count);
   bool more = true;
-  while (more) {
-    float d[REPEAT_AHEAD][N];
-    bool own[REPEAT_AHEAD];
+  for (int done = 0; more && done < PIECE; done += CHAIN_AHEAD) {
+    float d[CHAIN_AHEAD][N];
+    bool own[CHAIN_AHEAD];
 #pragma unroll
-    for (int i = 0; i < REPEAT_AHEAD; i++) {
-      int32_t t = k + i < r.tokens ? r.order[k + i] : -1;
-      own[i] = t >= 0 && r.ids[t] == id;
-      if (own[i]) load_floats<N>(d[i], row_of(dout, t) + column, count);
+    for (int i = 0; i < CHAIN_AHEAD; i++) {
+      int64_t at = k + done + i;
+      Occurrence next = r.order[at < r.tokens ? at : k];
+      own[i] = at < r.tokens && next.id == begin.id;
+      if (own[i]) load_floats<N>(d[i], row_of(dout, next.token) + column, count);
     }
 #pragma unroll
-    for (int i = 0; i < REPEAT_AHEAD; i++) {
+    for (int i = 0; i < CHAIN_AHEAD; i++) {
 #pragma unroll
       for (int j = 0; j < N; j++) {
         if (own[i]) sum[j] = fmaf(r.scale, d[i][j], sum[j]);
       }
     }
-    more = own[REPEAT_AHEAD - 1];
-    k += REPEAT_AHEAD;
+    more = own[CHAIN_AHEAD - 1];
   }
-  store_floats<N>(to, sum, count);
+  store_floats<N>(to + column, sum, count);
+}
+
+/* Adds the partial sums of a chain, from its second piece on. A block in x looks at PIECE positions, among which
+ * no more than one piece begins that left a partial sum. */
+__global__ void embedding_chains_kernel(Chains r) {
+  int64_t column = (int64_t)blockIdx.y * blockDim.x + threadIdx.x, k = (int64_t)blockIdx.x * PIECE;
+  int64_t last = k + PIECE < r.tokens ? k + PIECE : r.tokens;
+  while (k < last && r.order[k].rank != PIECE) k++;
+  if (k >= last || column >= r.columns) return;
+  int32_t id = r.order[k].id;
+  float *to = r.dtable + id * r.stride + column, sum = *to;
+  for (; k < r.tokens && r.order[k].id == id; k += PIECE) sum += r.partial[k / PIECE * r.columns + column];
+  *to = sum;
 }
 
 template <class T>
-static void embedding_backward(Compute *c, RepeatedRows r, Tensor dout, bool aligned) {
+static void embedding_backward(Compute *c, Chains r, Tensor dout, bool aligned) {
   int64_t pack = aligned ? PACK<T> : 1, packs = divide_up(r.columns, pack);
   unsigned threads = WARP;
-  while (threads < packs && threads < REPEAT_THREADS) threads *= 2;
+  while (threads < packs && threads < CHAIN_THREADS) threads *= 2;
   dim3 grid((unsigned)r.tokens, (unsigned)divide_up(packs, threads));
   if (aligned) {
     LAUNCH(c, (embedding_backward_kernel<T, PACK<T>>), grid, dim3(threads), 0, r, rows_of<const T>(dout));
   } else {
     LAUNCH(c, (embedding_backward_kernel<T, 1>), grid, dim3(threads), 0, r, rows_of<const T>(dout));
   }
+  dim3 pieces((unsigned)(r.tokens / PIECE + 1), (unsigned)divide_up(r.columns, CHAIN_THREADS));
+  if (r.tokens > PIECE) LAUNCH(c, embedding_chains_kernel, pieces, dim3(CHAIN_THREADS), 0, r);
 }
 
 extern "C" void cuda_embedding_backward(Compute *c, Tensor dtable, Tensor dout, Tensor ids, float scale) {
-  int64_t tokens = ids.dim[0];
-  ASSERT(dtable.dtype == DTYPE_F32 && dout.dim[1] == dtable.dim[1] && tokens <= INT32_MAX / 2);
+  int64_t tokens = ids.dim[0], columns = dtable.dim[1];
+  ASSERT(dtable.dtype == DTYPE_F32 && dout.dim[1] == columns && tokens <= INT32_MAX / 64);
   size_t mark = scratch_open(c);
-  int32_t *order = scratch_new<int32_t>(c, tokens);
-  if (!c->dry) {
+  Occurrence *order = scratch_new<Occurrence>(c, tokens);
+  float *partial = scratch_new<float>(c, divide_up(tokens, PIECE) * columns);
+  if (!c->dry && tokens > 0) {
     LAUNCH(c, token_order_kernel, dim3((unsigned)divide_up(tokens * WARP, SORT_THREADS * SORT_TOKENS)),
            dim3(SORT_THREADS), 0, order, data<const int32_t>(ids), (int)tokens);
-    RepeatedRows r = {
-        data<float>(dtable), dtable.stride[0], order, data<const int32_t>(ids), tokens, dtable.dim[1], scale};
-    bool aligned = rows_aligned(dtable, true) && rows_aligned(dout, true);
+    Chains r = {data<float>(dtable), dtable.stride[0], partial, order, tokens, columns, scale};
+    bool aligned = rows_aligned(dtable, true) && rows_aligned(dout, true) && columns % 4 == 0;
     WITH_TYPE(dout.dtype, T, embedding_backward<T>(c, r, dout, aligned));
   }
   scratch_close(c, mark);
