@@ -28,6 +28,10 @@ void device_arena(Compute *compute, Arena *arena, const char *name, size_t bytes
   if (!compute_arena(compute, arena, name, bytes, &error)) fail_msg("%s", error.message);
 }
 
+bool device_brief(void) {
+  return getenv("DROVER_TEST_BRIEF") != NULL;
+}
+
 static void *room(size_t bytes) {
   void *memory = malloc(bytes + 1);
   assert_non_null(memory);

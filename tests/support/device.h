@@ -13,6 +13,10 @@
 void test_device_open(Compute *compute, int threads);
 void device_arena(Compute *compute, Arena *arena, const char *name, size_t bytes);
 
+/* Whether DROVER_TEST_BRIEF asks for fewer shapes and cases: of an emulated card, where a launch takes a millisecond.
+ */
+bool device_brief(void);
+
 /* All elements of a contiguous tensor of floats, widened to F32; free() them. */
 float *device_values(Compute *compute, Tensor tensor);
 /* And back, rounded to the type of the tensor. */

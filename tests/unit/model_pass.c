@@ -234,7 +234,9 @@ static void zero_gradients(Fixture *f) {
   }
 }
 
-/* Moves every weight of parameter `only` (or of all, -1) by `step` along a random direction; returns the derivative
+enum { ALL = -1 };
+
+/* Moves every weight of parameter `only` (or of ALL) by `step` along a random direction; returns the derivative
  * that the gradients predict along it. */
 static double move(Fixture *f, int only, double step) {
   const RandomKey key = random_key(11, RANDOM_TEST);
@@ -272,8 +274,8 @@ static void check_direction(Fixture *f, const char *name, int only, double h) {
   const double found = (4 * central_difference(f, only, h) - central_difference(f, only, 2 * h)) / 3;
   const double error = fabs(found - slope), scale = fabs(slope) + 1;
   if (!(error <= tolerance(h) * scale)) {
-    fail_msg("%s, %s: gradient gives %.6f, differences %.6f", name, f->parameters.items[only].name, slope,
-             found);
+    fail_msg("%s, %s: gradient gives %.6f, differences %.6f", name,
+             only == ALL ? "all parameters" : f->parameters.items[only].name, slope, found);
   }
 }
 
@@ -285,9 +287,10 @@ static void gradients(void **state) {
     const double loss = loss_of(&f, PASS_TRAIN);
     assert_true(isfinite(loss));
     assert_true(fabs(loss - loss_of(&f, PASS_INFERENCE)) < 1e-4);
-    for (int p = 0; p < (int)f.parameters.count; p++) {
-      check_direction(&f, variants[v].name, p, variants[v].step > 0 ? variants[v].step : 1e-3);
-    }
+    const double h = variants[v].step > 0 ? variants[v].step : 1e-3;
+    if (device_brief()) check_direction(&f, variants[v].name, ALL, h / 8); /* all at once: a longer way */
+    for (int p = 0; !device_brief() && p < (int)f.parameters.count; p++)
+      check_direction(&f, variants[v].name, p, h);
     fixture_close(&f);
   }
 }
@@ -357,12 +360,58 @@ static void packing_equals_one_by_one(void **state) {
   }
 }
 
+/* A model whose weights are the same, since both are rounded to bf16, in another type. */
+static void round_weights(Fixture *f) {
+  for (size_t i = 0; i < f->parameters.count; i++) {
+    const Tensor x = f->parameters.items[i].value;
+    float *values = device_values(&f->compute, x);
+    for (int64_t k = 0; k < tensor_count(x); k++) values[k] = float_from_bf16(bf16_from_float(values[k]));
+    device_write(&f->compute, x, values);
+    free(values);
+  }
+}
+
+/* bf16 weights, and bf16 activations where the backend has them, give what F32 gives but for the rounding: each of
+ * some ten roundings on the way through two blocks and back moves a value by 2^-9, which the norms and the softmax of
+ * random weights this large amplify. Measured, of the whole gradient: up to 0.14 % with bf16 weights alone, 0.7 to
+ * 4.2 % with activations. */
+static void narrow_is_near(void **state) {
+  (void)state;
+  for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
+    Fixture wide, narrow;
+    fixture_open(&wide, variants[v].config, variants[v].change, DTYPE_F32);
+    fixture_open(&narrow, variants[v].config, variants[v].change, DTYPE_BF16);
+    round_weights(&wide);
+    const double expected = loss_of(&wide, PASS_TRAIN), loss = loss_of(&narrow, PASS_TRAIN);
+    double squares = 0, error = 0;
+    for (size_t p = 0; p < wide.parameters.count; p++) {
+      float *a = device_values(&wide.compute, wide.parameters.items[p].grad);
+      float *b = device_values(&narrow.compute, narrow.parameters.items[p].grad);
+      for (int64_t i = 0; i < tensor_count(wide.parameters.items[p].grad); i++) {
+        squares += (double)a[i] * (double)a[i];
+        error += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+      }
+      free(a);
+      free(b);
+    }
+    const double relative = sqrt(error / squares);
+    print_message("    %s: loss %.4f, in bf16 %.4f; gradients differ by %.2g\n", variants[v].name, expected,
+                  loss, relative);
+    if (!(fabs(loss - expected) <= 0.05 * (1 + fabs(expected)))) fail_msg("%s: loss", variants[v].name);
+    const bool activations = compute_activation(&narrow.compute, DTYPE_BF16) == DTYPE_BF16;
+    if (!(relative <= (activations ? 0.06 : 0.005))) fail_msg("%s: gradients", variants[v].name);
+    fixture_close(&wide);
+    fixture_close(&narrow);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(gradients),
       cmocka_unit_test(wrong_gradient_is_noticed),
       cmocka_unit_test(recomputation_changes_nothing),
       cmocka_unit_test(packing_equals_one_by_one),
+      cmocka_unit_test(narrow_is_near),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -275,8 +275,8 @@ static inline double rounding(DType type, double value) {
  * Uniform within 2^-8 over the mantissa, mantissas spread evenly over their logarithms. Errors of n terms add up as
  * their squares do, to that of sqrt(sum of the terms' squares), which a reference gives as `noise`. */
 static const double TERM_ROUNDING = 1.66e-3;
-/* Six times their root mean square is beyond what 10^6 results meet, and beyond the 2^-8 of a single term. */
-static const double NOISE_LIMIT = 6;
+/* Five times their root mean square is beyond what 10^6 results meet, and beyond the 2^-8 of a single term. */
+static const double NOISE_LIMIT = 5;
 
 /* What the i-th result may differ by before the tolerance: rounding to its type, and noise (or NULL). */
 static inline double slack(DType type, const double *expected, const double *noise, int64_t i) {
