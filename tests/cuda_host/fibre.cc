@@ -22,24 +22,24 @@ using boost::context::detail::transfer_t;
 struct Fibre {
   fcontext_t at; /* where it waits */
   char *stack;   /* lowest byte; a guard page lies below */
-  bool done;
-  void *shadow; /* the sanitizer's */
-  Fibre *next;  /* in the list of all, and in the list of idle ones */
+  void *shadow;  /* the sanitizer's */
+  Fibre *next;   /* in the list of all */
   Fibre *next_idle;
-  FibrePool *pool;
 };
 
 struct FibrePool {
-  void (*work)(void *argument);
+  Fibre *(*work)(void *argument);
   void *argument;
   Fibre *all, *idle, *running;
-  fcontext_t home; /* where the OS thread waits */
+  int count;
+  fcontext_t *leaving; /* where to keep the place that is being left */
+  fcontext_t home;     /* where the OS thread waits */
   const void *home_stack;
   size_t home_bytes;
   void *home_shadow;
 };
 
-FibrePool *fibre_pool_new(void (*work)(void *argument), void *argument) {
+FibrePool *fibre_pool_new(Fibre *(*work)(void *argument), void *argument) {
   FibrePool *pool = (FibrePool *)calloc(1, sizeof(*pool));
   if (!pool) abort();
   pool->work = work;
@@ -64,42 +64,44 @@ void fibre_pool_free(FibrePool *pool) {
 
 /* -- switching, with word to the sanitizer about the change of stacks --------------------------------------- */
 
-static void leave_home(FibrePool *pool, Fibre *f) {
+static void arrive(FibrePool *pool, Fibre *self, fcontext_t from, bool from_home) {
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(&pool->home_shadow, f->stack, STACK_BYTES);
-#endif
-  transfer_t back = jump_fcontext(f->at, f);
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(pool->home_shadow, nullptr, nullptr);
+  const void *stack = nullptr;
+  size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(self ? self->shadow : pool->home_shadow, &stack, &bytes);
+  if (from_home) {
+    pool->home_stack = stack;
+    pool->home_bytes = bytes;
+  }
 #else
-  (void)pool;
+  (void)from_home;
 #endif
-  f->at = back.fctx;
+  *pool->leaving = from;
+  pool->running = self;
 }
 
-static void arrived(FibrePool *pool, Fibre *f, transfer_t from) {
+void fibre_switch(FibrePool *pool, Fibre *to) {
+  Fibre *self = pool->running;
+  pool->leaving = self ? &self->at : &pool->home;
+  pool->running = to;
 #ifdef __SANITIZE_ADDRESS__
-  __sanitizer_finish_switch_fiber(f->shadow, &pool->home_stack, &pool->home_bytes);
-#else
-  (void)f;
+  void **shadow = self ? &self->shadow : &pool->home_shadow;
+  __sanitizer_start_switch_fiber(shadow, to ? to->stack : pool->home_stack,
+                                 to ? (size_t)STACK_BYTES : pool->home_bytes);
 #endif
-  pool->home = from.fctx;
-}
-
-static void go_home(FibrePool *pool, Fibre *f) {
-#ifdef __SANITIZE_ADDRESS__
-  __sanitizer_start_switch_fiber(&f->shadow, pool->home_stack, pool->home_bytes);
-#endif
-  arrived(pool, f, jump_fcontext(pool->home, f));
+  transfer_t from = jump_fcontext(to ? to->at : pool->home, pool);
+  arrive(pool, self, from.fctx, pool->leaving == &pool->home);
 }
 
 static void fibre_main(transfer_t from) {
-  Fibre *f = (Fibre *)from.data;
-  arrived(f->pool, f, from);
+  FibrePool *pool = (FibrePool *)from.data;
+  Fibre *self = pool->running;
+  arrive(pool, self, from.fctx, pool->leaving == &pool->home);
   for (;;) {
-    f->pool->work(f->pool->argument);
-    f->done = true;
-    go_home(f->pool, f);
+    Fibre *next = pool->work(pool->argument);
+    self->next_idle = pool->idle;
+    pool->idle = self;
+    fibre_switch(pool, next);
   }
 }
 
@@ -120,23 +122,14 @@ Fibre *fibre_take(FibrePool *pool) {
     abort();
   }
   f->stack = (char *)stack + page;
-  f->pool = pool;
-  f->at = make_fcontext(f->stack + STACK_BYTES, STACK_BYTES, fibre_main);
+  /* Not all at the same place of a page: they would contend for the same lines of the cache. */
+  size_t colour = (size_t)(pool->count++ * 5 % 64) * 64;
+  f->at = make_fcontext(f->stack + STACK_BYTES - colour, STACK_BYTES - colour, fibre_main);
   f->next = pool->all;
   pool->all = f;
   return f;
 }
 
-bool fibre_enter(FibrePool *pool, Fibre *fibre) {
-  pool->running = fibre;
-  fibre->done = false;
-  leave_home(pool, fibre);
-  if (!fibre->done) return false;
-  fibre->next_idle = pool->idle;
-  pool->idle = fibre;
-  return true;
-}
-
-void fibre_wait(FibrePool *pool) {
-  go_home(pool, pool->running);
+Fibre *fibre_running(const FibrePool *pool) {
+  return pool->running;
 }

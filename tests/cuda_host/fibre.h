@@ -9,15 +9,15 @@ typedef struct Fibre Fibre;
 /* The fibres of one OS thread. */
 typedef struct FibrePool FibrePool;
 
-/* Every fibre runs work(argument) each time it is taken from the pool and entered. */
-FibrePool *fibre_pool_new(void (*work)(void *argument), void *argument);
+/* Every fibre does work(argument) each time it is taken from the pool and switched to; what that returns is
+ * switched to next (NULL: the OS thread's own stack), and the fibre is back in the pool. */
+FibrePool *fibre_pool_new(Fibre *(*work)(void *argument), void *argument);
 void fibre_pool_free(FibrePool *pool); /* no fibre may be inside work; NULL is allowed */
 
 Fibre *fibre_take(FibrePool *pool);
-/* From the OS thread's own stack: goes on with the fibre until it waits or its work is done. Tells which: when
- * done, the fibre is back in the pool. */
-bool fibre_enter(FibrePool *pool, Fibre *fibre);
-/* From within the fibre that was entered last: back to the OS thread's own stack. */
-void fibre_wait(FibrePool *pool);
+Fibre *fibre_running(const FibrePool *pool); /* NULL: the OS thread's own stack */
+
+/* Goes on with another fibre; returns when somebody switches back here. NULL as above. */
+void fibre_switch(FibrePool *pool, Fibre *to);
 
 #endif

@@ -21,28 +21,41 @@ __thread uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 enum { THREADS = 1024, WARPS = THREADS / warpSize, SHARED_BYTES = 227 << 10, SHARED_TAIL = 4 << 10 };
 
-enum State { RUNNABLE, AT_WARP, AT_BLOCK, ENDED };
-
 typedef struct Copy {
   void *to;
   const void *from; /* NULL: zeros */
 } Copy;
 
 typedef struct Thread {
-  State state;
   Fibre *fibre; /* where it waits; NULL while it runs and before it has begun */
+  uint3 index;
   /* At a warp meeting. */
   uint32_t mask;
   const char *what;
   HostFinish *finish;
   void *mine;
-  /* At a barrier. */
-  HostBarrier barrier;
-  int value;
-  /* Asynchronous copies under way, and how many each group has; the last group is still open. */
+  HostBarrier barrier; /* at which it waits */
+} Thread;
+
+/* Asynchronous copies of a thread under way, and how many each group has; the last group is still open. */
+typedef struct Copies {
   std::vector<Copy> copies;
   std::vector<size_t> groups;
-} Thread;
+} Copies;
+
+typedef struct Warp { /* lanes that ... */
+  uint32_t runnable;
+  uint32_t meeting; /* wait for others of the warp */
+  uint32_t blocked; /* wait for the block */
+  uint32_t ended;
+} Warp;
+
+typedef struct Barrier { /* the one that threads wait at */
+  HostBarrier kind;      /* of the first that arrived */
+  bool mixed;            /* others came to another */
+  int arrived, count;    /* count: of those that brought a value other than 0 */
+  int answer;            /* of the last barrier */
+} Barrier;
 
 typedef struct Runner { /* of one OS thread */
   FibrePool *pool;
@@ -50,11 +63,13 @@ typedef struct Runner { /* of one OS thread */
   HostBody *body;
   const void *arguments;
   Thread thread[THREADS];
-  uint32_t runnable[WARPS]; /* lanes that can go on */
-  uint32_t waiting[WARPS];  /* lanes at a warp meeting */
-  int threads, current;
+  Copies copies[THREADS];
+  Warp warp[WARPS];
+  Barrier barrier;
+  int threads, warps, ended;
+  int current;      /* thread */
+  int turn, cursor; /* the warp whose turn it is, and its lane that is next if it can go on */
   bool reverse;
-  int answer; /* of the last barrier */
   char *shared;
   size_t shared_bytes;
 } Runner;
@@ -74,7 +89,7 @@ typedef struct RunnerOwner {
 static thread_local RunnerOwner owner;
 static __thread Runner *runner;
 
-static void runner_work(void *argument);
+static Fibre *runner_work(void *argument);
 
 static Runner *runner_get(void) {
   if (runner) return runner;
@@ -103,13 +118,8 @@ void host_poison(void *p, size_t bytes) {
 
 /* -- messages ------------------------------------------------------------------------------------------------ */
 
-static uint3 thread_index(int t) {
-  unsigned int n = (unsigned int)t;
-  return {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
-}
-
 static void print_where(const Runner *r, int t) {
-  uint3 at = thread_index(t);
+  uint3 at = r->thread[t].index;
   fprintf(stderr,
           "cuda_host: kernel %s, grid (%u,%u,%u), block (%u,%u,%u) of (%u,%u,%u) threads, thread (%u,%u,%u)",
           r->kernel, gridDim.x, gridDim.y, gridDim.z, blockIdx.x, blockIdx.y, blockIdx.z, blockDim.x,
@@ -131,24 +141,32 @@ void host_fault(const char *format, ...) {
   abort();
 }
 
-static void describe(const Thread *thread, char *text, size_t size) {
+static void describe(const Runner *r, int t, char *text, size_t size) {
   static const char *const barriers[] = {"__syncthreads", "__syncthreads_or", "__syncthreads_and",
                                          "__syncthreads_count"};
-  if (thread->state == AT_WARP) snprintf(text, size, "waits at %s, mask %08x", thread->what, thread->mask);
-  if (thread->state == AT_BLOCK) snprintf(text, size, "waits at %s", barriers[thread->barrier]);
-  if (thread->state == ENDED) snprintf(text, size, "has ended");
-  if (thread->state == RUNNABLE) snprintf(text, size, "runs");
+  const Warp *warp = &r->warp[t / warpSize];
+  const Thread *thread = &r->thread[t];
+  uint32_t lane = 1u << t % warpSize;
+  if (warp->ended & lane) {
+    snprintf(text, size, "has ended");
+  } else if (warp->blocked & lane) {
+    snprintf(text, size, "waits at %s", barriers[thread->barrier]);
+  } else if (warp->meeting & lane) {
+    snprintf(text, size, "waits at %s, mask %08x", thread->what, thread->mask);
+  } else {
+    snprintf(text, size, "runs");
+  }
 }
 
 /* Nobody can go on: says where the threads stand, neighbours that stand alike in one line. */
-__attribute__((noreturn)) static void deadlock(Runner *r) {
+__attribute__((noreturn)) static void deadlock(const Runner *r) {
   int first = 0;
-  while (r->thread[first].state == ENDED) first++;
+  while (r->warp[first / warpSize].ended >> first % warpSize & 1) first++;
   print_where(r, first);
   fputs(":\ncuda_host: deadlock, the threads wait for others that never come:\n", stderr);
-  char text[160] = "", next[160];
+  char text[160] = "", next[160] = "";
   for (int t = 0, from = 0; t <= r->threads; t++) {
-    if (t < r->threads) describe(&r->thread[t], next, sizeof(next));
+    if (t < r->threads) describe(r, t, next, sizeof(next));
     if (t < r->threads && strcmp(text, next) == 0) continue;
     if (t > 0) fprintf(stderr, "cuda_host:   threads %d to %d: %s\n", from, t - 1, text);
     memcpy(text, next, sizeof(text));
@@ -160,79 +178,121 @@ __attribute__((noreturn)) static void deadlock(Runner *r) {
 
 /* -- meetings ------------------------------------------------------------------------------------------------ */
 
-static Thread *running(const char *what) {
+static Runner *running(const char *what) {
   if (!runner || !runner->kernel) host_fault("%s outside a kernel", what);
-  return &runner->thread[runner->current];
-}
-
-static void give_way(Runner *r) {
-  fibre_wait(r->pool);
-}
-
-void host_meet_warp(uint32_t mask, const char *what, HostFinish *finish, void *mine) {
-  Thread *self = running(what);
-  Runner *r = runner;
-  int lane = r->current % warpSize, base = r->current - lane;
-  if (!(mask >> lane & 1)) host_fault("%s: mask %08x leaves out the calling lane %d", what, mask, lane);
-  self->state = AT_WARP;
-  self->mask = mask;
-  self->what = what;
-  self->finish = finish;
-  self->mine = mine;
-  uint32_t *waiting = &r->waiting[base / warpSize];
-  *waiting |= 1u << lane;
-  bool complete = (*waiting & mask) == mask;
-  void *brought[warpSize] = {};
-  for (int i = 0; i < warpSize && complete; i++) {
-    if (!(mask >> i & 1)) continue;
-    const Thread *other = &r->thread[base + i];
-    complete = other->mask == mask && other->finish == finish;
-    brought[i] = other->mine;
-  }
-  if (complete) {
-    finish(brought, mask);
-    *waiting &= ~mask;
-    for (int i = 0; i < warpSize; i++) {
-      if (mask >> i & 1) r->thread[base + i].state = RUNNABLE;
-    }
-    r->runnable[base / warpSize] |= mask;
-  }
-  give_way(r);
-}
-
-int host_meet_block(enum HostBarrier kind, int value) {
-  Thread *self = running("__syncthreads");
-  self->state = AT_BLOCK;
-  self->barrier = kind;
-  self->value = value;
-  give_way(runner);
-  return runner->answer;
+  return runner;
 }
 
 /* All that have not ended are at one barrier: they go on. */
 static void finish_barrier(Runner *r) {
-  int count = 0, alive = 0, first = -1;
-  for (int t = 0; t < r->threads; t++) {
-    Thread *thread = &r->thread[t];
-    if (thread->state == ENDED) continue;
-    if (first < 0) first = t;
-    if (thread->state != AT_BLOCK || thread->barrier != r->thread[first].barrier) deadlock(r);
-    alive++;
-    count += thread->value != 0;
+  Barrier *b = &r->barrier;
+  int alive = r->threads - r->ended;
+  if (b->arrived != alive || b->mixed) deadlock(r);
+  b->answer = b->kind == BARRIER_OR ? b->count > 0 : b->kind == BARRIER_AND ? b->count == alive : b->count;
+  b->arrived = b->count = 0;
+  for (int w = 0; w < r->warps; w++) {
+    r->warp[w].runnable = r->warp[w].blocked;
+    r->warp[w].blocked = 0;
   }
-  HostBarrier kind = r->thread[first].barrier;
-  r->answer = kind == BARRIER_OR ? count > 0 : kind == BARRIER_AND ? count == alive : count;
-  for (int t = 0; t < r->threads; t++) {
-    if (r->thread[t].state == ENDED) continue;
-    r->thread[t].state = RUNNABLE;
-    r->runnable[t / warpSize] |= 1u << t % warpSize;
+}
+
+static void turn_to(Runner *r, int warp) {
+  r->turn = warp;
+  r->cursor = r->reverse ? warpSize - 1 : 0;
+}
+
+/* Makes the thread whose turn it is the current one. False when all have ended. */
+static bool pick(Runner *r) {
+  for (;;) {
+    Warp *warp = &r->warp[r->turn];
+    uint32_t left = warp->runnable;
+    if (left) {
+      uint32_t ahead = left & (r->reverse ? ~0u >> (warpSize - 1 - r->cursor) : ~0u << r->cursor);
+      if (!ahead) ahead = left;
+      int lane = r->reverse ? 31 - __builtin_clz(ahead) : __builtin_ctz(ahead);
+      warp->runnable = left & ~(1u << lane);
+      r->cursor = (lane + (r->reverse ? warpSize - 1 : 1)) % warpSize;
+      r->current = r->turn * warpSize + lane;
+      threadIdx = r->thread[r->current].index;
+      return true;
+    }
+    int next = r->turn + (r->reverse ? -1 : 1);
+    if (next >= 0 && next < r->warps) {
+      turn_to(r, next);
+      continue;
+    }
+    if (r->ended == r->threads) return false;
+    finish_barrier(r);
+    turn_to(r, r->reverse ? r->warps - 1 : 0);
   }
+}
+
+/* The fibre on which the current thread goes on, or begins. */
+static Fibre *fibre_of_current(Runner *r) {
+  Thread *thread = &r->thread[r->current];
+  Fibre *fibre = thread->fibre ? thread->fibre : fibre_take(r->pool);
+  thread->fibre = nullptr;
+  return fibre;
+}
+
+/* The current thread waits until it is its turn again. */
+static void give_way(Runner *r) {
+  r->thread[r->current].fibre = fibre_running(r->pool);
+  pick(r); /* somebody has not ended: this one */
+  Fibre *next = fibre_of_current(r);
+  if (next != fibre_running(r->pool)) fibre_switch(r->pool, next);
+}
+
+/* The lanes that the thread waits for are all at some meeting: if at this one, they go on. */
+static void finish_meeting(Runner *r, Warp *warp, int base, const Thread *self) {
+  void *brought[warpSize] = {};
+  for (uint32_t left = self->mask; left; left &= left - 1) {
+    int lane = __builtin_ctz(left);
+    const Thread *other = &r->thread[base + lane];
+    if (other->mask != self->mask || other->finish != self->finish) return;
+    brought[lane] = other->mine;
+  }
+  self->finish(brought, self->mask);
+  warp->meeting &= ~self->mask;
+  warp->runnable |= self->mask;
+}
+
+void host_meet_warp(uint32_t mask, const char *what, HostFinish *finish, void *mine) {
+  Runner *r = running(what);
+  Thread *self = &r->thread[r->current];
+  int lane = r->current % warpSize, base = r->current - lane;
+  Warp *warp = &r->warp[base / warpSize];
+  if (!(mask >> lane & 1)) host_fault("%s: mask %08x leaves out the calling lane %d", what, mask, lane);
+  self->mask = mask;
+  self->what = what;
+  self->finish = finish;
+  self->mine = mine;
+  warp->meeting |= 1u << lane;
+  if ((warp->meeting & mask) == mask) finish_meeting(r, warp, base, self);
+  give_way(r);
+}
+
+int host_meet_block(enum HostBarrier kind, int value) {
+  Runner *r = running("__syncthreads");
+  Barrier *b = &r->barrier;
+  r->thread[r->current].barrier = kind;
+  r->warp[r->current / warpSize].blocked |= 1u << r->current % warpSize;
+  if (b->arrived == 0) {
+    b->kind = kind;
+    b->mixed = false;
+  }
+  b->mixed = b->mixed || b->kind != kind;
+  b->arrived++;
+  b->count += value != 0;
+  give_way(r);
+  return b->answer;
 }
 
 /* -- asynchronous copies ------------------------------------------------------------------------------------- */
 
 void host_copy_async(void *shared, const void *global, bool valid) {
-  Thread *self = running("copy_async_16");
+  Runner *r = running("copy_async_16");
+  Copies *self = &r->copies[r->current];
   if ((uintptr_t)shared % 16) host_fault("copy_async_16: shared address %p is not 16-byte aligned", shared);
   if ((uintptr_t)global % 16) host_fault("copy_async_16: global address %p is not 16-byte aligned", global);
   host_check_shared(shared, 16, "copy_async_16");
@@ -243,13 +303,15 @@ void host_copy_async(void *shared, const void *global, bool valid) {
 }
 
 void host_copy_commit(void) {
-  Thread *self = running("copy_async_commit");
+  Runner *r = running("copy_async_commit");
+  Copies *self = &r->copies[r->current];
   if (self->groups.empty()) self->groups.push_back(0);
   self->groups.push_back(0);
 }
 
 void host_copy_wait(int pending) {
-  Thread *self = running("copy_async_wait");
+  Runner *r = running("copy_async_wait");
+  Copies *self = &r->copies[r->current];
   size_t closed = self->groups.empty() ? 0 : self->groups.size() - 1;
   if (closed <= (size_t)pending) return;
   size_t groups = closed - (size_t)pending, copies = 0;
@@ -264,62 +326,34 @@ void host_copy_wait(int pending) {
 
 /* -- running ------------------------------------------------------------------------------------------------- */
 
-/* In a fibre: the current thread, and then those after it in the order that have not begun. Most kernels never
- * meet: their warps need no switch but this one. */
-static void runner_work(void *argument) {
-  Runner *r = (Runner *)argument;
-  for (;;) {
-    Thread *self = &r->thread[r->current];
-    r->body(r->arguments);
-    self = &r->thread[r->current];
-    self->state = ENDED;
-    self->copies.clear();
-    self->groups.clear();
-    int lane = r->current % warpSize + (r->reverse ? -1 : 1), warp = r->current / warpSize;
-    if (lane < 0 || lane >= warpSize || !(r->runnable[warp] >> lane & 1)) return;
-    if (r->thread[warp * warpSize + lane].fibre) return;
-    r->current = warp * warpSize + lane;
-    r->runnable[warp] &= ~(1u << lane);
-    threadIdx = thread_index(r->current);
-  }
+static void end_thread(Runner *r) {
+  r->warp[r->current / warpSize].ended |= 1u << r->current % warpSize;
+  r->ended++;
+  r->copies[r->current].copies.clear();
+  r->copies[r->current].groups.clear();
 }
 
-static void run_warp(Runner *r, int warp) {
-  int cursor = r->reverse ? warpSize - 1 : 0;
-  for (uint32_t left; (left = r->runnable[warp]) != 0;) {
-    uint32_t ahead = left & (r->reverse ? ~0u >> (warpSize - 1 - cursor) : ~0u << cursor);
-    if (!ahead) ahead = left;
-    int lane = r->reverse ? 31 - __builtin_clz(ahead) : __builtin_ctz(ahead);
-    r->runnable[warp] &= ~(1u << lane);
-    r->current = warp * warpSize + lane;
-    threadIdx = thread_index(r->current);
-    Thread *thread = &r->thread[r->current];
-    Fibre *fibre = thread->fibre ? thread->fibre : fibre_take(r->pool);
-    thread->fibre = nullptr;
-    if (!fibre_enter(r->pool, fibre)) r->thread[r->current].fibre = fibre;
-    lane = r->current % warpSize;
-    cursor = r->reverse ? (lane + warpSize - 1) % warpSize : (lane + 1) % warpSize;
-  }
+/* In a fibre: the current thread, and then those whose turn it is and that have not begun. Most kernels never
+ * meet: their blocks need no switch but this one. */
+static Fibre *runner_work(void *argument) {
+  Runner *r = (Runner *)argument;
+  do {
+    r->body(r->arguments);
+    end_thread(r);
+    if (!pick(r)) return nullptr;
+  } while (!r->thread[r->current].fibre);
+  return fibre_of_current(r);
 }
 
 static void run_block(Runner *r) {
-  int warps = (r->threads + warpSize - 1) / warpSize;
-  for (int t = 0; t < r->threads; t++) {
-    r->thread[t].state = RUNNABLE;
-    r->thread[t].fibre = nullptr;
-  }
-  for (int w = 0; w < warps; w++) {
+  for (int w = 0; w < r->warps; w++) {
     int lanes = r->threads - w * warpSize;
-    r->waiting[w] = 0;
-    r->runnable[w] = lanes >= warpSize ? ~0u : (1u << lanes) - 1;
+    r->warp[w] = {lanes >= warpSize ? ~0u : (1u << lanes) - 1, 0, 0, 0};
   }
-  for (;;) {
-    for (int i = 0; i < warps; i++) run_warp(r, r->reverse ? warps - 1 - i : i);
-    bool ended = true;
-    for (int t = 0; t < r->threads && ended; t++) ended = r->thread[t].state == ENDED;
-    if (ended) return;
-    finish_barrier(r);
-  }
+  r->ended = 0;
+  r->barrier.arrived = r->barrier.count = 0;
+  turn_to(r, r->reverse ? r->warps - 1 : 0);
+  if (pick(r)) fibre_switch(r->pool, fibre_take(r->pool));
 }
 
 static void check_tail(const Runner *r) {
@@ -339,6 +373,11 @@ void host_run_grid(const char *kernel, const void *address, HostBody *body, cons
   r->body = body;
   r->arguments = arguments;
   r->threads = (int)(block.x * block.y * block.z);
+  r->warps = (r->threads + warpSize - 1) / warpSize;
+  for (int t = 0; t < r->threads; t++) {
+    unsigned int n = (unsigned int)t;
+    r->thread[t].index = {n % block.x, n / block.x % block.y, n / block.x / block.y};
+  }
   r->shared_bytes = shared;
   gridDim = grid;
   blockDim = block;
