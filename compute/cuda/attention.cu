@@ -45,34 +45,39 @@ struct ForwardArguments {
 
 /* -- the ring ------------------------------------------------------------------------------------------- */
 
-/* What is still to be copied. */
 struct Ring {
-  const bf16 *k, *v; /* rows from here on */
-  int k_rows, v_rows;
+  const bf16 *k, *v; /* of the first key */
+  int keys;
 };
 
-/* Starts the copy of a chunk (even: keys, odd: values); always ends a group, so that groups can be counted. */
-template <class S, int ODD>
-__device__ __forceinline__ void ring_load(bf16 *ring, Ring &r, const ForwardArguments &a, int chunk) {
-  const HeadView<const bf16> &view = ODD ? a.v : a.k;
-  const bf16 *&from = ODD ? r.v : r.k;
-  int &rows = ODD ? r.v_rows : r.k_rows;
+template <class S>
+__device__ __forceinline__ bf16 *ring_slot(bf16 *ring, int chunk) {
+  return ring + chunk % S::STAGES * S::RING_TILE;
+}
+
+/* Starts the copy of the chunk that comes AHEAD chunks (even: keys, odd: values) after keys `key` ..; always ends a
+ * group, so that groups can be counted. */
+template <class S, int AHEAD>
+__device__ __forceinline__ void ring_load(bf16 *ring, const Ring &r, const ForwardArguments &a, int key) {
+  const HeadView<const bf16> &view = AHEAD % 2 ? a.v : a.k;
+  const bf16 *from = AHEAD % 2 ? r.v : r.k;
+  int first = key + AHEAD / 2 * S::KEYS, rows = r.keys - first;
   if (rows > 0) {
-    load_tile<S::KEYS, S::SIZE, S::THREADS>(ring + chunk % S::STAGES * S::RING_TILE,
-                                            {from, view.row, rows, a.size, view.aligned});
-    from += S::KEYS * view.row;
-    rows -= S::KEYS;
+    load_tile<S::KEYS, S::SIZE, S::THREADS>(ring_slot<S>(ring, first / S::KEYS * 2 + AHEAD % 2),
+                                            {from + first * view.row, view.row, rows, a.size, view.aligned});
   }
   copy_async_commit();
 }
 
-/* Chunk `chunk` is there, the one before is no longer read; starts the copy that takes its place. */
+/* The keys from `key` on (or their values: ODD) are there, the chunk before is no longer read; starts the copy of
+ * what takes its place. */
 template <class S, int ODD>
-__device__ __forceinline__ const bf16 *ring_next(bf16 *ring, Ring &r, const ForwardArguments &a, int chunk) {
+__device__ __forceinline__ const bf16 *ring_next(bf16 *ring, const Ring &r, const ForwardArguments &a,
+                                                 int key) {
   copy_async_wait<S::STAGES - 2>();
   __syncthreads();
-  ring_load<S, (ODD + S::STAGES - 1) % 2>(ring, r, a, chunk + S::STAGES - 1);
-  return ring + chunk % S::STAGES * S::RING_TILE;
+  ring_load<S, ODD + S::STAGES - 1>(ring, r, a, key);
+  return ring_slot<S>(ring, key / S::KEYS * 2 + ODD);
 }
 
 /* -- what a warp does ----------------------------------------------------------------------------------- */
@@ -90,11 +95,7 @@ struct ForwardWarp {
 template <class S>
 __device__ __forceinline__ void forward_scores(float (&s)[S::M][S::KEYS / 8][4], ForwardWarp<S> &w,
                                                const bf16 *keys) {
-#pragma unroll
-  for (int m = 0; m < S::M; m++) {
-#pragma unroll
-    for (int n = 0; n < S::KEYS / 8; n++) s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
-  }
+  clear(s);
 #pragma unroll
   for (int step = 0; step < S::SIZE / 16; step++) {
     uint32_t(&q)[S::M][4] = w.q[S::HELD ? step : 0];
@@ -224,6 +225,7 @@ __device__ __forceinline__ void forward_start(ForwardWarp<S> &w, const bf16 *que
   w.by_row = place_rows<S::SIZE>();
   w.by_column = place_columns<S::SIZE>();
   w.queries = queries;
+  clear(w.out);
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
     w.highest[m][0] = w.highest[m][1] = SCORE_START;
@@ -249,10 +251,10 @@ __device__ __forceinline__ Ring forward_copies(bf16 *queries, bf16 *ring, const 
       queries, {head_row(a.q, tile.begin + tile.first, tile.head), a.q.row, tile.length - tile.first, a.size,
                 a.q.aligned});
   Ring r = {head_row(a.k, tile.begin + first_key, kv_head), head_row(a.v, tile.begin + first_key, kv_head),
-            last_key - first_key, last_key - first_key};
+            last_key - first_key};
   ring_load<S, 0>(ring, r, a, 0);
-  if (S::STAGES > 2) ring_load<S, 1>(ring, r, a, 1);
-  if (S::STAGES > 3) ring_load<S, 0>(ring, r, a, 2);
+  if (S::STAGES > 2) ring_load<S, 1>(ring, r, a, 0);
+  if (S::STAGES > 3) ring_load<S, 2>(ring, r, a, 0);
   return r;
 }
 
@@ -267,7 +269,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_kernel(Forwar
   if (threadIdx.x == 0) kept = tile;
   int first_key = max(0, tile.first - a.score.window + 1);
   int last_key = min(tile.length, tile.first + S::QUERIES);
-  Ring copies = forward_copies<S>(queries, ring, a, tile, first_key, last_key);
+  Ring source = forward_copies<S>(queries, ring, a, tile, first_key, last_key);
   copy_async_wait<S::STAGES - 2>();
   __syncthreads();
 
@@ -276,17 +278,18 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_kernel(Forwar
   forward_start(w, queries + warp_row * S::SIZE);
   ScoreRule rule = score_rule(a.score, tile.head);
   float factor = RULED ? 1.0f : a.score.scale; /* RULED: in the scores already */
-  int distance = tile.first + warp_row - first_key, chunk = 0;
-  for (int left = last_key - first_key; left > 0; left -= S::KEYS, distance -= S::KEYS, chunk += 2) {
+  int from_first = tile.first + warp_row - first_key;
+  for (int key = 0; key < source.keys; key += S::KEYS) {
+    int distance = from_first - key;
     bool hidden = score_hidden(distance - S::KEYS + 1, distance + S::ROWS - 1, a.score.window);
     float s[S::M][S::KEYS / 8][4];
-    const bf16 *keys = ring_next<S, 0>(ring, copies, a, chunk);
+    const bf16 *keys = ring_next<S, 0>(ring, source, a, key);
     if (!hidden) {
       forward_scores<S>(s, w, keys);
       forward_rule<S, RULED>(s, rule, distance, a.score.window);
       online_softmax<S>(s, w, factor);
     }
-    const bf16 *values = ring_next<S, 1>(ring, copies, a, chunk + 1);
+    const bf16 *values = ring_next<S, 1>(ring, source, a, key);
     if (!hidden) forward_values<S>(s, w, values);
   }
   forward_finish<S>(w, a, kept, factor);

@@ -103,11 +103,12 @@ static inline bool score_is_plain(ScoreSpec spec) {
 }
 
 struct ScoreRule { /* of one head */
-  float scale, cap, slope;
+  float scale, cap, inverse_cap, slope;
 };
 
 __device__ __forceinline__ ScoreRule score_rule(ScoreSpec spec, int head) {
-  return {spec.scale, spec.cap, spec.slopes ? spec.slopes[head] * LOG2_E : 0.0f};
+  return {spec.scale, spec.cap, spec.cap > 0 ? 1.0f / spec.cap : 0.0f,
+          spec.slopes ? spec.slopes[head] * LOG2_E : 0.0f};
 }
 
 __device__ __forceinline__ float tanh_fast(float x) {
@@ -119,7 +120,7 @@ __device__ __forceinline__ float score_apply(ScoreRule rule, float product, int 
   float score = product * rule.scale;
   *bend = 1.0f;
   if (rule.cap > 0) {
-    float t = tanh_fast(score / rule.cap);
+    float t = tanh_fast(score * rule.inverse_cap);
     score = rule.cap * t;
     *bend = 1.0f - t * t;
   }

@@ -3,269 +3,15 @@
  *   dV = P^T dout    dS = P * (dout V^T - delta) * (slope of the cap)    dQ = scale * dS K    dK = scale * dS^T Q
  *
  * First the statistics of the queries (attention_gradient.cuh). Then a kernel over tiles of keys (dK, dV: four
- * products) and one over tiles of queries (dQ: three; S and dP are made again). Each sum has one owner and one order.
- * Floor: the tensor cores; 14*D FLOPs per pair of a query and a key it sees, of which 10*D are needed: at the same
- * speed per product as a kernel with atomics this reaches 5/7 of it.
- *
- * Keys kernel. Scores are computed transposed, [key][query], so that P^T and dS^T are in registers just as the A
- * operands of dV and dK need them. Two warps share 16*M keys: warp A makes S^T = K Q^T, then P^T, then
- * dV += P^T dout; warp B makes dP^T = V dout^T, then dS^T, then dK += dS^T Q. So each has one operand (K or V) held in
- * registers and one sum, and a fragment of Q or dout serves M = 2 products; with all four products in one warp there
- * would be room for M = 1 only, and the loads from shared memory, not the products, would set the pace on sm_80
- * and sm_90. B needs P from A and works one tile of queries behind: one barrier a tile. D = 128, registers that
- * live through the loop: 128 (sum) + 64 (K or V) + 16 (scores of 16 queries).
- *
- * Queries kernel. Each warp by itself, as in the forward. D = 128, M = 1: 64 (Q, dout) + 64 (dQ) + 32 (S, dP).
+ * products; attention_backward_keys.cuh) and one over tiles of queries (dQ: three, S and dP are made again), where
+ * each warp works by itself, as in the forward. Each sum has one owner and one order. Floor: the tensor cores;
+ * 14*D FLOPs per pair of a query and a key it sees, of which 10*D are needed: at the same speed per product as a
+ * kernel with atomics this reaches 5/7 of it. Registers that live through the loop over keys, D = 128, M = 1:
+ * 64 (Q, dout) + 64 (dQ) + 32 (S, dP).
  *
  * f32: attention_backward_f32.cuh. */
 #include "compute/cuda/attention_backward_f32.cuh"
-#include "compute/cuda/attention_tile.cuh"
-
-#define MAXIMUM(a, b) ((a) > (b) ? (a) : (b))
-
-template <int M, int N>
-__device__ __forceinline__ void clear(float (&d)[M][N][4]) {
-#pragma unroll
-  for (int m = 0; m < M; m++) {
-#pragma unroll
-    for (int n = 0; n < N; n++) d[m][n][0] = d[m][n][1] = d[m][n][2] = d[m][n][3] = 0;
-  }
-}
-
-/* -- dK, dV: tiles of keys ------------------------------------------------------------------------------ */
-
-template <int SIZE_, int M_, int QUERIES_, int BLOCKS_>
-struct KeyShape {
-  enum {
-    SIZE = SIZE_,
-    M = M_,
-    QUERIES = QUERIES_, /* of a tile in the ring */
-    BLOCKS = BLOCKS_,
-    PAIRS = 4,
-    THREADS = 2 * PAIRS * WARP,
-    ROWS = 16 * M, /* keys of a pair of warps */
-    KEYS = PAIRS * ROWS,
-    STEPS = QUERIES / 16,
-    STAGES = 3, /* A reads one, B reads one, one is being copied */
-    TILE = QUERIES * SIZE,
-    /* Shared memory, bytes: Q and dout, lse and delta of STAGES tiles; P of two tiles. Before and after: K, V. */
-    STAT_BYTES = QUERIES * (int)sizeof(float),
-    RING = STAGES * 2 * (TILE * (int)sizeof(bf16)),
-    STATS = STAGES * 2 * STAT_BYTES,
-    PASSED = PAIRS * STEPS * M * WARP * 16,
-    SHARED = MAXIMUM(RING + STATS + 2 * PASSED, 2 * KEYS * SIZE * (int)sizeof(bf16))
-  };
-};
-
-/* A place in the walk of a tile of keys over the query heads of its group, and their queries. */
-struct Walk {
-  int head, query; /* query: position */
-};
-
-template <class S>
-__device__ __forceinline__ void walk_on(Walk &w, int first, int end) {
-  w.query += S::QUERIES;
-  if (w.query >= end) {
-    w.query = first;
-    w.head++;
-  }
-}
-
-template <class S>
-__device__ __forceinline__ void load_queries(unsigned char *shared, int slot,
-                                             const GradientArguments<bf16> &a, const TileRows &tile, Walk w) {
-  static_assert((int)STAT_TILE % (int)S::QUERIES == 0, "whole tiles of statistics");
-  constexpr int pieces = S::STAT_BYTES / 16;
-  bf16 *q = reinterpret_cast<bf16 *>(shared) + slot * 2 * S::TILE;
-  int64_t row = tile.begin + w.query;
-  int rows = tile.length - w.query;
-  load_tile<S::QUERIES, S::SIZE, S::THREADS>(
-      q, {head_row(a.q, row, w.head), a.q.row, rows, a.size, a.q.aligned});
-  load_tile<S::QUERIES, S::SIZE, S::THREADS>(
-      q + S::TILE, {head_row(a.dout, row, w.head), a.dout.row, rows, a.size, a.dout.aligned});
-  if (threadIdx.x < 2 * pieces) {
-    int second = (int)threadIdx.x / pieces, piece = (int)threadIdx.x % pieces;
-    const float *from = (second ? a.stats.delta : a.stats.lse) + stat_place(a.stats, tile, w.head, w.query);
-    copy_async_16(shared + S::RING + (slot * 2 + second) * S::STAT_BYTES + piece * 16, from + piece * 4,
-                  true);
-  }
-  copy_async_commit();
-}
-
-/* P^T of 16*M keys and 16 queries, in the accumulators s, and for B in `passed`: there as fp16, which has 3 bits
- * more than bf16 where a probability is large enough to matter. lse: of the queries. `distance`: of the first query
- * from the pair's first key; `queries`: how many there are. */
-template <class S, bool RULED>
-__device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], Pack<__half2, 4> *passed,
-                                                  const float *lse, int window, ScoreRule rule, int distance,
-                                                  int queries) {
-  int lane = (int)threadIdx.x % WARP, pair = lane % 4 * 2;
-  bool cut = queries < 16 || score_cut(distance - S::ROWS + 1, distance + 15, window);
-  distance += pair - lane / 4;
-#pragma unroll
-  for (int m = 0; m < S::M; m++) {
-    Pack<__half2, 4> pass;
-#pragma unroll
-    for (int n = 0; n < 2; n++) {
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        float bend[2] = {1.0f, 1.0f};
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-          float &x = s[m][n][2 * half + e], less = -lse[8 * n + pair + e];
-          int d = distance + 8 * n + e - 16 * m - 8 * half;
-          x = RULED ? exp2_fast(score_apply(rule, x, d, &bend[e]) + less)
-                    : exp2_fast(fmaf(x, rule.scale, less));
-          if (cut && !(score_seen(d, window) && 8 * n + pair + e < queries)) x = 0;
-        }
-        pass.at[2 * n + half] =
-            __floats2half2_rn(s[m][n][2 * half] * bend[0], s[m][n][2 * half + 1] * bend[1]);
-      }
-    }
-    passed[m * WARP] = pass;
-  }
-}
-
-/* dS^T from dP^T in s and P^T from A (times the slope of the cap). */
-template <class S>
-__device__ __forceinline__ void key_gradients(float (&s)[S::M][2][4], const Pack<__half2, 4> *passed,
-                                              const float *delta) {
-  int pair = (int)threadIdx.x % 4 * 2;
-#pragma unroll
-  for (int m = 0; m < S::M; m++) {
-    Pack<__half2, 4> p = passed[m * WARP];
-#pragma unroll
-    for (int n = 0; n < 2; n++) {
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        float2 probability = __half22float2(p.at[2 * n + half]);
-        float(&x)[4] = s[m][n];
-        x[2 * half] = probability.x * (x[2 * half] - delta[8 * n + pair]);
-        x[2 * half + 1] = probability.y * (x[2 * half + 1] - delta[8 * n + pair + 1]);
-      }
-    }
-  }
-}
-
-template <class S>
-struct KeyWarp {
-  float sum[S::M][S::SIZE / 8][4];      /* dV or dK */
-  uint32_t held[S::SIZE / 16][S::M][4]; /* K or V */
-  LanePlace by_row, by_column;
-  int second; /* 0: A, 1: B */
-  int key;    /* position of the pair's first */
-};
-
-/* One tile of queries, in slot `slot` of the ring; P through `passed`. */
-template <class S, bool RULED>
-__device__ __forceinline__ void key_work(KeyWarp<S> &w, unsigned char *shared, int slot,
-                                         Pack<__half2, 4> *passed, const GradientArguments<bf16> &a,
-                                         int length, Walk at) {
-  const bf16 *tile = reinterpret_cast<bf16 *>(shared) + slot * 2 * S::TILE;
-  const bf16 *first = tile + w.second * S::TILE, *other = tile + (1 - w.second) * S::TILE;
-  const float *stats = reinterpret_cast<float *>(shared + S::RING + (slot * 2 + w.second) * S::STAT_BYTES);
-  ScoreRule rule = score_rule(a.score, at.head);
-#pragma unroll
-  for (int step = 0; step < S::STEPS; step++) {
-    int distance = at.query + 16 * step - w.key, queries = length - at.query - 16 * step;
-    if (queries <= 0 || score_hidden(distance - S::ROWS + 1, distance + 15, a.score.window)) continue;
-    float s[S::M][2][4];
-    clear(s);
-#pragma unroll
-    for (int k = 0; k < S::SIZE / 16; k++) {
-      uint32_t b[4];
-      load_matrix_x4(b, fragment<S::SIZE>(first, w.by_column, 16 * step, k));
-      multiply_pair(s, 0, w.held[k], b);
-    }
-    Pack<__half2, 4> *exchange = passed + step * S::M * WARP;
-    if (w.second) {
-      key_gradients<S>(s, exchange, stats + 16 * step);
-    } else {
-      key_probabilities<S, RULED>(s, exchange, stats + 16 * step, a.score.window, rule, distance, queries);
-    }
-    uint32_t operand[S::M][4];
-#pragma unroll
-    for (int m = 0; m < S::M; m++) pack_operand(operand[m], s[m][0], s[m][1]);
-#pragma unroll
-    for (int n = 0; n < S::SIZE / 16; n++) {
-      uint32_t b[4];
-      load_matrix_x4_transposed(b, fragment<S::SIZE>(other, w.by_row, 16 * step, n));
-      multiply_pair(w.sum, 2 * n, operand, b);
-    }
-  }
-}
-
-/* K and V pass through shared memory into registers. */
-template <class S>
-__device__ __forceinline__ void key_start(KeyWarp<S> &w, bf16 *tiles, const GradientArguments<bf16> &a,
-                                          const TileRows &tile) {
-  int64_t row = tile.begin + tile.first;
-  int rows = tile.length - tile.first, warp = (int)threadIdx.x / WARP;
-  load_tile<S::KEYS, S::SIZE, S::THREADS>(
-      tiles, {head_row(a.k, row, tile.head), a.k.row, rows, a.size, a.k.aligned});
-  load_tile<S::KEYS, S::SIZE, S::THREADS>(
-      tiles + S::KEYS * S::SIZE, {head_row(a.v, row, tile.head), a.v.row, rows, a.size, a.v.aligned});
-  copy_async_commit();
-  w.by_row = place_rows<S::SIZE>();
-  w.by_column = place_columns<S::SIZE>();
-  w.second = warp / S::PAIRS;
-  w.key = tile.first + warp % S::PAIRS * S::ROWS;
-  clear(w.sum);
-  copy_async_wait<0>();
-  __syncthreads();
-#pragma unroll
-  for (int k = 0; k < S::SIZE / 16; k++)
-    load_rows<S::M, S::SIZE>(w.held[k], tiles, w.by_row, warp * S::ROWS, k);
-  __syncthreads();
-}
-
-template <class S>
-__device__ __forceinline__ void key_finish(KeyWarp<S> &w, bf16 *tiles, const GradientArguments<bf16> &a,
-                                           const TileRows &tile) {
-  float scale[S::M][2];
-#pragma unroll
-  for (int m = 0; m < S::M; m++) scale[m][0] = scale[m][1] = w.second ? a.scale : 1.0f;
-  bf16 *rows = tiles + (int)threadIdx.x / WARP * S::ROWS * S::SIZE;
-  __syncthreads();
-  put_result(rows, w.sum, scale);
-  store_rows<S::ROWS, S::SIZE>(w.second ? a.dk : a.dv, tile.begin + w.key, tile.head, tile.length - w.key,
-                               a.size, rows);
-}
-
-template <class S, bool RULED>
-__global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_keys_kernel(GradientArguments<bf16> a) {
-  SHARED_MEMORY(unsigned char, shared);
-  bf16 *tiles = reinterpret_cast<bf16 *>(shared);
-  TileRows tile;
-  if (!find_tile(&tile, a.keys, S::KEYS, false)) return;
-  KeyWarp<S> w;
-  key_start(w, tiles, a, tile);
-  int end = tile.length - tile.first > a.score.window
-                ? min(tile.length, tile.first + S::KEYS - 1 + a.score.window)
-                : tile.length; /* of the queries that see a key of the tile */
-  int count = (end - tile.first + S::QUERIES - 1) / S::QUERIES * a.group;
-  Walk ahead = {tile.head * a.group, tile.first}, at = ahead;
-  Pack<__half2, 4> *passed = reinterpret_cast<Pack<__half2, 4> *>(shared + S::RING + S::STATS) +
-                             (int)threadIdx.x / WARP % S::PAIRS * S::STEPS * S::M * WARP + threadIdx.x % WARP;
-  load_queries<S>(shared, 0, a, tile, ahead);
-  int slot = w.second ? S::STAGES - 1 : 0, free = 1; /* B's first turn is idle */
-  for (int turn = 0; turn <= count; turn++) {
-    copy_async_wait<0>();
-    __syncthreads();
-    if (turn + 1 < count) {
-      walk_on<S>(ahead, tile.first, end);
-      load_queries<S>(shared, free, a, tile, ahead);
-    }
-    free = free + 1 == S::STAGES ? 0 : free + 1;
-    if (w.second ? turn > 0 : turn < count) {
-      key_work<S, RULED>(w, shared, slot, passed + (turn + w.second) % 2 * (S::PASSED / 16), a, tile.length,
-                         at);
-      walk_on<S>(at, tile.first, end);
-    }
-    slot = slot + 1 == S::STAGES ? 0 : slot + 1;
-  }
-  key_finish(w, tiles, a, tile);
-}
+#include "compute/cuda/attention_backward_keys.cuh"
 
 /* -- dQ: tiles of queries ------------------------------------------------------------------------------- */
 
@@ -467,17 +213,17 @@ static void gradient_launch(Compute *c, const GradientArguments<bf16> &a, int64_
 
 static void attention_gradient(Compute *c, const GradientArguments<bf16> &a, int64_t rows) {
   if (a.size <= 64) {
-    gradient_launch<KeyShape<64, 2, 32, 1>, QueryShape<64, 64, 32, 4, 2, true, 2>>(c, a, rows);
+    gradient_launch<KeyShape<64, 2, 2, 32, 3>, QueryShape<64, 64, 32, 4, 2, true, 2>>(c, a, rows);
   } else if (a.size <= 80) {
-    gradient_launch<KeyShape<80, 2, 32, 1>, QueryShape<80, 64, 32, 8, 1, true, 1>>(c, a, rows);
+    gradient_launch<KeyShape<80, 2, 4, 32, 1>, QueryShape<80, 64, 32, 8, 1, true, 1>>(c, a, rows);
   } else if (a.size <= 96) {
-    gradient_launch<KeyShape<96, 2, 32, 1>, QueryShape<96, 64, 32, 8, 1, true, 1>>(c, a, rows);
+    gradient_launch<KeyShape<96, 2, 4, 32, 1>, QueryShape<96, 64, 32, 8, 1, true, 1>>(c, a, rows);
   } else if (a.size <= 128) {
-    gradient_launch<KeyShape<128, 2, 32, 1>, QueryShape<128, 64, 32, 8, 1, true, 1>>(c, a, rows);
+    gradient_launch<KeyShape<128, 2, 4, 32, 1>, QueryShape<128, 64, 32, 8, 1, true, 1>>(c, a, rows);
   } else if (c->device->shared_per_block > 128 * 1024) {
-    gradient_launch<KeyShape<256, 1, 16, 1>, QueryShape<256, 32, 32, 4, 1, false, 1>>(c, a, rows);
+    gradient_launch<KeyShape<256, 1, 4, 16, 1>, QueryShape<256, 32, 32, 4, 1, false, 1>>(c, a, rows);
   } else {
-    gradient_launch<KeyShape<256, 1, 16, 1>, QueryShape<256, 16, 16, 4, 1, false, 1>>(c, a, rows);
+    gradient_launch<KeyShape<256, 1, 4, 16, 1>, QueryShape<256, 16, 16, 4, 1, false, 1>>(c, a, rows);
   }
 }
 

@@ -64,7 +64,7 @@ __device__ __forceinline__ void load_tile(bf16 *to, const RowSource &from) {
     int row = (int)threadIdx.x / pieces, piece = (int)threadIdx.x % pieces;
     bool inside = piece * 8 < from.size;
     const bf16 *source = from.data + row * from.stride + piece * 8;
-#pragma unroll
+#pragma unroll 2
     for (int r = 0; r < ROWS; r += step) {
       if (ROWS % step != 0 && row + r >= ROWS) break;
       bool valid = inside && row + r < from.rows;
@@ -103,9 +103,9 @@ __device__ __forceinline__ void store_rows(HeadView<bf16> view, int64_t row, int
 
 /* -- fragments ------------------------------------------------------------------------------------------ */
 
-/* Where a lane points ldmatrix within a 16x16 part of a tile. */
+/* Where a lane points ldmatrix within a 16x16 part of a tile; bytes. */
 struct LanePlace {
-  int row;   /* elements */
+  int row;
   int piece; /* permuted */
 };
 
@@ -113,21 +113,21 @@ struct LanePlace {
 template <int SIZE>
 __device__ __forceinline__ LanePlace place_rows() {
   int lane = (int)threadIdx.x % WARP, row = lane % 16;
-  return {row * SIZE, lane / 16 ^ swizzle<SIZE>(row)};
+  return {row * SIZE * 2, (lane / 16 ^ swizzle<SIZE>(row)) * 16};
 }
 /* The tile's rows are the columns of a B operand, summed along the row. */
 template <int SIZE>
 __device__ __forceinline__ LanePlace place_columns() {
   int lane = (int)threadIdx.x % WARP, row = lane / 16 * 8 + lane % 8;
-  return {row * SIZE, lane / 8 % 2 ^ swizzle<SIZE>(row)};
+  return {row * SIZE * 2, (lane / 8 % 2 ^ swizzle<SIZE>(row)) * 16};
 }
 
 /* Rows row.. (a multiple of 16), elements 16*step.. of them. */
 template <int SIZE>
-__device__ __forceinline__ const bf16 *fragment(const bf16 *tile, LanePlace place, int row, int step) {
+__device__ __forceinline__ const void *fragment(const bf16 *tile, LanePlace place, int row, int step) {
   constexpr int period = swizzle_period<SIZE>();
-  return tile + place.row + row * SIZE + (place.piece ^ (2 * step % period)) * 8 +
-         2 * step / period * period * 8;
+  return reinterpret_cast<const unsigned char *>(tile) + place.row + (place.piece ^ 2 * step % period * 16) +
+         row * SIZE * 2 + 2 * step / period * period * 16;
 }
 
 /* A operands of the 16*M rows from `row` on. */
@@ -136,6 +136,15 @@ __device__ __forceinline__ void load_rows(uint32_t (&a)[M][4], const bf16 *tile,
                                           int step) {
 #pragma unroll
   for (int m = 0; m < M; m++) load_matrix_x4(a[m], fragment<SIZE>(tile, place, row + 16 * m, step));
+}
+
+template <int M, int N>
+__device__ __forceinline__ void clear(float (&d)[M][N][4]) {
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+#pragma unroll
+    for (int n = 0; n < N; n++) d[m][n][0] = d[m][n][1] = d[m][n][2] = d[m][n][3] = 0;
+  }
 }
 
 /* Two n8 tiles. */
