@@ -77,7 +77,7 @@ static void lab_step_plan(Lab *lab) {
 }
 
 /* Twice: once dry for the sizes, once for real. `name`: a folder of tests/fixtures/models. */
-static inline void lab_open(Lab *lab, const char *name, bool adapted) {
+static inline void lab_open_as(Lab *lab, const char *name, bool adapted, DType dtype) {
   char path[512];
   snprintf(path, sizeof path, "%s/models/%s", FIXTURES, name);
   Error error = {0};
@@ -98,12 +98,16 @@ static inline void lab_open(Lab *lab, const char *name, bool adapted) {
       arena_init_dry(&lab->weights, "weights");
       arena_init_dry(&lab->step, "step");
     }
-    lab_check(model_open(&lab->model, path, DTYPE_F32, &lab->compute, &lab->weights, &error), &error);
+    lab_check(model_open(&lab->model, path, dtype, &lab->compute, &lab->weights, &error), &error);
     if (real) lab_check(model_read(&lab->model, path, &lab->compute, &error), &error);
     if (adapted) lab_adapter(lab);
     lab_check(pass_init(&lab->pass, &lab->model, &error), &error);
     if (!real) lab_step_plan(lab);
   }
+}
+
+static inline void lab_open(Lab *lab, const char *name, bool adapted) {
+  lab_open_as(lab, name, adapted, DTYPE_F32);
 }
 
 static inline void lab_engine_close(Lab *lab) {
