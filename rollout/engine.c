@@ -128,6 +128,8 @@ bool engine_begin(Engine *engine, const RolloutSpec *spec, RolloutSample *sample
   }
   engine->spec = *spec;
   engine->key = random_key(spec->seed, RANDOM_SAMPLE);
+  engine->scheduler.table_changed = true; /* in the arena's memory there may have been something else since */
+  step_refresh(&engine->step);
   for (int64_t i = 0; i < count; i++) {
     samples[i].length = 0;
     samples[i].finished = ROLLOUT_UNFINISHED;

@@ -19,7 +19,7 @@
  * preempted. (On the CPU the block size alone is part of the arithmetic: attention sums block by block.)
  *
  * Memory: everything on the device comes from the arena, and the workspace of a step is taken from its top
- * and given back. engine_init with a dry arena and compute->dry counts it all. A step allocates nothing (text
+ * and given back. Between runs the arena's memory may be used for other things: nothing in it is remembered. engine_init with a dry arena and compute->dry counts it all. A step allocates nothing (text
  * for stop strings and on_token grows small host buffers, which are kept; on a GPU the driver takes some memory
  * for each recording of a decoding step, rollout/step.h). */
 #ifndef ROLLOUT_ENGINE_H

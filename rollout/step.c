@@ -94,6 +94,10 @@ bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *
   return true;
 }
 
+void step_refresh(Step *step) {
+  if (step->idle >= 0) idle_init(step);
+}
+
 static void drop_records(Step *s) {
   for (int64_t i = 0; s->recorded > 0 && i <= s->picks; i++) {
     compute_graph_free(s->compute, s->records[i].graph);

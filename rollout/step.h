@@ -57,6 +57,9 @@ NODISCARD bool step_init(Step *step, Compute *compute, const Model *model, const
                          KvCache *cache, int64_t rows, int64_t picks, Arena *arena, Error *error);
 void step_free(Step *step);
 
+/* Between runs the arena's memory may have held something else: what a step finds there is put there again. */
+void step_refresh(Step *step);
+
 /* The rows of a step, on the host. */
 typedef struct StepRows {
   const int32_t *ids, *sequence, *position; /* [count] */

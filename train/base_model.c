@@ -13,7 +13,7 @@ typedef struct NamedArena {
   const char *name;
 } NamedArena;
 
-enum { ARENAS = 6 };
+enum { ARENAS = 6, ALONE = 4 /* the first of them share with none */ };
 
 static void list_arenas(TrainMemory *memory, NamedArena out[ARENAS]) {
   out[0] = (NamedArena){&memory->weights, "weights"};
@@ -21,7 +21,7 @@ static void list_arenas(TrainMemory *memory, NamedArena out[ARENAS]) {
   out[2] = (NamedArena){&memory->gradients, "gradients"};
   out[3] = (NamedArena){&memory->optimizer, "optimiser"};
   out[4] = (NamedArena){&memory->step, "activations"};
-  out[5] = (NamedArena){&memory->cache, "key-value cache"};
+  out[5] = (NamedArena){&memory->cache, "rollout"};
 }
 
 void train_memory_dry(TrainMemory *memory) {
@@ -31,10 +31,21 @@ void train_memory_dry(TrainMemory *memory) {
   for (int i = 0; i < ARENAS; i++) arena_init_dry(list[i].arena, list[i].name);
 }
 
+/* One allocation for both. */
+static bool allocate_shared(TrainMemory *memory, Compute *compute, Error *error) {
+  const size_t step = memory->step.peak, cache = memory->cache.peak, bytes = step > cache ? step : cache;
+  if (!compute_arena(compute, &memory->shared, "activations or rollout", bytes, error)) return false;
+  arena_init_over(&memory->step, memory->step.name, memory->shared.base, bytes);
+  arena_init_over(&memory->cache, memory->cache.name, memory->shared.base, bytes);
+  return true;
+}
+
 bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) {
   NamedArena list[ARENAS];
   list_arenas(memory, list);
-  for (int i = 0; i < ARENAS; i++) {
+  const bool shares = memory->step.peak > 0 && memory->cache.peak > 0;
+  if (shares && !allocate_shared(memory, compute, error)) return false;
+  for (int i = 0; i < (shares ? ALONE : ARENAS); i++) {
     ASSERT(list[i].arena->dry);
     size_t bytes = list[i].arena->peak;
     *list[i].arena = (Arena){0};
@@ -46,9 +57,10 @@ bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) 
 void train_memory_free(TrainMemory *memory, Compute *compute) {
   NamedArena list[ARENAS];
   list_arenas(memory, list);
-  for (int i = 0; i < ARENAS; i++) {
+  for (int i = 0; i < (memory->shared.base ? ALONE : ARENAS); i++) {
     if (list[i].arena->base) compute_arena_free(compute, list[i].arena);
   }
+  if (memory->shared.base) compute_arena_free(compute, &memory->shared);
   *memory = (TrainMemory){0};
 }
 

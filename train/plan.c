@@ -12,10 +12,18 @@ void plan_add(MemoryPlan *plan, const char *name, size_t bytes) {
 }
 
 void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute) {
-  const Arena *arenas[] = {&memory->weights,   &memory->adapters, &memory->gradients,
-                           &memory->optimizer, &memory->step,     &memory->cache};
+  const Arena *arenas[] = {&memory->weights, &memory->adapters, &memory->gradients, &memory->optimizer};
   for (size_t i = 0; i < sizeof arenas / sizeof *arenas; i++) {
     plan_add(plan, arenas[i]->name, arenas[i]->dry ? arenas[i]->peak : arenas[i]->capacity);
+  }
+  const Arena *step = &memory->step, *cache = &memory->cache;
+  const size_t pass = step->dry ? step->peak : step->capacity,
+               rollout = cache->dry ? cache->peak : cache->capacity;
+  if (pass > 0 && rollout > 0) { /* the same memory */
+    plan_add(plan, "activations or rollout", rollout > pass ? rollout : pass);
+  } else {
+    plan_add(plan, step->name, pass);
+    plan_add(plan, cache->name, rollout);
   }
   plan_add(plan, "workspace of operations", compute->scratch.peak);
   plan_add(plan, "program and libraries", device_overhead(compute));

@@ -32,7 +32,10 @@ typedef struct TrainMemory {
   Arena gradients; /* of base models */
   Arena optimizer; /* moments and master weights */
   Arena step;      /* activations and temporaries of one micro-batch */
-  Arena cache;     /* keys and values of a rollout engine */
+  Arena cache;     /* a rollout engine: keys and values, and its steps */
+  Arena
+      shared; /* where a stage has both, step and cache are the same memory: it never rolls out in a pass, and
+                      an engine begins each run without memories of the last */
 } TrainMemory;
 
 void train_memory_dry(TrainMemory *memory);

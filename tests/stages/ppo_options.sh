@@ -127,5 +127,5 @@ pass "$bin/ppo" --config "$work/config.json" --print-config
 cmp "$work/config.json" "$work/out" || fail "--print-config read back gives another configuration"
 ppo check --check
 [[ $(cat "$work/out") == '{"ok": true}' && ! -e $work/check/run.db ]] || fail "--check: $(cat "$work/out")"
-grep -q 'key-value cache' "$work/log" || fail "--check shows no memory plan"
+grep -q 'activations or rollout' "$work/log" || fail "--check shows no memory plan"
 echo "ppo: options do what they say"
