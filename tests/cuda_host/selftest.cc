@@ -395,7 +395,7 @@ static void overrun_allocation(void) {
 }
 
 static void launch_host_pointer(void) {
-  int x[64];
+  int x[64] = {};
   host_launch_on(nullptr, "bad_kernel", late_kernel, 1, 64, 0, x);
 }
 
