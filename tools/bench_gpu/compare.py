@@ -180,7 +180,7 @@ def ppo_drover(binary, work, prompts, new):
         ["ppo", "--model.path", model, "--reward.path", model, "--reward.adapter", adapter, "--data.prompts",
          work / "prompts.jsonl", "--run.dir", work / "ppo", "--ppo.total_episodes", str(3 * prompts), "--ppo.batch_size",
          str(prompts), "--ppo.minibatches", "4", "--ppo.epochs", "1", "--rollout.max_new_tokens", str(new),
-         "--rollout.batch", str(prompts), "--optim.micro_batch_tokens", "2048", *common],
+         "--rollout.batch", "64", "--optim.micro_batch_tokens", "2048", *common],
     ]
     log = ""
     for step in steps:
