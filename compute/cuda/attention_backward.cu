@@ -211,6 +211,19 @@ static void gradient_launch(Compute *c, const GradientArguments<bf16> &a, int64_
   }
 }
 
+/* With few key heads and one long sequence, the first tile of keys, which all queries see, may be most of the time:
+ * then the tiles are narrower. */
+static void gradient_128(Compute *c, const GradientArguments<bf16> &a, int64_t rows) {
+  using Wide = KeyShape<128, 2, 4, 32, 1>;
+  using Queries = QueryShape<128, 64, 32, 8, 1, true, 1>;
+  bool few = packing_blocks(a.keys, rows, Wide::KEYS) < 2 * (unsigned)c->device->multiprocessors;
+  if (few && rows >= 1024) {
+    gradient_launch<KeyShape<128, 1, 4, 32, 1>, Queries>(c, a, rows);
+  } else {
+    gradient_launch<Wide, Queries>(c, a, rows);
+  }
+}
+
 static void attention_gradient(Compute *c, const GradientArguments<bf16> &a, int64_t rows) {
   if (a.size <= 64) {
     gradient_launch<KeyShape<64, 2, 2, 32, 3>, QueryShape<64, 64, 32, 4, 2, true, 2>>(c, a, rows);
@@ -219,7 +232,7 @@ static void attention_gradient(Compute *c, const GradientArguments<bf16> &a, int
   } else if (a.size <= 96) {
     gradient_launch<KeyShape<96, 2, 4, 32, 1>, QueryShape<96, 64, 32, 8, 1, true, 1>>(c, a, rows);
   } else if (a.size <= 128) {
-    gradient_launch<KeyShape<128, 2, 4, 32, 1>, QueryShape<128, 64, 32, 8, 1, true, 1>>(c, a, rows);
+    gradient_128(c, a, rows);
   } else if (c->device->shared_per_block > 128 * 1024) {
     gradient_launch<KeyShape<256, 1, 4, 16, 1>, QueryShape<256, 32, 32, 4, 1, false, 1>>(c, a, rows);
   } else {
