@@ -104,9 +104,10 @@ static void assert_same(Bed *bed, Tensor a, Bed *other, Tensor b) {
 
 /* -- linear: every number of rows up to the tile sizes and beyond, against one row at a time -- */
 
-/* Small batches, and those about a multiple of 8: a device takes its time to be emulated. */
-static bool tried(const Backend *backend, int64_t rows) {
-  return backend != backend_cuda || rows < 10 || (rows + 1) % 8 < 3;
+/* Briefly: the smallest batches, and those about a tile's edge. */
+static bool tried(int64_t rows) {
+  return !device_brief() || rows < 4 || rows == 8 || rows == 9 || rows == 16 || rows == 17 || rows == 33 ||
+         rows == 67;
 }
 
 static void check_linear(const Backend *backend, DType narrow, DType dtype, bool transposed, int64_t inputs,
@@ -126,11 +127,11 @@ static void check_linear(const Backend *backend, DType narrow, DType dtype, bool
   }
   Tensor together = tensor_new_2d(&bed.arena, narrow, ROWS, outputs);
   for (int64_t n = 1; n <= ROWS; n++) {
-    if (!tried(backend, n)) continue;
+    if (!tried(n)) continue;
     Tensor out = tensor_rows(together, 0, n);
-    copy_to(&bed, out, &bed, tensor_rows(start, 0, n));
+    copy_to(&other, out, &bed, tensor_rows(start, 0, n)); /* waits for bed: they have two streams */
     RUN(&other, op_linear(&other.c, out, tensor_rows(x, 0, n), w, bias, 0.7f, 0.3f));
-    assert_same(&bed, out, &bed, tensor_rows(alone, 0, n));
+    assert_same(&other, out, &bed, tensor_rows(alone, 0, n));
   }
   /* as the last rows of the batch, too */
   Tensor last = tensor_rows(together, 0, 5);
@@ -143,22 +144,17 @@ static void check_linear(const Backend *backend, DType narrow, DType dtype, bool
 
 static void test_linear_rows(void **state) {
   (void)state;
+  static const int64_t sizes[][2] = {{77, 131}, {1, 3}, {64, 520}, {2500, 70}, {2048, 72}};
+  static const DType types[][2] = {{DTYPE_F32, DTYPE_F32}, {DTYPE_F32, DTYPE_BF16}, {DTYPE_BF16, DTYPE_BF16}};
   const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
-    for (int dtype = 0; dtype < 2; dtype++) {
-      for (int transposed = 0; transposed < 2; transposed++) {
-        DType type = dtype ? DTYPE_BF16 : DTYPE_F32;
-        check_linear(list[i], DTYPE_F32, type, transposed, 77, 131);
-        check_linear(list[i], DTYPE_F32, type, transposed, 1, 3);
-        check_linear(list[i], DTYPE_F32, type, transposed, 2500, 70);
-        check_linear(list[i], DTYPE_F32, type, transposed, 64, 520);
-      }
-    }
-    for (int transposed = 0; list[i]->narrow_activations && transposed < 2; transposed++) {
-      check_linear(list[i], DTYPE_BF16, DTYPE_BF16, transposed, 77, 131);
-      check_linear(list[i], DTYPE_BF16, DTYPE_BF16, transposed, 2048, 72);
-      check_linear(list[i], DTYPE_BF16, DTYPE_BF16, transposed, 64, 520);
+    for (int k = 0; k < 3 * 2 * 5; k++) {
+      const int type = k % 3, transposed = k / 3 % 2, size = k / 6;
+      const bool narrow = types[type][0] == DTYPE_BF16; /* tensor cores take multiples of 8 */
+      if (narrow ? !list[i]->narrow_activations || size == 3 : size == 4) continue;
+      if (device_brief() && (type + transposed + size) % 3 != 0) continue; /* every size, every type */
+      check_linear(list[i], types[type][0], types[type][1], transposed, sizes[size][0], sizes[size][1]);
     }
   }
 }
@@ -219,8 +215,8 @@ static void check_paged(const Backend *backend, DType narrow, DType dtype, int64
   paged_run(&p, 0, 2 * ROWS); /* two prompts at once */
   Tensor whole = tensor_new_like(&p.bed.arena, p.out, narrow);
   copy_to(&p.bed, whole, &p.bed, p.out);
-  const int64_t chunks[] = {1, 7, 16, 40};
-  for (int i = 0; i < 4; i++) {
+  const int64_t chunks[] = {1, 7, 40, 16};
+  for (int i = device_brief() ? 1 : 0; i < (device_brief() ? 3 : 4); i++) {
     noise(&p.bed, p.out);
     for (int64_t first = 0; first < ROWS; first += chunks[i]) {
       paged_run(&p, first, first + chunks[i] < ROWS ? chunks[i] : ROWS - first);
@@ -349,19 +345,20 @@ static void test_same_again(void **state) {
 
 static void test_sample_frequencies(void **state) {
   (void)state;
-  enum { V = 12, DRAWS = 40000 };
+  enum { V = 12 };
+  const int draws = device_brief() ? 1500 : 40000;
   const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
     Bed bed;
     bed_open(&bed, list[i], 2);
-    Tensor logits = tensor_new_2d(&bed.arena, DTYPE_F32, DRAWS, V),
-           ids = tensor_new_1d(&bed.arena, DTYPE_I32, DRAWS);
+    Tensor logits = tensor_new_2d(&bed.arena, DTYPE_F32, draws, V),
+           ids = tensor_new_1d(&bed.arena, DTYPE_I32, draws);
     Tensor none = {0}, one = tensor_new_1d(&bed.arena, DTYPE_I32, 1);
-    SampleRow *rows = malloc(DRAWS * sizeof *rows);
-    float *values = malloc(DRAWS * V * sizeof *values);
+    SampleRow *rows = malloc((size_t)draws * sizeof *rows);
+    float *values = malloc((size_t)draws * V * sizeof *values);
     assert_true(rows && values);
-    for (int n = 0; n < DRAWS; n++) {
+    for (int n = 0; n < draws; n++) {
       rows[n] = (SampleRow){.key = random_key(5, RANDOM_SAMPLE),
                             .sample = (uint64_t)n,
                             .position = 9,
@@ -370,7 +367,7 @@ static void test_sample_frequencies(void **state) {
                             .top_k = 8};
       for (int j = 0; j < V; j++) values[n * V + j] = 0.3f * (float)((j * 7) % V); /* 0 .. 3.3 */
     }
-    Tensor device_rows = tensor_new_1d(&bed.arena, DTYPE_U8, (int64_t)(DRAWS * sizeof *rows));
+    Tensor device_rows = tensor_new_1d(&bed.arena, DTYPE_U8, (int64_t)((size_t)draws * sizeof *rows));
     const SampleRow *on_device = device_rows.data;
     compute_upload(&bed.c, device_rows, rows);
     compute_upload(&bed.c, logits, values);
@@ -385,9 +382,9 @@ static void test_sample_frequencies(void **state) {
       p[j] = rank >= V - 8 ? exp(0.3 * rank / 0.8) : 0;
       total += p[j];
     }
-    for (int n = 0; n < DRAWS; n++) seen[drawn[n]]++;
+    for (int n = 0; n < draws; n++) seen[drawn[n]]++;
     for (int j = 0; j < V; j++) {
-      double expected = DRAWS * p[j] / total;
+      double expected = draws * p[j] / total;
       if (p[j] == 0) assert_int_equal(seen[j], 0);
       if (p[j] > 0) chi += (seen[j] - expected) * (seen[j] - expected) / expected;
     }

@@ -13,11 +13,16 @@ typedef struct Answers {
   float logprobs[SAMPLES][NEW_TOKENS];
 } Answers;
 
-/* SAMPLES samples, in groups of three with the same prompt. */
+/* SAMPLES, or briefly some. */
+static int many(void) {
+  return device_brief() ? 12 : SAMPLES;
+}
+
+/* Samples in groups of three with the same prompt. */
 static void ask(Answers *a, int64_t vocab) {
   const RandomKey key = random_key(21, RANDOM_TEST);
   memset(a, 0, sizeof *a);
-  for (uint64_t i = 0; i < SAMPLES; i++) {
+  for (uint64_t i = 0; i < (uint64_t)many(); i++) {
     const uint64_t group = i / 3;
     const int64_t length = 1 + random_below(key, group, 0, MAX_PROMPT);
     for (int64_t t = 0; t < length; t++) {
@@ -40,7 +45,7 @@ static RolloutSpec spec_default(void) {
 }
 
 static void assert_same(const Answers *a, const Answers *b) {
-  for (int i = 0; i < SAMPLES; i++) {
+  for (int i = 0; i < many(); i++) {
     assert_int_equal(a->samples[i].length, b->samples[i].length);
     assert_int_equal(a->samples[i].finished, b->samples[i].finished);
   }
@@ -59,7 +64,7 @@ static void run_all(Lab *lab, const RolloutSpec *spec, RolloutSample *samples, i
 static void run_alone(Lab *lab, const RolloutSpec *spec, Answers *a) {
   lab_engine(lab, (EngineConfig){.batch = 1, .max_length = 38, .block_size = 4, .prefill_chunk = 64});
   ask(a, lab->model.spec.vocab);
-  for (int i = 0; i < SAMPLES; i++) run_all(lab, spec, &a->samples[i], 1);
+  for (int i = 0; i < many(); i++) run_all(lab, spec, &a->samples[i], 1);
 }
 
 static void independent_of_company(void **state) {
@@ -69,54 +74,57 @@ static void independent_of_company(void **state) {
   static Answers alone, together;
   run_alone(&lab, &spec, &alone);
   int64_t eos = 0, preemptions = 0, shared = 0;
-  for (int i = 0; i < SAMPLES; i++) eos += alone.samples[i].finished == ROLLOUT_EOS;
-  assert_true(eos > 0 && eos < SAMPLES);
+  for (int i = 0; i < many(); i++) eos += alone.samples[i].finished == ROLLOUT_EOS;
+  assert_true(eos > 0 && eos < many());
 
   const int64_t block = kv_block_bytes(&lab.model.spec, 4, DTYPE_F32);
   const EngineConfig configs[] = {
-      {.batch = SAMPLES, .max_length = 38, .block_size = 4, .prefill_chunk = 512},
+      {.batch = many(), .max_length = 38, .block_size = 4, .prefill_chunk = 512},
       {.batch = 5, .max_length = 38, .block_size = 4, .prefill_chunk = 7},
       {.batch = 8, .max_length = 38, .block_size = 4, .prefill_chunk = 16, .cache_bytes = 24 * block},
       {.batch = 13, .max_length = 38, .block_size = 4, .prefill_chunk = 1, .cache_bytes = 10 * block},
       {.batch = 2, .max_length = 40, .block_size = 4, .prefill_chunk = 3},
       {.batch = 16, .max_length = 38, .block_size = 4, .prefill_chunk = 33},
   };
-  for (size_t c = 0; c < sizeof configs / sizeof *configs; c++) {
+  const int last = device_brief() ? 4 : (int)(sizeof configs / sizeof *configs);
+  for (int c = 0; c < last; c++) {
     lab_engine(&lab, configs[c]);
-    for (int pass = 0; pass < 2; pass++) { /* twice: nothing is left over from a run */
+    for (int pass = 0; pass < (c == 0 || !device_brief() ? 2 : 1);
+         pass++) { /* twice: nothing is left over from a run */
       ask(&together, lab.model.spec.vocab);
-      run_all(&lab, &spec, together.samples, SAMPLES);
+      run_all(&lab, &spec, together.samples, many());
       assert_same(&alone, &together);
     }
     preemptions += lab.engine.stats.preemptions;
     shared += lab.engine.stats.shared_tokens;
   }
-  assert_true(preemptions > 2 && shared > 300); /* both happened and changed nothing */
+  assert_true(preemptions > (device_brief() ? 0 : 2) &&
+              shared > (device_brief() ? 20 : 300)); /* both happened and changed nothing */
 
   /* In another order. */
   ask(&together, lab.model.spec.vocab);
   RolloutSample shuffled[SAMPLES];
-  for (int i = 0; i < SAMPLES; i++) shuffled[i] = together.samples[i * 7 % SAMPLES];
-  run_all(&lab, &spec, shuffled, SAMPLES);
-  for (int i = 0; i < SAMPLES; i++) together.samples[i * 7 % SAMPLES] = shuffled[i];
+  for (int i = 0; i < many(); i++) shuffled[i] = together.samples[i * 7 % many()];
+  run_all(&lab, &spec, shuffled, many());
+  for (int i = 0; i < many(); i++) together.samples[i * 7 % many()] = shuffled[i];
   assert_same(&alone, &together);
 
   /* With two threads: planned again, since each has a workspace of its own. */
   lab.compute.threads = 2;
   lab_engine(&lab, configs[2]);
   ask(&together, lab.model.spec.vocab);
-  run_all(&lab, &spec, together.samples, SAMPLES);
+  run_all(&lab, &spec, together.samples, many());
   assert_same(&alone, &together);
 
   /* Other seeds and other numbers give other answers. */
   RolloutSpec other = spec;
   other.seed++;
   ask(&together, lab.model.spec.vocab);
-  run_all(&lab, &other, together.samples, SAMPLES);
+  run_all(&lab, &other, together.samples, many());
   assert_memory_not_equal(alone.responses, together.responses, sizeof alone.responses);
   ask(&together, lab.model.spec.vocab);
-  for (int i = 0; i < SAMPLES; i++) together.samples[i].number += SAMPLES;
-  run_all(&lab, &spec, together.samples, SAMPLES);
+  for (int i = 0; i < many(); i++) together.samples[i].number += SAMPLES;
+  run_all(&lab, &spec, together.samples, many());
   assert_memory_not_equal(alone.responses, together.responses, sizeof alone.responses);
   lab_close(&lab);
 }
@@ -132,9 +140,9 @@ static void logprobs_are_the_models(void **state) {
   spec.temperature = 0.7F;
   spec.top_k = 5;
   ask(&a, lab.model.spec.vocab);
-  run_all(&lab, &spec, a.samples, SAMPLES);
+  run_all(&lab, &spec, a.samples, many());
   double worst = 0;
-  for (int i = 0; i < SAMPLES; i++) {
+  for (int i = 0; i < many(); i++) {
     const RolloutSample *sample = &a.samples[i];
     int32_t ids[LAB_TOKENS], rows[NEW_TOKENS];
     float expected[NEW_TOKENS];
@@ -165,9 +173,9 @@ static void greedy_is_argmax(void **state) {
   lab_engine(&lab, (EngineConfig){.batch = 6, .max_length = 38, .block_size = 8, .prefill_chunk = 11});
   RolloutSpec spec = {.temperature = 0, .top_p = 1};
   ask(&a, lab.model.spec.vocab);
-  run_all(&lab, &spec, a.samples, SAMPLES);
+  run_all(&lab, &spec, a.samples, many());
   const int64_t vocab = lab.model.spec.vocab;
-  for (int i = 0; i < SAMPLES; i++) {
+  for (int i = 0; i < many(); i++) {
     const RolloutSample *sample = &a.samples[i];
     assert_int_equal(sample->length, sample->max_new_tokens);
     assert_int_equal(sample->finished, ROLLOUT_LENGTH);
@@ -201,10 +209,10 @@ static void ends(void **state) {
   lab_engine(&lab, (EngineConfig){.batch = 4, .max_length = 22, .block_size = 8, .prefill_chunk = 64});
   const RolloutSpec spec = spec_default();
   ask(&a, lab.model.spec.vocab);
-  for (int i = 0; i < SAMPLES; i++) a.samples[i].max_new_tokens = NEW_TOKENS;
-  run_all(&lab, &spec, a.samples, SAMPLES);
+  for (int i = 0; i < many(); i++) a.samples[i].max_new_tokens = NEW_TOKENS;
+  run_all(&lab, &spec, a.samples, many());
   int count[4] = {0};
-  for (int i = 0; i < SAMPLES; i++) {
+  for (int i = 0; i < many(); i++) {
     const RolloutSample *s = &a.samples[i];
     count[s->finished]++;
     for (int64_t t = 0; t < s->length; t++) {
@@ -253,11 +261,11 @@ static void every_token_once(void **state) {
   spec.on_token = see;
   spec.context = &seen;
   ask(&a, lab.model.spec.vocab);
-  for (int i = 0; i < SAMPLES; i++) a.samples[i].max_new_tokens = NEW_TOKENS;
-  run_all(&lab, &spec, a.samples, SAMPLES);
-  assert_int_equal(seen.finished, SAMPLES);
+  for (int i = 0; i < many(); i++) a.samples[i].max_new_tokens = NEW_TOKENS;
+  run_all(&lab, &spec, a.samples, many());
+  assert_int_equal(seen.finished, many());
   int64_t tokens = 0;
-  for (int i = 0; i < SAMPLES; i++) {
+  for (int i = 0; i < many(); i++) {
     assert_int_equal(seen.tokens[i], a.samples[i].length);
     tokens += a.samples[i].length;
   }
@@ -276,15 +284,15 @@ static void abandoned(void **state) {
   lab_engine(&lab, (EngineConfig){.batch = 4, .max_length = 38, .block_size = 4, .prefill_chunk = 16});
   const RolloutSpec spec = spec_default();
   ask(&first, lab.model.spec.vocab);
-  run_all(&lab, &spec, first.samples, SAMPLES);
+  run_all(&lab, &spec, first.samples, many());
   ask(&second, lab.model.spec.vocab);
-  lab_check(engine_begin(&lab.engine, &spec, second.samples, SAMPLES, &error), &error);
+  lab_check(engine_begin(&lab.engine, &spec, second.samples, many(), &error), &error);
   for (int i = 0; i < 5; i++) lab_check(engine_step(&lab.engine, &error), &error);
   assert_true(engine_busy(&lab.engine));
   engine_abandon(&lab.engine);
   assert_false(engine_busy(&lab.engine));
   ask(&second, lab.model.spec.vocab);
-  run_all(&lab, &spec, second.samples, SAMPLES);
+  run_all(&lab, &spec, second.samples, many());
   assert_same(&first, &second);
   run_all(&lab, &spec, second.samples, 0); /* nothing to do is fine */
   lab_close(&lab);
@@ -301,14 +309,14 @@ static void narrow_cache(void **state) {
   lab_engine(&lab, config);
   const size_t wide_bytes = lab.rollout.peak;
   ask(&wide, lab.model.spec.vocab);
-  run_all(&lab, &spec, wide.samples, SAMPLES);
+  run_all(&lab, &spec, wide.samples, many());
   config.cache_dtype = DTYPE_BF16;
   lab_engine(&lab, config);
   assert_true(lab.rollout.peak < wide_bytes);
   ask(&narrow, lab.model.spec.vocab);
-  run_all(&lab, &spec, narrow.samples, SAMPLES);
+  run_all(&lab, &spec, narrow.samples, many());
   double worst = 0;
-  for (int i = 0; i < SAMPLES; i++)
+  for (int i = 0; i < many(); i++)
     worst = fmax(worst, fabs((double)wide.logprobs[i][0] - narrow.logprobs[i][0]));
   assert_true(worst > 0 && worst < 0.05);
   lab_close(&lab);
@@ -402,5 +410,15 @@ int main(void) {
       cmocka_unit_test(mistakes),
       cmocka_unit_test(out_of_memory),
   };
+  const struct CMUnitTest brief[] = {
+      {"independent_of_company llama", independent_of_company, NULL, NULL, "llama"},
+      {"logprobs_are_the_models llama3", logprobs_are_the_models, NULL, NULL, "llama3"},
+      cmocka_unit_test(greedy_is_argmax),
+      cmocka_unit_test(ends),
+      cmocka_unit_test(every_token_once),
+      cmocka_unit_test(abandoned),
+      cmocka_unit_test(narrow_cache),
+  };
+  if (device_brief()) return cmocka_run_group_tests(brief, NULL, NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
