@@ -20,6 +20,7 @@ for word in ${rest[@]+"${rest[@]}"}; do
   esac
 done
 gpu_environment
+export DROVER_TEST_BACKEND=cuda # a test that could fall back to the CPU must not pass there
 
 summary=() bad=0
 # part NAME COMMAND...: runs it, shows its output, notes how it ended.
