@@ -24,6 +24,9 @@ bool host_is_pinned(const void *p, size_t bytes);
 /* Around work on the device: without it, guarded memory cannot be touched. */
 void host_device_work(bool begins);
 
+/* Most dynamic shared memory of a kernel that has `fixed` bytes in variables. */
+size_t host_shared_limit(const void *kernel, size_t fixed);
+
 /* Does all work that any stream still has. */
 void host_drain_all(void);
 

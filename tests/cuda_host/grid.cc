@@ -1,7 +1,7 @@
 #include "tests/cuda_host/grid.h"
 
 #include "tests/cuda_host/fibre.h"
-#include "tests/cuda_host/runtime_api.h"
+#include "tests/cuda_host/emulated.h"
 #include "tests/cuda_host/statics.h"
 
 #include <cstdarg>
@@ -390,7 +390,11 @@ void host_run_grid(const char *kernel, const void *address, HostBody *body, cons
     ASAN_POISON_MEMORY_REGION(r->shared + shared, SHARED_TAIL / 2);
     host_statics_begin(address);
     run_block(r);
-    host_statics_end(address);
+    size_t fixed = host_statics_end(address);
+    if (i == 0 && shared > host_shared_limit(address, fixed)) {
+      host_fault("%zu bytes of dynamic shared memory beside %zu in variables, and %zu are allowed", shared,
+                 fixed, host_shared_limit(address, fixed));
+    }
     ASAN_UNPOISON_MEMORY_REGION(r->shared + shared, SHARED_TAIL / 2);
     check_tail(r);
   }

@@ -43,7 +43,7 @@ template <class... P, class... A>
 static void device_launch(Compute *c, const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
                           size_t shared, A... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  if (shared > 48 * 1024) { /* more has to be asked for */
+  if (shared > 32 * 1024) { /* more than 48 KiB, the __shared__ variables included, has to be asked for */
     device_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
                  name);
   }

@@ -2,6 +2,7 @@
 #include "tests/cuda_host/cuda_runtime.h"
 #include "tests/cuda_host/emulated.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -207,17 +208,19 @@ cudaError_t host_function_set(const void *kernel, enum cudaFuncAttribute attribu
   return cudaSuccess;
 }
 
-static size_t shared_limit(const void *kernel) {
+size_t host_shared_limit(const void *kernel, size_t fixed) {
   Tables *t = tables();
   std::lock_guard<std::mutex> hold(t->lock);
   auto found = t->shared.find(kernel);
-  return found == t->shared.end() || found->second < 48 << 10 ? 48 << 10 : (size_t)found->second;
+  size_t asked = found == t->shared.end() ? 0 : (size_t)found->second, optin = host_shared_optin();
+  size_t unasked = fixed < 48 << 10 ? (48 << 10) - fixed : 0, most = fixed < optin ? optin - fixed : 0;
+  return std::max(unasked, std::min(asked, most));
 }
 
 cudaError_t host_function_get(cudaFuncAttributes *attributes, const void *kernel) {
   memset(attributes, 0, sizeof(*attributes));
   attributes->maxThreadsPerBlock = 1024;
-  attributes->maxDynamicSharedSizeBytes = (int)shared_limit(kernel);
+  attributes->maxDynamicSharedSizeBytes = (int)host_shared_limit(kernel, 0);
   return cudaSuccess;
 }
 
@@ -238,7 +241,7 @@ void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, si
   bool fits = threads > 0 && threads <= 1024 && block.x <= 1024 && block.y <= 1024 && block.z <= 64;
   bool grid_fits =
       grid.x > 0 && grid.x <= 0x7fffffffu && grid.y > 0 && grid.y <= 65535 && grid.z > 0 && grid.z <= 65535;
-  size_t limit = shared_limit(kernel);
+  size_t limit = host_shared_limit(kernel, 0);
   if (!fits || !grid_fits || shared > limit) {
     fprintf(stderr, "cuda_host: %s: grid (%u,%u,%u), block (%u,%u,%u), %zu of %zu bytes of shared memory\n",
             name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, limit);

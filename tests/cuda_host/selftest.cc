@@ -370,6 +370,13 @@ __global__ void overrun_kernel(int *out) {
   shared[threadIdx.x] = 1;
   out[threadIdx.x] = 1;
 }
+__global__ void crowded_kernel(int *out) {
+  SHARED_MEMORY(int, shared);
+  __shared__ int fixed[512];
+  fixed[threadIdx.x] = shared[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = fixed[(threadIdx.x + 1) % 64];
+}
 __global__ void crooked_kernel(const int *x) {
   __shared__ __align__(16) int place[8];
   copy_async_16(place, x + 1, true);
@@ -386,6 +393,10 @@ static void launch_bad(void) {
 }
 static void launch_crooked(void) {
   host_launch_on(nullptr, "crooked_kernel", crooked_kernel, 1, 1, 0, (const int *)device_new<int>(64));
+  cudaDeviceSynchronize();
+}
+static void launch_crowded(void) {
+  host_launch_on(nullptr, "crowded_kernel", crowded_kernel, 1, 64, 47 << 10, device_new<int>(64));
   cudaDeviceSynchronize();
 }
 static void overrun_allocation(void) {
@@ -421,6 +432,7 @@ static void test_mistakes(void **) {
   assert_dies(launch_bad<elsewhere_kernel>, "is not in shared memory", "copy_async_16");
   assert_dies(launch_host_pointer, "kernel bad_kernel: argument 0", "not memory of the device");
   assert_dies(touch_guarded, "copied\n", "the host touched device memory");
+  assert_dies(launch_crowded, "48128 bytes of dynamic shared memory beside 2048 in variables", "47104 are");
   assert_dies(launch_crooked, "crooked_kernel", "is not 16-byte aligned");
 #ifdef __SANITIZE_ADDRESS__
   assert_dies(launch_bad<overrun_kernel>, "AddressSanitizer", "overrun_kernel");

@@ -32,6 +32,7 @@ typedef struct Statics {
 typedef struct Uses {
   bool learnt;
   std::vector<size_t> used; /* indices of Statics.all */
+  size_t bytes;
 } Uses;
 
 static void read_symbols(Statics *statics, const char *image) {
@@ -94,18 +95,21 @@ void host_statics_begin(const void *kernel) {
   }
 }
 
-void host_statics_end(const void *kernel) {
+size_t host_statics_end(const void *kernel) {
   Uses *uses = &kernels[kernel];
-  if (uses->learnt) return;
+  if (uses->learnt) return uses->bytes;
   const Statics *statics = get();
   std::vector<char> poison;
   for (size_t i = 0; i < statics->all.size(); i++) {
     const Static *s = &statics->all[i];
     poison.resize(s->bytes);
     host_poison(poison.data(), s->bytes);
-    if (memcmp(poison.data(), address(s), s->bytes)) uses->used.push_back(i);
+    if (memcmp(poison.data(), address(s), s->bytes) == 0) continue;
+    uses->used.push_back(i);
+    uses->bytes += s->bytes;
   }
   uses->learnt = true;
+  return uses->bytes;
 }
 
 bool host_statics_hold(const void *p, size_t bytes) {

@@ -6,9 +6,9 @@
 #include <cstddef>
 
 /* Before and after each block. Poisons those that the kernel uses: which these are is learnt at its first block
- * on this OS thread. */
+ * on this OS thread. The second returns their bytes. */
 void host_statics_begin(const void *kernel);
-void host_statics_end(const void *kernel);
+size_t host_statics_end(const void *kernel);
 
 bool host_statics_hold(const void *p, size_t bytes);
 

@@ -9,19 +9,20 @@
 #define LAUNCH(c, kernel, ...) device_launch(c, #kernel, kernel, __VA_ARGS__)
 
 template <class... P, class... A>
-static void device_launch(Compute *c, const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                          A... arguments) {
+static void device_launch(Compute *c, const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                          size_t shared, A... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  if (shared > 48 * 1024) { /* more has to be asked for */
-    device_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared), name);
+  if (shared > 32 * 1024) { /* more than 48 KiB, the __shared__ variables included, has to be asked for */
+    device_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+                 name);
   }
   kernel<<<grid, block, shared, c->device->stream>>>(static_cast<P>(arguments)...);
   device_check(cudaGetLastError(), name);
 }
 
 /* The dynamic shared memory of the running block, as an array of T. */
-#define SHARED_MEMORY(T, name)                                       \
-  extern __shared__ __align__(128) unsigned char shared_memory_[];   \
+#define SHARED_MEMORY(T, name)                                     \
+  extern __shared__ __align__(128) unsigned char shared_memory_[]; \
   T *name = reinterpret_cast<T *>(shared_memory_)
 
 #endif
