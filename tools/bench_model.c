@@ -27,7 +27,7 @@ static const Option options[] = {
     ROW_INT("batch", BenchConfig, batch, "1", 1, 4096, "decode: sequences at once"),
     ROW_INT("new-tokens", BenchConfig, new_tokens, "128", 1, 1 << 20, "decode: tokens after the prompt"),
     ROW_INT("steps", BenchConfig, steps, "5", 1, 1000, "measured steps, after one that is not"),
-    ROW_CHOICE("backend", BenchConfig, device.backend, "auto", device_choices, "where to compute"),
+    ROW_CHOICE("device", BenchConfig, device.backend, "auto", device_choices, "where to compute"),
     ROW_INT("threads", BenchConfig, device.threads, "0", 0, 4096, "CPU threads; 0 = all cores"),
     ROW_BYTES("memory-limit", BenchConfig, device.memory_limit, "0", "memory the run may use, e.g. 24GiB")};
 

@@ -52,7 +52,7 @@ def said(command, limit):
 
 
 def bench(table, name, binary, *words):
-    out = said([str(binary / "bench_model"), "--backend", "cuda", "--json", *map(str, words)], 150)
+    out = said([str(binary / "bench_model"), "--device", "cuda", "--json", *map(str, words)], 150)
     table.raw[name] = json.loads(out) if out else {}
     return table.raw[name]
 
