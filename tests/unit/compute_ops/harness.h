@@ -357,15 +357,16 @@ static inline double central_difference(double *x, Loss loss, void *context) {
   return (up - down) / (2 * step);
 }
 
-/* Checks actual = factor * d loss / d x + beta * before (before may be NULL) at about 150 elements. */
+/* Checks actual = factor * d loss / d x + beta * before (before may be NULL) at the first element, the last, and
+ * some between, or at all where those are few. */
 static inline void compare_gradient(Test *t, const char *what, double *x, Tensor actual, double factor,
                                     const double *before, double beta, Loss loss, void *context) {
-  int64_t n = tensor_count(actual), limit = t->shape.flags & FEW ? 4 : 150, step = n > limit ? n / limit : 1;
-  double *expected = zeros(t, n), *got = zeros(t, n);
-  int64_t count = 0;
-  for (int64_t i = 0; i < n; i += step) {
-    expected[count] = factor * central_difference(x + i, loss, context) + (before ? beta * before[i] : 0);
-    got[count++] = at(t, actual, i);
+  int64_t n = tensor_count(actual), limit = t->shape.flags & FEW ? 3 : 24, count = n < limit ? n : limit;
+  double *expected = zeros(t, count), *got = zeros(t, count);
+  for (int64_t k = 0; k < count; k++) {
+    int64_t i = n <= limit || k == 0 ? k : k == 1 ? n - 1 : (int64_t)(draw_uniform(t) * (double)n);
+    expected[k] = factor * central_difference(x + i, loss, context) + (before ? beta * before[i] : 0);
+    got[k] = at(t, actual, i);
   }
   /* Inputs are of order 1; a gradient that is exactly zero meets the noise of the differences. */
   compare_arrays(t, what, actual.dtype, expected, got, count, 0.2);

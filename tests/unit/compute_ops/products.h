@@ -109,22 +109,26 @@ static void test_linear_backward_weight(Test *t) {
   if (l.ref.bias) compare_gradient(t, "dbias", l.ref.bias, dbias, 1, before_bias, 1, linear_loss, &l.ref);
 }
 
-#define LINEAR_CASES(op, run, f)                                              \
-  {op, run, {{1, 20, 7}, f | BIAS}, 2e-6}, {op, run, {{5, 1, 1}, f}, 2e-6},   \
-      {op, run, {{33, 20, 65}, f | BIAS | STRIDED}, 2e-6},                    \
-      {op, run, {{70, 48, 133}, f | TRANSPOSED | STRIDED}, 2e-6},             \
-      {op, run, {{3, 100, 130}, f | TRANSPOSED | BIAS}, 2e-6},                \
-      {op, run, {{19, 100, 130}, f | BF16 | BIAS | STRIDED}, 2e-6},           \
-      {op, run, {{7, 31, 90}, f | BF16 | TRANSPOSED | BIAS | STRIDED}, 2e-6}, \
-      {op, run, {{2, 2000, 1100}, f | BF16 | FEW}, 4e-6},                     \
-      {op, run, {{2, 1100, 2000}, f | BF16 | TRANSPOSED | FEW}, 4e-6}, {      \
-    op, run, {{0, 20, 7}, f | BIAS}, 2e-6                                     \
+#define LINEAR_CASES(op, run, f)                                                \
+  {op, run, {{1, 20, 7}, f | BIAS}, 2e-6}, {op, run, {{5, 1, 1}, f}, 2e-6},     \
+      {op, run, {{33, 20, 65}, f | BIAS | STRIDED}, 2e-6},                      \
+      {op, run, {{70, 48, 133}, f | TRANSPOSED | STRIDED}, 2e-6},               \
+      {op, run, {{3, 100, 130}, f | TRANSPOSED | BIAS}, 2e-6},                  \
+      {op, run, {{19, 100, 130}, f | BF16 | BIAS | STRIDED}, 2e-6},             \
+      {op, run, {{7, 31, 90}, f | BF16 | TRANSPOSED | BIAS | STRIDED}, 2e-6}, { \
+    op, run, {{0, 20, 7}, f | BIAS}, 2e-6                                       \
+  }
+
+#define LARGE_LINEAR_CASES(op, run)                           \
+  {op, run, {{2, 2000, 1100}, BF16 | FEW}, 4e-6}, {           \
+    op, run, {{2, 1100, 2000}, BF16 | TRANSPOSED | FEW}, 4e-6 \
   }
 
 /* What tensor cores like (all multiples of 8, aligned), and dtypes that differ: bf16 activations and weights as in
  * training, F32 weights (an adapter or head that was kept so), F32 outputs or their gradients (logits, scores). */
 #define NARROW_LINEAR_CASES(op, run)                                                   \
   LINEAR_CASES(op, run, NARROW), {op, run, {{64, 96, 128}, NARROW | BF16}, 2e-6},      \
+      {op, run, {{3, 1100, 300}, NARROW | BF16 | FEW}, 4e-6},                          \
       {op, run, {{40, 64, 72}, NARROW | BF16 | BIAS | STRIDED | ALIGNED}, 2e-6},       \
       {op, run, {{24, 72, 64}, NARROW | BF16 | TRANSPOSED | STRIDED | ALIGNED}, 2e-6}, \
       {op, run, {{128, 64, 8}, NARROW | BF16}, 2e-6}, /* an adapter's thin products */ \
@@ -148,9 +152,11 @@ static void test_linear_backward_weight(Test *t) {
   }
 
 #define PRODUCT_CASES                                                                                \
-  LINEAR_CASES("linear", test_linear, 0),                                                            \
+  LINEAR_CASES("linear", test_linear, 0), LARGE_LINEAR_CASES("linear", test_linear),                 \
       LINEAR_CASES("linear_backward_input", test_linear_backward_input, 0),                          \
+      LARGE_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                       \
       LINEAR_CASES("linear_backward_weight", test_linear_backward_weight, 0),                        \
+      LARGE_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                     \
       NARROW_LINEAR_CASES("linear", test_linear),                                                    \
       NARROW_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                      \
       NARROW_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                    \
