@@ -43,7 +43,8 @@ enum { WARP = 32 };
 static inline size_t scratch_open(const Compute *c) {
   return arena_mark(&c->scratch);
 }
-template <class T> static inline T *scratch_new(Compute *c, int64_t count) {
+template <class T>
+static inline T *scratch_new(Compute *c, int64_t count) {
   ASSERT(c->dry || !c->scratch.dry); /* else the caller never planned its scratch with a dry run */
   return (T *)arena_alloc(&c->scratch, (size_t)count * sizeof(T));
 }
@@ -51,7 +52,8 @@ static inline void scratch_close(Compute *c, size_t mark) {
   arena_release(&c->scratch, mark);
 }
 
-template <class T> static inline T *data(Tensor x) {
+template <class T>
+static inline T *data(Tensor x) {
   return (T *)x.data;
 }
 
@@ -60,16 +62,16 @@ static inline int64_t divide_up(int64_t a, int64_t b) {
 }
 
 /* Runs the statements with T as the C++ type of a floating dtype: WITH_TYPE(x.dtype, T, launch<T>(...)). */
-#define WITH_TYPE(type, T, ...)      \
-  do {                               \
-    if ((type) == DTYPE_F32) {       \
-      using T = float;               \
-      __VA_ARGS__;                   \
-    } else {                         \
-      ASSERT((type) == DTYPE_BF16);  \
-      using T = bf16;                \
-      __VA_ARGS__;                   \
-    }                                \
+#define WITH_TYPE(type, T, ...)     \
+  do {                              \
+    if ((type) == DTYPE_F32) {      \
+      using T = float;              \
+      __VA_ARGS__;                  \
+    } else {                        \
+      ASSERT((type) == DTYPE_BF16); \
+      using T = bf16;               \
+      __VA_ARGS__;                  \
+    }                               \
   } while (0)
 
 /* -- device side ---------------------------------------------------------------------------------------- */
@@ -83,23 +85,29 @@ __device__ __forceinline__ float to_float(bf16 x) {
 __device__ __forceinline__ float to_float(__half x) {
   return __half2float(x);
 }
-template <class T> __device__ __forceinline__ T from_float(float x);
-template <> __device__ __forceinline__ float from_float<float>(float x) {
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
   return x;
 }
-template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) {
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
 /* N neighbours, loaded and stored at once: 16 bytes for Pack<float, 4> and Pack<bf16, 8>. */
-template <class T, int N> struct alignas(sizeof(T) * N) Pack {
+template <class T, int N>
+struct alignas(sizeof(T) * N) Pack {
   T at[N];
 };
 
-template <class T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const T *p) {
+template <class T, int N>
+__device__ __forceinline__ Pack<T, N> load_pack(const T *p) {
   return *reinterpret_cast<const Pack<T, N> *>(p);
 }
-template <class T, int N> __device__ __forceinline__ void store_pack(T *p, const Pack<T, N> &x) {
+template <class T, int N>
+__device__ __forceinline__ void store_pack(T *p, const Pack<T, N> &x) {
   *reinterpret_cast<Pack<T, N> *>(p) = x;
 }
 
@@ -116,7 +124,8 @@ __device__ __forceinline__ float warp_max(float x) {
 }
 
 /* Over the block of THREADS threads, in every thread; all threads take part. */
-template <int THREADS> __device__ __forceinline__ float block_sum(float x) {
+template <int THREADS>
+__device__ __forceinline__ float block_sum(float x) {
   static_assert(THREADS % WARP == 0 && THREADS <= 1024, "whole warps");
   __shared__ float part[THREADS / WARP];
   x = warp_sum(x);
@@ -128,7 +137,8 @@ template <int THREADS> __device__ __forceinline__ float block_sum(float x) {
   for (int i = 0; i < THREADS / WARP; i++) sum += part[i];
   return sum;
 }
-template <int THREADS> __device__ __forceinline__ float block_max(float x) {
+template <int THREADS>
+__device__ __forceinline__ float block_max(float x) {
   static_assert(THREADS % WARP == 0 && THREADS <= 1024, "whole warps");
   __shared__ float part[THREADS / WARP];
   x = warp_max(x);
