@@ -60,10 +60,10 @@ finish() {
 part 'the device' gpu_describe || finish
 part "build for $arch" gpu_build || finish
 part 'operation table, every operation on the GPU' tests 1 '^unit/compute_ops$'
-part 'operations: context, row invariance' tests 1 '^unit/compute_(context|invariance)$'
+part 'memory, copies, recordings, row invariance, paged attention' tests 1 '^unit/compute_(context|device|invariance|paged)$'
 part 'models, adapters, decoding, training: references' tests 2 '^(parity/|unit/(model|lora|rollout|train)_)'
 part 'losses of 50 updates, CPU and GPU in fp32' bash tests/gpu/agreement.sh "$bin"
-part 'stages from start to end, kill and resume' tests 2 '^stages/(sft|reward|ppo)_(resume|invariants|train|options)$'
+part 'stages from start to end, kill and resume' tests 2 '^stages/(cuda|(sft|reward|ppo)_(resume|invariants|train|options))$'
 part 'the pipeline' tests 1 '^stages/(pipeline|generate)$'
 if ! $quick; then
   part 'compute-sanitizer memcheck, tiny stages' sanitize memcheck
