@@ -76,8 +76,9 @@ static size_t machine_limit(void) {
 
 size_t device_limit(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
-  if (compute->memory_limit > 0) return compute->memory_limit;
-  return memory.total > 0 ? memory.free + memory.overhead : machine_limit();
+  const size_t card = memory.free + memory.overhead, given = compute->memory_limit;
+  if (memory.total > 0) return given > 0 && given < card ? given : card; /* a card has no more than it has */
+  return given > 0 ? given : machine_limit();
 }
 
 size_t device_peak(const Compute *compute) {
