@@ -361,7 +361,7 @@ static inline double central_difference(double *x, Loss loss, void *context) {
  * some between, or at all where those are few. */
 static inline void compare_gradient(Test *t, const char *what, double *x, Tensor actual, double factor,
                                     const double *before, double beta, Loss loss, void *context) {
-  int64_t n = tensor_count(actual), limit = t->shape.flags & FEW ? 3 : 24, count = n < limit ? n : limit;
+  int64_t n = tensor_count(actual), limit = t->shape.flags & FEW ? 2 : 24, count = n < limit ? n : limit;
   double *expected = zeros(t, count), *got = zeros(t, count);
   for (int64_t k = 0; k < count; k++) {
     int64_t i = n <= limit || k == 0 ? k : k == 1 ? n - 1 : (int64_t)(draw_uniform(t) * (double)n);
