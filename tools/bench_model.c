@@ -36,7 +36,11 @@ static bool fill_weights(Model *model, Compute *compute, Error *error) {
   enum { BLOCK = 1 << 22 };
   float *values = memory_alloc(BLOCK * sizeof *values);
   uint16_t *narrow = memory_alloc(BLOCK * sizeof *narrow);
-  if (!values || !narrow) return error_out_of_memory(error, "random block", BLOCK * sizeof *values);
+  if (!values || !narrow) {
+    memory_free(values);
+    memory_free(narrow);
+    return error_out_of_memory(error, "random block", BLOCK * sizeof *values);
+  }
   const RandomKey key = random_key(0, RANDOM_INIT);
   for (int64_t i = 0; i < BLOCK; i++) values[i] = 0.04f * (random_uniform(key, 0, (uint64_t)i) - 0.5f);
   dtype_convert(narrow, DTYPE_BF16, values, DTYPE_F32, BLOCK);
@@ -100,6 +104,7 @@ static double product_parameters(const Model *model) {
 
 static bool measure(Bench *b, const MemoryPlan *plan, ProgramResult *result, Error *error) {
   if (!b->work->step(b, error)) return false; /* the first step warms up */
+  b->flops = b->work->flops(b, product_parameters(&b->model));
   double best = INFINITY, total = 0;
   for (int64_t i = 0; i < b->config->steps; i++) {
     const double started = time_monotonic();
@@ -139,9 +144,8 @@ static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {
       plan_show(&memory_plan, call->log, device_limit(&b->compute));
     } else if (ok) {
       ok = train_memory_allocate(&b->memory, &b->compute, error) && open_all(b, error) &&
-           fill_weights(&b->model, &b->compute, error) && b->work->start(b, error);
-      b->flops = b->work->flops(b, product_parameters(&b->model));
-      ok = ok && measure(b, &memory_plan, result, error);
+           fill_weights(&b->model, &b->compute, error) && b->work->start(b, error) &&
+           measure(b, &memory_plan, result, error);
       close_all(b);
     }
     train_memory_free(&b->memory, &b->compute);
