@@ -300,7 +300,7 @@ static bool check_plan(RewardStage *s, Error *error) {
                                  .recompute = config->model.recompute,
                                  .lora = config->lora.enabled,
                                  .dtype = model_config_dtype(&config->model),
-                                 .eight_bit_state = config->optim.state == 1};
+                                 .eight_bit_state = optimizer_spec_of(&config->optim).eight_bit};
   return plan_check(plan, s, &settings, (int64_t)longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 

@@ -185,7 +185,7 @@ static bool check_plan(Sft *s, Error *error) {
                            .recompute = config->model.recompute,
                            .lora = config->lora.enabled,
                            .dtype = model_config_dtype(&config->model),
-                           .eight_bit_state = config->optim.state == 1};
+                           .eight_bit_state = optimizer_spec_of(&config->optim).eight_bit};
   return plan_check(plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 
