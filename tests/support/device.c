@@ -1,5 +1,7 @@
 #include "tests/support/device.h"
 
+#include "compute/product.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,6 +32,10 @@ void device_arena(Compute *compute, Arena *arena, const char *name, size_t bytes
 
 bool device_brief(void) {
   return getenv("DROVER_TEST_BRIEF") != NULL;
+}
+
+bool device_narrows(const Compute *compute) {
+  return compute_activation(compute, DTYPE_BF16) == DTYPE_BF16 || product_bf16_is_fast();
 }
 
 static void *room(size_t bytes) {

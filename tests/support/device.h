@@ -17,6 +17,10 @@ void device_arena(Compute *compute, Arena *arena, const char *name, size_t bytes
  */
 bool device_brief(void);
 
+/* Whether products with BF16 weights take activations in BF16 too: because those are, or on the way into a processor's
+ * matrix unit. */
+bool device_narrows(const Compute *compute);
+
 /* All elements of a contiguous tensor of floats, widened to F32; free() them. */
 float *device_values(Compute *compute, Tensor tensor);
 /* And back, rounded to the type of the tensor. */
