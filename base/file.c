@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum { COPY_CHUNK = 1 << 20 };
 
@@ -205,26 +204,17 @@ void file_pages_release(const void *data, size_t bytes) {
   if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-static void digest_text(XXH128_hash_t hash, char out[33]) {
-  snprintf(out, 33, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
-}
-
 static bool into_digest(void *context, const void *bytes, size_t count, Error *error) {
   (void)error;
-  XXH3_128bits_update(context, bytes, count);
+  digest_add(context, bytes, count);
   return true;
 }
 
 bool file_digest(const char *path, char out[33], Error *error) {
-  XXH3_state_t *state = XXH3_createState();
-  if (!state) return error_out_of_memory(error, "digest", sizeof(void *));
-  XXH3_128bits_reset(state);
-  bool ok = read_chunks(path, into_digest, state, error);
-  if (ok) digest_text(XXH3_128bits_digest(state), out);
-  XXH3_freeState(state);
+  Digest *digest = digest_open(error);
+  if (!digest) return false;
+  const bool ok = read_chunks(path, into_digest, digest, error);
+  if (ok) digest_text(digest, out);
+  digest_close(digest);
   return ok;
-}
-
-void bytes_digest(const void *bytes, size_t count, char out[33]) {
-  digest_text(XXH3_128bits(bytes, count), out);
 }

@@ -4,6 +4,7 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/memory.h"
 
@@ -55,8 +56,6 @@ NODISCARD bool file_writer_commit(FileWriter *writer, Error *error); /* closes i
 void file_writer_close(FileWriter *writer); /* drops an uncommitted file; fine after commit */
 NODISCARD bool file_write_text(const char *path, const char *text, Error *error); /* atomic */
 
-/* 128-bit XXH3 of a file's content, as 32 hexadecimal digits and NUL. */
-NODISCARD bool file_digest(const char *path, char out[33], Error *error);
-void bytes_digest(const void *bytes, size_t count, char out[33]);
+NODISCARD bool file_digest(const char *path, char out[33], Error *error); /* base/digest.h, of the content */
 
 #endif

@@ -1,24 +1,29 @@
 #include "datasets/cache.h"
 
+#include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 static const char magic[8] = {'D', 'R', 'O', 'V', 'D', 'A', 'T', 'A'};
 
+static bool write_content(CacheWriter *writer, const void *bytes, size_t count, Error *error) {
+  if (count) digest_add(writer->content, bytes, count);
+  return file_writer_write(&writer->file, bytes, count, error);
+}
+
 bool cache_writer_open(CacheWriter *writer, const char *path, Error *error) {
   *writer = (CacheWriter){0};
-  if (!file_writer_open(&writer->file, path, error)) return false;
-  if (!file_writer_write(&writer->file, magic, sizeof magic, error)) {
-    cache_writer_close(writer);
-    return false;
-  }
-  return true;
+  const bool ok = (writer->content = digest_open(error)) && file_writer_open(&writer->file, path, error) &&
+                  write_content(writer, magic, sizeof magic, error);
+  if (!ok) cache_writer_close(writer);
+  return ok;
 }
 
 void cache_writer_close(CacheWriter *writer) {
   file_writer_close(&writer->file);
+  digest_close(writer->content);
   memory_free(writer->offsets);
-  writer->offsets = NULL;
-  writer->count = writer->capacity = 0;
+  *writer = (CacheWriter){0};
 }
 
 static bool push_offset(CacheWriter *writer, uint64_t offset, Error *error) {
@@ -35,43 +40,89 @@ static bool push_offset(CacheWriter *writer, uint64_t offset, Error *error) {
 
 static bool pad(CacheWriter *writer, Error *error) {
   static const char zeros[8];
-  return file_writer_write(&writer->file, zeros, (8 - writer->file.written % 8) % 8, error);
+  return write_content(writer, zeros, (8 - writer->file.written % 8) % 8, error);
 }
 
 bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error) {
   const CacheExample *fixed = &item->fixed;
-  FileWriter *file = &writer->file;
-  return push_offset(writer, file->written, error) &&                                      //
-         file_writer_write(file, fixed, sizeof *fixed, error) &&                           //
-         file_writer_write(file, item->ids, (size_t)fixed->count * sizeof(int), error) &&  //
-         file_writer_write(file, item->rejected, (size_t)fixed->rejected_count * sizeof(int), error) &&
-         file_writer_write(file, item->loss, fixed->has_loss ? (size_t)fixed->count : 0, error) &&
-         file_writer_write(file, item->prompt, fixed->prompt_bytes, error) &&
-         file_writer_write(file, "", 1, error) &&
-         file_writer_write(file, item->reference, fixed->reference_bytes, error) &&
-         file_writer_write(file, "", 1, error) && pad(writer, error);
+  return push_offset(writer, writer->file.written, error) &&                             //
+         write_content(writer, fixed, sizeof *fixed, error) &&                           //
+         write_content(writer, item->ids, (size_t)fixed->count * sizeof(int), error) &&  //
+         write_content(writer, item->rejected, (size_t)fixed->rejected_count * sizeof(int), error) &&
+         write_content(writer, item->loss, fixed->has_loss ? (size_t)fixed->count : 0, error) &&
+         write_content(writer, item->prompt, fixed->prompt_bytes, error) &&
+         write_content(writer, "", 1, error) &&
+         write_content(writer, item->reference, fixed->reference_bytes, error) &&
+         write_content(writer, "", 1, error) && pad(writer, error);
 }
 
 bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetFormat format,
-                         const DatasetCounts *counts, Error *error) {
+                         const DatasetCounts *counts, const KeyNames *passed, Error *error) {
   ASSERT(counts->examples == writer->count);
-  CacheTrailer trailer = {.version = CACHE_VERSION, .format = (uint32_t)format, .counts = *counts};
+  CacheTrailer trailer;
+  char content[33];
+  memset(&trailer, 0, sizeof trailer); /* the bytes between the members too: equal data, equal files */
   memcpy(trailer.magic, magic, sizeof magic);
+  trailer.version = CACHE_VERSION;
+  trailer.format = (uint32_t)format;
+  trailer.counts = *counts;
+  trailer.passed = *passed;
   memcpy(trailer.digest, digest, sizeof trailer.digest);
   trailer.index_offset = writer->file.written;
   trailer.file_size = trailer.index_offset + writer->count * sizeof(uint64_t) + sizeof trailer;
-  return file_writer_write(&writer->file, writer->offsets, writer->count * sizeof(uint64_t), error) &&
-         file_writer_write(&writer->file, &trailer, sizeof trailer, error) &&
+  if (!write_content(writer, writer->offsets, writer->count * sizeof(uint64_t), error) ||
+      !write_content(writer, &trailer, offsetof(CacheTrailer, content), error)) {
+    return false;
+  }
+  digest_text(writer->content, content);
+  return file_writer_write(&writer->file, content, sizeof trailer.content, error) &&
          file_writer_commit(&writer->file, error);
 }
 
-/* A torn or foreign file is no error: the cache is simply made again. */
 static bool trailer_valid(const FileMap *map, const CacheTrailer *trailer, const char digest[33]) {
+  const uint64_t room = map->size - sizeof *trailer;
   return memcmp(trailer->magic, magic, sizeof magic) == 0 && trailer->version == CACHE_VERSION &&
          memcmp(trailer->digest, digest, sizeof trailer->digest) == 0 && trailer->file_size == map->size &&
+         trailer->format > FORMAT_AUTO && trailer->format < FORMAT_COUNT &&
+         memchr(trailer->passed.text, '\0', sizeof trailer->passed.text) &&
          trailer->counts.examples <= UINT32_MAX && trailer->index_offset % 8 == 0 &&
-         trailer->index_offset <= map->size &&
-         trailer->index_offset + trailer->counts.examples * sizeof(uint64_t) + sizeof *trailer == map->size;
+         trailer->index_offset >= sizeof magic && trailer->index_offset <= room &&
+         trailer->counts.examples * sizeof(uint64_t) == room - trailer->index_offset;
+}
+
+/* More tokens than an example can have by any data.max_length. */
+enum { MOST_TOKENS = 1 << 24 };
+
+/* Whether the example is whole within [offset, end) and its counts fit each other. */
+static bool example_valid(const FileMap *map, uint64_t offset, uint64_t end) {
+  if (offset % 8 || offset > end || end - offset < sizeof(CacheExample)) return false;
+  const CacheExample *fixed = (const CacheExample *)(const void *)(map->data + offset);
+  const int64_t count = fixed->count, rejected = fixed->rejected_count;
+  if (count < 1 || count > MOST_TOKENS || rejected < 0 || rejected > MOST_TOKENS || fixed->has_loss > 1 ||
+      fixed->prompt_count < 0 || fixed->prompt_count > count || fixed->loss_count < 0 ||
+      fixed->loss_count > count || !isfinite(fixed->margin)) {
+    return false;
+  }
+  const uint64_t arrays = 4 * (uint64_t)(count + rejected) + (fixed->has_loss ? (uint64_t)count : 0);
+  const uint64_t texts = (uint64_t)fixed->prompt_bytes + fixed->reference_bytes + 2;
+  if (arrays + texts > end - offset - sizeof *fixed) return false;
+  const uint8_t *prompt = (const uint8_t *)(fixed + 1) + arrays;
+  return !prompt[fixed->prompt_bytes] && !prompt[texts - 1];
+}
+
+/* The content is what was written: by its digest, and because a file made up by somebody may have a right one, by
+ * every size in it. */
+static bool content_valid(const FileMap *map, const CacheTrailer *trailer) {
+  char content[33];
+  bytes_digest(map->data, map->size - sizeof trailer->content, content);
+  if (memcmp(content, trailer->content, sizeof trailer->content) != 0) return false;
+  const uint64_t *offsets = (const uint64_t *)(const void *)(map->data + trailer->index_offset);
+  const uint64_t count = trailer->counts.examples;
+  for (uint64_t i = 0; i < count; i++) {
+    const uint64_t end = i + 1 < count ? offsets[i + 1] : trailer->index_offset;
+    if (end > trailer->index_offset || !example_valid(map, offsets[i], end)) return false;
+  }
+  return true;
 }
 
 bool cache_open(DatasetSource *source, const char *path, const char digest[33]) {
@@ -81,10 +132,11 @@ bool cache_open(DatasetSource *source, const char *path, const char digest[33]) 
   CacheTrailer trailer;
   if (map.size >= sizeof magic + sizeof trailer) {
     memcpy(&trailer, map.data + map.size - sizeof trailer, sizeof trailer);
-    if (trailer_valid(&map, &trailer, digest)) {
+    if (trailer_valid(&map, &trailer, digest) && content_valid(&map, &trailer)) {
       source->map = map;
       source->format = (DatasetFormat)trailer.format;
       memcpy(source->digest, digest, sizeof source->digest);
+      source->passed = trailer.passed;
       source->counts = trailer.counts;
       source->offsets = (const uint64_t *)(const void *)(map.data + trailer.index_offset);
       return true;
@@ -96,12 +148,5 @@ bool cache_open(DatasetSource *source, const char *path, const char digest[33]) 
 
 const CacheExample *cache_example(const DatasetSource *source, uint32_t number) {
   ASSERT(number < source->counts.examples);
-  uint64_t offset = source->offsets[number];
-  ASSERT(offset % 8 == 0 && offset + sizeof(CacheExample) <= source->map.size);
-  const CacheExample *fixed = (const CacheExample *)(const void *)(source->map.data + offset);
-  uint64_t bytes = sizeof *fixed + 4ull * ((uint64_t)fixed->count + (uint64_t)fixed->rejected_count) +
-                   (fixed->has_loss ? (uint64_t)fixed->count : 0) + fixed->prompt_bytes +
-                   fixed->reference_bytes + 2;
-  ASSERT(bytes <= source->map.size - offset);
-  return fixed;
+  return (const CacheExample *)(const void *)(source->map.data + source->offsets[number]);
 }

@@ -7,14 +7,14 @@
  *     | prompt text, NUL | reference text, NUL
  *
  * Little-endian, as every machine that Drover runs on. The trailer is last, so a file is written front to back
- * in one go; it carries the digest of all that decided the content. */
+ * in one go; it carries the digest of all that decided the content, and that of the content itself. */
 #ifndef DATASETS_CACHE_H
 #define DATASETS_CACHE_H
 
 #include "base/file.h"
 #include "datasets/dataset.h"
 
-#define CACHE_VERSION 2 /* raise it whenever tokenising, masks or this layout change */
+#define CACHE_VERSION 3 /* raise it whenever tokenising, masks or this layout change */
 
 typedef struct CacheExample {
   int32_t count, rejected_count, prompt_count, loss_count;
@@ -30,13 +30,16 @@ typedef struct CacheTrailer {
   uint32_t version;
   uint32_t format; /* DatasetFormat, as detected */
   char digest[32];
+  KeyNames passed;
   DatasetCounts counts;
   uint64_t index_offset;
   uint64_t file_size;
+  char content[32]; /* digest of all bytes before these */
 } CacheTrailer;
 
 typedef struct CacheWriter {
   FileWriter file;
+  Digest *content;
   uint64_t *offsets; /* as they grow: 8 bytes per example */
   size_t count, capacity;
 } CacheWriter;
@@ -52,14 +55,15 @@ typedef struct CacheItem {
 NODISCARD bool cache_writer_open(CacheWriter *writer, const char *path, Error *error);
 NODISCARD bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error);
 NODISCARD bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetFormat format,
-                                   const DatasetCounts *counts, Error *error);
+                                   const DatasetCounts *counts, const KeyNames *passed, Error *error);
 void cache_writer_close(CacheWriter *writer);
 
-/* Maps the cache into the source if there is one, whole, with this digest: fills map, offsets, format and
- * counts. false: there is none (nothing is mapped). */
+/* Maps the cache into the source if there is one, whole, with this digest: fills map, offsets, format, counts and
+ * the names of keys that were passed over. Every example is checked here, once. false: there is none that could be used
+ * (nothing is mapped), whatever the reason: it is made again. */
 bool cache_open(DatasetSource *source, const char *path, const char digest[33]);
 
-/* The fixed part of an example; asserts that it lies within the mapping. */
+/* The fixed part of an example of an open source. */
 const CacheExample *cache_example(const DatasetSource *source, uint32_t number);
 
 #endif

@@ -47,6 +47,14 @@ static void report(const DatasetSource *source, const DatasetOptions *options) {
     log_warning(log, "%s: %s: %s of %s records dropped: no token to learn from", options->name, source->path,
                 grouped(counts->no_loss, a), grouped(counts->records, b));
   }
+  if (counts->empty) {
+    log_warning(log, "%s: %s: %s of %s records have an empty %s", options->name, source->path,
+                grouped(counts->empty, a), grouped(counts->records, b),
+                options->kind == DATASET_PROMPT ? "prompt" : "answer: its end mark is all that is learnt");
+  }
+  if (*source->passed.text) {
+    log_info(log, "%s: %s: keys that are passed over: %s", options->name, source->path, source->passed.text);
+  }
 }
 
 /* ---- Held-out split -------------------------------------------------------------------------------- */
@@ -213,7 +221,9 @@ Example dataset_example(const Dataset *dataset, ExampleRef reference) {
     at += fixed->count;
   }
   example.prompt = at;
+  example.prompt_bytes = fixed->prompt_bytes;
   example.reference = at + fixed->prompt_bytes + 1;
+  example.reference_bytes = fixed->reference_bytes;
   return example;
 }
 

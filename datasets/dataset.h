@@ -3,7 +3,7 @@
  * One record is one line; blank lines and a UTF-8 byte order mark are passed over. The format is detected
  * from the keys of the first record (or given), reported, and every later line must fit it:
  *
- *   alpaca             {"instruction", "input"?, "output", "system"?}
+ *   alpaca             {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], ...]}
  *   messages           {"messages": [{"role": system|user|assistant, "content"}, ...]}
  *   sharegpt           {"conversations": [{"from": system|human|user|gpt|assistant, "value"}, ...], "system"?}
  *   prompt_completion  {"prompt", "completion"}: strings, or lists of messages
@@ -11,7 +11,9 @@
  *   preference         {"prompt"?, "chosen", "rejected", "margin"?}: strings, or lists of messages
  *   prompts            {"prompt"}: a string, or a list of messages
  *
- * Keys with ? may be missing or null; other keys are passed over. A string prompt is a user turn, a string
+ * Keys with ? may be missing or null. "weight": 0 or "train": false in a message keeps that turn out of the loss. Keys by
+ * which other tools change what is learnt, and which are not honoured here (datasets/fields.c has the list: tools, images,
+ * reasoning_content ...), are errors unless they are empty; further keys are passed over and their names reported. A string prompt is a user turn, a string
  * completion an assistant turn, both rendered by the template (`plain` puts nothing around them). A
  * preference side that begins with a user or system turn is a whole conversation (UltraFeedback; "prompt" is
  * then passed over), and so is a string side without "prompt" in the form "\n\nHuman: ...\n\nAssistant: ..."
@@ -37,11 +39,13 @@
  * cut, as `truncation` says; all are counted and reported. Cutting keeps the beginning of an SFT example (its
  * end mark is gone, and none is put in its place), and the end of a prompt. A preference loses the earliest
  * tokens of its prompt, the same ones on both sides. A leading BOS is kept. Examples without a loss token are
- * counted, reported and dropped, and so are preferences whose sides are equal.
+ * counted, reported and dropped, and so are preferences whose sides are equal. Empty answers are kept (the end mark alone is
+ * learnt), counted and reported.
  *
  * Cache: the tokenised examples of one source lie in one file of cache_dir, made on first use, mapped, and
  * made again when the source file, tokenizer, template or an option that matters has changed (a digest of all
- * of them stands in the file). Written atomically. Nothing of the size of the data is held in memory, but for
+ * of them stands in the file), and when the cache itself is damaged (as does a digest of its content). Sources are regular files: they are
+ * read once for the digest and once for the content. Written atomically. Nothing of the size of the data is held in memory, but for
  * 8 bytes per example while a cache is made. */
 #ifndef DATASETS_DATASET_H
 #define DATASETS_DATASET_H
@@ -102,11 +106,18 @@ typedef struct DatasetCounts {
   uint64_t too_long;  /* dropped */
   uint64_t truncated; /* cut */
   uint64_t no_loss;   /* dropped */
+  uint64_t empty;     /* an empty answer, or an empty prompt of DATASET_PROMPT: kept */
   uint64_t tokens;    /* of the usable examples, both sides of preferences */
   uint64_t loss_tokens;
   uint64_t longest;          /* tokens of the longest example, both sides of a preference together */
   uint64_t longest_sequence; /* tokens of the longest sequence: of one side */
 } DatasetCounts;
+
+/* Names of keys, separated by ", ". */
+typedef struct KeyNames {
+  char text[256];
+  bool full; /* further names are left out; the text ends with three dots */
+} KeyNames;
 
 typedef struct DatasetSource {
   char *path;
@@ -116,6 +127,7 @@ typedef struct DatasetSource {
   uint32_t count;       /* examples in this part */
   uint32_t *subset;     /* their numbers in the cache, ascending; NULL = all */
   char digest[33];      /* of all that decides what the cache holds */
+  KeyNames passed;      /* keys of the records that were passed over */
   FileMap map;
   const uint64_t *offsets; /* into map, counts.examples of them */
 } DatasetSource;
@@ -164,7 +176,9 @@ typedef struct Example {
   uint32_t source;    /* index into Dataset.sources */
   uint64_t line;      /* of the record in its file, from 1 */
   const char *prompt; /* prompts: the text to show (the one message's text, else the rendered one); else "" */
+  size_t prompt_bytes;
   const char *reference; /* prompts: the reference answer, "" when none */
+  size_t reference_bytes;
 } Example;
 
 /* O(1). The reference must be within the data set. */

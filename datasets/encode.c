@@ -181,6 +181,15 @@ static bool add_text(Encoder *encoder, const Record *record, RecordPlace place, 
   return add_masked(encoder, encoded, 0, count, group, place.line, error);
 }
 
+/* Whether an assistant's turn that is learnt has no text: its end mark would be all of it. */
+static bool has_empty_answer(const Conversation *talk) {
+  for (size_t i = 0; i < talk->count; i++) {
+    const ChatMessage *message = &talk->items[i];
+    if (message->role == CHAT_ASSISTANT && !message->unlearnt && message->bytes == 0) return true;
+  }
+  return false;
+}
+
 static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
@@ -197,6 +206,7 @@ static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace pla
     trim_tail(encoded); /* the cut may fall into a later user turn */
     count = encoded->ids.size;
   }
+  encoder->counts.empty += has_empty_answer(&record->talk);
   return add_masked(encoder, encoded, 0, count, group, place.line, error);
 }
 
@@ -246,6 +256,7 @@ static bool add_preference(Encoder *encoder, const Record *record, RecordPlace p
     prompt -= excess;
     encoder->counts.truncated++;
   }
+  encoder->counts.empty += has_empty_answer(&record->talk) || has_empty_answer(&record->rejected);
   CacheItem item = {.fixed = {.count = (int32_t)chosen->ids.size,
                               .rejected_count = (int32_t)rejected->ids.size,
                               .prompt_count = (int32_t)prompt,
@@ -292,6 +303,7 @@ static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place
     size_t excess = encoded->ids.size - (size_t)options->max_length;
     cut_front(encoded, excess, tokenizer_bos(options->tokenizer));
   }
+  encoder->counts.empty += record->talk.items[record->talk.count - 1].bytes == 0;
   CacheItem item = {.fixed = {.count = (int32_t)encoded->ids.size,
                               .prompt_count = (int32_t)encoded->ids.size,
                               .reference_bytes = (uint32_t)record->reference_bytes,

@@ -66,6 +66,38 @@ static bool read_line(LineReader *reader, bool *ended, Error *error) {
   }
 }
 
+/* Files that are no text, or not in UTF-8, by their first bytes, and what makes text of them. */
+static const struct {
+  const char *bytes;
+  size_t count;
+  const char *what;
+} foreign_files[] = {{"\x1f\x8b", 2, "compressed by gzip: gunzip it"},
+                     {"\x28\xb5\x2f\xfd", 4, "compressed by zstd: unzstd it"},
+                     {"\xfd"
+                      "7zXZ",
+                      5, "compressed by xz: unxz it"},
+                     {"BZh", 3, "compressed by bzip2: bunzip2 it"},
+                     {"PK\x03\x04", 4, "a ZIP archive: unzip it"},
+                     {"PAR1", 4,
+                      "a Parquet file: convert it, for example by python3 -c \"import pandas; "
+                      "pandas.read_parquet('IN').to_json('OUT.jsonl', orient='records', lines=True)\""},
+                     {"ARROW1", 6, "an Arrow file: convert it to JSON Lines"},
+                     {"\xff\xfe", 2, "UTF-16: convert it by iconv -f UTF-16 -t UTF-8"},
+                     {"\xfe\xff", 2, "UTF-16: convert it by iconv -f UTF-16 -t UTF-8"},
+                     {"{\0", 2, "UTF-16: convert it by iconv -f UTF-16LE -t UTF-8"},
+                     {"\0{", 2, "UTF-16: convert it by iconv -f UTF-16BE -t UTF-8"}};
+
+static bool check_first_line(const LineReader *reader, Error *error) {
+  const Buffer *line = &reader->line;
+  for (size_t i = 0; i < sizeof foreign_files / sizeof *foreign_files; i++) {
+    const size_t count = foreign_files[i].count;
+    if (line->size < count || memcmp(line->data, foreign_files[i].bytes, count) != 0) continue;
+    return error_set(error, ERROR_DATA, "%s: expected lines of text in UTF-8; this is %s", reader->path,
+                     foreign_files[i].what);
+  }
+  return true;
+}
+
 bool line_reader_next(LineReader *reader, bool *found, Error *error) {
   static const char mark[] = "\xef\xbb\xbf"; /* UTF-8 byte order mark, as some Windows programs write it */
   for (;;) {
@@ -75,7 +107,13 @@ bool line_reader_next(LineReader *reader, bool *found, Error *error) {
     if (ended) return true;
     reader->number++;
     Buffer *line = &reader->line;
-    if (reader->number == 1 && line->size >= 3 && memcmp(line->data, mark, 3) == 0) {
+    if (reader->number == 1 && !check_first_line(reader, error)) return false;
+    if (line->size >= 3 && memcmp(line->data, mark, 3) == 0) {
+      if (reader->number > 1) {
+        return error_set(error, ERROR_DATA,
+                         "%s:%llu: begins with a byte order mark, as where files were joined: take it out",
+                         reader->path, (unsigned long long)reader->number);
+      }
       memmove(line->data, line->data + 3, line->size - 3 + 1);
       line->size -= 3;
     }

@@ -21,7 +21,8 @@ typedef struct LineReader {
 NODISCARD bool line_reader_open(LineReader *reader, const char *path, Error *error);
 void line_reader_close(LineReader *reader);
 
-/* Moves to the next line that is not blank; *found = false at the end of the file. */
+/* Moves to the next line that is not blank; *found = false at the end of the file. ERROR_DATA where the first line shows
+ * that the file is none of text in UTF-8 (compressed, Parquet, UTF-16 ...), and for a byte order mark further on. */
 NODISCARD bool line_reader_next(LineReader *reader, bool *found, Error *error);
 
 /* The same, parsed: a new reference to an object in *record, NULL at the end of the file. ERROR_DATA

@@ -1,5 +1,6 @@
 #include "datasets/record.h"
 
+#include "datasets/fields.h"
 #include "datasets/lines.h"
 
 #include <math.h>
@@ -179,8 +180,9 @@ static bool role_parse(const MessageStyle *style, const char *name, ChatRole *ro
 }
 
 static bool push_message(Conversation *talk, const json_t *value, const MessageStyle *style, const char *path,
-                         RecordPlace place, Error *error) {
+                         RecordPlace place, KeyNames *passed, Error *error) {
   char key[128];
+  bool learnt;
   if (!json_is_object(value)) return fail_type(place, path, "object", value, error);
   const json_t *role_value = json_object_get(value, style->role);
   snprintf(key, sizeof key, "%s.%s", path, style->role);
@@ -192,29 +194,34 @@ static bool push_message(Conversation *talk, const json_t *value, const MessageS
              json_string_value(role_value));
     return fail_text(place, key, message, error);
   }
+  if (!fields_check_message(value, style->role, style->content, path, place, passed, &learnt, error)) {
+    return false;
+  }
   snprintf(key, sizeof key, "%s.%s", path, style->content);
-  return push_string(talk, role, json_object_get(value, style->content), key, place, error);
+  if (!push_string(talk, role, json_object_get(value, style->content), key, place, error)) return false;
+  talk->items[talk->count - 1].unlearnt = !learnt;
+  return true;
 }
 
 static bool push_list(Conversation *talk, const json_t *list, const MessageStyle *style, const char *key,
-                      RecordPlace place, Error *error) {
+                      RecordPlace place, KeyNames *passed, Error *error) {
   if (!json_is_array(list)) return fail_type(place, key, "list of messages", list, error);
   size_t count = json_array_size(list);
   if (count == 0) return fail_text(place, key, "expected at least one message, found an empty list", error);
   for (size_t i = 0; i < count; i++) {
     char path[96];
     snprintf(path, sizeof path, "%s[%zu]", key, i);
-    if (!push_message(talk, json_array_get(list, i), style, path, place, error)) return false;
+    if (!push_message(talk, json_array_get(list, i), style, path, place, passed, error)) return false;
   }
   return true;
 }
 
 /* A string (a turn of `role`), one message, or a list of messages. */
 static bool push_any(Conversation *talk, const json_t *root, const char *key, ChatRole role,
-                     RecordPlace place, Error *error) {
+                     RecordPlace place, KeyNames *passed, Error *error) {
   const json_t *value = json_object_get(root, key);
-  if (json_is_array(value)) return push_list(talk, value, &openai_style, key, place, error);
-  if (json_is_object(value)) return push_message(talk, value, &openai_style, key, place, error);
+  if (json_is_array(value)) return push_list(talk, value, &openai_style, key, place, passed, error);
+  if (json_is_object(value)) return push_message(talk, value, &openai_style, key, place, passed, error);
   if (json_is_string(value)) return push_string(talk, role, value, key, place, error);
   return fail_type(place, key, "string or list of messages", value, error);
 }
@@ -271,20 +278,20 @@ static bool push_hh(Conversation *talk, const json_t *value, const char *key, Re
 
 /* One side: a whole conversation, or the prompt and what continues it (see dataset.h). */
 static bool parse_side(Conversation *talk, const json_t *root, const char *key, RecordPlace place,
-                       Error *error) {
+                       KeyNames *passed, Error *error) {
   const json_t *prompt = json_object_get(root, "prompt");
   const json_t *side = json_object_get(root, key);
   bool has_prompt = prompt && !json_is_null(prompt);
   if (json_is_string(side) && !has_prompt) {
     if (!push_hh(talk, side, key, place, error)) return false;
   } else {
-    if (!push_any(talk, root, key, CHAT_ASSISTANT, place, error)) return false;
+    if (!push_any(talk, root, key, CHAT_ASSISTANT, place, passed, error)) return false;
     bool whole = talk->items[0].role != CHAT_ASSISTANT;
     if (!whole && !has_prompt) return fail_type(place, "prompt", "string or list of messages", NULL, error);
     if (!whole) {
       talk->count = 0;
-      if (!push_any(talk, root, "prompt", CHAT_USER, place, error)) return false;
-      if (!push_any(talk, root, key, CHAT_ASSISTANT, place, error)) return false;
+      if (!push_any(talk, root, "prompt", CHAT_USER, place, passed, error)) return false;
+      if (!push_any(talk, root, key, CHAT_ASSISTANT, place, passed, error)) return false;
     }
   }
   if (talk->items[talk->count - 1].role != CHAT_ASSISTANT) {
@@ -298,17 +305,40 @@ static bool parse_preference(Record *record, const json_t *root, RecordPlace pla
   if (margin && !json_is_null(margin)) {
     if (!json_is_number(margin)) return fail_type(place, "margin", "number", margin, error);
     record->margin = json_number_value(margin);
+    if (!isfinite((float)record->margin)) { /* float is what the loss computes with */
+      return fail_text(place, "margin", "expected a number below 3.4e38", error);
+    }
   }
-  return parse_side(&record->talk, root, "chosen", place, error) &&
-         parse_side(&record->rejected, root, "rejected", place, error);
+  return parse_side(&record->talk, root, "chosen", place, &record->passed, error) &&
+         parse_side(&record->rejected, root, "rejected", place, &record->passed, error);
 }
 
 /* ---- The other formats ----------------------------------------------------------------------------- */
 
+/* LLaMA-Factory's earlier turns: [[question, answer], ...]. */
+static bool push_history(Conversation *talk, const json_t *root, RecordPlace place, Error *error) {
+  const json_t *history = json_object_get(root, "history");
+  if (!history || json_is_null(history)) return true;
+  if (!json_is_array(history)) return fail_type(place, "history", "list of pairs", history, error);
+  for (size_t i = 0; i < json_array_size(history); i++) {
+    const json_t *pair = json_array_get(history, i);
+    char key[64];
+    snprintf(key, sizeof key, "history[%zu]", i);
+    if (!json_is_array(pair) || json_array_size(pair) != 2) {
+      return fail_type(place, key, "a pair [question, answer]", pair, error);
+    }
+    if (!push_string(talk, CHAT_USER, json_array_get(pair, 0), key, place, error) ||
+        !push_string(talk, CHAT_ASSISTANT, json_array_get(pair, 1), key, place, error)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 static bool parse_alpaca(Record *record, const json_t *root, DatasetKind kind, RecordPlace place,
                          Error *error) {
   Conversation *talk = &record->talk;
-  if (!push_system(talk, root, place, error)) return false;
+  if (!push_system(talk, root, place, error) || !push_history(talk, root, place, error)) return false;
   const json_t *instruction = json_object_get(root, "instruction");
   if (!push_string(talk, CHAT_USER, instruction, "instruction", place, error)) return false;
   ChatMessage *user = &talk->items[talk->count - 1];
@@ -322,20 +352,22 @@ static bool parse_alpaca(Record *record, const json_t *root, DatasetKind kind, R
 static bool parse_dialogue(Record *record, const json_t *root, DatasetKind kind, DatasetFormat format,
                            RecordPlace place, Error *error) {
   Conversation *talk = &record->talk;
+  KeyNames *passed = &record->passed;
   switch (format) {
     case FORMAT_ALPACA:
       return parse_alpaca(record, root, kind, place, error);
     case FORMAT_MESSAGES:
-      return push_list(talk, json_object_get(root, "messages"), &openai_style, "messages", place, error);
+      return push_list(talk, json_object_get(root, "messages"), &openai_style, "messages", place, passed,
+                       error);
     case FORMAT_SHAREGPT:
       return push_system(talk, root, place, error) &&
              push_list(talk, json_object_get(root, "conversations"), &sharegpt_style, "conversations", place,
-                       error);
+                       passed, error);
     case FORMAT_PROMPT_COMPLETION:
-      return push_any(talk, root, "prompt", CHAT_USER, place, error) &&
-             push_any(talk, root, "completion", CHAT_ASSISTANT, place, error);
+      return push_any(talk, root, "prompt", CHAT_USER, place, passed, error) &&
+             push_any(talk, root, "completion", CHAT_ASSISTANT, place, passed, error);
     case FORMAT_PROMPTS:
-      return push_any(talk, root, "prompt", CHAT_USER, place, error);
+      return push_any(talk, root, "prompt", CHAT_USER, place, passed, error);
     case FORMAT_PREFERENCE:
       return parse_preference(record, root, place, error);
     case FORMAT_AUTO:
@@ -347,6 +379,10 @@ static bool parse_dialogue(Record *record, const json_t *root, DatasetKind kind,
   return false;
 }
 
+static void learn_all(Conversation *talk) {
+  for (size_t i = 0; i < talk->count; i++) talk->items[i].unlearnt = false;
+}
+
 bool record_parse(Record *record, const json_t *root, DatasetKind kind, DatasetFormat format,
                   RecordPlace place, Error *error) {
   Conversation *talk = &record->talk;
@@ -354,6 +390,7 @@ bool record_parse(Record *record, const json_t *root, DatasetKind kind, DatasetF
   record->text = record->reference = NULL;
   record->text_bytes = record->reference_bytes = 0;
   record->margin = 0;
+  if (!fields_check_record(root, kind, format, place, &record->passed, error)) return false;
   if (format == FORMAT_TEXT) {
     const json_t *text = json_object_get(root, "text");
     if (!json_is_string(text)) return fail_type(place, "text", "string", text, error);
@@ -362,6 +399,9 @@ bool record_parse(Record *record, const json_t *root, DatasetKind kind, DatasetF
     return true;
   }
   if (!parse_dialogue(record, root, kind, format, place, error)) return false;
+  if (kind == DATASET_SFT || kind == DATASET_TEXT) return true;
+  learn_all(&record->talk); /* what is compared or asked is not learnt turn by turn */
+  learn_all(&record->rejected);
   if (kind != DATASET_PROMPT) return true;
   if (talk->items[talk->count - 1].role == CHAT_ASSISTANT) {
     record->reference = talk->items[talk->count - 1].text;

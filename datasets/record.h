@@ -20,6 +20,7 @@ typedef struct Record {
   const char *reference; /* DATASET_PROMPT: the answer taken off; NULL when none */
   size_t reference_bytes;
   double margin;
+  KeyNames passed; /* keys that were passed over, of all records so far */
 } Record;
 
 void record_free(Record *record);

@@ -29,12 +29,14 @@ typedef struct Writer {
   const ChatTemplate *chat;
   ChatText *out;
   Error *error;
-  int message; /* being written; -1 outside */
+  int message;   /* being written; -1 outside */
+  bool unlearnt; /* its turn is kept out of the loss */
 } Writer;
 
 static bool put_bytes(Writer *writer, const char *bytes, size_t count, bool loss) {
   ChatText *out = writer->out;
   if (count == 0) return true;
+  loss = loss && !writer->unlearnt;
   size_t begin = out->text.size;
   if (!buffer_append(&out->text, bytes, count, writer->error)) return false;
   ChatSegment *last = out->segment_count > 0 ? &out->segments[out->segment_count - 1] : NULL;
@@ -294,9 +296,11 @@ bool chat_render(const ChatTemplate *chat, const ChatMessage *messages, size_t c
   if (chat->leading_bos && !put_token(&writer, tokenizer_bos(chat->tokenizer), false)) return false;
   for (size_t i = 0; i < count; i++) {
     writer.message = (int)i;
+    writer.unlearnt = messages[i].unlearnt;
     if (!renderers[chat->family].message(&writer, messages, i)) return false;
   }
   writer.message = -1;
+  writer.unlearnt = false;
   return !generation_prompt || renderers[chat->family].answer(&writer);
 }
 

@@ -41,6 +41,7 @@ typedef struct ChatMessage {
   const char
       *input; /* an Alpaca record's "input" beside its instruction (user turns only); NULL when none. */
   size_t input_bytes; /* Families other than alpaca put it after the text, with an empty line between. */
+  bool unlearnt;      /* an assistant turn that is kept out of the loss, its end mark too */
 } ChatMessage;
 
 typedef enum ChatFamily {

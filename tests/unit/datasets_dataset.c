@@ -1,110 +1,5 @@
-/* Records of every format -> ids, masks, limits, cache, split. The tokenizer is trained here, on the spot: bytes
- * and a few merges, with BOS in front and ChatML's marks. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include "datasets/dataset.h"
-#include "tests/temporary.h"
-#include "tokenizer/train.h"
-
-#include <string.h>
-#include <unistd.h>
-
-typedef struct World {
-  Temporary temporary;
-  Tokenizer *tokenizer;
-  ChatTemplate chatml, plain, alpaca;
-} World;
-
-static int open_world(void **state) {
-  static World world;
-  Error error = {0};
-  static const char *const special[] = {"<s>", "</s>", "<|im_start|>", "<|im_end|>"};
-  TokenizerTraining training = {.vocab_size = 300,
-                                .special = special,
-                                .special_count = 4,
-                                .bos = "<s>",
-                                .eos = "</s>",
-                                .add_bos = true,
-                                .chat_template = tokenizer_chatml_template};
-  temporary_open(&world.temporary);
-  char *directory = memory_copy_string(temporary_path(&world.temporary, "tokenizer"));
-  TokenizerTrainer *trainer = tokenizer_trainer_open(&training, &error);
-  const char *text = "Blue is one. Hello! See you. Name a colour. Be short. Hi. Bye. the sea and the ships";
-  bool ok = trainer && tokenizer_trainer_add_text(trainer, text, strlen(text), &error) &&
-            tokenizer_trainer_write(trainer, directory, NULL, &error) &&
-            (world.tokenizer = tokenizer_open(directory, &error)) &&
-            chat_template_init(&world.chatml, world.tokenizer, "chatml", &error) &&
-            chat_template_init(&world.plain, world.tokenizer, "plain", &error) &&
-            chat_template_init(&world.alpaca, world.tokenizer, "alpaca", &error);
-  if (!ok) fprintf(stderr, "%s\n", error.message);
-  tokenizer_trainer_free(trainer);
-  memory_free(directory);
-  *state = &world;
-  return ok ? 0 : -1;
-}
-
-static int close_world(void **state) {
-  World *world = *state;
-  chat_template_free(&world->chatml);
-  chat_template_free(&world->plain);
-  chat_template_free(&world->alpaca);
-  tokenizer_free(world->tokenizer);
-  temporary_close(&world->temporary);
-  return 0;
-}
-
-static DatasetOptions options_of(World *world, DatasetKind kind) {
-  static char cache[512];
-  snprintf(cache, sizeof cache, "%s/cache", world->temporary.directory);
-  return (DatasetOptions){.name = "data.train",
-                          .kind = kind,
-                          .tokenizer = world->tokenizer,
-                          .chat = &world->chatml,
-                          .max_length = 512,
-                          .seed = 1,
-                          .cache_dir = cache};
-}
-
-static void open_fixture(Dataset *dataset, const char *name, const DatasetOptions *options) {
-  Error error = {0};
-  char path[512];
-  snprintf(path, sizeof path, "%s/data/%s", FIXTURES, name);
-  bool ok = dataset_open_file(dataset, path, options, &error);
-  if (!ok) fprintf(stderr, "%s\n", error.message);
-  assert_true(ok);
-}
-
-static Example example_at(const Dataset *dataset, uint64_t number) {
-  return dataset_example(dataset, dataset_reference(dataset, number));
-}
-
-/* Text of the ids [begin, end) that pass the mask, special tokens shown. */
-static void expect_text(const World *world, const int *ids, const uint8_t *mask, int begin, int end,
-                        const char *expected) {
-  Buffer text = {0};
-  Error error = {0};
-  int kept[512], count = 0;
-  for (int i = begin; i < end; i++) {
-    if (!mask || mask[i]) kept[count++] = ids[i];
-  }
-  assert_true(tokenizer_decode(world->tokenizer, kept, (size_t)count, false, &text, &error));
-  assert_string_equal(text.data ? text.data : "", expected);
-  buffer_free(&text);
-}
-
-static void expect_loss(const World *world, const Example *example, const char *expected) {
-  int count = 0;
-  for (int i = 0; i < example->count; i++) count += example->loss[i];
-  assert_int_equal(count, example->loss_count);
-  assert_int_equal(example->loss[0], 0);
-  assert_int_equal(example->loss[example->prompt_count], 1);
-  for (int i = 0; i < example->prompt_count; i++) assert_int_equal(example->loss[i], 0);
-  expect_text(world, example->ids, example->loss, 0, example->count, expected);
-}
+/* Records of every format -> ids, masks, limits, split. */
+#include "tests/unit/datasets_world.h"
 
 /* ---- Formats and masks ----------------------------------------------------------------------------- */
 
@@ -394,96 +289,6 @@ static void long_records_can_be_an_error(void **state) {
   assert_non_null(strstr(error.message, "data.max_length is 60"));
 }
 
-/* ---- Cache ----------------------------------------------------------------------------------------- */
-
-static void write_text(const char *path, const char *text) {
-  Error error = {0};
-  assert_true(file_write_text(path, text, &error));
-}
-
-static void cache_is_reused_and_replaced(void **state) {
-  World *world = *state;
-  Error error = {0};
-  Dataset dataset;
-  DatasetOptions options = options_of(world, DATASET_SFT);
-  char path[512];
-  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "changing.jsonl"));
-  write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hello.\"}\n");
-  assert_true(dataset_open_file(&dataset, path, &options, &error));
-  assert_false(dataset.reused);
-  dataset_close(&dataset);
-  assert_true(dataset_open_file(&dataset, path, &options, &error));
-  assert_true(dataset.reused);
-  Example example = example_at(&dataset, 0);
-  expect_loss(world, &example, "Hello.<|im_end|>");
-  dataset_close(&dataset);
-
-  write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hallo.\"}\n"); /* same size */
-  assert_true(dataset_open_file(&dataset, path, &options, &error));
-  assert_false(dataset.reused);
-  example = example_at(&dataset, 0);
-  expect_loss(world, &example, "Hallo.<|im_end|>");
-  dataset_close(&dataset);
-
-  DatasetOptions changed[5];
-  for (int i = 0; i < 5; i++) changed[i] = options;
-  changed[0].max_length++;
-  changed[1].train_on_inputs = true;
-  changed[2].chat = &world->plain;
-  changed[3].truncation = TRUNCATION_CUT;
-  changed[4].format = FORMAT_PROMPT_COMPLETION;
-  for (int i = 0; i < 5; i++) {
-    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
-    assert_false(dataset.reused);
-    dataset_close(&dataset);
-    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
-    assert_true(dataset.reused);
-    dataset_close(&dataset);
-  }
-}
-
-static void torn_caches_are_made_again(void **state) {
-  World *world = *state;
-  Error error = {0};
-  Dataset dataset;
-  DatasetOptions options = options_of(world, DATASET_SFT);
-  char cache[512];
-  snprintf(cache, sizeof cache, "%s/torn", world->temporary.directory);
-  options.cache_dir = cache;
-  open_fixture(&dataset, "alpaca.jsonl", &options);
-  uint64_t size = dataset.sources[0].map.size;
-  dataset_close(&dataset);
-  StringList files = {0};
-  assert_true(directory_list(cache, &files, &error));
-  assert_int_equal(files.count, 1);
-  char *path = path_join(cache, files.items[0]);
-  string_list_free(&files);
-  for (uint64_t keep = 0; keep < size; keep += size / 7 + 1) {
-    assert_int_equal(truncate(path, (off_t)keep), 0);
-    open_fixture(&dataset, "alpaca.jsonl", &options);
-    assert_false(dataset.reused);
-    assert_int_equal(dataset.count, 3);
-    dataset_close(&dataset);
-  }
-  memory_free(path);
-}
-
-static void failures_leave_nothing_behind(void **state) {
-  World *world = *state;
-  Error error = {0};
-  Dataset dataset;
-  DatasetOptions options = options_of(world, DATASET_SFT);
-  char cache[512];
-  snprintf(cache, sizeof cache, "%s/failed", world->temporary.directory);
-  options.cache_dir = cache;
-  assert_false(dataset_open_file(&dataset, FIXTURES "/data/bad/number.jsonl", &options, &error));
-  StringList files = {0};
-  Error other = {0};
-  assert_true(directory_list(cache, &files, &other));
-  assert_int_equal(files.count, 0);
-  string_list_free(&files);
-}
-
 /* Every allocation in turn fails once: a clean error, nothing lost (the address sanitizer looks). */
 static void memory_may_run_out(void **state) {
   World *world = *state;
@@ -686,12 +491,6 @@ static void bad_options(void **state) {
 
 /* ---- Reports --------------------------------------------------------------------------------------- */
 
-static void keep_line(void *context, LogLevel level, const char *text) {
-  char *lines = context;
-  size_t used = strlen(lines);
-  snprintf(lines + used, 2048 - used, "%d %s\n", level >= LOG_WARNING, text);
-}
-
 static void reports_say_what_was_left_out(void **state) {
   World *world = *state;
   Dataset dataset;
@@ -730,9 +529,6 @@ int main(void) {
                                      cmocka_unit_test(long_prompts_keep_their_end),
                                      cmocka_unit_test(long_preferences_lose_their_first_tokens),
                                      cmocka_unit_test(long_records_can_be_an_error),
-                                     cmocka_unit_test(cache_is_reused_and_replaced),
-                                     cmocka_unit_test(torn_caches_are_made_again),
-                                     cmocka_unit_test(failures_leave_nothing_behind),
                                      cmocka_unit_test(memory_may_run_out),
                                      cmocka_unit_test(sources_one_after_another),
                                      cmocka_unit_test(split_keeps_prompts_together),

@@ -54,8 +54,44 @@ static void missing_and_odd_files(void **state) {
   assert_non_null(strstr(error.message, "directory"));
 }
 
+static void other_files_are_named(void **state) {
+  (void)state;
+  static const struct {
+    const char *bytes;
+    size_t count;
+    const char *fragment;
+  } table[] = {{"\x1f\x8b\x08rest", 7, "gunzip"},
+               {"\x28\xb5\x2f\xfd rest", 9, "unzstd"},
+               {"PAR1\x15\x04\n", 7, "a Parquet file"},
+               {"PK\x03\x04rest", 8, "unzip"},
+               {"\xff\xfe{\0\"\0", 6, "UTF-16"},
+               {"\xfe\xff\0{\0\"", 6, "UTF-16"},
+               {"{\0\"\0a\0", 6, "UTF-16LE"},
+               {"{}\n\xef\xbb\xbf{}\n", 9, "file:2: begins with a byte order mark"}};
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    Temporary temporary;
+    temporary_open(&temporary);
+    const char *path = temporary_path(&temporary, "file");
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    fwrite(table[i].bytes, 1, table[i].count, file);
+    fclose(file);
+    LineReader reader;
+    Error error = {0};
+    bool found = true, ok = true;
+    assert_true(line_reader_open(&reader, path, &error));
+    while (ok && found) ok = line_reader_next(&reader, &found, &error);
+    assert_false(ok);
+    assert_int_equal(error.code, ERROR_DATA);
+    if (!strstr(error.message, table[i].fragment)) fail_msg("%s", error.message);
+    line_reader_close(&reader);
+    temporary_close(&temporary);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(lines_of_every_shape),
-                                     cmocka_unit_test(missing_and_odd_files)};
+                                     cmocka_unit_test(missing_and_odd_files),
+                                     cmocka_unit_test(other_files_are_named)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

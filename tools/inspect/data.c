@@ -134,10 +134,10 @@ static bool show_counts(const Dataset *dataset, ProgramResult *result, Error *er
   const struct {
     const char *name;
     uint64_t value;
-  } rows[] = {{"records", counts->records},        {"examples", counts->examples},
-              {"too_long", counts->too_long},      {"truncated", counts->truncated},
-              {"no_loss", counts->no_loss},        {"tokens", counts->tokens},
-              {"loss_tokens", counts->loss_tokens}};
+  } rows[] = {{"records", counts->records},   {"examples", counts->examples},
+              {"too_long", counts->too_long}, {"truncated", counts->truncated},
+              {"no_loss", counts->no_loss},   {"empty", counts->empty},
+              {"tokens", counts->tokens},     {"loss_tokens", counts->loss_tokens}};
   char number[32];
   const char *kind = kind_names[1 + dataset->kind], *format = dataset_format_names[source->format];
   bool ok = buffer_format(&result->text, error, "%s: %s records, as %s data\n", source->path, format, kind) &&

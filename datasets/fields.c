@@ -1,0 +1,196 @@
+#include "datasets/fields.h"
+
+#include "datasets/lines.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* -- names of keys ----------------------------------------------------------------------------------------- */
+
+static bool has_name(const KeyNames *names, const char *name, size_t length) {
+  for (const char *at = names->text; *at;) {
+    const size_t size = strcspn(at, ",");
+    if (size == length && !memcmp(at, name, length)) return true;
+    at += size;
+    if (*at) at += 2; /* ", " */
+  }
+  return false;
+}
+
+/* Names beyond the room that there is are not kept: three dots stand for them. */
+static void add_name(KeyNames *names, const char *prefix, const char *key) {
+  char name[96];
+  const int length = snprintf(name, sizeof name, "%s%s", prefix, key);
+  if (length <= 0 || (size_t)length >= sizeof name || names->full) return;
+  if (has_name(names, name, (size_t)length)) return;
+  const size_t used = strlen(names->text), room = sizeof names->text - used;
+  names->full = (size_t)length + sizeof ", , ..." > room;
+  snprintf(names->text + used, room, "%s%s", used ? ", " : "", names->full ? "..." : name);
+}
+
+/* -- what is honoured -------------------------------------------------------------------------------------- */
+
+static bool one_of(const char *key, const char *const *keys) {
+  while (*keys && strcmp(*keys, key) != 0) keys++;
+  return *keys != NULL;
+}
+
+static const char *const *keys_read(DatasetFormat format) {
+  static const char *const alpaca[] = {"instruction", "input", "output", "system", "history", NULL};
+  static const char *const messages[] = {"messages", NULL};
+  static const char *const sharegpt[] = {"conversations", "system", NULL};
+  static const char *const completion[] = {"prompt", "completion", NULL};
+  static const char *const text[] = {"text", NULL};
+  static const char *const preference[] = {"prompt", "chosen", "rejected", "margin", NULL};
+  static const char *const prompts[] = {"prompt", NULL};
+  static const char *const none[] = {NULL};
+  switch (format) {
+    case FORMAT_ALPACA:
+      return alpaca;
+    case FORMAT_MESSAGES:
+      return messages;
+    case FORMAT_SHAREGPT:
+      return sharegpt;
+    case FORMAT_PROMPT_COMPLETION:
+      return completion;
+    case FORMAT_TEXT:
+      return text;
+    case FORMAT_PREFERENCE:
+      return preference;
+    case FORMAT_PROMPTS:
+      return prompts;
+    case FORMAT_AUTO:
+    case FORMAT_COUNT:
+      break;
+  }
+  return none;
+}
+
+/* -- what is refused --------------------------------------------------------------------------------------- */
+
+/* Keys by which other tools change the text of a conversation or what is learnt from it. */
+static const char *const dialogue_keys[] = {"system",
+                                            "input",
+                                            "history",
+                                            "tools",
+                                            "functions",
+                                            "tool_calls",
+                                            "images",
+                                            "image",
+                                            "videos",
+                                            "video",
+                                            "audios",
+                                            "audio",
+                                            "train_detail",
+                                            "reasoning",
+                                            "reasoning_content",
+                                            "thinking",
+                                            "chat_template_kwargs",
+                                            NULL};
+
+static const char *const message_keys[] = {
+    "tool_calls", "tool_call_id", "function_call", "tools",  "reasoning", "reasoning_content",
+    "thinking",   "images",       "image",         "videos", "audios",    "train_detail",
+    NULL};
+
+/* Keys that leave a record out of training, or weigh it. */
+static const char *const share_keys[] = {"label", "weight", "train", NULL};
+
+static bool says_nothing(const json_t *value) {
+  switch (json_typeof(value)) {
+    case JSON_NULL:
+    case JSON_FALSE:
+      return true;
+    case JSON_STRING:
+      return json_string_length(value) == 0;
+    case JSON_ARRAY:
+      return json_array_size(value) == 0;
+    case JSON_OBJECT:
+      return json_object_size(value) == 0;
+    default:
+      return false;
+  }
+}
+
+static bool refuse(RecordPlace place, const char *path, const char *key, const char *why, Error *error) {
+  return error_set(error, ERROR_DATA, "%s:%llu: key '%s%s%s': %s", place.file, (unsigned long long)place.line,
+                   path, *path ? "." : "", key, why);
+}
+
+static bool refuse_unhonoured(RecordPlace place, const char *path, const char *key, Error *error) {
+  return refuse(place, path, key,
+                "is not supported, and without it the record would mean something else; take it out of the "
+                "records, or leave these records out",
+                error);
+}
+
+/* 0 or 1, as number or boolean; null is 1. */
+static bool read_share(const json_t *value, const char *path, const char *key, RecordPlace place, bool *share,
+                       Error *error) {
+  *share = true;
+  if (json_is_null(value) || json_is_true(value)) return true;
+  *share = false;
+  if (json_is_false(value)) return true;
+  const double number = json_is_number(value) ? json_number_value(value) : -1;
+  *share = number == 1;
+  if (number == 0 || number == 1) return true;
+  return refuse(place, path, key,
+                json_is_number(value) ? "expected 0 or 1: learning with other weights is not supported"
+                                      : "expected 0, 1, false or true",
+                error);
+}
+
+/* A record that is to be learnt from in full passes. */
+static bool check_share(const json_t *value, const char *key, RecordPlace place, Error *error) {
+  bool share;
+  if (!strcmp(key, "label")) {
+    /* KTO's unpaired answers; a label of another type is a class of something, not a verdict on the answer. */
+    if (!json_is_false(value)) return true;
+    return refuse(place, "", key,
+                  "false marks an undesired answer, which would be learnt; leave these records out "
+                  "(jq -c 'select(.label)')",
+                  error);
+  }
+  if (!read_share(value, "", key, place, &share, error)) return false;
+  return share || refuse(place, "", key, "says not to learn from this record; leave such records out", error);
+}
+
+bool fields_check_record(const json_t *root, DatasetKind kind, DatasetFormat format, RecordPlace place,
+                         KeyNames *passed, Error *error) {
+  const char *const *read = keys_read(format);
+  /* A raw text stands as it is whatever lies beside it; a prompt is not learnt from. */
+  const bool dialogue = format != FORMAT_TEXT, learnt = kind != DATASET_PROMPT && kind != DATASET_PREFERENCE;
+  const char *key;
+  json_t *value;
+  json_object_foreach((json_t *)root, key, value) {
+    if (one_of(key, read)) continue;
+    if (dialogue && one_of(key, dialogue_keys)) {
+      if (!says_nothing(value)) return refuse_unhonoured(place, "", key, error);
+    } else if (learnt && one_of(key, share_keys) && (dialogue || strcmp(key, "label") != 0)) {
+      if (!check_share(value, key, place, error)) return false;
+    } else {
+      add_name(passed, "", key);
+    }
+  }
+  return true;
+}
+
+bool fields_check_message(const json_t *message, const char *role, const char *content, const char *path,
+                          RecordPlace place, KeyNames *passed, bool *learnt, Error *error) {
+  const char *key;
+  json_t *value;
+  *learnt = true;
+  json_object_foreach((json_t *)message, key, value) {
+    if (!strcmp(key, role) || !strcmp(key, content)) continue;
+    if (!strcmp(key, "weight") || !strcmp(key, "train")) {
+      bool share;
+      if (!read_share(value, path, key, place, &share, error)) return false;
+      *learnt = *learnt && share;
+    } else if (one_of(key, message_keys)) {
+      if (!says_nothing(value)) return refuse_unhonoured(place, path, key, error);
+    } else {
+      add_name(passed, "messages[].", key);
+    }
+  }
+  return true;
+}

@@ -1,0 +1,216 @@
+/* The cache of tokenised examples: made once, made again when anything that matters has changed or when it is damaged. */
+#include "tests/unit/datasets_world.h"
+
+#include "datasets/cache.h"
+
+static void cache_is_reused_and_replaced(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char path[512];
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "changing.jsonl"));
+  write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hello.\"}\n");
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_false(dataset.reused);
+  dataset_close(&dataset);
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_true(dataset.reused);
+  Example example = example_at(&dataset, 0);
+  expect_loss(world, &example, "Hello.<|im_end|>");
+  dataset_close(&dataset);
+
+  write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hallo.\"}\n"); /* same size */
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_false(dataset.reused);
+  example = example_at(&dataset, 0);
+  expect_loss(world, &example, "Hallo.<|im_end|>");
+  dataset_close(&dataset);
+
+  DatasetOptions changed[5];
+  for (int i = 0; i < 5; i++) changed[i] = options;
+  changed[0].max_length++;
+  changed[1].train_on_inputs = true;
+  changed[2].chat = &world->plain;
+  changed[3].truncation = TRUNCATION_CUT;
+  changed[4].format = FORMAT_PROMPT_COMPLETION;
+  for (int i = 0; i < 5; i++) {
+    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
+    assert_false(dataset.reused);
+    dataset_close(&dataset);
+    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
+    assert_true(dataset.reused);
+    dataset_close(&dataset);
+  }
+}
+
+static void torn_caches_are_made_again(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/torn", world->temporary.directory);
+  options.cache_dir = cache;
+  open_fixture(&dataset, "alpaca.jsonl", &options);
+  uint64_t size = dataset.sources[0].map.size;
+  dataset_close(&dataset);
+  StringList files = {0};
+  assert_true(directory_list(cache, &files, &error));
+  assert_int_equal(files.count, 1);
+  char *path = path_join(cache, files.items[0]);
+  string_list_free(&files);
+  for (uint64_t keep = 0; keep < size; keep += size / 7 + 1) {
+    assert_int_equal(truncate(path, (off_t)keep), 0);
+    open_fixture(&dataset, "alpaca.jsonl", &options);
+    assert_false(dataset.reused);
+    assert_int_equal(dataset.count, 3);
+    dataset_close(&dataset);
+  }
+  memory_free(path);
+}
+
+static void failures_leave_nothing_behind(void **state) {
+  World *world = *state;
+  Error error = {0};
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/failed", world->temporary.directory);
+  options.cache_dir = cache;
+  assert_false(dataset_open_file(&dataset, FIXTURES "/data/bad/number.jsonl", &options, &error));
+  StringList files = {0};
+  Error other = {0};
+  assert_true(directory_list(cache, &files, &other));
+  assert_int_equal(files.count, 0);
+  string_list_free(&files);
+}
+
+/* The one cache file in a directory, as bytes; free with buffer_free. */
+static char *read_cache(const char *directory, Buffer *bytes) {
+  Error error = {0};
+  StringList files = {0};
+  assert_true(directory_list(directory, &files, &error));
+  assert_int_equal(files.count, 1);
+  char *path = path_join(directory, files.items[0]);
+  string_list_free(&files);
+  assert_true(file_read(path, bytes, &error));
+  return path;
+}
+
+static void write_bytes(const char *path, const Buffer *bytes) {
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  assert_int_equal(fwrite(bytes->data, 1, bytes->size, file), bytes->size);
+  fclose(file);
+}
+
+static void a_flipped_bit_makes_it_again(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/flipped", world->temporary.directory);
+  options.cache_dir = cache;
+  open_fixture(&dataset, "preference.jsonl", &options);
+  dataset_close(&dataset);
+  Buffer good = {0}, now = {0};
+  char *path = read_cache(cache, &good);
+  for (size_t at = 0; at < good.size; at += 37) {
+    good.data[at] ^= 4;
+    write_bytes(path, &good);
+    good.data[at] ^= 4;
+    open_fixture(&dataset, "preference.jsonl", &options);
+    assert_false(dataset.reused);
+    dataset_close(&dataset);
+    buffer_clear(&now);
+    memory_free(read_cache(cache, &now));
+    assert_int_equal(now.size, good.size);
+    assert_memory_equal(now.data, good.data, good.size);
+  }
+  buffer_free(&good);
+  buffer_free(&now);
+  memory_free(path);
+}
+
+/* Files with a right digest whose sizes lie: somebody made them up. */
+static void sizes_that_lie_make_it_again(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  char cache[512];
+  snprintf(cache, sizeof cache, "%s/lying", world->temporary.directory);
+  options.cache_dir = cache;
+  open_fixture(&dataset, "preference.jsonl", &options);
+  const size_t first = (size_t)dataset.sources[0].offsets[0], second = (size_t)dataset.sources[0].offsets[1];
+  dataset_close(&dataset);
+  Buffer good = {0};
+  char *path = read_cache(cache, &good);
+  const size_t trailer_at = good.size - sizeof(CacheTrailer);
+  char *lie = memory_alloc(good.size);
+  for (int i = 0; i < 12; i++) {
+    memcpy(lie, good.data, good.size);
+    CacheExample *example = (CacheExample *)(void *)(lie + first);
+    CacheTrailer *trailer = (CacheTrailer *)(void *)(lie + trailer_at);
+    uint64_t *offsets = (uint64_t *)(void *)(lie + trailer->index_offset);
+    const int32_t count = example->count, rejected = example->rejected_count;
+    switch (i) {
+      case 0: /* the sum is right, memcpy's size is not */
+        example->count = -1000, example->rejected_count = count + rejected + 1000;
+        break;
+      case 1:
+        example->rejected_count = -1;
+        break;
+      case 2:
+        example->count = INT32_MAX;
+        break;
+      case 3:
+        example->prompt_count = count + 1;
+        break;
+      case 4:
+        example->prompt_count = -1;
+        break;
+      case 5:
+        example->prompt_bytes = UINT32_MAX;
+        break;
+      case 6:
+        example->has_loss = 7;
+        break;
+      case 7:
+        trailer->format = 9;
+        break;
+      case 8:
+        trailer->format = 100000;
+        break;
+      case 9:
+        offsets[0] = good.size + 8;
+        break;
+      case 10:
+        offsets[1] = second + 4;
+        break;
+      case 11:
+        memset(&trailer->passed, 'x', sizeof trailer->passed);
+        break;
+      default:
+        fail();
+    }
+    char digest[33];
+    bytes_digest(lie, good.size - sizeof trailer->content, digest);
+    memcpy(trailer->content, digest, sizeof trailer->content);
+    write_bytes(path, &(Buffer){.data = lie, .size = good.size});
+    open_fixture(&dataset, "preference.jsonl", &options);
+    if (dataset.reused) fail_msg("lie %d was believed", i);
+    dataset_close(&dataset);
+  }
+  memory_free(lie);
+  buffer_free(&good);
+  memory_free(path);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(cache_is_reused_and_replaced), cmocka_unit_test(torn_caches_are_made_again),
+      cmocka_unit_test(failures_leave_nothing_behind), cmocka_unit_test(a_flipped_bit_makes_it_again),
+      cmocka_unit_test(sizes_that_lie_make_it_again)};
+  return cmocka_run_group_tests(tests, open_world, close_world);
+}

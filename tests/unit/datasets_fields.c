@@ -1,0 +1,184 @@
+/* Keys beside those of the format: honoured, refused by name, or passed over and reported. */
+#include "tests/unit/datasets_world.h"
+
+#include <sys/stat.h>
+
+/* One record as a file of its own. */
+static bool open_record(World *world, const char *record, DatasetKind kind, DatasetFormat format, Log *log,
+                        Dataset *dataset, Error *error) {
+  char path[512];
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "record.jsonl"));
+  write_text(path, record);
+  DatasetOptions options = options_of(world, kind);
+  options.format = format;
+  options.log = log;
+  *error = (Error){0};
+  return dataset_open_file(dataset, path, &options, error);
+}
+
+static void turns_can_be_left_out_of_the_loss(void **state) {
+  World *world = *state;
+  static const struct {
+    const char *record, *loss;
+  } table[] = {
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
+       "\"Hello.\", \"weight\": 0}, {\"role\": \"user\", \"content\": \"Bye.\"}, {\"role\": \"assistant\", "
+       "\"content\": \"See you.\", \"weight\": 1}]}",
+       "See you.<|im_end|>"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
+       "\"Hello.\", \"train\": true}, {\"role\": \"user\", \"content\": \"Bye.\"}, {\"role\": \"assistant\", "
+       "\"content\": \"See you.\", \"train\": false}]}",
+       "Hello.<|im_end|>"},
+      {"{\"conversations\": [{\"from\": \"human\", \"value\": \"Hi.\", \"weight\": 0}, {\"from\": \"gpt\", "
+       "\"value\": \"Hello.\", \"weight\": 0}, {\"from\": \"human\", \"value\": \"Bye.\", \"weight\": null}, "
+       "{\"from\": \"gpt\", \"value\": \"See you.\", \"weight\": null}]}",
+       "See you.<|im_end|>"},
+      {"{\"instruction\": \"Bye.\", \"output\": \"See you.\", \"history\": [[\"Hi.\", \"Hello.\"]]}",
+       "Hello.<|im_end|>See you.<|im_end|>"},
+      {"{\"prompt\": \"Hi.\", \"completion\": \"Hello.\", \"label\": true, \"weight\": 1}",
+       "Hello.<|im_end|>"}};
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    Dataset dataset;
+    Error error;
+    if (!open_record(world, table[i].record, DATASET_SFT, FORMAT_AUTO, NULL, &dataset, &error)) {
+      fail_msg("%s: %s", table[i].record, error.message);
+    }
+    Example example = example_at(&dataset, 0);
+    expect_text(world, example.ids, example.loss, 0, example.count, table[i].loss);
+    dataset_close(&dataset);
+  }
+}
+
+static void what_is_not_honoured_is_refused_by_name(void **state) {
+  World *world = *state;
+  static const struct {
+    const char *record;
+    DatasetKind kind;
+    const char *fragment;
+  } table[] = {
+      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"label\": false}", DATASET_SFT,
+       "'label': false marks"},
+      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"weight\": 0}", DATASET_SFT, "'weight': says not to"},
+      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"weight\": 0.5}", DATASET_SFT,
+       "'weight': expected 0 or 1"},
+      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"train\": false}", DATASET_SFT,
+       "'train': says not to"},
+      {"{\"text\": \"No.\", \"weight\": 0}", DATASET_TEXT, "'weight': says not to"},
+      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"system\": \"Be short.\"}", DATASET_SFT,
+       "'system': is not"},
+      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"history\": [[\"a\", \"b\"]]}", DATASET_SFT,
+       "'history'"},
+      {"{\"instruction\": \"Hi.\", \"output\": \"No.\", \"history\": [[\"a\"]]}", DATASET_SFT,
+       "'history[0]'"},
+      {"{\"instruction\": \"Hi.\", \"output\": \"No.\", \"history\": 3}", DATASET_SFT,
+       "'history': expected list"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}], \"tools\": [{\"a\": 1}]}", DATASET_SFT,
+       "'tools'"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
+       "\"No.\", "
+       "\"tool_calls\": [{\"a\": 1}]}]}",
+       DATASET_SFT, "'messages[1].tool_calls'"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
+       "\"No.\", "
+       "\"reasoning_content\": \"Hm.\"}]}",
+       DATASET_SFT, "'messages[1].reasoning_content'"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
+       "\"No.\", "
+       "\"weight\": \"1\"}]}",
+       DATASET_SFT, "'messages[1].weight': expected 0, 1, false or true"},
+      {"{\"prompt\": \"Hi.\", \"chosen\": \"Yes.\", \"rejected\": \"No.\", \"images\": [\"a.png\"]}",
+       DATASET_PREFERENCE, "'images'"},
+      {"{\"prompt\": \"Hi.\", \"chosen\": \"Yes.\", \"rejected\": \"No.\", \"margin\": 1e39}",
+       DATASET_PREFERENCE, "'margin': expected a number below"},
+      {"{\"prompt\": \"Hi.\", \"tools\": [{\"a\": 1}]}", DATASET_PROMPT, "'tools'"}};
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+    Dataset dataset;
+    Error error;
+    if (open_record(world, table[i].record, table[i].kind, FORMAT_AUTO, NULL, &dataset, &error)) {
+      fail_msg("%s was taken", table[i].record);
+    }
+    assert_int_equal(error.code, ERROR_DATA);
+    if (!strstr(error.message, table[i].fragment) || !strstr(error.message, "record.jsonl:1: key ")) {
+      fail_msg("\"%s\" is not in \"%s\"", table[i].fragment, error.message);
+    }
+  }
+}
+
+/* Keys that say nothing, or that mean nothing for this use, pass; the others' names are told. */
+static void other_keys_are_reported(void **state) {
+  World *world = *state;
+  char lines[2048] = "";
+  FILE *nowhere = fopen("/dev/null", "w");
+  Log log;
+  log_init(&log, nowhere, LOG_INFO);
+  log.sink = keep_line;
+  log.sink_context = lines;
+  static const char record[] =
+      "{\"id\": 7, \"messages\": [{\"role\": \"user\", \"content\": \"Hi.\", \"name\": null}, {\"role\": "
+      "\"assistant\", "
+      "\"content\": \"Hello.\", \"tool_calls\": null, \"reasoning_content\": \"\"}], \"tools\": [], "
+      "\"system\": null, "
+      "\"source\": \"s\", \"idx\": 1}\n{\"id\": 8, \"messages\": [{\"role\": \"user\", \"content\": \"\"}, "
+      "{\"role\": "
+      "\"assistant\", \"content\": \"\"}], \"late\": 1}\n";
+  for (int reuse = 0; reuse < 2; reuse++) {
+    Dataset dataset;
+    Error error;
+    lines[0] = '\0';
+    assert_true(open_record(world, record, DATASET_SFT, FORMAT_AUTO, &log, &dataset, &error));
+    assert_int_equal(dataset.reused, reuse);
+    assert_non_null(strstr(lines, "keys that are passed over: id, source, idx, messages[].name, late\n"));
+    assert_non_null(strstr(lines, "1 of 2 records have an empty answer"));
+    assert_int_equal(dataset.sources[0].counts.empty, 1);
+    dataset_close(&dataset);
+  }
+  Dataset dataset;
+  Error error;
+  /* A raw text is what it is; a label that is a class is no verdict. */
+  assert_true(open_record(world, "{\"text\": \"A text.\", \"label\": false, \"system\": \"x\"}", DATASET_TEXT,
+                          FORMAT_AUTO, NULL, &dataset, &error));
+  assert_string_equal(dataset.sources[0].passed.text, "label, system");
+  dataset_close(&dataset);
+  assert_true(open_record(world, "{\"prompt\": \"\", \"label\": false}", DATASET_PROMPT, FORMAT_AUTO, NULL,
+                          &dataset, &error));
+  assert_int_equal(dataset.sources[0].counts.empty, 1);
+  dataset_close(&dataset);
+  fclose(nowhere);
+}
+
+static void many_names_end_in_dots(void **state) {
+  World *world = *state;
+  Buffer record = {0};
+  Error error = {0};
+  Dataset dataset;
+  assert_true(buffer_text(&record, "{\"text\": \"A text.\"", &error));
+  for (int i = 0; i < 40; i++) assert_true(buffer_format(&record, &error, ", \"a_column_%d\": %d", i, i));
+  assert_true(buffer_text(&record, "}\n", &error));
+  assert_true(open_record(world, record.data, DATASET_TEXT, FORMAT_AUTO, NULL, &dataset, &error));
+  const char *names = dataset.sources[0].passed.text;
+  assert_string_equal(names + strlen(names) - 5, ", ...");
+  assert_non_null(strstr(names, "a_column_0, a_column_1, "));
+  dataset_close(&dataset);
+  buffer_free(&record);
+}
+
+static void pipes_are_refused(void **state) {
+  World *world = *state;
+  char path[512];
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "pipe.jsonl"));
+  assert_int_equal(mkfifo(path, 0600), 0);
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  Dataset dataset;
+  Error error = {0};
+  assert_false(dataset_open_file(&dataset, path, &options, &error));
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, "write them to a file first"));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(turns_can_be_left_out_of_the_loss),
+      cmocka_unit_test(what_is_not_honoured_is_refused_by_name), cmocka_unit_test(other_keys_are_reported),
+      cmocka_unit_test(many_names_end_in_dots), cmocka_unit_test(pipes_are_refused)};
+  return cmocka_run_group_tests(tests, open_world, close_world);
+}
