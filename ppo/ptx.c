@@ -4,7 +4,7 @@ bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens
               Error *error) {
   *ptx = (Ptx){.data = data, .coef = coef};
   if (data_order_init(&ptx->order, &ptx->data, seed, true, error) &&
-      microbatches_init(&ptx->micro, batch, tokens, error)) {
+      microbatches_init(&ptx->micro, batch, 1, tokens, token_loss_pack, error)) {
     return true;
   }
   ptx_close(ptx);
@@ -22,8 +22,9 @@ void ptx_close(Ptx *ptx) {
 static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, uint64_t site, double scale,
                     Compute *compute, Arena *step) {
   const size_t mark = arena_mark(step);
-  pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->micro.batch, mode, site, step);
-  const double sum = token_loss_backward(&ptx->micro.loss, pass, scale);
+  pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->micro.packer.batch, mode, site,
+               step);
+  const double sum = token_loss_backward(&ptx->micro.packer, pass, scale);
   pass_backward(pass);
   arena_release(step, mark);
   return sum;
@@ -32,16 +33,16 @@ static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, u
 bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode,
                     uint64_t *dropout_sites, Compute *compute, Arena *step, double *loss_sum, double *tokens,
                     Error *error) {
-  int64_t loss_tokens;
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->micro.refs);
-  if (!microbatches_plan(&ptx->micro, &ptx->data, (int)count, true, &loss_tokens, error)) {
+  if (!microbatches_plan(&ptx->micro, &ptx->data, count, true, error)) {
     return error_context(error, "data.ptx");
   }
-  double all = (double)loss_tokens; /* of all ranks */
+  *tokens = 0;
+  for (int64_t i = 0; i < count; i++) *tokens += ptx->micro.examples[i].loss_count;
+  double all = *tokens; /* of all ranks */
   comm_sum(&compute->comm, &all, 1);
-  *tokens = (double)loss_tokens;
   *loss_sum = 0;
-  for (int i = 0; i < ptx->micro.packing.count; i++) {
+  for (int i = 0; i < ptx->micro.packer.plan.count; i++) {
     microbatches_fill(&ptx->micro, i);
     *loss_sum += learn(ptx, actor, pass, mode, (*dropout_sites)++, ptx->coef / all, compute, step);
   }
@@ -49,6 +50,6 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
 }
 
 void ptx_plan(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step) {
-  microbatches_fill_dry(&ptx->micro);
+  packer_dry(&ptx->micro.packer);
   (void)learn(ptx, actor, pass, mode, 0, 1, compute, step);
 }

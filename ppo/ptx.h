@@ -4,7 +4,7 @@
 #define PPO_PTX_H
 
 #include "datasets/order.h"
-#include "train/microbatches.h"
+#include "train/token_loss.h"
 #include "train/trainee.h"
 
 typedef struct Ptx {

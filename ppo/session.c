@@ -134,12 +134,10 @@ static void close_models(PpoSession *s) {
 static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   PpoSession *s = context;
   const PpoConfig given = s->config;
-  s->config.optim.micro_batch_tokens = settings->micro_batch_tokens;
+  s->config.model = settings->model;
+  s->config.lora = settings->lora;
+  s->config.optim = settings->optim;
   s->config.rollout.batch = settings->rollout_batch;
-  s->config.model.recompute = settings->recompute;
-  s->config.model.dtype = settings->dtype == DTYPE_BF16;
-  s->config.lora.enabled = settings->lora;
-  s->config.optim.state = settings->eight_bit_state;
   plan_begin(&s->memory, &s->compute);
   bool ok = open_models(s, error);
   close_models(s);
@@ -184,12 +182,10 @@ bool session_prepare(PpoSession *session, Error *error) {
     return false;
   }
   set_schedules(s);
-  const PlanSettings settings = {.micro_batch_tokens = config->optim.micro_batch_tokens,
-                                 .rollout_batch = config->rollout.batch,
-                                 .recompute = config->model.recompute,
-                                 .lora = config->lora.enabled,
-                                 .dtype = model_config_dtype(&config->model),
-                                 .eight_bit_state = optimizer_spec_of(&config->optim).eight_bit};
+  const PlanSettings settings = {.model = config->model,
+                                 .lora = config->lora,
+                                 .optim = config->optim,
+                                 .rollout_batch = config->rollout.batch};
   return plan_check(make_plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
 }
 

@@ -2,10 +2,6 @@
 
 #include <math.h>
 
-static PassMode training_mode(const PpoWorkers *workers) {
-  return workers->config->model.recompute ? PASS_RECOMPUTE : PASS_TRAIN;
-}
-
 /* Names for the micro-batch's value buffers. */
 enum { NOW, OLD, TARGET, SLOPE, ENTROPY_SLOPE };
 
@@ -21,7 +17,7 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   const TokenRows tokens = microbatch_tokens(micro);
 
   pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->batch,
-               training_mode(workers), site, workers->step);
+               training_mode(&workers->config->model), site, workers->step);
   lm_logprobs(pass, tokens, temperature, b[NOW], NULL);
   microbatch_gather(micro, experience->logprob, b[OLD]);
   microbatch_gather(micro, experience->advantage, b[TARGET]);
@@ -42,7 +38,7 @@ static void learn_value(const Experience *experience, const PpoWorkers *workers,
   const TokenRows tokens = microbatch_tokens(micro);
 
   pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->batch,
-               training_mode(workers), site, workers->step);
+               training_mode(&workers->config->model), site, workers->step);
   score_values(pass, &critic->head, tokens, b[NOW]);
   microbatch_gather(micro, experience->value, b[OLD]);
   microbatch_gather(micro, experience->returns, b[TARGET]);
@@ -106,7 +102,7 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   }
   if (ptx) {
     double loss, tokens;
-    if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(workers),
+    if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(&workers->config->model),
                         &state->dropout_sites, workers->compute, workers->step, &loss, &tokens, error)) {
       return false;
     }
@@ -155,7 +151,7 @@ void update_plan(const PpoWorkers *workers, Ptx *ptx) {
   learn_value(&dry, workers, 1, 0, NULL);
   arena_release(workers->step, mark);
   if (ptx) {
-    ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(workers), workers->compute,
-             workers->step);
+    ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),
+             workers->compute, workers->step);
   }
 }

@@ -1,22 +1,10 @@
-/* The configuration of the sft stage. */
+/* The configuration of the sft stage: the sections of supervised stages, and its defaults. */
 #ifndef SFT_CONFIG_H
 #define SFT_CONFIG_H
 
-#include "train/config.h"
+#include "train/supervised.h"
 
-typedef struct SftConfig {
-  ModelConfig model;
-  LoraConfig lora;
-  DataConfig data;
-  OptimConfig optim;
-  RunConfig run;
-  DeviceConfig device;
-} SftConfig;
-
-extern const Option sft_options[];
+extern const Option sft_options[]; /* of a SupervisedConfig */
 extern const size_t sft_option_count;
-
-/* Rules between options that the table cannot say. */
-NODISCARD bool sft_config_check(const SftConfig *config, Error *error);
 
 #endif

@@ -7,7 +7,7 @@ int main(int argc, char **argv) {
                            .summary = "Supervised fine-tuning of a language model on conversations or text.",
                            .options = sft_options,
                            .option_count = sft_option_count,
-                           .config_size = sizeof(SftConfig),
+                           .config_size = sizeof(SupervisedConfig),
                            .run = sft_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -2,15 +2,13 @@
  *
  *   L = - sum over loss tokens of log p(token | tokens before it) / (loss tokens of the update)
  *
- * One update takes optim.batch_size examples in the seeded order, packs them into micro-batches, accumulates the
- * gradient of L over them, clips it, and steps the optimiser. */
+ * The course of an update is that of train/supervised.h. */
 #ifndef SFT_STAGE_H
 #define SFT_STAGE_H
 
 #include "sft/config.h"
-#include "train/program.h"
 
-/* The whole stage; see train/program.h. */
+/* The `run` of the program (train/program.h); call->config is a SupervisedConfig. */
 NODISCARD bool sft_run(const ProgramCall *call, ProgramResult *result, Error *error);
 
 #endif

@@ -7,5 +7,5 @@ const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 
 DType model_config_dtype(const ModelConfig *config) {
-  return config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
+  return config->dtype == MODEL_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
 }

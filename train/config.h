@@ -2,8 +2,8 @@
  *
  * A stage's config struct holds the sections it has, and its option table lists their rows by macro:
  *
- *   typedef struct SftConfig { ModelConfig model; LoraConfig lora; ... } SftConfig;
- *   static const Option table[] = {MODEL_OPTIONS(SftConfig, model) RUN_OPTIONS(SftConfig, run) ...};
+ *   typedef struct PpoConfig { ModelConfig model; LoraConfig lora; ... } PpoConfig;
+ *   static const Option table[] = {MODEL_OPTIONS(PpoConfig, model) RUN_OPTIONS(PpoConfig, run) ...};
  *
  * Each macro expands to rows with a comma after each. Defaults that differ between stages are macro
  * arguments, as text. Keys are those of DESIGN section 6; strings are owned by options_free. */
@@ -23,11 +23,12 @@
 typedef struct ModelConfig {
   char *path;     /* Hugging Face directory */
   char *adapter;  /* PEFT directory or NULL */
-  int dtype;      /* index into model_dtype_choices; model_config_dtype gives the DType */
+  int dtype;      /* ModelDtype; model_config_dtype gives the DType */
   bool recompute; /* keep only each block's input, run the block again in the backward */
 } ModelConfig;
 
-extern const char *const model_dtype_choices[]; /* f32, bf16 */
+typedef enum ModelDtype { MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
+extern const char *const model_dtype_choices[]; /* f32, bf16: in the order of ModelDtype */
 DType model_config_dtype(const ModelConfig *config);
 
 #define MODEL_OPTIONS(Config, field)                                                                        \
@@ -66,7 +67,7 @@ typedef struct LoraConfig {
 /* -- data ----------------------------------------------------------------------------------------------- */
 
 typedef struct DataConfig {
-  OptionSources train, eval, ptx, prompts; /* a stage lists the rows of those it uses */
+  OptionSources train, eval, reference, ptx, prompts; /* a stage lists the rows of those it uses */
   int format;                              /* DatasetFormat */
   char *template;                          /* chat family or "auto" */
   int64_t max_length;                      /* tokens */
@@ -111,7 +112,7 @@ typedef struct DataConfig {
 
 typedef struct OptimConfig {
   int name;  /* OptimizerKind, train/optimizer.h */
-  int state; /* index into optimizer_state_choices */
+  int state; /* OptimStateKind */
   double lr;
   int schedule; /* ScheduleKind, train/schedule.h */
   double min_lr_ratio;
@@ -125,7 +126,8 @@ typedef struct OptimConfig {
 } OptimConfig;
 
 extern const char *const optimizer_choices[]; /* adamw, lion, sgd: in the order of OptimizerKind */
-extern const char *const optimizer_state_choices[]; /* f32, 8bit */
+typedef enum OptimStateKind { OPTIM_STATE_F32, OPTIM_STATE_8BIT } OptimStateKind;
+extern const char *const optimizer_state_choices[]; /* f32, 8bit: in the order of OptimStateKind */
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
 /* Defaults as text: learning rate, schedule, AdamW's eps, tokens in a micro-batch. */

@@ -12,7 +12,7 @@ OptimizerSpec optimizer_spec_of(const OptimConfig *config) {
                          .weight_decay = (float)config->weight_decay,
                          .momentum = (float)config->momentum,
                          .clip = (float)config->clip,
-                         .eight_bit = config->state == 1};
+                         .eight_bit = config->state == OPTIM_STATE_8BIT};
 }
 
 static Tensor zeroed_like(Tensor shape, Compute *compute, Arena *arena) {

@@ -99,10 +99,11 @@ static bool try_settings(Advice *advice, const PlanSettings *settings, const cha
 
 /* The largest smaller micro-batch that fits, by halving. */
 static bool try_smaller(Advice *advice, PlanSettings settings, int64_t least, const char *also) {
-  while (settings.micro_batch_tokens / 2 >= least) {
-    settings.micro_batch_tokens /= 2;
+  int64_t *tokens = &settings.optim.micro_batch_tokens;
+  while (*tokens / 2 >= least) {
+    *tokens /= 2;
     char what[128];
-    snprintf(what, sizeof what, "optim.micro_batch_tokens %" PRId64 "%s", settings.micro_batch_tokens, also);
+    snprintf(what, sizeof what, "optim.micro_batch_tokens %" PRId64 "%s", *tokens, also);
     if (try_settings(advice, &settings, what)) return true;
   }
   return false;
@@ -123,25 +124,25 @@ static void find_advice(Advice *advice, const PlanSettings *settings, int64_t le
   bool found = try_fewer(advice, *settings);
   found |= try_smaller(advice, *settings, least, "");
   PlanSettings changed = *settings;
-  if (!settings->recompute) {
-    changed.recompute = true;
+  if (!settings->model.recompute) {
+    changed.model.recompute = true;
     found |= try_settings(advice, &changed, "model.recompute true");
     if (!found) found = try_smaller(advice, changed, least, " with model.recompute true");
   }
   if (found) return;
-  if (!settings->lora && !settings->eight_bit_state) {
+  if (!settings->lora.enabled && settings->optim.state != OPTIM_STATE_8BIT) {
     PlanSettings narrow = changed;
-    narrow.eight_bit_state = true;
+    narrow.optim.state = OPTIM_STATE_8BIT;
     found = try_settings(advice, &narrow, "optim.state 8bit with model.recompute true") ||
             try_smaller(advice, narrow, least, " with optim.state 8bit and model.recompute true");
   }
-  if (!settings->lora) {
-    changed.lora = true;
+  if (!settings->lora.enabled) {
+    changed.lora.enabled = true;
     found |= try_settings(advice, &changed, "lora.enabled true with model.recompute true") ||
              try_smaller(advice, changed, least, " with lora.enabled true and model.recompute true");
   }
-  if (found || settings->dtype == DTYPE_BF16) return;
-  changed.dtype = DTYPE_BF16;
+  if (found || settings->model.dtype == MODEL_DTYPE_BF16) return;
+  changed.model.dtype = MODEL_DTYPE_BF16;
   if (!try_settings(advice, &changed, "model.dtype bf16 with lora.enabled true and model.recompute true")) {
     try_smaller(advice, changed, least, " with model.dtype bf16, lora.enabled true and model.recompute true");
   }

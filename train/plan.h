@@ -32,14 +32,14 @@ size_t plan_total(const MemoryPlan *plan);
 void plan_show(const MemoryPlan *plan, Log *log, size_t limit);
 void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 
-/* The settings that decide the memory and that a user can change. */
+/* The parts of a configuration that decide the memory and that a user can change: shallow copies, whose strings are
+ * borrowed. A stage opens its models from them, in the dry run and in earnest. */
 typedef struct PlanSettings {
-  int64_t micro_batch_tokens;
+  ModelConfig model;
+  LoraConfig lora;
+  OptimConfig optim;
   int64_t
       rollout_batch; /* answers generated at once, which no result depends on; 0: the stage generates none */
-  bool recompute, lora;
-  DType dtype;
-  bool eight_bit_state;
 } PlanSettings;
 
 /* Makes the plan of a stage under the settings (dry). */

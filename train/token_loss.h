@@ -8,28 +8,17 @@
 #ifndef TRAIN_TOKEN_LOSS_H
 #define TRAIN_TOKEN_LOSS_H
 
-#include "model/batch.h"
-#include "model/head.h"
+#include "train/microbatches.h"
 
-typedef struct TokenLoss {
-  int32_t *rows, *targets;
-  float *logprob, *dlogprob;
-  int64_t count, capacity;
-} TokenLoss;
+/* A PackExample: asks for the rows whose next token is in the loss. The first token of a sequence never is: nothing
+ * predicts it. */
+void token_loss_pack(Packer *packer, const Example *example);
 
-NODISCARD bool token_loss_init(TokenLoss *loss, int64_t token_capacity, Error *error);
-void token_loss_free(TokenLoss *loss);
-
-/* Collects the rows of a batch whose next token is in the loss. mask[tokens]: 1 where the token itself enters
- * the loss. The first token of a sequence never does: nothing predicts it. Returns their number. */
-int64_t token_loss_select(TokenLoss *loss, const Batch *batch, const uint8_t *mask);
-
-/* As if `tokens` rows were selected: for the dry run of the memory plan. */
-void token_loss_plan(TokenLoss *loss, int64_t tokens);
-
-/* Sum of -log p over the selected rows; no gradient. */
-double token_loss_evaluate(TokenLoss *loss, Pass *pass);
-/* The same, and adds `scale` times its gradient to the pass (scale = 1/N, or ptx_coef/N). */
-double token_loss_backward(TokenLoss *loss, Pass *pass, double scale);
+/* Reads log p at the rows asked for; no gradient. */
+void token_loss_read(Packer *packer, Pass *pass);
+/* Sum of -log p over the rows that were read, in nats. */
+double token_loss_sum(const Packer *packer);
+/* Both, and adds `scale` times the gradient of the sum to the pass (scale = 1/N, or ptx_coef/N). */
+double token_loss_backward(Packer *packer, Pass *pass, double scale);
 
 #endif

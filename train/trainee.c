@@ -19,6 +19,10 @@ bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *error) {
   return true;
 }
 
+PassMode training_mode(const ModelConfig *model) {
+  return model->recompute ? PASS_RECOMPUTE : PASS_TRAIN;
+}
+
 TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
                             const LoraSpec *lora, const OptimConfig *optim, uint64_t seed) {
   return (TraineeSpec){.name = name,

@@ -89,8 +89,10 @@ typedef struct Trainee {
 /* LoraSpec of a configuration; free with lora_spec_free. */
 NODISCARD bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *error);
 
-/* The usual trainee of a stage: full weights or adapter as the configuration says. `lora` is borrowed by it.
- */
+/* How passes are made that are to be learnt from. */
+PassMode training_mode(const ModelConfig *model);
+
+/* The usual trainee of a stage: full weights or adapter as the configuration says. `lora` is borrowed by it. */
 TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
                             const LoraSpec *lora, const OptimConfig *optim, uint64_t seed);
 /* What the base merges at load for such a stage: model.adapter when everything is trained, else NULL. */

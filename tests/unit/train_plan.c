@@ -16,10 +16,14 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   (void)error;
   size_t mib = 1 << 20;
   (*(int *)context)++;
-  plan_add(plan, "weights", (settings->dtype == DTYPE_BF16 ? 4 : 8) * mib);
-  plan_add(plan, "training", (settings->lora ? 1 : settings->eight_bit_state ? 12 : 24) * mib);
-  size_t activations = (size_t)settings->micro_batch_tokens * mib / 100;
-  plan_add(plan, "activations", settings->recompute ? activations / 4 : activations);
+  plan_add(plan, "weights", (settings->model.dtype == MODEL_DTYPE_BF16 ? 4 : 8) * mib);
+  plan_add(plan, "training",
+           (settings->lora.enabled                      ? 1
+            : settings->optim.state == OPTIM_STATE_8BIT ? 12
+                                                        : 24) *
+               mib);
+  size_t activations = (size_t)settings->optim.micro_batch_tokens * mib / 100;
+  plan_add(plan, "activations", settings->model.recompute ? activations / 4 : activations);
   plan_add(plan, "cache", (size_t)settings->rollout_batch * mib / 4);
   return true;
 }
@@ -29,7 +33,7 @@ static bool check_with(size_t limit_mib, int64_t rollout_batch, Error *error) {
   Log log;
   MemoryPlan plan;
   log_init(&log, stderr, LOG_ERROR + 1);
-  PlanSettings settings = {.micro_batch_tokens = 1600, .rollout_batch = rollout_batch, .dtype = DTYPE_F32};
+  PlanSettings settings = {.optim.micro_batch_tokens = 1600, .rollout_batch = rollout_batch};
   return plan_check(make, &calls, &settings, 400, limit_mib << 20, &log, &plan, error);
 }
 

@@ -23,8 +23,7 @@ typedef struct Lab {
   Model base;
   Trainee trainee;
   Pass pass;
-  Batch batch;
-  TokenLoss loss;
+  Packer packer;
   const char *model, *merge;
   TraineeSpec spec;
   float logits[VOCAB_MOST];
@@ -40,21 +39,24 @@ static void must(bool ok, const Error *error) {
 static void fill(Lab *lab) {
   int32_t ids[TOKENS];
   uint8_t mask[TOKENS];
-  int64_t first;
+  Error error = {0};
   for (int i = 0; i < TOKENS; i++) ids[i] = (i * 7 + 3) % 11;
   memset(mask, 1, sizeof mask);
-  batch_clear(&lab->batch);
-  assert_true(batch_add(&lab->batch, ids, 7, &first) && batch_add(&lab->batch, ids + 7, TOKENS - 7, &first));
-  assert_int_equal(token_loss_select(&lab->loss, &lab->batch, mask), TOKENS - 2);
+  lab->packer.lengths[0] = TOKENS; /* two sequences of one item */
+  must(packer_plan(&lab->packer, 1, true, &error), &error);
+  packer_begin(&lab->packer, 0);
+  token_loss_pack(&lab->packer, &(Example){.ids = ids, .loss = mask, .count = 7});
+  token_loss_pack(&lab->packer, &(Example){.ids = ids + 7, .loss = mask, .count = TOKENS - 7});
+  assert_int_equal(lab->packer.row_count, TOKENS - 2);
 }
 
 /* Loss of the batch, its gradient added. */
 static double learn(Lab *lab) {
   size_t mark = arena_mark(&lab->memory.step);
   fill(lab);
-  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee), &lab->batch,
-               PASS_TRAIN, 0, &lab->memory.step);
-  double sum = token_loss_backward(&lab->loss, &lab->pass, 0.1);
+  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee),
+               &lab->packer.batch, PASS_TRAIN, 0, &lab->memory.step);
+  double sum = token_loss_backward(&lab->packer, &lab->pass, 0.1);
   if (trainee_has_head(&lab->trainee)) {
     int32_t rows[] = {6};
     float value[1] = {0};
@@ -70,8 +72,8 @@ static const float *logits(Lab *lab) {
   size_t mark = arena_mark(&lab->memory.step);
   int32_t rows[] = {TOKENS - 1};
   fill(lab);
-  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee), &lab->batch,
-               PASS_INFERENCE, 0, &lab->memory.step);
+  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee),
+               &lab->packer.batch, PASS_INFERENCE, 0, &lab->memory.step);
   lm_logits(&lab->pass, (TokenRows){rows, NULL, 1}, lab->logits);
   arena_release(&lab->memory.step, mark);
   return lab->logits;
@@ -99,7 +101,7 @@ static void open_lab(Lab *lab, const char *model, const char *merge, TraineeSpec
   Error error = {0};
   *lab = (Lab){.model = model, .merge = merge, .spec = spec};
   must(compute_open(&lab->compute, DEVICE_CPU, 2, &error), &error);
-  must(batch_init(&lab->batch, TOKENS, 2, &error) && token_loss_init(&lab->loss, TOKENS, &error), &error);
+  must(packer_init(&lab->packer, 1, 2, TOKENS, &error), &error);
   plan_begin(&lab->memory, &lab->compute);
   open_parts(lab);
   assert_true(lab->base.spec.vocab <= VOCAB_MOST);
@@ -115,8 +117,7 @@ static void open_lab(Lab *lab, const char *model, const char *merge, TraineeSpec
 
 static void close_lab(Lab *lab) {
   close_parts(lab);
-  batch_free(&lab->batch);
-  token_loss_free(&lab->loss);
+  packer_free(&lab->packer);
   train_memory_free(&lab->memory, &lab->compute);
   compute_close(&lab->compute);
 }

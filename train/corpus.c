@@ -1,0 +1,50 @@
+#include "train/corpus.h"
+
+bool corpus_open(Corpus *corpus, DatasetKind kind, const char *model_directory, const DataConfig *data,
+                 const RunConfig *run, Log *log, Error *error) {
+  const bool split = data->eval_fraction > 0;
+  *corpus = (Corpus){.has_eval = data->eval.count > 0 || split, .has_reference = data->reference.count > 0};
+  const TextTools *text = &corpus->text;
+  bool ok = text_tools_open(&corpus->text, model_directory, data, error) &&
+            data_open(&corpus->train, "data.train", &data->train, kind,
+                      split ? DATASET_TRAIN_PART : DATASET_ALL, data, run, text, log, error);
+  if (ok && corpus->has_eval) {
+    ok = data_open(&corpus->eval, "data.eval", split ? &data->train : &data->eval, kind,
+                   split ? DATASET_EVAL_PART : DATASET_ALL, data, run, text, log, error);
+  }
+  if (ok && corpus->has_reference) {
+    ok = data_open(&corpus->reference, "data.reference", &data->reference, DATASET_SFT, DATASET_ALL, data,
+                   run, text, log, error);
+  }
+  ok = ok && data_order_init(&corpus->order, &corpus->train, (uint64_t)run->seed, data->shuffle, error);
+  if (!ok) corpus_close(corpus);
+  return ok;
+}
+
+void corpus_close(Corpus *corpus) {
+  data_order_free(&corpus->order);
+  dataset_close(&corpus->train);
+  dataset_close(&corpus->eval);
+  dataset_close(&corpus->reference);
+  text_tools_close(&corpus->text);
+  *corpus = (Corpus){0};
+}
+
+static int64_t largest(uint64_t a, uint64_t b, uint64_t c) {
+  const uint64_t more = a > b ? a : b;
+  return (int64_t)(more > c ? more : c);
+}
+
+int64_t corpus_longest(const Corpus *corpus) {
+  return largest(corpus->train.longest, corpus->eval.longest, corpus->reference.longest);
+}
+
+int64_t corpus_longest_sequence(const Corpus *corpus) {
+  return largest(corpus->train.longest_sequence, corpus->eval.longest_sequence,
+                 corpus->reference.longest_sequence);
+}
+
+int64_t corpus_updates(const Corpus *corpus, const OptimConfig *config) {
+  int64_t updates = (int64_t)data_order_updates(&corpus->order, config->epochs, (int)config->batch_size);
+  return config->max_steps > 0 && config->max_steps < updates ? config->max_steps : updates;
+}

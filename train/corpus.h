@@ -1,0 +1,26 @@
+/* The data of a supervised stage: tokenizer and chat template, training and evaluation data, and the order of training. */
+#ifndef TRAIN_CORPUS_H
+#define TRAIN_CORPUS_H
+
+#include "train/data.h"
+
+typedef struct Corpus {
+  TextTools text;
+  Dataset train;
+  Dataset eval;      /* data.eval, or the part of data.train held out */
+  Dataset reference; /* data.reference: SFT examples */
+  bool has_eval, has_reference;
+  DataOrder order; /* of train */
+} Corpus;
+
+/* kind: of train and eval. model_directory has the tokenizer. */
+NODISCARD bool corpus_open(Corpus *corpus, DatasetKind kind, const char *model_directory,
+                           const DataConfig *data, const RunConfig *run, Log *log, Error *error);
+void corpus_close(Corpus *corpus); /* also of a zeroed one */
+
+int64_t corpus_longest(const Corpus *corpus); /* tokens of the longest example: both sides of a pair */
+int64_t corpus_longest_sequence(const Corpus *corpus); /* of the longest sequence: one side */
+/* Updates that the configuration asks for. */
+int64_t corpus_updates(const Corpus *corpus, const OptimConfig *config);
+
+#endif

@@ -1,0 +1,275 @@
+#include "train/supervised.h"
+
+#include <inttypes.h>
+
+bool supervised_config_check(const SupervisedConfig *config, Error *error) {
+  if (config->data.eval.count && config->data.eval_fraction > 0) {
+    return error_set(error, ERROR_USAGE, "data.eval and data.eval_fraction are both given: choose one");
+  }
+  return true;
+}
+
+/* -- one update ----------------------------------------------------------------------------------------- */
+
+/* Forward, loss and backward of the micro-batch that is filled in. */
+static void learn(Supervised *s, uint64_t site, double n, double sums[SUPERVISED_SUMS]) {
+  const size_t mark = arena_mark(&s->memory.step);
+  pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
+               s->mode, site, &s->memory.step);
+  s->stage->learn(s, n, sums);
+  pass_backward(&s->pass);
+  arena_release(&s->memory.step, mark);
+}
+
+static void judge(Supervised *s) {
+  const size_t mark = arena_mark(&s->memory.step);
+  pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
+               PASS_INFERENCE, 0, &s->memory.step);
+  s->stage->judge(s);
+  arena_release(&s->memory.step, mark);
+}
+
+typedef struct Update {
+  double lr, grad_norm, seconds;
+  int64_t tokens; /* all tokens computed */
+} Update;
+
+/* Gradients of the examples whose refs are filled in. */
+static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) {
+  double n = 0, sums[SUPERVISED_SUMS] = {0};
+  if (!microbatches_plan(&s->micro, &s->corpus.train, count, s->config->data.packing, error)) return false;
+  for (int64_t i = 0; i < count; i++) n += s->stage->size(&s->micro.examples[i]);
+  comm_sum(&s->compute.comm, &n, 1);
+  for (int i = 0; i < s->micro.packer.plan.count; i++) {
+    /* An update has at most as many micro-batches as examples, so no two passes of the run share a site. */
+    const uint64_t site = (uint64_t)s->step * (uint64_t)s->config->optim.batch_size + (uint64_t)i;
+    microbatches_fill(&s->micro, i);
+    learn(s, site, n, sums);
+    out->tokens += s->micro.packer.batch.tokens;
+  }
+  comm_sum(&s->compute.comm, sums, SUPERVISED_SUMS);
+  s->stage->settle(s, n, sums);
+  return run_check_finite(&s->run, "the loss", s->loss, s->step + 1, error);
+}
+
+static bool update(Supervised *s, Update *out, Error *error) {
+  const int count = (int)s->config->optim.batch_size;
+  const double started = time_monotonic();
+  *out = (Update){.lr = schedule_rate(&s->schedule, s->step)};
+  data_order_take(&s->corpus.order, &s->cursor, count, s->micro.refs);
+  if (!accumulate(s, count, out, error)) return false;
+  if (!trainee_step(&s->trainee, &s->compute, out->lr, &out->grad_norm, error)) {
+    return error_context(error, "step %" PRId64 " (last good checkpoint: %s)", s->step + 1,
+                         s->run.last_checkpoint ? s->run.last_checkpoint : "none");
+  }
+  s->step++;
+  out->seconds = time_monotonic() - started;
+  return true;
+}
+
+/* -- evaluation ----------------------------------------------------------------------------------------- */
+
+bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit, void *context,
+                          Error *error) {
+  for (uint64_t first = 0; first < data->count; first += (uint64_t)s->micro.group) {
+    const uint64_t left = data->count - first;
+    const int64_t count = left < (uint64_t)s->micro.group ? (int64_t)left : s->micro.group;
+    for (int64_t i = 0; i < count; i++) s->micro.refs[i] = dataset_reference(data, first + (uint64_t)i);
+    if (!microbatches_plan(&s->micro, data, count, s->config->data.packing, error)) return false;
+    for (int i = 0; i < s->micro.packer.plan.count; i++) {
+      microbatches_fill(&s->micro, i);
+      judge(s);
+      visit(s, context);
+    }
+  }
+  return true;
+}
+
+static bool evaluate(Supervised *s, Error *error) {
+  return !s->corpus.has_eval || s->stage->evaluate(s, error);
+}
+
+/* -- memory --------------------------------------------------------------------------------------------- */
+
+/* What depends on the settings of a plan: the model, and the arrays of a micro-batch. */
+static bool open_model(Supervised *s, const PlanSettings *settings, Error *error) {
+  const SupervisedConfig *config = s->config;
+  const ModelConfig *model = &settings->model;
+  TraineeSpec spec = trainee_spec_of(s->stage->trainee, model, &settings->lora, &s->lora, &settings->optim,
+                                     (uint64_t)config->run.seed);
+  spec.score_head = s->stage->score_head;
+  spec.head_from = s->stage->score_head ? model->path : NULL;
+  s->mode = training_mode(model);
+  return microbatches_init(&s->micro, config->optim.batch_size, s->stage->sides,
+                           settings->optim.micro_batch_tokens, s->stage->pack, error) &&
+         base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora), model_config_dtype(model),
+                   &s->compute, &s->memory, error) &&
+         trainee_open(&s->trainee, &spec, &s->base, &s->compute, &s->memory, error) &&
+         pass_init(&s->pass, &s->base, error) &&
+         base_check_length(&s->base, corpus_longest_sequence(&s->corpus), s->compute.dry ? NULL : s->log,
+                           error);
+}
+
+static void close_model(Supervised *s) {
+  pass_free(&s->pass);
+  trainee_close(&s->trainee);
+  base_close(&s->base);
+  microbatches_free(&s->micro);
+}
+
+static PlanSettings settings_of(const SupervisedConfig *config) {
+  return (PlanSettings){.model = config->model, .lora = config->lora, .optim = config->optim};
+}
+
+/* A PlanMaker: the largest update there can be, in dry arenas. */
+static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, Error *error) {
+  Supervised *s = context;
+  plan_begin(&s->memory, &s->compute);
+  bool ok = open_model(s, settings, error);
+  if (ok) {
+    double norm, sums[SUPERVISED_SUMS] = {0};
+    packer_dry(&s->micro.packer);
+    learn(s, 0, 1, sums);
+    judge(s);
+    ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error);
+  }
+  close_model(s);
+  return plan_end(out, &s->memory, &s->compute, error) && ok;
+}
+
+static bool check_plan(Supervised *s, Error *error) {
+  const PlanSettings settings = settings_of(s->config);
+  const int64_t longest = corpus_longest(&s->corpus), room = settings.optim.micro_batch_tokens;
+  if (longest > room) {
+    return error_set(error, ERROR_USAGE,
+                     "the longest %s has %" PRId64 " tokens, optim.micro_batch_tokens is %" PRId64
+                     ": raise it to that, or lower data.max_length",
+                     s->stage->unit, longest, room);
+  }
+  return plan_check(plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
+}
+
+/* -- checkpoints ---------------------------------------------------------------------------------------- */
+
+/* To a checkpoint and from one; see train/checkpoint.h. */
+static bool state(void *context, Checkpoint *checkpoint, Error *error) {
+  Supervised *s = context;
+  return checkpoint_int(checkpoint, "step", &s->step, error) &&
+         data_state(checkpoint, "data.train", &s->corpus.train, &s->cursor, error) &&
+         checkpoint_float(checkpoint, "loss", &s->loss, error) && s->stage->state(s, checkpoint, error) &&
+         trainee_state(&s->trainee, checkpoint, error);
+}
+
+/* -- the stage ------------------------------------------------------------------------------------------ */
+
+static void log_update(Supervised *s, const Update *update, Progress *progress) {
+  const double rate = (double)update->tokens / update->seconds;
+  if (run_log_due(&s->run, s->step)) {
+    RunLog *log = &s->run.runlog;
+    runlog_metric(log, s->step, "train/loss", s->loss);
+    runlog_metric(log, s->step, "train/grad_norm", update->grad_norm);
+    runlog_metric(log, s->step, "train/lr", update->lr);
+    runlog_metric(log, s->step, "train/tokens_per_second", rate);
+    s->stage->metrics(s);
+  }
+  char figures[64], line[160];
+  s->stage->note(s, figures, sizeof figures);
+  snprintf(line, sizeof line, "%s  grad %.3g  lr %.3g  %.0f tokens/s", figures, update->grad_norm, update->lr,
+           rate);
+  progress_update(progress, s->step, line);
+}
+
+static bool train(Supervised *s, Error *error) {
+  Progress progress;
+  progress_start(&progress, s->log, s->stage->name, "step", s->step, s->schedule.total);
+  while (s->step < s->schedule.total) {
+    Update done;
+    if (!update(s, &done, error)) return false;
+    s->run.runlog.step = s->step;
+    log_update(s, &done, &progress);
+    const bool last = s->step == s->schedule.total;
+    if (!last && run_eval_due(&s->run, s->step) && !evaluate(s, error)) return false;
+    runlog_flush(&s->run.runlog);
+    const int signal = run_stop_signal();
+    if ((signal || run_checkpoint_due(&s->run, s->step)) &&
+        !run_save(&s->run, s->step, state, s, &s->compute, error))
+      return false;
+    if (signal) return run_interrupted_error(signal, error);
+  }
+  progress_finish(&progress);
+  return true;
+}
+
+static bool write_result(const Supervised *s, const char *output, ProgramResult *result, Error *error) {
+  Buffer *json = &result->json, phrase = {0};
+  const bool ok =
+      buffer_format(json, error, "{\"steps\": %" PRId64, s->step) &&
+      s->stage->result(s, json, &phrase, error) && buffer_text(json, ", \"output\": ", error) &&
+      result_string(json, output, error) && buffer_text(json, "}", error) &&
+      buffer_format(&result->text, error, "%" PRId64 " updates, %s: %s", s->step, phrase.data, output);
+  buffer_free(&phrase);
+  return ok;
+}
+
+static bool finish(Supervised *s, ProgramResult *result, Error *error) {
+  const SupervisedConfig *config = s->config;
+  char *output = NULL;
+  bool ok = evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) &&
+            trainee_save(&s->trainee, config->model.path, config->run.dir, &s->compute, &output, error) &&
+            write_result(s, output, result, error);
+  plan_report_peak(&s->plan, &s->compute, s->log);
+  runlog_flush(&s->run.runlog);
+  ok = ok && run_finish(&s->run, result->json.data, error);
+  memory_free(output);
+  return ok;
+}
+
+static const char *what_is_trained(const Supervised *s) {
+  if (s->trainee.kind != TRAINEE_ADAPTER) return "full";
+  return s->stage->score_head ? "LoRA and head" : "LoRA";
+}
+
+/* Data, device and plan: all that --check looks at. */
+static bool prepare(void *context, Error *error) {
+  Supervised *s = context;
+  const SupervisedConfig *config = s->config;
+  if (!corpus_open(&s->corpus, s->stage->kind, config->model.path, &config->data, &config->run, s->log,
+                   error) ||
+      !device_open(&s->compute, &config->device, s->log, error) ||
+      !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
+    return false;
+  }
+  s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
+  return true;
+}
+
+static bool carry_out(void *context, ProgramResult *result, Error *error) {
+  Supervised *s = context;
+  const PlanSettings settings = settings_of(s->config);
+  if (!train_memory_allocate(&s->memory, &s->compute, error) || !open_model(s, &settings, error)) {
+    return false;
+  }
+  log_info(s->log,
+           "training %" PRId64 " of %" PRId64 " parameters (%s), %" PRId64 " updates of %" PRId64 " %ss",
+           trainee_parameter_count(&s->trainee), model_parameter_count(&s->base), what_is_trained(s),
+           s->schedule.total, s->config->optim.batch_size, s->stage->unit);
+  return run_load(&s->run, state, s, &s->compute, error) && train(s, error) && finish(s, result, error);
+}
+
+static void supervised_close(Supervised *s) {
+  close_model(s);
+  train_memory_free(&s->memory, &s->compute);
+  lora_spec_free(&s->lora);
+  if (s->compute.backend) compute_close(&s->compute);
+  corpus_close(&s->corpus);
+}
+
+bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedConfig *config,
+                    const ProgramCall *call, ProgramResult *result, Error *error) {
+  const Course course = {stage->name, prepare, carry_out};
+  Supervised s = {.stage = stage, .own = own, .config = config, .log = call->log};
+  const bool ok = supervised_config_check(config, error) &&
+                  course_run(&course, &s, &s.run, &config->run, call, result, error);
+  supervised_close(&s);
+  return ok;
+}

@@ -1,0 +1,104 @@
+/* Learning from a data set, update by update: what the sft and the reward stage have in common, and any further stage
+ * whose loss is a function of examples.
+ *
+ * One update takes optim.batch_size examples in the seeded order, packs them into micro-batches, accumulates over these
+ * the gradient of
+ *
+ *   L = 1/N * sum over the examples of their loss,   N = sum over the examples of their size (tokens, or pairs)
+ *
+ * clips it, and steps the optimiser. N is that of the whole update, so that its split into micro-batches does not matter.
+ *
+ * A stage says what its examples and its loss are (SupervisedStage). Everything else is here: data, memory plan, resuming
+ * and checkpoints, evaluations, the run log, the result. */
+#ifndef TRAIN_SUPERVISED_H
+#define TRAIN_SUPERVISED_H
+
+#include "train/corpus.h"
+#include "train/course.h"
+#include "train/microbatches.h"
+#include "train/plan.h"
+#include "train/schedule.h"
+
+/* The sections that such stages have. A stage with more of them begins its own struct with this one. */
+typedef struct SupervisedConfig {
+  ModelConfig model;
+  LoraConfig lora;
+  DataConfig data;
+  OptimConfig optim;
+  RunConfig run;
+  DeviceConfig device;
+} SupervisedConfig;
+
+enum { SUPERVISED_SUMS = 4 };
+
+typedef struct Supervised Supervised;
+
+/* What makes a stage. The functions find their own state in supervised->own. */
+typedef struct SupervisedStage {
+  const char *name;    /* "sft" */
+  const char *trainee; /* what the trained model is called in checkpoints and messages */
+  const char *unit;    /* "example": what it learns from */
+  DatasetKind kind;
+  int sides;       /* sequences of one example, at most */
+  bool score_head; /* a scalar head in the place of the LM head */
+
+  PackExample *pack;
+  double (*size)(const Example *example); /* its part of N */
+  /* After the forward pass of the micro-batch at hand: puts the gradient of its part of L into supervised->pass, and adds
+   * what the stage wants to know of it to sums. */
+  void (*learn)(Supervised *supervised, double n, double sums[SUPERVISED_SUMS]);
+  /* After such a pass without gradients: reads what the model says at the rows into supervised->micro.packer.values. */
+  void (*judge)(Supervised *supervised);
+  /* The sums of a whole update: sets supervised->loss, and the stage's own figures of the update. */
+  void (*settle)(Supervised *supervised, double n, const double sums[SUPERVISED_SUMS]);
+  /* Evaluates on corpus.eval, with supervised_judge_all, and logs. */
+  bool (*evaluate)(Supervised *supervised, Error *error);
+  /* After the last evaluation, before the result is saved; may be NULL. */
+  bool (*finish)(Supervised *supervised, Error *error);
+
+  /* The stage's own figures: to and from a checkpoint, to the run log, into a line of progress ("loss 1.25"), and into
+   * the result: members of a JSON object, each after a comma, and a phrase ("loss 1.25"). */
+  bool (*state)(Supervised *supervised, Checkpoint *checkpoint, Error *error);
+  void (*metrics)(Supervised *supervised);
+  void (*note)(const Supervised *supervised, char *out, size_t size);
+  bool (*result)(const Supervised *supervised, Buffer *json, Buffer *phrase, Error *error);
+} SupervisedStage;
+
+struct Supervised {
+  const SupervisedStage *stage;
+  void *own;
+  const SupervisedConfig *config;
+  Log *log;
+  Run run;
+  Corpus corpus;
+  Compute compute;
+
+  TrainMemory memory;
+  MemoryPlan plan;
+  LoraSpec lora;
+  Model base;
+  Trainee trainee;
+  Pass pass;
+  PassMode mode; /* of the pass while learning */
+  Microbatches micro;
+  Schedule schedule;
+
+  /* what the next update depends on, beside the weights and the optimiser: kept in checkpoints */
+  int64_t step; /* updates done */
+  DataCursor cursor;
+  double loss; /* L of the last update */
+};
+
+/* Rules between options that the tables cannot say. */
+NODISCARD bool supervised_config_check(const SupervisedConfig *config, Error *error);
+
+/* The whole stage: the `run` of a Program (train/program.h). */
+NODISCARD bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedConfig *config,
+                              const ProgramCall *call, ProgramResult *result, Error *error);
+
+/* Judges all examples of a data set, and calls `visit` for every micro-batch. */
+typedef void JudgedVisit(Supervised *supervised, void *context);
+NODISCARD bool supervised_judge_all(Supervised *supervised, const Dataset *data, JudgedVisit *visit,
+                                    void *context, Error *error);
+
+#endif
