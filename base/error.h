@@ -34,7 +34,8 @@ typedef struct Error {
 } Error;
 
 /* Records code and message unless an error is recorded already. Always returns false, so that a failing
- * function can end with `return error_set(...)`. */
+ * function can end with `return error_set(...)`. A message that is too long loses the middle of its longest paths: what
+ * it is about stands first, and the reason last. */
 bool error_set(Error *error, ErrorCode code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* Puts "context: " before the message of an error that is already recorded. Always returns false. */

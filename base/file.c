@@ -57,6 +57,16 @@ bool directory_exists(const char *path) {
   return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/* A new name lasts through a power cut once the directory that has it is synced. One that we may write in and not read
+ * cannot be. */
+static bool sync_parent_of(const char *path, Error *error) {
+  char *parent = path_parent(path);
+  if (!parent) return path_out_of_memory(error);
+  const bool ok = access(parent, R_OK) != 0 || directory_sync(parent, error);
+  memory_free(parent);
+  return ok;
+}
+
 bool directory_create(const char *path, Error *error) {
   char *partial = memory_copy_string(path);
   if (!partial) return path_out_of_memory(error);
@@ -66,9 +76,14 @@ bool directory_create(const char *path, Error *error) {
     char after = at[1];
     at[1] = '\0';
     /* A component may exist, or lie where we may not write yet may pass: only the last state counts. */
-    if (mkdir(partial, 0777) != 0 && !directory_exists(partial)) {
-      if (errno == EEXIST) errno = ENOTDIR;
-      ok = file_error(error, "create directory", partial);
+    if (mkdir(partial, 0777) == 0) {
+      ok = sync_parent_of(partial, error);
+    } else {
+      const int why = errno == EEXIST ? ENOTDIR : errno;
+      if (!directory_exists(partial)) {
+        errno = why;
+        ok = file_error(error, "create directory", partial);
+      }
     }
     at[1] = after;
   }

@@ -5,6 +5,7 @@
 #define BASE_FILE_H
 
 #include "base/digest.h"
+#include "base/draft.h"
 #include "base/error.h"
 #include "base/memory.h"
 
@@ -14,7 +15,8 @@
 NODISCARD bool file_read(const char *path, Buffer *out, Error *error); /* appends the whole file */
 bool file_exists(const char *path);
 bool directory_exists(const char *path);
-NODISCARD bool directory_create(const char *path, Error *error);     /* with parents; fine if it exists */
+/* With parents, each of them durable (fsync); fine if it exists. */
+NODISCARD bool directory_create(const char *path, Error *error);
 NODISCARD bool directory_remove_all(const char *path, Error *error); /* recursively; fine if absent */
 NODISCARD bool directory_sync(const char *path, Error *error);       /* fsync of the directory itself */
 /* Names in a directory (without . and ..), sorted; free with string_list_free. */
@@ -42,12 +44,12 @@ void file_map_close(FileMap *map);
  * them again. For `data` in a mapping only; whole pages inside the range. */
 void file_pages_release(const void *data, size_t bytes);
 
-/* Atomic writing: bytes go to PATH.tmp-PID; commit flushes, fsyncs, renames over PATH and fsyncs the
- * directory; anything else (close without commit, a crash) leaves PATH as it was. */
+/* Atomic writing: bytes go to a draft beside PATH (base/draft.h); commit flushes, fsyncs, renames over PATH and fsyncs
+ * the directory; anything else (close without commit, a crash) leaves PATH as it was. */
 typedef struct FileWriter {
   FILE *stream;
   char *path;
-  char *temporary;
+  Draft draft;
   uint64_t written; /* bytes */
 } FileWriter;
 NODISCARD bool file_writer_open(FileWriter *writer, const char *path, Error *error);

@@ -2,7 +2,6 @@
 #include "base/file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,25 +11,15 @@ static bool write_error(const FileWriter *writer, Error *error) {
 
 bool file_writer_open(FileWriter *writer, const char *path, Error *error) {
   *writer = (FileWriter){0};
+  int descriptor;
   writer->path = memory_copy_string(path);
-  char *temporary = memory_format("%s.tmp-%ld", path, (long)getpid());
-  if (!writer->path || !temporary) {
-    memory_free(temporary);
-    file_writer_close(writer);
-    return error_out_of_memory(error, "path", strlen(path));
-  }
-  /* A leftover under this name is from a dead process of the same number. */
-  unlink(temporary);
-  int descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor >= 0) {
-    writer->temporary = temporary;
+  if (!writer->path) return error_out_of_memory(error, "path", strlen(path));
+  if (draft_file(&writer->draft, path, &descriptor, error)) {
     writer->stream = fdopen(descriptor, "wb");
     if (writer->stream) return true;
+    write_error(writer, error);
     close(descriptor);
-  } else {
-    memory_free(temporary);
   }
-  write_error(writer, error);
   file_writer_close(writer);
   return false;
 }
@@ -61,20 +50,15 @@ bool file_writer_commit(FileWriter *writer, Error *error) {
   if (!ok) write_error(writer, error);
   if (fclose(writer->stream) != 0 && ok) ok = write_error(writer, error);
   writer->stream = NULL;
-  if (ok && rename(writer->temporary, writer->path) != 0) ok = write_error(writer, error);
-  if (ok) {
-    memory_free(writer->temporary);
-    writer->temporary = NULL; /* in place: nothing to drop any more */
-    ok = sync_parent(writer->path, error);
-  }
+  if (ok && rename(writer->draft.path, writer->path) != 0) ok = write_error(writer, error);
+  ok = ok && sync_parent(writer->path, error);
   file_writer_close(writer);
   return ok;
 }
 
 void file_writer_close(FileWriter *writer) {
   if (writer->stream) fclose(writer->stream);
-  if (writer->temporary) unlink(writer->temporary);
-  memory_free(writer->temporary);
+  draft_drop(&writer->draft);
   memory_free(writer->path);
   *writer = (FileWriter){0};
 }

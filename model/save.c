@@ -1,11 +1,10 @@
 /* Models out: a Hugging Face directory that Transformers loads as it is. */
+#include "base/draft.h"
 #include "base/file.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "model/weights.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 static const uint64_t shard_bytes = 5000000000u;
@@ -200,17 +199,11 @@ static bool save_into(Saving *s, const char *source, const char *directory, Erro
          config_write(s->model, s->head, s->dtype, directory, error);
 }
 
-static bool save_new(Saving *s, const char *source, const char *directory, const char *temporary,
-                     Error *error) {
-  if (!directory_remove_all(temporary, error) || !directory_create(temporary, error) ||
-      !save_into(s, source, temporary, error) || !directory_sync(temporary, error))
-    return false;
-  if (rename(temporary, directory) != 0)
-    return error_set(error, ERROR_FILE, "%s: cannot rename it to %s: %s", temporary, directory,
-                     strerror(errno));
-  char *parent = path_parent(directory);
-  bool ok = parent ? directory_sync(parent, error) : error_out_of_memory(error, "path", 0);
-  memory_free(parent);
+static bool save_new(Saving *s, const char *source, const char *directory, Error *error) {
+  Draft draft;
+  const bool ok = draft_directory(&draft, directory, error) && save_into(s, source, draft.path, error) &&
+                  directory_replace(draft.path, directory, error);
+  draft_drop(&draft);
   return ok;
 }
 
@@ -220,14 +213,6 @@ bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapte
     return error_set(error, ERROR_MODEL,
                      "%s: this model has no LM head: it can only be saved with a score head", directory);
   Saving saving = {.model = model, .head = head, .adapter = adapter, .dtype = dtype, .compute = compute};
-  if (directory_exists(directory)) return save_into(&saving, source, directory, error);
-  char *plain = memory_copy_string(directory);
-  size_t length = strlen(directory);
-  while (plain && length > 1 && plain[length - 1] == '/') plain[--length] = '\0';
-  char *temporary = plain ? memory_format("%s.tmp", plain) : NULL;
-  bool ok = temporary || error_out_of_memory(error, "path", length);
-  ok = ok && save_new(&saving, source, plain, temporary, error);
-  memory_free(plain);
-  memory_free(temporary);
-  return ok;
+  return directory_exists(directory) ? save_into(&saving, source, directory, error)
+                                     : save_new(&saving, source, directory, error);
 }

@@ -2,7 +2,7 @@
  * that is intact. */
 #include "train/checkpoint_parts.h"
 
-#include "train/replace.h"
+#include "base/draft.h"
 #include "train/settings.h"
 
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 #include "train/trainee.h"
 
+#include "base/draft.h"
 #include "base/file.h"
-#include "train/replace.h"
 
 #include <string.h>
 
@@ -188,11 +188,11 @@ static bool save_into(const Trainee *trainee, const char *source, const char *di
 bool trainee_save(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
                   char **path, Error *error) {
   char *place = path_join(directory, trainee->kind == TRAINEE_ADAPTER ? "adapter" : "model");
-  char *ready = place ? memory_format("%s.unfinished", place) : NULL;
-  bool ok = (place && ready) || error_out_of_memory(error, "path", strlen(directory));
-  ok = ok && directory_remove_all(ready, error) && save_into(trainee, source, ready, compute, error) &&
-       directory_replace(ready, place, error);
-  memory_free(ready);
+  Draft draft = {0};
+  bool ok = place || error_out_of_memory(error, "path", strlen(directory));
+  ok = ok && draft_directory(&draft, place, error) &&
+       save_into(trainee, source, draft.path, compute, error) && directory_replace(draft.path, place, error);
+  draft_drop(&draft);
   if (ok && path) {
     *path = place;
   } else {

@@ -48,6 +48,39 @@ static void long_messages_are_cut(void **state) {
   assert_int_equal(strlen(error.message), sizeof error.message - 1);
 }
 
+/* What a message is about stands first and the reason last: a long path loses its middle. */
+static void long_paths_keep_the_reason(void **state) {
+  (void)state;
+  char path[4000], blanks[4000], umlauts[4001];
+  for (size_t i = 0; i < sizeof path - 1; i++) path[i] = i % 50 ? 'd' : '/';
+  for (size_t i = 0; i < sizeof blanks - 1; i++) blanks[i] = i % 10 ? 'b' : ' ';
+  for (size_t i = 0; i < sizeof umlauts - 1; i++) umlauts[i] = i % 2 ? '\xb6' : '\xc3'; /* ö */
+  path[sizeof path - 1] = blanks[sizeof blanks - 1] = umlauts[sizeof umlauts - 1] = '\0';
+  const char *const paths[] = {path, blanks, umlauts, "/short"};
+  for (size_t i = 0; i < 4; i++) {
+    for (size_t k = 0; k < 4; k++) {
+      Error error = {0};
+      error_set(&error, ERROR_FILE, "cannot rename %s to %s: No space left on device", paths[i], paths[k]);
+      error_context(&error, "%s", paths[k]);
+      error_context(&error, "step 3");
+      assert_true(strlen(error.message) < sizeof error.message);
+      assert_memory_equal(error.message, "step 3: ", 8);
+      const char *end = strstr(error.message, ": No space left on device");
+      assert_non_null(end);
+      assert_int_equal(strlen(end), 25);
+      for (const char *at = error.message; *at; at++) { /* whole characters */
+        assert_true(*at != '\xc3' || at[1] == '\xb6');
+        assert_true(*at != '\xb6' || at[-1] == '\xc3');
+      }
+    }
+  }
+  Error error = {0};
+  error_set(&error, ERROR_FILE, "cannot read %s/end.txt: why", path);
+  assert_non_null(strstr(error.message, "cannot read /ddddd"));
+  assert_non_null(strstr(error.message, "..."));
+  assert_non_null(strstr(error.message, "d/end.txt: why"));
+}
+
 static void null_error_is_fine(void **state) {
   (void)state;
   assert_false(error_set(NULL, ERROR_DATA, "x"));
@@ -88,10 +121,10 @@ static void broken_assertion_aborts(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(first_error_wins),        cmocka_unit_test(context_goes_before),
-      cmocka_unit_test(long_messages_are_cut),   cmocka_unit_test(null_error_is_fine),
-      cmocka_unit_test(out_of_memory_says_what), cmocka_unit_test(codes_are_exit_codes),
-      cmocka_unit_test(broken_assertion_aborts),
+      cmocka_unit_test(first_error_wins),      cmocka_unit_test(context_goes_before),
+      cmocka_unit_test(long_messages_are_cut), cmocka_unit_test(long_paths_keep_the_reason),
+      cmocka_unit_test(null_error_is_fine),    cmocka_unit_test(out_of_memory_says_what),
+      cmocka_unit_test(codes_are_exit_codes),  cmocka_unit_test(broken_assertion_aborts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,13 +7,23 @@
 #include "base/file.h"
 #include "tests/temporary.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static Temporary folder;
+static bool full_disk;
+
+/* In the place of the C library's: a disk that has room for no directory. */
+int mkdir(const char *path, mode_t mode) {
+  errno = ENOSPC;
+  return full_disk ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
 
 static int open_folder(void **state) {
   (void)state;
@@ -212,6 +222,11 @@ static void directories_come_and_go(void **state) {
   assert_false(directory_create(temporary_path(&folder, "a/b/file/d"), &blocked));
   assert_int_equal(blocked.code, ERROR_FILE);
   assert_non_null(strstr(blocked.message, "Not a directory"));
+  full_disk = true;
+  Error full = {0};
+  assert_false(directory_create(temporary_path(&folder, "new"), &full));
+  full_disk = false;
+  assert_non_null(strstr(full.message, "No space left on device"));
   /* A link is removed, not what it points to. */
   assert_true(directory_create(temporary_path(&folder, "kept"), &error));
   assert_true(file_write_text(temporary_path(&folder, "kept/x"), "x", &error));
