@@ -1,0 +1,102 @@
+/* Whole runs of ppo against an independent implementation in fp64 (tests/fixtures/make_runs.py): three updates with every
+ * term on, full weights and LoRA. Metrics of every update, and actor, critic and running mean at the end.
+ *
+ * All is the program's own but the sampling: the linker puts __wrap_experience_sample in the place of
+ * experience_sample (tests/CMakeLists.txt), which hands out the answers of the fixture. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "ppo/experience.h"
+#include "ppo/stage.h"
+#include "tests/support/whole_run.h"
+
+static const int32_t end_id = 1; /* of runs/policy */
+
+/* The answers of the run at hand. */
+static struct {
+  Fixture fixture;
+  const int32_t *ids, *lengths; /* end to end; of each episode */
+  int64_t episodes, taken;      /* of which so many were handed out */
+} answers;
+
+static void answers_open(const char *name) {
+  char path[64];
+  snprintf(path, sizeof path, "runs/%s", name);
+  fixture_open(&answers.fixture, path);
+  answers.ids = fixture_ints(&answers.fixture, "answers", NULL);
+  answers.lengths = fixture_ints(&answers.fixture, "lengths", &answers.episodes);
+  answers.taken = 0;
+}
+
+static void answers_close(void) {
+  assert_int_equal(answers.taken, answers.episodes);
+  fixture_close(&answers.fixture);
+}
+
+bool __wrap_experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
+                              Error *error);
+
+bool __wrap_experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
+                              Error *error) {
+  (void)workers, (void)spec, (void)error;
+  for (int64_t e = 0; e < experience->count; e++) {
+    RolloutSample *sample = &experience->samples[e];
+    assert_true(answers.taken < answers.episodes);
+    assert_int_equal(sample->number, answers.taken);
+    sample->length = answers.lengths[answers.taken++];
+    for (int64_t t = 0; t < sample->length; t++) sample->response[t] = *answers.ids++;
+    sample->finished = sample->response[sample->length - 1] == end_id ? ROLLOUT_EOS : ROLLOUT_LENGTH;
+    experience->offsets[e + 1] = experience->offsets[e] + (int32_t)sample->length;
+  }
+  experience->tokens = experience->offsets[experience->count];
+  return true;
+}
+
+typedef struct Files {
+  const char *actor, *ema;
+} Files;
+
+static const Files full = {"model/model.safetensors", "ema/model/model.safetensors"};
+static const Files lora = {"adapter/adapter_model.safetensors", "ema/adapter/adapter_model.safetensors"};
+
+static void compare(const char *name, const Files *files, const char *const *options) {
+  const Program program = {.name = "ppo",
+                           .options = ppo_options,
+                           .option_count = ppo_option_count,
+                           .config_size = sizeof(PpoConfig),
+                           .run = ppo_stage_run};
+  WholeRun run;
+  answers_open(name);
+  whole_run_open(&run, &program, name, options);
+  answers_close();
+  whole_run_metrics(&run);
+  whole_run_tensors(&run, "actor", files->actor, "");
+  whole_run_tensors(&run, "ema", files->ema, "");
+  whole_run_tensors(&run, "critic", "checkpoints/step-3/state.safetensors", "critic.value.");
+  whole_run_close(&run);
+}
+
+static void several_micro_batches(void **state) {
+  (void)state;
+  compare("ppo_full", &full, NULL);
+  compare("ppo_lora", &lora, NULL);
+}
+
+/* How a minibatch is cut, and what is computed twice to save memory, is not the result's business. */
+static void one_micro_batch(void **state) {
+  (void)state;
+  const char *const options[] = {"--optim.micro_batch_tokens=4096", "--model.recompute", NULL};
+  compare("ppo_full", &full, options);
+  compare("ppo_lora", &lora, options);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(several_micro_batches),
+      cmocka_unit_test(one_micro_batch),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,147 @@
+#include "tests/support/whole_run.h"
+
+#include "formats/safetensors.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static const double METRIC_TOLERANCE = 1e-5;
+static const double TENFOLD = 10;
+
+enum { MAX_ARGUMENTS = 32 };
+
+void whole_run_open(WholeRun *run, const Program *program, const char *name, const char *const *options) {
+  char config[256], directory[512], fixture[128], *argv[MAX_ARGUMENTS];
+  int argc = 0;
+  *run = (WholeRun){0};
+  temporary_open(&run->folder);
+  snprintf(config, sizeof config, "--config=fixtures/runs/%s.json", name);
+  snprintf(directory, sizeof directory, "--run.dir=%s/run", run->folder.directory);
+  const char *const first[] = {program->name, config, directory, "--run.save_every=1"};
+  for (size_t i = 0; i < sizeof first / sizeof *first; i++) argv[argc++] = (char *)first[i];
+  for (; options && *options; options++) argv[argc++] = (char *)*options;
+  FILE *out = tmpfile(), *err = tmpfile();
+  assert_non_null(out);
+  assert_non_null(err);
+  const int code = program_run(program, argc, argv, out, err);
+  if (code != 0) {
+    char line[1024];
+    rewind(err);
+    while (fgets(line, sizeof line, err)) fputs(line, stderr);
+    fail_msg("%s: exit code %d", name, code);
+  }
+  fclose(out);
+  fclose(err);
+  snprintf(fixture, sizeof fixture, "runs/%s", name);
+  fixture_open(&run->expected, fixture);
+}
+
+void whole_run_close(WholeRun *run) {
+  size_t finals = 0;
+  for (size_t i = 0; i < run->expected.file.count; i++)
+    finals += strncmp(run->expected.file.entries[i].name, "final.", 6) == 0;
+  assert_int_equal(run->compared, finals);
+  fixture_close(&run->expected);
+  temporary_close(&run->folder);
+}
+
+/* -- metrics ---------------------------------------------------------------------------------------------- */
+
+static const double *doubles(const WholeRun *run, const char *name, size_t *count) {
+  const SafetensorsEntry *entry = safetensors_file_find(&run->expected.file, name);
+  if (!entry || entry->dtype != DTYPE_F64) fail_msg("%s: no fp64 array %s", run->expected.file.path, name);
+  *count = entry->bytes / sizeof(double);
+  double *out = malloc(entry->bytes);
+  assert_non_null(out);
+  memcpy(out, entry->data, entry->bytes);
+  return out;
+}
+
+/* The values of a metric in the order of the updates, of which there must be `count`. */
+static void logged(WholeRun *run, const char *name, double *out, size_t count) {
+  sqlite3 *db;
+  sqlite3_stmt *rows;
+  size_t found = 0;
+  assert_int_equal(sqlite3_open(temporary_path(&run->folder, "run/run.db"), &db), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_prepare_v2(db, "SELECT value FROM metric WHERE name = ? ORDER BY step", -1, &rows, NULL),
+      SQLITE_OK);
+  sqlite3_bind_text(rows, 1, name, -1, SQLITE_STATIC);
+  for (; sqlite3_step(rows) == SQLITE_ROW; found++)
+    if (found < count) out[found] = sqlite3_column_double(rows, 0);
+  sqlite3_finalize(rows);
+  sqlite3_close(db);
+  if (found != count) fail_msg("%s: %zu values in the run log, expected %zu", name, found, count);
+}
+
+static void compare_metric(WholeRun *run, const char *array) {
+  char name[64];
+  size_t count;
+  const double *expected = doubles(run, array, &count);
+  double *found = malloc(count * sizeof *found);
+  assert_non_null(found);
+  snprintf(name, sizeof name, "%.*s", (int)(strlen(array) - strlen("metric._f64")),
+           array + strlen("metric."));
+  logged(run, name, found, count);
+  for (size_t i = 0; i < count; i++) {
+    char what[96];
+    snprintf(what, sizeof what, "%s of update %zu", name, i + 1);
+    assert_number(what, found[i], expected[i], METRIC_TOLERANCE * fmax(1, fabs(expected[i])));
+  }
+  free(found);
+  free((void *)expected);
+}
+
+void whole_run_metrics(WholeRun *run) {
+  for (size_t i = 0; i < run->expected.file.count; i++) {
+    const char *name = run->expected.file.entries[i].name;
+    if (strncmp(name, "metric.", 7) == 0) compare_metric(run, name);
+  }
+}
+
+/* -- tensors ---------------------------------------------------------------------------------------------- */
+
+/* Distance from what was expected, in parts of the way that training went. */
+static double distance(WholeRun *run, const char *part, const char *name, const SafetensorsEntry *found) {
+  char array[256];
+  int64_t count;
+  double sum = 0;
+  snprintf(array, sizeof array, "final.%s.%s", part, name);
+  const float *expected = fixture_floats(&run->expected, array, &count);
+  if (found->dtype != DTYPE_F32 || found->bytes != (size_t)count * sizeof(float))
+    fail_msg("%s: expected %lld floats", name, (long long)count);
+  for (int64_t i = 0; i < count; i++) {
+    float value;
+    memcpy(&value, (const char *)found->data + i * (int64_t)sizeof value, sizeof value);
+    sum += pow((double)value - (double)expected[i], 2);
+  }
+  snprintf(array, sizeof array, "moved.%s.%s", part, name);
+  return sqrt(sum) / (double)fixture_float(&run->expected, array);
+}
+
+void whole_run_tensors(WholeRun *run, const char *part, const char *file, const char *prefix) {
+  SafetensorsFile tensors;
+  Error error = {0};
+  char path[64];
+  double worst = 0, tolerance = TENFOLD * (double)fixture_float(&run->expected, "rounding");
+  snprintf(path, sizeof path, "run/%s", file);
+  if (!safetensors_file_open(&tensors, temporary_path(&run->folder, path), &error))
+    fail_msg("%s", error.message);
+  for (size_t i = 0; i < tensors.count; i++) {
+    const SafetensorsEntry *entry = &tensors.entries[i];
+    if (strncmp(entry->name, prefix, strlen(prefix)) != 0) continue;
+    const char *name = entry->name + strlen(prefix);
+    const double off = distance(run, part, name, entry);
+    if (!(off <= tolerance))
+      fail_msg("%s: %s is off by %.2g of its way, tolerance %.2g", part, name, off, tolerance);
+    worst = fmax(worst, off);
+    run->compared++;
+  }
+  printf("%s: within %.1e of the way (tolerance %.1e)\n", part, worst, tolerance);
+  safetensors_file_close(&tensors);
+}
