@@ -104,8 +104,20 @@ static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Err
                    near ? hint : "; --help lists them");
 }
 
-static bool read_object(const Option *table, size_t rows, void *config, const char *path, const char *prefix,
-                        const json_t *object, Error *error) {
+/* A config that is being filled. */
+typedef struct Target {
+  const Option *table;
+  size_t rows;
+  void *config;
+  OptionGiven *given;
+} Target;
+
+static void note_origin(Target *target, const Option *option, OptionOrigin origin) {
+  target->given->origin[option - target->table] = (unsigned char)origin;
+}
+
+static bool read_object(Target *target, const char *path, const char *prefix, const json_t *object,
+                        Error *error) {
   const char *name;
   json_t *value;
   json_object_foreach((json_t *)object, name, value) {
@@ -113,14 +125,15 @@ static bool read_object(const Option *table, size_t rows, void *config, const ch
     char key[2 * LONGEST_NAME];
     snprintf(key, sizeof key, "%s%s%s", prefix, *prefix ? "." : "", name);
     OptionPlace place = {path, key};
-    const Option *option = option_find(table, rows, key);
+    const Option *option = option_find(target->table, target->rows, key);
     bool ok;
     if (option) {
-      ok = option_set_json(option, config, value, place, error);
-    } else if (!known_section(table, rows, key)) {
-      ok = unknown_key(table, rows, place, error);
+      note_origin(target, option, OPTION_FROM_FILE);
+      ok = option_set_json(option, target->config, value, place, error);
+    } else if (!known_section(target->table, target->rows, key)) {
+      ok = unknown_key(target->table, target->rows, place, error);
     } else if (json_is_object(value)) {
-      ok = read_object(table, rows, config, path, key, value, error);
+      ok = read_object(target, path, key, value, error);
     } else {
       ok = option_error(error, place, "expected an object with the keys of this section");
     }
@@ -129,7 +142,7 @@ static bool read_object(const Option *table, size_t rows, void *config, const ch
   return true;
 }
 
-bool option_read_file(const Option *table, size_t rows, void *config, const char *path, Error *error) {
+static bool read_file(Target *target, const char *path, Error *error) {
   Buffer text = {0};
   Error reading = {0};
   if (!file_read(path, &text, &reading)) {
@@ -144,7 +157,7 @@ bool option_read_file(const Option *table, size_t rows, void *config, const char
     return error_set(error, ERROR_USAGE, "%s:%d:%d: %s", path, broken.line, broken.column, broken.text);
   }
   bool ok = json_is_object(root) || error_set(error, ERROR_USAGE, "%s: expected a JSON object", path);
-  ok = ok && read_object(table, rows, config, path, "", root, error);
+  ok = ok && read_object(target, path, "", root, error);
   json_decref(root);
   return ok;
 }
@@ -174,8 +187,7 @@ static bool read_flag(OptionRequest *request, const char *name) {
 
 /* One "--key VALUE", "--key=VALUE" or bare boolean. `*at` is moved past what was used. With `files` only
  * --config is acted on, without it only the other options: files come first wherever they stand. */
-static bool read_argument(const Option *table, size_t rows, void *config, int argc, char **argv, int *at,
-                          bool files, Error *error) {
+static bool read_argument(Target *target, int argc, char **argv, int *at, bool files, Error *error) {
   const char *argument = argv[(*at)++];
   if (strncmp(argument, "--", 2) != 0 || !argument[2]) {
     return error_set(error, ERROR_USAGE, "unexpected argument '%s'; options begin with --", argument);
@@ -184,9 +196,11 @@ static bool read_argument(const Option *table, size_t rows, void *config, int ar
   const char *equals = strchr(argument, '='), *value = equals ? equals + 1 : NULL;
   snprintf(key, sizeof key, "%.*s", equals ? (int)(equals - argument - 2) : (int)strlen(argument),
            argument + 2);
-  const Option *option = option_find(table, rows, key);
+  const Option *option = option_find(target->table, target->rows, key);
   bool is_file = !option && !strcmp(key, "config");
-  if (!is_file && !option) return unknown_key(table, rows, (OptionPlace){NULL, key}, error);
+  if (!is_file && !option) {
+    return unknown_key(target->table, target->rows, (OptionPlace){NULL, key}, error);
+  }
   bool next_is_option = *at >= argc || !strncmp(argv[*at], "--", 2);
   if (!value && !next_is_option) value = argv[(*at)++];
   if (!value && option && option->type == OPTION_BOOL) value = "true";
@@ -195,18 +209,15 @@ static bool read_argument(const Option *table, size_t rows, void *config, int ar
                      *at < argc ? " (one that begins with -- is written --key=VALUE)" : "");
   }
   if (is_file != files) return true;
-  if (is_file) return option_read_file(table, rows, config, value, error);
-  return option_set_text(option, config, value, (OptionPlace){NULL, key}, error);
+  if (is_file) return read_file(target, value, error);
+  note_origin(target, option, OPTION_FROM_LINE);
+  return option_set_text(option, target->config, value, (OptionPlace){NULL, key}, error);
 }
 
 static bool check_required(const Option *table, size_t rows, void *config, Error *error) {
   for (size_t i = 0; i < rows; i++) {
-    const void *at = (char *)config + table[i].offset;
     if (!table[i].required) continue;
-    bool missing = (table[i].type == OPTION_STRING && !*(char *const *)at) ||
-                   (table[i].type == OPTION_STRINGS && !((const OptionStrings *)at)->count) ||
-                   (table[i].type == OPTION_SOURCES && !((const OptionSources *)at)->count);
-    if (missing) {
+    if (!option_is_set(&table[i], config)) {
       return error_set(error, ERROR_USAGE, "'%s' is required: give --%s or set it in the config file (%s)",
                        table[i].key, table[i].key, table[i].help ? table[i].help : "");
     }
@@ -214,9 +225,23 @@ static bool check_required(const Option *table, size_t rows, void *config, Error
   return true;
 }
 
+/* Defaults that depend on other options, where the user gave none. */
+static bool set_dependent_defaults(Target *target, Error *error) {
+  for (size_t i = 0; i < target->rows; i++) {
+    const Option *option = &target->table[i];
+    if (!option->instead || target->given->origin[i] != OPTION_DEFAULT) continue;
+    if (!option_holds(target->table, target->rows, target->config, option->instead_when)) continue;
+    const OptionPlace place = {"default", option->key};
+    if (!option_set_text(option, target->config, option->instead, place, error)) return false;
+  }
+  return true;
+}
+
 bool options_parse(const Option *table, size_t rows, void *config, int argc, char **argv,
                    OptionRequest *request, Error *error) {
-  *request = (OptionRequest){0};
+  ASSERT(rows <= OPTION_MOST_ROWS);
+  *request = (OptionRequest){.given = {.table = table, .rows = rows}};
+  Target target = {table, rows, config, &request->given};
   if (!set_defaults(table, rows, config, error)) return false;
   /* Who asks for help may have anything else on the line. */
   for (int i = 1; i < argc; i++) {
@@ -229,12 +254,12 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
     for (int at = 1; at < argc;) {
       if (read_flag(request, argv[at])) {
         at++;
-      } else if (!read_argument(table, rows, config, argc, argv, &at, pass == 0, error)) {
+      } else if (!read_argument(&target, argc, argv, &at, pass == 0, error)) {
         return false;
       }
     }
   }
-  return check_required(table, rows, config, error);
+  return set_dependent_defaults(&target, error) && check_required(table, rows, config, error);
 }
 
 void options_free(const Option *table, size_t rows, void *config) {

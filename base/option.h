@@ -6,11 +6,17 @@
  * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one; only
  * a string "about" at the top of a file is passed over, for saying what the file is for.
  * A bare `--section.flag` before another option or at the end means true.
- * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument. */
+ * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument.
+ *
+ * What an option has to do with others stands in its row: when it matters at all, and where its default is another one.
+ * Conditions are texts like "lora.enabled = true, no model.adapter or no reward.adapter": terms joined by " or ", these
+ * joined by ", " for "and". A term is "KEY = VALUE", "KEY != VALUE", "KEY > NUMBER", "KEY" (it is set: not empty, 0 or
+ * false) or "no KEY". They are shown by --help as they are. */
 #ifndef BASE_OPTION_H
 #define BASE_OPTION_H
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/memory.h"
 
 #include <stddef.h>
@@ -52,34 +58,57 @@ typedef struct Option {
   double min, max;            /* inclusive range of numbers; both 0 = unbounded; may be +-INFINITY */
   const char *const *choices; /* NULL-terminated, for OPTION_CHOICE */
   bool required;
-  const char *help; /* one line: meaning, unit */
+  const char *help;         /* one line: meaning, unit */
+  const char *when;         /* the condition under which it matters; NULL = always */
+  const char *instead;      /* the default where ... */
+  const char *instead_when; /* ... this condition holds */
 } Option;
 
-/* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update"). */
-#define ROW_BOOL(key, Config, field, fallback, help) \
-  { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
-#define ROW_INT(key, Config, field, fallback, min, max, help) \
-  { key, OPTION_INT, offsetof(Config, field), fallback, min, max, NULL, false, help }
-#define ROW_FLOAT(key, Config, field, fallback, min, max, help) \
-  { key, OPTION_FLOAT, offsetof(Config, field), fallback, min, max, NULL, false, help }
-#define ROW_STRING(key, Config, field, fallback, help) \
-  { key, OPTION_STRING, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
-#define ROW_STRING_REQUIRED(key, Config, field, help) \
-  { key, OPTION_STRING, offsetof(Config, field), NULL, 0, 0, NULL, true, help }
-#define ROW_CHOICE(key, Config, field, fallback, choices, help) \
-  { key, OPTION_CHOICE, offsetof(Config, field), fallback, 0, 0, choices, false, help }
-#define ROW_STRINGS(key, Config, field, fallback, help) \
-  { key, OPTION_STRINGS, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
-#define ROW_SOURCES(key, Config, field, fallback, help) \
-  { key, OPTION_SOURCES, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
-#define ROW_SOURCES_REQUIRED(key, Config, field, help) \
-  { key, OPTION_SOURCES, offsetof(Config, field), NULL, 0, 0, NULL, true, help }
-#define ROW_BYTES(key, Config, field, fallback, help) \
-  { key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, help }
+/* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update").
+ * After the help may follow .when = "...", and .instead = "...", .instead_when = "...". */
+#define ROW_BOOL(key, Config, field, fallback, ...) \
+  { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
+#define ROW_INT(key, Config, field, fallback, min, max, ...) \
+  { key, OPTION_INT, offsetof(Config, field), fallback, min, max, NULL, false, .help = __VA_ARGS__ }
+#define ROW_FLOAT(key, Config, field, fallback, min, max, ...) \
+  { key, OPTION_FLOAT, offsetof(Config, field), fallback, min, max, NULL, false, .help = __VA_ARGS__ }
+#define ROW_STRING(key, Config, field, fallback, ...) \
+  { key, OPTION_STRING, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
+#define ROW_STRING_REQUIRED(key, Config, field, ...) \
+  { key, OPTION_STRING, offsetof(Config, field), NULL, 0, 0, NULL, true, .help = __VA_ARGS__ }
+#define ROW_CHOICE(key, Config, field, fallback, choices, ...) \
+  { key, OPTION_CHOICE, offsetof(Config, field), fallback, 0, 0, choices, false, .help = __VA_ARGS__ }
+#define ROW_STRINGS(key, Config, field, fallback, ...) \
+  { key, OPTION_STRINGS, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
+#define ROW_SOURCES(key, Config, field, fallback, ...) \
+  { key, OPTION_SOURCES, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
+#define ROW_SOURCES_REQUIRED(key, Config, field, ...) \
+  { key, OPTION_SOURCES, offsetof(Config, field), NULL, 0, 0, NULL, true, .help = __VA_ARGS__ }
+#define ROW_BYTES(key, Config, field, fallback, ...) \
+  { key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
+
+/* Which options the user gave. */
+typedef enum OptionOrigin { OPTION_DEFAULT, OPTION_FROM_FILE, OPTION_FROM_LINE } OptionOrigin;
+
+enum { OPTION_MOST_ROWS = 128 };
+
+typedef struct OptionGiven {
+  const Option *table; /* borrowed */
+  size_t rows;
+  unsigned char origin[OPTION_MOST_ROWS]; /* OptionOrigin of each row */
+} OptionGiven;
+
+/* Whether the command line or a file sets the option, to whatever value. The key must be in the table. */
+bool option_given(const OptionGiven *given, const char *key);
+
+/* Warns of every option that is given and cannot matter, since its row's condition does not hold. A file that sets an
+ * option to its default is no reason: a resolved configuration has all keys. */
+void options_warn(const OptionGiven *given, const void *config, Log *log);
 
 /* What the command line asked for besides options. */
 typedef struct OptionRequest {
   bool help, print_config, check, version, json;
+  OptionGiven given;
 } OptionRequest;
 
 /* Fills `config` (zeroed by the caller) from defaults, then argv. `--config`, `--help`, `--print-config`,

@@ -70,6 +70,13 @@ static bool describe(const Option *option, Buffer *out, Error *error) {
   } else if (ok && option->fallback && *option->fallback) {
     ok = buffer_format(out, error, "%sdefault %s", between, option->fallback);
     between = "; ";
+    if (ok && option->instead) {
+      ok = buffer_format(out, error, ", %s with %s", option->instead, option->instead_when);
+    }
+  }
+  if (ok && option->when) {
+    ok = buffer_format(out, error, "%sonly with %s", between, option->when);
+    between = "; ";
   }
   return ok && (*between == ' ' || buffer_text(out, ")", error));
 }

@@ -22,9 +22,12 @@ void option_clear(const Option *option, void *config);
 /* Records "PLACE: message" as ERROR_USAGE. Always returns false. */
 bool option_error(Error *error, OptionPlace place, const char *format, ...) PRINTF_LIKE(3, 4);
 
-/* Applies a JSON file. */
-NODISCARD bool option_read_file(const Option *table, size_t rows, void *config, const char *path,
-                                Error *error);
+/* Whether the value is the one that is written `text`, as for option_set_text. */
+bool option_equals(const Option *option, const void *config, const char *text);
+/* Whether it is set: not empty, 0 or false. */
+bool option_is_set(const Option *option, const void *config);
+/* Whether a condition of a row holds; base/option.h has the language. Mistakes in it are the table's: assertions. */
+bool option_holds(const Option *table, size_t rows, const void *config, const char *condition);
 
 const Option *option_find(const Option *table, size_t rows, const char *key);
 /* The known key (or section) nearest to `key`, NULL when none is near; points into the table or `section`. */

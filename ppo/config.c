@@ -4,7 +4,8 @@
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
-/* clang-format off: one option a row */
+/* One option a row. */
+/* clang-format off */
 #define PPO_OPTIONS(Config, field)                                                                           \
   ROW_INT("ppo.total_episodes", Config, field.total_episodes, "1000000", 1, INFINITY,                        \
           "answers sampled over the whole run"),                                                             \
@@ -55,15 +56,15 @@ const Option ppo_options[] = {
     MODEL_OPTIONS(PpoConfig, model) ROW_STRING_REQUIRED("reward.path", PpoConfig, reward.path,
                                                         "reward model, or the base model of reward.adapter"),
     ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model"),
-    LORA_OPTIONS(PpoConfig, lora, "0") ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts,
-                                                            "JSONL file(s) of prompts, or a weighted list"),
+    LORA_OPTIONS(PpoConfig, lora, "0", "lora.enabled, no model.adapter or no reward.adapter")
+    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "JSONL file(s) of prompts, or a weighted list"),
     ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "JSONL file(s) of prompts for evaluation"),
     ROW_SOURCES("data.ptx", PpoConfig, data.ptx, NULL,
                 "JSONL file(s) for ppo.ptx_coef: text or SFT examples"),
     DATA_COMMON_OPTIONS(PpoConfig, data, "512")
-        OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "linear", "1e-5", "4096")
+        OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "4096")
             ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") PPO_OPTIONS(PpoConfig, ppo)
-                RUN_OPTIONS(PpoConfig, run) DEVICE_OPTIONS(PpoConfig, device)};
+                RUN_OPTIONS(PpoConfig, run, "data.eval") DEVICE_OPTIONS(PpoConfig, device)};
 /* clang-format on */
 
 const size_t ppo_option_count = sizeof ppo_options / sizeof *ppo_options;

@@ -4,16 +4,16 @@
 /* clang-format off */
 const Option reward_options[] = {
     MODEL_OPTIONS(RewardStageConfig, common.model)
-    LORA_OPTIONS(RewardStageConfig, common.lora, "0")
+    LORA_OPTIONS(RewardStageConfig, common.lora, "0", "lora.enabled, no model.adapter")
     DATA_TRAIN_OPTIONS(RewardStageConfig, common.data, "1024")
     ROW_SOURCES("data.reference", RewardStageConfig, common.data.reference, NULL,
         "SFT examples whose mean score is made 0 after training; without it scores are not shifted"),
     DATA_PACKING_OPTIONS(RewardStageConfig, common.data)
-    OPTIM_OPTIONS(RewardStageConfig, common.optim, "3e-6", "cosine", "1e-5", "2048")
+    OPTIM_OPTIONS(RewardStageConfig, common.optim, "3e-6", "1e-4", "cosine", "1e-5", "2048")
     UPDATE_OPTIONS(RewardStageConfig, common.optim, "64", "1")
     ROW_FLOAT("reward.centring", RewardStageConfig, reward.centring, "0", 0, INFINITY,
         "weight of the mean of (chosen + rejected)^2 in the loss, e.g. 0.01"),
-    RUN_OPTIONS(RewardStageConfig, common.run)
+    RUN_OPTIONS(RewardStageConfig, common.run, "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(RewardStageConfig, common.device)
 };
 /* clang-format on */

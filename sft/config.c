@@ -3,13 +3,13 @@
 /* clang-format off */
 const Option sft_options[] = {
     MODEL_OPTIONS(SupervisedConfig, model)
-    LORA_OPTIONS(SupervisedConfig, lora, "0.05")
+    LORA_OPTIONS(SupervisedConfig, lora, "0.05", "lora.enabled, no model.adapter")
     DATA_TRAIN_OPTIONS(SupervisedConfig, data, "1024")
     DATA_PACKING_OPTIONS(SupervisedConfig, data)
     DATA_MASK_OPTIONS(SupervisedConfig, data)
-    OPTIM_OPTIONS(SupervisedConfig, optim, "2e-5", "cosine", "1e-8", "2048")
+    OPTIM_OPTIONS(SupervisedConfig, optim, "2e-5", "2e-4", "cosine", "1e-8", "2048")
     UPDATE_OPTIONS(SupervisedConfig, optim, "32", "1")
-    RUN_OPTIONS(SupervisedConfig, run)
+    RUN_OPTIONS(SupervisedConfig, run, "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(SupervisedConfig, device)
 };
 /* clang-format on */

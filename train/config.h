@@ -50,19 +50,21 @@ typedef struct LoraConfig {
   bool rslora;
 } LoraConfig;
 
-/* dropout: default as text. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
+/* dropout: default as text; shape_when: the condition (base/option.h) under which an adapter is made that r, alpha, targets
+ * and rslora give its shape. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
  * for it), where PEFT's LLaMA default is q_proj,v_proj. */
-#define LORA_OPTIONS(Config, field, default_dropout)                                                        \
+#define LORA_OPTIONS(Config, field, default_dropout, shape_when)                                            \
   ROW_BOOL("lora.enabled", Config, field.enabled, "false", "train a LoRA adapter instead of all weights"),  \
   ROW_INT("lora.r", Config, field.r, "8", 1, 4096,                                                          \
-      "rank (an adapter given as model.adapter keeps its own r, alpha, targets, rslora)"),                  \
+      "rank (an adapter that is continued keeps its own r, alpha, targets, rslora)", .when = shape_when),   \
   ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 0, INFINITY,                                           \
-      "scale: the adapter's output is multiplied by alpha / r"),                                            \
+      "scale: the adapter's output is multiplied by alpha / r", .when = shape_when),                        \
   ROW_FLOAT("lora.dropout", Config, field.dropout, default_dropout, 0, 0.99,                                \
-      "dropout on the adapter's input while training"),                                                     \
+      "dropout on the adapter's input while training", .when = "lora.enabled"),                             \
   ROW_STRINGS("lora.targets", Config, field.targets, "all-linear",                                          \
-      "module names as PEFT matches them, or all-linear"),                                                  \
-  ROW_BOOL("lora.rslora", Config, field.rslora, "false", "scale by alpha / sqrt(r) instead"),
+      "module names as PEFT matches them, or all-linear", .when = shape_when),                              \
+  ROW_BOOL("lora.rslora", Config, field.rslora, "false", "scale by alpha / sqrt(r) instead",                \
+      .when = shape_when),
 
 /* -- data ----------------------------------------------------------------------------------------------- */
 
@@ -130,28 +132,32 @@ typedef enum OptimStateKind { OPTIM_STATE_F32, OPTIM_STATE_8BIT } OptimStateKind
 extern const char *const optimizer_state_choices[]; /* f32, 8bit: in the order of OptimStateKind */
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
-/* Defaults as text: learning rate, schedule, AdamW's eps, tokens in a micro-batch. */
-#define OPTIM_OPTIONS(Config, field, default_lr, default_schedule, default_eps, default_tokens)             \
+/* Defaults as text: learning rate of all weights and of an adapter, schedule, AdamW's eps, tokens in a micro-batch.
+ * Lion's beta2: Chen et al. 2023. */
+#define OPTIM_OPTIONS(Config, field, default_lr, lora_lr, default_schedule, default_eps, default_tokens)    \
   ROW_CHOICE("optim.name", Config, field.name, "adamw", optimizer_choices, "optimiser"),                    \
   ROW_CHOICE("optim.state", Config, field.state, "f32", optimizer_state_choices,                            \
       "moments of the optimiser: 8bit (block-wise codes) takes a quarter of their memory; tensors of fewer " \
-      "than 4096 elements stay f32"),                                                                       \
-  ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate"),                   \
+      "than 4096 elements stay f32", .when = "optim.name != sgd or optim.momentum"),                        \
+  ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate",                    \
+      .instead = lora_lr, .instead_when = "lora.enabled"),                                                  \
   ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \
       "learning rate after the warm-up"),                                                                   \
   ROW_FLOAT("optim.min_lr_ratio", Config, field.min_lr_ratio, "0", 0, 1,                                    \
-      "where linear and cosine end, as a share of the peak"),                                               \
+      "where linear and cosine end, as a share of the peak", .when = "optim.schedule != constant"),         \
   ROW_INT("optim.warmup_steps", Config, field.warmup_steps, "0", 0, INFINITY,                               \
       "updates of linear warm-up from 0"),                                                                  \
   ROW_FLOAT("optim.weight_decay", Config, field.weight_decay, "0", 0, INFINITY,                             \
       "decoupled weight decay on matrices (norms and biases never)"),                                       \
   ROW_FLOAT("optim.beta1", Config, field.beta1, "0.9", 0, 0.999999,                                         \
-      "AdamW, Lion: decay of the mean gradient"),                                                           \
+      "AdamW, Lion: decay of the mean gradient", .when = "optim.name != sgd"),                              \
   ROW_FLOAT("optim.beta2", Config, field.beta2, "0.999", 0, 0.9999999,                                      \
-      "AdamW: decay of the mean square; Lion: of the momentum (there, 0.99 is usual)"),                     \
+      "AdamW: decay of the mean square; Lion: of the momentum", .when = "optim.name != sgd",                \
+      .instead = "0.99", .instead_when = "optim.name = lion"),                                              \
   ROW_FLOAT("optim.eps", Config, field.eps, default_eps, 0, 1,                                              \
-      "AdamW: added to the root of the mean square"),                                                       \
-  ROW_FLOAT("optim.momentum", Config, field.momentum, "0", 0, 0.999999, "SGD"),                             \
+      "added to the root of the mean square", .when = "optim.name = adamw"),                                \
+  ROW_FLOAT("optim.momentum", Config, field.momentum, "0", 0, 0.999999,                                     \
+      "decay of the mean gradient", .when = "optim.name = sgd"),                                            \
   ROW_FLOAT("optim.clip", Config, field.clip, "1", 0, INFINITY,                                             \
       "largest global gradient norm; 0 = no clipping"),                                                     \
   ROW_INT("optim.micro_batch_tokens", Config, field.micro_batch_tokens, default_tokens, 1, 1 << 28,         \
@@ -194,7 +200,8 @@ typedef struct RunConfig {
   int64_t save_every, keep, eval_every, log_every;
 } RunConfig;
 
-#define RUN_OPTIONS(Config, field)                                                                          \
+/* eval_when: the condition (base/option.h) under which there are evaluations. */
+#define RUN_OPTIONS(Config, field, eval_when)                                                               \
   ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
       "directory of this run: config, log, checkpoints, result"),                                           \
   ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
@@ -204,7 +211,7 @@ typedef struct RunConfig {
       "updates between checkpoints; 0 = only when interrupted"),                                            \
   ROW_INT("run.keep", Config, field.keep, "2", 1, INFINITY, "newest checkpoints that are kept"),            \
   ROW_INT("run.eval_every", Config, field.eval_every, "0", 0, INFINITY,                                     \
-      "updates between evaluations; 0 = only at the end"),                                                  \
+      "updates between evaluations; 0 = only at the end", .when = eval_when),                               \
   ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
       "updates between rows in the run log"),
 

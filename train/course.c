@@ -1,7 +1,13 @@
 #include "train/course.h"
 
-static bool check_only(const Course *course, void *stage, ProgramResult *result, Error *error) {
-  return course->prepare(stage, error) &&
+static bool prepare(const Course *course, void *stage, const ProgramCall *call, Error *error) {
+  options_warn(call->given, call->config, call->log);
+  return course->prepare(stage, error);
+}
+
+static bool check_only(const Course *course, void *stage, const ProgramCall *call, ProgramResult *result,
+                       Error *error) {
+  return prepare(course, stage, call, error) &&
          buffer_text(&result->text, "the check found nothing wrong", error) &&
          buffer_text(&result->json, "{\"ok\": true}", error);
 }
@@ -13,13 +19,13 @@ static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
 
 bool course_run(const Course *course, void *stage, Run *run, const RunConfig *config, const ProgramCall *call,
                 ProgramResult *result, Error *error) {
-  if (call->check) return check_only(course, stage, result, error);
+  if (call->check) return check_only(course, stage, call, result, error);
   *run = (Run){.lock = -1};
   bool ok = run_open(run, course->name, config, call->settings, call->log, error);
   if (ok && run->start == RUN_FINISHED) {
     ok = tell_again(run, result, error);
   } else if (ok) {
-    ok = run_signals_install(error) && course->prepare(stage, error) && run_begin(run, error) &&
+    ok = run_signals_install(error) && prepare(course, stage, call, error) && run_begin(run, error) &&
          course->carry_out(stage, result, error);
   }
   run_close(run, error);

@@ -1,5 +1,6 @@
 /* The course that all stages run: with --check only prepare; else open the run directory, tell a finished run's result
- * again, or prepare and carry out; and close the run with what came of it. */
+ * again, or prepare and carry out; and close the run with what came of it. Options that are given in vain are said before
+ * the stage prepares. */
 #ifndef TRAIN_COURSE_H
 #define TRAIN_COURSE_H
 

@@ -30,7 +30,11 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
   if (ok && request->print_config) {
     fputs(settings.data, out);
   } else if (ok) {
-    ProgramCall call = {.config = config, .settings = settings.data, .check = request->check, .log = log};
+    ProgramCall call = {.config = config,
+                        .settings = settings.data,
+                        .given = &request->given,
+                        .check = request->check,
+                        .log = log};
     ok = program->run(&call, &result, error);
     const Buffer *shown = request->json ? &result.json : &result.text;
     if (ok && shown->size) fprintf(out, "%s\n", shown->data);

@@ -13,9 +13,10 @@
 
 /* What a stage is given. */
 typedef struct ProgramCall {
-  const void *config;   /* the stage's config struct */
-  const char *settings; /* the same, resolved, as JSON */
-  bool check;           /* validate, plan, stop */
+  const void *config;       /* the stage's config struct */
+  const char *settings;     /* the same, resolved, as JSON */
+  const OptionGiven *given; /* which of its options the user gave */
+  bool check;               /* validate, plan, stop */
   Log *log;
 } ProgramCall;
 

@@ -65,6 +65,18 @@ pass "${train[@]}" --run.dir "$work/text" --data.train "$work/one.jsonl" --data.
 grep -q '1 records\|examples, text' "$work/log" || fail "text is not recognised: $(cat "$work/log")"
 note "plain text is pretraining"
 
+# An option that is given and cannot matter is said, on the terminal and in the run log; in a resolved configuration, whose
+# every key is given, only where it is not the default.
+idle='lora.r is given and has no effect: it matters only with lora.enabled, no model.adapter'
+pass "${train[@]}" --run.dir "$work/idle" --lora.r 4 --optim.max_steps 1
+grep -qF "warning: $idle" "$work/log" || fail "no word of lora.r: $(cat "$work/log")"
+[[ $(sqlite3 "$work/idle/run.db" "select text from event where level = 'warning'") == "$idle" ]] || fail "the run log"
+pass "$bin/sft" --config "$work/idle/config.json" --run.dir "$work/idle_too" --check
+[[ $(grep -c 'no effect' "$work/log") == 1 ]] || fail "a resolved configuration: $(cat "$work/log")"
+pass "$bin/sft" --config "$work/large/config.json" --run.dir "$work/idle_too" --check
+if grep 'no effect' "$work/log"; then fail "a resolved configuration of nothing but defaults"; fi
+note "options given in vain are said"
+
 # Held-out data by fraction, in other words than the training data.
 pass "${train[@]}" --run.dir "$work/fraction" --data.eval '' --data.eval_fraction 0.2
 grep -q 'held out' "$work/log" || fail "nothing held out: $(cat "$work/log")"

@@ -8,14 +8,17 @@
 #include "tests/temporary.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 typedef struct Config {
   char *path;
   bool recompute;
   int dtype;
-  double lr, clip;
-  int64_t seed, batch, limit;
-  OptionStrings targets;
+  double lr, clip, rate;
+  int64_t seed, batch, limit, rank;
+  OptionStrings targets, modules;
   OptionSources train;
   char *note;
 } Config;
@@ -23,22 +26,25 @@ typedef struct Config {
 static const char *const dtypes[] = {"f32", "bf16", NULL};
 
 static const Option table[] = {
-    {"model.path", OPTION_STRING, offsetof(Config, path), NULL, 0, 0, NULL, true, "model directory"},
-    {"model.recompute", OPTION_BOOL, offsetof(Config, recompute), "false", 0, 0, NULL, false,
-     "recompute blocks"},
-    {"optim.lr", OPTION_FLOAT, offsetof(Config, lr), "1e-5", 0, 1, NULL, false, "peak learning rate"},
-    {"optim.clip", OPTION_FLOAT, offsetof(Config, clip), "0.1", 0, INFINITY, NULL, false, "gradient norm"},
-    {"optim.batch_size", OPTION_INT, offsetof(Config, batch), "8", 1, 1024, NULL, false,
-     "sequences per update"},
-    {"model.dtype", OPTION_CHOICE, offsetof(Config, dtype), "f32", 0, 0, dtypes, false,
-     "type of the weights"},
-    {"lora.targets", OPTION_STRINGS, offsetof(Config, targets), "q_proj,v_proj", 0, 0, NULL, false,
-     "modules"},
-    {"data.train", OPTION_SOURCES, offsetof(Config, train), NULL, 0, 0, NULL, false, "training data"},
-    {"device.memory_limit", OPTION_BYTES, offsetof(Config, limit), "0", 0, 0, NULL, false, "bytes, 0 = none"},
-    {"run.seed", OPTION_INT, offsetof(Config, seed), "1", 0, 0, NULL, false, "random seed"},
-    {"run.note", OPTION_STRING, offsetof(Config, note), NULL, 0, 0, NULL, false,
-     "anything; a help text that is longer than the line is wide is wrapped between words, below itself"},
+    ROW_STRING_REQUIRED("model.path", Config, path, "model directory"),
+    ROW_BOOL("model.recompute", Config, recompute, "false", "recompute blocks"),
+    ROW_FLOAT("optim.lr", Config, lr, "1e-5", 0, 1, "peak learning rate"),
+    ROW_FLOAT("optim.clip", Config, clip, "0.1", 0, INFINITY, "gradient norm"),
+    ROW_INT("optim.batch_size", Config, batch, "8", 1, 1024, "sequences per update"),
+    ROW_CHOICE("model.dtype", Config, dtype, "f32", dtypes, "type of the weights"),
+    ROW_STRINGS("lora.targets", Config, targets, "q_proj,v_proj", "modules"),
+    ROW_SOURCES("data.train", Config, train, NULL, "training data"),
+    ROW_BYTES("device.memory_limit", Config, limit, "0", "bytes, 0 = none"),
+    ROW_INT("run.seed", Config, seed, "1", 0, 0, "random seed"),
+    ROW_STRING(
+        "run.note", Config, note, NULL,
+        "anything; a help text that is longer than the line is wide is wrapped between words, below itself"),
+    ROW_FLOAT("adapter.rate", Config, rate, "1e-5", 0, 1, "rate of an adapter", .instead = "1e-4",
+              .instead_when = "model.dtype = bf16, model.recompute",
+              .when = "run.note or optim.clip > 0.5, no data.train"),
+    ROW_INT("adapter.rank", Config, rank, "8", 1, 64, "rank", .when = "model.dtype != f32"),
+    ROW_STRINGS("adapter.modules", Config, modules, "q,v", "names of modules",
+                .when = "run.seed = 3 or lora.targets = q_proj"),
 };
 enum { ROWS = sizeof table / sizeof *table, MOST_ARGUMENTS = 16 };
 
@@ -367,6 +373,11 @@ static void printed_config_is_grouped(void **state) {
                       "  \"run\": {\n"
                       "    \"seed\": 1,\n"
                       "    \"note\": null\n"
+                      "  },\n"
+                      "  \"adapter\": {\n"
+                      "    \"rate\": 1e-05,\n"
+                      "    \"rank\": 8,\n"
+                      "    \"modules\": [\"q\", \"v\"]\n"
                       "  }\n"
                       "}\n");
   buffer_free(&json);
@@ -387,6 +398,8 @@ static void help_shows_everything(void **state) {
   assert_non_null(strstr(help.data, "model directory (required)\n"));
   assert_non_null(strstr(help.data, "peak learning rate (0 .. 1; default 1e-5)\n"));
   assert_non_null(strstr(help.data, "type of the weights (one of f32, bf16; default f32)\n"));
+  assert_non_null(strstr(help.data, "rank (1 .. 64; default 8; only with model.dtype != f32)\n"));
+  assert_non_null(strstr(help.data, "default 1e-5, 1e-4"));
   assert_non_null(strstr(help.data, "\nmodel\n"));
   /* One section once, one column of texts, no line too long. */
   assert_null(strstr(strstr(help.data, "\nmodel\n") + 1, "\nmodel\n"));
@@ -400,6 +413,93 @@ static void help_shows_everything(void **state) {
     assert_int_equal(text - line, column);
   }
   buffer_free(&help);
+}
+
+/* Which warnings a command line gives, each as the key that it begins with. */
+static void expect_warnings(const char *keys, const char *const *arguments) {
+  Config c;
+  OptionRequest request;
+  Error error;
+  char found[200] = "", *text = NULL;
+  size_t size = 0;
+  FILE *stream = open_memstream(&text, &size);
+  Log log;
+  log_init(&log, stream, LOG_INFO);
+  if (!parse(&c, &request, &error, arguments)) fail_msg("%s", error.message);
+  options_warn(&request.given, &c, &log);
+  fclose(stream);
+  for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+    char key[64];
+    assert_int_equal(sscanf(line, "warning: %63s is given and has no effect", key), 1);
+    snprintf(found + strlen(found), sizeof found - strlen(found), "%s ", key);
+  }
+  assert_string_equal(found, keys);
+  free(text);
+  options_free(table, ROWS, &c);
+}
+
+#define EXPECT_WARNINGS(keys, ...) \
+  expect_warnings(keys, (const char *const[]){"--model.path", "m", __VA_ARGS__, NULL})
+
+static void options_in_vain_are_said(void **state) {
+  (void)state;
+  EXPECT_WARNINGS("", "--run.seed", "2");
+  EXPECT_WARNINGS("adapter.rank ", "--adapter.rank", "8"); /* even its default, on the command line */
+  EXPECT_WARNINGS("", "--adapter.rank", "8", "--model.dtype", "bf16");
+  EXPECT_WARNINGS("adapter.rate ", "--adapter.rate", "0.5");
+  EXPECT_WARNINGS("", "--adapter.rate", "0.5", "--run.note", "x");
+  EXPECT_WARNINGS("", "--adapter.rate", "0.5", "--optim.clip", "0.6");
+  EXPECT_WARNINGS("adapter.rate ", "--adapter.rate", "0.5", "--optim.clip", "0.5");
+  EXPECT_WARNINGS("adapter.rate ", "--adapter.rate", "0.5", "--run.note", "x", "--data.train", "d");
+  EXPECT_WARNINGS("adapter.rank adapter.modules ", "--adapter.modules", "q", "--adapter.rank", "2");
+  EXPECT_WARNINGS("", "--adapter.modules", "q", "--run.seed", "3");
+  EXPECT_WARNINGS("", "--adapter.modules", "q", "--lora.targets", "q_proj");
+  EXPECT_WARNINGS("adapter.modules ", "--adapter.modules", "q", "--lora.targets", "q_proj,x");
+}
+
+/* A file that has all keys, as a resolved configuration does, says nothing by those at their defaults. */
+static void files_speak_where_they_differ(void **state) {
+  (void)state;
+  const char *path = write_config(
+      "{\"adapter\": {\"rank\": 8, \"rate\": 0.00001, \"modules\": [\"q\", \"v\"]}, \"model\": {\"path\": "
+      "\"m\"}}");
+  EXPECT_WARNINGS("", "--config", path);
+  EXPECT_WARNINGS("adapter.rank ", "--config", path, "--adapter.rank", "8");
+  path = write_config("{\"adapter\": {\"rank\": 9, \"rate\": 1e-4, \"modules\": [\"v\", \"q\"]}}");
+  EXPECT_WARNINGS("adapter.rank adapter.modules ", "--config", path);
+}
+
+static void what_is_given_is_known(void **state) {
+  (void)state;
+  Config c;
+  OptionRequest request;
+  Error error;
+  const char *path = write_config("{\"run\": {\"seed\": 1}}");
+  assert_true(PARSE(&c, &request, &error, "--model.path", "m", "--config", path, "--model.recompute"));
+  assert_true(option_given(&request.given, "model.path"));
+  assert_true(option_given(&request.given, "run.seed")); /* by the file, though it is the default */
+  assert_true(option_given(&request.given, "model.recompute"));
+  assert_false(option_given(&request.given, "optim.lr"));
+  options_free(table, ROWS, &c);
+}
+
+static void defaults_that_depend(void **state) {
+  (void)state;
+  Config c;
+  OptionRequest request;
+  Error error;
+  assert_true(PARSE(&c, &request, &error, "--model.path", "m", "--model.recompute"));
+  assert_true(c.rate == 1e-5);
+  options_free(table, ROWS, &c);
+  assert_true(PARSE(&c, &request, &error, "--model.path", "m", "--model.recompute", "--model.dtype", "bf16"));
+  assert_true(c.rate == 1e-4);
+  options_free(table, ROWS, &c);
+  /* A value that is given stands, and be it the other default. */
+  const char *path = write_config("{\"adapter\": {\"rate\": 1e-5}}");
+  assert_true(PARSE(&c, &request, &error, "--model.path", "m", "--model.recompute", "--model.dtype", "bf16",
+                    "--config", path));
+  assert_true(c.rate == 1e-5);
+  options_free(table, ROWS, &c);
 }
 
 static void help_wins_over_mistakes(void **state) {
@@ -467,6 +567,10 @@ int main(void) {
       TEST(printed_config_reads_back),
       TEST(printed_config_is_grouped),
       TEST(help_shows_everything),
+      TEST(options_in_vain_are_said),
+      TEST(files_speak_where_they_differ),
+      TEST(what_is_given_is_known),
+      TEST(defaults_that_depend),
       TEST(help_wins_over_mistakes),
       TEST(nearest_names),
       TEST(failed_allocations_are_errors),
