@@ -140,6 +140,7 @@ static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSou
   if (counts->longest_sequence > dataset->longest_sequence) {
     dataset->longest_sequence = counts->longest_sequence;
   }
+  if (counts->largest_id > dataset->largest_id) dataset->largest_id = counts->largest_id;
   report(source, options);
   return true;
 }

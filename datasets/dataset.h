@@ -111,6 +111,7 @@ typedef struct DatasetCounts {
   uint64_t loss_tokens;
   uint64_t longest;          /* tokens of the longest example, both sides of a preference together */
   uint64_t longest_sequence; /* tokens of the longest sequence: of one side */
+  uint64_t largest_id;       /* of all ids: a model must have a row for it */
 } DatasetCounts;
 
 /* Names of keys, separated by ", ". */
@@ -139,6 +140,7 @@ typedef struct Dataset {
   uint64_t count;            /* examples of all sources in this part */
   uint64_t longest;          /* tokens that the largest example puts into a batch (see example_tokens) */
   uint64_t longest_sequence; /* and of its longest sequence: of one side of a preference */
+  uint64_t largest_id;       /* in the sources, held-out parts included */
   int64_t digest; /* of files, tokenizer, template and options: with another one the ids are other ones */
   bool reused;    /* every source came from a cache that was there */
 } Dataset;

@@ -94,6 +94,12 @@ static void cut_front(Encoded *encoded, size_t count, int bos) {
 
 /* ---- Examples -------------------------------------------------------------------------------------- */
 
+static void note_ids(DatasetCounts *counts, const int *ids, int32_t count) {
+  for (int32_t i = 0; i < count; i++) {
+    if ((uint64_t)ids[i] > counts->largest_id) counts->largest_id = (uint64_t)ids[i];
+  }
+}
+
 static bool add_item(Encoder *encoder, CacheItem *item, Error *error) {
   DatasetCounts *counts = &encoder->counts;
   uint64_t tokens = (uint64_t)item->fixed.count + (uint64_t)item->fixed.rejected_count;
@@ -105,6 +111,8 @@ static bool add_item(Encoder *encoder, CacheItem *item, Error *error) {
   for (int i = 0; i < 2; i++) {
     if ((uint64_t)sides[i] > counts->longest_sequence) counts->longest_sequence = (uint64_t)sides[i];
   }
+  note_ids(counts, item->ids, item->fixed.count);
+  note_ids(counts, item->rejected, item->fixed.rejected_count);
   return cache_writer_add(encoder->writer, item, error);
 }
 

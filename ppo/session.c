@@ -44,7 +44,7 @@ static bool open_ptx(PpoSession *s, Error *error) {
 
 static bool open_data(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
-  if (!text_tools_open(&s->text, config->model.path, &config->data, error)) return false;
+  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error)) return false;
   s->end_count = text_tools_ends(&s->text, s->ends);
   if (s->end_count == 0) {
     return error_set(error, ERROR_MODEL,

@@ -15,8 +15,7 @@
 #include "base/option.h"
 #include "datasets/lines.h"
 #include "rollout/engine.h"
-#include "tokenizer/chat.h"
-#include "train/config.h"
+#include "train/data.h"
 #include "train/plan.h"
 
 #include <errno.h>
@@ -87,9 +86,8 @@ typedef struct Generate {
   bool json, check;
   Error *error; /* for what fails inside on_token */
 
-  Tokenizer *tokenizer; /* NULL: the directory has none, and ids are all there is */
-  ChatTemplate chat;
-  IntArray ends; /* ids that end an answer */
+  TextTools text; /* without tokenizer: the directory has none, and ids are all there is */
+  IntArray ends;  /* ids that end an answer */
 
   Prompt *prompts;
   size_t prompt_count, prompt_capacity;
@@ -165,7 +163,7 @@ static bool chat_prompt(Generate *g, const json_t *value, IntArray *ids, Error *
   if (ok && system && messages[1].role == CHAT_SYSTEM) {
     ok = error_set(error, ERROR_DATA, "has a system turn of its own beside --system");
   }
-  ok = ok && chat_encode(&g->chat, messages, used, true, ids, NULL, error);
+  ok = ok && chat_encode(&g->text.chat, messages, used, true, ids, NULL, error);
   memory_free(messages);
   return ok;
 }
@@ -185,10 +183,10 @@ static bool prompt_encode(Generate *g, const json_t *value, IntArray *ids, Error
                      json_kind_name(value));
   }
   const bool ok = g->config->chat ? chat_prompt(g, value, ids, error)
-                                  : tokenizer_encode(g->tokenizer, json_string_value(value),
+                                  : tokenizer_encode(g->text.tokenizer, json_string_value(value),
                                                      json_string_length(value), true, ids, error);
   if (ok && ids->size == 0) return error_set(error, ERROR_DATA, "the prompt has no tokens");
-  return ok;
+  return ok && text_tools_check_ids(&g->text, "the prompt", ids, error);
 }
 
 static bool read_prompt_file(Generate *g, Error *error) {
@@ -261,19 +259,22 @@ static bool open_text(Generate *g, Error *error) {
   const bool exists = file_exists(path);
   memory_free(path);
   if (!exists && config->ids && config->stop.count == 0) return true;
-  g->tokenizer = tokenizer_open(config->model, error);
-  if (!g->tokenizer) return false;
-  if (config->chat && !chat_template_init(&g->chat, g->tokenizer, config->template, error)) return false;
+  const ModelConfig model = {.path = config->model, .adapter = config->adapter};
+  const DataConfig data = {.template = config->template};
+  const ChatTemplate *chat = &g->text.chat;
+  if (!text_tools_open(&g->text, &model, &data, g->log, error)) return false;
+  if (config->chat && !g->text.has_chat)
+    return error_set(error, g->text.chat_error.code, "%s", g->text.chat_error.message);
   if (config->ignore_eos) return true;
   size_t count;
-  const int *ids = tokenizer_eos_ids(g->tokenizer, &count);
+  const int *ids = tokenizer_eos_ids(g->text.tokenizer, &count);
   if (!int_array_append(&g->ends, ids, count, error)) return false;
-  return !config->chat || g->chat.end_id < 0 || int_array_push(&g->ends, g->chat.end_id, error);
+  return !config->chat || chat->end_id < 0 || int_array_push(&g->ends, chat->end_id, error);
 }
 
 /* Without a tokenizer, the ends are those that config.json names. */
 static bool ends_of_config(Generate *g, Error *error) {
-  if (g->tokenizer || g->config->ignore_eos) return true;
+  if (g->text.tokenizer || g->config->ignore_eos) return true;
   const json_t *eos = json_object_get(g->model.config, "eos_token_id");
   if (json_is_integer(eos)) return int_array_push(&g->ends, (int)json_integer_value(eos), error);
   for (size_t i = 0; i < json_array_size(eos); i++) {
@@ -371,7 +372,7 @@ static bool print_answer(const Generate *g, const RolloutSample *sample, size_t 
   const Buffer *text = &g->answers[index].text;
   json_t *line = json_copy(g->prompts[index / n].record);
   bool ok = line != NULL;
-  if (g->tokenizer)
+  if (g->text.tokenizer)
     ok = ok && !json_object_set_new(line, "response", json_stringn(text->size ? text->data : "", text->size));
   ok = ok && !json_object_set_new(line, "ids", number_list(sample, false)) &&
        !json_object_set_new(line, "finished", json_string(rollout_finish_name(sample->finished)));
@@ -446,7 +447,7 @@ static bool make_samples(Generate *g, Error *error) {
 /* Streamed text ends its line; without a tokenizer the ids stand for it. */
 static void end_stream(const Generate *g) {
   if (!streams(g)) return;
-  for (int64_t i = 0; !g->tokenizer && i < g->samples->length; i++) {
+  for (int64_t i = 0; !g->text.tokenizer && i < g->samples->length; i++) {
     printf("%s%d", i ? "," : "", (int)g->samples->response[i]);
   }
   putchar('\n');
@@ -492,7 +493,7 @@ static bool generate(Generate *g, Error *error) {
                             .top_k = (int)config->top_k,
                             .eos_ids = g->ends.data,
                             .eos_count = g->ends.size,
-                            .tokenizer = g->tokenizer,
+                            .tokenizer = g->text.tokenizer,
                             .stops = (const char *const *)config->stop.items,
                             .stop_count = config->stop.count,
                             .on_token = on_token,
@@ -522,8 +523,7 @@ static void generate_free(Generate *g) {
   }
   memory_free(g->prompts);
   int_array_free(&g->ends);
-  chat_template_free(&g->chat);
-  tokenizer_free(g->tokenizer);
+  text_tools_close(&g->text);
   close_model(g);
   train_memory_free(&g->memory, &g->compute);
   compute_close(&g->compute);

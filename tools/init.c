@@ -49,6 +49,31 @@ static void set_default(json_t *config, const char *key, int value) {
   if (value >= 0 && !json_object_get(config, key)) json_object_set_new(config, key, json_integer(value));
 }
 
+/* No id that the configuration names, and none that the tokenizer puts around a text, may be outside the table. */
+static bool check_special(const json_t *config, const Tokenizer *tokenizer, json_int_t vocab, Error *error) {
+  static const char *const keys[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+    const json_t *value = json_object_get(config, keys[i]);
+    const size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t k = 0; k < count; k++) {
+      const json_int_t id = json_integer_value(json_is_array(value) ? json_array_get(value, k) : value);
+      if (id < vocab) continue;
+      return error_set(error, ERROR_MODEL, "\"%s\" is %lld, and \"vocab_size\" %lld", keys[i], (long long)id,
+                       (long long)vocab);
+    }
+  }
+  IntArray ids = {0};
+  bool ok = tokenizer_encode(tokenizer, "", 0, true, &ids, error);
+  for (size_t i = 0; ok && i < ids.size; i++) {
+    if (ids.data[i] >= vocab)
+      ok = error_set(error, ERROR_MODEL,
+                     "the tokenizer in %s puts the id %d around texts, and \"vocab_size\" is %lld",
+                     tokenizer_directory(tokenizer), ids.data[i], (long long)vocab);
+  }
+  int_array_free(&ids);
+  return ok;
+}
+
 /* Puts in what the configuration leaves to the tokenizer. */
 static bool complete(json_t *config, const char *directory, Error *error) {
   Tokenizer *tokenizer = tokenizer_open(directory, error);
@@ -58,12 +83,17 @@ static bool complete(json_t *config, const char *directory, Error *error) {
   set_default(config, "bos_token_id", tokenizer_bos(tokenizer));
   set_default(config, "eos_token_id", tokenizer_eos(tokenizer));
   set_default(config, "pad_token_id", tokenizer_pad(tokenizer));
+  const json_t *value = json_object_get(config, "vocab_size");
+  const json_int_t vocab = json_integer_value(value);
+  bool ok = true;
+  if (json_is_integer(value)) { /* else named on reading */
+    ok = vocab >= size
+             ? check_special(config, tokenizer, vocab, error)
+             : error_set(error, ERROR_MODEL, "\"vocab_size\" is %lld, but the tokenizer in %s has %d tokens",
+                         (long long)vocab, directory, size);
+  }
   tokenizer_free(tokenizer);
-  const json_t *vocab = json_object_get(config, "vocab_size");
-  if (!json_is_integer(vocab) || json_integer_value(vocab) >= size)
-    return true; /* others are named on reading */
-  return error_set(error, ERROR_MODEL, "\"vocab_size\" is %lld, but the tokenizer in %s has %d tokens",
-                   (long long)json_integer_value(vocab), directory, size);
+  return ok;
 }
 
 static bool refuse_existing(const char *out, Error *error) {

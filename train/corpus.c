@@ -1,11 +1,11 @@
 #include "train/corpus.h"
 
-bool corpus_open(Corpus *corpus, DatasetKind kind, const char *model_directory, const DataConfig *data,
+bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model, const DataConfig *data,
                  const RunConfig *run, Log *log, Error *error) {
   const bool split = data->eval_fraction > 0;
   *corpus = (Corpus){.has_eval = data->eval.count > 0 || split, .has_reference = data->reference.count > 0};
   const TextTools *text = &corpus->text;
-  bool ok = text_tools_open(&corpus->text, model_directory, data, error) &&
+  bool ok = text_tools_open(&corpus->text, model, data, log, error) &&
             data_open(&corpus->train, "data.train", &data->train, kind,
                       split ? DATASET_TRAIN_PART : DATASET_ALL, data, run, text, log, error);
   if (ok && corpus->has_eval) {

@@ -13,8 +13,8 @@ typedef struct Corpus {
   DataOrder order; /* of train */
 } Corpus;
 
-/* kind: of train and eval. model_directory has the tokenizer. */
-NODISCARD bool corpus_open(Corpus *corpus, DatasetKind kind, const char *model_directory,
+/* kind: of train and eval. The tokenizer is the model's. */
+NODISCARD bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model,
                            const DataConfig *data, const RunConfig *run, Log *log, Error *error);
 void corpus_close(Corpus *corpus); /* also of a zeroed one */
 

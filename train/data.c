@@ -1,17 +1,67 @@
 #include "train/data.h"
 
 #include "base/file.h"
+#include "model/card.h"
 
+#include <limits.h>
 #include <string.h>
 
-bool text_tools_open(TextTools *text, const char *model_directory, const DataConfig *config, Error *error) {
-  *text = (TextTools){.tokenizer = tokenizer_open(model_directory, error)};
-  if (!text->tokenizer) return false;
+/* -- tokenizer and template ----------------------------------------------------------------------------- */
+
+static bool read_rows(TextTools *text, const char *directory, Error *error) {
+  char *config = path_join(directory, "config.json");
+  if (!config) return error_out_of_memory(error, "path", strlen(directory));
+  const bool there = file_exists(config);
+  memory_free(config);
+  if (!there) return true;
+  ModelCard card;
+  const bool ok = model_card_read(&card, directory, error);
+  text->rows = ok ? card.spec.vocab : 0;
+  model_card_free(&card);
+  return ok;
+}
+
+static void warn_of_special(const TextTools *text, const char *name, int id, Log *log) {
+  if (id < text->rows) return;
+  log_warning(log, "%s: its %s token has the id %d, and its embedding table has %lld rows",
+              tokenizer_directory(text->tokenizer), name, id, (long long)text->rows);
+}
+
+static void warn_of_tokenizer(const TextTools *text, Log *log) {
+  if (!log || text->rows == 0) return;
+  const Tokenizer *tokenizer = text->tokenizer;
+  const char *directory = tokenizer_directory(tokenizer);
+  const int size = tokenizer_vocab_size(tokenizer);
+  const char *first = size > text->rows ? tokenizer_token(tokenizer, (int)text->rows) : NULL;
+  if (size > text->rows) {
+    log_warning(log,
+                "%s: the tokenizer has %d tokens, and the embedding table %lld rows: data that use the token "
+                "\"%.60s\" "
+                "(id %lld) or a later one will be refused",
+                directory, size, (long long)text->rows, first ? first : "", (long long)text->rows);
+  }
+  warn_of_special(text, "BOS", tokenizer_bos(tokenizer), log);
+  warn_of_special(text, "padding", tokenizer_pad(tokenizer), log);
+  size_t count;
+  const int *ends = tokenizer_eos_ids(tokenizer, &count);
+  for (size_t i = 0; i < count; i++) warn_of_special(text, "EOS", ends[i], log);
+}
+
+static bool open_template(TextTools *text, const DataConfig *config, Error *error) {
   text->has_chat = chat_template_init(&text->chat, text->tokenizer, config->template, &text->chat_error);
-  if (text->has_chat || strcmp(config->template, "auto") == 0) return true;
-  const Error why = text->chat_error;
+  return text->has_chat || strcmp(config->template, "auto") == 0 ||
+         error_set(error, text->chat_error.code, "data.template: %s", text->chat_error.message);
+}
+
+bool text_tools_open(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
+                     Error *error) {
+  *text = (TextTools){.tokenizer = tokenizer_open(model->path, error)};
+  if (text->tokenizer && read_rows(text, model->path, error) && open_template(text, config, error)) {
+    warn_of_tokenizer(text, log);
+    return true;
+  }
   text_tools_close(text);
-  return error_set(error, why.code, "data.template: %s", why.message);
+  return false;
 }
 
 void text_tools_close(TextTools *text) {
@@ -20,18 +70,43 @@ void text_tools_close(TextTools *text) {
   *text = (TextTools){0};
 }
 
+bool text_tools_check_id(const TextTools *text, const char *what, uint64_t id, Error *error) {
+  if (text->rows == 0 || id < (uint64_t)text->rows) return true;
+  const Tokenizer *tokenizer = text->tokenizer;
+  const char *token = id <= INT_MAX ? tokenizer_token(tokenizer, (int)id) : NULL;
+  return error_set(
+      error, ERROR_MODEL,
+      "%s: %s%.60s%s the id %llu, and the embedding table of %s has %lld rows (its tokenizer has %d "
+      "tokens): give the tokenizer that the model was made with, or a model that was resized to this one",
+      what, token ? "token \"" : "", token ? token : "no token has", token ? "\" has" : "",
+      (unsigned long long)id, tokenizer_directory(tokenizer), (long long)text->rows,
+      tokenizer_vocab_size(tokenizer));
+}
+
+bool text_tools_check_ids(const TextTools *text, const char *what, const IntArray *ids, Error *error) {
+  int largest = 0;
+  for (size_t i = 0; i < ids->size; i++) {
+    if (ids->data[i] > largest) largest = ids->data[i];
+  }
+  return text_tools_check_id(text, what, (uint64_t)largest, error);
+}
+
+static int push_end(const TextTools *text, int id, int out[TEXT_MAX_ENDS], int n) {
+  bool taken = id < 0 || n == TEXT_MAX_ENDS || (text->rows > 0 && id >= text->rows);
+  for (int i = 0; i < n; i++) taken |= out[i] == id;
+  if (!taken) out[n++] = id;
+  return n;
+}
+
 int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]) {
   size_t count;
   const int *ids = tokenizer_eos_ids(text->tokenizer, &count);
-  int n = 0;
-  for (size_t i = 0; i < count && n < TEXT_MAX_ENDS - 1; i++) out[n++] = ids[i];
-  const int mark = text->has_chat ? text->chat.end_id : -1;
-  for (int i = 0; i < n; i++) {
-    if (out[i] == mark) return n;
-  }
-  if (mark >= 0) out[n++] = mark;
+  int n = push_end(text, text->has_chat ? text->chat.end_id : -1, out, 0);
+  for (size_t i = 0; i < count; i++) n = push_end(text, ids[i], out, n);
   return n;
 }
+
+/* -- data sets ------------------------------------------------------------------------------------------ */
 
 bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,
                DatasetPart part, const DataConfig *config, const RunConfig *run, const TextTools *text,
@@ -54,7 +129,11 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
   Error why = {0};
   const bool open = dataset_open(dataset, sources, &options, &why);
   memory_free(cache);
-  if (open) return true;
+  if (open && text_tools_check_id(text, name, dataset->largest_id, error)) return true;
+  if (open) {
+    dataset_close(dataset);
+    return false;
+  }
   /* A missing template is best explained by what was wrong with the model's own. */
   const Error *reason = !text->has_chat && why.code == ERROR_USAGE ? &text->chat_error : &why;
   return error_set(error, reason->code, "%s", reason->message);

@@ -1,5 +1,7 @@
 /* From the `data` section of a configuration to data sets: the model's tokenizer, the chat template, and the files.
- * The stages share it, so that they read text alike. */
+ * The stages share it, so that they read text alike.
+ *
+ * Here ids meet the model: no id may be larger than its table of embeddings, which nothing checks later. */
 #ifndef TRAIN_DATA_H
 #define TRAIN_DATA_H
 
@@ -9,18 +11,29 @@
 
 typedef struct TextTools {
   Tokenizer *tokenizer;
+  int64_t
+      rows; /* of the model's embedding table; 0 where there is a tokenizer and no config.json (tools only) */
   ChatTemplate chat;
   bool has_chat;    /* false: no template is known, and only raw text can be read */
   Error chat_error; /* why */
 } TextTools;
 
 /* Opens the tokenizer of a model directory and the template data.template. A template that is named must exist; with
- * "auto" and a model without a recognised one, the error waits until a data set needs it. */
-NODISCARD bool text_tools_open(TextTools *text, const char *model_directory, const DataConfig *config,
+ * "auto" and a model without a recognised one, the error waits until a data set needs it. A tokenizer with more tokens
+ * than the model has rows is worth a warning (log may be NULL): its data may still do without them. */
+NODISCARD bool text_tools_open(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
                                Error *error);
 void text_tools_close(TextTools *text);
 
-/* The ids that end an answer: the tokenizer's and the template's end mark. Returns how many; out has room for all. */
+/* Whether the model has a row for `id`, the largest that `what` ("data.train") holds: else ERROR_MODEL naming token, id
+ * and both sizes. */
+NODISCARD bool text_tools_check_id(const TextTools *text, const char *what, uint64_t id, Error *error);
+
+NODISCARD bool text_tools_check_ids(const TextTools *text, const char *what, const IntArray *ids,
+                                    Error *error);
+
+/* The ids that end an answer: the tokenizer's and the template's end mark, but for those that the model has no row for
+ * and can never say. Returns how many; out has room for all. */
 enum { TEXT_MAX_ENDS = 32 };
 int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]);
 

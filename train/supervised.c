@@ -233,7 +233,7 @@ static const char *what_is_trained(const Supervised *s) {
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
-  if (!corpus_open(&s->corpus, s->stage->kind, config->model.path, &config->data, &config->run, s->log,
+  if (!corpus_open(&s->corpus, s->stage->kind, &config->model, &config->data, &config->run, s->log,
                    error) ||
       !device_open(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {

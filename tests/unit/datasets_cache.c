@@ -44,6 +44,44 @@ static void cache_is_reused_and_replaced(void **state) {
   }
 }
 
+static int largest_of(const int *ids, int count) {
+  int largest = 0;
+  for (int i = 0; i < count; i++) largest = ids[i] > largest ? ids[i] : largest;
+  return largest;
+}
+
+/* Whichever side of a preference has it; made and reused alike. */
+static void the_largest_id_is_kept(void **state) {
+  World *world = *state;
+  static const struct {
+    const char *record;
+    DatasetKind kind;
+  } cases[] = {{"{\"prompt\": \"Hi.\", \"completion\": \"Hello.\"}", DATASET_SFT},
+               {"{\"text\": \"Hi.\"}", DATASET_TEXT},
+               {"{\"prompt\": \"Hi.\"}", DATASET_PROMPT},
+               {"{\"prompt\": \"a\", \"chosen\": \"What is it?\", \"rejected\": \"b\"}", DATASET_PREFERENCE},
+               {"{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"What is it?\"}", DATASET_PREFERENCE}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    DatasetOptions options = options_of(world, cases[i].kind);
+    options.chat = &world->plain;
+    char path[512];
+    snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "largest.jsonl"));
+    write_text(path, cases[i].record);
+    for (int reuse = 0; reuse < 2; reuse++) {
+      Error error = {0};
+      Dataset dataset;
+      assert_true(dataset_open_file(&dataset, path, &options, &error));
+      assert_int_equal(dataset.reused, reuse);
+      const Example example = example_at(&dataset, 0);
+      const int first = largest_of(example.ids, example.count);
+      const int second = largest_of(example.rejected, example.rejected_count);
+      if (i == 4) assert_true(second > first);
+      assert_int_equal(dataset.largest_id, first > second ? first : second);
+      dataset_close(&dataset);
+    }
+  }
+}
+
 static void torn_caches_are_made_again(void **state) {
   World *world = *state;
   Error error = {0};
@@ -209,8 +247,8 @@ static void sizes_that_lie_make_it_again(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(cache_is_reused_and_replaced), cmocka_unit_test(torn_caches_are_made_again),
-      cmocka_unit_test(failures_leave_nothing_behind), cmocka_unit_test(a_flipped_bit_makes_it_again),
-      cmocka_unit_test(sizes_that_lie_make_it_again)};
+      cmocka_unit_test(cache_is_reused_and_replaced), cmocka_unit_test(the_largest_id_is_kept),
+      cmocka_unit_test(torn_caches_are_made_again),   cmocka_unit_test(failures_leave_nothing_behind),
+      cmocka_unit_test(a_flipped_bit_makes_it_again), cmocka_unit_test(sizes_that_lie_make_it_again)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -34,7 +34,11 @@ bool inspect_data_open(const InspectConfig *config, const TextTools *text, Datas
   bool ok = dataset_open_file(dataset, config->data, &options, &open_error);
   if (!directory_remove_all(cache, &ignored)) log_warning(log, "%s", ignored.message);
   memory_free(cache);
-  if (ok) return true;
+  if (ok && text_tools_check_id(text, config->data, dataset->largest_id, error)) return true;
+  if (ok) {
+    dataset_close(dataset);
+    return false;
+  }
   bool no_chat = !text->has_chat && open_error.code == ERROR_USAGE;
   return error_set(error, open_error.code, "%s%s%s", open_error.message, no_chat ? ": " : "",
                    no_chat ? text->chat_error.message : "");
@@ -191,7 +195,7 @@ static bool run_data(const ProgramCall *call, ProgramResult *result, Error *erro
   DatasetFormat format;
   DatasetKind kind = (DatasetKind)(config->kind - 1);
   if (config->kind == 0 && !dataset_detect(config->data, &format, &kind, error)) return false;
-  if (!inspect_text_open(config, &text, error)) return false;
+  if (!inspect_text_open(config, &text, call->log, error)) return false;
   bool ok = inspect_data_open(config, &text, kind, 1 << 24, call->log, &dataset, error) &&
             show_data(config, &text, &dataset, result, error);
   dataset_close(&dataset);

@@ -109,12 +109,13 @@ static bool check_ids(const ModelSpec *spec, const IntArray *ids, const char *mo
 }
 
 /* --ids, or --text as the tokenizer reads it. */
-static bool given_ids(const InspectConfig *config, IntArray *ids, Error *error) {
+static bool given_ids(const InspectConfig *config, IntArray *ids, Log *log, Error *error) {
   if (config->ids || !config->text) return inspect_ids(config->ids, ids, error);
-  Tokenizer *tokenizer = tokenizer_open(config->model, error);
-  if (!tokenizer) return false;
-  bool ok = tokenizer_encode(tokenizer, config->text, strlen(config->text), true, ids, error);
-  tokenizer_free(tokenizer);
+  TextTools text;
+  if (!inspect_text_open(config, &text, log, error)) return false;
+  bool ok = tokenizer_encode(text.tokenizer, config->text, strlen(config->text), true, ids, error) &&
+            text_tools_check_ids(&text, "--text", ids, error);
+  text_tools_close(&text);
   return ok;
 }
 
@@ -137,7 +138,7 @@ static bool run_logprobs(const ProgramCall *call, ProgramResult *result, Error *
   const InspectConfig *config = call->config;
   IntArray ids = {0}, rows = {0};
   Machine machine;
-  bool ok = given_ids(config, &ids, error);
+  bool ok = given_ids(config, &ids, call->log, error);
   if (ok && ids.size < 2)
     ok = error_set(error, ERROR_USAGE, "expected at least two ids, found %zu", ids.size);
   float *values = ok ? memory_zeroed(ids.size, sizeof *values) : NULL;
@@ -267,7 +268,8 @@ static bool score_file(const InspectConfig *config, ProgramResult *result, Log *
   Dataset dataset;
   Scoring scoring = {.result = result};
   int limit;
-  if (!model_limit(config->model, &limit, error) || !inspect_text_open(config, &text, error)) return false;
+  if (!model_limit(config->model, &limit, error) || !inspect_text_open(config, &text, log, error))
+    return false;
   bool ok = inspect_data_open(config, &text, DATASET_PREFERENCE, limit, log, &dataset, error);
   if (ok && (ok = scoring_open(&scoring, config, (int64_t)dataset.longest, error))) {
     ok = score_pairs(&scoring, &dataset, log, error);
@@ -278,10 +280,10 @@ static bool score_file(const InspectConfig *config, ProgramResult *result, Log *
   return ok;
 }
 
-static bool score_ids(const InspectConfig *config, ProgramResult *result, Error *error) {
+static bool score_ids(const InspectConfig *config, ProgramResult *result, Log *log, Error *error) {
   IntArray ids = {0};
   Scoring scoring = {.result = result};
-  bool ok = given_ids(config, &ids, error);
+  bool ok = given_ids(config, &ids, log, error);
   if (ok && ids.size == 0) ok = error_set(error, ERROR_USAGE, "nothing to score: no token");
   if (ok && (ok = scoring_open(&scoring, config, (int64_t)ids.size, error))) {
     ok = check_ids(&scoring.machine.model.spec, &ids, config->model, error);
@@ -304,7 +306,7 @@ static bool run_score(const ProgramCall *call, ProgramResult *result, Error *err
   if (!config->ids && !config->text) {
     return error_set(error, ERROR_USAGE, "expected --data FILE, --ids 1,2,3 or --text TEXT");
   }
-  return score_ids(config, result, error);
+  return score_ids(config, result, call->log, error);
 }
 
 static const Option score_options[] = {

@@ -28,9 +28,10 @@ bool inspect_ids(const char *text, IntArray *ids, Error *error) {
   }
 }
 
-bool inspect_text_open(const InspectConfig *config, TextTools *text, Error *error) {
+bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error) {
   DataConfig data = {.template = config->template ? config->template : (char *)"auto"};
-  return text_tools_open(text, config->model, &data, error);
+  const ModelConfig model = {.path = config->model, .adapter = config->adapter};
+  return text_tools_open(text, &model, &data, log, error);
 }
 
 bool json_ids(Buffer *out, const int *ids, size_t count, Error *error) {
@@ -205,7 +206,8 @@ static bool chat_result(const TextTools *text, const Talk *talk, bool generation
   const ChatTemplate *chat = &text->chat;
   Buffer *json = &result->json, *lines = &result->text;
   bool ok = chat_render(chat, talk->items, talk->count, generation_prompt, &rendered, error) &&
-            chat_encode(chat, talk->items, talk->count, generation_prompt, &ids, &loss, error);
+            chat_encode(chat, talk->items, talk->count, generation_prompt, &ids, &loss, error) &&
+            text_tools_check_ids(text, "the conversation", &ids, error);
   ok = ok &&
        buffer_format(lines, error, "template %s; tokens in the loss are marked *\n\n%s\n\n",
                      chat_family_names[chat->family], rendered.text.data) &&
@@ -224,7 +226,7 @@ static bool run_chat(const ProgramCall *call, ProgramResult *result, Error *erro
   const InspectConfig *config = call->config;
   TextTools text;
   Talk talk = {0};
-  if (!inspect_text_open(config, &text, error)) return false;
+  if (!inspect_text_open(config, &text, call->log, error)) return false;
   bool ok = text.has_chat || error_set(error, text.chat_error.code, "%s", text.chat_error.message);
   ok = ok && given_talk(config, &talk, error);
   if (ok) {
