@@ -119,6 +119,10 @@ NODISCARD bool lora_read(LoraSet *set, const char *directory, Compute *compute, 
  * there is none. `shift` is the key "score_shift" of adapter_config.json, 0 when absent. */
 NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift,
                                bool *found, Error *error);
+/* base_model_name_or_path of adapter_config.json, a new string; NULL in *name when it is not given. */
+NODISCARD bool lora_base_name(const char *directory, char **name, Error *error);
+/* Whether it is a reward model's: task_type SEQ_CLS, or a score head among its tensors. */
+NODISCARD bool lora_is_score(const char *directory, bool *score, Error *error);
 /* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the
  * adapter is SEQ_CLS with modules_to_save ["score"] and score_shift. base_path goes to
  * base_model_name_or_path. */

@@ -110,6 +110,30 @@ bool lora_read_score(const char *directory, int64_t hidden, float *weight, float
   return ok;
 }
 
+bool lora_base_name(const char *directory, char **name, Error *error) {
+  *name = NULL;
+  json_t *config = peft_config_read(directory, error);
+  if (!config) return false;
+  const char *text = json_string_value(json_object_get(config, "base_model_name_or_path"));
+  if (text && *text) *name = memory_copy_string(text);
+  const bool ok = !text || !*text || *name || error_out_of_memory(error, "base model name", strlen(text));
+  json_decref(config);
+  return ok;
+}
+
+bool lora_is_score(const char *directory, bool *score, Error *error) {
+  json_t *config = peft_config_read(directory, error);
+  SafetensorsSet file;
+  if (!config) return false;
+  const char *task = json_string_value(json_object_get(config, "task_type"));
+  *score = task && strcmp(task, "SEQ_CLS") == 0;
+  json_decref(config);
+  if (!peft_tensors_open(&file, directory, error)) return false;
+  *score |= safetensors_set_find(&file, PEFT_SCORE) != NULL;
+  safetensors_set_close(&file);
+  return true;
+}
+
 /* ---- writing ---- */
 
 static bool declare_tensors(SafetensorsWriter *writer, const LoraSet *set, bool score, int64_t hidden,

@@ -234,5 +234,9 @@ bool model_open(Model *model, const char *directory, DType dtype, Compute *compu
     error_set(error, local.code, "%s: %s", path, local.message);
   json_decref(config);
   memory_free(path);
-  return model->arch != NULL;
+  if (!model->arch) return false;
+  model->directory = memory_copy_string(directory);
+  if (model->directory) return true;
+  model_free(model);
+  return error_out_of_memory(error, "path", strlen(directory));
 }

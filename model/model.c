@@ -10,6 +10,7 @@ void model_free(Model *model) {
   memory_free(model->tensors);
   memory_free(model->modules);
   memory_free(model->blocks);
+  memory_free(model->directory);
   json_decref(model->config);
   *model = (Model){0};
 }

@@ -43,7 +43,8 @@ typedef struct ScoreHead {
 typedef struct Model {
   ModelSpec spec;
   const Architecture *arch;
-  json_t *config; /* config.json as loaded; owned */
+  char *directory; /* it was opened from, for messages; NULL when made from a config in memory; owned */
+  json_t *config;  /* config.json as loaded; owned */
 
   ModelTensor *tensors;
   int tensor_count;

@@ -20,13 +20,17 @@ static bool ends_with(const char *text, const char *end) {
   return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-/* Buffers that old files carry (causal masks, rotary tables), and heads that a language model does without. */
-static bool is_passed_over(const char *name) {
+bool weights_is_buffer(const char *name) {
   static const char *const buffers[] = {".attn.bias", ".attn.masked_bias", ".attention.bias",
                                         ".attention.masked_bias", ".rotary_emb.inv_freq"};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     if (ends_with(name, buffers[i])) return true;
-  return strcmp(name, "score.weight") == 0 || strncmp(name, "v_head.", 7) == 0;
+  return false;
+}
+
+/* Buffers, and heads that a language model does without. */
+static bool is_passed_over(const char *name) {
+  return weights_is_buffer(name) || strcmp(name, "score.weight") == 0 || strncmp(name, "v_head.", 7) == 0;
 }
 
 static int compare_names(const void *a, const void *b) {

@@ -20,6 +20,8 @@ NODISCARD bool model_open(Model *model, const char *directory, DType dtype, Comp
 /* The same from a config in memory (borrowed), for a model that is in no directory yet. */
 NODISCARD bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute,
                                  Arena *arena, Error *error);
+/* Whether a tensor of that name is none of the weights: causal masks and rotary tables that old files carry. */
+bool weights_is_buffer(const char *name);
 /* What model_read would find wrong with the directory, without reading weights: for a model in a dry arena. */
 NODISCARD bool model_check(const Model *model, const char *directory, Error *error);
 /* Fills the weights of an opened model from the directory's safetensors, piece by piece: no second copy. */

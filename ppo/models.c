@@ -81,11 +81,12 @@ static bool open_full(PpoModels *models, const PpoConfig *config, Compute *compu
          trainee_open(&models->reward, &reward, &models->score_base, compute, memory, error);
 }
 
-bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
-                     TrainMemory *memory, Error *error) {
+bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
+                     const TextIdentity *text, Compute *compute, TrainMemory *memory, Error *error) {
   *models = (PpoModels){0};
   const bool open = config->lora.enabled ? open_with_adapters(models, config, lora, compute, memory, error)
                                          : open_full(models, config, compute, memory, error);
+  models->actor.text = text;
   if (open && bases_fit(models, config, error)) return true;
   ppo_models_close(models);
   return false;

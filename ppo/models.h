@@ -24,9 +24,10 @@ typedef struct PpoModels {
 } PpoModels;
 
 /* Opens all four in `memory` (dry or real). The adapter, reward model and bases must fit each other:
- * ERROR_MODEL. `lora` is the shape of new adapters, borrowed. */
+ * ERROR_MODEL. `lora` is the shape of new adapters; `text` is kept with the policy that is saved (train/trainee.h). Both are
+ * borrowed. */
 NODISCARD bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
-                               Compute *compute, TrainMemory *memory, Error *error);
+                               const TextIdentity *text, Compute *compute, TrainMemory *memory, Error *error);
 void ppo_models_close(PpoModels *models);
 
 /* "one base, adapters for actor, critic, reference and reward": for the log. */

@@ -44,7 +44,11 @@ static bool open_ptx(PpoSession *s, Error *error) {
 
 static bool open_data(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
-  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error)) return false;
+  const ModelConfig reward = {.path = config->reward.path, .adapter = config->reward.adapter};
+  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) ||
+      !text_tools_meet(&s->text, &reward, s->log, error)) {
+    return false;
+  }
   s->end_count = text_tools_ends(&s->text, s->ends);
   if (s->end_count == 0) {
     return error_set(error, ERROR_MODEL,
@@ -104,7 +108,7 @@ static bool check_positions(const PpoSession *s, Log *log, Error *error) {
 static bool open_models(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
   PpoModels *models = &s->models;
-  if (!ppo_models_open(models, config, &s->lora, &s->compute, &s->memory, error) ||
+  if (!ppo_models_open(models, config, &s->lora, &s->text.identity, &s->compute, &s->memory, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
       !engine_init(&s->engine, engine_config(s), models->actor.model, trainee_adapter(&models->actor),
                    &s->compute, &s->memory.cache, error) ||

@@ -5,6 +5,7 @@
 #include "tokenizer/wordcache.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_ID = (1 << 24) - 1, DIRECT = 0x250 };
@@ -218,6 +219,28 @@ const char *bpe_token(const Bpe *bpe, int id, size_t *bytes) {
 
 int bpe_id(const Bpe *bpe, const char *token, size_t bytes) {
   return string_table_get(&bpe->ids, token, bytes);
+}
+
+static int compare_ranks(const void *a, const void *b) {
+  const PairSlot *x = a, *y = b;
+  return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+bool bpe_digest_merges(const Bpe *bpe, Digest *digest, Error *error) {
+  const PairTable *table = &bpe->merges;
+  PairSlot *merges = memory_alloc(table->count * sizeof *merges);
+  if (!merges) return error_out_of_memory(error, "merges", table->count * sizeof *merges);
+  size_t count = 0;
+  for (size_t i = 0; i < table->capacity; i++) {
+    if (table->slots[i].left != UINT32_MAX) merges[count++] = table->slots[i];
+  }
+  qsort(merges, count, sizeof *merges, compare_ranks);
+  for (size_t i = 0; i < count; i++) {
+    const uint32_t merge[] = {merges[i].left, merges[i].right, merges[i].id};
+    digest_add(digest, merge, sizeof merge);
+  }
+  memory_free(merges);
+  return true;
 }
 
 int bpe_unk(const Bpe *bpe) {

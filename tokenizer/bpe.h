@@ -7,6 +7,7 @@
 #ifndef TOKENIZER_BPE_H
 #define TOKENIZER_BPE_H
 
+#include "base/digest.h"
 #include "tokenizer/reader.h"
 
 #include <stddef.h>
@@ -22,6 +23,9 @@ int bpe_vocab_size(const Bpe *bpe); /* largest id + 1 */
 const char *bpe_token(const Bpe *bpe, int id, size_t *bytes);
 int bpe_id(const Bpe *bpe, const char *token, size_t bytes); /* -1 when absent */
 int bpe_unk(const Bpe *bpe);                                 /* -1 when there is none */
+
+/* Adds the merges in their order to a digest. */
+NODISCARD bool bpe_digest_merges(const Bpe *bpe, Digest *digest, Error *error);
 
 /* A token and the bytes of the piece it covers. */
 typedef struct BpeToken {

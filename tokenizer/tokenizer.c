@@ -238,6 +238,21 @@ void tokenizer_digest(const Tokenizer *tokenizer, char out[33]) {
   memcpy(out, tokenizer->digest, 33);
 }
 
+bool tokenizer_vocabulary_digest(const Tokenizer *tokenizer, char out[33], Error *error) {
+  Digest *digest = digest_open(error);
+  if (!digest) return false;
+  for (int id = 0; id < tokenizer->vocab_size; id++) {
+    const char *token = tokenizer_token(tokenizer, id);
+    if (!token) continue;
+    digest_add(digest, &id, sizeof id);
+    digest_add(digest, token, strlen(token) + 1);
+  }
+  const bool ok = bpe_digest_merges(tokenizer->bpe, digest, error);
+  if (ok) digest_text(digest, out);
+  digest_close(digest);
+  return ok;
+}
+
 bool tokenizer_copy_files(const char *from, const char *to, Error *error) {
   static const char *const names[] = {
       "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",

@@ -41,7 +41,8 @@ static const Option options[] = {
   ROW_STRING("ids", GenerateConfig, ids, NULL, "the prompt as token ids: 1,2,3"),
   ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template"),
   ROW_STRING("template", GenerateConfig, template, "auto",
-      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"),
+      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or "
+      "adapter was trained with here, else the model's own"),
   ROW_STRING("system", GenerateConfig, system, NULL, "system turn before each conversation, with --chat"),
   ROW_INT("max-new-tokens", GenerateConfig, max_new_tokens, "128", 1, 1 << 24, "longest answer, tokens"),
   ROW_FLOAT("temperature", GenerateConfig, temperature, "1", 0, 100, "sampling temperature; 0 = greedy"),
@@ -258,7 +259,8 @@ static bool open_text(Generate *g, Error *error) {
   if (!path) return error_out_of_memory(error, "path", strlen(config->model));
   const bool exists = file_exists(path);
   memory_free(path);
-  if (!exists && config->ids && config->stop.count == 0) return true;
+  if (!exists && config->ids && config->stop.count == 0)
+    return !config->adapter || identity_check_adapter(config->adapter, config->model, g->log, error);
   const ModelConfig model = {.path = config->model, .adapter = config->adapter};
   const DataConfig data = {.template = config->template};
   const ChatTemplate *chat = &g->text.chat;
@@ -289,6 +291,11 @@ static bool open_adapter(Generate *g, Error *error) {
   const char *directory = g->config->adapter;
   if (!directory) return true;
   LoraSpec spec = {0};
+  bool scores;
+  if (!lora_is_score(directory, &scores, error)) return false;
+  if (scores)
+    return error_set(error, ERROR_MODEL,
+                     "%s: a reward model's adapter (SEQ_CLS): it scores and does not write", directory);
   bool ok = lora_spec_read(&spec, directory, error) &&
             lora_open(&g->adapter, &spec, g->model.modules, g->model.module_count, g->model.dtype, false,
                       &g->compute, &g->memory.adapters, error) &&

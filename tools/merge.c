@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "formats/safetensors.h"
 #include "model/weights.h"
+#include "train/identity.h"
 #include "train/program.h"
 
 #include <stdlib.h>
@@ -85,10 +86,18 @@ static void close_all(Merge *m) {
   model_free(&m->model);
 }
 
-static bool merge_all(Merge *m, bool check, Error *error) {
+static bool save_identity(const MergeConfig *config, Error *error) {
+  Identity identity = {0};
+  const char *from;
+  return identity_read_text(config->model, config->adapter, &identity.text, &from, error) &&
+         identity_write(&identity, config->out, error);
+}
+
+static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
   Arena plan;
   arena_init_dry(&plan, "plan");
-  bool ok = choose_types(m, error) && lora_spec_read(&m->spec, m->config->adapter, error) &&
+  bool ok = identity_check_adapter(m->config->adapter, m->config->model, log, error) &&
+            choose_types(m, error) && lora_spec_read(&m->spec, m->config->adapter, error) &&
             open_all(m, &plan, error);
   close_all(m);
   if (!ok || check) return ok;
@@ -96,7 +105,8 @@ static bool merge_all(Merge *m, bool check, Error *error) {
          lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
          model_read(&m->model, m->config->model, &m->compute, error) &&
          model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, m->config->model, m->config->out,
-                    m->written, &m->compute, error);
+                    m->written, &m->compute, error) &&
+         save_identity(m->config, error);
 }
 
 /* Writing over what is being read would lose the base. */
@@ -124,7 +134,7 @@ static bool merge_run(const ProgramCall *call, ProgramResult *result, Error *err
       !refuse_same(m.config->out, m.config->adapter, "adapter", error) ||
       !refuse_existing(m.config->out, error) || !compute_open(&m.compute, DEVICE_CPU, 0, error))
     return false;
-  bool ok = merge_all(&m, call->check, error);
+  bool ok = merge_all(&m, call->check, call->log, error);
   if (ok && !call->check)
     ok = buffer_format(&result->text, error, "%s: %s, %s", m.config->out,
                        m.scores ? m.model.arch->score_class : m.model.arch->causal_class,

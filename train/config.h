@@ -94,7 +94,8 @@ typedef struct DataConfig {
   ROW_CHOICE("data.format", Config, field.format, "auto", dataset_format_names,                             \
       "format of the examples; auto recognises it by the first record's keys"),                             \
   ROW_STRING("data.template", Config, field.template, "auto",                                               \
-      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own"),      \
+      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or " \
+      "adapter was trained with here, else the model's own"),                                               \
   ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
       "longest example, tokens"),                                                                           \
   ROW_CHOICE("data.truncation", Config, field.truncation, "drop", dataset_truncation_names,                 \

@@ -14,8 +14,8 @@ typedef struct Corpus {
 } Corpus;
 
 /* kind: of train and eval. The tokenizer is the model's. */
-NODISCARD bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model,
-                           const DataConfig *data, const RunConfig *run, Log *log, Error *error);
+NODISCARD bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model, const DataConfig *data,
+                           const RunConfig *run, Log *log, Error *error);
 void corpus_close(Corpus *corpus); /* also of a zeroed one */
 
 int64_t corpus_longest(const Corpus *corpus); /* tokens of the longest example: both sides of a pair */

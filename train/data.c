@@ -47,21 +47,75 @@ static void warn_of_tokenizer(const TextTools *text, Log *log) {
   for (size_t i = 0; i < count; i++) warn_of_special(text, "EOS", ends[i], log);
 }
 
-static bool open_template(TextTools *text, const DataConfig *config, Error *error) {
-  text->has_chat = chat_template_init(&text->chat, text->tokenizer, config->template, &text->chat_error);
-  return text->has_chat || strcmp(config->template, "auto") == 0 ||
-         error_set(error, text->chat_error.code, "data.template: %s", text->chat_error.message);
+static const char *template_name(const TextIdentity *identity) {
+  if (!*identity->template) return "none";
+  return strcmp(identity->template, "auto") == 0 ? "auto (the model's own)" : identity->template;
+}
+
+static void tell_record(const TextIdentity *used, const TextIdentity *record, const char *from, Log *log) {
+  if (!log) return;
+  if (*record->rendering && *used->rendering && strcmp(record->rendering, used->rendering) != 0) {
+    log_warning(log, "%s was trained with the chat template %s, and %s, which is used, gives other text",
+                from, template_name(record), template_name(used));
+  }
+  if (*record->vocabulary && strcmp(record->vocabulary, used->vocabulary) != 0) {
+    log_warning(log,
+                "%s was trained with another tokenizer than the one that is used: tokens or merges differ",
+                from);
+  }
+}
+
+static bool open_template(TextTools *text, const char *asked, const TextIdentity *record, const char *from,
+                          Error *error) {
+  TextIdentity *identity = &text->identity;
+  const bool recorded = strcmp(asked, "auto") == 0 && *record->template;
+  const char *name = recorded ? record->template : asked;
+  text->has_chat = chat_template_init(&text->chat, text->tokenizer, name, &text->chat_error);
+  if (!text->has_chat && strcmp(name, "auto") != 0) {
+    return error_set(error, text->chat_error.code, "%s%s: %s", recorded ? from : "data.template",
+                     recorded ? "/" IDENTITY_FILE : "", text->chat_error.message);
+  }
+  if (!text->has_chat) return true;
+  snprintf(identity->template, sizeof identity->template, "%s", name);
+  return rendering_digest(&text->chat, identity->rendering, error);
+}
+
+static bool open_text(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
+                      Error *error) {
+  TextIdentity record;
+  const char *from;
+  text->tokenizer = tokenizer_open(model->path, error);
+  if (!text->tokenizer || !read_rows(text, model->path, error) ||
+      !identity_read_text(model->path, model->adapter, &record, &from, error) ||
+      !tokenizer_vocabulary_digest(text->tokenizer, text->identity.vocabulary, error) ||
+      !open_template(text, config->template ? config->template : "auto", &record, from, error) ||
+      (model->adapter && !identity_check_adapter(model->adapter, model->path, log, error))) {
+    return false;
+  }
+  warn_of_tokenizer(text, log);
+  if (model->adapter && log) identity_tell_own(model->adapter, text->tokenizer, log);
+  tell_record(&text->identity, &record, from, log);
+  return true;
 }
 
 bool text_tools_open(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
                      Error *error) {
-  *text = (TextTools){.tokenizer = tokenizer_open(model->path, error)};
-  if (text->tokenizer && read_rows(text, model->path, error) && open_template(text, config, error)) {
-    warn_of_tokenizer(text, log);
-    return true;
-  }
+  *text = (TextTools){0};
+  if (open_text(text, model, config, log, error)) return true;
   text_tools_close(text);
   return false;
+}
+
+bool text_tools_meet(const TextTools *text, const ModelConfig *other, Log *log, Error *error) {
+  TextIdentity record;
+  const char *from;
+  if (!identity_read_text(other->path, other->adapter, &record, &from, error) ||
+      (other->adapter && !identity_check_adapter(other->adapter, other->path, log, error)) ||
+      !identity_check_tokens(text->tokenizer, other->path, text->rows, log, error)) {
+    return false;
+  }
+  tell_record(&text->identity, &record, from, log);
+  return true;
 }
 
 void text_tools_close(TextTools *text) {

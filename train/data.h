@@ -8,22 +8,30 @@
 #include "datasets/order.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/identity.h"
 
 typedef struct TextTools {
   Tokenizer *tokenizer;
   int64_t
       rows; /* of the model's embedding table; 0 where there is a tokenizer and no config.json (tools only) */
   ChatTemplate chat;
-  bool has_chat;    /* false: no template is known, and only raw text can be read */
-  Error chat_error; /* why */
+  bool has_chat;         /* false: no template is known, and only raw text can be read */
+  Error chat_error;      /* why */
+  TextIdentity identity; /* to be kept with what is trained on such text */
 } TextTools;
 
-/* Opens the tokenizer of a model directory and the template data.template. A template that is named must exist; with
- * "auto" and a model without a recognised one, the error waits until a data set needs it. A tokenizer with more tokens
- * than the model has rows is worth a warning (log may be NULL): its data may still do without them. */
+/* Opens the tokenizer of a model directory and the template data.template. "auto" is the template that the adapter, else
+ * the model, was trained with here (train/identity.h), else the model's own. A template that is named must exist; with
+ * "auto" and a model without a recognised one, the error waits until a data set needs it. ERROR_MODEL when the adapter
+ * belongs over another model. Worth a warning (log may be NULL): a tokenizer with more tokens than the model has rows,
+ * whose data may still do without them; another template or vocabulary than the model or adapter was trained with. */
 NODISCARD bool text_tools_open(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
                                Error *error);
 void text_tools_close(TextTools *text);
+/* Whether another model may read the ids that these tools make: `other` says where it and its adapter are (NULL: it has
+ * none). ERROR_MODEL when it belongs over another base, or its tokens are other ones; a warning when it was trained with
+ * another template. */
+NODISCARD bool text_tools_meet(const TextTools *text, const ModelConfig *other, Log *log, Error *error);
 
 /* Whether the model has a row for `id`, the largest that `what` ("data.train") holds: else ERROR_MODEL naming token, id
  * and both sizes. */

@@ -99,6 +99,7 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
                                      (uint64_t)config->run.seed);
   spec.score_head = s->stage->score_head;
   spec.head_from = s->stage->score_head ? model->path : NULL;
+  spec.text = &s->corpus.text.identity;
   s->mode = training_mode(model);
   return microbatches_init(&s->micro, config->optim.batch_size, s->stage->sides,
                            settings->optim.micro_batch_tokens, s->stage->pack, error) &&
@@ -233,8 +234,7 @@ static const char *what_is_trained(const Supervised *s) {
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
-  if (!corpus_open(&s->corpus, s->stage->kind, &config->model, &config->data, &config->run, s->log,
-                   error) ||
+  if (!corpus_open(&s->corpus, s->stage->kind, &config->model, &config->data, &config->run, s->log, error) ||
       !device_open(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;

@@ -3,6 +3,8 @@
 #include "base/draft.h"
 #include "base/file.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *error) {
@@ -27,7 +29,7 @@ TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const Lo
                             const LoraSpec *lora, const OptimConfig *optim, uint64_t seed) {
   return (TraineeSpec){.name = name,
                        .kind = config->enabled ? TRAINEE_ADAPTER : TRAINEE_BASE,
-                       .adapter = config->enabled ? model->adapter : NULL,
+                       .adapter = model->adapter,
                        .lora = lora,
                        .seed = seed,
                        .optimizer = optimizer_spec_of(optim)};
@@ -38,6 +40,43 @@ const char *trainee_merge_of(const ModelConfig *model, const LoraConfig *lora) {
 }
 
 /* -- opening -------------------------------------------------------------------------------------------- */
+
+static bool check_model_kind(const TraineeSpec *spec, const Model *model, Error *error) {
+  if (spec->score_head || model->head >= 0) return true;
+  return error_set(
+      error, ERROR_MODEL,
+      "%s: a reward model (%s) has no LM head and only scores, and the %s must be a language model: give the "
+      "model that it was made from, or another %s",
+      model->directory, model->arch->score_class, spec->name, model->arch->causal_class);
+}
+
+static bool check_adapter_kind(const TraineeSpec *spec, Error *error) {
+  bool scores;
+  if (!spec->adapter) return true;
+  if (!lora_is_score(spec->adapter, &scores, error)) return false;
+  if (scores && !spec->score_head) {
+    return error_set(
+        error, ERROR_MODEL,
+        "%s: a reward model's adapter (SEQ_CLS), and the %s needs a language model's (CAUSAL_LM), as sft and "
+        "ppo write it",
+        spec->adapter, spec->name);
+  }
+  if (!scores && spec->score_head && spec->head_must_exist) {
+    return error_set(
+        error, ERROR_MODEL,
+        "%s: a language model's adapter (CAUSAL_LM) without a score head, and the %s needs a reward model's "
+        "(SEQ_CLS), as reward writes it",
+        spec->adapter, spec->name);
+  }
+  return true;
+}
+
+/* What stands in the files now, for results and for a run that goes on. */
+static bool take_digests(Trainee *trainee, Error *error) {
+  const char *directory = trainee->model->directory;
+  return (!directory || weights_digest(&trainee->base, directory, error)) &&
+         (!trainee->origin || weights_digest(&trainee->before, trainee->origin, error));
+}
 
 /* The shape of the adapter: as the directory to start from says, or as the configuration. */
 static bool adapter_spec(LoraSpec *out, const TraineeSpec *spec, Error *error) {
@@ -99,8 +138,18 @@ static bool open_head(Trainee *trainee, const TraineeSpec *spec, Compute *comput
 
 bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
                   TrainMemory *memory, Error *error) {
-  *trainee = (Trainee){.name = spec->name, .kind = spec->kind, .frozen = spec->frozen, .model = model};
-  bool ok = true;
+  *trainee = (Trainee){.name = spec->name,
+                       .kind = spec->kind,
+                       .frozen = spec->frozen,
+                       .model = model,
+                       .text = spec->text,
+                       .origin = spec->adapter};
+  bool ok = check_model_kind(spec, model, error) && check_adapter_kind(spec, error) &&
+            (memory->adapters.dry || spec->frozen || take_digests(trainee, error));
+  if (!ok) {
+    *trainee = (Trainee){0};
+    return false;
+  }
   if (spec->kind == TRAINEE_ADAPTER) {
     ok = open_adapter(trainee, spec, compute, memory, error);
   } else if (!spec->frozen) {
@@ -147,7 +196,28 @@ bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_no
          error_context(error, "%s", trainee->name);
 }
 
+/* The files that `what` names, by their digest now and when the run began. */
+static bool origin_state(const Trainee *trainee, Checkpoint *checkpoint, const char *what, const char *path,
+                         const WeightsDigest *digest, Error *error) {
+  char name[64], half[17];
+  snprintf(name, sizeof name, "%s.%s", trainee->name, what);
+  snprintf(half, sizeof half, "%.16s", digest->exact);
+  const int64_t now = (int64_t)strtoull(half, NULL, 16);
+  int64_t begun = now;
+  if (!checkpoint_int(checkpoint, name, &begun, error)) return false;
+  if (begun == now) return true;
+  return error_set(error, ERROR_MODEL,
+                   "%s: the weights in %s are not those that the run began with. Give the former ones, "
+                   "another run.dir, or "
+                   "run.resume false to start over",
+                   trainee->name, path);
+}
+
 bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
+  if (!origin_state(trainee, checkpoint, "base", trainee->model->directory, &trainee->base, error) ||
+      !origin_state(trainee, checkpoint, "adapter", trainee->origin, &trainee->before, error)) {
+    return false;
+  }
   for (size_t i = 0; i < trainee->parameters.count; i++) {
     const Parameter *parameter = &trainee->parameters.items[i];
     char *name = memory_format("%s.value.%s", trainee->name, parameter->name);
@@ -185,13 +255,21 @@ static bool save_into(const Trainee *trainee, const char *source, const char *di
   return model_save(trainee->model, head, NULL, source, directory, trainee->model->dtype, compute, error);
 }
 
+static bool save_identity(const Trainee *trainee, const char *directory, Error *error) {
+  Identity identity = {0};
+  if (trainee->kind == TRAINEE_ADAPTER) identity.base = trainee->base;
+  if (trainee->text) identity.text = *trainee->text;
+  return identity_write(&identity, directory, error);
+}
+
 bool trainee_save(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
                   char **path, Error *error) {
   char *place = path_join(directory, trainee->kind == TRAINEE_ADAPTER ? "adapter" : "model");
   Draft draft = {0};
   bool ok = place || error_out_of_memory(error, "path", strlen(directory));
   ok = ok && draft_directory(&draft, place, error) &&
-       save_into(trainee, source, draft.path, compute, error) && directory_replace(draft.path, place, error);
+       save_into(trainee, source, draft.path, compute, error) && save_identity(trainee, draft.path, error) &&
+       directory_replace(draft.path, place, error);
   draft_drop(&draft);
   if (ok && path) {
     *path = place;

@@ -21,6 +21,7 @@
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/identity.h"
 #include "train/optimizer.h"
 
 /* -- memory --------------------------------------------------------------------------------------------- */
@@ -64,14 +65,17 @@ typedef enum TraineeKind {
 typedef struct TraineeSpec {
   const char *name; /* "policy", "actor", "critic": prefix in checkpoints and messages; borrowed, static */
   TraineeKind kind;
-  bool frozen;           /* no gradients, no optimiser */
-  const char *adapter;   /* TRAINEE_ADAPTER: PEFT directory to start from (its r, alpha, targets); or NULL */
-  const LoraSpec *lora;  /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
-  bool score_head;       /* with a scalar head: the one that `adapter` carries, else the one of ... */
-  const char *head_from; /* ... this model directory, random from seed where it has none ... */
-  bool head_must_exist;  /* ... unless this is set: then ERROR_MODEL */
-  uint64_t seed;         /* adapter and head initialisation, dropout */
-  OptimizerSpec optimizer; /* unused when frozen */
+  bool frozen; /* no gradients, no optimiser */
+  const char *
+      adapter; /* PEFT directory to start from (its r, alpha, targets), or NULL; TRAINEE_BASE: the one that was
+                            merged into the model. Borrowed while the trainee is open */
+  const LoraSpec *lora;     /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
+  bool score_head;          /* with a scalar head: the one that `adapter` carries, else the one of ... */
+  const char *head_from;    /* ... this model directory, random from seed where it has none ... */
+  bool head_must_exist;     /* ... unless this is set: then ERROR_MODEL */
+  uint64_t seed;            /* adapter and head initialisation, dropout */
+  OptimizerSpec optimizer;  /* unused when frozen */
+  const TextIdentity *text; /* kept with the result; NULL: nothing is; borrowed while the trainee is open */
 } TraineeSpec;
 
 /* Must not move while open: the optimiser refers to the parameter list. */
@@ -84,6 +88,9 @@ typedef struct Trainee {
   ScoreHead head; /* weight none when there is none */
   ParameterList parameters;
   Optimizer optimizer;
+  const TextIdentity *text;   /* of the spec */
+  const char *origin;         /* the adapter that it started from or that was merged, or NULL */
+  WeightsDigest base, before; /* of the model's files and of that adapter's, when they were read */
 } Trainee;
 
 /* LoraSpec of a configuration; free with lora_spec_free. */
@@ -98,6 +105,8 @@ TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const Lo
 /* What the base merges at load for such a stage: model.adapter when everything is trained, else NULL. */
 const char *trainee_merge_of(const ModelConfig *model, const LoraConfig *lora);
 
+/* ERROR_MODEL when model or adapter are not of the kind that is wanted: a reward model or its adapter where there is to be no
+ * score head, a language model's adapter where there must be one. */
 NODISCARD bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
                             TrainMemory *memory, Error *error);
 void trainee_close(Trainee *trainee);
@@ -110,11 +119,12 @@ int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 /* One optimiser update. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
 
-/* Trainable values and optimiser state to or from a checkpoint. */
+/* Trainable values and optimiser state to or from a checkpoint. ERROR_MODEL when the files of the model or adapter that it
+ * started from are no longer those that the run began with. */
 NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error);
 
 /* Writes the result where the next stage takes it: DIRECTORY/model (TRAINEE_BASE; dtype of the weights) or
- * DIRECTORY/adapter, complete or not at all. source: the model directory it was trained from (tokenizer
+ * DIRECTORY/adapter, with its identity (train/identity.h), complete or not at all. source: the model directory it was trained from (tokenizer
  * files, base_model_name_or_path). *path (may be NULL) receives a new string. */
 NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const char *directory,
                             Compute *compute, char **path, Error *error);

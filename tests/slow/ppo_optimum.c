@@ -48,7 +48,7 @@ static void open_models(Lab *lab) {
   EngineConfig engine = engine_config_default();
   engine.batch = BATCH;
   engine.max_length = PROMPT + LENGTH;
-  if (!ppo_models_open(&s->models, &s->config, &s->lora, &s->compute, &s->memory, &error))
+  if (!ppo_models_open(&s->models, &s->config, &s->lora, NULL, &s->compute, &s->memory, &error))
     fail_msg("%s", error.message);
   if (!s->compute.dry) {
     /* Near-uniform policies; the reference is the same as the actor. */

@@ -44,9 +44,11 @@ const char *grouped_number(int64_t value, char out[32]);
 #define ROW_MODEL ROW_STRING_REQUIRED("model", InspectConfig, model, "Hugging Face model directory")
 #define ROW_TEMPLATE                                                                                         \
   ROW_STRING("template", InspectConfig, template, "auto",                                                    \
-             "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the model's own")
+             "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or "    \
+             "adapter was trained with here, else the model's own")
+#define ROW_ADAPTER ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory")
 #define ROWS_COMPUTE                                                                                         \
-  ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory"),                             \
+  ROW_ADAPTER,                                                                                               \
   ROW_CHOICE("dtype", InspectConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),    \
   ROW_CHOICE("backend", InspectConfig, backend, "auto", device_choices, "where to compute"),                 \
   ROW_INT("threads", InspectConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores")

@@ -63,9 +63,6 @@ static void machine_run(Machine *m, TokenRows rows, float *out) {
 /* The largest batch in dry arenas, for their sizes. */
 static bool machine_plan(Machine *m, const InspectConfig *config, Error *error) {
   bool ok = machine_open_model(m, config, error);
-  if (ok && !m->score && m->model.head < 0) {
-    ok = error_set(error, ERROR_MODEL, "%s: the model has no LM head: it only scores", config->model);
-  }
   int64_t n = m->batch.token_capacity;
   int32_t *rows = ok ? memory_zeroed((size_t)n, sizeof *rows) : NULL;
   float *values = ok ? memory_zeroed((size_t)n, sizeof *values) : NULL;
@@ -110,7 +107,10 @@ static bool check_ids(const ModelSpec *spec, const IntArray *ids, const char *mo
 
 /* --ids, or --text as the tokenizer reads it. */
 static bool given_ids(const InspectConfig *config, IntArray *ids, Log *log, Error *error) {
-  if (config->ids || !config->text) return inspect_ids(config->ids, ids, error);
+  if (config->ids || !config->text) {
+    return inspect_ids(config->ids, ids, error) &&
+           (!config->adapter || identity_check_adapter(config->adapter, config->model, log, error));
+  }
   TextTools text;
   if (!inspect_text_open(config, &text, log, error)) return false;
   bool ok = tokenizer_encode(text.tokenizer, config->text, strlen(config->text), true, ids, error) &&
@@ -424,8 +424,7 @@ static bool run_model(const ProgramCall *call, ProgramResult *result, Error *err
   return ok;
 }
 
-static const Option model_options[] = {
-    ROW_MODEL, ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory")};
+static const Option model_options[] = {ROW_MODEL, ROW_ADAPTER};
 
 const Program inspect_model = {"inspect model",       "a model's architecture, sizes and tensors",
                                model_options,         COUNT(model_options),

@@ -239,7 +239,10 @@ static bool run_chat(const ProgramCall *call, ProgramResult *result, Error *erro
 }
 
 static const Option chat_options[] = {
-    ROW_MODEL, ROW_TEMPLATE, ROW_STRING("prompt", InspectConfig, prompt, NULL, "one user turn"),
+    ROW_MODEL,
+    ROW_ADAPTER,
+    ROW_TEMPLATE,
+    ROW_STRING("prompt", InspectConfig, prompt, NULL, "one user turn"),
     ROW_STRING("messages", InspectConfig, messages, NULL, "JSON list of {\"role\", \"content\"}"),
     ROW_BOOL("generation-prompt", InspectConfig, generation_prompt, "true",
              "with the marks after which the assistant answers, when the last turn is not the assistant's")};

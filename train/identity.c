@@ -1,0 +1,284 @@
+#include "train/identity.h"
+
+#include "base/file.h"
+#include "formats/json.h"
+#include "lora/lora.h"
+#include "model/card.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* -- the file ------------------------------------------------------------------------------------------- */
+
+/* A text member of an object that may not be there; longer ones are none of ours. */
+static bool read_text(const json_t *object, const char *key, char *out, size_t size, Error *error) {
+  const json_t *value = json_object_get(object, key);
+  const char *text = json_string_value(value);
+  if (!value || json_is_null(value)) return true;
+  if (!text || strlen(text) >= size)
+    return error_set(error, ERROR_MODEL, "\"%s\": expected a string of fewer than %zu bytes", key, size);
+  strcpy(out, text);
+  return true;
+}
+
+static bool read_members(Identity *identity, const json_t *root, Error *error) {
+  const json_t *base = json_object_get(root, "base"), *template = json_object_get(root, "template");
+  WeightsDigest *weights = &identity->base;
+  TextIdentity *text = &identity->text;
+  if (!json_is_object(root)) return error_set(error, ERROR_MODEL, "expected an object");
+  return read_text(base, "weights", weights->exact, sizeof weights->exact, error) &&
+         read_text(base, "rounded", weights->rounded, sizeof weights->rounded, error) &&
+         read_text(root, "vocabulary", text->vocabulary, sizeof text->vocabulary, error) &&
+         read_text(template, "name", text->template, sizeof text->template, error) &&
+         read_text(template, "rendering", text->rendering, sizeof text->rendering, error);
+}
+
+bool identity_read(Identity *identity, const char *directory, Error *error) {
+  *identity = (Identity){0};
+  char *path = path_join(directory, IDENTITY_FILE);
+  if (!path) return error_out_of_memory(error, "path", strlen(directory));
+  bool ok = true;
+  if (file_exists(path)) {
+    json_t *root = json_file_read(path, error);
+    ok = root && (read_members(identity, root, error) || error_context(error, "%s", path));
+    json_decref(root);
+  }
+  memory_free(path);
+  return ok;
+}
+
+bool identity_read_text(const char *model, const char *adapter, TextIdentity *text, const char **from,
+                        Error *error) {
+  Identity own, adapted = {0};
+  if (!identity_read(&own, model, error) || (adapter && !identity_read(&adapted, adapter, error)))
+    return false;
+  const bool later = *adapted.text.template || *adapted.text.vocabulary;
+  *text = later ? adapted.text : own.text;
+  *from = later ? adapter : model;
+  return true;
+}
+
+bool identity_write(const Identity *identity, const char *directory, Error *error) {
+  const TextIdentity *text = &identity->text;
+  char *path = path_join(directory, IDENTITY_FILE);
+  json_t *root = json_object();
+  bool ok = (path && root) || error_out_of_memory(error, "identity", strlen(directory));
+  if (ok && *identity->base.exact) {
+    json_object_set_new(
+        root, "base",
+        json_pack("{s:s, s:s}", "weights", identity->base.exact, "rounded", identity->base.rounded));
+  }
+  if (ok && *text->vocabulary) json_object_set_new(root, "vocabulary", json_string(text->vocabulary));
+  if (ok && *text->template) {
+    json_object_set_new(root, "template",
+                        json_pack("{s:s, s:s}", "name", text->template, "rendering", text->rendering));
+  }
+  ok = ok && json_file_write(path, root, error);
+  json_decref(root);
+  memory_free(path);
+  return ok;
+}
+
+/* -- templates ------------------------------------------------------------------------------------------ */
+
+#define TURN(who, said) \
+  { .role = CHAT_##who, .text = said, .bytes = sizeof said - 1 }
+
+bool rendering_digest(const ChatTemplate *chat, char out[33], Error *error) {
+  static const ChatMessage talk[] = {TURN(SYSTEM, "Be kind."), TURN(USER, " Hello? "),
+                                     TURN(ASSISTANT, " Yes.\n"), TURN(USER, "Good.")};
+  enum { TURNS = sizeof talk / sizeof *talk };
+  Digest *digest = digest_open(error);
+  bool ok = digest != NULL;
+  for (size_t first = 0; ok && first < 2; first++) { /* with the system turn, and without it */
+    ChatText rendered = {0};
+    Error why = {0};
+    if (chat_render(chat, talk + first, TURNS - first, true, &rendered, &why)) {
+      digest_add(digest, rendered.text.data, rendered.text.size + 1);
+    } else if (why.code == ERROR_MEMORY) {
+      ok = error_set(error, why.code, "%s", why.message);
+    } else {
+      digest_add(digest, "", 1);
+    }
+    chat_text_free(&rendered);
+  }
+  const char *end = tokenizer_token(chat->tokenizer, chat->end_id);
+  if (ok && end) digest_add(digest, end, strlen(end));
+  if (ok) digest_text(digest, out);
+  digest_close(digest);
+  return ok;
+}
+
+/* -- an adapter and its base ---------------------------------------------------------------------------- */
+
+typedef enum Likeness { SAME, ROUNDED, OTHER } Likeness;
+
+static Likeness compare(const WeightsDigest *a, const WeightsDigest *b) {
+  if (strcmp(a->exact, b->exact) == 0) return SAME;
+  return strcmp(a->rounded, b->rounded) == 0 ? ROUNDED : OTHER;
+}
+
+static bool same_directory(const char *a, const char *b) {
+  char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+  const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
+  free(real_a);
+  free(real_b);
+  return same;
+}
+
+static bool is_model(const char *directory) {
+  char *config = path_join(directory, "config.json");
+  const bool is = config && file_exists(config);
+  memory_free(config);
+  return is;
+}
+
+/* Whether `base` lies where the Hugging Face cache keeps "owner/name": .../models--owner--name/snapshots/... */
+static bool lies_in_cache(const char *real, const char *name) {
+  const char *slash = strchr(name, '/');
+  char *folder = slash ? memory_format("/models--%.*s--%s/", (int)(slash - name), name, slash + 1) : NULL;
+  const bool lies = folder && strstr(real, folder);
+  memory_free(folder);
+  return lies;
+}
+
+/* "meta-llama/Llama-2-7b-hf" for a directory of that last name, for the cache's, or for one whose config.json says so. */
+static bool sounds_like(const char *name, const char *base, Error *error) {
+  ModelCard card;
+  char *real = realpath(base, NULL);
+  bool like = real && (strcmp(path_name(name), path_name(real)) == 0 || lies_in_cache(real, name));
+  if (!like && model_card_read(&card, base, error)) {
+    like = card.name && strcmp(card.name, name) == 0;
+    model_card_free(&card);
+  }
+  free(real);
+  return like;
+}
+
+static bool tell(Likeness likeness, const char *adapter, const char *base, const char *origin,
+                 const char *hint, Log *log, Error *error) {
+  if (likeness == ROUNDED && log) {
+    log_warning(log, "%s: this adapter was trained over the weights of %s in another precision", adapter,
+                base);
+  }
+  if (likeness != OTHER) return true;
+  return error_set(
+      error, ERROR_MODEL,
+      "%s: this adapter was trained over other weights than those in %s%s%s: give the model that it was "
+      "trained over%s",
+      adapter, base, *origin ? ", by its base_model_name_or_path over those in " : "", origin, hint);
+}
+
+static bool check_by_name(const char *adapter, const char *base, const char *name, Log *log, Error *error) {
+  WeightsDigest here, there;
+  if (same_directory(name, base)) return true;
+  if (is_model(name)) {
+    return weights_digest(&here, base, error) && weights_digest(&there, name, error) &&
+           tell(compare(&here, &there), adapter, base, name, "", log, error);
+  }
+  Error why = {0};
+  const bool like = sounds_like(name, base, &why);
+  if (why.code) return error_set(error, why.code, "%s", why.message);
+  if (!like && log) {
+    log_warning(
+        log,
+        "%s: this adapter names %s as its base, and is used over %s: nothing tells whether that is the same",
+        adapter, name, base);
+  }
+  return true;
+}
+
+bool identity_check_adapter(const char *adapter, const char *base, Log *log, Error *error) {
+  Identity identity;
+  WeightsDigest weights;
+  if (!identity_read(&identity, adapter, error)) return false;
+  if (*identity.base.exact) {
+    return weights_digest(&weights, base, error) &&
+           tell(compare(&identity.base, &weights), adapter, base, "",
+                ", or, if the two are meant to go together, remove the adapter's " IDENTITY_FILE, log, error);
+  }
+  char *name;
+  if (!lora_base_name(adapter, &name, error)) return false;
+  const bool ok = !name || check_by_name(adapter, base, name, log, error);
+  memory_free(name);
+  return ok;
+}
+
+/* -- two tokenizers ------------------------------------------------------------------------------------- */
+
+/* Compares them id by id, where both have a token; *alone counts the others. */
+static bool compare_tokens(const Tokenizer *writer, const Tokenizer *reader, int64_t rows, int *alone,
+                           Error *error) {
+  *alone = 0;
+  for (int id = 0; id < rows; id++) {
+    const char *a = tokenizer_token(writer, id), *b = tokenizer_token(reader, id);
+    *alone += !a != !b;
+    if (!a || !b || strcmp(a, b) == 0) continue;
+    return error_set(
+        error, ERROR_MODEL,
+        "%s: its tokenizer is another than that of %s: the id %d is \"%.60s\" in it, and \"%.60s\" there",
+        tokenizer_directory(reader), tokenizer_directory(writer), id, b, a);
+  }
+  return true;
+}
+
+static bool has_tokenizer(const char *directory) {
+  char *path = path_join(directory, "tokenizer.json");
+  const bool has = path && file_exists(path);
+  memory_free(path);
+  return has;
+}
+
+void identity_tell_own(const char *adapter, const Tokenizer *used, Log *log) {
+  Error why = {0};
+  char own_digest[33], used_digest[33];
+  if (!has_tokenizer(adapter)) return;
+  Tokenizer *own = tokenizer_open(adapter, &why);
+  const bool compared = own && tokenizer_vocabulary_digest(own, own_digest, &why) &&
+                        tokenizer_vocabulary_digest(used, used_digest, &why);
+  const char *own_template = own ? tokenizer_chat_template(own) : NULL;
+  const char *used_template = tokenizer_chat_template(used);
+  if (!compared) {
+    log_warning(log, "the tokenizer beside the adapter is not used, that of %s is: %s",
+                tokenizer_directory(used), why.message);
+  } else if (strcmp(own_digest, used_digest) != 0) {
+    log_warning(log, "%s has a tokenizer of its own, which differs: that of %s is used", adapter,
+                tokenizer_directory(used));
+  }
+  if (own_template && (!used_template || strcmp(own_template, used_template) != 0)) {
+    log_warning(
+        log,
+        "%s has a chat template of its own, which differs: that of %s, or the one that is given, is used",
+        adapter, tokenizer_directory(used));
+  }
+  tokenizer_free(own);
+}
+
+bool identity_check_tokens(const Tokenizer *writer, const char *reader, int64_t rows, Log *log,
+                           Error *error) {
+  const char *directory = tokenizer_directory(writer);
+  if (same_directory(directory, reader)) return true;
+  if (!has_tokenizer(reader)) {
+    if (log) {
+      log_warning(log, "%s has no tokenizer.json: nothing tells whether it was made for the ids of %s",
+                  reader, directory);
+    }
+    return true;
+  }
+  Tokenizer *other = tokenizer_open(reader, error);
+  if (!other) return false;
+  char a[33], b[33];
+  int alone;
+  const bool ok = compare_tokens(writer, other, rows, &alone, error) &&
+                  tokenizer_vocabulary_digest(writer, a, error) &&
+                  tokenizer_vocabulary_digest(other, b, error);
+  if (ok && log && alone > 0) {
+    log_warning(log, "%d tokens are in the tokenizer of one of %s and %s alone", alone, directory, reader);
+  } else if (ok && log && strcmp(a, b) != 0) {
+    log_warning(log,
+                "the tokenizers of %s and %s have the same tokens and cut texts into them by other merges",
+                directory, reader);
+  }
+  tokenizer_free(other);
+  return ok;
+}
