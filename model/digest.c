@@ -42,7 +42,7 @@ static void add_content(Digest *exact, Digest *rounded, const SafetensorsEntry *
   const bool whole = count <= (size_t)RUNS * RUN;
   const size_t runs = whole ? (count + RUN - 1) / RUN : RUNS;
   for (size_t i = 0; i < runs; i++) {
-    const size_t first = whole ? i * RUN : (count - RUN) / (RUNS - 1) * i;
+    const size_t first = whole ? i * RUN : (count - RUN) * i / (RUNS - 1);
     add_run(exact, rounded, entry, first, count - first < RUN ? count - first : RUN);
   }
 }

@@ -225,12 +225,14 @@ cp -r "$policy" "$work/beside"
 cp "$base"/tokenizer*.json "$work/beside"
 pass sft "$base" --model.adapter "$work/beside" "${lora[@]}" --check
 silent
-jq '.added_tokens += [{"id": 300, "content": "<new>", "single_word": false, "lstrip": false, "rstrip": false,
-  "normalized": false, "special": true}]' "$base/tokenizer.json" >"$work/beside/tokenizer.json"
 jq '.chat_template = "{{ messages }}"' "$base/tokenizer_config.json" >"$work/beside/tokenizer_config.json"
 pass sft "$base" --model.adapter "$work/beside" "${lora[@]}" --check
-said "$work/beside has a tokenizer of its own, which differs: that of $base is used"
 said "$work/beside has a chat template of its own, which differs"
+! grep -F 'a tokenizer of its own' "$work/log" || fail "a template is no vocabulary"
+jq '.added_tokens += [{"id": 300, "content": "<new>", "single_word": false, "lstrip": false, "rstrip": false,
+  "normalized": false, "special": true}]' "$base/tokenizer.json" >"$work/beside/tokenizer.json"
+pass sft "$base" --model.adapter "$work/beside" "${lora[@]}" --check
+said "$work/beside has a tokenizer of its own, which differs: that of $base is used"
 note "adapters and their bases: $cases cases"
 
 # -- a reward model for other ids ------------------------------------------------------------------------------------------

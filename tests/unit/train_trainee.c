@@ -287,6 +287,23 @@ static void a_checkpoint_carries_everything(void **state) {
   check_resuming(spec);
 }
 
+/* Opening must fail, already in the dry run, with a message that has `text`. */
+static void refuse(const char *model, TraineeSpec spec, const char *text) {
+  Lab lab;
+  Error error = {0};
+  assert_true(compute_open(&lab.compute, DEVICE_CPU, 1, &error));
+  plan_begin(&lab.memory, &lab.compute);
+  must(base_open(&lab.base, model, NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
+  assert_false(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, text));
+  base_close(&lab.base);
+  MemoryPlan plan = {0};
+  Error ignored = {0};
+  must(plan_end(&plan, &lab.memory, &lab.compute, &ignored), &ignored);
+  compute_close(&lab.compute);
+}
+
 static void heads_come_from_where_they_are(void **state) {
   (void)state;
   Lab lab;
@@ -297,20 +314,19 @@ static void heads_come_from_where_they_are(void **state) {
   open_lab(&lab, model_path("llama"), NULL, spec); /* the adapter's */
   assert_int_equal(lab.trainee.parameters.count % 2, 1);
   close_lab(&lab);
-  spec.adapter = adapter_path("llama_qv"); /* neither has one */
-  Error error = {0};
-  assert_true(compute_open(&lab.compute, DEVICE_CPU, 1, &error));
-  plan_begin(&lab.memory, &lab.compute);
-  must(base_open(&lab.base, model_path("llama"), NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
-  /* The dry run finds it already. */
-  assert_false(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error));
-  assert_int_equal(error.code, ERROR_MODEL);
-  assert_non_null(strstr(error.message, "score.weight"));
-  base_close(&lab.base);
-  MemoryPlan plan = {0};
-  Error ignored = {0};
-  must(plan_end(&plan, &lab.memory, &lab.compute, &ignored), &ignored);
-  compute_close(&lab.compute);
+  spec.adapter = NULL; /* neither has one */
+  refuse(model_path("llama"), spec, "score.weight");
+}
+
+/* A model or adapter of another kind than the trainee's is refused by what it is. */
+static void kinds_are_told_apart(void **state) {
+  (void)state;
+  TraineeSpec scores = adapter_spec(adapter_path("llama_qv"));
+  scores.score_head = scores.head_must_exist = true;
+  refuse(model_path("llama"), scores, "a language model's adapter (CAUSAL_LM) without a score head");
+  refuse(model_path("llama"), adapter_spec(adapter_path("cls_llama")), "a reward model's adapter (SEQ_CLS)");
+  refuse(model_path("llama_score"), adapter_spec(NULL), "has no LM head and only scores");
+  refuse(model_path("llama_score"), full_spec(), "has no LM head and only scores");
 }
 
 /* One base, two adapters: what one learns leaves the other as it was. */
@@ -351,6 +367,7 @@ int main(void) {
       cmocka_unit_test(what_is_saved_opens_again),
       cmocka_unit_test(a_checkpoint_carries_everything),
       cmocka_unit_test(heads_come_from_where_they_are),
+      cmocka_unit_test(kinds_are_told_apart),
       cmocka_unit_test(adapters_share_a_base),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
