@@ -85,8 +85,10 @@ bad 4 "score" --reward.path "$world/base" --reward.adapter "$work/sft-lora/adapt
 bad 4 "LM head" --model.path "$work/rm/model"
 sed 's/"hidden_size": 32/"hidden_size": 48/' "$world/model.json" >"$bad/wide.json"
 pass "$bin/init" --config "$bad/wide.json" --tokenizer "$world/tokenizer" --out "$bad/wide"
-bad 4 "expected the shape" --reward.path "$bad/wide" --reward.adapter "$work/rm-lora/adapter" --lora.enabled
-bad 4 "expected the shape" --model.path "$bad/wide" --model.adapter "$work/sft-lora/adapter"
+nameless "$work/rm-lora/adapter" "$bad/rm-nameless"
+nameless "$work/sft-lora/adapter" "$bad/sft-nameless"
+bad 4 "expected the shape" --reward.path "$bad/wide" --reward.adapter "$bad/rm-nameless" --lora.enabled
+bad 4 "expected the shape" --model.path "$bad/wide" --model.adapter "$bad/sft-nameless"
 sed 's/^{/{"vocab_size": 320,/' "$world/model.json" >"$bad/vocab.json"
 pass "$bin/init" --config "$bad/vocab.json" --tokenizer "$world/tokenizer" --out "$bad/vocab"
 bad 4 "expected the vocabulary of" --model.path "$bad/vocab"

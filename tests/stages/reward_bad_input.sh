@@ -74,7 +74,8 @@ bad 4 "model.safetensors" --model.path "$bad/cut"
 sed 's/"hidden_size": 32/"hidden_size": 48/' "$world/model.json" >"$bad/wide.json"
 pass "$bin/init" --config "$bad/wide.json" --tokenizer "$world/tokenizer" --out "$bad/wide"
 pass "${train[@]}" --run.dir "$work/lora" --lora.enabled --lora.r 4
-bad 4 "[4, 48], found [4, 32]" --model.path "$bad/wide" --lora.enabled --model.adapter "$work/lora/adapter"
+nameless "$work/lora/adapter" "$bad/nameless"
+bad 4 "[4, 48], found [4, 32]" --model.path "$bad/wide" --lora.enabled --model.adapter "$bad/nameless"
 cp -r "$world/base" "$bad/nan"
 size=$(stat -c %s "$bad/nan/model.safetensors")
 printf '\000\000\300\177%.0s' {1..64} | dd of="$bad/nan/model.safetensors" bs=1 seek=$((size - 256)) conv=notrunc status=none

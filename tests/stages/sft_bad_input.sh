@@ -90,8 +90,9 @@ refuse 2 "model.adapter: $work/lora/adapter lies in $work/lora/adapter, which th
 adapter() { cp -r "$work/lora/adapter" "$bad/$1"; }
 sed 's/"hidden_size": 32/"hidden_size": 48/' "$world/model.json" >"$bad/wide.json"
 pass "$bin/init" --config "$bad/wide.json" --tokenizer "$world/tokenizer" --out "$bad/wide"
-bad 4 "expected the shape [4, 48], found [4, 32]" --model.path "$bad/wide" --lora.enabled --model.adapter "$work/lora/adapter"
-bad 4 "expected the shape [4, 48], found [4, 32]" --model.path "$bad/wide" --model.adapter "$work/lora/adapter" # merged
+nameless "$work/lora/adapter" "$bad/nameless"
+bad 4 "expected the shape [4, 48], found [4, 32]" --model.path "$bad/wide" --lora.enabled --model.adapter "$bad/nameless"
+bad 4 "expected the shape [4, 48], found [4, 32]" --model.path "$bad/wide" --model.adapter "$bad/nameless" # merged
 adapter torn && truncate -s 100 "$bad/torn/adapter_model.safetensors"
 bad 4 "adapter_model.safetensors" --lora.enabled --model.adapter "$bad/torn"
 adapter dora && sed -i 's/"use_dora": *false/"use_dora": true/' "$bad/dora/adapter_config.json"
@@ -120,7 +121,7 @@ refuse 4 "model.safetensors" "${train[@]}" --check --model.path "$bad/cut"
 refuse 4 "expected the shape" "${train[@]}" --check --model.path "$bad/shape"
 for how in true false; do # continued, merged
   refuse 4 "expected the shape [4, 48], found [4, 32]" "${train[@]}" --check --model.path "$bad/wide" --lora.enabled "$how" \
-    --model.adapter "$work/lora/adapter"
+    --model.adapter "$bad/nameless"
 done
 refuse 3 "torn.jsonl:3:" "${train[@]}" --check --data.train "$bad/torn.jsonl"
 rm -rf "$work/run"

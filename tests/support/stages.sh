@@ -143,6 +143,14 @@ timed() {
   run_seconds=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
 }
 
+# nameless ADAPTER OUT: a copy of an adapter that does not say what it was trained over.
+nameless() {
+  rm -rf "$2"
+  cp -r "$1" "$2"
+  rm "$2/identity.json"
+  jq '.base_model_name_or_path = null' "$1/adapter_config.json" >"$2/adapter_config.json"
+}
+
 # make_short WORLD DIRECTORY POSITIONS: a tiny model for sequences of at most POSITIONS tokens, which it has a table of.
 make_short() {
   echo "{\"model_type\": \"gpt2\", \"n_embd\": 32, \"n_layer\": 1, \"n_head\": 2, \"n_positions\": $3}" >"$2.json"
