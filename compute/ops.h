@@ -71,6 +71,17 @@ typedef struct PagedCache {
   Tensor table;  /* [sequences, max_blocks] I32: block that holds positions j*block_size .. of a sequence */
 } PagedCache;
 
+/* What dropout drops is a function of counters, not of where an element lies in a batch: the draw of column i in the row of
+ * position t of sequence s is random_uniform(key, s << 32 | t, site << 32 | i). So masks are the same however sequences are
+ * packed into micro-batches, and when a pass is run again. */
+typedef struct DropoutSpec {
+  float p; /* 0 <= p < 1 */
+  RandomKey key;
+  uint32_t site; /* which of the places of the model that drop: the module */
+  Tensor draws,
+      positions; /* [T] I32: each row's sequence, by its number among all that the run trains on; its position */
+} DropoutSpec;
+
 typedef struct HeadSpec {
   float temperature; /* logits are divided by it; 1 in training on text */
   float softcap;     /* c*tanh(logit/c) before the temperature; 0 = none */

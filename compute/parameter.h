@@ -7,6 +7,7 @@
 typedef struct Parameter {
   const char *name; /* as in the checkpoint; borrowed from the owner */
   Tensor value;     /* F32 or BF16 */
+  Tensor master;    /* F32: the exact value, where `value` is rounded and its owner keeps one; else none */
   Tensor grad;      /* F32, same shape, accumulated by backward passes */
   bool decay;       /* weight decay applies (matrices yes; norms and biases no) */
 } Parameter;

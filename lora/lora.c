@@ -108,6 +108,18 @@ static bool check_spec(const LoraSpec *spec, const LoraModule *modules, int coun
   return spec->target_count > 0 || error_set(error, ERROR_MODEL, "the adapter has no target modules");
 }
 
+static bool open_matrix(LoraMatrix *matrix, const char *module, const char *letter, DType dtype, int64_t rows,
+                        int64_t columns, bool trainable, Compute *compute, Arena *arena, Error *error) {
+  matrix->name = memory_format("base_model.model.%s.lora_%s.weight", module, letter);
+  if (!matrix->name) return error_out_of_memory(error, "adapter names", strlen(module));
+  matrix->value = tensor_new_2d(arena, dtype, rows, columns);
+  if (!trainable) return true;
+  matrix->grad = tensor_new_like(arena, matrix->value, DTYPE_F32);
+  if (dtype != DTYPE_F32) matrix->master = tensor_new_like(arena, matrix->value, DTYPE_F32);
+  if (!arena->dry) op_fill(compute, matrix->grad, 0);
+  return true;
+}
+
 static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *module, DType dtype,
                       bool trainable, Compute *compute, Arena *arena, Error *error) {
   int r = spec->r;
@@ -117,21 +129,11 @@ static bool open_pair(LoraPair *pair, const LoraSpec *spec, const LoraModule *mo
     r = spec->overrides[i].r;
     alpha = spec->overrides[i].alpha;
   }
-  pair->name_a = memory_format("base_model.model.%s.lora_A.weight", module->name);
-  pair->name_b = memory_format("base_model.model.%s.lora_B.weight", module->name);
-  if (!pair->name_a || !pair->name_b)
-    return error_out_of_memory(error, "adapter names", strlen(module->name));
   pair->scale = (float)(alpha / (spec->rslora ? sqrt((double)r) : (double)r));
-  pair->a = tensor_new_2d(arena, dtype, r, module->inputs);
-  pair->b = tensor_new_2d(arena, dtype, module->outputs, r);
-  if (!trainable) return true;
-  pair->da = tensor_new_like(arena, pair->a, DTYPE_F32);
-  pair->db = tensor_new_like(arena, pair->b, DTYPE_F32);
-  if (!arena->dry) {
-    op_fill(compute, pair->da, 0);
-    op_fill(compute, pair->db, 0);
-  }
-  return true;
+  return open_matrix(&pair->a, module->name, "A", dtype, r, module->inputs, trainable, compute, arena,
+                     error) &&
+         open_matrix(&pair->b, module->name, "B", dtype, module->outputs, r, trainable, compute, arena,
+                     error);
 }
 
 bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
@@ -156,8 +158,8 @@ bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, in
 
 void lora_free(LoraSet *set) {
   for (int i = 0; i < set->count; i++) {
-    memory_free(set->pairs[i].name_a);
-    memory_free(set->pairs[i].name_b);
+    memory_free(set->pairs[i].a.name);
+    memory_free(set->pairs[i].b.name);
   }
   memory_free(set->pairs);
   memory_free(set->transposed);
@@ -167,36 +169,39 @@ void lora_free(LoraSet *set) {
 
 /* ---- values ---- */
 
-void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed) {
+bool lora_initialize(LoraSet *set, Compute *compute, uint64_t seed, Error *error) {
   RandomKey key = random_key(seed, RANDOM_LORA_INIT);
-  float chunk[4096];
-  uint16_t narrow[4096];
-  const int64_t most = (int64_t)(sizeof chunk / sizeof *chunk);
-  for (int id = 0; id < set->count; id++) {
+  bool ok = true;
+  for (int id = 0; ok && id < set->count; id++) {
     LoraPair *pair = &set->pairs[id];
-    if (tensor_is_none(pair->a)) continue;
-    int64_t total = tensor_count(pair->a);
-    float bound = 1 / sqrtf((float)pair->a.dim[1]);
-    for (int64_t first = 0; first < total; first += most) {
-      int64_t n = total - first < most ? total - first : most;
-      for (int64_t i = 0; i < n; i++)
-        chunk[i] = bound * (2 * random_uniform(key, (uint64_t)id, (uint64_t)(first + i)) - 1);
-      const bool wide = pair->a.dtype == DTYPE_F32;
-      if (!wide) dtype_convert(narrow, pair->a.dtype, chunk, DTYPE_F32, (size_t)n);
-      const Tensor flat = tensor_1d(pair->a.data, pair->a.dtype, total);
-      compute_upload(compute, tensor_rows(flat, first, n), wide ? (void *)chunk : narrow);
-    }
-    op_fill(compute, pair->b, 0);
+    if (tensor_is_none(pair->a.value)) continue;
+    const size_t count = (size_t)tensor_count(pair->a.value);
+    const float bound = 1 / sqrtf((float)pair->a.value.dim[1]);
+    float *values = memory_alloc(count * sizeof *values);
+    if (!values) return error_out_of_memory(error, "adapter tensor", count * sizeof *values);
+    for (size_t i = 0; i < count; i++) values[i] = bound * (2 * random_uniform(key, (uint64_t)id, i) - 1);
+    ok = lora_upload(&pair->a, values, compute, error);
+    memory_free(values);
+    op_fill(compute, pair->b.value, 0);
+    if (!tensor_is_none(pair->b.master)) op_fill(compute, pair->b.master, 0);
   }
+  return ok;
+}
+
+static bool push_matrix(ParameterList *list, const LoraMatrix *matrix, Error *error) {
+  const Parameter parameter = {.name = matrix->name,
+                               .value = matrix->value,
+                               .master = matrix->master,
+                               .grad = matrix->grad,
+                               .decay = true};
+  return parameter_list_push(list, parameter, error);
 }
 
 bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *p = &set->pairs[id];
-    if (tensor_is_none(p->da)) continue;
-    Parameter a = {.name = p->name_a, .value = p->a, .grad = p->da, .decay = true};
-    Parameter b = {.name = p->name_b, .value = p->b, .grad = p->db, .decay = true};
-    if (!parameter_list_push(list, a, error) || !parameter_list_push(list, b, error)) return false;
+    if (tensor_is_none(p->a.grad)) continue;
+    if (!push_matrix(list, &p->a, error) || !push_matrix(list, &p->b, error)) return false;
   }
   return true;
 }
@@ -204,8 +209,8 @@ bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error) {
 int64_t lora_parameter_count(const LoraSet *set) {
   int64_t count = 0;
   for (int id = 0; id < set->count; id++)
-    if (!tensor_is_none(set->pairs[id].a))
-      count += tensor_count(set->pairs[id].a) + tensor_count(set->pairs[id].b);
+    if (!tensor_is_none(set->pairs[id].a.value))
+      count += tensor_count(set->pairs[id].a.value) + tensor_count(set->pairs[id].b.value);
   return count;
 }
 
@@ -213,7 +218,7 @@ int64_t lora_parameter_count(const LoraSet *set) {
 
 static const LoraPair *set_pair(const LoraSet *set, int id) {
   if (!set || id < 0 || id >= set->count) return NULL;
-  return tensor_is_none(set->pairs[id].a) ? NULL : &set->pairs[id];
+  return tensor_is_none(set->pairs[id].a.value) ? NULL : &set->pairs[id];
 }
 
 static Weight plain(Tensor data) {
@@ -223,22 +228,28 @@ static Weight plain(Tensor data) {
 static const Tensor none = {0};
 
 bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
-                  uint64_t site, Arena *arena) {
+                  LoraRows rows, Arena *arena) {
   const LoraPair *pair = set_pair(set, id);
   if (!pair) return false;
   size_t outer = arena_mark(arena);
-  Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.dim[0]);
+  Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.value.dim[0]);
   size_t inner = arena_mark(arena);
-  bool dropped = state && set->spec.dropout > 0;
+  const bool dropped = state && set->spec.dropout > 0;
+  DropoutSpec dropout = {0};
   if (dropped) {
     Tensor kept = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
-    op_dropout(c, kept, x, set->spec.dropout, set->dropout_key, site);
+    dropout = (DropoutSpec){.p = set->spec.dropout,
+                            .key = set->dropout_key,
+                            .site = (uint32_t)id,
+                            .draws = rows.draws,
+                            .positions = rows.positions};
+    op_dropout(c, kept, x, dropout);
     x = kept;
   }
-  op_linear(c, u, x, plain(pair->a), none, 1, 0);
-  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b), none, pair->scale, beta);
+  op_linear(c, u, x, plain(pair->a.value), none, 1, 0);
+  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b.value), none, pair->scale, beta);
   arena_release(arena, state ? inner : outer);
-  if (state) *state = (LoraState){.u = u, .site = site, .dropped = dropped};
+  if (state) *state = (LoraState){.u = u, .dropped = dropped, .dropout = dropout};
   return true;
 }
 
@@ -246,23 +257,22 @@ bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dou
                    const LoraState *state, Arena *arena) {
   const LoraPair *pair = set_pair(set, id);
   if (!pair) return false;
-  const float p = set->spec.dropout;
   size_t mark = arena_mark(arena);
-  Tensor du = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.dim[0]);
-  op_linear_backward_input(c, du, dout, plain(pair->b), pair->scale, 0);
+  Tensor du = tensor_new_2d(arena, x.dtype, x.dim[0], pair->a.value.dim[0]);
+  op_linear_backward_input(c, du, dout, plain(pair->b.value), pair->scale, 0);
   Tensor dropped = none; /* first dropout(x), then the gradient of it */
   if (state->dropped) dropped = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
-  if (!tensor_is_none(pair->da)) {
-    op_linear_backward_weight(c, plain(pair->db), none, dout, state->u, pair->scale);
-    if (state->dropped) op_dropout(c, dropped, x, p, set->dropout_key, state->site);
-    op_linear_backward_weight(c, plain(pair->da), none, du, state->dropped ? dropped : x, 1);
+  if (!tensor_is_none(pair->a.grad)) {
+    op_linear_backward_weight(c, plain(pair->b.grad), none, dout, state->u, pair->scale);
+    if (state->dropped) op_dropout(c, dropped, x, state->dropout);
+    op_linear_backward_weight(c, plain(pair->a.grad), none, du, state->dropped ? dropped : x, 1);
   }
   if (!tensor_is_none(dx) && state->dropped) {
-    op_linear_backward_input(c, dropped, du, plain(pair->a), 1, 0);
-    op_dropout(c, dropped, dropped, p, set->dropout_key, state->site);
+    op_linear_backward_input(c, dropped, du, plain(pair->a.value), 1, 0);
+    op_dropout(c, dropped, dropped, state->dropout);
     op_axpby(c, dx, dropped, 1, beta);
   } else if (!tensor_is_none(dx)) {
-    op_linear_backward_input(c, dx, du, plain(pair->a), 1, beta);
+    op_linear_backward_input(c, dx, du, plain(pair->a.value), 1, beta);
   }
   arena_release(arena, mark);
   return true;
@@ -287,27 +297,43 @@ static void add_product(float *weight, const float *a, const float *b, int64_t i
   }
 }
 
-float *lora_download(Tensor tensor, Compute *compute, Error *error) {
-  const size_t count = (size_t)tensor_count(tensor), bytes = count * sizeof(float);
+float *lora_download(const LoraMatrix *matrix, Compute *compute, Error *error) {
+  const Tensor exact = tensor_is_none(matrix->master) ? matrix->value : matrix->master;
+  const size_t count = (size_t)tensor_count(exact), bytes = count * sizeof(float);
   float *values = memory_alloc(bytes);
   if (!values) {
     error_out_of_memory(error, "adapter tensor", bytes);
     return NULL;
   }
   /* A narrow tensor comes into the upper half and is widened from the front, which never overtakes it. */
-  void *raw = (char *)values + (bytes - tensor_bytes(tensor));
-  compute_download(compute, raw, tensor);
-  if (tensor.dtype != DTYPE_F32) dtype_convert(values, DTYPE_F32, raw, tensor.dtype, count);
+  void *raw = (char *)values + (bytes - tensor_bytes(exact));
+  compute_download(compute, raw, exact);
+  if (exact.dtype != DTYPE_F32) dtype_convert(values, DTYPE_F32, raw, exact.dtype, count);
   return values;
+}
+
+bool lora_upload(const LoraMatrix *matrix, const float *values, Compute *compute, Error *error) {
+  const Tensor value = matrix->value;
+  if (!tensor_is_none(matrix->master)) compute_upload(compute, matrix->master, values);
+  if (value.dtype == DTYPE_F32) {
+    compute_upload(compute, value, values);
+    return true;
+  }
+  void *narrow = memory_alloc(tensor_bytes(value));
+  if (!narrow) return error_out_of_memory(error, "adapter tensor", tensor_bytes(value));
+  dtype_convert(narrow, value.dtype, values, DTYPE_F32, (size_t)tensor_count(value));
+  compute_upload(compute, value, narrow);
+  memory_free(narrow);
+  return true;
 }
 
 bool lora_merge(const LoraSet *set, int id, float *weight, Compute *compute, Error *error) {
   const LoraPair *pair = set_pair(set, id);
   if (!pair) return true;
-  float *a = lora_download(pair->a, compute, error), *b = a ? lora_download(pair->b, compute, error) : NULL;
+  float *a = lora_download(&pair->a, compute, error), *b = a ? lora_download(&pair->b, compute, error) : NULL;
   const bool ok = a && b;
   if (ok) {
-    add_product(weight, a, b, pair->a.dim[1], pair->b.dim[0], pair->a.dim[0], pair->scale,
+    add_product(weight, a, b, pair->a.value.dim[1], pair->b.value.dim[0], pair->a.value.dim[0], pair->scale,
                 set->transposed[id]);
   }
   memory_free(a);

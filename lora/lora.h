@@ -3,8 +3,8 @@
  *
  * A LoraSet is one adapter: a pair (A [R,I], B [O,R]) for each adapted linear of a model, by the linear's id.
  * Any number of sets can exist beside one frozen base; a forward pass names the one to use, or none (DESIGN
- * decision 4). A and B have the dtype of the activations they meet (F32, or BF16 with an F32 master in the optimiser);
- * files hold F32. The room knows no model: it is told the linears as LoraModules. */
+ * decision 4). A and B have the dtype of the activations they meet (F32, or BF16, with F32 masters when they are
+ * trained); files hold F32. The room knows no model: it is told the linears as LoraModules. */
 #ifndef LORA_LORA_H
 #define LORA_LORA_H
 
@@ -48,11 +48,17 @@ void lora_spec_free(LoraSpec *spec);
 NODISCARD bool lora_spec_target(LoraSpec *spec, const char *target, Error *error);
 NODISCARD bool lora_spec_override(LoraSpec *spec, const char *module, int r, double alpha, Error *error);
 
+typedef struct LoraMatrix {
+  Tensor value;
+  Tensor
+      master; /* F32, of a trained set whose values are rounded: the exact ones, read from files and saved; else none */
+  Tensor grad; /* F32, or none when the set is frozen */
+  char *name;  /* as PEFT saves the tensor */
+} LoraMatrix;
+
 typedef struct LoraPair {
-  Tensor a, b;   /* [R,I], [O,R]; none = this linear is not adapted */
-  Tensor da, db; /* gradients, or none when the set is frozen */
+  LoraMatrix a, b; /* [R,I], [O,R]; values none = this linear is not adapted */
   float scale;
-  char *name_a, *name_b; /* tensor names as PEFT saves them */
 } LoraPair;
 
 typedef struct LoraSet {
@@ -73,7 +79,7 @@ NODISCARD bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *m
 void lora_free(LoraSet *set); /* tensors' memory belongs to the arena */
 
 /* A ~ U(-1/sqrt(I), 1/sqrt(I)), B = 0, as PEFT's default. */
-void lora_initialize(LoraSet *set, Compute *compute, uint64_t seed);
+NODISCARD bool lora_initialize(LoraSet *set, Compute *compute, uint64_t seed, Error *error);
 /* The list of trainable tensors, appended. */
 NODISCARD bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error);
 int64_t lora_parameter_count(const LoraSet *set);
@@ -86,21 +92,28 @@ int64_t lora_parameter_count(const LoraSet *set);
 
 /* What a forward keeps for the backward. */
 typedef struct LoraState {
-  Tensor u;      /* [T,R] = dropout(x) A^T */
-  uint64_t site; /* dropout site; the mask is drawn again in the backward */
+  Tensor u; /* [T,R] = dropout(x) A^T */
   bool dropped;
+  DropoutSpec dropout; /* the mask is drawn again in the backward */
 } LoraState;
 
-/* out[T,O] = s * (dropout(x) A^T) B^T + beta * out. state NULL = inference, no dropout. `site` numbers the use; memory
- * for state->u from arena. out may be none where only the state is wanted. */
+/* [T] I32 each, of DropoutSpec; none where no forward drops. */
+typedef struct LoraRows {
+  Tensor draws, positions;
+} LoraRows;
+
+/* out[T,O] = s * (dropout(x) A^T) B^T + beta * out. state NULL = inference, no dropout; memory for state->u from
+ * arena. out may be none where only the state is wanted. */
 bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
-                  uint64_t site, Arena *arena);
+                  LoraRows rows, Arena *arena);
 /* dx = gradient through the adapter + beta * dx (dx none: not wanted); dA, dB accumulate when the set is trainable. */
 bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, float beta,
                    const LoraState *state, Arena *arena);
 
-/* The values of an adapter's tensor as floats on the host; memory_free them. NULL: out of memory. */
-NODISCARD float *lora_download(Tensor tensor, Compute *compute, Error *error);
+/* The exact values of a matrix as floats on the host; memory_free them. NULL: out of memory. */
+NODISCARD float *lora_download(const LoraMatrix *matrix, Compute *compute, Error *error);
+/* Sets a matrix, and its master, from floats on the host. false: out of memory. */
+NODISCARD bool lora_upload(const LoraMatrix *matrix, const float *values, Compute *compute, Error *error);
 
 /* weight += s * B A in fp32 on host memory: weight is [O,I], or [I,O] when the module is transposed. */
 NODISCARD bool lora_merge(const LoraSet *set, int id, float *weight, Compute *compute, Error *error);

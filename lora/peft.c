@@ -46,24 +46,25 @@ static bool check_entry(const SafetensorsEntry *entry, const int64_t shape[2], E
                    entry->name, dtype_file_name(entry->dtype));
 }
 
-static bool read_tensor(const SafetensorsSet *set, const char *directory, const char *name, Tensor out,
+static bool read_matrix(const SafetensorsSet *set, const char *directory, const LoraMatrix *out,
                         Compute *compute, Error *error) {
-  const SafetensorsEntry *entry = safetensors_set_find(set, name);
-  if (!entry) return error_set(error, ERROR_MODEL, "%s: tensor %s is missing", directory, name);
-  if (!check_entry(entry, out.dim, error)) return false;
-  size_t count = (size_t)tensor_count(out);
+  const SafetensorsEntry *entry = safetensors_set_find(set, out->name);
+  if (!entry) return error_set(error, ERROR_MODEL, "%s: tensor %s is missing", directory, out->name);
+  if (!check_entry(entry, out->value.dim, error)) return false;
+  size_t count = (size_t)tensor_count(out->value);
   float *values = memory_alloc(count * sizeof *values);
   if (!values) return error_out_of_memory(error, "adapter tensor", count * sizeof *values);
-  dtype_convert(values, out.dtype, entry->data, entry->dtype, count);
-  compute_upload(compute, out, values);
+  dtype_convert(values, DTYPE_F32, entry->data, entry->dtype, count);
+  const bool ok = lora_upload(out, values, compute, error);
   memory_free(values);
-  return true;
+  return ok;
 }
 
 static bool set_has(const LoraSet *set, const char *name) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *pair = &set->pairs[id];
-    if (!tensor_is_none(pair->a) && (strcmp(pair->name_a, name) == 0 || strcmp(pair->name_b, name) == 0))
+    if (!tensor_is_none(pair->a.value) &&
+        (strcmp(pair->a.name, name) == 0 || strcmp(pair->b.name, name) == 0))
       return true;
   }
   return false;
@@ -81,9 +82,9 @@ bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *err
   }
   for (int id = 0; ok && id < set->count; id++) {
     LoraPair *pair = &set->pairs[id];
-    if (tensor_is_none(pair->a)) continue;
-    ok = read_tensor(&file, directory, pair->name_a, pair->a, compute, error) &&
-         read_tensor(&file, directory, pair->name_b, pair->b, compute, error);
+    if (tensor_is_none(pair->a.value)) continue;
+    ok = read_matrix(&file, directory, &pair->a, compute, error) &&
+         read_matrix(&file, directory, &pair->b, compute, error);
   }
   safetensors_set_close(&file);
   return ok;
@@ -140,31 +141,31 @@ static bool declare_tensors(SafetensorsWriter *writer, const LoraSet *set, bool 
                             Error *error) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *p = &set->pairs[id];
-    if (tensor_is_none(p->a)) continue;
-    if (!safetensors_writer_declare(writer, p->name_a, DTYPE_F32, 2, p->a.dim, error) ||
-        !safetensors_writer_declare(writer, p->name_b, DTYPE_F32, 2, p->b.dim, error))
+    if (tensor_is_none(p->a.value)) continue;
+    if (!safetensors_writer_declare(writer, p->a.name, DTYPE_F32, 2, p->a.value.dim, error) ||
+        !safetensors_writer_declare(writer, p->b.name, DTYPE_F32, 2, p->b.value.dim, error))
       return false;
   }
   const int64_t shape[2] = {1, hidden};
   return !score || safetensors_writer_declare(writer, PEFT_SCORE, DTYPE_F32, 2, shape, error);
 }
 
-/* The tensor of a declared name; none for the score. */
-static Tensor find_tensor(const LoraSet *set, const char *name) {
+/* The matrix of a declared name; NULL for the score. */
+static const LoraMatrix *find_matrix(const LoraSet *set, const char *name) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *p = &set->pairs[id];
-    if (tensor_is_none(p->a)) continue;
-    if (strcmp(name, p->name_a) == 0) return p->a;
-    if (strcmp(name, p->name_b) == 0) return p->b;
+    if (tensor_is_none(p->a.value)) continue;
+    if (strcmp(name, p->a.name) == 0) return &p->a;
+    if (strcmp(name, p->b.name) == 0) return &p->b;
   }
-  return (Tensor){0};
+  return NULL;
 }
 
 static bool write_entry(SafetensorsWriter *writer, const SafetensorsEntry *entry, const LoraSet *set,
                         const float *score, Compute *compute, Error *error) {
-  Tensor tensor = find_tensor(set, entry->name);
-  if (tensor_is_none(tensor)) return safetensors_writer_write(writer, score, entry->bytes, error);
-  float *values = lora_download(tensor, compute, error);
+  const LoraMatrix *matrix = find_matrix(set, entry->name);
+  if (!matrix) return safetensors_writer_write(writer, score, entry->bytes, error);
+  float *values = lora_download(matrix, compute, error);
   if (!values) return false;
   bool ok = safetensors_writer_write(writer, values, entry->bytes, error);
   memory_free(values);
@@ -203,8 +204,8 @@ static json_t *targets_json(const LoraSet *set) {
     }
     for (int id = 0; id < set->count; id++) {
       char name[256];
-      if (tensor_is_none(set->pairs[id].a)) continue;
-      last_part(set->pairs[id].name_a, name, sizeof name);
+      if (tensor_is_none(set->pairs[id].a.value)) continue;
+      last_part(set->pairs[id].a.name, name, sizeof name);
       json_object_set_new(names, name, json_null());
     }
   }
@@ -235,7 +236,7 @@ static json_t *config_json(const LoraSet *set, bool score, float shift, const ch
   const LoraSpec *spec = &set->spec;
   bool transposed = false;
   for (int id = 0; id < set->count; id++)
-    if (!tensor_is_none(set->pairs[id].a) && set->transposed[id]) transposed = true;
+    if (!tensor_is_none(set->pairs[id].a.value) && set->transposed[id]) transposed = true;
   char dropout[32];
   snprintf(dropout, sizeof dropout, "%.7g", (double)spec->dropout); /* 0.1, not 0.10000000149 */
   json_t *config = json_pack(

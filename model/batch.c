@@ -8,15 +8,17 @@ bool batch_init(Batch *batch, int64_t token_capacity, int64_t sequence_capacity,
   *batch = (Batch){.token_capacity = token_capacity, .sequence_capacity = sequence_capacity};
   batch->ids = memory_zeroed((size_t)token_capacity, sizeof *batch->ids);
   batch->positions = memory_zeroed((size_t)token_capacity, sizeof *batch->positions);
+  batch->draws = memory_zeroed((size_t)token_capacity, sizeof *batch->draws);
   batch->offsets = memory_zeroed((size_t)sequence_capacity + 1, sizeof *batch->offsets);
-  if (batch->ids && batch->positions && batch->offsets) return true;
+  if (batch->ids && batch->positions && batch->draws && batch->offsets) return true;
   batch_free(batch);
-  return error_out_of_memory(error, "packed batch", 8ull * (unsigned long long)token_capacity);
+  return error_out_of_memory(error, "packed batch", 12ull * (unsigned long long)token_capacity);
 }
 
 void batch_free(Batch *batch) {
   memory_free(batch->ids);
   memory_free(batch->positions);
+  memory_free(batch->draws);
   memory_free(batch->offsets);
   *batch = (Batch){0};
 }
@@ -35,8 +37,18 @@ bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first) 
     return false;
   *first = batch->tokens;
   memcpy(batch->ids + batch->tokens, ids, (size_t)count * sizeof *ids);
-  for (int64_t i = 0; i < count; i++) batch->positions[batch->tokens + i] = (int32_t)i;
+  for (int64_t i = 0; i < count; i++) {
+    batch->positions[batch->tokens + i] = (int32_t)i;
+    batch->draws[batch->tokens + i] = 0;
+  }
   batch->tokens += count;
   batch->offsets[++batch->sequences] = (int32_t)batch->tokens;
   return true;
+}
+
+void batch_draw(Batch *batch, uint64_t draw) {
+  ASSERT(batch->sequences > 0);
+  for (int64_t t = batch->offsets[batch->sequences - 1]; t < batch->offsets[batch->sequences]; t++) {
+    batch->draws[t] = (int32_t)(uint32_t)draw;
+  }
 }

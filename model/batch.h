@@ -9,6 +9,7 @@
 typedef struct Batch {
   int32_t *ids;       /* [token_capacity] */
   int32_t *positions; /* restart at 0 in every sequence */
+  int32_t *draws;     /* of each token's sequence: batch_draw */
   int32_t *offsets;   /* [sequence_capacity + 1]; offsets[0] = 0 */
   int64_t tokens, sequences;
   int64_t token_capacity, sequence_capacity;
@@ -21,5 +22,8 @@ void batch_clear(Batch *batch);
 void batch_plan(Batch *batch);
 /* False when it does not fit; the batch is then unchanged. Returns the row of its first token in *first. */
 bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first);
+/* Says that the sequence added last is number `draw` of all that a run trains on, modulo 2^32 (0 until then): its dropout
+ * masks are a function of that, wherever it is packed (DropoutSpec in compute/ops.h). */
+void batch_draw(Batch *batch, uint64_t draw);
 
 #endif

@@ -67,9 +67,8 @@ Tensor model_embed(const BlockContext *context, Tensor ids, NormState *norm_stat
   return norm_forward(context, model->embedding_norm, x, true, norm_state ? norm_state : &unkept);
 }
 
-/* The number of the dropout mask of a linear in this pass. */
-static uint64_t adapter_site(const BlockContext *context, Linear linear) {
-  return context->dropout_site * (uint64_t)context->model->module_count + (uint64_t)linear.id;
+static LoraRows adapter_rows(const BlockContext *context) {
+  return (LoraRows){.draws = context->draws, .positions = context->positions};
 }
 
 /* out = x W^T + bias + adapter + beta*out */
@@ -79,7 +78,7 @@ static void linear_forward(const BlockContext *context, int layer, LinearRole ro
   const Linear linear = model->blocks[layer].linear[role];
   const bool adapted =
       lora_forward(context->compute, context->adapter, linear.id, out, x, beta,
-                   context->keep ? &state->lora[role] : NULL, adapter_site(context, linear), context->arena);
+                   context->keep ? &state->lora[role] : NULL, adapter_rows(context), context->arena);
   op_linear(context->compute, out, x, model_weight(model, linear), model_tensor(model, linear.bias), 1,
             adapted ? 1 : beta);
 }
@@ -115,7 +114,7 @@ static void linear_state(const BlockContext *context, int layer, LinearRole role
                          BlockState *state) {
   const Linear linear = context->model->blocks[layer].linear[role];
   lora_forward(context->compute, context->adapter, linear.id, (Tensor){0}, x, 0, &state->lora[role],
-               adapter_site(context, linear), context->arena);
+               adapter_rows(context), context->arena);
 }
 
 /* residual += branch, where the branch ends in linear `role` over x and perhaps a norm. residual none: only what the

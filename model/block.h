@@ -14,13 +14,13 @@ typedef struct BlockContext {
   const Model *model;
   const LoraSet *adapter; /* or NULL */
   Arena *arena;
-  bool keep;             /* activations stay for a backward, and dropout is on */
-  bool state_only;       /* the block runs again for its backward: its output is not wanted */
-  uint64_t dropout_site; /* number of this pass among the training passes of the run */
-  Tensor positions;      /* [T] I32 */
-  Tensor offsets;        /* [B+1] I32: attention within packed sequences; or none, then ... */
-  PagedCache *caches;    /* [layers]: attention against a paged cache */
-  Tensor sequence;       /* [T] I32: row of the block table */
+  bool keep;          /* activations stay for a backward, and dropout is on */
+  bool state_only;    /* the block runs again for its backward: its output is not wanted */
+  Tensor draws;       /* [T] I32 of DropoutSpec; none without dropout */
+  Tensor positions;   /* [T] I32 */
+  Tensor offsets;     /* [B+1] I32: attention within packed sequences; or none, then ... */
+  PagedCache *caches; /* [layers]: attention against a paged cache */
+  Tensor sequence;    /* [T] I32: row of the block table */
 } BlockContext;
 
 typedef struct NormState {

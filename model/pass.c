@@ -20,18 +20,17 @@ static Tensor upload(Compute *compute, Arena *arena, const int32_t *values, int6
 }
 
 void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
-                  const Batch *batch, PassMode mode, uint64_t dropout_site, Arena *arena) {
-  pass->context = (BlockContext){.compute = compute,
-                                 .model = model,
-                                 .adapter = adapter,
-                                 .arena = arena,
-                                 .keep = mode != PASS_INFERENCE,
-                                 .dropout_site = dropout_site};
+                  const Batch *batch, PassMode mode, Arena *arena) {
+  pass->context = (BlockContext){
+      .compute = compute, .model = model, .adapter = adapter, .arena = arena, .keep = mode != PASS_INFERENCE};
   BlockContext *context = &pass->context;
   pass->mode = mode;
   pass->tokens = batch->tokens;
   pass->ids = upload(compute, arena, batch->ids, batch->tokens);
   context->positions = upload(compute, arena, batch->positions, batch->tokens);
+  if (context->keep && adapter && adapter->spec.dropout > 0) {
+    context->draws = upload(compute, arena, batch->draws, batch->tokens);
+  }
   context->offsets = upload(compute, arena, batch->offsets, batch->sequences + 1);
 
   Tensor x = model_embed(context, pass->ids, &pass->embedding_norm);

@@ -36,11 +36,10 @@ typedef struct Pass {
 NODISCARD bool pass_init(Pass *pass, const Model *model, Error *error);
 void pass_free(Pass *pass);
 
-/* Runs the model over the batch. `dropout_site` numbers this pass among all training passes of the run, so
- * that every pass has its own dropout masks and a resumed run has the same ones; the key is random_key(seed,
- * RANDOM_DROPOUT), in adapter->dropout_key. Dropout is on only in the training modes. */
+/* Runs the model over the batch. Dropout is on only in the training modes; its masks are functions of the sequences' draws
+ * (batch_draw) and of adapter->dropout_key, random_key(seed, RANDOM_DROPOUT). */
 void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
-                  const Batch *batch, PassMode mode, uint64_t dropout_site, Arena *arena);
+                  const Batch *batch, PassMode mode, Arena *arena);
 
 /* Adds to the gradients of the model's tensors that have one, and of the adapter when it is trainable.
  * Consumes pass.dhidden. */

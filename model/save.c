@@ -166,7 +166,7 @@ static bool write_weights(Saving *s, const char *directory, Error *error) {
   while ((next = safetensors_writer_next(&s->writer)) != NULL) {
     int index = s->order[next->index];
     int module = s->adapter && index < s->model->tensor_count ? s->module[index] : -1;
-    bool adapted = module >= 0 && !tensor_is_none(s->adapter->pairs[module].a);
+    bool adapted = module >= 0 && !tensor_is_none(s->adapter->pairs[module].a.value);
     bool ok = adapted ? write_merged(s, saved_tensor(s, index), module, error)
                       : write_plain(s, saved_tensor(s, index), error);
     if (!ok) return false;

@@ -12,7 +12,7 @@ bool ema_open(Ema *ema, double decay, const Trainee *actor, Compute *compute, Ar
   if (!ema->means) return error_out_of_memory(error, "running means", list->count * sizeof *ema->means);
   for (size_t i = 0; i < list->count; i++) {
     ema->means[i] = tensor_new_like(arena, list->items[i].value, DTYPE_F32);
-    op_axpby(compute, ema->means[i], list->items[i].value, 1, 0);
+    op_axpby(compute, ema->means[i], actor->optimizer.tensors[i].p, 1, 0);
   }
   return true;
 }
@@ -24,15 +24,16 @@ void ema_close(Ema *ema) {
 
 void ema_update(Ema *ema, Compute *compute) {
   for (size_t i = 0; ema->means && i < ema->actor->parameters.count; i++) {
-    op_axpby(compute, ema->means[i], ema->actor->parameters.items[i].value, (float)(1 - ema->decay),
+    op_axpby(compute, ema->means[i], ema->actor->optimizer.tensors[i].p, (float)(1 - ema->decay),
              (float)ema->decay);
   }
 }
 
 void ema_apply(const Ema *ema, Compute *compute) {
   for (size_t i = 0; ema->means && i < ema->actor->parameters.count; i++) {
-    op_axpby(compute, ema->actor->parameters.items[i].value, ema->means[i], 1, 0);
+    op_axpby(compute, ema->actor->optimizer.tensors[i].p, ema->means[i], 1, 0);
   }
+  if (ema->means) optimizer_round(&ema->actor->optimizer, compute);
 }
 
 bool ema_state(Ema *ema, Checkpoint *checkpoint, Error *error) {

@@ -83,7 +83,7 @@ static bool each_microbatch(Experience *experience, const PpoWorkers *workers, M
 
 static void infer(Pass *pass, const PpoWorkers *workers, const Trainee *trainee) {
   pass_forward(pass, workers->compute, trainee->model, trainee_adapter(trainee), &workers->micro->batch,
-               PASS_INFERENCE, 0, workers->step);
+               PASS_INFERENCE, workers->step);
 }
 
 static void score_microbatch(Experience *experience, const PpoWorkers *workers) {

@@ -70,6 +70,7 @@ void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples,
     const int32_t e = members[micro->plan.members[i]];
     members_out[i - begin] = e;
     append(micro, &samples[e], offsets[e]);
+    batch_draw(&micro->batch, micro->draw + (uint64_t)micro->plan.members[i]);
   }
 }
 

@@ -14,6 +14,7 @@
 typedef struct Microbatch {
   Batch batch;
   int64_t capacity;  /* tokens */
+  uint64_t draw;     /* number of the plan's first answer among all sequences trained on (batch_draw) */
   int32_t *rows;     /* [capacity] row of each answer token */
   int32_t *targets;  /* [capacity] its id */
   int32_t *last;     /* [sequences] row of each answer's last token */

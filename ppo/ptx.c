@@ -19,20 +19,18 @@ void ptx_close(Ptx *ptx) {
 }
 
 /* Forward, loss and backward of the micro-batch that is filled in. */
-static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, uint64_t site, double scale,
-                    Compute *compute, Arena *step) {
+static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, double scale, Compute *compute,
+                    Arena *step) {
   const size_t mark = arena_mark(step);
-  pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->micro.packer.batch, mode, site,
-               step);
+  pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->micro.packer.batch, mode, step);
   const double sum = token_loss_backward(&ptx->micro.packer, pass, scale);
   pass_backward(pass);
   arena_release(step, mark);
   return sum;
 }
 
-bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode,
-                    uint64_t *dropout_sites, Compute *compute, Arena *step, double *loss_sum, double *tokens,
-                    Error *error) {
+bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode, uint64_t *draws,
+                    Compute *compute, Arena *step, double *loss_sum, double *tokens, Error *error) {
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->micro.refs);
   if (!microbatches_plan(&ptx->micro, &ptx->data, count, true, error)) {
     return error_context(error, "data.ptx");
@@ -42,14 +40,16 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   double all = *tokens; /* of all ranks */
   comm_sum(&compute->comm, &all, 1);
   *loss_sum = 0;
+  ptx->micro.draw = *draws;
+  *draws += (uint64_t)count;
   for (int i = 0; i < ptx->micro.packer.plan.count; i++) {
     microbatches_fill(&ptx->micro, i);
-    *loss_sum += learn(ptx, actor, pass, mode, (*dropout_sites)++, ptx->coef / all, compute, step);
+    *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / all, compute, step);
   }
   return true;
 }
 
 void ptx_plan(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step) {
   packer_dry(&ptx->micro.packer);
-  (void)learn(ptx, actor, pass, mode, 0, 1, compute, step);
+  (void)learn(ptx, actor, pass, mode, 1, compute, step);
 }

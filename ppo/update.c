@@ -7,7 +7,7 @@ enum { NOW, OLD, TARGET, SLOPE, ENTROPY_SLOPE };
 
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
 static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
-                         uint64_t site, PolicyStats *stats) {
+                         PolicyStats *stats) {
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const float temperature = (float)workers->config->rollout.temperature;
   const Trainee *actor = &workers->models->actor;
@@ -17,7 +17,7 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   const TokenRows tokens = microbatch_tokens(micro);
 
   pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->batch,
-               training_mode(&workers->config->model), site, workers->step);
+               training_mode(&workers->config->model), workers->step);
   lm_logprobs(pass, tokens, temperature, b[NOW], NULL);
   microbatch_gather(micro, experience->logprob, b[OLD]);
   microbatch_gather(micro, experience->advantage, b[TARGET]);
@@ -28,7 +28,7 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   pass_backward(pass);
 }
 
-static void learn_value(const Experience *experience, const PpoWorkers *workers, double weight, uint64_t site,
+static void learn_value(const Experience *experience, const PpoWorkers *workers, double weight,
                         ValueStats *stats) {
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const Trainee *critic = &workers->models->critic;
@@ -38,7 +38,7 @@ static void learn_value(const Experience *experience, const PpoWorkers *workers,
   const TokenRows tokens = microbatch_tokens(micro);
 
   pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->batch,
-               training_mode(&workers->config->model), site, workers->step);
+               training_mode(&workers->config->model), workers->step);
   score_values(pass, &critic->head, tokens, b[NOW]);
   microbatch_gather(micro, experience->value, b[OLD]);
   microbatch_gather(micro, experience->returns, b[TARGET]);
@@ -57,12 +57,14 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
   double tokens = 0;
   for (int64_t i = 0; i < count; i++) tokens += (double)experience->samples[members[i]].length;
   comm_sum(&workers->compute->comm, &tokens, 1);
+  micro->draw = state->draws;
+  state->draws += (uint64_t)count;
   for (int i = 0; i < micro->plan.count; i++) {
     microbatch_fill(micro, i, experience->samples, members, experience->offsets, experience->packed);
     const size_t mark = arena_mark(workers->step);
-    learn_policy(experience, workers, 1 / tokens, state->dropout_sites++, policy);
+    learn_policy(experience, workers, 1 / tokens, policy);
     arena_release(workers->step, mark);
-    learn_value(experience, workers, 1 / tokens, state->dropout_sites++, value);
+    learn_value(experience, workers, 1 / tokens, value);
     arena_release(workers->step, mark);
   }
   comm_sum(&workers->compute->comm, (double *)policy, sizeof *policy / sizeof(double));
@@ -103,7 +105,7 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   if (ptx) {
     double loss, tokens;
     if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(&workers->config->model),
-                        &state->dropout_sites, workers->compute, workers->step, &loss, &tokens, error)) {
+                        &state->draws, workers->compute, workers->step, &loss, &tokens, error)) {
       return false;
     }
     stats->ptx_loss += loss;
@@ -146,9 +148,9 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
 void update_plan(const PpoWorkers *workers, Ptx *ptx) {
   const Experience dry = experience_dry(workers->micro);
   const size_t mark = arena_mark(workers->step);
-  learn_policy(&dry, workers, 1, 0, NULL);
+  learn_policy(&dry, workers, 1, NULL);
   arena_release(workers->step, mark);
-  learn_value(&dry, workers, 1, 0, NULL);
+  learn_value(&dry, workers, 1, NULL);
   arena_release(workers->step, mark);
   if (ptx) {
     ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),

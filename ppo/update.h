@@ -11,9 +11,9 @@
 #include "ppo/ptx.h"
 
 typedef struct UpdateState {
-  uint64_t rollout;       /* number of this rollout in the run: seeds the orders */
-  uint64_t dropout_sites; /* training passes done in the run; checkpointed */
-  double lr, critic_lr;   /* of this rollout */
+  uint64_t rollout;     /* number of this rollout in the run: seeds the orders */
+  uint64_t draws;       /* sequences trained on so far, each time anew (batch_draw); checkpointed */
+  double lr, critic_lr; /* of this rollout */
 } UpdateState;
 
 /* Sums over the minibatches done; see ppo/loss.h. */

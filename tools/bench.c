@@ -235,6 +235,10 @@ static void bench_pointwise(Bench *b) {
   for (int i = 0; i < T; i++) ((int32_t *)positions.data)[i] = i;
   RotarySpec rotary = {.inverse_frequency = tensor_1d(filled(b, DTYPE_F32, 1, 32, 0.1f).data, DTYPE_F32, 32),
                        .scale = 1};
+  DropoutSpec dropout = {.p = 0.1f,
+                         .key = random_key(1, RANDOM_DROPOUT),
+                         .draws = positions, /* any numbers do */
+                         .positions = positions};
   NormSpec layer = {NORM_LAYER, 1e-5f, 0}, rms = {NORM_RMS, 1e-5f, 0};
   double best, bytes = 4.0 * T * F;
 #define LINE(name, traffic, call)                                                            \
@@ -249,7 +253,7 @@ static void bench_pointwise(Bench *b) {
   LINE("silu gated backward", 5 * bytes, op_gated_backward(&b->c, y, z, x, y, z, ACTIVATION_SILU));
   LINE("add 1024 x 3072", 3 * bytes, op_axpby(&b->c, y, x, 1, 1));
   LINE("cast f32 to bf16", 1.5 * bytes, op_axpby(&b->c, half, x, 1, 0));
-  LINE("dropout 1024 x 3072", 2 * bytes, op_dropout(&b->c, y, x, 0.1f, random_key(1, RANDOM_DROPOUT), 3));
+  LINE("dropout 1024 x 3072", 2 * bytes, op_dropout(&b->c, y, x, dropout));
   LINE("layernorm 1024 x 768", 2.0 * 4 * T * C, op_norm(&b->c, m, mean, rstd, n, w, w, layer));
   LINE("rmsnorm 1024 x 768", 2.0 * 4 * T * C, op_norm(&b->c, m, none, rstd, n, w, none, rms));
   LINE("layernorm backward", 3.0 * 4 * T * C,

@@ -118,7 +118,7 @@ static bool merge(Model *model, const char *directory, Compute *compute, Error *
   bool ok = lora_spec_read(&spec, directory, error) &&
             read_adapter(&set, &spec, model, directory, compute, &arena, error);
   for (int id = 0; ok && !compute->dry && id < model->module_count; id++) {
-    if (tensor_is_none(set.pairs[id].a)) continue;
+    if (tensor_is_none(set.pairs[id].a.value)) continue;
     ModelTensor *weight = weight_of(model, model->modules[id].name);
     ASSERT(weight);
     ok = merge_weight(weight->value, &set, id, compute, error);

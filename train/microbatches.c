@@ -8,6 +8,7 @@ bool microbatches_init(Microbatches *micro, int64_t group, int64_t sides, int64_
   *micro = (Microbatches){.refs = memory_zeroed(n, sizeof *micro->refs),
                           .examples = memory_zeroed(n, sizeof *micro->examples),
                           .group = group,
+                          .sides = sides,
                           .pack = pack};
   bool ok = (micro->refs && micro->examples) ||
             error_out_of_memory(error, "examples of an update", n * sizeof *micro->examples);
@@ -35,6 +36,7 @@ bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, 
 void microbatches_fill(Microbatches *micro, int index) {
   packer_begin(&micro->packer, index);
   for (int64_t k = 0; k < micro->packer.count; k++) {
+    micro->packer.draw = (micro->draw + (uint64_t)micro->packer.items[k]) * (uint64_t)micro->sides;
     micro->pack(&micro->packer, microbatches_example(micro, k));
   }
 }

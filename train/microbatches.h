@@ -12,6 +12,8 @@ typedef struct Microbatches {
   ExampleRef *refs;  /* [group] filled by the caller */
   Example *examples; /* [group] looked up by microbatches_plan */
   int64_t group;     /* examples at once, at most */
+  int64_t sides;     /* sequences of one example, at most */
+  uint64_t draw; /* number of the first example among all that the run trains on, each epoch anew: dropout */
   PackExample *pack;
   Packer packer;
 } Microbatches;

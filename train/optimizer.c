@@ -41,7 +41,8 @@ static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *paramet
   if (has_v) t.v = state_like(t.p, eight_bit, compute, arena);
   if (parameter->value.dtype != DTYPE_F32) {
     t.value = parameter->value;
-    t.p = tensor_new_like(arena, parameter->value, DTYPE_F32);
+    t.p = tensor_is_none(parameter->master) ? tensor_new_like(arena, parameter->value, DTYPE_F32)
+                                            : parameter->master;
   }
   return t;
 }
@@ -73,7 +74,15 @@ void optimizer_close(Optimizer *optimizer) {
 void optimizer_adopt(Optimizer *optimizer, Compute *compute) {
   for (size_t i = 0; i < optimizer->parameters->count; i++) {
     OptimTensor *t = &optimizer->tensors[i];
-    if (!tensor_is_none(t->value)) op_axpby(compute, t->p, t->value, 1, 0);
+    const bool owned = !tensor_is_none(optimizer->parameters->items[i].master);
+    if (!tensor_is_none(t->value) && !owned) op_axpby(compute, t->p, t->value, 1, 0);
+  }
+}
+
+void optimizer_round(const Optimizer *optimizer, Compute *compute) {
+  for (size_t i = 0; i < optimizer->parameters->count; i++) {
+    const OptimTensor *t = &optimizer->tensors[i];
+    if (!tensor_is_none(t->value)) op_axpby(compute, t->value, t->p, 1, 0);
   }
 }
 
@@ -150,7 +159,7 @@ bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *g
 static bool tensor_state(Checkpoint *checkpoint, const char *prefix, const char *kind, const char *parameter,
                          Tensor value, Error *error) {
   if (tensor_is_none(value)) return true;
-  char *name = memory_format("%s.optimizer.%s.%s", prefix, kind, parameter);
+  char *name = memory_format("%s.%s.%s", prefix, kind, parameter);
   bool ok = name ? checkpoint_tensor(checkpoint, name, value, error)
                  : error_out_of_memory(error, "name", strlen(parameter));
   memory_free(name);
@@ -165,12 +174,12 @@ bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *p
   for (size_t i = 0; ok && i < optimizer->parameters->count; i++) {
     const char *parameter = optimizer->parameters->items[i].name;
     const OptimTensor *t = &optimizer->tensors[i];
-    const Tensor master = tensor_is_none(t->value) ? (Tensor){0} : t->p;
-    ok = tensor_state(checkpoint, prefix, "m", parameter, t->m.data, error) &&
-         tensor_state(checkpoint, prefix, "m_absmax", parameter, t->m.absmax, error) &&
-         tensor_state(checkpoint, prefix, "v", parameter, t->v.data, error) &&
-         tensor_state(checkpoint, prefix, "v_absmax", parameter, t->v.absmax, error) &&
-         tensor_state(checkpoint, prefix, "master", parameter, master, error);
+    ok = tensor_state(checkpoint, prefix, "value", parameter, t->p, error) &&
+         tensor_state(checkpoint, prefix, "optimizer.m", parameter, t->m.data, error) &&
+         tensor_state(checkpoint, prefix, "optimizer.m_absmax", parameter, t->m.absmax, error) &&
+         tensor_state(checkpoint, prefix, "optimizer.v", parameter, t->v.data, error) &&
+         tensor_state(checkpoint, prefix, "optimizer.v_absmax", parameter, t->v.absmax, error);
   }
+  if (ok && checkpoint->loading) optimizer_round(optimizer, checkpoint->compute);
   return ok;
 }

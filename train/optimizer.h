@@ -1,7 +1,8 @@
 /* Optimisers over a list of parameters: AdamW, Lion, SGD, with clipping by the global gradient norm.
  *
  * State lies in the arena given at opening (which may be dry): m, v in fp32 or in 8 bits by blocks (Dettmers et
- * al. 2022), and for each BF16 parameter an fp32 master copy that is updated in its stead and rounded into it.
+ * al. 2022). A BF16 parameter has an fp32 master that is updated in its stead and rounded into it: its owner's, or else a
+ * copy in the arena.
  * The mathematics is in compute (ops.def: adamw, lion, sgd); here are the state, the norm, and what must survive
  * a restart. */
 #ifndef TRAIN_OPTIMIZER_H
@@ -29,7 +30,7 @@ OptimizerSpec optimizer_spec_of(const OptimConfig *config);
 typedef struct Optimizer {
   OptimizerSpec spec;
   const ParameterList *parameters; /* borrowed */
-  OptimTensor *tensors;            /* one per parameter; p is the parameter, or its master copy */
+  OptimTensor *tensors;            /* one per parameter; p is its exact value, F32: itself or its master */
   Tensor *gradients;               /* theirs */
   Tensor square_sum;               /* F64 [1] */
   int64_t step;                    /* updates done */
@@ -39,8 +40,10 @@ typedef struct Optimizer {
 NODISCARD bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec,
                               const ParameterList *parameters, Compute *compute, Arena *arena, Error *error);
 void optimizer_close(Optimizer *optimizer);
-/* Master copies take the parameters' present values. */
+/* Master copies take the parameters' present values; masters that the parameters' owners keep have theirs already. */
 void optimizer_adopt(Optimizer *optimizer, Compute *compute);
+/* After the exact values were set by other means than a step: the rounded ones follow. */
+void optimizer_round(const Optimizer *optimizer, Compute *compute);
 
 /* One update from the accumulated gradients, which are zeroed afterwards. *grad_norm receives their norm
  * before clipping. A norm that is not finite is ERROR_MODEL naming the first such parameter, and changes
@@ -49,7 +52,9 @@ NODISCARD bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr,
                               Error *error);
 void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute);
 
-/* Step and state to or from a checkpoint (see checkpoint.h), under names that begin with `prefix`. */
+/* The parameters' exact values, step and moments to or from a checkpoint (see checkpoint.h), under names that begin with
+ * `prefix`. All that is saved is fp32 or codes, whatever the values are rounded to in memory: a checkpoint of one backend can
+ * be read by the other. */
 NODISCARD bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
                                Error *error);
 

@@ -47,6 +47,7 @@ int64_t packer_add(Packer *packer, const int32_t *ids, int64_t count) {
   int64_t first;
   const bool fits = batch_add(&packer->batch, ids, count, &first);
   ASSERT(fits); /* the plan saw to it */
+  batch_draw(&packer->batch, packer->draw++);
   packer->last[packer->batch.sequences - 1] = (int32_t)(first + count - 1);
   return first;
 }

@@ -25,6 +25,8 @@ typedef struct Packer {
   const int *items; /* [count] which items it holds, ascending; into the plan */
   int64_t count;
   Batch batch;
+  uint64_t
+      draw; /* of the next sequence (batch_draw): set before those of an item, where a model is to learn */
   int32_t *last;           /* [sequences] row of each sequence's last token */
   int32_t *rows, *targets; /* [row_count <= tokens] the rows asked for by packer_want */
   int64_t row_count;

@@ -12,10 +12,10 @@ bool supervised_config_check(const SupervisedConfig *config, Error *error) {
 /* -- one update ----------------------------------------------------------------------------------------- */
 
 /* Forward, loss and backward of the micro-batch that is filled in. */
-static void learn(Supervised *s, uint64_t site, double n, double sums[SUPERVISED_SUMS]) {
+static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   const size_t mark = arena_mark(&s->memory.step);
   pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
-               s->mode, site, &s->memory.step);
+               s->mode, &s->memory.step);
   s->stage->learn(s, n, sums);
   pass_backward(&s->pass);
   arena_release(&s->memory.step, mark);
@@ -24,7 +24,7 @@ static void learn(Supervised *s, uint64_t site, double n, double sums[SUPERVISED
 static void judge(Supervised *s) {
   const size_t mark = arena_mark(&s->memory.step);
   pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
-               PASS_INFERENCE, 0, &s->memory.step);
+               PASS_INFERENCE, &s->memory.step);
   s->stage->judge(s);
   arena_release(&s->memory.step, mark);
 }
@@ -38,13 +38,12 @@ typedef struct Update {
 static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) {
   double n = 0, sums[SUPERVISED_SUMS] = {0};
   if (!microbatches_plan(&s->micro, &s->corpus.train, count, s->config->data.packing, error)) return false;
+  s->micro.draw = (uint64_t)s->step * (uint64_t)s->config->optim.batch_size;
   for (int64_t i = 0; i < count; i++) n += s->stage->size(&s->micro.examples[i]);
   comm_sum(&s->compute.comm, &n, 1);
   for (int i = 0; i < s->micro.packer.plan.count; i++) {
-    /* An update has at most as many micro-batches as examples, so no two passes of the run share a site. */
-    const uint64_t site = (uint64_t)s->step * (uint64_t)s->config->optim.batch_size + (uint64_t)i;
     microbatches_fill(&s->micro, i);
-    learn(s, site, n, sums);
+    learn(s, n, sums);
     out->tokens += s->micro.packer.batch.tokens;
   }
   comm_sum(&s->compute.comm, sums, SUPERVISED_SUMS);
@@ -130,7 +129,7 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
   if (ok) {
     double norm, sums[SUPERVISED_SUMS] = {0};
     packer_dry(&s->micro.packer);
-    learn(s, 0, 1, sums);
+    learn(s, 1, sums);
     judge(s);
     ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error);
   }

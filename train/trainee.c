@@ -105,8 +105,8 @@ static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *com
   const bool dry = memory->adapters.dry;
   if (spec->adapter && (!dry || compute->dry)) {
     if (!lora_read(set, spec->adapter, compute, error)) return false;
-  } else if (!dry) {
-    lora_initialize(set, compute, spec->seed);
+  } else if (!dry && !lora_initialize(set, compute, spec->seed, error)) {
+    return false;
   }
   return spec->frozen || lora_parameters(set, &trainee->parameters, error);
 }
@@ -217,14 +217,6 @@ bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
   if (!origin_state(trainee, checkpoint, "base", trainee->model->directory, &trainee->base, error) ||
       !origin_state(trainee, checkpoint, "adapter", trainee->origin, &trainee->before, error)) {
     return false;
-  }
-  for (size_t i = 0; i < trainee->parameters.count; i++) {
-    const Parameter *parameter = &trainee->parameters.items[i];
-    char *name = memory_format("%s.value.%s", trainee->name, parameter->name);
-    bool ok = name ? checkpoint_tensor(checkpoint, name, parameter->value, error)
-                   : error_out_of_memory(error, "name", strlen(parameter->name));
-    memory_free(name);
-    if (!ok) return false;
   }
   return trainee->frozen || optimizer_state(&trainee->optimizer, checkpoint, trainee->name, error);
 }

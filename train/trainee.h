@@ -119,8 +119,9 @@ int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 /* One optimiser update. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
 
-/* Trainable values and optimiser state to or from a checkpoint. ERROR_MODEL when the files of the model or adapter that it
- * started from are no longer those that the run began with. */
+/* Trainable values, exact whatever they are rounded to in memory, and optimiser state to or from a checkpoint; of a frozen one
+ * only what it started from. ERROR_MODEL when the files of the model or adapter that it started from are no longer those
+ * that the run began with. */
 NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error);
 
 /* Writes the result where the next stage takes it: DIRECTORY/model (TRAINEE_BASE; dtype of the weights) or

@@ -73,18 +73,20 @@ typedef struct Span {
   int64_t row, first, size;
 } Span;
 
-/* Three tensors of the same shape, each contiguous or 2-d with strided rows. */
-static inline Spans spans_of3(Tensor x, Tensor y, Tensor z) {
-  ASSERT(tensor_count(x) == tensor_count(y) && tensor_count(x) == tensor_count(z));
-  Spans s = {.rows = 1, .columns = tensor_count(x)};
-  if (!tensor_is_contiguous(x) || !tensor_is_contiguous(y) || !tensor_is_contiguous(z)) {
-    ASSERT(x.rank == 2 && y.rank == 2 && z.rank == 2);
-    s.rows = x.dim[0];
-    s.columns = x.dim[1];
-  }
-  s.per_row = (s.columns + SPAN - 1) / SPAN;
+static inline Spans spans_of_rows(int64_t rows, int64_t columns) {
+  Spans s = {.rows = rows, .columns = columns, .per_row = (columns + SPAN - 1) / SPAN};
   s.count = s.rows * s.per_row;
   return s;
+}
+
+/* Three tensors of the same shape, each contiguous (then they are one long row) or 2-d with strided rows. */
+static inline Spans spans_of3(Tensor x, Tensor y, Tensor z) {
+  ASSERT(tensor_count(x) == tensor_count(y) && tensor_count(x) == tensor_count(z));
+  if (tensor_is_contiguous(x) && tensor_is_contiguous(y) && tensor_is_contiguous(z)) {
+    return spans_of_rows(1, tensor_count(x));
+  }
+  ASSERT(x.rank == 2 && y.rank == 2 && z.rank == 2);
+  return spans_of_rows(x.dim[0], x.dim[1]);
 }
 
 static inline Spans spans_of(Tensor x, Tensor y) {

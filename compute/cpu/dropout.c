@@ -1,4 +1,4 @@
-/* Dropout whose mask is a function of (key, site, element): nothing is stored for the backward. */
+/* Dropout by counted draws (DropoutSpec in ops.h): no mask is stored for the backward. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/vector.h"
@@ -48,9 +48,9 @@ static inline Words words_xor(Words a, Words b) {
 }
 #endif
 
-/* The first word of philox4x32 (base/random.c) at each of the counters. */
-static inline Words philox(Words low, Words high, uint64_t site, RandomKey key) {
-  Words c0 = low, c1 = high, c2 = words_splat((uint32_t)site), c3 = words_splat((uint32_t)(site >> 32));
+/* The first word of philox4x32 (base/random.c) at the counters (column, site, position, draw), by columns. */
+static inline Words philox(Words column, uint32_t site, uint32_t position, uint32_t draw, RandomKey key) {
+  Words c0 = column, c1 = words_splat(site), c2 = words_splat(position), c3 = words_splat(draw);
   uint32_t k0 = key.word[0], k1 = key.word[1];
   for (int round = 0; round < 10; round++) {
     Words p0 = words_multiply(c0, words_splat(0xd2511f53u)),
@@ -67,32 +67,34 @@ static inline Words philox(Words low, Words high, uint64_t site, RandomKey key) 
 
 enum { DRAWS = 256 };
 
-/* random_uniform(key, site, first + i) for i < DRAWS */
-static void uniforms(float *u, RandomKey key, uint64_t site, uint64_t first) {
+/* u[i] for columns first + i of a row, i < count <= DRAWS; whole vectors of them are written. */
+static void uniforms(float *u, int count, uint32_t first, const DropoutSpec *spec, uint32_t position,
+                     uint32_t draw) {
   uint64_t word[DRAWS];
   for (int i = 0; i < DRAWS; i++) word[i] = first + (uint64_t)i;
-  for (int i = 0; i < DRAWS; i += WORDS) {
-    Words position = words_load(word + i);
-    words_store(word + i, philox(position, words_high(position), site, key));
+  for (int i = 0; i < count; i += WORDS) {
+    words_store(word + i, philox(words_load(word + i), spec->site, position, draw, spec->key));
   }
   for (int i = 0; i < DRAWS; i++) u[i] = (float)(int32_t)((uint32_t)word[i] >> 8) * 0x1p-24f;
 }
 
-void CPU(dropout)(Compute *c, Tensor out, Tensor x, float p, RandomKey key, uint64_t site) {
+void CPU(dropout)(Compute *c, Tensor out, Tensor x, DropoutSpec spec) {
   if (c->dry) return;
-  ASSERT(p >= 0 && p < 1);
-  Spans spans = spans_of(out, x);
-  float scale = 1.0f / (1.0f - p);
+  const int64_t rows = x.dim[0], columns = x.dim[1];
+  ASSERT(spec.p >= 0 && spec.p < 1 && columns <= UINT32_MAX);
+  ASSERT(spec.draws.dim[0] == rows && spec.positions.dim[0] == rows);
+  const uint32_t *draws = spec.draws.data, *positions = spec.positions.data;
+  const float scale = 1.0f / (1.0f - spec.p);
+  const Spans spans = spans_of_rows(rows, columns);
   FOR_SPANS(c, i, spans) {
     Span s = span_at(spans, i);
     float *po = f32(out) + span_offset(s, out);
     const float *px = f32(x) + span_offset(s, x);
-    uint64_t element = (uint64_t)(s.row * spans.columns + s.first);
     float u[DRAWS];
     for (int64_t j = 0; j < s.size; j += DRAWS) {
       int n = (int)min64(DRAWS, s.size - j);
-      uniforms(u, key, site, element + (uint64_t)j);
-      for (int k = 0; k < n; k++) po[j + k] = u[k] >= p ? px[j + k] * scale : 0.0f;
+      uniforms(u, n, (uint32_t)(s.first + j), &spec, positions[s.row], draws[s.row]);
+      for (int k = 0; k < n; k++) po[j + k] = u[k] >= spec.p ? px[j + k] * scale : 0.0f;
     }
   }
 }

@@ -58,6 +58,18 @@ run further --lora.enabled --model.adapter "$work/lora/adapter" --optim.max_step
 holds "$loss < $lora - 0.02"
 note "an adapter goes on, and merges"
 
+# Dropout is the same for an example wherever it is packed, and is there.
+dropping=(--lora.enabled --lora.dropout 0.3 --optim.lr 1e-2)
+run dropout "${dropping[@]}" --optim.micro_batch_tokens 4096
+dropout=$loss
+run dropout_small "${dropping[@]}" --optim.micro_batch_tokens 96
+near "$loss" "$dropout" 2e-5
+run dropout_alone "${dropping[@]}" --data.packing false --model.recompute
+near "$loss" "$dropout" 2e-5
+run dropout_none "${dropping[@]}" --lora.dropout 0
+holds "$loss - $dropout > 1e-4 || $dropout - $loss > 1e-4"
+note "dropout does not depend on micro-batches"
+
 # Plain text: every token counts, and texts longer than the limit are cut in pieces, none left out.
 awk '{ gsub(/^\{"text":"|"\}$/, ""); all = all " " $0 } END { print "{\"text\":\"" all "\"}" }' "$world/text.jsonl" >"$work/one.jsonl"
 pass "${train[@]}" --run.dir "$work/text" --data.train "$work/one.jsonl" --data.eval "$work/one.jsonl" --data.max_length 64 \

@@ -24,7 +24,8 @@ static void open_head(Rig *rig) {
   if (!rig->spec.train) return;
   rig->head.weight_grad = tensor_new_like(&rig->memory, rig->head.weight, DTYPE_F32);
   op_fill(&rig->compute, rig->head.weight_grad, 0);
-  const Parameter p = {"score.weight", rig->head.weight, rig->head.weight_grad, true};
+  const Parameter p = {
+      .name = "score.weight", .value = rig->head.weight, .grad = rig->head.weight_grad, .decay = true};
   rig_check(parameter_list_push(&rig->parameters, p, &error), &error);
 }
 
@@ -102,7 +103,7 @@ void rig_close(Rig *rig) {
 
 void rig_forward(Rig *rig, PassMode mode) {
   pass_forward(&rig->pass, &rig->compute, &rig->model, rig->spec.adapter ? &rig->adapter : NULL, &rig->batch,
-               mode, 0, &rig->step);
+               mode, &rig->step);
 }
 
 float *rig_host(Rig *rig, Tensor tensor) {

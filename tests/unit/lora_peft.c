@@ -94,12 +94,14 @@ static void assert_same_file(const char *from, const char *to) {
 static void assert_same_sets(const LoraSet *a, const LoraSet *b) {
   assert_int_equal(a->count, b->count);
   for (int i = 0; i < a->count; i++) {
-    assert_int_equal(tensor_is_none(a->pairs[i].a), tensor_is_none(b->pairs[i].a));
-    if (tensor_is_none(a->pairs[i].a)) continue;
+    assert_int_equal(tensor_is_none(a->pairs[i].a.value), tensor_is_none(b->pairs[i].a.value));
+    if (tensor_is_none(a->pairs[i].a.value)) continue;
     assert_float_equal(a->pairs[i].scale, b->pairs[i].scale, 0);
-    assert_int_equal(tensor_bytes(a->pairs[i].a), tensor_bytes(b->pairs[i].a));
-    assert_memory_equal(a->pairs[i].a.data, b->pairs[i].a.data, tensor_bytes(a->pairs[i].a));
-    assert_memory_equal(a->pairs[i].b.data, b->pairs[i].b.data, tensor_bytes(a->pairs[i].b));
+    assert_int_equal(tensor_bytes(a->pairs[i].a.value), tensor_bytes(b->pairs[i].a.value));
+    assert_memory_equal(a->pairs[i].a.value.data, b->pairs[i].a.value.data,
+                        tensor_bytes(a->pairs[i].a.value));
+    assert_memory_equal(a->pairs[i].b.value.data, b->pairs[i].b.value.data,
+                        tensor_bytes(a->pairs[i].b.value));
   }
 }
 
@@ -138,11 +140,11 @@ static void ranks_and_scales_are_those_of_peft(void **state) {
   read_fixture(&adapted, "llama",
                "llama_pattern"); /* r 4, alpha 8; down_proj r 2; layer 1's o_proj alpha 3 */
   const LoraPair *down = pair_of(&adapted, "model.layers.0.mlp.down_proj");
-  assert_int_equal(down->a.dim[0], 2);
+  assert_int_equal(down->a.value.dim[0], 2);
   assert_float_equal(down->scale, 4, 0);
   assert_float_equal(pair_of(&adapted, "model.layers.0.self_attn.o_proj")->scale, 2, 0);
   assert_float_equal(pair_of(&adapted, "model.layers.1.self_attn.o_proj")->scale, 0.75f, 0);
-  assert_true(tensor_is_none(pair_of(&adapted, "model.layers.1.self_attn.q_proj")->a));
+  assert_true(tensor_is_none(pair_of(&adapted, "model.layers.1.self_attn.q_proj")->a.value));
   adapted_free(&adapted);
   read_fixture(&adapted, "gpt_neox", "gpt_neox_rslora"); /* alpha 6 over sqrt 4 */
   assert_float_equal(pair_of(&adapted, "gpt_neox.layers.0.attention.query_key_value")->scale, 3, 0);
@@ -398,8 +400,8 @@ static void a_merged_directory_has_the_deltas(void **state) {
   const Linear qkv = model->blocks[1].linear[LINEAR_QKV];
   const LoraPair *pair = &adapted.set.pairs[qkv.id];
   const float *w = model->tensors[qkv.weight].value.data, *m = merged.model.tensors[qkv.weight].value.data;
-  const float *a = pair->a.data, *b = pair->b.data;
-  const int64_t inputs = 24, outputs = 72, r = pair->a.dim[0];
+  const float *a = pair->a.value.data, *b = pair->b.value.data;
+  const int64_t inputs = 24, outputs = 72, r = pair->a.value.dim[0];
   for (int64_t i = 0; i < inputs; i++)
     for (int64_t o = 0; o < outputs; o++) {
       double expected = (double)w[i * outputs + o];

@@ -152,8 +152,10 @@ static void fixture_open(Fixture *f, const char *config, void (*change)(Model *)
   f->head.weight = tensor_new_2d(&f->weights, DTYPE_F32, 1, f->model.spec.hidden);
   f->head.weight_grad = tensor_new_2d(&f->gradients, DTYPE_F32, 1, f->model.spec.hidden);
   op_fill(&f->compute, f->head.weight_grad, 0);
-  assert_true(parameter_list_push(&f->parameters,
-                                  (Parameter){"score", f->head.weight, f->head.weight_grad, true}, &error));
+  assert_true(parameter_list_push(
+      &f->parameters,
+      (Parameter){.name = "score", .value = f->head.weight, .grad = f->head.weight_grad, .decay = true},
+      &error));
   const RandomKey key = random_key(7, RANDOM_TEST);
   for (size_t i = 0; i < f->parameters.count; i++) {
     const Tensor x = f->parameters.items[i].value;
@@ -175,7 +177,7 @@ static void fixture_open(Fixture *f, const char *config, void (*change)(Model *)
   arena_init_dry(&dry, "dry");
   Pass pass;
   assert_true(pass_init(&pass, &f->model, &error));
-  pass_forward(&pass, &f->compute, &f->model, NULL, &f->batch, PASS_TRAIN, 0, &dry);
+  pass_forward(&pass, &f->compute, &f->model, NULL, &f->batch, PASS_TRAIN, &dry);
   float values[PICKED];
   const TokenRows rows = {.count = PICKED};
   lm_logprobs(&pass, rows, 1, values, values);
@@ -210,7 +212,7 @@ static double loss_of(Fixture *f, PassMode mode) {
   float logprob[PICKED], entropy[PICKED], value[PICKED], again[PICKED];
   const TokenRows picked = {rows, targets, PICKED};
   const size_t mark = arena_mark(&f->step);
-  pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, mode, 0, &f->step);
+  pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, mode, &f->step);
   lm_logprobs(&f->pass, picked, 0.7f, logprob, entropy);
   score_values(&f->pass, &f->head, picked, value);
   if (mode != PASS_INFERENCE) {
@@ -345,14 +347,14 @@ static void packing_equals_one_by_one(void **state) {
     const int32_t first = f.batch.offsets[2], last = f.batch.offsets[3] - 1;
     const int32_t packed_rows[2] = {first, last}, alone_rows[2] = {0, last - first}, target[2] = {4, 5};
     float packed[2], alone[2];
-    pass_forward(&f.pass, &f.compute, &f.model, NULL, &f.batch, PASS_INFERENCE, 0, &f.step);
+    pass_forward(&f.pass, &f.compute, &f.model, NULL, &f.batch, PASS_INFERENCE, &f.step);
     lm_logprobs(&f.pass, (TokenRows){packed_rows, target, 2}, 1, packed, NULL);
     Batch single;
     Error error = {0};
     int64_t begin;
     assert_true(batch_init(&single, TOKENS, 1, &error));
     assert_true(batch_add(&single, f.batch.ids + first, last - first + 1, &begin));
-    pass_forward(&f.pass, &f.compute, &f.model, NULL, &single, PASS_INFERENCE, 0, &f.step);
+    pass_forward(&f.pass, &f.compute, &f.model, NULL, &single, PASS_INFERENCE, &f.step);
     lm_logprobs(&f.pass, (TokenRows){alone_rows, target, 2}, 1, alone, NULL);
     for (int i = 0; i < 2; i++) assert_true(fabsf(packed[i] - alone[i]) < 1e-5f);
     batch_free(&single);

@@ -49,9 +49,9 @@ static inline void lab_adapter(Lab *lab) {
                       false, &lab->compute, &lab->weights, &error),
             &error);
   for (int i = 0; !lab->weights.dry && i < lab->adapter.count; i++) {
-    if (tensor_is_none(lab->adapter.pairs[i].a)) continue;
-    lab_fill(lab, lab->adapter.pairs[i].a, (uint64_t)(2 * i), 0.2F);
-    lab_fill(lab, lab->adapter.pairs[i].b, (uint64_t)(2 * i + 1), 0.2F);
+    if (tensor_is_none(lab->adapter.pairs[i].a.value)) continue;
+    lab_fill(lab, lab->adapter.pairs[i].a.value, (uint64_t)(2 * i), 0.2F);
+    lab_fill(lab, lab->adapter.pairs[i].b.value, (uint64_t)(2 * i + 1), 0.2F);
   }
 }
 
@@ -60,7 +60,7 @@ static inline const LoraSet *lab_lora(const Lab *lab) {
 }
 
 static inline void lab_forward(Lab *lab) {
-  pass_forward(&lab->pass, &lab->compute, &lab->model, lab_lora(lab), &lab->batch, PASS_INFERENCE, 0,
+  pass_forward(&lab->pass, &lab->compute, &lab->model, lab_lora(lab), &lab->batch, PASS_INFERENCE,
                &lab->step);
 }
 

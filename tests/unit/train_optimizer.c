@@ -47,9 +47,10 @@ static void open_bench(Bench *b, OptimizerSpec spec, bool narrow) {
   test_device_open(&b->compute, 1);
   device_arena(&b->compute, &b->arena, "parameters", 4096);
   for (int i = 0; i < 2; i++) {
-    const Parameter p = {i ? "second" : "first",
-                         tensor_new_1d(&b->arena, i && narrow ? DTYPE_BF16 : DTYPE_F32, 4),
-                         tensor_new_1d(&b->arena, DTYPE_F32, 4), i == 0};
+    const Parameter p = {.name = i ? "second" : "first",
+                         .value = tensor_new_1d(&b->arena, i && narrow ? DTYPE_BF16 : DTYPE_F32, 4),
+                         .grad = tensor_new_1d(&b->arena, DTYPE_F32, 4),
+                         .decay = i == 0};
     device_write(&b->compute, p.value, (float[4]){0});
     device_write(&b->compute, p.grad, (float[4]){0});
     assert_true(parameter_list_push(&b->list, p, &error));
@@ -128,6 +129,29 @@ static void small_steps_are_not_lost_in_bf16(void **state) {
   close_bench(&b);
 }
 
+/* A master that the parameter's owner keeps is what is stepped; it is not taken from the rounded value. */
+static void an_owned_master_is_stepped(void **state) {
+  (void)state;
+  Bench b;
+  Error error = {0};
+  double norm;
+  open_bench(&b, (OptimizerSpec){.kind = OPTIMIZER_SGD}, true);
+  Optimizer optimizer;
+  Parameter *narrow = &b.list.items[1];
+  narrow->master = tensor_new_1d(&b.arena, DTYPE_F32, 4);
+  device_write(&b.compute, narrow->master, (float[4]){1.001f, 1, 1, 1}); /* BF16 has 1 and 1.0078 */
+  assert_true(optimizer_open(&optimizer, &b.optimizer.spec, &b.list, &b.compute, &b.arena, &error));
+  optimizer_adopt(&optimizer, &b.compute);
+  optimizer_round(&optimizer, &b.compute);
+  assert_float_equal(get(&b, value_of(&b, 1), 0), 1, 0);
+  set(&b, grad_of(&b, 1), 0, -1);
+  assert_true(optimizer_step(&optimizer, &b.compute, 0.004, &norm, &error));
+  assert_float_equal(get(&b, narrow->master, 0), 1.005, 1e-6);
+  assert_float_equal(get(&b, value_of(&b, 1), 0), 1.0078125, 0);
+  optimizer_close(&optimizer);
+  close_bench(&b);
+}
+
 static void a_gradient_that_is_not_finite_changes_nothing(void **state) {
   (void)state;
   Bench b;
@@ -148,6 +172,7 @@ int main(void) {
       cmocka_unit_test(one_norm_clips_all),
       cmocka_unit_test(decay_is_for_matrices),
       cmocka_unit_test(small_steps_are_not_lost_in_bf16),
+      cmocka_unit_test(an_owned_master_is_stepped),
       cmocka_unit_test(a_gradient_that_is_not_finite_changes_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,8 +56,9 @@ static void open_problem(Problem *p, OptimizerSpec spec) {
   test_device_open(&p->compute, 2);
   device_arena(&p->compute, &p->arena, "parameters", (size_t)LARGE * 24);
   for (int i = 0; i < PARAMETERS; i++) {
-    const Parameter one = {names[i], tensor_new_1d(&p->arena, i == 2 ? DTYPE_BF16 : DTYPE_F32, size_of(i)),
-                           tensor_new_1d(&p->arena, DTYPE_F32, size_of(i)), false};
+    const Parameter one = {.name = names[i],
+                           .value = tensor_new_1d(&p->arena, i == 2 ? DTYPE_BF16 : DTYPE_F32, size_of(i)),
+                           .grad = tensor_new_1d(&p->arena, DTYPE_F32, size_of(i))};
     device_random(&p->compute, one.value, random_key(4, RANDOM_TEST), (uint64_t)i, 0, 0);
     device_random(&p->compute, one.grad, random_key(4, RANDOM_TEST), (uint64_t)i, 0, 0);
     assert_true(parameter_list_push(&p->list, one, &error));
@@ -172,9 +173,6 @@ static void save(Problem *p, const char *folder) {
   Error error = {0};
   Checkpoint c;
   bool ok = checkpoint_begin(&c, "sft", p->optimizer.step, settings, &p->compute, &error);
-  for (int k = 0; ok && k < PARAMETERS; k++) {
-    ok = checkpoint_tensor(&c, p->list.items[k].name, p->list.items[k].value, &error);
-  }
   ok = ok && optimizer_state(&p->optimizer, &c, "policy", &error) && checkpoint_commit(&c, folder, 2, &error);
   checkpoint_close(&c);
   if (!ok) fail_msg("%s", error.message);
@@ -186,9 +184,6 @@ static bool restore(Problem *p, const char *folder, Error *error) {
   bool found;
   log_init(&log, stderr, LOG_ERROR + 1);
   bool ok = checkpoint_find(&c, folder, "sft", settings, &p->compute, &log, &found, error) && found;
-  for (int k = 0; ok && k < PARAMETERS; k++) {
-    ok = checkpoint_tensor(&c, p->list.items[k].name, p->list.items[k].value, error);
-  }
   ok = ok && optimizer_state(&p->optimizer, &c, "policy", error);
   checkpoint_close(&c);
   return ok;

@@ -55,7 +55,7 @@ static double learn(Lab *lab) {
   size_t mark = arena_mark(&lab->memory.step);
   fill(lab);
   pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee),
-               &lab->packer.batch, PASS_TRAIN, 0, &lab->memory.step);
+               &lab->packer.batch, PASS_TRAIN, &lab->memory.step);
   double sum = token_loss_backward(&lab->packer, &lab->pass, 0.1);
   if (trainee_has_head(&lab->trainee)) {
     int32_t rows[] = {6};
@@ -73,7 +73,7 @@ static const float *logits(Lab *lab) {
   int32_t rows[] = {TOKENS - 1};
   fill(lab);
   pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee),
-               &lab->packer.batch, PASS_INFERENCE, 0, &lab->memory.step);
+               &lab->packer.batch, PASS_INFERENCE, &lab->memory.step);
   lm_logits(&lab->pass, (TokenRows){rows, NULL, 1}, lab->logits);
   arena_release(&lab->memory.step, mark);
   return lab->logits;
@@ -349,7 +349,7 @@ static void adapters_share_a_base(void **state) {
   must(step(&lab, &error), &error);
   bool learnt = false;
   for (int id = 0; id < other.adapter.count; id++) {
-    Tensor a = other.adapter.pairs[id].b, b = lab.trainee.adapter.pairs[id].b;
+    Tensor a = other.adapter.pairs[id].b.value, b = lab.trainee.adapter.pairs[id].b.value;
     if (tensor_is_none(a)) continue;
     for (int64_t i = 0; i < tensor_count(a); i++) assert_true(((const float *)a.data)[i] == 0);
     learnt |= memcmp(a.data, b.data, tensor_bytes(a)) != 0;

@@ -67,7 +67,7 @@ static bool step(Bench *b, Error *error) {
   const size_t mark = arena_mark(&b->memory.step);
   double norm;
   pass_forward(&b->pass, &b->compute, &b->model, trainee_adapter(&b->trainee), &b->batch,
-               b->config->recompute ? PASS_RECOMPUTE : PASS_TRAIN, (uint64_t)b->passes++, &b->memory.step);
+               b->config->recompute ? PASS_RECOMPUTE : PASS_TRAIN, &b->memory.step);
   lm_logprobs_backward(&b->pass, rows, 1, b->gradient, NULL, b->logprobs);
   pass_backward(&b->pass);
   arena_release(&b->memory.step, mark);

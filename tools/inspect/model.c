@@ -50,7 +50,7 @@ static bool machine_open_model(Machine *m, const InspectConfig *config, Error *e
 /* Forward over m->batch, then one number per row. */
 static void machine_run(Machine *m, TokenRows rows, float *out) {
   size_t mark = arena_mark(&m->memory.step);
-  pass_forward(&m->pass, &m->compute, &m->model, trainee_adapter(&m->trainee), &m->batch, PASS_INFERENCE, 0,
+  pass_forward(&m->pass, &m->compute, &m->model, trainee_adapter(&m->trainee), &m->batch, PASS_INFERENCE,
                &m->memory.step);
   if (m->score) {
     score_values(&m->pass, &m->trainee.head, rows, out);
@@ -397,7 +397,7 @@ static bool show_adapter(const InspectConfig *config, const Model *model, Comput
       lora_spec_read(&spec, config->adapter, error) &&
       lora_open(&set, &spec, model->modules, model->module_count, model->dtype, false, compute, arena, error);
   int adapted = 0;
-  for (int i = 0; ok && i < set.count; i++) adapted += !tensor_is_none(set.pairs[i].a);
+  for (int i = 0; ok && i < set.count; i++) adapted += !tensor_is_none(set.pairs[i].a.value);
   ok = ok && show_number("adapter_r", spec.r, result, error) &&
        show_number("adapter_modules", adapted, result, error) &&
        show_number("adapter_parameters", lora_parameter_count(&set), result, error);

@@ -152,16 +152,26 @@ static void test_clamp_backward(Test *t) {
 static void test_dropout(Test *t) {
   int64_t rows = t->shape.size[0], columns = t->shape.size[1];
   Tensor x = random_2d(t, rows, columns), out = random_2d(t, rows, columns);
-  RandomKey key = random_key(3, RANDOM_DROPOUT);
-  uint64_t site = ((uint64_t)5 << 32) + 17; /* both words of the counter */
+  DropoutSpec spec = {.p = 0.3f,
+                      .key = random_key(3, RANDOM_DROPOUT),
+                      .site = 17,
+                      .draws = ids_tensor(t, rows),
+                      .positions = ids_tensor(t, rows)};
+  int32_t *draws = ids_of(t, spec.draws), *positions = ids_of(t, spec.positions);
   double *expected = doubles(t, x);
-  for (int64_t i = 0; i < rows * columns; i++) {
-    expected[i] = random_uniform(key, site, (uint64_t)i) >= 0.3f ? expected[i] / 0.7 : 0;
+  for (int64_t row = 0; row < rows; row++) {
+    draws[row] = (int32_t)(row - 2); /* the largest numbers too */
+    positions[row] = (int32_t)(7 * row);
+    const uint64_t sample = (uint64_t)(uint32_t)draws[row] << 32 | (uint32_t)positions[row];
+    for (int64_t i = 0; i < columns; i++) {
+      double *e = &expected[row * columns + i];
+      *e = random_uniform(spec.key, sample, (uint64_t)17 << 32 | (uint64_t)i) >= 0.3f ? *e / 0.7 : 0;
+    }
   }
   poison(t, out);
-  RUN(t, op_dropout(&t->c, out, x, 0.3f, key, site));
+  RUN(t, op_dropout(&t->c, out, x, spec));
   compare(t, "out", expected, out);
-  RUN(t, op_dropout(&t->c, x, x, 0.3f, key, site));
+  RUN(t, op_dropout(&t->c, x, x, spec));
   compare(t, "out in place", expected, x);
 }
 
