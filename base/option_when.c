@@ -47,6 +47,20 @@ static bool list_equals(const OptionStrings *list, const char *text) {
   return !*text;
 }
 
+/* The number that is written `text` for the option. */
+static double number_of(const Option *option, const char *text) {
+  union {
+    int64_t whole;
+    double real;
+  } value;
+  Option alone = *option;
+  alone.offset = 0;
+  Error error = {0};
+  const bool ok = option_set_text(&alone, &value, text, (OptionPlace){"table", option->key}, &error);
+  ASSERT(ok);
+  return number(&alone, &value);
+}
+
 bool option_equals(const Option *option, const void *config, const char *text) {
   switch (option->type) {
     case OPTION_BOOL:
@@ -67,7 +81,7 @@ bool option_equals(const Option *option, const void *config, const char *text) {
     case OPTION_SOURCES:
       return !*text && !option_is_set(option, config);
     default:
-      return number(option, config) == strtod(text, NULL);
+      return number(option, config) == number_of(option, text);
   }
 }
 

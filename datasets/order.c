@@ -1,6 +1,7 @@
 #include "datasets/order.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Draws per epoch of one source. */
 static uint64_t source_draws(const DatasetSource *source) {
@@ -59,18 +60,29 @@ static void order_epoch(DataOrder *order, uint64_t epoch) {
   order->epoch = epoch;
 }
 
+/* Draws left in the epoch of the cursor, which moves to the next one when there are none. */
+static uint64_t draws_left(DataOrder *order, DataCursor *cursor) {
+  if (cursor->index >= order->epoch_size) *cursor = (DataCursor){.epoch = cursor->epoch + 1};
+  if (order->epoch != cursor->epoch) order_epoch(order, cursor->epoch);
+  return order->epoch_size - cursor->index;
+}
+
+int data_order_take_batch(DataOrder *order, DataCursor *cursor, int size, ExampleRef *out) {
+  const uint64_t left = draws_left(order, cursor);
+  const int count = left < (uint64_t)size ? (int)left : size;
+  memcpy(out, order->draws + cursor->index, (size_t)count * sizeof *out);
+  cursor->index += (uint64_t)count;
+  return count;
+}
+
 void data_order_take(DataOrder *order, DataCursor *cursor, int count, ExampleRef *out) {
-  for (int i = 0; i < count; i++) {
-    if (cursor->index >= order->epoch_size) {
-      cursor->epoch++;
-      cursor->index = 0;
-    }
-    if (order->epoch != cursor->epoch) order_epoch(order, cursor->epoch);
-    out[i] = order->draws[cursor->index++];
+  for (int taken = 0; taken < count;) {
+    taken += data_order_take_batch(order, cursor, count - taken, out + taken);
   }
 }
 
-uint64_t data_order_updates(const DataOrder *order, double epochs, int batch_size) {
-  double updates = ceil(epochs * (double)order->epoch_size / batch_size - 1e-9);
-  return updates < 1 ? 1 : (uint64_t)updates;
+uint64_t data_order_batches(const DataOrder *order, double epochs, int size) {
+  const uint64_t of_epoch = (order->epoch_size + (uint64_t)size - 1) / (uint64_t)size;
+  const double batches = ceil(epochs * (double)of_epoch - 1e-9);
+  return batches < 1 ? 1 : (uint64_t)batches;
 }

@@ -34,11 +34,15 @@ NODISCARD bool data_order_init(DataOrder *order, const Dataset *dataset, uint64_
                                Error *error);
 void data_order_free(DataOrder *order);
 
-/* Writes the next `count` references and moves the cursor on, across the end of an epoch if need be. */
+/* Writes the next `count` references and moves the cursor on, across the end of an epoch if need be: for what always
+ * takes as many, as a rollout does. */
 void data_order_take(DataOrder *order, DataCursor *cursor, int count, ExampleRef *out);
 
-/* Updates that `epochs` epochs take: ceil(epochs * epoch_size / batch_size), at least 1. The last update is
- * filled from the beginning of the next epoch. */
-uint64_t data_order_updates(const DataOrder *order, double epochs, int batch_size);
+/* Batches of `size` that end where the epoch does, as those of a data loader: the last one of an epoch is shorter when
+ * the epoch is no multiple of it. Writes the next one and returns how many examples it has, 1 .. size. */
+int data_order_take_batch(DataOrder *order, DataCursor *cursor, int size, ExampleRef *out);
+/* How many batches `epochs` epochs are: ceil(epochs * batches of an epoch), at least 1. A fraction of an epoch is so many
+ * of its batches, as in Transformers. */
+uint64_t data_order_batches(const DataOrder *order, double epochs, int size);
 
 #endif

@@ -172,6 +172,7 @@ static void set_schedules(PpoSession *s) {
   if (config->ppo.critic_lr > 0) critic.lr = config->ppo.critic_lr;
   s->schedule = schedule_of(&config->optim, s->total_updates);
   s->critic_schedule = schedule_of(&critic, s->total_updates);
+  s->schedule.ahead = s->critic_schedule.ahead = 1; /* a rollout is too dear for a rate of 0 */
   s->kl = (KlController){config->ppo.kl_coef, config->ppo.kl_adaptive, config->ppo.kl_target,
                          config->ppo.kl_horizon};
 }
@@ -186,6 +187,7 @@ bool session_prepare(PpoSession *session, Error *error) {
     return false;
   }
   set_schedules(s);
+  schedule_report(&s->schedule, s->log);
   const PlanSettings settings = {.model = config->model,
                                  .lora = config->lora,
                                  .optim = config->optim,

@@ -147,7 +147,7 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
   ROW_FLOAT("optim.min_lr_ratio", Config, field.min_lr_ratio, "0", 0, 1,                                    \
       "where linear and cosine end, as a share of the peak", .when = "optim.schedule != constant"),         \
   ROW_INT("optim.warmup_steps", Config, field.warmup_steps, "0", 0, INFINITY,                               \
-      "updates of linear warm-up from 0"),                                                                  \
+      "updates of linear warm-up"),                                                                         \
   ROW_FLOAT("optim.weight_decay", Config, field.weight_decay, "0", 0, INFINITY,                             \
       "decoupled weight decay on matrices (norms and biases never)"),                                       \
   ROW_FLOAT("optim.beta1", Config, field.beta1, "0.9", 0, 0.999999,                                         \
@@ -167,10 +167,11 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
 /* For stages whose updates are batches of a data set. */
 #define UPDATE_OPTIONS(Config, field, default_batch, default_epochs)                                        \
   ROW_INT("optim.batch_size", Config, field.batch_size, default_batch, 1, 1 << 24,                          \
-      "examples per update, whatever the micro-batches"),                                                   \
-  ROW_FLOAT("optim.epochs", Config, field.epochs, default_epochs, 0.000001, 1e6, "passes over the data"),   \
+      "examples per update, whatever the micro-batches; the last one of an epoch has those that are left"), \
+  ROW_FLOAT("optim.epochs", Config, field.epochs, default_epochs, 0.000001, 1e6,                            \
+      "passes over the data", .when = "no optim.max_steps"),                                                \
   ROW_INT("optim.max_steps", Config, field.max_steps, "0", 0, INFINITY,                                     \
-      "updates at most; 0 = as many as the epochs give"),
+      "updates, however many epochs that takes; 0 = as many as optim.epochs give"),
 
 /* -- rollout -------------------------------------------------------------------------------------------- */
 

@@ -45,6 +45,6 @@ int64_t corpus_longest_sequence(const Corpus *corpus) {
 }
 
 int64_t corpus_updates(const Corpus *corpus, const OptimConfig *config) {
-  int64_t updates = (int64_t)data_order_updates(&corpus->order, config->epochs, (int)config->batch_size);
-  return config->max_steps > 0 && config->max_steps < updates ? config->max_steps : updates;
+  if (config->max_steps > 0) return config->max_steps;
+  return (int64_t)data_order_batches(&corpus->order, config->epochs, (int)config->batch_size);
 }

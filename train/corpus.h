@@ -20,7 +20,7 @@ void corpus_close(Corpus *corpus); /* also of a zeroed one */
 
 int64_t corpus_longest(const Corpus *corpus); /* tokens of the longest example: both sides of a pair */
 int64_t corpus_longest_sequence(const Corpus *corpus); /* of the longest sequence: one side */
-/* Updates that the configuration asks for. */
+/* Updates that the configuration asks for: optim.max_steps, or what optim.epochs give. */
 int64_t corpus_updates(const Corpus *corpus, const OptimConfig *config);
 
 #endif

@@ -1,5 +1,6 @@
 #include "train/schedule.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 Schedule schedule_of(const OptimConfig *config, int64_t total) {
@@ -15,7 +16,8 @@ static double larger(double a, double b) {
 }
 
 double schedule_rate(const Schedule *schedule, int64_t step) {
-  if (step < schedule->warmup) return schedule->lr * (double)step / larger(1, (double)schedule->warmup);
+  if (step < schedule->warmup)
+    return schedule->lr * (double)(step + schedule->ahead) / (double)(schedule->warmup + schedule->ahead);
   if (schedule->kind == SCHEDULE_CONSTANT) return schedule->lr;
   double length = larger(1, (double)(schedule->total - schedule->warmup)), factor;
   if (schedule->kind == SCHEDULE_LINEAR) {
@@ -25,4 +27,18 @@ double schedule_rate(const Schedule *schedule, int64_t step) {
     factor = larger(0, 0.5 * (1 + cos(acos(-1.0) * progress)));
   }
   return schedule->lr * (factor * (1 - schedule->min_ratio) + schedule->min_ratio);
+}
+
+void schedule_report(const Schedule *schedule, Log *log) {
+  if (schedule->warmup == 0) return;
+  if (schedule->warmup >= schedule->total) {
+    log_warning(log,
+                "optim.warmup_steps %" PRId64 " is not less than the run's %" PRId64
+                " updates: it ends while it warms up, at %g of optim.lr",
+                schedule->warmup, schedule->total,
+                schedule_rate(schedule, schedule->total - 1) / schedule->lr);
+  }
+  if (schedule->ahead == 0) {
+    log_info(log, "the first update of the warm-up has rate 0, as in Transformers' schedules");
+  }
 }

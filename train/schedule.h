@@ -5,10 +5,13 @@
  *   constant  lr
  *   linear    lr * f,  f = (total - step) / (total - warmup)
  *   cosine    lr * f,  f = (1 + cos(pi * (step - warmup) / (total - warmup))) / 2
- * and with min_ratio m > 0, f becomes f * (1 - m) + m. */
+ * and with min_ratio m > 0, f becomes f * (1 - m) + m.
+ *
+ * With `ahead` 1 the warm-up has lr * (step + 1)/(warmup + 1): no update is spent at rate 0, where an update is dear. */
 #ifndef TRAIN_SCHEDULE_H
 #define TRAIN_SCHEDULE_H
 
+#include "base/log.h"
 #include "train/config.h"
 
 #include <stdint.h>
@@ -19,9 +22,13 @@ typedef struct Schedule {
   ScheduleKind kind;
   double lr, min_ratio;
   int64_t warmup, total; /* updates */
+  int64_t ahead;         /* 0, or 1 */
 } Schedule;
 
 Schedule schedule_of(const OptimConfig *config, int64_t total);
 double schedule_rate(const Schedule *schedule, int64_t step);
+
+/* Says what a warm-up does that may not be meant: warns when the peak is never reached, and tells of an update at rate 0. */
+void schedule_report(const Schedule *schedule, Log *log);
 
 #endif

@@ -52,10 +52,10 @@ static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) 
 }
 
 static bool update(Supervised *s, Update *out, Error *error) {
-  const int count = (int)s->config->optim.batch_size;
   const double started = time_monotonic();
   *out = (Update){.lr = schedule_rate(&s->schedule, s->step)};
-  data_order_take(&s->corpus.order, &s->cursor, count, s->micro.refs);
+  const int count =
+      data_order_take_batch(&s->corpus.order, &s->cursor, (int)s->config->optim.batch_size, s->micro.refs);
   if (!accumulate(s, count, out, error)) return false;
   if (!trainee_step(&s->trainee, &s->compute, out->lr, &out->grad_norm, error)) {
     return error_context(error, "step %" PRId64 " (last good checkpoint: %s)", s->step + 1,
@@ -229,6 +229,16 @@ static const char *what_is_trained(const Supervised *s) {
   return s->stage->score_head ? "LoRA and head" : "LoRA";
 }
 
+static void report(const Supervised *s) {
+  const int64_t batch = s->config->optim.batch_size, epoch = (int64_t)s->corpus.order.epoch_size;
+  char last[64] = "";
+  if (epoch % batch) snprintf(last, sizeof last, ", the last of each epoch of %" PRId64, epoch % batch);
+  log_info(s->log,
+           "training %" PRId64 " of %" PRId64 " parameters (%s), %" PRId64 " updates of %" PRId64 " %ss%s",
+           trainee_parameter_count(&s->trainee), model_parameter_count(&s->base), what_is_trained(s),
+           s->schedule.total, batch, s->stage->unit, last);
+}
+
 /* Data, device and plan: all that --check looks at. */
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
@@ -239,6 +249,7 @@ static bool prepare(void *context, Error *error) {
     return false;
   }
   s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
+  schedule_report(&s->schedule, s->log);
   return true;
 }
 
@@ -248,10 +259,7 @@ static bool carry_out(void *context, ProgramResult *result, Error *error) {
   if (!train_memory_allocate(&s->memory, &s->compute, error) || !open_model(s, &settings, error)) {
     return false;
   }
-  log_info(s->log,
-           "training %" PRId64 " of %" PRId64 " parameters (%s), %" PRId64 " updates of %" PRId64 " %ss",
-           trainee_parameter_count(&s->trainee), model_parameter_count(&s->base), what_is_trained(s),
-           s->schedule.total, s->config->optim.batch_size, s->stage->unit);
+  report(s);
   return run_load(&s->run, state, s, &s->compute, error) && train(s, error) && finish(s, result, error);
 }
 

@@ -1,8 +1,8 @@
 /* Learning from a data set, update by update: what the sft and the reward stage have in common, and any further stage
  * whose loss is a function of examples.
  *
- * One update takes optim.batch_size examples in the seeded order, packs them into micro-batches, accumulates over these
- * the gradient of
+ * One update takes optim.batch_size examples in the seeded order (the last one of an epoch those that are left), packs
+ * them into micro-batches, accumulates over these the gradient of
  *
  *   L = 1/N * sum over the examples of their loss,   N = sum over the examples of their size (tokens, or pairs)
  *

@@ -40,13 +40,38 @@ note "other settings give other losses"
 # It learns, and the log says so.
 first=$(metric "$work/large" train/loss first)
 holds "$first > 5 && $large < $first - 0.4"
-run long --optim.max_steps 200 --optim.epochs 100
+run long --optim.max_steps 200
 holds "$loss < 2"
 near "$(metric "$work/long" eval/perplexity)" "exp($(metric "$work/long" eval/loss))" 1e-6
 note "the loss falls from $first to $loss"
 
+# The last update of an epoch has the examples that are left: each is learnt from once an epoch, whatever the batch.
+head -n 33 "$world/sft.jsonl" >"$work/33.jsonl"
+head -n 10 "$world/sft.jsonl" >"$work/10.jsonl"
+epochs() { # epochs NAME FILE STEPS OPTIONS...: sets tokens to the loss tokens learnt from
+  pass "$bin/sft" --model.path "$world/base" --data.train "$2" --run.dir "$work/$1" --optim.batch_size 32 --json "${@:4}"
+  grep -q "\"steps\": $3," "$work/out" || fail "$1: expected $3 steps: $(cat "$work/out")"
+  tokens=$(jq .tokens "$work/out")
+}
+epochs all_33 "$work/33.jsonl" 1 --optim.batch_size 33
+all=$tokens
+epochs of_33 "$work/33.jsonl" 2
+[[ $tokens == "$all" ]] || fail "33 examples are $all loss tokens, learnt were $tokens"
+grep -q '2 updates of 32 examples, the last of each epoch of 1$' "$work/log" || fail "no word of it: $(cat "$work/log")"
+epochs two_of_33 "$work/33.jsonl" 4 --optim.epochs 2
+[[ $tokens == $((2 * all)) ]] || fail "two epochs of $all loss tokens, learnt were $tokens"
+epochs half_of_33 "$work/33.jsonl" 1 --optim.epochs 0.5
+epochs of_10 "$work/10.jsonl" 1
+grep -q '1 updates of 32 examples, the last of each epoch of 10$' "$work/log" || fail "no word of it: $(cat "$work/log")"
+all=$tokens
+epochs tens "$work/10.jsonl" 3 --optim.max_steps 3
+[[ $tokens == $((3 * all)) ]] || fail "max_steps: three times $all loss tokens, learnt were $tokens"
+epochs warm "$work/10.jsonl" 3 --optim.epochs 3 --optim.warmup_steps 3
+grep -q "warning: optim.warmup_steps 3 is not less than the run's 3 updates" "$work/log" || fail "$(cat "$work/log")"
+note "short updates, and warm-ups as long as the run, are said"
+
 # An adapter, used as it is and merged into the weights, is the same model; trained further it gets better.
-run lora --lora.enabled --lora.r 8 --optim.max_steps 60 --optim.epochs 100 --optim.lr 1e-2
+run lora --lora.enabled --lora.r 8 --optim.max_steps 60 --optim.lr 1e-2
 lora=$loss
 holds "$lora < $first - 0.1"
 still=(--optim.max_steps 1 --optim.lr 0)
@@ -54,7 +79,7 @@ run as_it_is --lora.enabled --model.adapter "$work/lora/adapter" "${still[@]}"
 near "$loss" "$lora" 1e-6
 run merged --model.adapter "$work/lora/adapter" "${still[@]}"
 near "$loss" "$lora" 2e-5
-run further --lora.enabled --model.adapter "$work/lora/adapter" --optim.max_steps 30 --optim.epochs 100
+run further --lora.enabled --model.adapter "$work/lora/adapter" --optim.max_steps 30
 holds "$loss < $lora - 0.02"
 note "an adapter goes on, and merges"
 

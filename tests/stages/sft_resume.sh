@@ -10,7 +10,7 @@ train=("$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --d
   --data.template chatml --data.max_length 96 --optim.batch_size 6 --optim.micro_batch_tokens 150 --optim.lr 3e-3
   --optim.warmup_steps 3 --optim.epochs 5 --run.save_every 3 --run.eval_every 20 --json)
 head -n 9 "$world/sft.jsonl" >"$world/prompts_eval.jsonl"
-steps=59 # ceil(5 * 70 / 6)
+steps=60 # 5 epochs of ceil(70 / 6)
 
 # What the log has but times; and the result but for the folder's name.
 metrics() {

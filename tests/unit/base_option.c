@@ -17,7 +17,7 @@ typedef struct Config {
   bool recompute;
   int dtype;
   double lr, clip, rate;
-  int64_t seed, batch, limit, rank;
+  int64_t seed, batch, limit, rank, room;
   OptionStrings targets, modules;
   OptionSources train;
   char *note;
@@ -43,6 +43,7 @@ static const Option table[] = {
               .instead_when = "model.dtype = bf16, model.recompute",
               .when = "run.note or optim.clip > 0.5, no data.train"),
     ROW_INT("adapter.rank", Config, rank, "8", 1, 64, "rank", .when = "model.dtype != f32"),
+    ROW_BYTES("adapter.room", Config, room, "1MiB", "room", .when = "model.recompute"),
     ROW_STRINGS("adapter.modules", Config, modules, "q,v", "names of modules",
                 .when = "run.seed = 3 or lora.targets = q_proj"),
 };
@@ -377,6 +378,7 @@ static void printed_config_is_grouped(void **state) {
                       "  \"adapter\": {\n"
                       "    \"rate\": 1e-05,\n"
                       "    \"rank\": 8,\n"
+                      "    \"room\": 1048576,\n"
                       "    \"modules\": [\"q\", \"v\"]\n"
                       "  }\n"
                       "}\n");
@@ -461,12 +463,14 @@ static void options_in_vain_are_said(void **state) {
 static void files_speak_where_they_differ(void **state) {
   (void)state;
   const char *path = write_config(
-      "{\"adapter\": {\"rank\": 8, \"rate\": 0.00001, \"modules\": [\"q\", \"v\"]}, \"model\": {\"path\": "
+      "{\"adapter\": {\"rank\": 8, \"room\": 1048576, \"rate\": 0.00001, \"modules\": [\"q\", \"v\"]}, "
+      "\"model\": {\"path\": "
       "\"m\"}}");
   EXPECT_WARNINGS("", "--config", path);
   EXPECT_WARNINGS("adapter.rank ", "--config", path, "--adapter.rank", "8");
-  path = write_config("{\"adapter\": {\"rank\": 9, \"rate\": 1e-4, \"modules\": [\"v\", \"q\"]}}");
-  EXPECT_WARNINGS("adapter.rank adapter.modules ", "--config", path);
+  path = write_config(
+      "{\"adapter\": {\"rank\": 9, \"room\": \"2MiB\", \"rate\": 1e-4, \"modules\": [\"v\", \"q\"]}}");
+  EXPECT_WARNINGS("adapter.rank adapter.room adapter.modules ", "--config", path);
 }
 
 static void what_is_given_is_known(void **state) {

@@ -147,18 +147,46 @@ static void without_shuffling_files_are_read_in_order(void **state) {
   data_order_free(&order);
 }
 
-static void updates_round_up(void **state) {
+static void batches_end_with_the_epoch(void **state) {
+  (void)state;
+  DatasetSource sources[2] = {{.weight = 1, .count = 20}, {.weight = 0.5, .count = 26}}; /* 33 draws */
+  Dataset dataset = make(sources, 2);
+  Error error = {0};
+  DataOrder order;
+  DataCursor cursor = {0}, whole = {0};
+  ExampleRef batch[32], all[33];
+  assert_true(data_order_init(&order, &dataset, 11, true, &error));
+  for (int epoch = 0; epoch < 3; epoch++) {
+    data_order_take(&order, &whole, 33, all);
+    assert_int_equal(data_order_take_batch(&order, &cursor, 32, batch), 32);
+    assert_memory_equal(batch, all, sizeof batch);
+    assert_int_equal(data_order_take_batch(&order, &cursor, 32, batch), 1);
+    assert_memory_equal(batch, all + 32, sizeof *batch);
+  }
+  /* A cursor that stands anywhere, as that of a checkpoint, goes on to the same end. */
+  cursor = (DataCursor){.epoch = 2, .index = 30};
+  assert_int_equal(data_order_take_batch(&order, &cursor, 32, batch), 3);
+  assert_memory_equal(batch, all + 30, 3 * sizeof *batch);
+  /* Fewer examples than a batch: each once. */
+  assert_int_equal(data_order_take_batch(&order, &cursor, 64, (ExampleRef[64]){{0}}), 33);
+  data_order_free(&order);
+}
+
+static void batches_are_counted(void **state) {
   (void)state;
   DatasetSource source = {.weight = 1, .count = 10};
   Dataset dataset = make(&source, 1);
   DataOrder order;
   Error error = {0};
   assert_true(data_order_init(&order, &dataset, 5, true, &error));
-  assert_int_equal(data_order_updates(&order, 1, 5), 2);
-  assert_int_equal(data_order_updates(&order, 1, 4), 3);
-  assert_int_equal(data_order_updates(&order, 3, 4), 8);
-  assert_int_equal(data_order_updates(&order, 0.5, 5), 1);
-  assert_int_equal(data_order_updates(&order, 0.01, 64), 1);
+  assert_int_equal(data_order_batches(&order, 1, 5), 2);
+  assert_int_equal(data_order_batches(&order, 1, 4), 3); /* 4, 4, 2 */
+  assert_int_equal(data_order_batches(&order, 3, 4), 9);
+  assert_int_equal(data_order_batches(&order, 1.5, 4), 5); /* ceil(1.5 * 3) */
+  assert_int_equal(data_order_batches(&order, 1.0 / 3, 4), 1);
+  assert_int_equal(data_order_batches(&order, 0.5, 5), 1);
+  assert_int_equal(data_order_batches(&order, 0.01, 64), 1);
+  assert_int_equal(data_order_batches(&order, 2, 64), 2);
   data_order_free(&order);
 }
 
@@ -169,6 +197,7 @@ int main(void) {
                                      cmocka_unit_test(blends_are_mixed),
                                      cmocka_unit_test(cursor_continues_exactly),
                                      cmocka_unit_test(without_shuffling_files_are_read_in_order),
-                                     cmocka_unit_test(updates_round_up)};
+                                     cmocka_unit_test(batches_end_with_the_epoch),
+                                     cmocka_unit_test(batches_are_counted)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,9 @@
 
 #include "train/schedule.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 static void compare(Schedule schedule, const double *expected, int count) {
   for (int step = 0; step < count; step++) {
     double found = schedule_rate(&schedule, step);
@@ -19,15 +22,24 @@ static void compare(Schedule schedule, const double *expected, int count) {
 static void constant_with_warmup(void **state) {
   (void)state;
   static const double expected[] = {0, 1e-4, 2e-4, 3e-4, 3e-4, 3e-4};
-  compare((Schedule){SCHEDULE_CONSTANT, 3e-4, 0, 3, 6}, expected, 6);
+  compare((Schedule){SCHEDULE_CONSTANT, 3e-4, 0, 3, 6, 0}, expected, 6);
+}
+
+/* PPO's: Transformers' rates of a warm-up that is one update longer, begun at its second. */
+static void no_update_at_rate_zero(void **state) {
+  (void)state;
+  static const double expected[] = {1e-4, 2e-4, 3e-4, 2e-4, 1e-4, 0};
+  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 2, 5, 1}, expected, 6);
+  static const double none[] = {3e-4, 1.5e-4, 0};
+  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 0, 2, 1}, none, 3);
 }
 
 static void linear(void **state) {
   (void)state;
   static const double expected[] = {0, 1e-4, 2e-4, 3e-4, 2.25e-4, 1.5e-4, 7.5e-5, 0, 0};
-  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 3, 7}, expected, 9);
+  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 3, 7, 0}, expected, 9);
   static const double single[] = {3e-4, 0};
-  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 0, 1}, single, 2);
+  compare((Schedule){SCHEDULE_LINEAR, 3e-4, 0, 0, 1, 0}, single, 2);
 }
 
 static void cosine(void **state) {
@@ -40,8 +52,8 @@ static void cosine(void **state) {
                                     0.00010364745084375789,
                                     2.8647450843757897e-05,
                                     0};
-  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0, 2, 7}, expected, 8);
-  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0, 0, 5}, expected + 2, 6);
+  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0, 2, 7, 0}, expected, 8);
+  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0, 0, 5, 0}, expected + 2, 6);
 }
 
 /* get_cosine_with_min_lr_schedule_with_warmup, min_lr_rate 0.1 */
@@ -55,15 +67,38 @@ static void cosine_with_floor(void **state) {
                                     0.00012328270575938212,
                                     5.5782705759382111e-05,
                                     2.9999999999999997e-05};
-  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0.1, 2, 7}, expected, 8);
+  compare((Schedule){SCHEDULE_COSINE, 3e-4, 0.1, 2, 7, 0}, expected, 8);
+}
+
+static void expect_said(Schedule schedule, const char *expected) {
+  char *text = NULL;
+  size_t size = 0;
+  FILE *stream = open_memstream(&text, &size);
+  Log log;
+  log_init(&log, stream, LOG_INFO);
+  schedule_report(&schedule, &log);
+  fclose(stream);
+  assert_string_equal(text, expected);
+  free(text);
+}
+
+static void what_is_said(void **state) {
+  (void)state;
+  const char *zero = "the first update of the warm-up has rate 0, as in Transformers' schedules\n";
+  expect_said((Schedule){SCHEDULE_COSINE, 3e-4, 0, 0, 7, 0}, "");
+  expect_said((Schedule){SCHEDULE_COSINE, 3e-4, 0, 6, 7, 0}, zero);
+  expect_said((Schedule){SCHEDULE_COSINE, 3e-4, 0, 6, 7, 1}, "");
+  expect_said(
+      (Schedule){SCHEDULE_LINEAR, 3e-4, 0, 4, 4, 1},
+      "warning: optim.warmup_steps 4 is not less than the run's 4 updates: it ends while it warms up, at "
+      "0.8 of optim.lr\n");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(constant_with_warmup),
-      cmocka_unit_test(linear),
-      cmocka_unit_test(cosine),
-      cmocka_unit_test(cosine_with_floor),
+      cmocka_unit_test(constant_with_warmup),   cmocka_unit_test(linear),
+      cmocka_unit_test(no_update_at_rate_zero), cmocka_unit_test(cosine),
+      cmocka_unit_test(cosine_with_floor),      cmocka_unit_test(what_is_said),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
