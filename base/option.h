@@ -101,8 +101,9 @@ typedef struct OptionGiven {
 /* Whether the command line or a file sets the option, to whatever value. The key must be in the table. */
 bool option_given(const OptionGiven *given, const char *key);
 
-/* Warns of every option that is given and cannot matter, since its row's condition does not hold. A file that sets an
- * option to its default is no reason: a resolved configuration has all keys. */
+/* Warns of every option that is given and cannot matter, since its row's condition does not hold (a file that sets it to its
+ * default is no reason: a resolved configuration has all keys), and of every number that is given where it has another
+ * default and does not even leave the common one: a rate for all weights where an adapter is trained. */
 void options_warn(const OptionGiven *given, const void *config, Log *log);
 
 /* What the command line asked for besides options. */

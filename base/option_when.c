@@ -143,13 +143,32 @@ static bool has_default(const Option *option, const void *config) {
   return option->fallback ? option_equals(option, config, option->fallback) : !option_is_set(option, config);
 }
 
+static bool has_no_effect(const OptionGiven *given, size_t row, const void *config) {
+  const Option *option = &given->table[row];
+  if (!option->when || option_holds(given->table, given->rows, config, option->when)) return false;
+  return given->origin[row] == OPTION_FROM_LINE || !has_default(option, config);
+}
+
+/* Whether a number stays on the side of the common default where this configuration has another one. */
+static bool stays_behind(const OptionGiven *given, size_t row, const void *config) {
+  const Option *option = &given->table[row];
+  if (!option->instead || !option_holds(given->table, given->rows, config, option->instead_when))
+    return false;
+  const double common = number_of(option, option->fallback), value = number(option, config);
+  return number_of(option, option->instead) > common ? value <= common : value >= common;
+}
+
 void options_warn(const OptionGiven *given, const void *config, Log *log) {
   for (size_t i = 0; i < given->rows; i++) {
     const Option *option = &given->table[i];
-    const OptionOrigin origin = (OptionOrigin)given->origin[i];
-    if (!option->when || origin == OPTION_DEFAULT) continue;
-    if (option_holds(given->table, given->rows, config, option->when)) continue;
-    if (origin == OPTION_FROM_FILE && has_default(option, config)) continue;
-    log_warning(log, "%s is given and has no effect: it matters only with %s", option->key, option->when);
+    if (given->origin[i] == OPTION_DEFAULT) continue;
+    if (has_no_effect(given, i, config)) {
+      log_warning(log, "%s is given and has no effect: it matters only with %s", option->key, option->when);
+    } else if (stays_behind(given, i, config)) {
+      char value[40];
+      option_float_text(number(option, config), value, sizeof value);
+      log_warning(log, "%s is %s: with %s %s is usual, and %s without", option->key, value,
+                  option->instead_when, option->instead, option->fallback);
+    }
   }
 }

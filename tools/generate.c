@@ -42,15 +42,16 @@ static const Option options[] = {
   ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template"),
   ROW_STRING("template", GenerateConfig, template, "auto",
       "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or "
-      "adapter was trained with here, else the model's own"),
+      "adapter was trained with here, else the model's own", .when = "chat"),
   ROW_STRING("system", GenerateConfig, system, NULL, "system turn before each conversation, with --chat"),
   ROW_INT("max-new-tokens", GenerateConfig, max_new_tokens, "128", 1, 1 << 24, "longest answer, tokens"),
   ROW_FLOAT("temperature", GenerateConfig, temperature, "1", 0, 100, "sampling temperature; 0 = greedy"),
   ROW_INT("top-k", GenerateConfig, top_k, "0", 0, 1 << 24,
-      "sample from the k likeliest tokens only; 0 = all"),
+      "sample from the k likeliest tokens only; 0 = all", .when = "temperature > 0"),
   ROW_FLOAT("top-p", GenerateConfig, top_p, "1", 0.000001, 1,
-      "sample from the likeliest tokens that together have this probability; 1 = all"),
-  ROW_INT("seed", GenerateConfig, seed, "1", 0, INFINITY, "of the sampling"),
+      "sample from the likeliest tokens that together have this probability; 1 = all",
+      .when = "temperature > 0"),
+  ROW_INT("seed", GenerateConfig, seed, "1", 0, INFINITY, "of the sampling", .when = "temperature > 0"),
   ROW_INT("n", GenerateConfig, n, "1", 1, 1 << 20, "answers per prompt"),
   ROW_STRINGS("stop", GenerateConfig, stop, NULL,
       "texts that end an answer and are not part of it, comma-separated or a JSON list"),
@@ -560,6 +561,7 @@ int main(int argc, char **argv) {
     printf("drover generate %s\n", DROVER_VERSION);
   } else if (ok) {
     Generate g = {.config = &config, .log = &log, .json = request.json, .check = request.check};
+    options_warn(&request.given, &config, &log);
     ok = generate(&g, &error);
     generate_free(&g);
   }

@@ -55,6 +55,8 @@ equal "samples" "$(field sample <"$work/many" | tr -d '\n')" 012012012
 # Greedy is one answer; a stop string ends it before the stop.
 greedy=$(run --prompt Z --temperature 0 --json | field response)
 equal "greedy" "$(run --prompt Z --temperature 0 --seed 9 --json | field response)" "$greedy"
+run --prompt Z --temperature 0 --seed 9 >"$work/none"
+grep -q "warning: seed is given and has no effect: it matters only with temperature > 0" "$work/stderr" || fail "--seed of greedy answers"
 text=$(run --prompt Z --temperature 0)
 stopped=$(run --prompt Z --temperature 0 --stop "${text:4:2},none such" --json)
 equal "stop" "$(field response <<<"$stopped") $(field finished <<<"$stopped")" "\"${text:0:4}\" \"stop\""
