@@ -1,5 +1,13 @@
 #include "train/corpus.h"
 
+/* Whether every token is in the loss already. */
+static bool only_text(const Dataset *data) {
+  for (size_t i = 0; i < data->source_count; i++) {
+    if (data->sources[i].format != FORMAT_TEXT) return false;
+  }
+  return true;
+}
+
 bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model, const DataConfig *data,
                  const RunConfig *run, Log *log, Error *error) {
   const bool split = data->eval_fraction > 0;
@@ -15,6 +23,9 @@ bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model, con
   if (ok && corpus->has_reference) {
     ok = data_open(&corpus->reference, "data.reference", &data->reference, DATASET_SFT, DATASET_ALL, data,
                    run, text, log, error);
+  }
+  if (ok && data->train_on_inputs && only_text(&corpus->train)) {
+    log_warning(log, "data.train_on_inputs has no effect: data.train is plain text, without prompts");
   }
   ok = ok && data_order_init(&corpus->order, &corpus->train, (uint64_t)run->seed, data->shuffle, error);
   if (!ok) corpus_close(corpus);

@@ -100,6 +100,8 @@ awk '{ gsub(/^\{"text":"|"\}$/, ""); all = all " " $0 } END { print "{\"text\":\
 pass "${train[@]}" --run.dir "$work/text" --data.train "$work/one.jsonl" --data.eval "$work/one.jsonl" --data.max_length 64 \
   --optim.batch_size 4
 grep -q '1 records\|examples, text' "$work/log" || fail "text is not recognised: $(cat "$work/log")"
+pass "${train[@]}" --run.dir "$work/text_inputs" --data.train "$work/one.jsonl" --data.train_on_inputs --check
+grep -q 'warning: data.train_on_inputs has no effect' "$work/log" || fail "no word of it: $(cat "$work/log")"
 note "plain text is pretraining"
 
 # An option that is given and cannot matter is said, on the terminal and in the run log; in a resolved configuration, whose
