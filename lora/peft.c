@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/reader.h"
 #include "formats/json.h"
 
 #include <math.h>
@@ -104,8 +105,14 @@ bool lora_read_score(const char *directory, int64_t hidden, float *weight, float
     *found = entry != NULL;
     ok = !entry || check_entry(entry, shape, error);
     if (ok && entry) dtype_convert(weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
-    *shift = (float)json_number_value(json_object_get(config, PEFT_SHIFT));
     safetensors_set_close(&file);
+    double value;
+    Reader top = reader_top(PEFT_CONFIG, config);
+    ok = ok && reader_number(&top, PEFT_SHIFT, -1e30, 1e30, 0, &value, error);
+    if (ok)
+      *shift = (float)value;
+    else
+      error_context(error, "%s", directory);
   }
   json_decref(config);
   return ok;

@@ -2,158 +2,343 @@
 #include "lora/peft.h"
 
 #include "base/file.h"
+#include "base/reader.h"
+#include "base/regex.h"
 #include "formats/json.h"
 
 #include <ctype.h>
-#include <regex.h>
 #include <string.h>
 
 /* ---- what is supported ---- */
 
-/* Options that are read here, or say nothing about the result. Any other that is switched on (true, or an object
- * or list with something in it) changes what the adapter computes, and is refused: use_dora, lora_bias,
- * layer_replication, trainable_token_indices, and those to come. */
-static const char *const understood[] = {
-    "alpha_pattern",       "auto_mapping",    "exclude_modules", "fan_in_fan_out", "inference_mode",
-    "init_lora_weights",   "layers_pattern",  "loftq_config",    "eva_config",     "corda_config",
-    "lora_ga_config",      "modules_to_save", "rank_pattern",    "target_modules", "use_rslora",
-    "layers_to_transform", "peft_type",       "task_type"};
+/* What is read here or elsewhere in Drover. */
+static const char *const read_keys[] = {"peft_type",
+                                        "task_type",
+                                        "r",
+                                        "lora_alpha",
+                                        "lora_dropout",
+                                        "target_modules",
+                                        "exclude_modules",
+                                        "modules_to_save",
+                                        "bias",
+                                        "use_rslora",
+                                        "layers_to_transform",
+                                        "layers_pattern",
+                                        "rank_pattern",
+                                        "alpha_pattern",
+                                        "base_model_name_or_path",
+                                        "init_lora_weights",
+                                        PEFT_SHIFT};
 
-static bool is_understood(const char *key) {
-  for (size_t i = 0; i < sizeof understood / sizeof *understood; i++)
-    if (strcmp(key, understood[i]) == 0) return true;
+/* What says nothing about what an adapter computes once it is trained: where it comes from, how it was made, how
+ * matrices lie in the base (which is known from the base), and settings of options that are refused when they are on. */
+static const char *const harmless_keys[] = {
+    "auto_mapping",  "peft_version",      "revision",           "inference_mode", "fan_in_fan_out",
+    "loftq_config",  "eva_config",        "corda_config",       "lora_ga_config", "runtime_config",
+    "megatron_core", "qalora_group_size", "ensure_weight_tying"};
+
+static bool among(const char *key, const char *const *names, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(key, names[i]) == 0) return true;
   return false;
 }
 
-static bool is_on(const json_t *value) {
-  return json_is_true(value) || json_object_size(value) > 0 || json_array_size(value) > 0;
-}
-
-static const char *text_of(const json_t *config, const char *key) {
-  return json_string_value(json_object_get(config, key));
+/* Every other option may only be off: use_dora, lora_bias, layer_replication, trainable_token_indices, and those to
+ * come. */
+static bool is_off(const json_t *value) {
+  return json_is_null(value) || json_is_false(value) ||
+         ((json_is_object(value) || json_is_array(value)) &&
+          json_object_size(value) + json_array_size(value) == 0);
 }
 
 /* Initialisations that leave the base weights alone: with the others (pissa, olora, loftq ...) the adapter belongs to
  * changed base weights, and on the unchanged ones it is wrong. */
-static bool check_initialization(const json_t *config, Error *error) {
+static bool check_initialization(const Reader *config, Error *error) {
   static const char *const harmless[] = {"gaussian", "eva", "orthogonal"};
-  const json_t *value = json_object_get(config, "init_lora_weights");
-  const char *name = json_string_value(value);
-  if (!name) return true;
-  for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
-    if (strcmp(name, harmless[i]) == 0) return true;
-  return error_set(error, ERROR_MODEL,
-                   "\"init_lora_weights\": \"%s\" changes the base weights, which is not supported", name);
+  Reader member;
+  const char *name;
+  size_t bytes;
+  if (!reader_member(config, "init_lora_weights", &member, error)) return false;
+  if (!member.value || json_is_boolean(member.value)) return true;
+  if (!reader_as_text(&member, &name, &bytes, error)) return false;
+  return among(name, harmless, sizeof harmless / sizeof *harmless) ||
+         reader_fail(&member, error, "\"%s\" changes the base weights, which is not supported", name);
 }
 
-static bool check_modules_to_save(const json_t *config, Error *error) {
-  const json_t *list = json_object_get(config, "modules_to_save");
-  size_t i;
-  json_t *item;
-  json_array_foreach(list, i, item) {
-    const char *name = json_string_value(item);
-    if (!name || (strcmp(name, "score") != 0 && strcmp(name, "classifier") != 0))
-      return error_set(error, ERROR_MODEL,
-                       "\"modules_to_save\": \"%s\" is not supported (known: score, classifier)",
-                       name ? name : "?");
+static bool check_modules_to_save(const Reader *config, Error *error) {
+  Reader list, item;
+  const char *name;
+  size_t bytes;
+  if (!reader_member(config, "modules_to_save", &list, error)) return false;
+  if (!list.value) return true;
+  if (!reader_as_list(&list, error)) return false;
+  for (size_t i = 0; i < json_array_size(list.value); i++) {
+    if (!reader_item(&list, i, &item, error) || !reader_as_text(&item, &name, &bytes, error)) return false;
+    if (strcmp(name, "score") != 0 && strcmp(name, "classifier") != 0)
+      return reader_fail(&item, error, "\"%s\" is not supported (known: score, classifier)", name);
   }
   return true;
 }
 
-static bool check_options(const json_t *config, Error *error) {
-  const char *type = text_of(config, "peft_type");
-  if (!type || strcmp(type, "LORA") != 0)
-    return error_set(error, ERROR_MODEL, "\"peft_type\": expected \"LORA\", found \"%s\"", type ? type : "");
-  const char *bias = text_of(config, "bias");
-  if (bias && strcmp(bias, "none") != 0)
-    return error_set(error, ERROR_MODEL, "\"bias\": \"%s\" is not supported (known: none)", bias);
+static bool check_word(const Reader *config, const char *key, bool required, const char *expected,
+                       Error *error) {
+  const char *word;
+  size_t bytes;
+  if (!reader_text(config, key, required, &word, &bytes, error)) return false;
+  if (!word || strcmp(word, expected) == 0) return true;
+  Reader member;
+  return reader_member(config, key, &member, error) &&
+         reader_fail(&member, error, "expected \"%s\", found \"%s\", which is not supported", expected, word);
+}
+
+static bool check_options(const Reader *config, Error *error) {
+  if (!check_word(config, "peft_type", true, "LORA", error) ||
+      !check_word(config, "bias", false, "none", error))
+    return false;
   const char *key;
   json_t *value;
-  json_object_foreach((json_t *)config, key, value) {
-    if (!is_understood(key) && is_on(value))
-      return error_set(error, ERROR_MODEL, "\"%s\": this kind of adapter is not supported", key);
+  json_object_foreach(config->value, key, value) {
+    if (among(key, read_keys, sizeof read_keys / sizeof *read_keys) ||
+        among(key, harmless_keys, sizeof harmless_keys / sizeof *harmless_keys) || is_off(value))
+      continue;
+    return reader_fail(config, error, "%s: an adapter with this option is not supported", key);
   }
   return check_initialization(config, error) && check_modules_to_save(config, error);
 }
 
-json_t *peft_config_read(const char *directory, Error *error) {
-  char *path = path_join(directory, PEFT_CONFIG);
-  json_t *config = NULL;
-  if (!path)
+/* As peft_config_read; *path is new too. */
+static json_t *open_config(const char *directory, char **path, Error *error) {
+  *path = path_join(directory, PEFT_CONFIG);
+  if (!*path) {
     error_out_of_memory(error, "path", strlen(directory));
-  else
-    config = json_file_read(path, error);
-  if (config && !check_options(config, error)) {
-    error_context(error, "%s", path);
-    json_decref(config);
-    config = NULL;
+    return NULL;
   }
+  json_t *root = json_file_read(*path, error);
+  Reader config = reader_top(*path, root);
+  if (root && reader_as_object(&config, error) && check_options(&config, error)) return root;
+  json_decref(root);
+  return NULL;
+}
+
+json_t *peft_config_read(const char *directory, Error *error) {
+  char *path;
+  json_t *config = open_config(directory, &path, error);
   memory_free(path);
   return config;
 }
 
-/* ---- alpha_pattern ---- */
+/* ---- rank_pattern and alpha_pattern ---- */
 
-/* Python's regular expression as a POSIX one: \d, \w and \s are spelled out; what POSIX has no words for (groups with
- * "?", lazy repetition, other escapes) is refused. */
-static bool translate_pattern(const char *pattern, Buffer *out, Error *error) {
-  static const char *const classes[][2] = {{"d", "[0-9]"}, {"w", "[A-Za-z0-9_]"}, {"s", "[[:space:]]"}};
-  if (!buffer_text(out, "^(.*\\.)?(", error)) return false;
-  for (const char *p = pattern; *p; p++) {
-    if (*p == '?' && p > pattern && strchr("(*+?}", p[-1]) && !(p - 1 > pattern && p[-2] == '\\'))
-      return error_set(error, ERROR_MODEL, "the pattern \"%s\" is not supported", pattern);
-    if (*p != '\\' || !isalnum((unsigned char)p[1])) {
-      if (!buffer_append(out, p, 1, error)) return false;
-      if (*p == '\\' && p[1] && !buffer_append(out, ++p, 1, error)) return false;
-      continue;
-    }
-    const char *spelled = NULL;
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-      if (p[1] == classes[i][0][0]) spelled = classes[i][1];
-    if (!spelled) return error_set(error, ERROR_MODEL, "the pattern \"%s\" is not supported", pattern);
-    if (!buffer_text(out, spelled, error)) return false;
-    p++;
-  }
-  return buffer_text(out, ")$", error);
+enum { MAX_PATTERNS = 10000 };
+static const double largest_alpha =
+    65536; /* and the largest rank: what is beyond is a mistake, or overflows */
+
+/* A pattern and the value of the modules that it matches. The first that matches decides. */
+typedef struct Pattern {
+  Regex *regex;
+  double value;
+} Pattern;
+
+typedef struct Patterns {
+  Pattern *items;
+  size_t count;
+} Patterns;
+
+static void patterns_free(Patterns *patterns) {
+  for (size_t i = 0; i < patterns->count; i++) regex_free(patterns->items[i].regex);
+  memory_free(patterns->items);
+  *patterns = (Patterns){0};
 }
 
-/* As PEFT: (.*\.)?(key)$ from the beginning of the module's name. */
-static bool pattern_matches(const char *pattern, const char *module, bool *matches, Error *error) {
-  Buffer text = {0};
-  regex_t compiled;
-  bool ok = translate_pattern(pattern, &text, error);
-  if (ok && regcomp(&compiled, text.data, REG_EXTENDED | REG_NOSUB) != 0)
-    ok = error_set(error, ERROR_MODEL, "the pattern \"%s\" is not supported", pattern);
-  else if (ok) {
-    *matches = regexec(&compiled, module, 0, NULL, 0) == 0;
-    regfree(&compiled);
-  }
-  buffer_free(&text);
-  return ok;
+/* PEFT's re.match(rf"(.*\.)?({key})$", module). */
+static bool add_pattern(Patterns *patterns, const Reader *list, const char *key, const Reader *value,
+                        Error *error) {
+  Pattern *pattern = &patterns->items[patterns->count];
+  if (!reader_as_number(value, 0, largest_alpha, &pattern->value, error)) return false;
+  char *whole = memory_format("(.*\\.)?(%s)$", key);
+  if (!whole) return error_out_of_memory(error, "pattern", strlen(key));
+  pattern->regex = regex_compile(whole, strlen(whole), REGEX_PYTHON, error);
+  memory_free(whole);
+  if (!pattern->regex) return error_context(error, "%s: %s: \"%.100s\"", list->path, list->where, key);
+  patterns->count++;
+  return true;
 }
 
-/* The first pattern that matches decides. */
-static bool module_alpha(const json_t *config, const char *module, double fallback, double *alpha,
-                         Error *error) {
-  *alpha = fallback;
-  const char *pattern;
-  json_t *value;
-  json_object_foreach(json_object_get(config, "alpha_pattern"), pattern, value) {
-    bool matches = false;
-    if (!pattern_matches(pattern, module, &matches, error)) return error_context(error, "\"alpha_pattern\"");
+static bool patterns_read(Patterns *patterns, const Reader *config, const char *name, Error *error) {
+  Reader list, value;
+  const char *key;
+  json_t *item;
+  if (!reader_member(config, name, &list, error)) return false;
+  if (!list.value) return true;
+  if (!reader_as_object(&list, error)) return false;
+  size_t count = json_object_size(list.value);
+  if (count > MAX_PATTERNS)
+    return reader_fail(&list, error, "%zu patterns: at most %d are supported", count, MAX_PATTERNS);
+  patterns->items = memory_zeroed(count + 1, sizeof *patterns->items);
+  if (!patterns->items) return error_out_of_memory(error, "patterns", count * sizeof *patterns->items);
+  json_object_foreach(list.value, key, item) {
+    if (!reader_member(&list, key, &value, error)) return false;
+    if (!value.value) return reader_fail(&value, error, "expected a number, found null");
+    if (!add_pattern(patterns, &list, key, &value, error)) return false;
+  }
+  return true;
+}
+
+static bool patterns_value(const Patterns *patterns, RegexScratch *scratch, const char *module,
+                           double fallback, double *value, Error *error) {
+  *value = fallback;
+  for (size_t i = 0; i < patterns->count; i++) {
+    bool matches;
+    if (!regex_matches(patterns->items[i].regex, scratch, module, strlen(module), false, &matches, error))
+      return false;
     if (!matches) continue;
-    if (!json_is_number(value))
-      return error_set(error, ERROR_MODEL, "\"alpha_pattern\": expected a number for \"%s\"", pattern);
-    *alpha = json_number_value(value);
+    *value = patterns->items[i].value;
     return true;
+  }
+  return true;
+}
+
+/* ---- which modules are adapted ---- */
+
+/* target_modules or exclude_modules: a list of names, or a regular expression. */
+typedef struct Selection {
+  Reader list;  /* value NULL: not a list */
+  Regex *regex; /* or NULL */
+} Selection;
+
+static bool selection_read(Selection *selection, const Reader *config, const char *key, Error *error) {
+  Reader member, item;
+  const char *text;
+  size_t bytes;
+  *selection = (Selection){0};
+  if (!reader_member(config, key, &member, error)) return false;
+  if (!member.value) return true;
+  if (json_is_string(member.value)) {
+    if (!reader_as_text(&member, &text, &bytes, error)) return false;
+    if (bytes == 0 || strcasecmp(text, "all-linear") == 0) return true;
+    selection->regex = regex_compile(text, bytes, REGEX_PYTHON, error);
+    return selection->regex || error_context(error, "%s: %s", member.path, member.where);
+  }
+  if (!reader_as_list(&member, error)) return false;
+  for (size_t i = 0; i < json_array_size(member.value); i++)
+    if (!reader_item(&member, i, &item, error) || !reader_as_text(&item, &text, &bytes, error)) return false;
+  selection->list = member;
+  return true;
+}
+
+/* The name itself, or its last parts. */
+static bool listed(const Reader *list, const char *module) {
+  size_t length = strlen(module);
+  for (size_t i = 0; i < json_array_size(list->value); i++) {
+    const json_t *item = json_array_get(list->value, i);
+    const char *name = json_string_value(item);
+    size_t bytes = json_string_length(item);
+    if (bytes <= length && memcmp(module + length - bytes, name, bytes) == 0 &&
+        (bytes == length || module[length - bytes - 1] == '.'))
+      return true;
+  }
+  return false;
+}
+
+static bool selects(const Selection *selection, RegexScratch *scratch, const char *module, bool *result,
+                    Error *error) {
+  if (selection->regex)
+    return regex_matches(selection->regex, scratch, module, strlen(module), true, result, error);
+  *result = listed(&selection->list, module);
+  return true;
+}
+
+/* The layer of a module as PEFT finds it: the first part that is a number, with two or more before it and one behind;
+ * -1 when there is none. */
+static long long layer_of(const char *module) {
+  int part = 0;
+  for (const char *at = module; at; at = strchr(at, '.'), part++) {
+    if (part > 0) at++;
+    size_t digits = strspn(at, "0123456789");
+    if (part >= 2 && digits > 0 && digits < 18 && at[digits] == '.') return strtoll(at, NULL, 10);
+  }
+  return -1;
+}
+
+/* layers_to_transform: one number or a list, empty or absent for all. */
+static bool layer_selected(const Reader *config, const char *module, bool *result, Error *error) {
+  Reader layers, patterns, item;
+  long long layer = layer_of(module), chosen;
+  *result = true;
+  if (!reader_member(config, "layers_to_transform", &layers, error) ||
+      !reader_member(config, "layers_pattern", &patterns, error))
+    return false;
+  /* With patterns, which part is the layer's number is PEFT's to say; the tensors of the file are believed. */
+  if (!layers.value || json_array_size(patterns.value) > 0 || json_string_length(patterns.value) > 0)
+    return true;
+  if (!json_is_array(layers.value)) {
+    if (!reader_as_int(&layers, 0, INT32_MAX, &chosen, error)) return false;
+    *result = chosen == layer;
+    return true;
+  }
+  *result = json_array_size(layers.value) == 0;
+  for (size_t i = 0; !*result && i < json_array_size(layers.value); i++) {
+    if (!reader_item(&layers, i, &item, error) || !reader_as_int(&item, 0, INT32_MAX, &chosen, error))
+      return false;
+    *result = chosen == layer;
   }
   return true;
 }
 
 /* ---- modules and ranks ---- */
 
+/* adapter_config.json, read once for all modules. */
+typedef struct Config {
+  Reader top;
+  Patterns ranks, alphas;
+  Selection targets, excluded;
+  RegexScratch *scratch;
+} Config;
+
+static void config_free(Config *config) {
+  patterns_free(&config->ranks);
+  patterns_free(&config->alphas);
+  regex_free(config->targets.regex);
+  regex_free(config->excluded.regex);
+  regex_scratch_free(config->scratch);
+}
+
+static bool config_read(Config *config, Error *error) {
+  config->scratch = regex_scratch_new(error);
+  return config->scratch && patterns_read(&config->ranks, &config->top, "rank_pattern", error) &&
+         patterns_read(&config->alphas, &config->top, "alpha_pattern", error) &&
+         selection_read(&config->targets, &config->top, "target_modules", error) &&
+         selection_read(&config->excluded, &config->top, "exclude_modules", error);
+}
+
+/* A module that has tensors, though the configuration leaves it out, would be passed over by PEFT. */
+static bool check_selected(const Config *config, const char *module, Error *error) {
+  bool excluded, target = true, layer;
+  bool named = config->targets.regex || config->targets.list.value;
+  if (!selects(&config->excluded, config->scratch, module, &excluded, error) ||
+      (named && !selects(&config->targets, config->scratch, module, &target, error)) ||
+      !layer_selected(&config->top, module, &layer, error))
+    return false;
+  if (target && layer && !excluded) return true;
+  return reader_fail(&config->top, error,
+                     "%s leaves out the module %s, which has tensors in the file beside it",
+                     !target    ? "target_modules"
+                     : excluded ? "exclude_modules"
+                                : "layers_to_transform",
+                     module);
+}
+
+static bool check_rank(const Config *config, const LoraSpec *spec, const char *module,
+                       const SafetensorsEntry *a, Error *error) {
+  double rank;
+  if (!patterns_value(&config->ranks, config->scratch, module, spec->r, &rank, error)) return false;
+  if (rank == (double)a->shape[0]) return true;
+  return reader_fail(&config->top, error, "%s is %g for %s, but the rank of its tensors in %s is %lld",
+                     rank == spec->r ? "r" : "rank_pattern", rank, module, a->path, (long long)a->shape[0]);
+}
+
 /* Adds what the file says of one module, given its A. */
-static bool add_module(LoraSpec *spec, const json_t *config, const SafetensorsEntry *a, bool as_target,
+static bool add_module(LoraSpec *spec, const Config *config, const SafetensorsEntry *a, bool as_target,
                        Error *error) {
   const size_t prefix = strlen(PEFT_PREFIX), suffix = strlen(PEFT_SUFFIX_A);
   char module[512];
@@ -167,14 +352,16 @@ static bool add_module(LoraSpec *spec, const json_t *config, const SafetensorsEn
   if (a->rank != 2 || a->shape[0] < 1 || a->shape[0] > INT32_MAX)
     return error_set(error, ERROR_MODEL, "%s: %s: expected a matrix [r, inputs]", a->path, a->name);
   double alpha;
-  if (!module_alpha(config, module, spec->alpha, &alpha, error)) return false;
+  if (!patterns_value(&config->alphas, config->scratch, module, spec->alpha, &alpha, error) ||
+      !check_rank(config, spec, module, a, error) || (as_target && !check_selected(config, module, error)))
+    return false;
   int r = (int)a->shape[0];
   if ((r != spec->r || alpha != spec->alpha) && !lora_spec_override(spec, module, r, alpha, error))
     return false;
   return !as_target || lora_spec_target(spec, module, error);
 }
 
-static bool read_modules(LoraSpec *spec, const json_t *config, const char *directory, bool as_targets,
+static bool read_modules(LoraSpec *spec, const Config *config, const char *directory, bool as_targets,
                          Error *error) {
   SafetensorsSet set;
   if (!peft_tensors_open(&set, directory, error)) return false;
@@ -188,57 +375,60 @@ static bool read_modules(LoraSpec *spec, const json_t *config, const char *direc
   return ok;
 }
 
-/* Whether target_modules alone says which modules are adapted, in a form that lora_open understands. */
-static bool targets_suffice(const json_t *config) {
+/* Whether target_modules alone says which modules are adapted, in a form that lora_open understands; *all: every
+ * linear. */
+static bool targets_suffice(const json_t *config, bool *all) {
   const json_t *targets = json_object_get(config, "target_modules");
   const json_t *layers = json_object_get(config, "layers_to_transform");
   const json_t *excluded = json_object_get(config, "exclude_modules");
-  if (is_on(excluded) || json_is_string(excluded) || is_on(layers) || json_is_integer(layers)) return false;
-  return json_is_array(targets) ||
-         (json_is_string(targets) && strcasecmp(json_string_value(targets), "all-linear") == 0);
+  *all = json_is_string(targets) && strcasecmp(json_string_value(targets), "all-linear") == 0;
+  bool narrowed = json_string_length(excluded) > 0 || json_array_size(excluded) > 0 ||
+                  json_is_integer(layers) || json_array_size(layers) > 0;
+  return (json_is_array(targets) || *all) && !narrowed;
 }
 
-static bool read_targets(LoraSpec *spec, const json_t *targets, Error *error) {
-  if (json_is_string(targets)) return lora_spec_target(spec, "all-linear", error);
+static bool read_targets(LoraSpec *spec, const Config *config, bool all, Error *error) {
+  if (all) return lora_spec_target(spec, "all-linear", error);
   size_t i;
   json_t *item;
-  json_array_foreach(targets, i, item) {
-    if (!json_is_string(item))
-      return error_set(error, ERROR_MODEL, "\"target_modules\": expected a list of strings");
+  json_array_foreach(config->targets.list.value, i, item) {
     if (!lora_spec_target(spec, json_string_value(item), error)) return false;
   }
   return true;
 }
 
-static bool read_numbers(LoraSpec *spec, const json_t *config, Error *error) {
-  const json_t *r = json_object_get(config, "r"), *alpha = json_object_get(config, "lora_alpha");
-  const json_t *dropout = json_object_get(config, "lora_dropout");
-  if (!json_is_integer(r) || json_integer_value(r) < 1 || json_integer_value(r) > INT32_MAX)
-    return error_set(error, ERROR_MODEL, "\"r\": expected an integer of 1 or more");
-  if (!json_is_number(alpha)) return error_set(error, ERROR_MODEL, "\"lora_alpha\": expected a number");
-  if (dropout && !json_is_null(dropout) && !json_is_number(dropout))
-    return error_set(error, ERROR_MODEL, "\"lora_dropout\": expected a number");
-  spec->r = (int)json_integer_value(r);
-  spec->alpha = json_number_value(alpha);
-  spec->dropout = (float)json_number_value(dropout);
-  spec->rslora = json_is_true(json_object_get(config, "use_rslora"));
-  const char *task = text_of(config, "task_type");
+static bool read_numbers(LoraSpec *spec, const Reader *config, Error *error) {
+  long long r;
+  double dropout;
+  Reader alpha;
+  const char *task;
+  size_t bytes;
+  if (!reader_int(config, "r", 1, (long long)largest_alpha, &r, error) ||
+      !reader_member(config, "lora_alpha", &alpha, error) ||
+      !reader_as_number(&alpha, 0, largest_alpha, &spec->alpha, error) ||
+      !reader_number(config, "lora_dropout", 0, 1, 0, &dropout, error) ||
+      !reader_bool(config, "use_rslora", false, &spec->rslora, error) ||
+      !reader_text(config, "task_type", false, &task, &bytes, error))
+    return false;
+  spec->r = (int)r;
+  spec->dropout = (float)dropout;
   spec->sequence_classification = task && strcmp(task, "SEQ_CLS") == 0;
   if (!task || spec->sequence_classification || strcmp(task, "CAUSAL_LM") == 0) return true;
-  return error_set(error, ERROR_MODEL, "\"task_type\": \"%s\" is not supported (known: CAUSAL_LM, SEQ_CLS)",
-                   task);
+  return reader_fail(config, error, "task_type: \"%s\" is not supported (known: CAUSAL_LM, SEQ_CLS)", task);
 }
 
 bool lora_spec_read(LoraSpec *spec, const char *directory, Error *error) {
   *spec = (LoraSpec){0};
-  json_t *config = peft_config_read(directory, error);
-  if (!config) return false;
-  bool suffice = targets_suffice(config);
-  bool ok = read_numbers(spec, config, error) &&
-            (!suffice || read_targets(spec, json_object_get(config, "target_modules"), error));
-  if (!ok) error_context(error, "%s/%s", directory, PEFT_CONFIG);
-  ok = ok && read_modules(spec, config, directory, !suffice, error);
-  json_decref(config);
+  char *path;
+  json_t *root = open_config(directory, &path, error);
+  Config config = {.top = reader_top(path, root)};
+  bool all, suffice = targets_suffice(root, &all);
+  bool ok = root && config_read(&config, error) && read_numbers(spec, &config.top, error) &&
+            (!suffice || read_targets(spec, &config, all, error)) &&
+            read_modules(spec, &config, directory, !suffice, error);
+  config_free(&config);
+  json_decref(root);
+  memory_free(path);
   if (!ok) lora_spec_free(spec);
   return ok;
 }

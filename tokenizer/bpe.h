@@ -8,7 +8,7 @@
 #define TOKENIZER_BPE_H
 
 #include "base/digest.h"
-#include "tokenizer/reader.h"
+#include "base/reader.h"
 
 #include <stddef.h>
 #include <stdint.h>

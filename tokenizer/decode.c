@@ -46,7 +46,7 @@ static bool read_replace(DecoderStep *step, const Reader *reader, Error *error) 
   if (!reader_text(&pattern, literal ? "String" : "Regex", true, &text, &bytes, error) ||
       !reader_text(reader, "content", true, &content, &content_bytes, error))
     return false;
-  step->pattern = regex_compile(text, bytes, literal, error);
+  step->pattern = regex_compile(text, bytes, literal ? REGEX_LITERAL : REGEX_ONIGURUMA, error);
   if (!step->pattern) return error_context(error, "%s: %s", pattern.path, pattern.where);
   return set_content(step, content, content_bytes, error);
 }

@@ -3,8 +3,8 @@
 #ifndef TOKENIZER_DECODE_H
 #define TOKENIZER_DECODE_H
 
-#include "tokenizer/reader.h"
-#include "tokenizer/regex.h"
+#include "base/reader.h"
+#include "base/regex.h"
 #include "tokenizer/text.h"
 
 /* Strings end to end in one buffer. */

@@ -3,8 +3,8 @@
 #ifndef TOKENIZER_NORMALIZE_H
 #define TOKENIZER_NORMALIZE_H
 
-#include "tokenizer/reader.h"
-#include "tokenizer/regex.h"
+#include "base/reader.h"
+#include "base/regex.h"
 #include "tokenizer/text.h"
 
 typedef struct NormalizerStep NormalizerStep;

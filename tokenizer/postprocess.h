@@ -3,7 +3,7 @@
 #ifndef TOKENIZER_POSTPROCESS_H
 #define TOKENIZER_POSTPROCESS_H
 
-#include "tokenizer/reader.h"
+#include "base/reader.h"
 
 typedef struct PostProcessor {
   IntArray before, after;

@@ -76,7 +76,7 @@ static bool read_split(PreTokenizerStep *step, const Reader *reader, Error *erro
   if (!reader_member(reader, "pattern", &pattern, error)) return false;
   bool literal = reader_has(&pattern, "String");
   if (!reader_text(&pattern, literal ? "String" : "Regex", true, &text, &bytes, error)) return false;
-  step->pattern = regex_compile(text, bytes, literal, error);
+  step->pattern = regex_compile(text, bytes, literal ? REGEX_LITERAL : REGEX_ONIGURUMA, error);
   if (!step->pattern) return error_context(error, "%s: %s", pattern.path, pattern.where);
   return read_behavior(reader, SPLIT_ISOLATED, true, &step->behavior, error) &&
          reader_bool(reader, "invert", false, &step->invert, error);
@@ -89,7 +89,7 @@ static bool read_byte_level(PreTokenizerStep *step, const Reader *reader, Error 
       !reader_bool(reader, "use_regex", true, &step->cuts, error))
     return false;
   if (!step->cuts) return true;
-  step->pattern = regex_compile(gpt2_pattern, sizeof gpt2_pattern - 1, false, error);
+  step->pattern = regex_compile(gpt2_pattern, sizeof gpt2_pattern - 1, REGEX_ONIGURUMA, error);
   return step->pattern != NULL;
 }
 
@@ -119,7 +119,7 @@ static bool read_metaspace(PreTokenizerStep *step, const Reader *reader, Error *
     return reader_fail(reader, error, "unknown prepend_scheme %s", scheme);
   if (!add_prefix_space && step->prepend != PREPEND_NEVER)
     return reader_fail(reader, error, "add_prefix_space and prepend_scheme contradict each other");
-  step->pattern = regex_compile(step->replacement, step->replacement_bytes, true, error);
+  step->pattern = regex_compile(step->replacement, step->replacement_bytes, REGEX_LITERAL, error);
   return step->pattern != NULL;
 }
 

@@ -4,8 +4,8 @@
 #ifndef TOKENIZER_PRETOKENIZE_H
 #define TOKENIZER_PRETOKENIZE_H
 
-#include "tokenizer/reader.h"
-#include "tokenizer/regex.h"
+#include "base/reader.h"
+#include "base/regex.h"
 #include "tokenizer/text.h"
 
 typedef struct Piece {

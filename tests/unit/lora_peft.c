@@ -240,7 +240,10 @@ static void alpha_patterns_are_regular_expressions(void **state) {
                {"layers.(0|2).*", {5, 2}},
                {"^model.layers.0.self_attn.q_proj", {5, 2}},
                {"proj", {2, 2}}, /* the part after a dot, whole */
-               {"q_pro", {2, 2}}};
+               {"q_pro", {2, 2}},
+               {"layers\\\\.[\\\\d]+\\\\.self_attn\\\\.q_proj", {5, 5}}, /* escapes in a class */
+               {"[[:alpha:]", {2, 2}},                                   /* in Python no class of letters */
+               {"layers.{1}(?:0|2).*?", {5, 2}}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Temporary t;
     temporary_open(&t);
@@ -264,26 +267,48 @@ static void options_that_are_not_supported_are_refused(void **state) {
   static const struct {
     const char *changes, *message;
   } cases[] = {
-      {"{\"use_dora\": true}", "adapter_config.json: \"use_dora\": this kind of adapter is not supported"},
-      {"{\"lora_bias\": true}", "\"lora_bias\""},
-      {"{\"bias\": \"all\"}", "\"bias\": \"all\" is not supported"},
-      {"{\"trainable_token_indices\": [1]}", "\"trainable_token_indices\""},
-      {"{\"layer_replication\": [[0, 2]]}", "\"layer_replication\""},
-      {"{\"use_something_new\": true}", "\"use_something_new\""},
-      {"{\"init_lora_weights\": \"pissa\"}", "\"pissa\" changes the base weights"},
+      {"{\"use_dora\": true}", "adapter_config.json: use_dora: an adapter with this option is not supported"},
+      {"{\"lora_bias\": true}", "lora_bias: an"},
+      {"{\"bias\": \"all\"}", "bias: expected \"none\", found \"all\""},
+      {"{\"trainable_token_indices\": [1]}", "trainable_token_indices: an"},
+      {"{\"layer_replication\": [[0, 2]]}", "layer_replication: an"},
+      {"{\"use_something_new\": true}", "use_something_new: an"},
+      {"{\"init_lora_weights\": \"pissa\"}", "init_lora_weights: \"pissa\" changes the base weights"},
       {"{\"init_lora_weights\": \"olora\"}", "\"olora\" changes the base weights"},
       {"{\"modules_to_save\": [\"embed_tokens\"]}", "\"embed_tokens\" is not supported"},
-      {"{\"peft_type\": \"LOHA\"}", "expected \"LORA\", found \"LOHA\""},
+      {"{\"peft_type\": \"LOHA\"}", "peft_type: expected \"LORA\", found \"LOHA\""},
       {"{\"task_type\": \"SEQ_2_SEQ_LM\"}", "\"SEQ_2_SEQ_LM\" is not supported"},
-      {"{\"r\": 0}", "\"r\": expected an integer"},
-      {"{\"lora_alpha\": \"8\"}", "\"lora_alpha\": expected a number"},
-      {"{\"target_modules\": [1]}", "\"target_modules\": expected a list of strings"},
+      {"{\"r\": 0}", "r: expected a number from 1 to 65536, found 0"},
+      {"{\"lora_alpha\": \"8\"}", "lora_alpha: expected a number, found text"},
+      {"{\"target_modules\": [1]}", "target_modules[0]: expected text, found an integer"},
       {"{\"target_modules\": [\"q_proj\"]}", "unexpected tensor"},
       {"{\"target_modules\": [\"q_proj\", \"v_proj\", \"k_proj\"]}", "k_proj.lora_A.weight is missing"},
       {"{\"target_modules\": [\"q_proj\", \"wq\"]}", "\"wq\" is no linear of this model"},
-      {"{\"alpha_pattern\": {\"(?:q)_proj\": 2}}", "the pattern \"(?:q)_proj\" is not supported"},
-      {"{\"alpha_pattern\": {\"q.*?_proj\": 2}}", "is not supported"},
-      {"{\"alpha_pattern\": {\"q_proj\": \"2\"}}", "\"alpha_pattern\": expected a number"}};
+      {"{\"alpha_pattern\": {\"(q)_proj\\\\1\": 2}}", "alpha_pattern: \"(q)_proj\\1\": \"\\1\" at byte 16"},
+      {"{\"rank_pattern\": {\"q_proj(\": 4}}", "rank_pattern: \"q_proj(\""},
+      {"{\"alpha_pattern\": {\"((((a{1,250}){1,250}){1,250}){1,250})\": 2}}",
+       "regular expression is too large"},
+      {"{\"alpha_pattern\": {\"q_proj\": \"2\"}}", "alpha_pattern.q_proj: expected a number, found text"},
+      {"{\"alpha_pattern\": {\"q_proj\": 1e300}}", "alpha_pattern.q_proj: expected a number from 0 to 65536"},
+      {"{\"alpha_pattern\": [\"q_proj\"]}", "alpha_pattern: expected an object"},
+      {"{\"lora_alpha\": 1e300}", "lora_alpha: expected a number from 0 to 65536, found 1e+300"},
+      {"{\"lora_alpha\": -8}", "lora_alpha: expected a number from 0 to 65536, found -8"},
+      {"{\"lora_alpha\": null}", "lora_alpha: expected a number, found nothing"},
+      {"{\"lora_dropout\": 2}", "lora_dropout: expected a number from 0 to 1"},
+      {"{\"r\": 8}",
+       "adapter_config.json: r is 8 for model.layers.0.self_attn.q_proj, but the rank of its tensors"},
+      {"{\"rank_pattern\": {\"layers.1.*v_proj\": 3}}",
+       "rank_pattern is 3 for model.layers.1.self_attn.v_proj, but the rank of its tensors in"},
+      {"{\"use_rslora\": \"yes\"}", "use_rslora: expected true or false"},
+      {"{\"an_option_to_come\": \"cubic\"}", "an_option_to_come: an adapter with this option"},
+      {"{\"an_option_to_come\": 0.5}", "an_option_to_come: an adapter with this option"},
+      {"{\"bias\": 1}", "bias: expected text"},
+      {"{\"exclude_modules\": [\"k_proj\", \"v_proj\"]}",
+       "exclude_modules leaves out the module model.layers.0.self_attn.v_proj, which has tensors"},
+      {"{\"exclude_modules\": \".*layers.[1].*\"}", "exclude_modules leaves out the module model.layers.1."},
+      {"{\"target_modules\": \".*q_proj\"}",
+       "target_modules leaves out the module model.layers.0.self_attn.v_proj"},
+      {"{\"layers_to_transform\": 1}", "layers_to_transform leaves out the module model.layers.0."}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Temporary t;
     temporary_open(&t);

@@ -120,7 +120,7 @@ static const Damage damages[] = {
      "pre_tokenizer.pretokenizers[0].pattern"},
     {"llama3", "pre_tokenizer.pretokenizers[0]", "pattern", "{\"Regex\": \"[a&&b]\"}", "intersection"},
     {"llama3", "pre_tokenizer.pretokenizers[0]", "pattern", "{\"Regex\": \"\\\\bword\"}",
-     "\\b is not supported"},
+     "this escape is not supported"},
     {"llama3", "pre_tokenizer.pretokenizers[0]", "behavior", "\"Sideways\"", "unknown behavior Sideways"},
     {"llama3", "pre_tokenizer.pretokenizers[0]", "behavior", NULL, "behavior: expected text, found nothing"},
     {"llama2_metaspace", "pre_tokenizer", "replacement", "\"ab\"", "replacement must be one character"},

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "tokenizer/regex.h"
+#include "base/regex.h"
 #include "tokenizer/text.h"
 #include "tokenizer/tokenizer.h"
 
@@ -116,7 +116,7 @@ static void test_spans(void **state) {
 static void check_matches(const char *pattern, const char *text, const char *expected) {
   Error error = {0};
   Buffer spelled = {0};
-  Regex *regex = regex_compile(pattern, strlen(pattern), false, &error);
+  Regex *regex = regex_compile(pattern, strlen(pattern), REGEX_ONIGURUMA, &error);
   if (!regex) fail_msg("%s: %s", pattern, error.message);
   RegexScratch *scratch = regex_scratch_new(&error);
   RegexCursor cursor = {0};
@@ -148,7 +148,7 @@ static void test_patterns(void **state) {
   static const char *const refused[] = {"[a[b]]", "[a&&b]", "\\bx", "\\hx", "[\\W]", "(", "[[:alpha:]]"};
   for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
     Error error = {0};
-    assert_null(regex_compile(refused[i], strlen(refused[i]), false, &error));
+    assert_null(regex_compile(refused[i], strlen(refused[i]), REGEX_ONIGURUMA, &error));
     assert_int_equal(error.code, ERROR_MODEL);
   }
 }

@@ -1,7 +1,7 @@
 /* Typed access to the members of a parsed JSON file. Errors are ERROR_MODEL and say
  * "FILE: WHERE.KEY: expected ..., found ...". */
-#ifndef TOKENIZER_READER_H
-#define TOKENIZER_READER_H
+#ifndef BASE_READER_H
+#define BASE_READER_H
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -34,6 +34,8 @@ NODISCARD bool reader_bool(const Reader *object, const char *key, bool fallback,
 NODISCARD bool reader_bool_required(const Reader *object, const char *key, bool *out, Error *error);
 NODISCARD bool reader_int(const Reader *object, const char *key, long long min, long long max, long long *out,
                           Error *error); /* required */
+NODISCARD bool reader_number(const Reader *object, const char *key, double min, double max, double fallback,
+                             double *out, Error *error);
 /* Text with its length, borrowed from the JSON value. NULL when absent and not required. */
 NODISCARD bool reader_text(const Reader *object, const char *key, bool required, const char **out,
                            size_t *bytes, Error *error);
@@ -43,6 +45,7 @@ NODISCARD bool reader_type(const Reader *object, const char **type, Error *error
 NODISCARD bool reader_as_object(const Reader *reader, Error *error);
 NODISCARD bool reader_as_list(const Reader *reader, Error *error);
 NODISCARD bool reader_as_text(const Reader *reader, const char **out, size_t *bytes, Error *error);
+NODISCARD bool reader_as_number(const Reader *reader, double min, double max, double *out, Error *error);
 NODISCARD bool reader_as_int(const Reader *reader, long long min, long long max, long long *out,
                              Error *error);
 

@@ -1,4 +1,4 @@
-#include "tokenizer/reader.h"
+#include "base/reader.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -113,6 +113,14 @@ bool reader_int(const Reader *object, const char *key, long long min, long long 
   return reader_member(object, key, &member, error) && reader_as_int(&member, min, max, out, error);
 }
 
+bool reader_number(const Reader *object, const char *key, double min, double max, double fallback,
+                   double *out, Error *error) {
+  Reader member;
+  if (!reader_member(object, key, &member, error)) return false;
+  *out = fallback;
+  return !member.value || reader_as_number(&member, min, max, out, error);
+}
+
 bool reader_text(const Reader *object, const char *key, bool required, const char **out, size_t *bytes,
                  Error *error) {
   Reader member;
@@ -149,4 +157,11 @@ bool reader_as_int(const Reader *reader, long long min, long long max, long long
   if (*out < min || *out > max)
     return reader_fail(reader, error, "expected a number from %lld to %lld, found %lld", min, max, *out);
   return true;
+}
+
+bool reader_as_number(const Reader *reader, double min, double max, double *out, Error *error) {
+  if (!expect(reader, json_is_number(reader->value), "a number", error)) return false;
+  *out = json_number_value(reader->value);
+  if (*out >= min && *out <= max) return true;
+  return reader_fail(reader, error, "expected a number from %g to %g, found %g", min, max, *out);
 }
