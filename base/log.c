@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/terminal.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +29,9 @@ static void clear_bar(Log *log) {
 }
 
 static void log_line(Log *log, LogLevel level, const char *prefix, const char *format, va_list arguments) {
-  char text[2048];
-  vsnprintf(text, sizeof text, format, arguments);
+  char raw[2048], text[4096];
+  vsnprintf(raw, sizeof raw, format, arguments);
+  terminal_text(raw, strlen(raw), text, sizeof text);
   if (log->sink) log->sink(log->sink_context, level, text);
   if (level < log->threshold) return;
   clear_bar(log);

@@ -12,7 +12,9 @@
 
 typedef enum LogLevel { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR } LogLevel;
 
-/* Receives each line too, whatever the threshold (the run log stores them as events); may be NULL. */
+/* Control characters of a line are spelled out (base/terminal.h), for stream and sink.
+ *
+ * Receives each line too, whatever the threshold (the run log stores them as events); may be NULL. */
 typedef void (*LogSink)(void *context, LogLevel level, const char *text);
 
 typedef struct Log {

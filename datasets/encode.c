@@ -33,10 +33,11 @@ static void encoded_cut(Encoded *encoded, size_t at, size_t count) {
 
 /* A text may begin with the BOS that tokenizer or template put in front as well. */
 static void drop_double_bos(Encoded *encoded, const Tokenizer *tokenizer) {
-  int bos = tokenizer_bos(tokenizer);
-  while (bos >= 0 && encoded->ids.size > 1 && encoded->ids.data[0] == bos && encoded->ids.data[1] == bos) {
-    encoded_cut(encoded, 0, 1);
-  }
+  const int bos = tokenizer_bos(tokenizer), *ids = encoded->ids.data;
+  size_t more = 0;
+  if (bos < 0 || encoded->ids.size == 0 || ids[0] != bos) return;
+  while (more + 1 < encoded->ids.size && ids[more + 1] == bos) more++;
+  encoded_cut(encoded, 0, more);
 }
 
 static bool encode_talk(const Encoder *encoder, const Conversation *talk, bool generation_prompt,
@@ -165,7 +166,7 @@ static bool add_text(Encoder *encoder, const Record *record, RecordPlace place, 
   int eos = tokenizer_eos(options->tokenizer);
   encoded->ids.size = encoded->loss.size = 0;
   if (!tokenizer_encode(options->tokenizer, record->text, record->text_bytes, true, &encoded->ids, error)) {
-    return false;
+    return error_context(error, "%s:%llu", place.file, (unsigned long long)place.line);
   }
   drop_double_bos(encoded, options->tokenizer);
   size_t count = encoded->ids.size;

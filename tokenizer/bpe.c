@@ -142,6 +142,11 @@ static bool read_affix(const Reader *model, const char *key, char **out, Error *
   size_t bytes;
   if (!reader_text(model, key, false, &text, &bytes, error)) return false;
   if (bytes == 0) return true;
+  if (bytes > 64) { /* every character may need as many symbols */
+    Reader member;
+    return reader_member(model, key, &member, error) &&
+           reader_fail(&member, error, "%zu bytes: at most 64 are supported", bytes);
+  }
   *out = memory_copy_string(text);
   return *out || error_out_of_memory(error, key, bytes);
 }
@@ -150,9 +155,11 @@ static bool read_options(Bpe *bpe, const Reader *model, Error *error) {
   const char *unk;
   size_t bytes;
   Reader dropout;
-  if (!reader_member(model, "dropout", &dropout, error)) return false;
-  if (dropout.value && json_number_value(dropout.value) != 0)
-    return reader_fail(&dropout, error, "BPE dropout is not supported: set it to null");
+  double rate;
+  if (!reader_member(model, "dropout", &dropout, error) ||
+      !reader_number(model, "dropout", 0, 1, 0, &rate, error))
+    return false;
+  if (rate != 0) return reader_fail(&dropout, error, "BPE dropout is not supported: set it to null");
   if (!reader_bool(model, "fuse_unk", false, &bpe->fuse_unk, error) ||
       !reader_bool(model, "byte_fallback", false, &bpe->byte_fallback, error) ||
       !reader_bool(model, "ignore_merges", false, &bpe->ignore_merges, error) ||
@@ -205,6 +212,10 @@ void bpe_free(Bpe *bpe) {
   memory_free(bpe->unk_missing);
   word_cache_free(bpe->cache);
   memory_free(bpe);
+}
+
+int bpe_count(const Bpe *bpe) {
+  return (int)bpe->ids.count;
 }
 
 int bpe_vocab_size(const Bpe *bpe) {
@@ -399,8 +410,8 @@ static bool push_bytes(const Bpe *bpe, BpeWork *work, const char *text, size_t b
 /* The piece's characters as symbols. An unknown token waits until the next known character, so that neighbours can
  * be fused; bytes do not end the wait (the reference implementation behaves so). */
 static bool make_symbols(const Bpe *bpe, BpeWork *work, const char *piece, size_t size, Error *error) {
-  size_t affixes = (bpe->prefix ? strlen(bpe->prefix) : 0) + (bpe->suffix ? strlen(bpe->suffix) : 0);
-  size_t most = size * (1 + affixes);
+  size_t prefix = bpe->prefix ? strlen(bpe->prefix) : 0, suffix = bpe->suffix ? strlen(bpe->suffix) : 0;
+  size_t most = size * (1 + prefix) + suffix; /* every byte a token */
   if (!reserve_symbols(work, most, error)) return false;
   work->symbol_count = 0;
   bool waiting = false;

@@ -19,6 +19,7 @@ NODISCARD Bpe *bpe_open(const Reader *model, Error *error);
 void bpe_free(Bpe *bpe);
 
 int bpe_vocab_size(const Bpe *bpe); /* largest id + 1 */
+int bpe_count(const Bpe *bpe);      /* number of tokens */
 /* The token's text, NUL-terminated, borrowed; NULL for an id that is not used. */
 const char *bpe_token(const Bpe *bpe, int id, size_t *bytes);
 int bpe_id(const Bpe *bpe, const char *token, size_t bytes); /* -1 when absent */

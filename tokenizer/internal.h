@@ -21,7 +21,8 @@ struct Tokenizer {
 
   StringPool pool; /* strings of the added tokens */
   AddedToken *added;
-  size_t added_count;
+  size_t added_count, added_capacity;
+  int largest_added;                    /* id; -1: none yet */
   AddedSet added_raw, added_normalized; /* by where they are looked for */
   StringTable added_ids;                /* text -> index into added */
   int *added_of;                        /* by id: index into added, or -1 */
@@ -31,7 +32,21 @@ struct Tokenizer {
   IntArray eos_ids;
   char *chat_template; /* NULL: none */
   char digest[33];
+  char *note; /* NULL: none */
 };
+
+/* The files beside tokenizer.json; value NULL when a file is not there. */
+typedef struct Companions {
+  Reader config;     /* tokenizer_config.json */
+  Reader special;    /* special_tokens_map.json */
+  Reader added;      /* added_tokens.json */
+  Reader generation; /* generation_config.json */
+  Reader model;      /* config.json */
+} Companions;
+
+/* Fills everything about added and special tokens; model, normalizer and post-processor are there already. */
+NODISCARD bool special_tokens_read(Tokenizer *tokenizer, const Reader *top, const Companions *files,
+                                   Error *error);
 
 /* The added token with this id, or NULL. */
 static inline const AddedToken *added_by_id(const Tokenizer *tokenizer, int id) {

@@ -1,5 +1,6 @@
 #include "tokenizer/normalize.h"
 
+#include <string.h>
 #include <utf8proc.h>
 
 typedef enum NormalizerKind {
@@ -159,28 +160,81 @@ static bool starts_segment(uint32_t c, utf8proc_option_t options) {
          property->category != UTF8PROC_CATEGORY_MC && property->category != UTF8PROC_CATEGORY_ME;
 }
 
-static bool normalize_segment(const Text *in, size_t begin, size_t end, utf8proc_option_t options, Text *out,
-                              Error *error) {
-  const utf8proc_uint8_t *bytes = (const utf8proc_uint8_t *)in->data + begin;
-  utf8proc_ssize_t length = (utf8proc_ssize_t)(end - begin);
-  utf8proc_int32_t small[64], *points = small;
-  utf8proc_ssize_t count = utf8proc_decompose(bytes, length, points, 64, options);
-  if (count > 64) {
-    points = memory_alloc((size_t)count * sizeof *points);
-    if (!points) return error_out_of_memory(error, "normalizer", (size_t)count * sizeof *points);
-    count = utf8proc_decompose(bytes, length, points, count, options);
-  }
-  bool done = count >= 0;
-  if (done && options & UTF8PROC_COMPOSE) count = utf8proc_normalize_utf32(points, count, options);
-  TokenSpan span = text_span(in, begin, end);
-  char utf8[4];
-  for (utf8proc_ssize_t i = 0; done && i < count; i++)
-    done = text_append(out, utf8, utf8_put((uint32_t)points[i], utf8), span, error);
-  if (points != small) memory_free(points);
-  return done || error_set(error, ERROR_DATA, "text cannot be normalised");
+typedef struct Points {
+  utf8proc_int32_t *data;
+  size_t size, capacity;
+} Points;
+
+static bool points_reserve(Points *points, size_t more, Error *error) {
+  if (points->capacity - points->size >= more) return true;
+  size_t capacity = points->capacity * 2 + more + 64;
+  utf8proc_int32_t *data = memory_resize(points->data, capacity * sizeof *data);
+  if (!data) return error_out_of_memory(error, "normalizer", capacity * sizeof *data);
+  points->data = data;
+  points->capacity = capacity;
+  return true;
 }
 
-static bool apply_unicode(const NormalizerStep *step, const Text *in, Text *out, Error *error) {
+static int combining_class(utf8proc_int32_t c) {
+  return utf8proc_get_property(c)->combining_class;
+}
+
+/* Sorts `count` marks by combining class, those of one class in their order: by counting, since a text may hold any
+ * number of marks behind one letter. `spare` has room for as many. */
+static void sort_marks(utf8proc_int32_t *marks, size_t count, utf8proc_int32_t *spare) {
+  size_t place[257] = {0};
+  for (size_t i = 0; i < count; i++) place[combining_class(marks[i]) + 1]++;
+  for (int i = 0; i < 256; i++) place[i + 1] += place[i];
+  for (size_t i = 0; i < count; i++) spare[place[combining_class(marks[i])]++] = marks[i];
+  memcpy(marks, spare, count * sizeof *marks);
+}
+
+/* The canonical order (Unicode 15, section 3.11, D108) of the first `count` points; the rest of the room is spare. */
+static void order_marks(utf8proc_int32_t *points, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    size_t begin = i;
+    bool sorted = true;
+    while (i < count && combining_class(points[i]) != 0) {
+      if (i > begin && combining_class(points[i]) < combining_class(points[i - 1])) sorted = false;
+      i++;
+    }
+    if (!sorted) sort_marks(points + begin, i - begin, points + count);
+  }
+}
+
+/* The decomposition of bytes begin..end. utf8proc_decompose would order the marks too, in quadratic time. */
+static bool decompose(const Text *in, size_t begin, size_t end, utf8proc_option_t options, Points *points,
+                      Error *error) {
+  enum { LONGEST = 32 }; /* U+FDFA has 18 */
+  points->size = 0;
+  for (size_t at = begin; at < end;) {
+    int boundclass = 0;
+    if (!points_reserve(points, LONGEST, error)) return false;
+    utf8proc_int32_t c = (utf8proc_int32_t)utf8_next(in->data, &at);
+    utf8proc_ssize_t count =
+        utf8proc_decompose_char(c, points->data + points->size, LONGEST, options, &boundclass);
+    if (count < 0 || count > LONGEST) return error_set(error, ERROR_DATA, "text cannot be normalised");
+    points->size += (size_t)count;
+  }
+  if (!points_reserve(points, points->size, error)) return false;
+  order_marks(points->data, points->size);
+  return true;
+}
+
+static bool normalize_segment(const Text *in, size_t begin, size_t end, utf8proc_option_t options,
+                              Points *points, Text *out, Error *error) {
+  if (!decompose(in, begin, end, options, points, error)) return false;
+  utf8proc_ssize_t count = (utf8proc_ssize_t)points->size;
+  if (options & UTF8PROC_COMPOSE) count = utf8proc_normalize_utf32(points->data, count, options);
+  TokenSpan span = text_span(in, begin, end);
+  char utf8[4];
+  for (utf8proc_ssize_t i = 0; i < count; i++)
+    if (!text_append(out, utf8, utf8_put((uint32_t)points->data[i], utf8), span, error)) return false;
+  return true;
+}
+
+static bool normalize_text(const NormalizerStep *step, const Text *in, Points *points, Text *out,
+                           Error *error) {
   for (size_t begin = 0; begin < in->size;) {
     size_t plain = begin; /* ASCII is its own normal form, but its last character may take a mark */
     while (plain < in->size && (unsigned char)in->data[plain] < 0x80) plain++;
@@ -197,10 +251,17 @@ static bool apply_unicode(const NormalizerStep *step, const Text *in, Text *out,
       if (starts_segment(utf8_next(in->data, &next), step->unicode)) break;
       end = next;
     }
-    if (!normalize_segment(in, begin, end, step->unicode, out, error)) return false;
+    if (!normalize_segment(in, begin, end, step->unicode, points, out, error)) return false;
     begin = end;
   }
   return true;
+}
+
+static bool apply_unicode(const NormalizerStep *step, const Text *in, Text *out, Error *error) {
+  Points points = {0};
+  bool done = normalize_text(step, in, &points, out, error);
+  memory_free(points.data);
+  return done;
 }
 
 static bool apply_strip(const NormalizerStep *step, const Text *in, Text *out, Error *error) {

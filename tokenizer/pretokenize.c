@@ -307,11 +307,12 @@ static bool step_cut(const PreTokenizerStep *step, PieceWork *work, RegexScratch
       return false;
   }
   swap_pieces(work);
+  if (work->pieces.size == 0 || work->pieces.data[0].begin > 0) work->from_start = false;
   return true;
 }
 
 /* Copies each piece with something in front where that is wanted, and for Metaspace with every space replaced. */
-static bool step_prefix(const PreTokenizerStep *step, PieceWork *work, bool at_start, Error *error) {
+static bool step_prefix(const PreTokenizerStep *step, PieceWork *work, Error *error) {
   const Text *in = &work->text;
   Text *out = &work->spare_text;
   bool metaspace = step->kind == STEP_METASPACE;
@@ -320,9 +321,9 @@ static bool step_prefix(const PreTokenizerStep *step, PieceWork *work, bool at_s
   out->size = 0;
   for (size_t i = 0; i < work->pieces.size; i++) {
     Piece *piece = &work->pieces.data[i];
-    bool wanted =
-        metaspace ? step->prepend == PREPEND_ALWAYS || (step->prepend == PREPEND_FIRST && at_start && i == 0)
-                  : true;
+    bool wanted = metaspace ? step->prepend == PREPEND_ALWAYS ||
+                                  (step->prepend == PREPEND_FIRST && work->from_start && i == 0)
+                            : true;
     bool there =
         in->data[piece->begin] == ' ' || (piece->end - piece->begin >= prefix_bytes &&
                                           memcmp(in->data + piece->begin, prefix, prefix_bytes) == 0);
@@ -367,12 +368,13 @@ static bool step_bytes(const ByteAlphabet *alphabet, PieceWork *work, Error *err
 bool pretokenizer_apply(const PreTokenizer *pretokenizer, PieceWork *work, bool at_start,
                         RegexScratch *scratch, Error *error) {
   work->pieces.size = 0;
+  work->from_start = at_start;
   work->spare_text.tracked = work->text.tracked;
   if (!push_piece(&work->pieces, 0, work->text.size, error)) return false;
   for (size_t i = 0; i < pretokenizer->count; i++) {
     const PreTokenizerStep *step = &pretokenizer->steps[i];
     bool rewrites = step->kind == STEP_METASPACE || (step->kind == STEP_BYTES && step->add_prefix_space);
-    if (rewrites && !step_prefix(step, work, at_start, error)) return false;
+    if (rewrites && !step_prefix(step, work, error)) return false;
     if (step->cuts && !step_cut(step, work, scratch, error)) return false;
     if (step->kind == STEP_BYTES && !step_bytes(&pretokenizer->alphabet, work, error)) return false;
   }

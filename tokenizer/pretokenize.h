@@ -23,6 +23,7 @@ typedef struct PieceWork {
   Pieces pieces;
   Text spare_text;
   Pieces spare_pieces;
+  bool from_start; /* the first piece holds the beginning of the input */
   struct SplitMark *marks;
   size_t mark_count, mark_capacity;
 } PieceWork;

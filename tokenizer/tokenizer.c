@@ -21,6 +21,7 @@ void tokenizer_free(Tokenizer *tokenizer) {
   memory_free(tokenizer->added_of);
   int_array_free(&tokenizer->eos_ids);
   memory_free(tokenizer->chat_template);
+  memory_free(tokenizer->note);
   memory_free(tokenizer);
 }
 
@@ -229,6 +230,9 @@ bool tokenizer_adds_eos(const Tokenizer *tokenizer) {
 
 const char *tokenizer_chat_template(const Tokenizer *tokenizer) {
   return tokenizer->chat_template;
+}
+const char *tokenizer_note(const Tokenizer *tokenizer) {
+  return tokenizer->note;
 }
 const char *tokenizer_directory(const Tokenizer *tokenizer) {
   return tokenizer->directory;

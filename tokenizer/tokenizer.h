@@ -7,9 +7,9 @@
  * dropout, Precompiled ...) are an error at opening that names file, key and component, never a silent
  * difference.
  *
- * Also read, when present: tokenizer_config.json and special_tokens_map.json (which tokens are BOS, EOS, PAD,
- * UNK; add_bos_token, add_eos_token; chat_template), chat_template.jinja, generation_config.json and
- * config.json (eos_token_id, which may be a list).
+ * Also read, when present: tokenizer_config.json, special_tokens_map.json and added_tokens.json (added tokens and
+ * their flags, which tokens are BOS, EOS, PAD, UNK; chat_template), chat_template.jinja, generation_config.json and
+ * config.json (eos_token_id, which may be a list). They are put together as AutoTokenizer does; see special.c.
  *
  * Text is UTF-8 bytes with a length, so it may hold NUL. Ill-formed input is read as if each maximal
  * ill-formed part were U+FFFD (what Python's errors="replace" does). Ids are int, from 0.
@@ -105,6 +105,8 @@ bool tokenizer_adds_eos(const Tokenizer *tokenizer);
 
 /* The model's own chat template (Jinja text), NULL when it has none. See chat.h. */
 const char *tokenizer_chat_template(const Tokenizer *tokenizer);
+/* What a user should be told about the files: a setting that is read otherwise than it seems to say. NULL: nothing. */
+const char *tokenizer_note(const Tokenizer *tokenizer);
 const char *tokenizer_directory(const Tokenizer *tokenizer);
 
 /* 32 hexadecimal digits and NUL that stand for everything that decides the ids of texts and conversations (for

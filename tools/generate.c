@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/option.h"
+#include "base/terminal.h"
 #include "datasets/lines.h"
 #include "rollout/engine.h"
 #include "train/data.h"
@@ -402,7 +403,7 @@ static void on_token(void *context, const RolloutSample *sample, const char *tex
   Answer *answer = sample->user;
   if (g->error->code) return;
   if (streams(g)) {
-    fwrite(text, 1, bytes, stdout);
+    terminal_write(stdout, text, bytes);
     fflush(stdout);
     return;
   }

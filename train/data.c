@@ -92,6 +92,8 @@ static bool open_text(TextTools *text, const ModelConfig *model, const DataConfi
       (model->adapter && !identity_check_adapter(model->adapter, model->path, log, error))) {
     return false;
   }
+  const char *note = tokenizer_note(text->tokenizer);
+  if (note && log) log_warning(log, "%s", note);
   warn_of_tokenizer(text, log);
   if (model->adapter && log) identity_tell_own(model->adapter, text->tokenizer, log);
   tell_record(&text->identity, &record, from, log);

@@ -1,5 +1,7 @@
 #include "train/program.h"
 
+#include "base/terminal.h"
+
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +39,10 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
                         .log = log};
     ok = program->run(&call, &result, error);
     const Buffer *shown = request->json ? &result.json : &result.text;
-    if (ok && shown->size) fprintf(out, "%s\n", shown->data);
+    if (ok && shown->size) {
+      terminal_write(out, shown->data, shown->size);
+      fputc('\n', out);
+    }
   }
   buffer_free(&result.json);
   buffer_free(&result.text);

@@ -5,9 +5,12 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "base/terminal.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char *written; /* what a log under test wrote */
 static size_t written_size;
@@ -54,6 +57,41 @@ static void lines_and_sink(void **state) {
   log_error(&log, "bad %s", "file");
   assert_string_equal(text(), "warning: long\nerror: bad file\n");
   assert_string_equal(seen, "1:step 1;2:long;3:bad file;");
+}
+
+/* A file's name, key or token cannot move the cursor of a terminal. */
+static void control_characters_are_spelled_out(void **state) {
+  (void)state;
+  Log log;
+  char seen[200] = "";
+  log_init(&log, stream, LOG_INFO);
+  log.sink = collect;
+  log.sink_context = seen;
+  log_error(&log, "tensor %s", "\x1b]0;x\x07 \x1b[2J\r\x7f \xc2\x9b\x31m \xc3\xa9\t|\n\xc2\xa0");
+  assert_string_equal(text(),
+                      "error: tensor \\x1b]0;x\\x07 \\x1b[2J\\x0d\\x7f \\u009b1m \xc3\xa9\t|\n\xc2\xa0\n");
+  assert_string_equal(seen, "3:tensor \\x1b]0;x\\x07 \\x1b[2J\\x0d\\x7f \\u009b1m \xc3\xa9\t|\n\xc2\xa0;");
+  char out[8];
+  assert_int_equal(terminal_text("ab\0\x1b", 4, out, sizeof out), 6); /* whole or not at all */
+  assert_string_equal(out, "ab\\x00");
+}
+
+/* Results keep their bytes in a file, and are spelled out on a terminal. */
+static void results_on_a_terminal(void **state) {
+  (void)state;
+  int master = posix_openpt(O_RDWR | O_NOCTTY);
+  if (master < 0 || grantpt(master) || unlockpt(master)) skip();
+  FILE *terminal = fopen(ptsname(master), "w");
+  assert_non_null(terminal);
+  char shown[64] = "";
+  terminal_write(terminal, "a\x1b[2J\0", 6);
+  fflush(terminal);
+  assert_int_equal(read(master, shown, sizeof shown - 1), 12);
+  assert_string_equal(shown, "a\\x1b[2J\\x00");
+  fclose(terminal);
+  close(master);
+  terminal_write(stream, "a\x1b[2J\0", 6);
+  assert_memory_equal(text(), "a\x1b[2J\0", 6);
 }
 
 static void plain_progress_is_rare(void **state) {
@@ -166,13 +204,9 @@ static void unknown_total_and_quiet(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(lines_and_sink),
-      TEST(plain_progress_is_rare),
-      TEST(rate_counts_from_the_resumed_step),
-      TEST(durations),
-      TEST(terminal_bar_is_one_line),
-      TEST(wide_bar_is_cut_to_the_screen),
-      TEST(unknown_total_and_quiet),
+      TEST(lines_and_sink),           TEST(control_characters_are_spelled_out), TEST(results_on_a_terminal),
+      TEST(plain_progress_is_rare),   TEST(rate_counts_from_the_resumed_step),  TEST(durations),
+      TEST(terminal_bar_is_one_line), TEST(wide_bar_is_cut_to_the_screen),      TEST(unknown_total_and_quiet),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* Records of every format -> ids, masks, limits, split. */
 #include "tests/unit/datasets_world.h"
 
+#include <time.h>
+
 /* ---- Formats and masks ----------------------------------------------------------------------------- */
 
 static void alpaca_records(void **state) {
@@ -104,6 +106,30 @@ static void plain_text(void **state) {
   assert_int_equal(example.line, 4);
   expect_loss(world, &example, "Zeile \u00fc mit \U0001f600 und mehr.</s>");
   dataset_close(&dataset);
+}
+
+/* The token again and again is one BOS, without a step for each that moves all the others. */
+static void repeated_bos_is_dropped_at_once(void **state) {
+  World *world = *state;
+  enum { COUNT = 400000 }; /* two minutes when each moves the rest */
+  char *path = memory_copy_string(temporary_path(&world->temporary, "bos.jsonl"));
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fputs("{\"text\": \"", file);
+  for (int i = 0; i < COUNT; i++) fputs("<s>", file);
+  fputs("A short text.\"}\n", file);
+  assert_int_equal(fclose(file), 0);
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_TEXT);
+  options.chat = NULL;
+  Error error = {0};
+  clock_t begin = clock();
+  if (!dataset_open_file(&dataset, path, &options, &error)) fail_msg("%s", error.message);
+  assert_true((double)(clock() - begin) / CLOCKS_PER_SEC < 15);
+  Example example = example_at(&dataset, 0);
+  expect_text(world, example.ids, NULL, 0, example.count, "<s>A short text.</s>");
+  dataset_close(&dataset);
+  memory_free(path);
 }
 
 static void long_text_is_cut_into_pieces(void **state) {
@@ -521,6 +547,7 @@ int main(void) {
                                      cmocka_unit_test(prompt_completion_records),
                                      cmocka_unit_test(inputs_too_when_asked),
                                      cmocka_unit_test(plain_text),
+                                     cmocka_unit_test(repeated_bos_is_dropped_at_once),
                                      cmocka_unit_test(long_text_is_cut_into_pieces),
                                      cmocka_unit_test(preference_records),
                                      cmocka_unit_test(prompt_records),

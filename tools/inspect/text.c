@@ -99,6 +99,7 @@ static bool run_tokens(const ProgramCall *call, ProgramResult *result, Error *er
   const InspectConfig *config = call->config;
   Tokenizer *tokenizer = tokenizer_open(config->model, error);
   if (!tokenizer) return false;
+  if (tokenizer_note(tokenizer)) log_warning(call->log, "%s", tokenizer_note(tokenizer));
   Buffer text = {0};
   IntArray ids = {0};
   bool ok = given_text(config, &text, error) &&

@@ -1,0 +1,16 @@
+/* Text of files and models on its way to a terminal. An escape sequence in a tensor's name, a key, a token or an
+ * answer could move the cursor, clear the screen or rename the window, so control characters are spelled out. */
+#ifndef BASE_TERMINAL_H
+#define BASE_TERMINAL_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+/* Copies text with every control character (C0 but for tab and newline, DEL, C1 in UTF-8) as \xHH or \u00HH; what does not
+ * fit into `size` bytes with the NUL is left out. Returns the length. */
+size_t terminal_text(const char *text, size_t bytes, char *out, size_t size);
+
+/* Writes text: as terminal_text where the stream is a terminal, else as it is. Errors are the stream's (ferror). */
+void terminal_write(FILE *stream, const char *text, size_t bytes);
+
+#endif
