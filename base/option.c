@@ -151,7 +151,7 @@ static bool read_file(Target *target, const char *path, Error *error) {
     return error_set(error, code, "--config: %s", reading.message);
   }
   json_error_t broken;
-  json_t *root = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &broken);
+  json_t *root = json_parse(text.data, text.size, json_limit_config, JSON_REJECT_DUPLICATES, &broken);
   buffer_free(&text);
   if (!root) {
     return error_set(error, ERROR_USAGE, "%s:%d:%d: %s", path, broken.line, broken.column, broken.text);

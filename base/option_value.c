@@ -164,31 +164,12 @@ static bool set_string(const Option *option, void *config, const char *text, Opt
   return true;
 }
 
-static const char *kind(const json_t *value) {
-  switch (json_typeof(value)) {
-    case JSON_OBJECT:
-      return "an object";
-    case JSON_ARRAY:
-      return "a list";
-    case JSON_STRING:
-      return "a string";
-    case JSON_INTEGER:
-    case JSON_REAL:
-      return "a number";
-    case JSON_TRUE:
-    case JSON_FALSE:
-      return "a boolean";
-    default:
-      return "null";
-  }
-}
-
 /* "expected a number, found a string ("abc")" */
 static bool wrong_type(Error *error, OptionPlace place, const char *expected, const json_t *value) {
   char *shown = json_is_object(value) || json_is_array(value) || json_is_null(value)
                     ? NULL
                     : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-  option_error(error, place, "expected %s, found %s%s%.60s%s", expected, kind(value), shown ? " (" : "",
+  option_error(error, place, "expected %s, found %s%s%.60s%s", expected, json_kind(value), shown ? " (" : "",
                shown ? shown : "", shown ? ")" : "");
   free(shown);
   return false;

@@ -4,7 +4,7 @@
 
 #include "base/option.h"
 
-#include <jansson.h>
+#include "base/json.h"
 
 /* Names the value in messages: "--optim.lr", or "FILE: 'optim.lr'". */
 typedef struct OptionPlace {

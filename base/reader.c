@@ -5,14 +5,14 @@
 
 json_t *reader_parse(const char *path, const Buffer *text, Error *error) {
   json_error_t problem;
-  json_t *root = json_loadb(text->data ? text->data : "", text->size, JSON_ALLOW_NUL, &problem);
+  json_t *root = json_parse(text->data, text->size, json_limit_tokenizer, JSON_ALLOW_NUL, &problem);
   if (!root) {
-    error_set(error, ERROR_MODEL, "%s: line %d: %s", path, problem.line, problem.text);
+    error_set(error, ERROR_MODEL, "%s:%d: %s", path, problem.line, problem.text);
     return NULL;
   }
-  if (!json_is_object(root)) {
+  if (!json_holds_object(root)) {
+    error_set(error, ERROR_MODEL, "%s: expected a JSON object, found %s", path, json_kind(root));
     json_decref(root);
-    error_set(error, ERROR_MODEL, "%s: expected a JSON object", path);
     return NULL;
   }
   return root;
@@ -20,26 +20,6 @@ json_t *reader_parse(const char *path, const Buffer *text, Error *error) {
 
 Reader reader_top(const char *path, json_t *root) {
   return (Reader){.path = path, .value = root};
-}
-
-static const char *kind(const json_t *value) {
-  if (!value) return "nothing";
-  switch (json_typeof(value)) {
-    case JSON_OBJECT:
-      return "an object";
-    case JSON_ARRAY:
-      return "a list";
-    case JSON_STRING:
-      return "text";
-    case JSON_INTEGER:
-      return "an integer";
-    case JSON_REAL:
-      return "a number";
-    case JSON_NULL:
-      return "null";
-    default:
-      return "true or false";
-  }
 }
 
 bool reader_fail(const Reader *reader, Error *error, const char *format, ...) {
@@ -61,7 +41,7 @@ static void join(Reader *out, const Reader *object, const char *key) {
 }
 
 static bool expect(const Reader *reader, bool right, const char *expected, Error *error) {
-  return right || reader_fail(reader, error, "expected %s, found %s", expected, kind(reader->value));
+  return right || reader_fail(reader, error, "expected %s, found %s", expected, json_kind(reader->value));
 }
 
 bool reader_has(const Reader *object, const char *key) {
@@ -70,7 +50,7 @@ bool reader_has(const Reader *object, const char *key) {
 }
 
 bool reader_member(const Reader *object, const char *key, Reader *out, Error *error) {
-  if (!expect(object, json_is_object(object->value), "an object", error)) return false;
+  if (!expect(object, json_holds_object(object->value), "an object", error)) return false;
   join(out, object, key);
   out->value = json_object_get(object->value, key);
   if (json_is_null(out->value)) out->value = NULL;
@@ -137,7 +117,7 @@ bool reader_type(const Reader *object, const char **type, Error *error) {
 }
 
 bool reader_as_object(const Reader *reader, Error *error) {
-  return expect(reader, json_is_object(reader->value), "an object", error);
+  return expect(reader, json_holds_object(reader->value), "an object", error);
 }
 
 bool reader_as_list(const Reader *reader, Error *error) {
@@ -145,7 +125,7 @@ bool reader_as_list(const Reader *reader, Error *error) {
 }
 
 bool reader_as_text(const Reader *reader, const char **out, size_t *bytes, Error *error) {
-  if (!expect(reader, json_is_string(reader->value), "text", error)) return false;
+  if (!expect(reader, json_is_string(reader->value), "a string", error)) return false;
   *out = json_string_value(reader->value);
   *bytes = json_string_length(reader->value);
   return true;

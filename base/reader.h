@@ -4,9 +4,7 @@
 #define BASE_READER_H
 
 #include "base/error.h"
-#include "base/memory.h"
-
-#include <jansson.h>
+#include "base/json.h"
 #include <stddef.h>
 
 /* A JSON value and where it stands in the file. */

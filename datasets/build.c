@@ -112,6 +112,7 @@ static bool build_cache(Build *build, const char *path, const char *cache, const
                         Error *error) {
   const DatasetOptions *options = build->options;
   if (!line_reader_open(&build->reader, path, error)) return false;
+  if (options->max_record) line_reader_limit(&build->reader, options->max_record);
   if (!directory_create(options->cache_dir, error)) return false;
   if (!cache_writer_open(&build->writer, cache, error)) return false;
   build->encoder = (Encoder){.options = options, .writer = &build->writer};

@@ -95,6 +95,7 @@ typedef struct DatasetOptions {
   const Tokenizer *tokenizer;
   const ChatTemplate *chat; /* NULL only where every source is `text` */
   int max_length;           /* tokens; per side for preferences; of the prompt for prompts */
+  int64_t max_record;       /* bytes of a line; 0: 64 MiB */
   bool train_on_inputs;
   const char *cache_dir; /* created when missing */
   Log *log;              /* reports and progress; NULL = silent */

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 bool line_reader_open(LineReader *reader, const char *path, Error *error) {
-  *reader = (LineReader){0};
+  *reader = (LineReader){.limit = json_limit_record};
   struct stat status;
   reader->file = fopen(path, "rb");
   if (!reader->file || fstat(fileno(reader->file), &status) != 0) {
@@ -26,6 +26,12 @@ bool line_reader_open(LineReader *reader, const char *path, Error *error) {
     return error_out_of_memory(error, "path", strlen(path));
   }
   return true;
+}
+
+void line_reader_limit(LineReader *reader, int64_t bytes) {
+  const size_t more = json_limit_record.memory / json_limit_record.bytes;
+  reader->limit =
+      (JsonLimit){(size_t)bytes, (size_t)bytes > SIZE_MAX / more ? SIZE_MAX : (size_t)bytes * more};
 }
 
 void line_reader_close(LineReader *reader) {
@@ -53,6 +59,10 @@ static bool read_line(LineReader *reader, bool *ended, Error *error) {
     while (count < sizeof piece && (c = getc_unlocked(reader->file)) != EOF) {
       if (c == '\n') break;
       piece[count++] = (char)c;
+    }
+    if (reader->line.size + count > reader->limit.bytes) {
+      return error_set(error, ERROR_DATA, "%s:%llu: a line of more than %zu bytes (data.max_record)",
+                       reader->path, (unsigned long long)reader->number + 1, reader->limit.bytes);
     }
     if (!buffer_append(&reader->line, piece, count, error)) return false;
     reader->bytes += count + (c == '\n');
@@ -121,27 +131,6 @@ bool line_reader_next(LineReader *reader, bool *found, Error *error) {
   }
 }
 
-const char *json_kind_name(const json_t *value) {
-  if (!value) return "nothing";
-  switch (json_typeof(value)) {
-    case JSON_OBJECT:
-      return "object";
-    case JSON_ARRAY:
-      return "list";
-    case JSON_STRING:
-      return "string";
-    case JSON_INTEGER:
-    case JSON_REAL:
-      return "number";
-    case JSON_TRUE:
-    case JSON_FALSE:
-      return "boolean";
-    case JSON_NULL:
-      return "null";
-  }
-  return "something else";
-}
-
 bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
   *record = NULL;
   bool found;
@@ -155,14 +144,14 @@ bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
                      "%s:1: a JSON list; expected JSON Lines, one object per line (jq -c '.[]' makes them)",
                      reader->path);
   }
-  json_t *value = json_loadb(text, reader->line.size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+  json_t *value =
+      json_parse(text, reader->line.size, reader->limit, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
   if (!value) {
-    return error_set(error, ERROR_DATA, "%s:%llu:%d: broken JSON: %s", reader->path, line, where.column,
-                     where.text);
+    return error_set(error, ERROR_DATA, "%s:%llu:%d: %s", reader->path, line, where.column, where.text);
   }
-  if (!json_is_object(value)) {
+  if (!json_holds_object(value)) {
     error_set(error, ERROR_DATA, "%s:%llu: expected an object, found %s", reader->path, line,
-              json_kind_name(value));
+              json_kind(value));
     json_decref(value);
     return false;
   }

@@ -107,7 +107,7 @@ static bool fail_type(RecordPlace place, const char *key, const char *expected, 
                      expected);
   }
   return error_set(error, ERROR_DATA, "%s:%llu: key '%s': expected %s, found %s", place.file, line, key,
-                   expected, json_kind_name(found));
+                   expected, json_kind(found));
 }
 
 static bool fail_text(RecordPlace place, const char *key, const char *message, Error *error) {

@@ -1,6 +1,7 @@
 #include "formats/safetensors.h"
 
-#include <jansson.h>
+#include "base/json.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,9 +179,9 @@ static bool read_header(SafetensorsFile *file, Error *error) {
   const char *text = (const char *)file->map.data + PREFIX;
   if (length == 0 || *text != '{') return fail(file, NULL, error, "the header does not begin with '{'");
   json_error_t broken;
-  file->header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &broken);
+  file->header = json_parse(text, (size_t)length, json_limit_tensors, JSON_REJECT_DUPLICATES, &broken);
   if (!file->header) {
-    return fail(file, NULL, error, "broken header at byte %d: %s", PREFIX + broken.position, broken.text);
+    return fail(file, NULL, error, "header at byte %d: %s", PREFIX + broken.position, broken.text);
   }
   const uint8_t *data = file->map.data + PREFIX + length;
   return read_entries(file, data, size - PREFIX - (size_t)length, error);
@@ -286,11 +287,11 @@ static bool read_weight_map(SafetensorsSet *set, const char *directory, const ch
 
 static bool open_index(SafetensorsSet *set, const char *directory, const char *index_path, Error *error) {
   Buffer text = {0};
-  bool ok = file_read(index_path, &text, error);
+  bool ok = json_file_text(index_path, json_limit_tensors, &text, error);
   json_t *root = NULL;
   if (ok) {
     json_error_t broken;
-    root = json_loadb(text.data, text.size, JSON_REJECT_DUPLICATES, &broken);
+    root = json_parse(text.data, text.size, json_limit_tensors, JSON_REJECT_DUPLICATES, &broken);
     ok = root ||
          error_set(error, ERROR_MODEL, "%s:%d:%d: %s", index_path, broken.line, broken.column, broken.text);
   }

@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/reader.h"
-#include "formats/json.h"
+#include "base/json.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/reader.h"
 #include "base/regex.h"
-#include "formats/json.h"
+#include "base/json.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 #include "model/arch.h"
 
+#include "base/json.h"
 #include "model/arch/list.h"
 
 #include <math.h>
@@ -10,26 +11,6 @@ static const Architecture *const architecture_list[] = {&architecture_llama,    
                                                         &architecture_qwen2,    &architecture_qwen3,
                                                         &architecture_gpt_neox, &architecture_gpt2};
 enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
-
-static const char *json_kind(const json_t *value) {
-  switch (json_typeof(value)) {
-    case JSON_OBJECT:
-      return "an object";
-    case JSON_ARRAY:
-      return "a list";
-    case JSON_STRING:
-      return "a string";
-    case JSON_INTEGER:
-      return "an integer";
-    case JSON_REAL:
-      return "a real number";
-    case JSON_TRUE:
-    case JSON_FALSE:
-      return "a boolean";
-    default:
-      return "null";
-  }
-}
 
 /* The value of a key, or NULL when it is absent or null: Transformers writes both for "the default". */
 static const json_t *config_value(const json_t *config, const char *key) {
@@ -214,7 +195,7 @@ bool config_rope_object(const json_t *config, const json_t **rope, const char **
       old && !(json_is_object(old) && json_object_size(old) == 0); /* as in Transformers, it goes first */
   *key = has_old ? "rope_scaling" : "rope_parameters";
   *rope = config_value(config, *key);
-  if (!*rope || json_is_object(*rope)) return true;
+  if (!*rope || json_holds_object(*rope)) return true;
   return error_set(error, ERROR_MODEL, "\"%s\": expected an object, found %s", *key, json_kind(*rope));
 }
 

@@ -1,7 +1,7 @@
 #include "model/card.h"
 
 #include "base/file.h"
-#include "formats/json.h"
+#include "base/json.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Models out: a Hugging Face directory that Transformers loads as it is. */
 #include "base/draft.h"
 #include "base/file.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "formats/safetensors.h"
 #include "model/weights.h"
 

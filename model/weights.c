@@ -2,7 +2,7 @@
 #include "model/weights.h"
 
 #include "base/file.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "formats/safetensors.h"
 #include "lora/lora.h"
 

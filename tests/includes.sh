@@ -44,7 +44,7 @@ vendor_rules='
 ^xxhash[.]h$: ^base/
 ^sanitizer/: ^base/
 ^editline/|^histedit[.]h$: ^tools/
-^jansson[.]h$: ^base/(option|reader|json) ^formats/ ^tokenizer/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
+^jansson[.]h$: ^base/(option|json) ^formats/ ^tokenizer/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
 ^(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg)[.]h$: .
 ^(stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|threads|time|uchar|wchar)[.]h$: .
 ^(dirent|fcntl|fnmatch|getopt|glob|poll|pthread|sched|spawn|strings|termios|unistd)[.]h$|^sys/: .

@@ -1,5 +1,6 @@
 /* Opening a tokenizer: tokenizer.json and the files beside it. Which tokens are added and special: special.c. */
 #include "base/file.h"
+#include "base/json.h"
 #include "tokenizer/internal.h"
 
 #include <string.h>
@@ -62,7 +63,7 @@ static bool read_file(const char *directory, const char *name, bool required, ch
   *path = path_join(directory, name);
   if (!*path) return error_out_of_memory(error, "path", strlen(directory));
   if (!required && !file_exists(*path)) return true;
-  if (!file_read(*path, text, error)) return false;
+  if (!json_file_text(*path, json_limit_tokenizer, text, error)) return false;
   return !all || (buffer_append(all, name, strlen(name) + 1, error) &&
                   buffer_append(all, text->data ? text->data : "", text->size, error));
 }

@@ -3,7 +3,7 @@
  * Prints one JSON object: what was measured, in how many seconds, how many operations or bytes that takes at
  * least, and the planned and the reached memory. tools/bench_gpu.sh sets the figures beside those of PyTorch. */
 #include "base/process.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "rollout/engine.h"
 #include "tools/bench_model/work.h"
 #include "train/plan.h"

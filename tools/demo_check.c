@@ -222,7 +222,7 @@ static bool check_answer(Check *check, const json_t *answer, unsigned long long 
   if (!response) response = json_object_get(answer, "completion");
   if (!json_is_string(response)) {
     return error_set(error, ERROR_DATA, "%s:%llu: key 'response': expected string, found %s", check->answers,
-                     line, json_kind_name(response));
+                     line, json_kind(response));
   }
   const json_t *prompt = find_prompt(check, answer, line, error);
   if (!prompt || !simplify(json_string_value(response), text, error)) return false;

@@ -183,7 +183,7 @@ static bool prompt_encode(Generate *g, const json_t *value, IntArray *ids, Error
   }
   if (!json_is_string(value) && !json_is_array(value)) {
     return error_set(error, ERROR_DATA, "key 'prompt': expected string or list of messages, found %s",
-                     json_kind_name(value));
+                     json_kind(value));
   }
   const bool ok = g->config->chat ? chat_prompt(g, value, ids, error)
                                   : tokenizer_encode(g->text.tokenizer, json_string_value(value),

@@ -1,7 +1,7 @@
 /* init: a new model directory with random weights, from a configuration and a tokenizer. */
 #include "base/process.h"
 #include "base/file.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
 #include "train/program.h"

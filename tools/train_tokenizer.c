@@ -40,7 +40,7 @@ static bool add_jsonl(TokenizerTrainer *trainer, const char *path, const char *k
     ok = json_is_string(value)
              ? tokenizer_trainer_add_text(trainer, json_string_value(value), json_string_length(value), error)
              : error_set(error, ERROR_DATA, "%s:%llu: key '%s': expected string, found %s", path,
-                         (unsigned long long)reader.number, key, json_kind_name(value));
+                         (unsigned long long)reader.number, key, json_kind(value));
     json_decref(record);
     if (!ok) break;
   }

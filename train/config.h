@@ -73,6 +73,7 @@ typedef struct DataConfig {
   int format;                              /* DatasetFormat */
   char *template;                          /* chat family or "auto" */
   int64_t max_length;                      /* tokens */
+  int64_t max_record;                      /* bytes of a line */
   int truncation;                          /* DatasetTruncation */
   double eval_fraction;
   char *cache; /* directory of tokenised data; NULL = run.dir/cache */
@@ -98,6 +99,8 @@ typedef struct DataConfig {
       "adapter was trained with here, else the model's own"),                                               \
   ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
       "longest example, tokens"),                                                                           \
+  ROW_BYTES("data.max_record", Config, field.max_record, "64MiB",                                           \
+      "longest line of a file; reading one takes up to eight times as much memory"),                        \
   ROW_CHOICE("data.truncation", Config, field.truncation, "drop", dataset_truncation_names,                 \
       "longer examples: leave out (counted and reported), stop with an error, or cut"),                     \
   ROW_STRING("data.cache", Config, field.cache, NULL,                                                       \

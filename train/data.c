@@ -179,6 +179,7 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
                                   .tokenizer = text->tokenizer,
                                   .chat = text->has_chat ? &text->chat : NULL,
                                   .max_length = (int)config->max_length,
+                                  .max_record = config->max_record,
                                   .train_on_inputs = config->train_on_inputs,
                                   .cache_dir = cache,
                                   .log = log};

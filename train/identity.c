@@ -1,7 +1,7 @@
 #include "train/identity.h"
 
 #include "base/file.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "lora/lora.h"
 #include "model/card.h"
 

@@ -39,7 +39,7 @@ static bool is_end(const char *key) {
 
 static bool may_differ(const char *key, const json_t *before, const json_t *now) {
   static const char *const free_keys[] = {"model.recompute", "optim.micro_batch_tokens", "rollout.batch",
-                                          "data.cache"};
+                                          "data.cache", "data.max_record"};
   if (!strncmp(key, "run.", 4)) return strcmp(key, "run.seed") != 0;
   if (!strncmp(key, "device.", 7)) return true;
   for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {

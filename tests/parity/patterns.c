@@ -8,7 +8,7 @@
 
 #include "base/memory.h"
 #include "base/regex.h"
-#include "formats/json.h"
+#include "base/json.h"
 
 #include <string.h>
 

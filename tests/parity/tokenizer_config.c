@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "../temporary.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "tokenizer/tokenizer.h"
 
 #include <string.h>

@@ -70,7 +70,7 @@ refuse 6 'absent.jsonl' "$bin/inspect" data --model "$work/model" --data "$work/
 refuse 2 'above 0' "$bin/demo_data" --out "$work/x" --scale -1
 learn=("$bin/train_tokenizer" --out "$work/learnt")
 refuse 2 'no file to learn from' "${learn[@]}"
-refuse 3 "number.jsonl:2: key 'completion': expected string, found number" "${learn[@]}" --text tests/fixtures/data/bad/number.jsonl \
+refuse 3 "number.jsonl:2: key 'completion': expected string, found a number" "${learn[@]}" --text tests/fixtures/data/bad/number.jsonl \
   --key completion
 refuse 6 'absent.jsonl' "${learn[@]}" --text "$work/absent.jsonl"
 printf '\xef\xbb\xbf{"text":"red door"}\r\n\r\n{"text":"blue"}\r\n' >"$work/windows.jsonl" # as on Windows

@@ -264,10 +264,10 @@ static void file_mistakes(void **state) {
       {"{\"device\": {\"memory_limit\": -1}}",
        "FILE: 'device.memory_limit': expected a number of bytes or a size like \"8GiB\", found a number "
        "(-1)"},
-      {"{\n \"optim\": {\n  \"lr\": 1,\n }\n}", "FILE:4:2: string or '}' expected near '}'"},
-      {"{\"optim\": {\"lr\": 1, \"lr\": 2}}", "FILE:1:24: duplicate object key near '\"lr\"'"},
+      {"{\n \"optim\": {\n  \"lr\": 1,\n }\n}", "FILE:4:2: broken JSON: string or '}' expected near '}'"},
+      {"{\"optim\": {\"lr\": 1, \"lr\": 2}}", "FILE:1:24: broken JSON: duplicate object key near '\"lr\"'"},
       {"[1]", "FILE: expected a JSON object"},
-      {"", "FILE:1:0: '[' or '{' expected near end of file"},
+      {"", "FILE:1:0: broken JSON: '[' or '{' expected near end of file"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Config c;

@@ -89,9 +89,51 @@ static void other_files_are_named(void **state) {
   }
 }
 
+static void write_line(const char *path, const char *begin, const char *part, int count, const char *end) {
+  FILE *file = fopen(path, "wb");
+  assert_non_null(file);
+  fprintf(file, "{\"text\": \"a\"}\n%s", begin);
+  for (int i = 0; i < count; i++) fputs(part, file);
+  fputs(end, file);
+  assert_int_equal(fclose(file), 0);
+}
+
+/* Reads both lines of a file under a limit; the second is refused with `fragment`, or not (NULL). */
+static void read_limited(const char *path, int64_t limit, const char *fragment) {
+  LineReader reader;
+  Error error = {0};
+  json_t *record;
+  assert_true(line_reader_open(&reader, path, &error));
+  if (limit) line_reader_limit(&reader, limit);
+  assert_true(line_reader_record(&reader, &record, &error));
+  json_decref(record);
+  bool ok = line_reader_record(&reader, &record, &error);
+  if (ok != !fragment) fail_msg("limit %lld: %s", (long long)limit, error.message);
+  if (fragment && !strstr(error.message, fragment)) fail_msg("%s", error.message);
+  if (fragment) assert_int_equal(error.code, ERROR_DATA);
+  json_decref(record);
+  line_reader_close(&reader);
+}
+
+static void lines_have_a_limit(void **state) {
+  (void)state;
+  Temporary temporary;
+  temporary_open(&temporary);
+  const char *path = temporary_path(&temporary, "data.jsonl");
+  write_line(path, "{\"text\": \"", "0123456789", 500, "\"}\n");
+  read_limited(path, 0, NULL);
+  read_limited(path, 5012, NULL);
+  read_limited(path, 5000, "data.jsonl:2: a line of more than 5000 bytes (data.max_record)");
+  write_line(path, "{\"text\": \"x\", \"x\": [", "{},", 40000, "{}]}\n"); /* 80 times its bytes in memory */
+  read_limited(path, 200000, "data.jsonl:2:");
+  read_limited(path, 200000, "too large: its values would take more than 1 MiB of memory");
+  read_limited(path, 0, NULL);
+  temporary_close(&temporary);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(lines_of_every_shape),
-                                     cmocka_unit_test(missing_and_odd_files),
-                                     cmocka_unit_test(other_files_are_named)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(lines_of_every_shape), cmocka_unit_test(missing_and_odd_files),
+      cmocka_unit_test(other_files_are_named), cmocka_unit_test(lines_have_a_limit)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,9 +179,9 @@ static void hostile_headers_are_refused(void **state) {
       {"", 0, "the header does not begin with '{'"},
       {" {}", 0, "the header does not begin with '{'"},
       {"[]", 0, "the header does not begin with '{'"},
-      {"{\"a\":", 0, "broken header at byte 13: unexpected token near end of file"},
-      {"{} x", 0, "broken header at byte 12: end of file expected near 'x'"},
-      {"{\"a\":{},\"a\":{}}", 0, "broken header at byte 19: duplicate object key near '\"a\"'"},
+      {"{\"a\":", 0, "header at byte 13: broken JSON: unexpected token near end of file"},
+      {"{} x", 0, "header at byte 12: broken JSON: end of file expected near 'x'"},
+      {"{\"a\":{},\"a\":{}}", 0, "header at byte 19: broken JSON: duplicate object key near '\"a\"'"},
       {"{\"a\":1}", 0, "tensor 'a' is not described by an object"},
       {"{\"a\":{}}", 0, "tensor 'a' has no 'dtype' string"},
       {A("\"F8_E4M3\"", "[1]", "[0,1]"), 1, "tensor 'a' has the type 'F8_E4M3', which is not supported"},
@@ -193,7 +193,8 @@ static void hostile_headers_are_refused(void **state) {
       {A("\"U8\"", "[1,1,1,1,1,1,1,1,4]", "[0,4]"), 4, "tensor 'a' has 9 dimensions, expected at most 8"},
       {A("\"F32\"", "[4611686018427387904]", "[0,4]"), 4, "tensor 'a' has a 'shape' whose size overflows"},
       {A("\"U8\"", "[4294967296,4294967296]", "[0,0]"), 0, "tensor 'a' has a 'shape' whose size overflows"},
-      {A("\"U8\"", "[99999999999999999999]", "[0,4]"), 4, "broken header at byte "},
+      {A("\"U8\"", "[99999999999999999999]", "[0,4]"), 4,
+       "tensor 'a' has a 'shape' with something other than sizes in it"},
       {A("\"U8\"", "[4]", "[0]"), 4, "tensor 'a' has no 'data_offsets' pair of begin and end"},
       {A("\"U8\"", "[4]", "[0,4,8]"), 4, "tensor 'a' has no 'data_offsets' pair of begin and end"},
       {A("\"U8\"", "[4]", "[4,0]"), 4, "tensor 'a' has no 'data_offsets' pair of begin and end"},
@@ -220,7 +221,6 @@ static void hostile_headers_are_refused(void **state) {
     snprintf(expected, sizeof expected, "%s: %s", path, cases[i].message);
     assert_false(safetensors_file_open(&file, path, &error));
     assert_int_equal(error.code, ERROR_MODEL);
-    error.message[strlen(expected)] = '\0'; /* one case names the parser's own words only in part */
     assert_string_equal(error.message, expected);
     safetensors_file_close(&file);
   }
@@ -380,7 +380,7 @@ static void bad_indexes_are_refused(void **state) {
     const char *index, *message;
   } cases[] = {
       {"{\n}", "expected an object 'weight_map'"},
-      {"{\n \"weight_map\": }", "model.safetensors.index.json:2:16: unexpected token near '}'"},
+      {"{\n \"weight_map\": }", "model.safetensors.index.json:2:16: broken JSON: unexpected token near '}'"},
       {"{\"weight_map\": {\"a\": 3}}", "expected the name of a file for 'a'"},
       {"{\"weight_map\": {\"a\": \"../raw.safetensors\"}}",
        "expected the name of a .safetensors file, found '../raw.safetensors'"},

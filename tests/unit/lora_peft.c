@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "../temporary.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "formats/safetensors.h"
 #include "model/weights.h"
 
@@ -279,8 +279,8 @@ static void options_that_are_not_supported_are_refused(void **state) {
       {"{\"peft_type\": \"LOHA\"}", "peft_type: expected \"LORA\", found \"LOHA\""},
       {"{\"task_type\": \"SEQ_2_SEQ_LM\"}", "\"SEQ_2_SEQ_LM\" is not supported"},
       {"{\"r\": 0}", "r: expected a number from 1 to 65536, found 0"},
-      {"{\"lora_alpha\": \"8\"}", "lora_alpha: expected a number, found text"},
-      {"{\"target_modules\": [1]}", "target_modules[0]: expected text, found an integer"},
+      {"{\"lora_alpha\": \"8\"}", "lora_alpha: expected a number, found a string"},
+      {"{\"target_modules\": [1]}", "target_modules[0]: expected a string, found a number"},
       {"{\"target_modules\": [\"q_proj\"]}", "unexpected tensor"},
       {"{\"target_modules\": [\"q_proj\", \"v_proj\", \"k_proj\"]}", "k_proj.lora_A.weight is missing"},
       {"{\"target_modules\": [\"q_proj\", \"wq\"]}", "\"wq\" is no linear of this model"},
@@ -288,7 +288,7 @@ static void options_that_are_not_supported_are_refused(void **state) {
       {"{\"rank_pattern\": {\"q_proj(\": 4}}", "rank_pattern: \"q_proj(\""},
       {"{\"alpha_pattern\": {\"((((a{1,250}){1,250}){1,250}){1,250})\": 2}}",
        "regular expression is too large"},
-      {"{\"alpha_pattern\": {\"q_proj\": \"2\"}}", "alpha_pattern.q_proj: expected a number, found text"},
+      {"{\"alpha_pattern\": {\"q_proj\": \"2\"}}", "alpha_pattern.q_proj: expected a number, found a string"},
       {"{\"alpha_pattern\": {\"q_proj\": 1e300}}", "alpha_pattern.q_proj: expected a number from 0 to 65536"},
       {"{\"alpha_pattern\": [\"q_proj\"]}", "alpha_pattern: expected an object"},
       {"{\"lora_alpha\": 1e300}", "lora_alpha: expected a number from 0 to 65536, found 1e+300"},
@@ -302,7 +302,7 @@ static void options_that_are_not_supported_are_refused(void **state) {
       {"{\"use_rslora\": \"yes\"}", "use_rslora: expected true or false"},
       {"{\"an_option_to_come\": \"cubic\"}", "an_option_to_come: an adapter with this option"},
       {"{\"an_option_to_come\": 0.5}", "an_option_to_come: an adapter with this option"},
-      {"{\"bias\": 1}", "bias: expected text"},
+      {"{\"bias\": 1}", "bias: expected a string"},
       {"{\"exclude_modules\": [\"k_proj\", \"v_proj\"]}",
        "exclude_modules leaves out the module model.layers.0.self_attn.v_proj, which has tensors"},
       {"{\"exclude_modules\": \".*layers.[1].*\"}", "exclude_modules leaves out the module model.layers.1."},

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "../temporary.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "formats/safetensors.h"
 #include "model/weights.h"
 

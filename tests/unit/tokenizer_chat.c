@@ -190,7 +190,7 @@ static void test_bos(void **state) {
       {"llama2_legacy", piece_config, "zephyr", -1, 0},
       {"llama3", header_config, "llama3", -1, 1},
       {"llama2_legacy", "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"add_bos_token\": false}",
-       "plain", -1, 0}};
+       "plain", 1, 1}}; /* tokenizer.json decides */
   const ChatMessage talk[] = {say(CHAT_USER, "Hello"), say(CHAT_ASSISTANT, "Hi")};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     Error error = {0};

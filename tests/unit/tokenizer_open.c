@@ -95,7 +95,7 @@ static const Damage damages[] = {
     {"gpt2", "", "model", "[]", "model: expected an object, found a list"},
     {"gpt2", "model", "type", "\"Unigram\"", "tokenizer model Unigram is not supported"},
     {"gpt2", "model", "type", "\"WordPiece\"", "tokenizer model WordPiece is not supported"},
-    {"gpt2", "model", "type", "3", "model.type: expected text, found an integer"},
+    {"gpt2", "model", "type", "3", "model.type: expected a string, found a number"},
     {"gpt2", "model", "vocab", NULL, "model.vocab: expected an object, found nothing"},
     {"gpt2", "model", "vocab", "{\"a\": -1}", "token \"a\": expected an id"},
     {"gpt2", "model", "vocab", "{\"a\": \"b\"}", "token \"a\": expected an id"},
@@ -106,14 +106,14 @@ static const Damage damages[] = {
     {"gpt2", "model", "merges", "[\"ab\"]", "model.merges[0]: expected two tokens"},
     {"gpt2", "model", "merges", "[\"h e\", \"a b c\"]", "model.merges[1]: expected two tokens"},
     {"gpt2", "model", "merges", "[[\"a\"]]", "model.merges[0]: expected"},
-    {"gpt2", "model", "merges", "[[\"a\", 5]]", "model.merges[0][1]: expected text"},
+    {"gpt2", "model", "merges", "[[\"a\", 5]]", "model.merges[0][1]: expected a string"},
     {"gpt2", "model", "merges", "[[\"a\", \"zzz\"]]", "token \"zzz\" is not in the vocabulary"},
     {"gpt2", "model", "merges", "[[\"q\", \"~\"]]", "merged token \"q~\" is not in the vocabulary"},
     {"gpt2", "model", "dropout", "0.1", "model.dropout: BPE dropout is not supported"},
     {"gpt2", "model", "byte_fallback", "1", "model.byte_fallback: expected true or false"},
     {"gpt2", "", "pre_tokenizer", "{\"type\": \"BertPreTokenizer\"}",
      "pre-tokenizer BertPreTokenizer is not supported"},
-    {"gpt2", "", "pre_tokenizer", "{}", "pre_tokenizer.type: expected text, found nothing"},
+    {"gpt2", "", "pre_tokenizer", "{}", "pre_tokenizer.type: expected a string, found nothing"},
     {"gpt2", "", "pre_tokenizer", "7", "pre_tokenizer: expected an object"},
     {"gpt2", "pre_tokenizer", "add_prefix_space", "\"no\"",
      "pre_tokenizer.add_prefix_space: expected true or false"},
@@ -123,7 +123,8 @@ static const Damage damages[] = {
     {"llama3", "pre_tokenizer.pretokenizers[0]", "pattern", "{\"Regex\": \"\\\\bword\"}",
      "this escape is not supported"},
     {"llama3", "pre_tokenizer.pretokenizers[0]", "behavior", "\"Sideways\"", "unknown behavior Sideways"},
-    {"llama3", "pre_tokenizer.pretokenizers[0]", "behavior", NULL, "behavior: expected text, found nothing"},
+    {"llama3", "pre_tokenizer.pretokenizers[0]", "behavior", NULL,
+     "behavior: expected a string, found nothing"},
     {"llama2_metaspace", "pre_tokenizer", "replacement", "\"ab\"", "replacement must be one character"},
     {"llama2_metaspace", "pre_tokenizer", "prepend_scheme", "\"last\"", "unknown prepend_scheme last"},
     {"neox", "", "normalizer", "{\"type\": \"Precompiled\"}", "normalizer Precompiled is not supported"},
@@ -138,7 +139,7 @@ static const Damage damages[] = {
     {"llama3", "post_processor.processors[1]", "special_tokens", "{}", "special_tokens.<|begin_of_text|>"},
     {"llama3", "post_processor.processors[1]", "single", "[]", "the text exactly once"},
     {"gpt2", "", "added_tokens", "{}", "added_tokens: expected a list"},
-    {"gpt2", "added_tokens[0]", "content", NULL, "added_tokens[0].content: expected text"},
+    {"gpt2", "added_tokens[0]", "content", NULL, "added_tokens[0].content: expected a string"},
     {"gpt2", "added_tokens[0]", "id", "\"x\"", "added_tokens[0].id: expected an integer"},
     {"gpt2", "added_tokens[0]", "content", "\"other\"",
      "added token \"other\" has the id 0, but Transformers gives it the next free one, 800"},
@@ -190,7 +191,7 @@ static void test_not_json(void **state) {
     text.data[text.size * part / 8] = 0;
     char *copy = memory_copy_string(text.data);
     write_file("tokenizer.json", copy);
-    expect_failure(ERROR_MODEL, "tokenizer.json: line 1:");
+    expect_failure(ERROR_MODEL, "tokenizer.json:1: broken JSON: ");
     memory_free(copy);
     buffer_free(&text);
     start_with("gpt2");
@@ -203,9 +204,9 @@ static void test_not_json(void **state) {
   expect_failure(ERROR_MODEL, "expected a JSON object");
   start_with("gpt2");
   write_file("tokenizer_config.json", "{\"bos_token\": 5}");
-  expect_failure(ERROR_MODEL, "tokenizer_config.json: bos_token: expected text, found an integer");
+  expect_failure(ERROR_MODEL, "tokenizer_config.json: bos_token: expected a string, found a number");
   write_file("tokenizer_config.json", "{\n\n oops");
-  expect_failure(ERROR_MODEL, "tokenizer_config.json: line 3:");
+  expect_failure(ERROR_MODEL, "tokenizer_config.json:3: broken JSON: ");
   remove_file("tokenizer.json");
   expect_failure(ERROR_FILE, "tokenizer.json");
 }
