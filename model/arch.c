@@ -207,6 +207,7 @@ bool config_rope(const json_t *config, double default_theta, RopeSpec *out, Erro
   const char *old_type, *type;
   if (config_has(rope, "full_attention") || config_has(rope, "sliding_attention"))
     return error_set(error, ERROR_MODEL, "\"%s\": parameters by layer type are not supported here", key);
+  if (!config_check_rope_keys(rope, error)) return error_context(error, "\"%s\"", key);
   if (config_has(rope, "rope_theta")) {
     if (!rope_positive(rope, "rope_theta", &out->theta, error)) return error_context(error, "\"%s\"", key);
   } else {
@@ -242,7 +243,7 @@ const Architecture *architecture_find(const json_t *config, Error *error) {
   return NULL;
 }
 
-/* Options that no architecture supports yet: refused by name, never passed over. */
+/* Options that no architecture supports yet, with more to say than that they are not known. */
 static bool refuse_unsupported(const json_t *config, Error *error) {
   return config_refuse(config, "quantization_config", "quantised checkpoints are not supported", error) &&
          config_refuse(config, "is_encoder_decoder", "only decoder models are supported", error) &&
@@ -271,7 +272,8 @@ static bool check_shape(const ModelSpec *spec, Error *error) {
 
 bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec, Error *error) {
   *spec = (ModelSpec){.embedding_scale = 1, .alibi_max = 8, .final_norm = true};
-  return refuse_unsupported(config, error) && arch->read(config, spec, error) && check_shape(spec, error);
+  return refuse_unsupported(config, error) && config_check_keys(config, arch, error) &&
+         arch->read(config, spec, error) && check_shape(spec, error);
 }
 
 bool architecture_is_score(const Architecture *arch, const json_t *config) {

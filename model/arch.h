@@ -51,6 +51,7 @@ typedef struct Architecture {
   bool transposed;    /* block linears are [in, out]: GPT-2 */
   bool residual_init; /* fresh weights: products into the residual stream start smaller, by sqrt(2 layers) */
   bool norm_bias;     /* norms have a bias beside their weight */
+  const char *const *keys; /* of config.json that only this family has; NULL at the end */
   bool (*read)(const json_t *config, ModelSpec *spec, Error *error);
   bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */
   /* Overrides linear_bias from config.json (attention_bias, mlp_bias ...); NULL = the table above. */
@@ -60,7 +61,7 @@ typedef struct Architecture {
 /* The architecture of a config, or NULL with ERROR_MODEL: unknown model_type, listing the known ones. */
 const Architecture *architecture_find(const json_t *config, Error *error);
 
-/* Fills the spec: refuses options that are not supported (naming the key), reads, and checks the shape. */
+/* Fills the spec: refuses keys that are not known (naming them), reads, and checks the shape. */
 NODISCARD bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec,
                                  Error *error);
 
@@ -84,6 +85,9 @@ NODISCARD bool config_activation(const json_t *config, const char *key, const ch
 bool config_has(const json_t *config, const char *key); /* there and not null */
 /* An error "KEY: why" unless the key is absent, null, false or empty. */
 NODISCARD bool config_refuse(const json_t *config, const char *key, const char *why, Error *error);
+/* Refuses keys that are neither read, nor known to change nothing, nor off (config_keys.c). */
+NODISCARD bool config_check_keys(const json_t *config, const Architecture *arch, Error *error);
+NODISCARD bool config_check_rope_keys(const json_t *rope, Error *error);
 /* The object with the rotary keys (or NULL) and the name it stands under. */
 NODISCARD bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error);
 /* rope_parameters (new) or rope_theta + rope_scaling (old). */

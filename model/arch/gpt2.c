@@ -39,6 +39,22 @@ static bool read_gpt2(const json_t *config, ModelSpec *spec, Error *error) {
   return read_attention(config, spec, error);
 }
 
+static const char *const keys[] = {"n_embd",
+                                   "hidden_size",
+                                   "n_layer",
+                                   "num_hidden_layers",
+                                   "n_head",
+                                   "num_attention_heads",
+                                   "n_inner",
+                                   "n_positions",
+                                   "n_ctx",
+                                   "max_position_embeddings",
+                                   "layer_norm_epsilon",
+                                   "activation_function",
+                                   "scale_attn_weights",
+                                   "scale_attn_by_inverse_layer_idx",
+                                   NULL};
+
 const Architecture architecture_gpt2 = {
     .model_type = "gpt2",
     .causal_class = "GPT2LMHeadModel",
@@ -57,5 +73,6 @@ const Architecture architecture_gpt2 = {
     .norm_bias = true,
     .transposed = true,
     .residual_init = true,
+    .keys = keys,
     .read = read_gpt2,
     .linear_bias = {[LINEAR_QKV] = true, [LINEAR_O] = true, [LINEAR_UP] = true, [LINEAR_DOWN] = true}};

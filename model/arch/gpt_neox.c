@@ -53,6 +53,23 @@ static bool bias_by_config(const json_t *config, LinearRole role) {
   return !json_is_false(json_object_get(config, "attention_bias"));
 }
 
+static const char *const keys[] = {"hidden_size",
+                                   "intermediate_size",
+                                   "num_hidden_layers",
+                                   "num_attention_heads",
+                                   "max_position_embeddings",
+                                   "layer_norm_eps",
+                                   "hidden_act",
+                                   "use_parallel_residual",
+                                   "attention_bias",
+                                   "rotary_pct",
+                                   "rotary_emb_base",
+                                   "rope_theta",
+                                   "rope_scaling",
+                                   "rope_parameters",
+                                   "partial_rotary_factor",
+                                   NULL};
+
 const Architecture architecture_gpt_neox = {
     .model_type = "gpt_neox",
     .causal_class = "GPTNeoXForCausalLM",
@@ -68,5 +85,6 @@ const Architecture architecture_gpt_neox = {
                [LINEAR_DOWN] = "mlp.dense_4h_to_h"},
     .norm = {[NORM_ATTENTION] = "input_layernorm", [NORM_MLP] = "post_attention_layernorm"},
     .norm_bias = true,
+    .keys = keys,
     .read = read_gpt_neox,
     .bias = bias_by_config};

@@ -142,6 +142,18 @@ static bool bias_attention_only(const json_t *config, LinearRole role) {
 }
 
 /* clang-format off */
+#define LLAMA_KEYS                                                                                              \
+  "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", \
+  "max_position_embeddings", "rms_norm_eps", "hidden_act", "rope_theta", "rope_scaling", "rope_parameters",     \
+  "partial_rotary_factor", "original_max_position_embeddings"
+
+static const char *const llama_keys[] = {LLAMA_KEYS, "attention_bias", "mlp_bias", NULL};
+static const char *const mistral_keys[] = {LLAMA_KEYS, "sliding_window", "layer_types", NULL};
+static const char *const qwen2_keys[] = {LLAMA_KEYS, "use_sliding_window", "sliding_window", "max_window_layers",
+                                         "layer_types", NULL};
+static const char *const qwen3_keys[] = {LLAMA_KEYS, "use_sliding_window", "sliding_window", "max_window_layers",
+                                         "layer_types", "attention_bias", NULL};
+
 #define LLAMA_NAMES                                                                  \
   .prefix = "model.", .layer = "layers.%d.", .embedding = "embed_tokens",            \
   .final_norm = "norm", .head = "lm_head",                                           \
@@ -158,6 +170,7 @@ const Architecture architecture_llama = {.model_type = "llama",
                                          .score_class = "LlamaForSequenceClassification",
                                          LLAMA_NAMES,
                                          .norm = {LLAMA_NORMS},
+                                         .keys = llama_keys,
                                          .read = read_llama,
                                          .bias = bias_by_config};
 
@@ -166,6 +179,7 @@ const Architecture architecture_mistral = {.model_type = "mistral",
                                            .score_class = "MistralForSequenceClassification",
                                            LLAMA_NAMES,
                                            .norm = {LLAMA_NORMS},
+                                           .keys = mistral_keys,
                                            .read = read_mistral};
 
 const Architecture architecture_qwen2 = {
@@ -174,6 +188,7 @@ const Architecture architecture_qwen2 = {
     .score_class = "Qwen2ForSequenceClassification",
     LLAMA_NAMES,
     .norm = {LLAMA_NORMS},
+    .keys = qwen2_keys,
     .read = read_qwen2,
     .linear_bias = {[LINEAR_Q] = true, [LINEAR_K] = true, [LINEAR_V] = true}};
 
@@ -183,5 +198,6 @@ const Architecture architecture_qwen3 = {
     .score_class = "Qwen3ForSequenceClassification",
     LLAMA_NAMES,
     .norm = {LLAMA_NORMS, [NORM_Q] = "self_attn.q_norm", [NORM_K] = "self_attn.k_norm"},
+    .keys = qwen3_keys,
     .read = read_qwen3,
     .bias = bias_attention_only};

@@ -306,6 +306,15 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
       {qwen2, "{\"layer_types\": [\"full_attention\"]}", "\"layer_types\": expected a list with a string"},
       {qwen2, "{\"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"]}",
        "\"sliding_window\" is off"},
+      {llama, "{\"logit_scale\": 0.25}", "\"logit_scale\": not known for llama; take it out if"},
+      {llama, "{\"an_option_to_come\": true}", "\"an_option_to_come\": not known for llama"},
+      {llama, "{\"an_option_to_come\": \"cubic\"}", "\"an_option_to_come\""},
+      {llama, "{\"an_option_to_come\": [1]}", "\"an_option_to_come\""},
+      {llama, "{\"max_window_layers\": 2}", "\"max_window_layers\": not known for llama"},
+      {llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"mrope_section\": [1, 2]}}",
+       "\"rope_scaling\": \"mrope_section\": not known"},
+      {mistral, "{\"attention_bias\": true}", "\"attention_bias\": not known for mistral"},
+      {gpt2, "{\"rms_norm_eps\": 1e-5}", "\"rms_norm_eps\": not known for gpt2"},
       {neox, "{\"rotary_pct\": 1.5}", "\"rotary_pct\""},
       {gpt2, "{\"add_cross_attention\": true}", "\"add_cross_attention\""},
       {gpt2, "{\"n_head\": 5}", "\"n_embd\" 32 is not a multiple of 5 heads"},
@@ -320,6 +329,21 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
   }
 }
 
+/* Keys of real files that say nothing about the logits, and options that are off. */
+static void what_changes_nothing_is_passed_over(void **state) {
+  (void)state;
+  static const char *const changes[] = {
+      "{\"is_llama_config\": true, \"transformers.js_config\": {\"dtype\": \"q4\"}, \"pretraining_tp\": 1}",
+      "{\"_name_or_path\": \"x\", \"use_cache\": true, \"temperature\": 0.7, \"attention_dropout\": 0.1, "
+      "\"auto_map\": {\"a\": 1}}",
+      "{\"an_option_to_come\": false, \"another\": null, \"third\": [], \"fourth\": {}}"};
+  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    Error error = {0};
+    ModelSpec spec;
+    if (!read_spec(llama, changes[i], &spec, &error)) fail_msg("%s", error.message);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(llama_has_the_defaults_of_its_class),
                                      cmocka_unit_test(rope_is_read_in_both_spellings),
@@ -331,6 +355,7 @@ int main(void) {
                                      cmocka_unit_test(neox_is_read_in_both_spellings),
                                      cmocka_unit_test(gpt2_is_read),
                                      cmocka_unit_test(biases_follow_the_config),
-                                     cmocka_unit_test(what_is_not_supported_is_refused_by_name)};
+                                     cmocka_unit_test(what_is_not_supported_is_refused_by_name),
+                                     cmocka_unit_test(what_changes_nothing_is_passed_over)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
