@@ -1,6 +1,7 @@
 #include "compute/compute.h"
 
 #include "compute/ops.h"
+#include "compute/processor.h"
 
 #include <omp.h>
 
@@ -9,18 +10,6 @@ const char *const op_names[] = {
 #include "compute/ops.def"
 #undef OP
     NULL};
-
-/* By feature bits, never by model: virtual machines mask the model number, and new models are unknown to old
- * tables. These are the features of x86-64-v4 and x86-64-v3 that the kernels are compiled for. */
-static const Backend *best_cpu_backend(void) {
-  __builtin_cpu_init();
-  bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-            __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-  bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-            __builtin_cpu_supports("avx512vl");
-  return v4 ? &backend_cpu_v4 : v3 ? &backend_cpu_v3 : NULL;
-}
 
 /* CUDA where it was asked for, or found; the reason why not comes back in `error` only when it was asked for. */
 static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
@@ -47,11 +36,8 @@ bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) 
   *compute = (Compute){.comm = comm_single()};
   if (!open_cuda(compute, kind, error)) {
     if (kind == DEVICE_CUDA) return false;
-    compute->backend = best_cpu_backend();
-  }
-  if (!compute->backend) {
-    return error_set(error, ERROR_DEVICE,
-                     "this processor has no AVX2 and FMA, the least that Drover runs on");
+    compute->backend = processor_backend(error);
+    if (!compute->backend) return false;
   }
   compute->threads = threads > 0 ? threads : omp_get_max_threads();
   arena_init_dry(&compute->scratch, "scratch");

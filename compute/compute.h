@@ -30,13 +30,14 @@ typedef struct Compute {
   bool row_invariant;
 } Compute;
 
-/* Chooses the backend (DEVICE_AUTO: CUDA when built in and present, else the CPU kernels for the best
- * instruction set found) and sets the thread count (0 = all cores). Starts with a dry scratch arena:
- * compute_dry_begin/compute_dry_end bracket the planning run. Errors: ERROR_DEVICE. */
+/* Chooses the backend (DEVICE_AUTO: CUDA when built in and present, else the CPU kernels that
+ * compute/processor.h chooses) and sets the thread count (0 = all cores). Starts with a dry scratch arena:
+ * compute_dry_begin/compute_dry_end bracket the planning run. Errors: ERROR_DEVICE, and ERROR_USAGE for a
+ * DROVER_CPU that names nothing. */
 NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error);
 void compute_close(Compute *compute);
 const char *compute_device_name(
-    const Compute *compute); /* "cpu (avx512)", "cuda (NVIDIA H100, sm_90)": for logs */
+    const Compute *compute); /* "cpu (avx512, amx)", "cuda (NVIDIA H100, sm_90)": for logs */
 /* The dtype of activations in a model whose weights have that dtype. */
 DType compute_activation(const Compute *compute, DType weights);
 

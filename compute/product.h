@@ -12,13 +12,22 @@ void product_f32(int threads, bool transpose_a, bool transpose_b, int64_t m, int
                  float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                  int64_t ldc);
 
-/* Whether bf16 products run on a matrix unit (AMX): several times the speed of fp32. Without one they are
- * slower than widening to fp32, though they work. */
+/* Whether bf16 products run on a matrix unit (AMX): several times the speed of fp32. Without one they would be
+ * slower than widening to fp32, and some processors have none at all. */
 bool product_bf16_is_fast(void);
 
-/* The same for bf16 a [m,k] and b, summed in fp32 into fp32 c. */
+/* The same as product_f32 for bf16 a [m,k] and b, summed in fp32 into fp32 c; only where product_bf16_is_fast. */
 void product_bf16(int threads, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                   const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c,
                   int64_t ldc);
+
+/* Instruction sets, as far as our paths differ by them. */
+typedef enum ProductSet { PRODUCT_LESS, PRODUCT_AVX2, PRODUCT_AVX512, PRODUCT_AMX } ProductSet;
+
+/* Holds the library to the set, for the whole process: its first use fixes what it takes. False when it takes another
+ * one, be it that the processor or the system has no more, or that it was held or used before. */
+bool product_hold(ProductSet set);
+/* The set that the library takes, for messages. */
+const char *product_set_name(void);
 
 #endif

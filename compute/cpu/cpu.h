@@ -25,6 +25,7 @@ void CPU(arena_free)(Compute *c, Arena *arena);
 void CPU(upload)(Compute *c, Tensor device, const void *host);
 void CPU(download)(Compute *c, void *host, Tensor device);
 DeviceMemory CPU(memory)(const Compute *c);
+const char *CPU(describe)(const Compute *c);
 
 /* Workspace of one operation: mark = scratch_open, scratch_alloc as needed, scratch_close. The memory is real
  * unless c->dry. */

@@ -1,6 +1,8 @@
 /* The CPU as a device: its memory is ordinary memory. */
 #include "compute/cpu/cpu.h"
 
+#include "compute/product.h"
+
 bool CPU(open)(Compute *c, Error *error) {
   (void)c;
   (void)error;
@@ -34,4 +36,8 @@ void CPU(download)(Compute *c, void *host, Tensor device) {
 DeviceMemory CPU(memory)(const Compute *c) {
   (void)c;
   return (DeviceMemory){0};
+}
+
+const char *CPU(describe)(const Compute *c) {
+  return product_bf16_is_fast() ? "cpu (avx512, amx)" : c->backend->name;
 }

@@ -15,6 +15,7 @@ const Backend BACKEND_JOIN(CPU_ISA) = {
     .upload = CPU(upload),
     .download = CPU(download),
     .memory = CPU(memory),
+    .describe = CPU(describe),
 #define OP(op, parameters, arguments) .op = CPU(op),
 #include "compute/ops.def"
 #undef OP

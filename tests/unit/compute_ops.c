@@ -1,8 +1,8 @@
-/* The operation table test: every operation of ops.def, on every backend this machine can run, against a
- * plain double-precision reference; every comparison is shown to fail on a perturbed result.
+/* The operation table test: every operation of ops.def, on the processor and the card, against a plain
+ * double-precision reference; every comparison is shown to fail on a perturbed result.
  *
  * DROVER_TEST_OP=name,name runs these operations only; DROVER_TEST_BACKEND=cuda that backend only, which must
- * then be there.
+ * then be there. DROVER_CPU names the processor's code path.
  *
  * To add an operation: write its reference and its run function beside its kin in compute_ops/NAME.h, add
  * rows (operation, run, {sizes, flags}, tolerance) to that file's CASES. An operation without a row fails the
@@ -31,10 +31,9 @@ static bool chosen(const char *op) {
   return false;
 }
 
-/* DROVER_TEST_BACKEND=cuda: the processor's backends have a run of their own. */
-static bool only_cuda(void) {
+static bool backend_is(const char *name) {
   const char *backend = getenv("DROVER_TEST_BACKEND");
-  return backend && strcmp(backend, "cuda") == 0;
+  return backend && strcmp(backend, name) == 0;
 }
 
 static void run_case(Test *t, const Case *row) {
@@ -72,24 +71,11 @@ static void run_all(Test *t) {
   if (t->failures) fail_msg("%d comparisons failed", t->failures);
 }
 
-static void test_cpu_v3(void **state) {
+static void test_cpu(void **state) {
   (void)state;
   Test t = {0};
   Error error = {0};
-  assert_true(compute_open(&t.c, DEVICE_CPU, 2, &error));
-  t.c.backend = &backend_cpu_v3;
-  run_all(&t);
-}
-
-static void test_cpu_v4(void **state) {
-  (void)state;
-  Test t = {0};
-  Error error = {0};
-  assert_true(compute_open(&t.c, DEVICE_CPU, 2, &error));
-  if (t.c.backend != &backend_cpu_v4) {
-    compute_close(&t.c);
-    skip();
-  }
+  if (!compute_open(&t.c, DEVICE_CPU, 2, &error)) fail_msg("%s", error.message);
   run_all(&t);
 }
 
@@ -98,7 +84,7 @@ static void test_cuda(void **state) {
   Test t = {0};
   Error error = {0};
   if (!compute_open(&t.c, DEVICE_CUDA, 2, &error)) {
-    if (only_cuda()) fail_msg("%s", error.message);
+    if (backend_is("cuda")) fail_msg("%s", error.message);
     print_message("%s\n", error.message);
     skip();
   }
@@ -133,17 +119,13 @@ static void test_comparison(void **state) {
   assert_true(rounding(DTYPE_F32, 1) == 0);
 }
 
+#define TABLE cmocka_unit_test(test_comparison), cmocka_unit_test(test_every_operation_has_a_row)
+
 int main(void) {
-  const struct CMUnitTest all[] = {
-      cmocka_unit_test(test_comparison), cmocka_unit_test(test_every_operation_has_a_row),
-      cmocka_unit_test(test_cpu_v3),     cmocka_unit_test(test_cpu_v4),
-      cmocka_unit_test(test_cuda),
-  };
-  const struct CMUnitTest cuda[] = {
-      cmocka_unit_test(test_comparison),
-      cmocka_unit_test(test_every_operation_has_a_row),
-      cmocka_unit_test(test_cuda),
-  };
-  if (only_cuda()) return cmocka_run_group_tests(cuda, NULL, NULL);
-  return cmocka_run_group_tests(all, NULL, NULL);
+  const struct CMUnitTest both[] = {TABLE, cmocka_unit_test(test_cpu), cmocka_unit_test(test_cuda)};
+  const struct CMUnitTest cpu[] = {TABLE, cmocka_unit_test(test_cpu)};
+  const struct CMUnitTest cuda[] = {TABLE, cmocka_unit_test(test_cuda)};
+  if (backend_is("cpu")) return cmocka_run_group_tests(cpu, NULL, NULL);
+  if (backend_is("cuda")) return cmocka_run_group_tests(cuda, NULL, NULL);
+  return cmocka_run_group_tests(both, NULL, NULL);
 }
