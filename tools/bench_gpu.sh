@@ -14,5 +14,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/gpu_build.sh
 gpu_arguments "$@"
 gpu_environment
-gpu_describe && gpu_build -DBUILD_TESTING=OFF || exit
+gpu_describe && gpu_build programs || exit
 exec python3 tools/bench_gpu/compare.py --bin "$bin" ${rest[@]+"${rest[@]}"}

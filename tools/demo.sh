@@ -35,8 +35,8 @@ if [[ -z ${DROVER_BIN:-} ]]; then
   say "building"
   tools/setup.sh >&2
   {
-    cmake --preset release -DBUILD_TESTING=OFF -B build/release
-    cmake --build build/release -j "$(nproc)"
+    cmake --preset release
+    cmake --build build/release -j "$(nproc)" --target programs
   } >build.log 2>&1 || { cat build.log >&2; exit 1; }
   rm -f build.log
   export DROVER_BIN=$PWD/build/release/bin

@@ -44,8 +44,10 @@ gpu_describe() {
   nvcc --version | tail -n 1
 }
 
-# Builds the preset cuda; with a bundle nothing is installed.
+# gpu_build TARGET: builds it in the preset cuda; with a bundle nothing is installed. The folder may be one that was
+# configured without tests.
 gpu_build() {
   [[ $bundle ]] || tools/setup.sh
-  cmake --preset cuda -B "$folder" -DCMAKE_CUDA_ARCHITECTURES="$arch" "$@" && cmake --build "$folder" -j "$(nproc)"
+  cmake --preset cuda -B "$folder" -DCMAKE_CUDA_ARCHITECTURES="$arch" -DBUILD_TESTING=ON &&
+    cmake --build "$folder" -j "$(nproc)" --target "$1"
 }

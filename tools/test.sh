@@ -37,7 +37,8 @@ cores=$(nproc)
 jobs=$(awk -v cores="$cores" '/MemAvailable/ {n = int($2 / 1048576); print n < 1 ? 1 : n < cores ? n : cores}' \
   /proc/meminfo)
 
-if ! { tools/setup.sh && cmake --preset "$preset" -B "$folder" "$@" &&
+# BUILD_TESTING: the folder may be one that was configured without tests.
+if ! { tools/setup.sh && cmake --preset "$preset" -B "$folder" -DBUILD_TESTING=ON "$@" &&
   cmake --build "$folder" -j "${jobs:-$cores}"; } >&2; then
   echo 'test.sh: not built, so no test was run' >&2
   echo '0 passed, 1 failed, 0 skipped'
