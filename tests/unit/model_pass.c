@@ -288,7 +288,7 @@ static int held_values(Fixture *f, uint64_t bits[], size_t words) {
   size_t next = 0;
   int held = 0;
   memset(bits, 0, words * sizeof *bits);
-  pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, PASS_TRAIN, 0, &f->step);
+  pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, PASS_TRAIN, &f->step);
   for (int64_t layer = 0; layer < f->model.spec.layers; layer++) {
     for (int i = 0; i < 3; i++) {
       const Tensor projection = f->pass.blocks[layer].projection[i];
