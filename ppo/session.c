@@ -219,9 +219,9 @@ void session_close(PpoSession *session) {
 
 bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
   PpoSession *s = session;
-  return checkpoint_int(checkpoint, "ppo.updates", &s->updates, error) &&
-         checkpoint_int(checkpoint, "ppo.episodes", (int64_t *)&s->episodes, error) &&
-         checkpoint_int(checkpoint, "ppo.draws", (int64_t *)&s->update.draws, error) &&
+  return checkpoint_count(checkpoint, "ppo.updates", &s->updates, error) &&
+         checkpoint_count(checkpoint, "ppo.episodes", (int64_t *)&s->episodes, error) &&
+         checkpoint_count(checkpoint, "ppo.draws", (int64_t *)&s->update.draws, error) &&
          checkpoint_float(checkpoint, "ppo.kl_coef", &s->kl.coef, error) &&
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&

@@ -1,6 +1,7 @@
 /* The values of a checkpoint, both ways. Its files are in checkpoint_files.c. */
 #include "train/checkpoint_parts.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,13 @@ bool checkpoint_int(Checkpoint *checkpoint, const char *name, int64_t *value, Er
   if (!json_is_integer(stored)) return missing(checkpoint, name, error);
   *value = json_integer_value(stored);
   return true;
+}
+
+bool checkpoint_count(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error) {
+  if (!checkpoint_int(checkpoint, name, value, error)) return false;
+  return *value >= 0 ||
+         error_set(error, ERROR_MODEL, "checkpoint %s: '%s' is %" PRId64 ", expected at least 0",
+                   checkpoint->path, name, *value);
 }
 
 bool checkpoint_float(Checkpoint *checkpoint, const char *name, double *value, Error *error) {

@@ -28,9 +28,8 @@ typedef struct Checkpoint {
   bool loading;
   int64_t step; /* updates done */
   Compute *compute;
-  char
-      digest[33]; /* of the manifest, which has the digests of the other files: known after commit and find */
-  char *path;     /* likewise */
+  char *path;                    /* known after commit and find, as is ... */
+  char digest[33];               /* ... that of the manifest, which has the digests of the other files */
   struct CheckpointParts *parts; /* checkpoint.c */
 } Checkpoint;
 
@@ -41,6 +40,8 @@ NODISCARD bool checkpoint_begin(Checkpoint *checkpoint, const char *stage, int64
 
 /* Values; names are unique within a checkpoint. Reading a name that is not there is an error. */
 NODISCARD bool checkpoint_int(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error);
+/* A number of something: one that is negative is an error. */
+NODISCARD bool checkpoint_count(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error);
 NODISCARD bool checkpoint_float(Checkpoint *checkpoint, const char *name, double *value,
                                 Error *error); /* exact */
 /* A tensor in device memory; when saving it is read at commit and must be unchanged until then. */

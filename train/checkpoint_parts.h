@@ -10,7 +10,7 @@
 #define CHECKPOINT_STATE    "state.safetensors"
 #define CHECKPOINT_MANIFEST "manifest.json"
 
-enum { CHECKPOINT_VERSION = 2 };
+enum { CHECKPOINT_VERSION = 3 };
 
 /* A tensor to be written at commit. */
 typedef struct CheckpointItem {

@@ -196,19 +196,21 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
   return error_set(error, reason->code, "%s", reason->message);
 }
 
-static bool value_state(Checkpoint *checkpoint, const char *name, const char *value, int64_t *at,
-                        Error *error) {
+typedef bool CheckpointValue(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error);
+
+static bool value_state(CheckpointValue *exchange, Checkpoint *checkpoint, const char *name,
+                        const char *value, int64_t *at, Error *error) {
   char full[64];
   snprintf(full, sizeof full, "%s.%s", name, value);
-  return checkpoint_int(checkpoint, full, at, error);
+  return exchange(checkpoint, full, at, error);
 }
 
 bool data_state(Checkpoint *checkpoint, const char *name, const Dataset *dataset, DataCursor *cursor,
                 Error *error) {
   int64_t digest = dataset->digest, epoch = (int64_t)cursor->epoch, index = (int64_t)cursor->index;
-  if (!value_state(checkpoint, name, "digest", &digest, error) ||
-      !value_state(checkpoint, name, "epoch", &epoch, error) ||
-      !value_state(checkpoint, name, "index", &index, error)) {
+  if (!value_state(checkpoint_int, checkpoint, name, "digest", &digest, error) ||
+      !value_state(checkpoint_count, checkpoint, name, "epoch", &epoch, error) ||
+      !value_state(checkpoint_count, checkpoint, name, "index", &index, error)) {
     return false;
   }
   if (digest != dataset->digest) {

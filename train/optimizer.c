@@ -98,14 +98,14 @@ static double square_sum(Optimizer *optimizer, Compute *compute, size_t first, s
   return sum;
 }
 
+/* The backward pass goes from the last parameter to the first, and what is not finite spreads on its way: the last one in
+ * the list is nearest to where it began. */
 static bool not_finite(Optimizer *optimizer, Compute *compute, Error *error) {
   const ParameterList *list = optimizer->parameters;
-  size_t first = 0;
-  while (first + 1 < list->count && isfinite(square_sum(optimizer, compute, first, first + 1))) first++;
-  return error_set(error, ERROR_MODEL,
-                   "the gradient is not finite (NaN or infinity), first in %s; a lower optim.lr, more "
-                   "optim.warmup_steps or model.dtype f32 may help",
-                   list->count ? list->items[first].name : "no parameter");
+  size_t last = list->count;
+  while (last > 1 && isfinite(square_sum(optimizer, compute, last - 1, last))) last--;
+  return error_set(error, ERROR_MODEL, "the gradient is not finite (NaN or infinite), first in %s",
+                   last ? list->items[last - 1].name : "no parameter");
 }
 
 static void update(Optimizer *optimizer, Compute *compute, float lr, float grad_scale) {
@@ -147,7 +147,11 @@ bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *g
   const size_t count = optimizer->parameters->count;
   double norm = sqrt(square_sum(optimizer, compute, 0, count));
   *grad_norm = norm;
-  if (!isfinite(norm)) return not_finite(optimizer, compute, error);
+  if (!isfinite(norm)) {
+    not_finite(optimizer, compute, error);
+    optimizer_zero_gradients(optimizer, compute);
+    return false;
+  }
   /* As torch.nn.utils.clip_grad_norm_. */
   double clip = (double)optimizer->spec.clip;
   double scale = clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
@@ -168,7 +172,7 @@ static bool tensor_state(Checkpoint *checkpoint, const char *prefix, const char 
 
 bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix, Error *error) {
   char *name = memory_format("%s.optimizer.step", prefix);
-  bool ok = name ? checkpoint_int(checkpoint, name, &optimizer->step, error)
+  bool ok = name ? checkpoint_count(checkpoint, name, &optimizer->step, error)
                  : error_out_of_memory(error, "name", strlen(prefix));
   memory_free(name);
   for (size_t i = 0; ok && i < optimizer->parameters->count; i++) {

@@ -46,8 +46,8 @@ void optimizer_adopt(Optimizer *optimizer, Compute *compute);
 void optimizer_round(const Optimizer *optimizer, Compute *compute);
 
 /* One update from the accumulated gradients, which are zeroed afterwards. *grad_norm receives their norm
- * before clipping. A norm that is not finite is ERROR_MODEL naming the first such parameter, and changes
- * nothing. */
+ * before clipping. A norm that is not finite is ERROR_MODEL naming the parameter where that began (the first one in the
+ * order of the backward pass), and nothing has changed then: weights, moments and step are those before it. */
 NODISCARD bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *grad_norm,
                               Error *error);
 void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute);

@@ -164,6 +164,11 @@ static void a_gradient_that_is_not_finite_changes_nothing(void **state) {
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "first in second"));
   assert_true(get(&b, value_of(&b, 0), 0) == 0 && b.optimizer.step == 0);
+  /* The next step is as if that one had not been. */
+  set(&b, grad_of(&b, 0), 1, 0.5f);
+  assert_true(optimizer_step(&b.optimizer, &b.compute, 1, &norm, &error));
+  assert_float_equal(norm, 0.5, 1e-9);
+  assert_true(get(&b, value_of(&b, 0), 0) == 0 && get(&b, value_of(&b, 1), 2) == 0);
   close_bench(&b);
 }
 

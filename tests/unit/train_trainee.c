@@ -26,6 +26,7 @@ typedef struct Lab {
   Packer packer;
   const char *model, *merge;
   TraineeSpec spec;
+  bool narrow; /* weights in bf16 */
   float logits[VOCAB_MOST];
 } Lab;
 
@@ -81,7 +82,9 @@ static const float *logits(Lab *lab) {
 
 static void open_parts(Lab *lab) {
   Error error = {0};
-  must(base_open(&lab->base, lab->model, lab->merge, DTYPE_F32, &lab->compute, &lab->memory, &error), &error);
+  must(base_open(&lab->base, lab->model, lab->merge, lab->narrow ? DTYPE_BF16 : DTYPE_F32, &lab->compute,
+                 &lab->memory, &error),
+       &error);
   must(trainee_open(&lab->trainee, &lab->spec, &lab->base, &lab->compute, &lab->memory, &error), &error);
   must(pass_init(&lab->pass, &lab->base, &error), &error);
 }
@@ -97,9 +100,9 @@ static bool step(Lab *lab, Error *error) {
   return trainee_step(&lab->trainee, &lab->compute, 1e-2, &norm, error);
 }
 
-static void open_lab(Lab *lab, const char *model, const char *merge, TraineeSpec spec) {
+static void open_lab_as(Lab *lab, const char *model, const char *merge, TraineeSpec spec, bool narrow) {
   Error error = {0};
-  *lab = (Lab){.model = model, .merge = merge, .spec = spec};
+  *lab = (Lab){.model = model, .merge = merge, .spec = spec, .narrow = narrow};
   must(compute_open(&lab->compute, DEVICE_CPU, 2, &error), &error);
   must(packer_init(&lab->packer, 1, 2, TOKENS, &error), &error);
   plan_begin(&lab->memory, &lab->compute);
@@ -113,6 +116,10 @@ static void open_lab(Lab *lab, const char *model, const char *merge, TraineeSpec
   must(plan_end(&plan, &lab->memory, &lab->compute, &error), &error);
   must(train_memory_allocate(&lab->memory, &lab->compute, &error), &error);
   open_parts(lab);
+}
+
+static void open_lab(Lab *lab, const char *model, const char *merge, TraineeSpec spec) {
+  open_lab_as(lab, model, merge, spec, false);
 }
 
 static void close_lab(Lab *lab) {
@@ -304,6 +311,41 @@ static void refuse(const char *model, TraineeSpec spec, const char *text) {
   compute_close(&lab.compute);
 }
 
+/* Element i of a parameter's fp32 value: of its master copy where it has one. */
+static float precise(const Lab *lab, size_t parameter, int64_t i) {
+  return ((const float *)lab->trainee.optimizer.tensors[parameter].p.data)[i];
+}
+
+/* The dtype of the weights is none of the checkpoint's: what bf16 began goes on in fp32, and the other way round. */
+static void a_checkpoint_goes_on_in_another_dtype(void **state) {
+  (void)state;
+  for (int narrow = 0; narrow < 2; narrow++) {
+    Error error = {0};
+    Lab lab, again;
+    Temporary folder;
+    temporary_open(&folder);
+    open_lab_as(&lab, model_path("llama"), NULL, full_spec(), narrow == 1);
+    learn(&lab);
+    must(step(&lab, &error), &error);
+    must(exchange(&lab, 1, &folder, false, &error), &error);
+    open_lab_as(&again, model_path("llama"), NULL, full_spec(), narrow == 0);
+    must(exchange(&again, 1, &folder, true, &error), &error);
+    assert_int_equal(again.trainee.optimizer.step, 1);
+    for (size_t p = 0; p < lab.trainee.parameters.count; p++) {
+      const Tensor value = again.trainee.parameters.items[p].value;
+      for (int64_t i = 0; i < tensor_count(value); i++) {
+        assert_true(precise(&lab, p, i) == precise(&again, p, i));
+        if (narrow == 0) {
+          assert_int_equal(((const uint16_t *)value.data)[i], bf16_from_float(precise(&again, p, i)));
+        }
+      }
+    }
+    close_lab(&again);
+    close_lab(&lab);
+    temporary_close(&folder);
+  }
+}
+
 static void heads_come_from_where_they_are(void **state) {
   (void)state;
   Lab lab;
@@ -366,6 +408,7 @@ int main(void) {
       cmocka_unit_test(a_merged_base_gives_the_adapters_logits),
       cmocka_unit_test(what_is_saved_opens_again),
       cmocka_unit_test(a_checkpoint_carries_everything),
+      cmocka_unit_test(a_checkpoint_goes_on_in_another_dtype),
       cmocka_unit_test(heads_come_from_where_they_are),
       cmocka_unit_test(kinds_are_told_apart),
       cmocka_unit_test(adapters_share_a_base),
