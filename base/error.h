@@ -24,7 +24,8 @@ typedef enum ErrorCode {
   ERROR_MEMORY = 5, /* does not fit, or an allocation failed */
   ERROR_FILE = 6,   /* file system */
   ERROR_DEVICE = 7,
-  ERROR_SIGINT = 130, /* interrupted, after saving */
+  ERROR_SIGHUP = 129, /* interrupted, after saving */
+  ERROR_SIGINT = 130,
   ERROR_SIGTERM = 143
 } ErrorCode;
 

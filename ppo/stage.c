@@ -128,9 +128,8 @@ static bool after_update(PpoSession *s, const UpdateReport *report, Error *error
       !evaluate_and_log(s, &ignored, error)) {
     return false;
   }
-  runlog_flush(&s->run.runlog);
-  return !run_checkpoint_due(&s->run, s->updates) ||
-         run_save(&s->run, s->updates, session_state, s, &s->compute, error);
+  return run_updated(&s->run, s->updates, s->updates == s->total_updates, session_state, s, &s->compute,
+                     error);
 }
 
 static bool train(PpoSession *s, Error *error) {
@@ -148,13 +147,6 @@ static bool train(PpoSession *s, Error *error) {
              report.tokens_per_second);
     progress_update(&progress, s->updates, note);
     if (!after_update(s, &report, error)) return false;
-    const int signal = run_stop_signal();
-    if (signal != 0) {
-      if (!run_checkpoint_due(&s->run, s->updates) &&
-          !run_save(&s->run, s->updates, session_state, s, &s->compute, error))
-        return false;
-      return run_interrupted_error(signal, error);
-    }
   }
   progress_finish(&progress);
   return true;

@@ -13,7 +13,7 @@ const Option reward_options[] = {
     UPDATE_OPTIONS(RewardStageConfig, common.optim, "64", "1")
     ROW_FLOAT("reward.centring", RewardStageConfig, reward.centring, "0", 0, INFINITY,
         "weight of the mean of (chosen + rejected)^2 in the loss, e.g. 0.01"),
-    RUN_OPTIONS(RewardStageConfig, common.run, "data.eval or data.eval_fraction")
+    RUN_OPTIONS(RewardStageConfig, common.run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(RewardStageConfig, common.device)
 };
 /* clang-format on */

@@ -9,7 +9,7 @@ const Option sft_options[] = {
     DATA_MASK_OPTIONS(SupervisedConfig, data)
     OPTIM_OPTIONS(SupervisedConfig, optim, "2e-5", "2e-4", "cosine", "1e-8", "2048")
     UPDATE_OPTIONS(SupervisedConfig, optim, "32", "1")
-    RUN_OPTIONS(SupervisedConfig, run, "data.eval or data.eval_fraction")
+    RUN_OPTIONS(SupervisedConfig, run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(SupervisedConfig, device)
 };
 /* clang-format on */

@@ -53,7 +53,7 @@ static bool evaluate(Supervised *s, Error *error) {
 
 static bool state(Supervised *s, Checkpoint *checkpoint, Error *error) {
   Sft *sft = s->own;
-  return checkpoint_int(checkpoint, "tokens", &sft->tokens, error);
+  return checkpoint_count(checkpoint, "tokens", &sft->tokens, error);
 }
 
 static void metrics(Supervised *s) {

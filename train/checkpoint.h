@@ -12,10 +12,12 @@
  * (run_save and run_load of train/run.h do just that.)
  *
  * Everything is written to a temporary name, fsynced, renamed, and older ones are removed only after that. On
- * loading every file's digest is checked; a damaged checkpoint is passed over with a warning for the one
- * before it. Errors: ERROR_FILE (disk full: the partial files are removed, older checkpoints stay),
- * ERROR_MODEL (a value that is missing or has another shape; no intact checkpoint is left), ERROR_USAGE (the
- * configuration differs in something that matters). */
+ * loading every file's digest is checked; a damaged checkpoint (a file that is missing, is no file, or has other
+ * content) is passed over with a warning for the one before it. One that cannot be read is not damaged: the disk or its
+ * server may be away for a moment, and going on from an older one would throw the newer away. Errors: ERROR_FILE (disk
+ * full: the partial files are removed, older checkpoints stay; a checkpoint that cannot be read), ERROR_MODEL (a value
+ * that is missing, negative or has another shape; no intact checkpoint is left), ERROR_USAGE (the configuration differs
+ * in something that matters). */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 
@@ -53,8 +55,10 @@ NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType 
 /* Writes RUN/checkpoints/step-N and removes all but the `keep` newest. */
 NODISCARD bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep, Error *error);
 
-/* Opens the newest intact checkpoint for loading; *found is false when there is none at all. Compares its
- * configuration with `config` by settings_check. */
+/* Whether RUN has checkpoints, intact or not. */
+NODISCARD bool checkpoint_any(const char *run_dir, bool *any, Error *error);
+/* Opens the newest intact checkpoint for loading; *found is false when there is none at all. Its configuration is
+ * compared with `config` by settings_check, and what is to be told of the differences is logged as warnings. */
 NODISCARD bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage,
                                const char *config, Compute *compute, Log *log, bool *found, Error *error);
 void checkpoint_close(Checkpoint *checkpoint); /* also of a zeroed one */

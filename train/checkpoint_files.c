@@ -5,9 +5,11 @@
 #include "base/draft.h"
 #include "train/settings.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { COPY_ELEMENTS = 1 << 20 };
 
@@ -94,10 +96,10 @@ static bool write_directory(Checkpoint *checkpoint, const char *directory, Error
 
 /* The N of "step-N"; -1 for any other name. */
 static int64_t step_of(const char *name) {
-  if (strncmp(name, "step-", 5) != 0) return -1;
-  char *end;
-  long long step = strtoll(name + 5, &end, 10);
-  return end != name + 5 && !*end && step >= 0 ? step : -1;
+  char again[32];
+  const long long step = strncmp(name, "step-", 5) == 0 ? strtoll(name + 5, NULL, 10) : -1;
+  snprintf(again, sizeof again, "step-%lld", step);
+  return step >= 0 && strcmp(name, again) == 0 ? step : -1;
 }
 
 static int newest_first(const void *a, const void *b) {
@@ -105,12 +107,27 @@ static int newest_first(const void *a, const void *b) {
   return left < right ? 1 : left > right ? -1 : 0;
 }
 
+/* What stands under a path. A path that cannot be looked at is an error: it may stand there still. */
+typedef enum Found { FOUND_NOTHING, FOUND_FILE, FOUND_DIRECTORY, FOUND_OTHER } Found;
+
+static bool look(const char *path, Found *found, Error *error) {
+  struct stat status;
+  *found = FOUND_NOTHING;
+  if (stat(path, &status) == 0) {
+    *found = S_ISREG(status.st_mode) ? FOUND_FILE : S_ISDIR(status.st_mode) ? FOUND_DIRECTORY : FOUND_OTHER;
+    return true;
+  }
+  return errno == ENOENT || error_set(error, ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
+}
+
 /* Steps of the checkpoints in a directory, newest first; *steps is NULL when there are none. What is left of
  * unfinished ones is removed when `tidy` is set. */
 static bool list_steps(const char *directory, bool tidy, int64_t **steps, size_t *count, Error *error) {
+  Found place;
   *steps = NULL;
   *count = 0;
-  if (!directory_exists(directory)) return true;
+  if (!look(directory, &place, error)) return false;
+  if (place == FOUND_NOTHING) return true;
   StringList names = {0};
   bool ok = directory_list(directory, &names, error);
   *steps = ok && names.count ? memory_zeroed(names.count, sizeof **steps) : NULL;
@@ -174,59 +191,75 @@ bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep
 
 /* -- reading -------------------------------------------------------------------------------------------- */
 
-static bool check_file(const char *directory, const char *name, const char *digest, Error *error) {
-  char *path = path_join(directory, name), found[33];
-  bool ok = path ? file_digest(path, found, error) : error_out_of_memory(error, "path", 0);
-  if (ok && (!digest || strcmp(found, digest) != 0)) {
-    ok = error_set(error, ERROR_MODEL, "%s is damaged: its content does not have the digest of the manifest",
-                   path);
-  }
-  memory_free(path);
-  return ok;
+static bool damaged(const char *path, const char *why, Error *error) {
+  return error_set(error, ERROR_MODEL, "%s is damaged: %s", path, why);
 }
 
-static json_t *read_manifest(const char *directory, Error *error) {
-  char *path = path_join(directory, CHECKPOINT_MANIFEST);
+/* A file that is missing, or is something that must not even be opened, is damage; one that cannot be read is not. */
+static bool check_regular(const char *path, Error *error) {
+  Found found;
+  if (!look(path, &found, error)) return false;
+  return found == FOUND_FILE ||
+         damaged(path, found == FOUND_NOTHING ? "it is missing" : "it is not a regular file", error);
+}
+
+static bool check_state(const char *path, const char *digest, Error *error) {
+  char found[33];
+  return check_regular(path, error) && file_digest(path, found, error) &&
+         (!strcmp(found, digest) ||
+          damaged(path, "its content does not have the digest of the manifest", error));
+}
+
+static json_t *read_manifest(const char *path, Error *error) {
   Buffer text = {0};
   json_t *manifest = NULL;
   json_error_t broken;
   char digest[33];
-  if (!path) {
-    error_out_of_memory(error, "path", 0);
-  } else if (file_read(path, &text, error)) {
+  if (check_regular(path, error) && file_read(path, &text, error)) {
     manifest = json_loadb(text.data, text.size, 0, &broken);
     const char *stored = json_string_value(json_object_get(manifest, "digest"));
-    bool ok = manifest && stored && manifest_digest(manifest, digest, error) && !strcmp(stored, digest);
+    const bool ok = manifest && stored && manifest_digest(manifest, digest, error) && !strcmp(stored, digest);
     if (!ok) {
       json_decref(manifest);
       manifest = NULL;
-      error_set(error, ERROR_MODEL, "%s is damaged", path);
+      damaged(path, "its content does not have its own digest", error);
     }
   }
   buffer_free(&text);
-  memory_free(path);
   return manifest;
 }
 
-/* Opens one checkpoint whose files must all be intact. */
-static bool open_directory(Checkpoint *checkpoint, const char *directory, Error *error) {
-  struct CheckpointParts *parts = checkpoint->parts;
-  parts->manifest = read_manifest(directory, error);
-  if (!parts->manifest) return false;
-  const json_t *files = json_object_get(parts->manifest, "files");
-  const char *name, *digest = json_string_value(json_object_get(parts->manifest, "digest"));
-  json_t *expected;
-  json_object_foreach((json_t *)files, name, expected) {
-    if (!check_file(directory, name, json_string_value(expected), error)) return false;
+/* The step of its name, and the digest of the one file there is: anything else no checkpoint says. */
+static bool check_manifest(const json_t *manifest, const char *path, int64_t step, const char **state_digest,
+                           Error *error) {
+  const json_t *files = json_object_get(manifest, "files"), *number = json_object_get(manifest, "step");
+  *state_digest = json_string_value(json_object_get(files, CHECKPOINT_STATE));
+  if (!json_is_integer(number) || json_integer_value(number) != step) {
+    return damaged(path, "its step is not that of its directory", error);
   }
-  char *state = path_join(directory, CHECKPOINT_STATE);
-  bool ok =
-      state ? safetensors_file_open(&parts->state, state, error) : error_out_of_memory(error, "path", 0);
+  if (json_object_size(files) != 1 || !*state_digest) {
+    return damaged(path, "expected the digest of " CHECKPOINT_STATE " and of nothing else", error);
+  }
+  return true;
+}
+
+/* Opens one checkpoint whose files must all be intact. */
+static bool open_directory(Checkpoint *checkpoint, const char *directory, int64_t step, Error *error) {
+  struct CheckpointParts *parts = checkpoint->parts;
+  char *manifest = path_join(directory, CHECKPOINT_MANIFEST), *state = path_join(directory, CHECKPOINT_STATE);
+  const char *state_digest;
+  checkpoint->step = step;
+  checkpoint->path = memory_copy_string(directory);
+  bool ok = (manifest && state && checkpoint->path) || error_out_of_memory(error, "path", 0);
+  parts->manifest = ok ? read_manifest(manifest, error) : NULL;
+  ok = parts->manifest && check_manifest(parts->manifest, manifest, step, &state_digest, error) &&
+       check_state(state, state_digest, error) && safetensors_file_open(&parts->state, state, error);
+  if (ok) {
+    snprintf(checkpoint->digest, sizeof checkpoint->digest, "%s",
+             json_string_value(json_object_get(parts->manifest, "digest")));
+  }
+  memory_free(manifest);
   memory_free(state);
-  checkpoint->path = ok ? memory_copy_string(directory) : NULL;
-  if (ok && !checkpoint->path) ok = error_out_of_memory(error, "path", 0);
-  checkpoint->step = json_integer_value(json_object_get(parts->manifest, "step"));
-  snprintf(checkpoint->digest, sizeof checkpoint->digest, "%s", digest);
   return ok;
 }
 
@@ -236,8 +269,19 @@ static bool begin_loading(Checkpoint *checkpoint, Compute *compute, Error *error
   return checkpoint->parts || error_out_of_memory(error, "checkpoint", sizeof *checkpoint->parts);
 }
 
+static bool check_settings(const Checkpoint *checkpoint, const char *config, Log *log, Error *error) {
+  char *before = json_dumps(json_object_get(checkpoint->parts->manifest, "config"), JSON_REAL_PRECISION(17));
+  StringList told = {0};
+  const bool ok = before ? settings_check(before, config, checkpoint->path, &told, error)
+                         : error_set(error, ERROR_MODEL, "%s has no configuration", checkpoint->path);
+  for (size_t i = 0; ok && i < told.count; i++) log_warning(log, "%s", told.items[i]);
+  string_list_free(&told);
+  free(before);
+  return ok;
+}
+
 /* An intact checkpoint of something else is not passed over but refused. */
-static bool check_owner(const Checkpoint *checkpoint, const char *stage, const char *config, Error *error) {
+static bool check_owner(const Checkpoint *checkpoint, const char *stage, Error *error) {
   const json_t *manifest = checkpoint->parts->manifest;
   json_int_t version = json_integer_value(json_object_get(manifest, "version"));
   const char *found = json_string_value(json_object_get(manifest, "stage"));
@@ -251,11 +295,7 @@ static bool check_owner(const Checkpoint *checkpoint, const char *stage, const c
                      "checkpoint %s is of the stage '%s', not of '%s': choose another run.dir",
                      checkpoint->path, found ? found : "?", stage);
   }
-  char *before = json_dumps(json_object_get(manifest, "config"), JSON_REAL_PRECISION(17));
-  bool ok = before ? settings_check(before, config, checkpoint->path, error)
-                   : error_out_of_memory(error, "checkpoint", 0);
-  free(before);
-  return ok;
+  return true;
 }
 
 /* Tries the steps from the newest on; *found is false when none is intact. */
@@ -266,16 +306,32 @@ static bool open_newest(Checkpoint *checkpoint, const char *directory, const int
     char *path = step_path(directory, steps[i], "");
     if (!path) return error_out_of_memory(error, "path", 0);
     Error why = {0};
-    *found = open_directory(checkpoint, path, &why);
+    *found = open_directory(checkpoint, path, steps[i], &why);
     memory_free(path);
     if (*found) return true;
-    if (why.code == ERROR_MEMORY) return error_set(error, why.code, "%s", why.message);
+    if (why.code == ERROR_FILE) {
+      return error_set(error, ERROR_FILE, "%s. An older checkpoint is not taken in its place: try again",
+                       why.message);
+    }
+    if (why.code != ERROR_MODEL) return error_set(error, why.code, "%s", why.message);
     log_warning(log, "%s; %s", why.message,
                 i + 1 < count ? "trying the checkpoint before it" : "it was the last one");
     checkpoint_close(checkpoint);
     if (!begin_loading(checkpoint, compute, error)) return false;
   }
   return true;
+}
+
+bool checkpoint_any(const char *run_dir, bool *any, Error *error) {
+  char *directory = path_join(run_dir, "checkpoints");
+  int64_t *steps = NULL;
+  size_t count = 0;
+  const bool ok = directory ? list_steps(directory, false, &steps, &count, error)
+                            : error_out_of_memory(error, "path", strlen(run_dir));
+  *any = count > 0;
+  memory_free(steps);
+  memory_free(directory);
+  return ok;
 }
 
 bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage, const char *config,
@@ -292,7 +348,8 @@ bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *st
     ok = error_set(error, ERROR_MODEL,
                    "no intact checkpoint in %s; run.resume false starts over and removes them", directory);
   }
-  ok = ok && (!*found || check_owner(checkpoint, stage, config, error));
+  ok = ok &&
+       (!*found || (check_owner(checkpoint, stage, error) && check_settings(checkpoint, config, log, error)));
   memory_free(steps);
   memory_free(directory);
   return ok;

@@ -202,23 +202,29 @@ typedef struct RunConfig {
   char *dir;
   int64_t seed;
   bool resume;
-  int64_t save_every, keep, eval_every, log_every;
+  int64_t save_every, keep, eval_every, log_every, max_skipped;
+  double save_minutes;
 } RunConfig;
 
-/* eval_when: the condition (base/option.h) under which there are evaluations. */
-#define RUN_OPTIONS(Config, field, eval_when)                                                               \
+/* default_save_every: as text; an update is a batch or a whole rollout. eval_when: the condition (base/option.h) under
+ * which there are evaluations. */
+#define RUN_OPTIONS(Config, field, default_save_every, eval_when)                                           \
   ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
       "directory of this run: config, log, checkpoints, result"),                                           \
   ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
   ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
       "continue from the newest checkpoint; false starts over and removes what the run left before"),       \
-  ROW_INT("run.save_every", Config, field.save_every, "200", 0, INFINITY,                                   \
-      "updates between checkpoints; 0 = only when interrupted"),                                            \
+  ROW_INT("run.save_every", Config, field.save_every, default_save_every, 0, INFINITY,                      \
+      "updates between checkpoints; 0 = none for that reason. There is one at the end and on a signal in any case"), \
+  ROW_FLOAT("run.save_minutes", Config, field.save_minutes, "30", 0, INFINITY,                              \
+      "a checkpoint after the update that is done so long after the last one; 0 = none for that reason"),   \
   ROW_INT("run.keep", Config, field.keep, "2", 1, INFINITY, "newest checkpoints that are kept"),            \
   ROW_INT("run.eval_every", Config, field.eval_every, "0", 0, INFINITY,                                     \
       "updates between evaluations; 0 = only at the end", .when = eval_when),                               \
   ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
-      "updates between rows in the run log"),
+      "updates between rows in the run log"),                                                               \
+  ROW_INT("run.max_skipped", Config, field.max_skipped, "20", 0, INFINITY,                                  \
+      "updates that may be left out because their loss or gradient is not finite, before the run ends"),
 
 /* -- device --------------------------------------------------------------------------------------------- */
 

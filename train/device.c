@@ -3,7 +3,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* What the process holds beside its plan on the CPU backend: code and libraries in memory, the stacks of threads,
  * buffers of oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
@@ -84,6 +83,7 @@ size_t device_limit(const Compute *compute) {
 size_t device_peak(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
   if (memory.total > 0) return memory.used;
-  struct rusage usage;
-  return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+  /* Of this program alone: the peak that getrusage has outlives exec, and is that of whoever started it. */
+  size_t kib = 0;
+  return read_number("/proc/self/status", "VmHWM:", &kib) ? kib * 1024 : 0;
 }

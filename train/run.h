@@ -3,7 +3,8 @@
  *   run_open(...)           locks the directory and says whether to begin, go on, or that all is done already
  *   ... configuration, data and plan are checked ...
  *   run_begin(...)          opens the log; with run.resume false, this is where the former run is removed
- *   ... run_checkpoint_due, run_stop_signal at each update ...
+ *   run_load(...)           takes the state of the newest checkpoint
+ *   run_updated(...)        after each update: checkpoints, and stopping on a signal
  *   run_finish(...)         writes done.json: from now on the same command has nothing to do
  *   run_close(...)
  *
@@ -30,14 +31,18 @@ typedef struct Run {
   Buffer said;           /* what the log said between run_open and run_begin: level, text, NUL, ... */
   char *result;          /* RUN_FINISHED: the JSON given to run_finish */
   char *last_checkpoint; /* path, or NULL */
+  int64_t saved;         /* its step, or -1 */
+  double saved_at;       /* when it was made or this process began: time_monotonic */
+  int64_t skipped;       /* updates left out so far; kept in checkpoints */
   int lock;
   RunStart start;
 } Run;
 
-/* settings: options_json of the whole configuration. Creates the directory and changes nothing else in it.
- * ERROR_FILE when it cannot be used or another process has it; ERROR_USAGE when a finished run had another
- * configuration, a path of the configuration lies in what the run writes, or the directory has files of these
- * names that no run made. The run must not move until run_close. */
+/* settings: options_json of the whole configuration. Creates the directory with its lock, a file that says that the
+ * directory is a run's, and changes nothing else in it. ERROR_FILE when it cannot be used, another process has it, or
+ * the result of a finished run is gone; ERROR_USAGE when a finished run had another configuration, a path of the
+ * configuration lies in what the run writes, or the directory has files of these names that no run made; ERROR_MODEL
+ * when a finished run is to go on and has no checkpoint. The run must not move until run_close. */
 NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, Log *log,
                         Error *error);
 /* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false
@@ -49,7 +54,13 @@ void run_close(Run *run, const Error *error);
 /* "RUN/name", a new string. */
 char *run_path(const Run *run, const char *name);
 
-/* Whether an update just done asks for a checkpoint by run.save_every. */
+/* After update `step`, the last one or not: flushes the log; saves when run.save_every or run.save_minutes asks for it,
+ * at the end, and when a signal came, which is then the error (run_interrupted_error). `state` and the rest as in
+ * run_save. */
+typedef bool RunState(void *stage, Checkpoint *checkpoint, Error *error);
+NODISCARD bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage, Compute *compute,
+                           Error *error);
+
 bool run_checkpoint_due(const Run *run, int64_t step);
 bool run_eval_due(const Run *run, int64_t step);
 bool run_log_due(const Run *run, int64_t step);
@@ -59,28 +70,38 @@ NODISCARD bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error);
 /* checkpoint_find with this run's settings; on success the run log is rewound to it. */
 NODISCARD bool run_resume(Run *run, Checkpoint *checkpoint, Compute *compute, bool *found, Error *error);
 
-/* A stage's whole state to or from a checkpoint (train/checkpoint.h). */
-typedef bool RunState(void *stage, Checkpoint *checkpoint, Error *error);
-/* Both at once: a checkpoint of the stage after update `step`; and the stage as the newest checkpoint left it, or as it
- * is when there is none. */
+/* Both at once: a checkpoint of the stage after update `step`, if there is none of it yet; and the stage as the newest
+ * checkpoint left it, or as it is when there is none. `state` is the stage's whole state (train/checkpoint.h). */
 NODISCARD bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error);
 NODISCARD bool run_load(Run *run, RunState *state, void *stage, Compute *compute, Error *error);
 
 /* Writes done.json with the result (JSON object text), atomically. */
 NODISCARD bool run_finish(Run *run, const char *result, Error *error);
 
-/* A loss that is not finite ends the run: ERROR_MODEL with step, what it was, and the last good checkpoint.
- */
+/* A number that is not finite and without which the run cannot go on (of an evaluation, say): ERROR_MODEL with step,
+ * what it was, and the last good checkpoint. */
 NODISCARD bool run_check_finite(const Run *run, const char *what, double value, int64_t step, Error *error);
+
+/* Update `step` is left out, for its loss or its gradient is not finite: weights, moments and the optimiser's count of
+ * steps stay as they are; the data and the schedule go on, as if it had been made. It is counted (train/skipped in the
+ * run log) and said with `why`, which names what was not finite, and where first. ERROR_MODEL when these are more than
+ * run.max_skipped. */
+NODISCARD bool run_skip(Run *run, int64_t step, const char *why, Error *error);
+
+/* At the end: ERROR_MODEL when all of `steps` updates were left out, for then nothing was learned. */
+NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 
 /* -- signals -------------------------------------------------------------------------------------------- */
 
-/* From now on SIGINT and SIGTERM are noted; a second one ends the process at once. To be called before the process has
- * other threads: those made later block the two, as the caller does from now on. */
+/* From now on SIGINT, SIGTERM and SIGHUP (unless it is ignored, as nohup has it) are noted, and it is said at once on
+ * standard error what is waited for and what a second one loses; a second one ends the process at once. To be called
+ * before the process has other threads: those made later block them, as the caller does from now on. */
 NODISCARD bool run_signals_install(Error *error);
 /* The signal that came, or 0. */
 int run_stop_signal(void);
-/* "interrupted by ...": ERROR_SIGINT or ERROR_SIGTERM. Always returns false. */
-bool run_interrupted_error(int signal, Error *error);
+/* What a signal waits for from now on, a static text; NULL for the usual one, the update at hand. */
+void run_signals_wait_for(const char *what);
+/* "interrupted by ...": ERROR_SIGINT, ERROR_SIGTERM or ERROR_SIGHUP. Always returns false. */
+bool run_interrupted_error(const Run *run, int signal, Error *error);
 
 #endif

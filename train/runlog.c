@@ -1,5 +1,6 @@
 #include "train/runlog.h"
 
+#include "base/file.h"
 #include "base/memory.h"
 
 #include <math.h>
@@ -32,6 +33,7 @@ static const char schema[] =
   X(RUN_BEGIN, "INSERT INTO run (stage, config, version, host, started, status) VALUES (?, ?, ?, ?, " NOW \
                ", 'running')")                                                                            \
   X(RUN_AGAIN, "UPDATE run SET status = 'running', ended = NULL, config = ? WHERE id = ?")                \
+  X(RUN_FIND, "SELECT 1 FROM run WHERE id = ?")                                                           \
   X(RUN_END, "UPDATE run SET status = ?, ended = " NOW " WHERE id = ?")                                   \
   X(METRIC, "INSERT OR REPLACE INTO metric (run, step, name, value) VALUES (?, ?, ?, ?)")                 \
   X(SAMPLE, "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                                         \
@@ -56,35 +58,87 @@ static const char *const statement_text[] = {
 };
 
 struct RunLogHandle {
-  sqlite3 *db;
+  Log *said;
+  char *path;
+  const char *stage, *config;
+  bool resume;
+  sqlite3 *db; /* NULL while the file cannot be used */
   sqlite3_stmt *statement[STATEMENT_COUNT];
   bool open_transaction;
+  bool trying;      /* to connect, or saying that it failed: what is said meanwhile must not try in turn */
+  int64_t pending;  /* rows in it */
+  int64_t lost;     /* rows since the file could last be used */
+  double retry_at;  /* time_monotonic */
+  bool must_rewind; /* to `rewind`, as soon as the file can be used */
+  int64_t rewind;
+  char reason[256]; /* of the last failure */
 };
 
-/* The first failure is kept; from then on the log does nothing. */
+enum { PATIENCE = 5000, LITTLE_PATIENCE = 500 }; /* milliseconds to wait for another process's lock */
+
+static void disconnect(struct RunLogHandle *handle) {
+  for (int i = 0; i < STATEMENT_COUNT; i++) sqlite3_finalize(handle->statement[i]);
+  memset(handle->statement, 0, sizeof handle->statement);
+  sqlite3_close(handle->db); /* rolls back */
+  handle->db = NULL;
+  handle->open_transaction = false;
+}
+
+/* What was to be written is lost; nothing is tried for a while. */
 static void fail(RunLog *log) {
-  if (log->failed) return;
-  log->failed = true;
-  snprintf(log->reason, sizeof log->reason, "%s", sqlite3_errmsg(log->handle->db));
-}
-
-static void execute(RunLog *log, const char *text) {
-  if (!log->failed && sqlite3_exec(log->handle->db, text, NULL, NULL, NULL) != SQLITE_OK) fail(log);
-}
-
-/* A statement ready to be bound within the open transaction, or NULL when there is no log. */
-static sqlite3_stmt *prepare(RunLog *log, enum StatementName name) {
-  if (!log->handle || log->failed) return NULL;
-  if (!log->handle->open_transaction) {
-    execute(log, "BEGIN");
-    log->handle->open_transaction = true;
+  struct RunLogHandle *handle = log->handle;
+  if (!handle->db) return;
+  snprintf(handle->reason, sizeof handle->reason, "%s", sqlite3_errmsg(handle->db));
+  const bool first = handle->lost == 0;
+  handle->lost += handle->pending;
+  handle->pending = 0;
+  handle->retry_at = time_monotonic() + log->retry_seconds;
+  disconnect(handle);
+  if (first) {
+    const bool trying = handle->trying;
+    handle->trying = true;
+    log_warning(handle->said,
+                "the run log %s cannot be written now (%s): the run goes on without, and it is tried again",
+                handle->path, handle->reason);
+    handle->trying = trying;
   }
-  return log->failed ? NULL : log->handle->statement[name];
+}
+
+static bool execute(RunLog *log, const char *text) {
+  sqlite3 *db = log->handle->db;
+  if (!db) return false;
+  if (sqlite3_exec(db, text, NULL, NULL, NULL) == SQLITE_OK) return true;
+  fail(log);
+  return false;
+}
+
+static bool connect_again(RunLog *log);
+
+/* A statement ready to be bound within the open transaction, or NULL when there is no log now. */
+static sqlite3_stmt *prepare(RunLog *log, enum StatementName name) {
+  struct RunLogHandle *handle = log->handle;
+  if (!handle) return NULL;
+  if (!handle->db && (handle->trying || !connect_again(log))) {
+    handle->lost++;
+    return NULL;
+  }
+  if (!handle->open_transaction) {
+    if (!execute(log, "BEGIN")) {
+      handle->lost++;
+      return NULL;
+    }
+    handle->open_transaction = true;
+  }
+  handle->pending++;
+  return handle->statement[name];
 }
 
 static void finish(RunLog *log, sqlite3_stmt *statement) {
-  int code = sqlite3_step(statement);
-  if (code != SQLITE_DONE && code != SQLITE_ROW) fail(log);
+  const int code = sqlite3_step(statement);
+  if (code != SQLITE_DONE && code != SQLITE_ROW) {
+    fail(log);
+    return;
+  }
   sqlite3_reset(statement);
   sqlite3_clear_bindings(statement);
 }
@@ -99,9 +153,20 @@ static void bind_number(sqlite3_stmt *statement, int at, double value) {
 }
 
 void runlog_flush(RunLog *log) {
-  if (!log->handle || !log->handle->open_transaction) return;
-  log->handle->open_transaction = false;
-  execute(log, "COMMIT");
+  struct RunLogHandle *handle = log->handle;
+  if (!handle || !handle->open_transaction) return;
+  handle->open_transaction = false;
+  if (execute(log, "COMMIT")) handle->pending = 0;
+}
+
+/* Commits are fast because they are not synced one by one (synchronous = NORMAL); here the file they all went to is. */
+void runlog_sync(RunLog *log) {
+  sqlite3_file *journal = NULL;
+  runlog_flush(log);
+  if (!log->handle || !log->handle->db) return;
+  sqlite3_file_control(log->handle->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &journal);
+  if (!journal || !journal->pMethods) return; /* nothing written yet */
+  if (journal->pMethods->xSync(journal, SQLITE_SYNC_NORMAL) != SQLITE_OK) fail(log);
 }
 
 static void host_text(char *out, size_t size) {
@@ -111,63 +176,164 @@ static void host_text(char *out, size_t size) {
            sysconf(_SC_NPROCESSORS_ONLN));
 }
 
-static void begin_run(RunLog *log, const char *stage, const char *config, bool resume) {
-  sqlite3_stmt *last = resume ? prepare(log, RUN_LAST) : NULL;
-  if (last) {
-    bind_text(last, 1, stage);
-    if (sqlite3_step(last) == SQLITE_ROW) log->run = sqlite3_column_int64(last, 0);
-    sqlite3_reset(last);
-  }
-  sqlite3_stmt *statement = prepare(log, log->run ? RUN_AGAIN : RUN_BEGIN);
-  if (!statement) return;
-  if (log->run) {
-    bind_text(statement, 1, config);
-    sqlite3_bind_int64(statement, 2, log->run);
-    finish(log, statement);
-    return;
-  }
+static void new_run(RunLog *log) {
   char host[512];
+  const struct RunLogHandle *handle = log->handle;
+  sqlite3_stmt *statement = prepare(log, RUN_BEGIN);
+  if (!statement) return;
   host_text(host, sizeof host);
-  bind_text(statement, 1, stage);
-  bind_text(statement, 2, config);
+  bind_text(statement, 1, handle->stage);
+  bind_text(statement, 2, handle->config);
   bind_text(statement, 3, DROVER_VERSION);
   bind_text(statement, 4, host);
   finish(log, statement);
-  log->run = sqlite3_last_insert_rowid(log->handle->db);
+  if (handle->db) log->run = sqlite3_last_insert_rowid(handle->db);
 }
 
-static void release(RunLog *log) {
-  if (!log->handle) return;
-  for (int i = 0; i < STATEMENT_COUNT; i++) sqlite3_finalize(log->handle->statement[i]);
-  sqlite3_close(log->handle->db);
-  memory_free(log->handle);
-  log->handle = NULL;
+static void same_run(RunLog *log) {
+  sqlite3_stmt *statement = prepare(log, RUN_AGAIN);
+  if (!statement) return;
+  bind_text(statement, 1, log->handle->config);
+  sqlite3_bind_int64(statement, 2, log->run);
+  finish(log, statement);
 }
 
-bool runlog_open(RunLog *log, const char *path, const char *stage, const char *config, bool resume,
-                 Error *error) {
-  *log = (RunLog){.step = -1};
-  log->handle = memory_zeroed(1, sizeof *log->handle);
-  if (!log->handle) return error_out_of_memory(error, "run log", sizeof *log->handle);
-  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-  if (sqlite3_open_v2(path, &log->handle->db, flags, NULL) != SQLITE_OK) fail(log);
-  sqlite3_busy_timeout(log->handle->db, 5000); /* someone may be reading it */
-  execute(log, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
-  execute(log, schema);
-  for (int i = 0; i < STATEMENT_COUNT && !log->failed; i++) {
-    if (sqlite3_prepare_v2(log->handle->db, statement_text[i], -1, &log->handle->statement[i], NULL) !=
-        SQLITE_OK) {
-      fail(log);
+/* Whether the statement, bound, finds a row; *id is its first column. */
+static bool find_run(RunLog *log, sqlite3_stmt *statement, int64_t *id) {
+  const int code = sqlite3_step(statement);
+  if (code == SQLITE_ROW) *id = sqlite3_column_int64(statement, 0);
+  if (code != SQLITE_ROW && code != SQLITE_DONE) {
+    fail(log);
+    return false;
+  }
+  sqlite3_reset(statement);
+  return code == SQLITE_ROW;
+}
+
+/* The row of this run: the one it had in this file, the last one of the stage, or a new one. */
+static void begin_run(RunLog *log) {
+  const struct RunLogHandle *handle = log->handle;
+  int64_t id = 0;
+  bool found = false;
+  sqlite3_stmt *statement = NULL;
+  if (log->run) {
+    if (!(statement = prepare(log, RUN_FIND))) return;
+    sqlite3_bind_int64(statement, 1, log->run);
+    found = find_run(log, statement, &id);
+  } else if (handle->resume) {
+    if (!(statement = prepare(log, RUN_LAST))) return;
+    bind_text(statement, 1, handle->stage);
+    found = find_run(log, statement, &log->run);
+  }
+  if (!handle->db) return;
+  if (found) {
+    same_run(log);
+  } else {
+    new_run(log);
+  }
+}
+
+static void delete_later(RunLog *log, int64_t step);
+
+static bool is_damage(sqlite3 *db) {
+  const int code = db ? sqlite3_errcode(db) : SQLITE_OK;
+  return code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
+}
+
+/* Opens the file and makes everything ready. On failure the connection is still there, with its reason. */
+static bool attach(RunLog *log, int patience) {
+  struct RunLogHandle *handle = log->handle;
+  const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  if (sqlite3_open_v2(handle->path, &handle->db, flags, NULL) != SQLITE_OK) return false;
+  sqlite3_busy_timeout(handle->db, patience); /* someone may be reading it */
+  if (sqlite3_exec(handle->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", NULL, NULL, NULL) ||
+      sqlite3_exec(handle->db, schema, NULL, NULL, NULL)) {
+    return false;
+  }
+  for (int i = 0; i < STATEMENT_COUNT; i++) {
+    if (sqlite3_prepare_v2(handle->db, statement_text[i], -1, &handle->statement[i], NULL) != SQLITE_OK) {
+      return false;
     }
   }
-  begin_run(log, stage, config, resume);
-  runlog_flush(log);
-  if (!log->failed) return true;
-  release(log);
-  return error_set(error, ERROR_FILE, "cannot open the run log %s: %s", path, log->reason);
+  return true;
 }
 
-void runlog_rewind(RunLog *log, int64_t step) {
+/* A damaged file keeps what can still be read of it, under another name. */
+static bool set_aside(RunLog *log) {
+  static const char *const ends[] = {"", "-wal", "-shm"};
+  struct RunLogHandle *handle = log->handle;
+  char reason[128];
+  snprintf(reason, sizeof reason, "%s", sqlite3_errmsg(handle->db));
+  disconnect(handle);
+  char *place = NULL;
+  for (int number = 1; !place || file_exists(place); number++) {
+    memory_free(place);
+    place = memory_format("%s.damaged-%d", handle->path, number);
+    if (!place) return false;
+  }
+  bool ok = true;
+  for (int i = 0; i < 3; i++) {
+    char *from = memory_format("%s%s", handle->path, ends[i]), *to = memory_format("%s%s", place, ends[i]);
+    ok = ok && from && to && (rename(from, to) == 0 || i > 0);
+    memory_free(from);
+    memory_free(to);
+  }
+  if (ok) {
+    log_warning(handle->said, "the run log %s is damaged (%s): it is set aside as %s, and a new one begun",
+                handle->path, reason, place);
+  }
+  memory_free(place);
+  return ok;
+}
+
+static bool connect(RunLog *log, int patience) {
+  struct RunLogHandle *handle = log->handle;
+  handle->trying = true;
+  bool ok = attach(log, patience);
+  if (!ok && is_damage(handle->db)) ok = set_aside(log) && attach(log, patience);
+  if (ok) {
+    begin_run(log);
+    if (handle->db && handle->must_rewind) delete_later(log, handle->rewind);
+    runlog_flush(log);
+  } else {
+    fail(log);
+    handle->retry_at = time_monotonic() + log->retry_seconds;
+  }
+  handle->trying = false;
+  if (handle->db) handle->must_rewind = false;
+  return handle->db != NULL;
+}
+
+static bool connect_again(RunLog *log) {
+  struct RunLogHandle *handle = log->handle;
+  if (time_monotonic() < handle->retry_at) return false;
+  if (!connect(log, LITTLE_PATIENCE)) return false;
+  const int64_t lost = handle->lost;
+  handle->lost = 0;
+  log_warning(handle->said, "the run log is written again; %lld rows are missing (%s)", (long long)lost,
+              handle->reason);
+  return handle->db != NULL;
+}
+
+bool runlog_open(RunLog *log, const char *path, const char *stage, const char *config, bool resume, Log *said,
+                 Error *error) {
+  *log = (RunLog){.step = -1, .retry_seconds = 60};
+  log->handle = memory_zeroed(1, sizeof *log->handle);
+  char *copy = memory_copy_string(path);
+  if (!log->handle || !copy) {
+    memory_free(log->handle);
+    memory_free(copy);
+    log->handle = NULL;
+    return error_out_of_memory(error, "run log", sizeof *log->handle);
+  }
+  *log->handle =
+      (struct RunLogHandle){.said = said, .path = copy, .stage = stage, .config = config, .resume = resume};
+  connect(log, PATIENCE);
+  return true;
+}
+
+/* Rows of this run after `step` go, within the open transaction. */
+static void delete_later(RunLog *log, int64_t step) {
   static const enum StatementName tables[] = {REWIND_METRIC, REWIND_SAMPLE, REWIND_CHECKPOINT, REWIND_EVENT};
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
     sqlite3_stmt *statement = prepare(log, tables[i]);
@@ -176,8 +342,16 @@ void runlog_rewind(RunLog *log, int64_t step) {
     sqlite3_bind_int64(statement, 2, step);
     finish(log, statement);
   }
-  log->step = step < 0 ? 0 : step;
+}
+
+void runlog_rewind(RunLog *log, int64_t step) {
+  struct RunLogHandle *handle = log->handle;
+  if (!handle) return;
+  handle->rewind = step;
+  if (handle->db) delete_later(log, step);
   runlog_flush(log);
+  handle->must_rewind = handle->db == NULL;
+  log->step = step < 0 ? 0 : step;
 }
 
 /* A statement whose first two places are run and step. */
@@ -231,6 +405,9 @@ void runlog_sink(void *context, LogLevel level, const char *text) {
 }
 
 void runlog_close(RunLog *log, const char *status) {
+  struct RunLogHandle *handle = log->handle;
+  if (!handle) return;
+  handle->retry_at = 0; /* the last chance */
   sqlite3_stmt *statement = prepare(log, RUN_END);
   if (statement) {
     bind_text(statement, 1, status);
@@ -238,5 +415,28 @@ void runlog_close(RunLog *log, const char *status) {
     finish(log, statement);
   }
   runlog_flush(log);
-  release(log);
+  if (handle->lost) {
+    log_warning(handle->said, "the run log %s is incomplete: %lld rows are missing (%s)", handle->path,
+                (long long)handle->lost, handle->reason);
+  }
+  disconnect(handle);
+  memory_free(handle->path);
+  memory_free(handle);
+  log->handle = NULL;
+}
+
+void runlog_settle(const char *path, const char *stage) {
+  static const char text[] = "UPDATE run SET status = 'done', ended = coalesce(ended, " NOW
+                             ") WHERE id = (SELECT max(id) FROM run WHERE stage = ?) AND status <> 'done'";
+  sqlite3 *db = NULL;
+  sqlite3_stmt *statement = NULL;
+  if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK) {
+    sqlite3_busy_timeout(db, LITTLE_PATIENCE);
+    if (sqlite3_prepare_v2(db, text, -1, &statement, NULL) == SQLITE_OK) {
+      bind_text(statement, 1, stage);
+      sqlite3_step(statement);
+    }
+  }
+  sqlite3_finalize(statement);
+  sqlite3_close(db);
 }

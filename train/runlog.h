@@ -2,9 +2,14 @@
  *
  * Tables: run (id, stage, config, version, host, started, ended, status), metric (run, step, name, value),
  * sample (run, step, prompt, response, reward, kl, length, finished), checkpoint (run, step, path, digest),
- * event (run, step, level, text). Times are UTC, ISO 8601. Writes gather in one transaction until
- * runlog_flush, so a killed run leaves whole steps. The log never stops a run: after the first failed write
- * it goes quiet, and `failed` says why, once. */
+ * event (run, step, level, text). Times are UTC, ISO 8601.
+ *
+ * Writes gather in one transaction until runlog_flush, so a process that is killed leaves whole steps. A machine that
+ * loses power may take flushed rows of the last seconds with it, but none from before the last runlog_sync.
+ *
+ * The log never stops a run. What cannot be written (a full disk, another process that holds the file locked) is lost and
+ * counted, with one warning, and after a while the file is tried again. A file that is damaged or no database is set
+ * aside as run.db.damaged-N, and a new one begun. */
 #ifndef TRAIN_RUNLOG_H
 #define TRAIN_RUNLOG_H
 
@@ -15,10 +20,9 @@
 
 typedef struct RunLog {
   struct RunLogHandle *handle; /* NULL: no log, every call does nothing */
-  int64_t run;                 /* id */
+  int64_t run;                 /* id; 0: not known yet */
   int64_t step;                /* the step that events belong to; -1 while a run is being opened */
-  bool failed;
-  char reason[256];
+  double retry_seconds;        /* from a failure to the next attempt */
 } RunLog;
 
 typedef struct RunLogSample {
@@ -28,9 +32,11 @@ typedef struct RunLogSample {
   bool finished;  /* it ended by itself */
 } RunLogSample;
 
-/* Opens or makes the file and begins a run row; with `resume`, the last run of this stage goes on. */
+/* Opens or makes the file and begins a run row; with `resume`, the last run of this stage goes on. stage and config are
+ * borrowed until runlog_close. What is wrong with the file is said as warnings through `said`; the only errors are of
+ * memory. */
 NODISCARD bool runlog_open(RunLog *log, const char *path, const char *stage, const char *config, bool resume,
-                           Error *error);
+                           Log *said, Error *error);
 /* Removes rows of this run later than `step`, for they will be written again; events from now on belong to it, or to step
  * 0 when it is -1. */
 void runlog_rewind(RunLog *log, int64_t step);
@@ -40,11 +46,16 @@ void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample);
 void runlog_checkpoint(RunLog *log, int64_t step, const char *path, const char *digest);
 void runlog_event(RunLog *log, LogLevel level, const char *text);
 void runlog_flush(RunLog *log); /* commits */
+void runlog_sync(RunLog *log);  /* commits, and sees to it that all rows are on the disk */
 
 /* A LogSink: context is the RunLog. */
 void runlog_sink(void *context, LogLevel level, const char *text);
 
 /* status: "done", "failed", "interrupted". */
 void runlog_close(RunLog *log, const char *status);
+
+/* The last run of this stage in the file is done, whatever its row says: it was killed before it could say so. Does
+ * nothing when the file cannot be written. */
+void runlog_settle(const char *path, const char *stage);
 
 #endif

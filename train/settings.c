@@ -30,52 +30,104 @@ static bool same_key(const json_t *before, const json_t *now, const char *key) {
 static const char *const end_keys[] = {"optim.epochs", "optim.max_steps", "ppo.total_episodes"};
 enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 
-static bool is_end(const char *key) {
-  for (size_t i = 0; i < END_KEYS; i++) {
-    if (!strcmp(key, end_keys[i])) return true;
+#define RATES  "the rates of the updates to come are of the new schedule"
+#define LENGTH "the run has another length, and a schedule that is not constant other rates from here on"
+#define STEPS  "the updates to come are made with it"
+
+/* A key of its own stands before its section. */
+const SettingsKey settings_keys[] = {
+    {"model.recompute", SETTINGS_FREE, "memory against time, the same bits"},
+    {"optim.micro_batch_tokens", SETTINGS_FREE, "memory; losses are normalised by the whole update"},
+    {"rollout.batch", SETTINGS_FREE, "memory; an answer does not depend on what else is generated"},
+    {"data.cache", SETTINGS_FREE, "where tokenised data lie"},
+    {"data.max_record", SETTINGS_FREE, "memory for one line of data"},
+    {"ppo.samples_logged", SETTINGS_FREE, "rows in the run log"},
+    {"run.dir", SETTINGS_FREE, "a run directory may be moved"},
+    {"run.resume", SETTINGS_FREE, "how this process begins"},
+    {"run.save_every", SETTINGS_FREE, "which checkpoints there are"},
+    {"run.save_minutes", SETTINGS_FREE, "which checkpoints there are"},
+    {"run.keep", SETTINGS_FREE, "which checkpoints there are"},
+    {"run.eval_every", SETTINGS_FREE, "rows in the run log; evaluating changes nothing"},
+    {"run.log_every", SETTINGS_FREE, "rows in the run log"},
+    {"run.max_skipped", SETTINGS_FREE, "when to give up"},
+    {"device.", SETTINGS_FREE,
+     "checkpoints are the same on every backend; other hardware and threads round differently"},
+    {"model.dtype", SETTINGS_TOLD, "the fp32 values go on, and are rounded to it from here on"},
+    {"optim.lr", SETTINGS_TOLD, RATES},
+    {"optim.schedule", SETTINGS_TOLD, RATES},
+    {"optim.min_lr_ratio", SETTINGS_TOLD, RATES},
+    {"optim.warmup_steps", SETTINGS_TOLD, RATES},
+    {"ppo.critic_lr", SETTINGS_TOLD, RATES},
+    {"optim.epochs", SETTINGS_TOLD, LENGTH},
+    {"optim.max_steps", SETTINGS_TOLD, LENGTH},
+    {"ppo.total_episodes", SETTINGS_TOLD, LENGTH},
+    {"optim.weight_decay", SETTINGS_TOLD, STEPS},
+    {"optim.beta1", SETTINGS_TOLD, STEPS},
+    {"optim.beta2", SETTINGS_TOLD, STEPS},
+    {"optim.eps", SETTINGS_TOLD, STEPS},
+    {"optim.momentum", SETTINGS_TOLD, STEPS},
+    {"optim.clip", SETTINGS_TOLD, STEPS},
+    {"data.eval", SETTINGS_TOLD, "evaluations before and after are of other data"},
+};
+const size_t settings_key_count = sizeof settings_keys / sizeof *settings_keys;
+
+static const SettingsKey *find_key(const char *key) {
+  for (size_t i = 0; i < settings_key_count; i++) {
+    const char *name = settings_keys[i].key;
+    const size_t length = strlen(name);
+    if (name[length - 1] == '.' ? !strncmp(key, name, length) : !strcmp(key, name)) return &settings_keys[i];
   }
-  return false;
+  return NULL;
 }
 
-static bool may_differ(const char *key, const json_t *before, const json_t *now) {
-  static const char *const free_keys[] = {"model.recompute", "optim.micro_batch_tokens", "rollout.batch",
-                                          "data.cache", "data.max_record"};
-  if (!strncmp(key, "run.", 4)) return strcmp(key, "run.seed") != 0;
-  if (!strncmp(key, "device.", 7)) return true;
-  for (size_t i = 0; i < sizeof free_keys / sizeof *free_keys; i++) {
-    if (!strcmp(key, free_keys[i])) return true;
-  }
-  if (!is_end(key)) return false;
-  const char *schedule = json_string_value(lookup(now, "optim.schedule"));
-  return same_key(before, now, "optim.schedule") && schedule && !strcmp(schedule, "constant");
-}
-
-static bool describe(Buffer *list, const char *key, const json_t *before, const json_t *now, Error *error) {
+/* "KEY (was X, is Y)" */
+static bool describe(Buffer *out, const char *key, const json_t *before, const json_t *now, Error *error) {
   const json_t *values[] = {lookup(before, key), lookup(now, key)};
   char *text[2] = {NULL, NULL};
   for (int i = 0; i < 2; i++) {
     if (values[i]) text[i] = json_dumps(values[i], JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
   }
-  bool ok = buffer_format(list, error, "%s%s (was %.100s, is %.100s)", list->size ? ", " : "", key,
-                          text[0] ? text[0] : "unset", text[1] ? text[1] : "unset");
+  bool ok = buffer_format(out, error, "%s (was %.100s, is %.100s)", key, text[0] ? text[0] : "unset",
+                          text[1] ? text[1] : "unset");
   free(text[0]);
   free(text[1]);
   return ok;
 }
 
-/* Appends every key of `walked` that differs; with `new_only`, only those that `before` lacks (the others were
+/* What differs, by what it means. */
+typedef struct Differences {
+  const json_t *before, *now;
+  Buffer refused;
+  StringList *told; /* or NULL */
+} Differences;
+
+static bool note_key(Differences *d, const char *key, Error *error) {
+  const SettingsKey *known = find_key(key);
+  if (known && known->rule == SETTINGS_FREE) return true;
+  if (!known || !d->told) {
+    return (!d->refused.size || buffer_text(&d->refused, ", ", error)) &&
+           describe(&d->refused, key, d->before, d->now, error);
+  }
+  Buffer line = {0};
+  const bool ok = describe(&line, key, d->before, d->now, error) &&
+                  buffer_format(&line, error, ": %s", known->why) &&
+                  string_list_push(d->told, line.data, error);
+  buffer_free(&line);
+  return ok;
+}
+
+/* Notes every key of `walked` that differs; with `new_only`, only those that `before` lacks (the others were
  * met when `before` was walked). */
-static bool collect(Buffer *list, const json_t *walked, const json_t *before, const json_t *now,
-                    bool new_only, Error *error) {
+static bool collect(Differences *d, const json_t *walked, bool new_only, Error *error) {
   const char *section, *name;
   json_t *members, *value;
   json_object_foreach((json_t *)walked, section, members) {
     json_object_foreach(members, name, value) {
       char key[160];
       snprintf(key, sizeof key, "%s.%s", section, name);
-      if (same_key(before, now, key) || may_differ(key, before, now)) continue;
-      if (new_only && json_object_get(json_object_get(before, section), name)) continue;
-      if (!describe(list, key, before, now, error)) return false;
+      if (same_key(d->before, d->now, key)) continue;
+      if (new_only && json_object_get(json_object_get(d->before, section), name)) continue;
+      if (!note_key(d, key, error)) return false;
     }
   }
   return true;
@@ -88,21 +140,20 @@ static json_t *parse(const char *text, const char *what, Error *error) {
   return value;
 }
 
-bool settings_check(const char *before, const char *now, const char *place, Error *error) {
-  Buffer list = {0};
+bool settings_check(const char *before, const char *now, const char *place, StringList *told, Error *error) {
   json_t *old = parse(before, place, error), *new = old ? parse(now, "settings", error) : NULL;
-  bool ok =
-      old && new &&collect(&list, old, old, new, false, error) && collect(&list, new, old, new, true, error);
-  if (ok && list.size) {
+  Differences d = {.before = old, .now = new, .told = told};
+  bool ok = old && new &&collect(&d, old, false, error) && collect(&d, new, true, error);
+  if (ok && d.refused.size) {
     ok = error_set(
         error, ERROR_USAGE,
         "%s was made with another configuration: %.700s. Give the former values, another run.dir, or "
         "run.resume false to start over",
-        place, list.data);
+        place, d.refused.data);
   }
   json_decref(old);
   json_decref(new);
-  buffer_free(&list);
+  buffer_free(&d.refused);
   return ok;
 }
 

@@ -1,16 +1,32 @@
-/* Whether a run may go on under another configuration.
+/* Whether a run may go on under another configuration: one table of what may change, and what that does.
  *
- * Keys that may differ: all of run but run.seed, all of device, model.recompute, optim.micro_batch_tokens,
- * rollout.batch and data.cache (the same mathematics, though not always the same bits); and while the schedule is
- * constant, optim.epochs, optim.max_steps and ppo.total_episodes: training goes on longer. */
+ * A key that is not in the table is part of the result and may not change: data.train, optim.batch_size, run.seed,
+ * model.path, the shape of an adapter, PPO's algorithm ... The table is printed in docs/sft.md. */
 #ifndef TRAIN_SETTINGS_H
 #define TRAIN_SETTINGS_H
 
 #include "base/error.h"
+#include "base/file.h"
 
-/* Both are resolved configurations (options_json). ERROR_USAGE naming `place` and each key that differs, with
- * both values. */
-NODISCARD bool settings_check(const char *before, const char *now, const char *place, Error *error);
+typedef enum SettingsRule {
+  SETTINGS_FREE, /* the same mathematics, or nothing but what is kept and shown */
+  SETTINGS_TOLD  /* another course from here on: said with a warning, and in the run log */
+} SettingsRule;
+
+typedef struct SettingsKey {
+  const char *key; /* one option, or all of a section: "device." */
+  SettingsRule rule;
+  const char *why;
+} SettingsKey;
+
+extern const SettingsKey settings_keys[];
+extern const size_t settings_key_count;
+
+/* Both are resolved configurations (options_json). ERROR_USAGE naming `place` and each key that may not differ, with
+ * both values. What is to be told is appended to `told`, "KEY (was X, is Y): WHY" for each key; without `told` these keys
+ * may not differ either: a result is that of its configuration. */
+NODISCARD bool settings_check(const char *before, const char *now, const char *place, StringList *told,
+                              Error *error);
 /* True when optim.epochs, optim.max_steps and ppo.total_episodes are the same: the run has the same end. */
 bool settings_same_end(const char *before, const char *now);
 

@@ -1,6 +1,7 @@
 #include "train/supervised.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 bool supervised_config_check(const SupervisedConfig *config, Error *error) {
   if (config->data.eval.count && config->data.eval_fraction > 0) {
@@ -31,8 +32,35 @@ static void judge(Supervised *s) {
 
 typedef struct Update {
   double lr, grad_norm, seconds;
-  int64_t tokens; /* all tokens computed */
+  int64_t tokens;   /* all tokens computed */
+  bool made;        /* not left out */
+  char broken[320]; /* the first example with a number that is not finite, or "" */
 } Update;
+
+/* The example that a row of the micro-batch at hand belongs to. */
+static int64_t example_at(const Supervised *s, int32_t row) {
+  const Batch *batch = &s->micro.packer.batch;
+  int64_t sequence = 0;
+  while (sequence + 1 < batch->sequences && batch->offsets[sequence + 1] <= row) sequence++;
+  return sequence / s->stage->sides;
+}
+
+/* Names the first example of the micro-batch for which the model says something that is not finite. */
+static void note_broken(const Supervised *s, Update *out) {
+  const Packer *packer = &s->micro.packer;
+  const TokenRows read = packer->row_count > 0 ? packer_rows(packer) : packer_last(packer);
+  int64_t k = 0;
+  for (int64_t i = 0; i < read.count; i++) {
+    if (isfinite(packer->values[i])) continue;
+    k = example_at(s, read.rows[i]);
+    break;
+  }
+  const ExampleRef ref = s->micro.refs[packer->items[k]];
+  const DatasetSource *source = &s->corpus.train.sources[ref.source];
+  const uint32_t number = source->subset ? source->subset[ref.index] : ref.index;
+  snprintf(out->broken, sizeof out->broken, ", first at example %" PRIu32 " of %.250s", number + 1,
+           source->path);
+}
 
 /* Gradients of the examples whose refs are filled in. */
 static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) {
@@ -44,11 +72,19 @@ static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) 
   for (int i = 0; i < s->micro.packer.plan.count; i++) {
     microbatches_fill(&s->micro, i);
     learn(s, n, sums);
+    if (!*out->broken && !isfinite(sums[0])) note_broken(s, out);
     out->tokens += s->micro.packer.batch.tokens;
   }
   comm_sum(&s->compute.comm, sums, SUPERVISED_SUMS);
   s->stage->settle(s, n, sums);
-  return run_check_finite(&s->run, "the loss", s->loss, s->step + 1, error);
+  return true;
+}
+
+/* Whether the step was made: when the loss or the gradient is not finite it is not, and *why says which and where. */
+static bool make_step(Supervised *s, Update *out, Error *why) {
+  if (isfinite(s->loss)) return trainee_step(&s->trainee, &s->compute, out->lr, &out->grad_norm, why);
+  optimizer_zero_gradients(&s->trainee.optimizer, &s->compute);
+  return error_set(why, ERROR_MODEL, "the loss is %s%s", isnan(s->loss) ? "NaN" : "infinite", out->broken);
 }
 
 static bool update(Supervised *s, Update *out, Error *error) {
@@ -56,12 +92,15 @@ static bool update(Supervised *s, Update *out, Error *error) {
   *out = (Update){.lr = schedule_rate(&s->schedule, s->step)};
   const int count =
       data_order_take_batch(&s->corpus.order, &s->cursor, (int)s->config->optim.batch_size, s->micro.refs);
+  const double former = s->loss;
+  Error why = {0};
   if (!accumulate(s, count, out, error)) return false;
-  if (!trainee_step(&s->trainee, &s->compute, out->lr, &out->grad_norm, error)) {
-    return error_context(error, "step %" PRId64 " (last good checkpoint: %s)", s->step + 1,
-                         s->run.last_checkpoint ? s->run.last_checkpoint : "none");
-  }
+  out->made = make_step(s, out, &why);
   s->step++;
+  if (!out->made) {
+    s->loss = former;
+    if (!run_skip(&s->run, s->step, why.message, error)) return false;
+  }
   out->seconds = time_monotonic() - started;
   return true;
 }
@@ -154,7 +193,7 @@ static bool check_plan(Supervised *s, Error *error) {
 /* To a checkpoint and from one; see train/checkpoint.h. */
 static bool state(void *context, Checkpoint *checkpoint, Error *error) {
   Supervised *s = context;
-  return checkpoint_int(checkpoint, "step", &s->step, error) &&
+  return checkpoint_count(checkpoint, "step", &s->step, error) &&
          data_state(checkpoint, "data.train", &s->corpus.train, &s->cursor, error) &&
          checkpoint_float(checkpoint, "loss", &s->loss, error) && s->stage->state(s, checkpoint, error) &&
          trainee_state(&s->trainee, checkpoint, error);
@@ -163,6 +202,10 @@ static bool state(void *context, Checkpoint *checkpoint, Error *error) {
 /* -- the stage ------------------------------------------------------------------------------------------ */
 
 static void log_update(Supervised *s, const Update *update, Progress *progress) {
+  if (!update->made) {
+    progress_update(progress, s->step, "left out");
+    return;
+  }
   const double rate = (double)update->tokens / update->seconds;
   if (run_log_due(&s->run, s->step)) {
     RunLog *log = &s->run.runlog;
@@ -189,15 +232,10 @@ static bool train(Supervised *s, Error *error) {
     log_update(s, &done, &progress);
     const bool last = s->step == s->schedule.total;
     if (!last && run_eval_due(&s->run, s->step) && !evaluate(s, error)) return false;
-    runlog_flush(&s->run.runlog);
-    const int signal = run_stop_signal();
-    if ((signal || run_checkpoint_due(&s->run, s->step)) &&
-        !run_save(&s->run, s->step, state, s, &s->compute, error))
-      return false;
-    if (signal) return run_interrupted_error(signal, error);
+    if (!run_updated(&s->run, s->step, last, state, s, &s->compute, error)) return false;
   }
   progress_finish(&progress);
-  return true;
+  return run_check_learned(&s->run, s->step, error);
 }
 
 static bool write_result(const Supervised *s, const char *output, ProgramResult *result, Error *error) {

@@ -86,7 +86,7 @@ struct Supervised {
   /* what the next update depends on, beside the weights and the optimiser: kept in checkpoints */
   int64_t step; /* updates done */
   DataCursor cursor;
-  double loss; /* L of the last update */
+  double loss; /* L of the last update that was made */
 };
 
 /* Rules between options that the tables cannot say. */

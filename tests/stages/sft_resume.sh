@@ -81,7 +81,7 @@ same_files "$work/long/model" "$work/longer/model"
 note "a constant schedule goes on longer"
 
 # Two processes cannot share a run directory.
-exec 9>"$work/term/lock"
+exec 9<"$work/term/lock"
 flock -n 9
 refuse 6 'in use by another process' "${train[@]}" --run.dir "$work/term" --run.seed 1
 exec 9>&-

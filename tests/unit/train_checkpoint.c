@@ -5,11 +5,12 @@
 #include <cmocka.h>
 
 #include "tests/temporary.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint_parts.h"
 
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char settings[] = "{\"optim\":{\"lr\":0.1},\"run\":{\"keep\":2}}";
@@ -180,12 +181,98 @@ static void expect_refused(const char *stage, const char *config, ErrorCode code
   if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
 }
 
+/* The newest cannot be read now (a link in a circle stands for a disk that is away): an older one must not be taken in its
+ * place, and when it can be read again it goes on. */
+static void one_that_cannot_be_read_is_not_passed_over(void **state) {
+  (void)state;
+  static const char *const files[] = {"state.safetensors", "manifest.json", "."};
+  must_save(6);
+  must_save(7);
+  for (int i = 0; i < 3; i++) {
+    char away[600], path[512];
+    snprintf(path, sizeof path, "%s",
+             i < 2 ? in_step(7, files[i]) : temporary_path(&bench.folder, "checkpoints"));
+    snprintf(away, sizeof away, "%s.away", path);
+    assert_int_equal(rename(path, away), 0);
+    assert_int_equal(symlink(path, path), 0);
+    expect_refused("sft", settings, ERROR_FILE, "cannot read");
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rename(away, path), 0);
+    assert_int_equal(must_find(), 7);
+  }
+}
+
+/* A missing file, a directory or a pipe (which would be waited for) in a file's place: damage, never opened. */
+static void what_is_no_file_falls_back(void **state) {
+  (void)state;
+  static const char *const files[] = {"state.safetensors", "manifest.json"};
+  for (int i = 0; i < 6; i++) {
+    must_save(6);
+    must_save(7);
+    const char *path = in_step(7, files[i / 3]);
+    assert_int_equal(unlink(path), 0);
+    if (i % 3 == 1) assert_int_equal(mkdir(path, 0777), 0);
+    if (i % 3 == 2) assert_int_equal(mkfifo(path, 0666), 0);
+    assert_int_equal(must_find(), 6);
+  }
+}
+
+/* Changes the manifest of step 7 by a jansson object that is merged into it, and gives it the digest that fits. */
+static void forge(const char *changes) {
+  Error error = {0};
+  json_t *manifest = json_load_file(in_step(7, "manifest.json"), 0, NULL),
+         *change = json_loads(changes, 0, NULL);
+  assert_true(manifest && change);
+  json_object_update_recursive(manifest, change);
+  char digest[33];
+  assert_true(manifest_digest(manifest, digest, &error));
+  json_object_set_new(manifest, "digest", json_string(digest));
+  assert_int_equal(json_dump_file(manifest, in_step(7, "manifest.json"), 0), 0);
+  json_decref(manifest);
+  json_decref(change);
+}
+
+static void a_manifest_that_says_what_none_says_falls_back(void **state) {
+  (void)state;
+  static const char *const changes[] = {
+      "{\"step\": 1000000000000000000}",
+      "{\"step\": -1}",
+      "{\"step\": \"7\"}",
+      "{\"files\": {\"../../secret\": \"00\"}}",
+      "{\"files\": {\"other\": \"00\"}}",
+      "{\"files\": {\"state.safetensors\": 7}}",
+      "{\"files\": null}",
+  };
+  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    must_save(6);
+    must_save(7);
+    forge(changes[i]);
+    assert_int_equal(must_find(), 6);
+  }
+}
+
+static void a_negative_count_is_refused(void **state) {
+  (void)state;
+  Error error = {0};
+  Checkpoint c;
+  bool found;
+  int64_t number;
+  must_save(7);
+  forge("{\"ints\": {\"cursor\": -1}}");
+  assert_true(checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
+                              &error));
+  assert_false(checkpoint_count(&c, "cursor", &number, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "'cursor' is -1, expected at least 0"));
+  checkpoint_close(&c);
+}
+
 static void another_run_is_refused(void **state) {
   (void)state;
   must_save(7);
   expect_refused("reward", settings, ERROR_USAGE, "stage 'sft'");
-  expect_refused("sft", "{\"optim\":{\"lr\":0.2},\"run\":{\"keep\":2}}", ERROR_USAGE,
-                 "optim.lr (was 0.1, is 0.2)");
+  expect_refused("sft", "{\"optim\":{\"lr\":0.1,\"batch_size\":2},\"run\":{\"keep\":2}}", ERROR_USAGE,
+                 "optim.batch_size (was unset, is 2)");
 }
 
 static void another_shape_is_refused(void **state) {
@@ -275,6 +362,11 @@ int main(void) {
       cmocka_unit_test_setup_teardown(only_the_newest_are_kept, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(checkpoints_after_a_rewind_go, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(a_damaged_one_falls_back, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(one_that_cannot_be_read_is_not_passed_over, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(what_is_no_file_falls_back, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(a_manifest_that_says_what_none_says_falls_back, open_bench,
+                                      close_bench),
+      cmocka_unit_test_setup_teardown(a_negative_count_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(another_run_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(another_shape_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(a_full_disk_leaves_the_former, open_bench, close_bench),

@@ -101,7 +101,9 @@ static void begins_goes_on_and_is_done(void **state) {
   assert_int_equal(run.start, RUN_RESUME);
   run_close(&run, NULL);
 
-  assert_false(run_open(&run, "sft", &config, "{\"optim\":{\"lr\":0.2}}", &log_to_nowhere, &error));
+  static const char other[] = "{\"optim\":{\"lr\":0.2,\"max_steps\":4,\"schedule\":\"constant\"}}";
+  assert_false(
+      run_open(&run, "sft", &config, other, &log_to_nowhere, &error)); /* its result is not that one */
   assert_int_equal(error.code, ERROR_USAGE);
   run_close(&run, &error);
 
@@ -162,7 +164,8 @@ static void inputs_within_outputs_are_refused(void **state) {
   assert_true(directory_create(temporary_path(&folder, "adapter"), &made));
   assert_true(directory_create(temporary_path(&folder, "adapter/deep"), &made));
   assert_true(directory_create(temporary_path(&folder, "models"), &made));
-  assert_true(file_write_text(temporary_path(&folder, "lock"), "", &made)); /* a run's directory */
+  assert_true(
+      file_write_text(temporary_path(&folder, "lock"), "drover run\n", &made)); /* a run's directory */
   char text[2048];
   Run run;
   for (int i = 0; i < 3; i++) {
@@ -181,9 +184,10 @@ static void inputs_within_outputs_are_refused(void **state) {
   run_close(&run, NULL);
 }
 
+/* A file named lock makes a directory nobody's. */
 static void what_no_run_made_is_left_alone(void **state) {
   (void)state;
-  static const char *const names[] = {"config.json", "model/a", "adapter/a"};
+  static const char *const names[] = {"config.json", "model/a", "adapter/a", "lock"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     Error error = {0};
     char *path = path_join(config.dir, names[i]), *folder_of = path_parent(path);
@@ -194,7 +198,14 @@ static void what_no_run_made_is_left_alone(void **state) {
     assert_int_equal(error.code, ERROR_USAGE);
     assert_non_null(strstr(error.message, "is no run's"));
     run_close(&run, &error);
-    assert_false(file_exists(temporary_path(&folder, "lock")));
+    if (i < 3) assert_false(file_exists(temporary_path(&folder, "lock")));
+    if (i < 3) { /* nor does an empty one */
+      Error again = {0};
+      assert_true(file_write_text(temporary_path(&folder, "lock"), "", &again));
+      assert_false(run_open(&run, "sft", &config, settings, &log_to_nowhere, &again));
+      assert_int_equal(again.code, ERROR_USAGE);
+      run_close(&run, &again);
+    }
     Error none = {0};
     assert_true(directory_remove_all(config.dir, &none));
     memory_free(path);
@@ -219,11 +230,124 @@ static void a_loss_that_is_not_finite_says_where_it_was_good(void **state) {
 
 static void what_is_due(void **state) {
   (void)state;
-  Run run = {.config = &config};
+  Run run = {.config = &config, .saved_at = time_monotonic()};
   assert_false(run_checkpoint_due(&run, 1));
   assert_true(run_checkpoint_due(&run, 4));
   assert_false(run_eval_due(&run, 4)); /* eval_every 0 */
   assert_true(run_log_due(&run, 1));
+  config.save_minutes = 5;
+  assert_false(run_checkpoint_due(&run, 1));
+  run.saved_at -= 301;
+  assert_true(run_checkpoint_due(&run, 1));
+}
+
+static bool no_state(void *stage, Checkpoint *checkpoint, Error *error) {
+  return checkpoint_count(checkpoint, "count", stage, error);
+}
+
+static void must_update(Run *run, Compute *compute, int64_t step, bool last) {
+  Error error = {0};
+  int64_t count = step;
+  if (!run_updated(run, step, last, no_state, &count, compute, &error)) fail_msg("%s", error.message);
+}
+
+/* Every second update, and the last one whatever it is; a run that is to go on goes on from there. */
+static void checkpoints_are_made(void **state) {
+  (void)state;
+  Run run;
+  Error error = {0};
+  Compute compute;
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(&error));
+  must_begin(&run, settings);
+  for (int step = 1; step < 4; step++) {
+    must_update(&run, &compute, step, false);
+    assert_int_equal(run.saved, step < 2 ? -1 : 2);
+  }
+  must_update(&run, &compute, 5, true);
+  assert_int_equal(run.saved, 5);
+  assert_true(run_finish(&run, "{\"steps\": 5}", &error));
+  run_close(&run, NULL);
+  must_begin(&run, longer);
+  int64_t count = 0;
+  assert_true(run_load(&run, no_state, &count, &compute, &error));
+  assert_int_equal(count, 5);
+  assert_int_equal(run.saved, 5);
+  run_close(&run, NULL);
+  /* Without one it does not begin again as if nothing had been. */
+  assert_true(directory_remove_all(temporary_path(&folder, "checkpoints"), &error));
+  assert_false(run_open(&run, "sft", &config, longer, &log_to_nowhere, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "has no checkpoint to go on from"));
+  run_close(&run, &error);
+  compute_close(&compute);
+}
+
+static void updates_are_left_out_up_to_a_limit(void **state) {
+  (void)state;
+  Run run;
+  Error error = {0};
+  Compute compute;
+  config.max_skipped = 2;
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(&error));
+  must_begin(&run, settings);
+  assert_true(run_skip(&run, 1, "the loss is NaN", &error) && run_skip(&run, 2, "the loss is NaN", &error));
+  must_update(&run, &compute, 2, false);
+  run_close(&run, NULL);
+  must_begin(&run, settings);
+  int64_t count = 0;
+  assert_true(run_load(&run, no_state, &count, &compute, &error));
+  assert_false(
+      run_skip(&run, 3, "the gradient is not finite, first in x", &error)); /* two were left out before */
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(
+      strstr(error.message, "update 3: the gradient is not finite, first in x. 3 updates were left out"));
+  assert_non_null(strstr(error.message, "step-2. A lower optim.lr"));
+  run_close(&run, &error);
+  compute_close(&compute);
+}
+
+/* done.json alone is no result. */
+static void a_result_that_is_gone_is_said(void **state) {
+  (void)state;
+  Run run;
+  Error error = {0};
+  char result[512];
+  assert_true(directory_create(temporary_path(&folder, "model"), &error));
+  assert_int_equal(rmdir(temporary_path(&folder, "model")), 0);
+  must_begin(&run, settings);
+  assert_true(directory_create(temporary_path(&folder, "model"), &error));
+  snprintf(result, sizeof result, "{\"output\": \"somewhere/else/model\"}");
+  assert_true(run_finish(&run, result, &error));
+  run_close(&run, NULL);
+  must_open(&run, settings); /* a run directory may be moved */
+  assert_int_equal(run.start, RUN_FINISHED);
+  run_close(&run, NULL);
+  assert_int_equal(rmdir(temporary_path(&folder, "model")), 0);
+  assert_false(run_open(&run, "sft", &config, settings, &log_to_nowhere, &error));
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, "its result"));
+  assert_non_null(strstr(error.message, "is gone"));
+  run_close(&run, &error);
+}
+
+static void what_killed_runs_left_goes_too(void **state) {
+  (void)state;
+  static const char *const left[] = {"model.drover-draft-0123456789abcdef",
+                                     "done.json.drover-draft-0123456789abcdef",
+                                     "adapter.drover-former-0123456789abcdef", "run.db.damaged-1"};
+  static const char *const kept[] = {"models", "model.backup", "notes.txt", "run.dbx", "cache"};
+  enum { LEFT = sizeof left / sizeof *left, KEPT = sizeof kept / sizeof *kept };
+  Run run;
+  Error error = {0};
+  must_begin(&run, settings);
+  run_close(&run, NULL);
+  for (int i = 0; i < LEFT; i++) assert_true(directory_create(temporary_path(&folder, left[i]), &error));
+  for (int i = 0; i < KEPT; i++) assert_true(directory_create(temporary_path(&folder, kept[i]), &error));
+  config.resume = false;
+  must_begin(&run, settings);
+  run_close(&run, NULL);
+  for (int i = 0; i < LEFT; i++) assert_false(directory_exists(temporary_path(&folder, left[i])));
+  for (int i = 0; i < KEPT; i++) assert_true(directory_exists(temporary_path(&folder, kept[i])));
 }
 
 /* No thread but one may take them: a handler's frame on the stack of a thread in a matrix kernel lands in the heap. */
@@ -234,16 +358,67 @@ static void signals_are_noted(void **state) {
   assert_int_equal(run_stop_signal(), 0);
   sigset_t blocked;
   pthread_sigmask(SIG_BLOCK, NULL, &blocked);
-  assert_true(sigismember(&blocked, SIGINT) == 1 && sigismember(&blocked, SIGTERM) == 1);
+  assert_true(sigismember(&blocked, SIGINT) == 1 && sigismember(&blocked, SIGTERM) == 1 &&
+              sigismember(&blocked, SIGHUP) == 1);
   kill(getpid(), SIGTERM);
   const struct timespec moment = {.tv_nsec = 1000000};
   for (int i = 0; i < 10000 && !run_stop_signal(); i++) nanosleep(&moment, NULL);
   assert_int_equal(run_stop_signal(), SIGTERM);
-  assert_false(run_interrupted_error(SIGTERM, &error));
-  assert_int_equal(error.code, 143);
-  error = (Error){0};
-  assert_false(run_interrupted_error(SIGINT, &error));
-  assert_int_equal(error.code, 130);
+  static const struct { int number, code; } cases[] = {{SIGTERM, 143}, {SIGINT, 130}, {SIGHUP, 129}};
+  Run run = {.config = &config};
+  for (int i = 0; i < 6; i++) {
+    config.resume = i < 3;
+    error = (Error){0};
+    assert_false(run_interrupted_error(&run, cases[i % 3].number, &error));
+    assert_int_equal(error.code, cases[i % 3].code);
+    assert_non_null(
+        strstr(error.message, i < 3 ? "the same command goes on" : "the same command starts over"));
+  }
+}
+
+/* In a child: what it writes to standard error at once when the signal comes; how it ended goes to *status. */
+static void answer_to(int number, bool ignored, char *out, size_t size, int *status) {
+  int ends[2];
+  assert_int_equal(pipe(ends), 0);
+  const pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    Error error = {0};
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[0]);
+    if (ignored) signal(number, SIG_IGN);
+    if (!run_signals_install(&error)) _exit(1);
+    run_signals_wait_for("the tea");
+    kill(getpid(), number);
+    const struct timespec moment = {.tv_nsec = 1000000};
+    for (int i = 0; i < (ignored ? 50 : 10000) && !run_stop_signal(); i++) nanosleep(&moment, NULL);
+    const int noted = run_stop_signal();
+    if (noted) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); /* for the other thread to say so */
+    _exit(noted == number ? 3 : 4);
+  }
+  close(ends[1]);
+  size_t got = 0;
+  ssize_t count;
+  while ((count = read(ends[0], out + got, size - 1 - got)) > 0) got += (size_t)count;
+  out[got] = '\0';
+  close(ends[0]);
+  assert_int_equal(waitpid(child, status, 0), child);
+}
+
+static void a_signal_is_answered_at_once(void **state) {
+  (void)state;
+  static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+  char text[1024];
+  int status;
+  for (int i = 0; i < 3; i++) {
+    answer_to(numbers[i], false, text, sizeof text, &status);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+    assert_non_null(strstr(text, "waiting for the tea, then saving; a second signal"));
+    assert_non_null(strstr(text, "loses what was done so far"));
+  }
+  answer_to(SIGHUP, true, text, sizeof text, &status); /* under nohup */
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 4);
+  assert_string_equal(text, "");
 }
 
 static void the_second_signal_ends_the_process(void **state) {
@@ -275,8 +450,13 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
                                       close_folder),
       cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_result_that_is_gone_is_said, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_killed_runs_left_goes_too, open_folder, close_folder),
+      cmocka_unit_test(a_signal_is_answered_at_once),
       cmocka_unit_test(the_second_signal_ends_the_process), /* first: it forks before there is a thread */
-      cmocka_unit_test(signals_are_noted),
+      cmocka_unit_test_setup_teardown(checkpoints_are_made, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(updates_are_left_out_up_to_a_limit, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(signals_are_noted, open_folder, close_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,14 +9,30 @@
 
 #include <math.h>
 #include <sqlite3.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static Temporary folder;
 
+static Log listener; /* its last warning is kept */
+static char heard[1024];
+
+static void hear(void *context, LogLevel level, const char *text) {
+  (void)context;
+  if (level == LOG_WARNING) snprintf(heard, sizeof heard, "%s", text);
+}
+
+static void expect_heard(const char *part) {
+  if (!strstr(heard, part)) fail_msg("'%s' is not in: %s", part, heard);
+}
+
 static int open_folder(void **state) {
   (void)state;
   temporary_open(&folder);
+  log_init(&listener, stderr, LOG_ERROR + 1);
+  listener.sink = hear;
+  heard[0] = '\0';
   return 0;
 }
 
@@ -43,9 +59,10 @@ static const char *query(const char *text) {
 
 static void must_open(RunLog *log, bool resume) {
   Error error = {0};
-  if (!runlog_open(log, temporary_path(&folder, "run.db"), "sft", "{}", resume, &error)) {
+  if (!runlog_open(log, temporary_path(&folder, "run.db"), "sft", "{}", resume, &listener, &error)) {
     fail_msg("%s", error.message);
   }
+  log->retry_seconds = 0;
 }
 
 static void rows_are_stored(void **state) {
@@ -62,7 +79,7 @@ static void rows_are_stored(void **state) {
   log.step = 2;
   runlog_event(&log, LOG_WARNING, "careful");
   runlog_close(&log, "done");
-  assert_false(log.failed);
+  assert_string_equal(heard, "");
   assert_string_equal(query("SELECT value FROM metric WHERE step = 1"), "2.25");
   assert_string_equal(query("SELECT value FROM metric WHERE step = 2"), "NULL");
   assert_string_equal(query("SELECT response || length || finished FROM sample"), "r's71");
@@ -113,16 +130,102 @@ static void a_killed_run_leaves_whole_steps(void **state) {
   assert_string_equal(query("SELECT status FROM run"), "running");
 }
 
-static void a_file_that_is_no_database_is_an_error(void **state) {
+/* It is set aside, at the start of a run and in the middle of one, and the run has a log all the same. */
+static void a_damaged_file_is_set_aside(void **state) {
   (void)state;
   Error error = {0};
   RunLog log;
   assert_true(
       file_write_text(temporary_path(&folder, "run.db"), "this is not a database, but some text", &error));
-  assert_false(runlog_open(&log, temporary_path(&folder, "run.db"), "sft", "{}", true, &error));
-  assert_int_equal(error.code, ERROR_FILE);
-  runlog_metric(&log, 1, "train/loss", 1); /* no log: nothing happens */
+  must_open(&log, true);
+  expect_heard("is damaged");
+  expect_heard("run.db.damaged-1");
+  runlog_metric(&log, 1, "train/loss", 1);
+  runlog_close(&log, "interrupted");
+  assert_string_equal(query("SELECT count(*) FROM metric"), "1");
+
+  must_open(&log, true);
+  runlog_metric(&log, 2, "train/loss", 1);
+  runlog_flush(&log);
+  sqlite3 *db; /* its pages are put on the disk, and then overwritten */
+  assert_int_equal(sqlite3_open(temporary_path(&folder, "run.db"), &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(db);
+  FILE *file = fopen(temporary_path(&folder, "run.db"), "r+b");
+  assert_non_null(file);
+  for (int i = 0; i < 40000; i++) fputc('x', file);
+  fclose(file);
+  for (int step = 3; step < 9; step++) {
+    runlog_metric(&log, step, "train/loss", 1);
+    runlog_flush(&log);
+  }
+  expect_heard("is written again");
+  runlog_close(&log, "done");
+  assert_true(file_exists(temporary_path(&folder, "run.db.damaged-2")));
+  assert_string_equal(query("SELECT status FROM run"), "done");
+  assert_string_equal(query("SELECT max(step) FROM metric"), "8");
+}
+
+/* Another process writes in the file: the run goes on, and so does its log when that process has done. */
+static void a_locked_file_is_tried_again(void **state) {
+  (void)state;
+  RunLog log;
+  sqlite3 *db;
+  must_open(&log, true);
+  runlog_metric(&log, 1, "train/loss", 1);
+  runlog_flush(&log);
+  runlog_close(&log, "interrupted");
+  assert_int_equal(sqlite3_open(temporary_path(&folder, "run.db"), &db), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+  must_open(&log, true); /* some seconds are waited, then it is done without */
+  expect_heard("cannot be written now (database is locked)");
+  runlog_rewind(&log, 0);
+  log.retry_seconds = 3600;
+  runlog_metric(&log, 1, "train/loss", 3); /* lost, and what comes before the next attempt too */
+  assert_int_equal(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(db);
+  runlog_metric(&log, 2, "train/loss", 3);
+  runlog_close(&log, "done"); /* the last attempt */
+  expect_heard("rows are missing");
+  assert_string_equal(query("SELECT count(*) FROM run"), "1");
+  assert_string_equal(query("SELECT status FROM run"), "done");
+  assert_string_equal(query("SELECT count(*) FROM metric"), "0"); /* it was rewound before */
+}
+
+/* Counts what reaches the disk: the library's calls come here too. */
+static int syncs;
+int fdatasync(int descriptor) {
+  syncs++;
+  return (int)syscall(SYS_fdatasync, descriptor);
+}
+int fsync(int descriptor) {
+  syncs++;
+  return (int)syscall(SYS_fsync, descriptor);
+}
+
+static void rows_are_on_the_disk_after_a_sync(void **state) {
+  (void)state;
+  RunLog log;
+  must_open(&log, true);
+  for (int step = 1; step < 4; step++) {
+    runlog_metric(&log, step, "train/loss", 1);
+    runlog_flush(&log);
+    const int before = syncs;
+    runlog_sync(&log);
+    assert_true(syncs > before);
+  }
+  runlog_close(&log, "done");
+}
+
+static void a_finished_run_is_done_whenever_it_was_killed(void **state) {
+  (void)state;
+  RunLog log;
+  must_open(&log, true);
   runlog_close(&log, "failed");
+  runlog_settle(temporary_path(&folder, "run.db"), "reward");
+  assert_string_equal(query("SELECT status FROM run"), "failed");
+  runlog_settle(temporary_path(&folder, "run.db"), "sft");
+  assert_string_equal(query("SELECT status || (ended IS NOT NULL) FROM run"), "done1");
 }
 
 int main(void) {
@@ -130,7 +233,11 @@ int main(void) {
       cmocka_unit_test_setup_teardown(rows_are_stored, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_resumed_run_writes_its_rows_again, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_killed_run_leaves_whole_steps, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_file_that_is_no_database_is_an_error, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_damaged_file_is_set_aside, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_locked_file_is_tried_again, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(rows_are_on_the_disk_after_a_sync, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_finished_run_is_done_whenever_it_was_killed, open_folder,
+                                      close_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "ppo/config.h"
+#include "sft/config.h"
 #include "train/settings.h"
 
 #include <string.h>
@@ -16,7 +18,7 @@ static const char base[] =
 static void same_settings_pass(void **state) {
   (void)state;
   Error error = {0};
-  assert_true(settings_check(base, base, "here", &error));
+  assert_true(settings_check(base, base, "here", NULL, &error));
   assert_true(settings_same_end(base, base));
 }
 
@@ -28,51 +30,94 @@ static void free_keys_may_differ(void **state) {
       "\"epochs\":1.0,"
       "\"max_steps\":0,\"micro_batch_tokens\":5},\"run\":{\"dir\":\"b\",\"seed\":1,\"keep\":9},"
       "\"device\":{\"threads\":2}}";
-  assert_true(settings_check(base, now, "here", &error));
+  assert_true(settings_check(base, now, "here", NULL, &error));
+}
+
+static void expect(const char *text, const char *part) {
+  if (!strstr(text, part)) fail_msg("'%s' is not in: %s", part, text);
 }
 
 static void differences_are_named(void **state) {
   (void)state;
   Error error = {0};
+  StringList told = {0};
   static const char now[] =
-      "{\"model\":{\"path\":\"n\"},\"optim\":{\"lr\":2e-4,\"schedule\":\"cosine\",\"epochs\":2,\"max_steps\":"
-      "0,"
-      "\"clip\":1},\"run\":{\"seed\":2}}";
-  assert_false(settings_check(base, now, "step-3", &error));
+      "{\"model\":{\"path\":\"n\"},\"optim\":{\"lr\":2e-4,\"schedule\":\"cosine\",\"batch_size\":3},"
+      "\"run\":{\"seed\":2}}";
+  assert_false(settings_check(base, now, "step-3", &told, &error));
   assert_int_equal(error.code, ERROR_USAGE);
-  static const char *const parts[] = {"step-3",
-                                      "model.path (was \"m\", is \"n\")",
-                                      "optim.lr (was 0.0001, is 0.0002)",
-                                      "optim.epochs (was 1, is 2)",
-                                      "optim.clip (was unset, is 1)",
-                                      "run.seed (was 1, is 2)"};
-  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-    if (!strstr(error.message, parts[i])) fail_msg("'%s' is not in: %s", parts[i], error.message);
-  }
+  expect(error.message, "step-3");
+  expect(error.message, "model.path (was \"m\", is \"n\")");
+  expect(error.message, "optim.batch_size (was unset, is 3)");
+  expect(error.message, "run.seed (was 1, is 2)");
   assert_null(strstr(error.message, "run.dir (was"));
+  assert_null(strstr(error.message, "optim.lr (was"));
+  string_list_free(&told);
 }
 
-static void constant_schedule_may_go_on_longer(void **state) {
+/* What messages advise after a gradient that was not finite can be done. */
+static void another_course_is_told(void **state) {
   (void)state;
   Error error = {0};
-  static const char before[] = "{\"optim\":{\"schedule\":\"constant\",\"max_steps\":5}}";
-  static const char now[] = "{\"optim\":{\"schedule\":\"constant\",\"max_steps\":9}}";
-  assert_true(settings_check(before, now, "here", &error));
-  assert_false(settings_same_end(before, now));
-  static const char rollouts[] = "{\"optim\":{\"schedule\":\"constant\"},\"ppo\":{\"total_episodes\":8}}";
-  static const char more[] = "{\"optim\":{\"schedule\":\"constant\"},\"ppo\":{\"total_episodes\":16}}";
-  assert_true(settings_check(rollouts, more, "here", &error));
-  assert_false(settings_same_end(rollouts, more));
-  static const char other[] = "{\"optim\":{\"schedule\":\"linear\",\"max_steps\":9}}";
-  assert_false(settings_check(before, other, "here", &error));
+  StringList told = {0};
+  static const char now[] =
+      "{\"model\":{\"path\":\"m\",\"dtype\":\"f32\"},\"optim\":{\"lr\":2e-4,\"schedule\":\"linear\","
+      "\"epochs\":2,"
+      "\"max_steps\":0,\"warmup_steps\":9},\"run\":{\"seed\":1,\"max_skipped\":7},\"data\":{\"eval\":\"e\"}}";
+  assert_true(settings_check(base, now, "here", &told, &error));
+  static const char *const parts[] = {"optim.lr (was 0.0001, is 0.0002): the rates",
+                                      "optim.schedule (was \"cosine\", is \"linear\"): the rates",
+                                      "optim.epochs (was 1, is 2): the run has another length",
+                                      "model.dtype (was unset, is \"f32\"): the fp32 values go on",
+                                      "optim.warmup_steps (was unset, is 9): the rates",
+                                      "data.eval (was unset, is \"e\"): evaluations"};
+  assert_int_equal(told.count, sizeof parts / sizeof *parts);
+  for (size_t i = 0; i < told.count; i++) expect(told.items[i], parts[i]);
+  string_list_free(&told);
+  /* A result is that of its configuration. */
+  assert_false(settings_check(base, now, "here", NULL, &error));
+  expect(error.message, "optim.lr (was 0.0001, is 0.0002)");
+}
+
+static void a_run_may_end_elsewhere(void **state) {
+  (void)state;
+  static const char steps[] = "{\"optim\":{\"max_steps\":5}}", more_steps[] = "{\"optim\":{\"max_steps\":9}}";
+  assert_false(settings_same_end(steps, more_steps));
+  static const char few[] = "{\"ppo\":{\"total_episodes\":8}}", many[] = "{\"ppo\":{\"total_episodes\":16}}";
+  assert_false(settings_same_end(few, many));
+}
+
+static bool is_option(const Option *table, size_t count, const char *key) {
+  for (size_t i = 0; i < count; i++) {
+    if (!strncmp(table[i].key, key, strlen(key))) return true;
+  }
+  return false;
+}
+
+/* The table names options that there are, and docs/sft.md has all of it. */
+static void the_table_is_printed(void **state) {
+  (void)state;
+  Error error = {0};
+  Buffer page = {0};
+  assert_true(file_read("../docs/sft.md", &page, &error));
+  for (size_t i = 0; i < settings_key_count; i++) {
+    const SettingsKey *key = &settings_keys[i];
+    assert_true(is_option(sft_options, sft_option_count, key->key) ||
+                is_option(ppo_options, ppo_option_count, key->key));
+    char row[512];
+    snprintf(row, sizeof row, "| %s |", key->why);
+    expect(page.data, row);
+    snprintf(row, sizeof row, "`%s`", key->key);
+    if (key->key[strlen(key->key) - 1] != '.') expect(page.data, row);
+  }
+  buffer_free(&page);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(same_settings_pass),
-      cmocka_unit_test(free_keys_may_differ),
-      cmocka_unit_test(differences_are_named),
-      cmocka_unit_test(constant_schedule_may_go_on_longer),
+      cmocka_unit_test(same_settings_pass),      cmocka_unit_test(free_keys_may_differ),
+      cmocka_unit_test(differences_are_named),   cmocka_unit_test(another_course_is_told),
+      cmocka_unit_test(a_run_may_end_elsewhere), cmocka_unit_test(the_table_is_printed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

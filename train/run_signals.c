@@ -1,0 +1,108 @@
+/* Signals that stop a run: noted, answered at once on standard error, and looked at by the stage between its updates. */
+#include "train/run.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The variables that outlive a call: what comes to the whole process has no other place. */
+static atomic_int stop_signal;
+static atomic_bool hangup_ignored; /* nohup: the run goes on without its terminal */
+static const char *_Atomic waits_for;
+static _Atomic int64_t saved_step;
+
+static const char usual_wait[] = "the update at hand";
+
+static sigset_t stop_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  if (!atomic_load(&hangup_ignored)) sigaddset(&set, SIGHUP);
+  return set;
+}
+
+/* Written past the log, which is another thread's; a progress bar that stands on the line is cleared. */
+static void say_what_happens(int number) {
+  char text[400], lost[64] = "what was done so far";
+  const int64_t step = atomic_load(&saved_step);
+  if (step >= 0) snprintf(lost, sizeof lost, "what came after update %" PRId64, step);
+  const int size =
+      snprintf(text, sizeof text,
+               "%s%s: waiting for %s, then saving; a second signal ends the program at once and loses %s\n",
+               isatty(STDERR_FILENO) ? "\r\033[K" : "",
+               number == SIGTERM  ? "SIGTERM"
+               : number == SIGHUP ? "SIGHUP"
+                                  : "interrupted",
+               atomic_load(&waits_for), lost);
+  if (write(STDERR_FILENO, text, (size_t)size) < 0) return; /* nobody reads it any more */
+}
+
+/* A thread of its own takes the signals, and all others block them. A handler would run on the stack of the thread that
+ * the kernel happens to choose, and matrix kernels of oneDNN keep other things than the stack in the stack pointer: the
+ * signal frame would be written into the middle of the heap. */
+static void *wait_for_signals(void *unused) {
+  (void)unused;
+  const sigset_t set = stop_signals();
+  for (;;) {
+    int number;
+    if (sigwait(&set, &number) != 0) continue;
+    if (atomic_exchange(&stop_signal, number) == 0) {
+      say_what_happens(number);
+      continue;
+    }
+    signal(number, SIG_DFL); /* the second one ends the process, as if nobody had waited */
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(number);
+    return NULL;
+  }
+}
+
+bool run_signals_install(Error *error) {
+  static atomic_bool installed;
+  atomic_store(&stop_signal, 0);
+  atomic_store(&waits_for, usual_wait);
+  atomic_store(&saved_step, -1);
+  if (atomic_exchange(&installed, true)) return true;
+  struct sigaction hangup;
+  atomic_store(&hangup_ignored, sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN);
+  const sigset_t set = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  pthread_t thread;
+  const int failure = pthread_create(&thread, NULL, wait_for_signals, NULL);
+  if (failure) return error_set(error, ERROR_DEVICE, "cannot start a thread: %s", strerror(failure));
+  pthread_detach(thread);
+  return true;
+}
+
+int run_stop_signal(void) {
+  return atomic_load(&stop_signal);
+}
+
+void run_signals_wait_for(const char *what) {
+  atomic_store(&waits_for, what ? what : usual_wait);
+}
+
+void run_signals_saved(int64_t step) {
+  atomic_store(&saved_step, step);
+}
+
+bool run_interrupted_error(const Run *run, int number, Error *error) {
+  static const struct {
+    int number;
+    ErrorCode code;
+    const char *what;
+  } signals[] = {{SIGINT, ERROR_SIGINT, "interrupted"},
+                 {SIGTERM, ERROR_SIGTERM, "interrupted by SIGTERM"},
+                 {SIGHUP, ERROR_SIGHUP, "interrupted by SIGHUP"}};
+  size_t i = 0;
+  while (i + 1 < sizeof signals / sizeof *signals && signals[i].number != number) i++;
+  return error_set(error, signals[i].code, "%s; %s", signals[i].what,
+                   run->config->resume
+                       ? "the same command goes on from here"
+                       : "the same command starts over: without run.resume false it goes on from here");
+}
