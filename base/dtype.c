@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 
+#include <math.h>
+
 static const struct {
   size_t size;
   const char *file, *config, *torch;
@@ -128,6 +130,30 @@ static void store(char *at, DType type, double value) {
 
 static bool is_float(DType type) {
   return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
+}
+
+/* All bits of the exponent set: NaN or infinite. */
+size_t dtype_count_not_finite(const void *data, DType type, size_t count) {
+  ASSERT(is_float(type));
+  const char *from = data;
+  size_t found = 0;
+  if (type == DTYPE_F32) {
+    for (size_t i = 0; i < count; i++) {
+      uint32_t bits;
+      memcpy(&bits, from + 4 * i, sizeof bits);
+      found += (bits & 0x7f800000u) == 0x7f800000u;
+    }
+  } else if (type == DTYPE_F64) {
+    for (size_t i = 0; i < count; i++) found += !isfinite(load(from + 8 * i, type));
+  } else {
+    const uint16_t exponent = type == DTYPE_BF16 ? 0x7f80u : 0x7c00u;
+    for (size_t i = 0; i < count; i++) {
+      uint16_t bits;
+      memcpy(&bits, from + 2 * i, sizeof bits);
+      found += (bits & exponent) == exponent;
+    }
+  }
+  return found;
 }
 
 void dtype_convert(void *out, DType out_type, const void *in, DType in_type, size_t count) {

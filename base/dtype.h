@@ -54,6 +54,9 @@ static inline uint16_t bf16_from_float(float value) {
 float float_from_f16(uint16_t bits);
 uint16_t f16_from_float(float value); /* nearest even, overflow to infinity */
 
+/* How many of count elements of F32, BF16, F16 or F64, at any address, are NaN or infinite. */
+size_t dtype_count_not_finite(const void *data, DType type, size_t count);
+
 /* Converts count elements between F32, BF16, F16 and F64; asserts on other types. */
 void dtype_convert(void *out, DType out_type, const void *in, DType in_type, size_t count);
 

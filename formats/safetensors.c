@@ -17,6 +17,13 @@ void safetensors_shape_text(int rank, const int64_t *shape, char *out, size_t si
   if ((size_t)used < size) snprintf(out + used, size - (size_t)used, "]");
 }
 
+bool safetensors_not_finite(const SafetensorsEntry *entry, size_t broken, Error *error) {
+  const size_t count = entry->bytes / dtype_size(entry->dtype);
+  return error_set(error, ERROR_MODEL,
+                   "%s: %s: %zu of %zu values are not finite (NaN or infinite): the file is broken",
+                   entry->path, entry->name, broken, count);
+}
+
 static bool fail(const SafetensorsFile *file, const char *name, Error *error, const char *format, ...)
     PRINTF_LIKE(4, 5);
 

@@ -50,6 +50,9 @@ typedef struct SafetensorsEntry {
 /* Writes "[2, 3]" for messages. */
 void safetensors_shape_text(int rank, const int64_t *shape, char *out, size_t size);
 
+/* ERROR_MODEL for a tensor of weights with `broken` values that are NaN or infinite. Always returns false. */
+bool safetensors_not_finite(const SafetensorsEntry *entry, size_t broken, Error *error);
+
 /* ---- one file ---- */
 
 struct json_t;

@@ -52,7 +52,9 @@ static bool read_matrix(const SafetensorsSet *set, const char *directory, const 
   const SafetensorsEntry *entry = safetensors_set_find(set, out->name);
   if (!entry) return error_set(error, ERROR_MODEL, "%s: tensor %s is missing", directory, out->name);
   if (!check_entry(entry, out->value.dim, error)) return false;
-  size_t count = (size_t)tensor_count(out->value);
+  const size_t count = (size_t)tensor_count(out->value);
+  const size_t broken = dtype_count_not_finite(entry->data, entry->dtype, count);
+  if (broken) return safetensors_not_finite(entry, broken, error);
   float *values = memory_alloc(count * sizeof *values);
   if (!values) return error_out_of_memory(error, "adapter tensor", count * sizeof *values);
   dtype_convert(values, DTYPE_F32, entry->data, entry->dtype, count);
@@ -104,6 +106,8 @@ bool lora_read_score(const char *directory, int64_t hidden, float *weight, float
     const int64_t shape[2] = {1, hidden};
     *found = entry != NULL;
     ok = !entry || check_entry(entry, shape, error);
+    const size_t broken = ok && entry ? dtype_count_not_finite(entry->data, entry->dtype, (size_t)hidden) : 0;
+    ok = ok && (broken == 0 || safetensors_not_finite(entry, broken, error));
     if (ok && entry) dtype_convert(weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
     safetensors_set_close(&file);
     double value;

@@ -107,16 +107,30 @@ static void convert_parallel(void *out, DType out_type, const char *in, DType in
   }
 }
 
+static size_t count_not_finite(const char *data, DType type, int64_t count) {
+  const int64_t grain = 1 << 14;
+  size_t found = 0;
+#pragma omp parallel for schedule(static) reduction(+ : found)
+  for (int64_t first = 0; first < count; first += grain) {
+    const int64_t n = count - first < grain ? count - first : grain;
+    found += dtype_count_not_finite(data + (size_t)first * dtype_size(type), type, (size_t)n);
+  }
+  return found;
+}
+
 /* From the mapping to the device, by way of `staging` (CHUNK elements), so that no second copy of the model
  * exists. */
-static void load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging, Compute *compute) {
+static bool load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging, Compute *compute,
+                        Error *error) {
   const int64_t total = tensor_count(out);
   const Tensor flat = tensor_1d(out.data, out.dtype, total);
   const char *data = entry->data;
+  size_t broken = 0;
   for (int64_t first = 0; first < total; first += CHUNK) {
     int64_t n = total - first < CHUNK ? total - first : CHUNK;
     const char *in = data + (size_t)first * dtype_size(entry->dtype);
     const void *ready = in;
+    broken += count_not_finite(in, entry->dtype, n);
     if (entry->dtype != out.dtype) {
       convert_parallel(staging, out.dtype, in, entry->dtype, n);
       ready = staging;
@@ -125,6 +139,7 @@ static void load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging
     file_pages_release(in,
                        (size_t)n * dtype_size(entry->dtype)); /* or the process would count the file too */
   }
+  return broken == 0 || safetensors_not_finite(entry, broken, error);
 }
 
 static bool has_file(const char *directory, const char *name) {
@@ -170,7 +185,7 @@ bool model_read(Model *model, const char *directory, Compute *compute, Error *er
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
-    load_tensor(tensor->value, safetensors_set_find(&set, tensor->name), staging, compute);
+    ok = load_tensor(tensor->value, safetensors_set_find(&set, tensor->name), staging, compute, error);
   }
   memory_free(staging);
   safetensors_set_close(&set);
@@ -207,6 +222,8 @@ static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, 
     const ModelTensor tensor = {.name = (char *)"score.weight",
                                 .value = tensor_2d(out->weight, DTYPE_F32, 1, hidden)};
     ok = check_tensor(&set, directory, &tensor, error) && read_score_shift(directory, &out->shift, error);
+    const size_t broken = ok ? dtype_count_not_finite(entry->data, entry->dtype, (size_t)hidden) : 0;
+    ok = ok && (broken == 0 || safetensors_not_finite(entry, broken, error));
     if (ok) dtype_convert(out->weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
   }
   safetensors_set_close(&set);

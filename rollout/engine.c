@@ -209,12 +209,22 @@ static bool append_token(const Engine *engine, RolloutSample *sample, int32_t id
   return !(text && over) || text_stream_finish(text, error);
 }
 
+/* No token can be chosen: the weights are broken, or too large for their type. */
+static bool not_finite(const Engine *engine, const RolloutSample *sample, Error *error) {
+  return error_set(error, ERROR_MODEL,
+                   "the model's logits are not finite (NaN or infinite) at token %lld of answer %lld: broken "
+                   "weights, or numbers too large for %s",
+                   (long long)sample->length + 1, (long long)sample->number,
+                   dtype_name(engine->model->dtype));
+}
+
 static bool take_tokens(Engine *engine, Error *error) {
   const Scheduler *s = &engine->scheduler;
   const RolloutSpec *spec = &engine->spec;
   for (int64_t i = 0; i < s->pick_count; i++) {
     const Sequence *sequence = &s->running[s->picked_running[i]];
     TextStream *text = text_wanted(spec) ? &engine->texts[sequence->slot] : NULL;
+    if (engine->step.sampled[i] < 0) return not_finite(engine, sequence->sample, error);
     if (!append_token(engine, sequence->sample, engine->step.sampled[i], engine->step.logprobs[i], text,
                       error))
       return false;

@@ -225,7 +225,10 @@ bool run_resume(Run *run, Checkpoint *checkpoint, Compute *compute, bool *found,
 
 /* The run's own share of the state, then the stage's. */
 static bool whole_state(Run *run, RunState *state, void *stage, Checkpoint *checkpoint, Error *error) {
-  return checkpoint_count(checkpoint, "run.skipped", &run->skipped, error) && state(stage, checkpoint, error);
+  return checkpoint_count(checkpoint, "run.skipped", &run->skipped, error) &&
+         checkpoint_count(checkpoint, "run.last_skipped", &run->last_skipped, error) &&
+         checkpoint_count(checkpoint, "run.skipped_in_a_row", &run->in_a_row, error) &&
+         state(stage, checkpoint, error);
 }
 
 bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error) {
@@ -284,6 +287,8 @@ bool run_check_finite(const Run *run, const char *what, double value, int64_t st
 
 bool run_skip(Run *run, int64_t step, const char *why, Error *error) {
   run->skipped++;
+  run->in_a_row = run->last_skipped == step - 1 ? run->in_a_row + 1 : 1;
+  run->last_skipped = step;
   runlog_metric(&run->runlog, step, "train/skipped", (double)run->skipped);
   log_warning(run->log, "update %" PRId64 " is left out: %s", step, why);
   if (run->skipped <= run->config->max_skipped) return true;
@@ -296,10 +301,11 @@ bool run_skip(Run *run, int64_t step, const char *why, Error *error) {
 }
 
 bool run_check_learned(const Run *run, int64_t steps, Error *error) {
-  if (steps == 0 || run->skipped < steps) return true;
+  const int64_t many = steps < 3 ? steps : 3;
+  if (steps == 0 || run->last_skipped != steps || run->in_a_row < many) return true;
   return error_set(error, ERROR_MODEL,
-                   "all %" PRId64
-                   " updates were left out, for their loss or gradient was not finite: nothing is "
-                   "learned. " ADVICE,
-                   steps);
+                   "the last %" PRId64
+                   " updates were left out, for their loss or gradient was not finite: the run "
+                   "ends without a result. " ADVICE,
+                   run->in_a_row);
 }

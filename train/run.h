@@ -33,7 +33,9 @@ typedef struct Run {
   char *last_checkpoint; /* path, or NULL */
   int64_t saved;         /* its step, or -1 */
   double saved_at;       /* when it was made or this process began: time_monotonic */
-  int64_t skipped;       /* updates left out so far; kept in checkpoints */
+  int64_t skipped;       /* updates left out so far; these three are kept in checkpoints */
+  int64_t last_skipped;  /* the last of them */
+  int64_t in_a_row;      /* up to that one */
   int lock;
   RunStart start;
 } Run;
@@ -88,7 +90,8 @@ NODISCARD bool run_check_finite(const Run *run, const char *what, double value, 
  * run.max_skipped. */
 NODISCARD bool run_skip(Run *run, int64_t step, const char *why, Error *error);
 
-/* At the end: ERROR_MODEL when all of `steps` updates were left out, for then nothing was learned. */
+/* At the end, after update `steps`: ERROR_MODEL when the last three (or all, where there are fewer) were left out, for
+ * then the weights are such that nothing can be learned with them. */
 NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 
 /* -- signals -------------------------------------------------------------------------------------------- */

@@ -122,12 +122,16 @@ static int64_t draw(const Race *race, double total, float u) {
   return last;
 }
 
+/* The highest logit's id, the lowest of equals; -1 where there is nothing to choose by: one is NaN or +infinity, or all
+ * are -infinity. */
 static int64_t highest_id(const float *logits, int64_t n) {
   int64_t best = 0;
-  for (int64_t i = 1; i < n; i++) {
+  bool sound = true;
+  for (int64_t i = 0; i < n; i++) {
+    sound &= logits[i] < INFINITY;
     if (logits[i] > logits[best]) best = i;
   }
-  return best;
+  return sound && logits[best] > -INFINITY ? best : -1;
 }
 
 /* top-k, then top-p of what is left, then the draw. */
@@ -148,7 +152,8 @@ static int64_t sample_row(Race *race, const float *logits, int64_t n, const Samp
   bool greedy = row->temperature <= 0;
   float temperature = greedy ? 1.0f : row->temperature;
   int64_t best = highest_id(logits, n), id = best;
-  if (greedy && !logprob) return id;
+  if (best < 0 && logprob) *logprob = NAN;
+  if (best < 0 || (greedy && !logprob)) return id;
   double total = exponentials(race->e, logits, n, temperature, logits[best]);
   if (!greedy) {
     for (int64_t i = 0; i < n; i++) race->ids[i] = (int32_t)i;

@@ -84,13 +84,14 @@ __device__ __forceinline__ void for_elements(const Workspace *w, const Race &rac
   }
 }
 
-/* The highest logit and its id, the lowest of equals; id 0 where all are NaN. */
+/* The highest logit and its id, the lowest of equals; id -1 where there is nothing to choose by: one is NaN or +infinity,
+ * or all are -infinity. A NaN counts as +infinity, which no other logit is above. */
 __device__ static void find_highest(Workspace *w, const float *logits, int n, float *highest, int *id) {
   float best = -INFINITY;
   int at = INT32_MAX;
 #pragma unroll 8
   for (int i = (int)threadIdx.x; i < n; i += THREADS) {
-    float z = logits[i];
+    float z = logits[i] < INFINITY ? logits[i] : INFINITY;
     if (z > best || (z == best && i < at)) {
       best = z;
       at = i;
@@ -116,7 +117,7 @@ __device__ static void find_highest(Workspace *w, const float *logits, int n, fl
     at = w->warp_id[threadIdx.x % WARP];
   }
   *highest = best;
-  *id = at == INT32_MAX ? 0 : at;
+  *id = best > -INFINITY && best < INFINITY ? at : -1;
 }
 
 /* -- the histogram of a digit --------------------------------------------------------------------------- */
@@ -361,7 +362,9 @@ __global__ void __launch_bounds__(THREADS)
   int best, id;
   find_highest(w, logits, n, &highest, &best);
   id = best;
-  if (!greedy || logprob) {
+  if (best < 0) {
+    if (threadIdx.x == 0 && logprob) logprob[blockIdx.x] = NAN;
+  } else if (!greedy || logprob) {
     Race race = {logits, n, false, highest, 1.0f / temperature, ldexpf(1.0f, shift)};
     Histogram h = {TALLY_NOTHING, DIGIT_BITS * (LEVELS - 1), 0, 0};
     if (!greedy && (top_k || top_p)) h.tally = top_k ? TALLY_COUNT : TALLY_MASS;

@@ -106,9 +106,9 @@ nan() { # FROM TO: a copy with NaN in its last tensor
     seek=$(($(stat -c %s "$2/model.safetensors") - 64))
 }
 nan "$world/base" "$bad/nan"
-bad 4 "update 1 (last good checkpoint: none)" --model.path "$bad/nan"
+bad 4 "values are not finite" --model.path "$bad/nan"
 nan "$work/rm/model" "$bad/nan-reward"
-bad 4 "update 1" --reward.path "$bad/nan-reward"
+bad 4 "values are not finite" --reward.path "$bad/nan-reward"
 bad 4 "(last good checkpoint: $work/run/checkpoints/step-" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \
   --optim.schedule constant --ppo.total_episodes 80 --ppo.epochs 1 --run.save_every 1
 

@@ -79,7 +79,7 @@ bad 4 "[4, 48], found [4, 32]" --model.path "$bad/wide" --lora.enabled --model.a
 cp -r "$world/base" "$bad/nan"
 size=$(stat -c %s "$bad/nan/model.safetensors")
 printf '\000\000\300\177%.0s' {1..64} | dd of="$bad/nan/model.safetensors" bs=1 seek=$((size - 256)) conv=notrunc status=none
-bad 4 "NaN at step 1; the last good checkpoint: none" --model.path "$bad/nan"
+bad 4 "v_proj.weight: 32 of 1024 values are not finite" --model.path "$bad/nan"
 bad 4 "optim.lr" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 --optim.name sgd --optim.schedule constant
 
 # Memory: 5. File system: 6.

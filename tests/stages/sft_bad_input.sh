@@ -100,14 +100,18 @@ grep -q use_dora "$bad/dora/adapter_config.json" || sed -i 's/^{/{"use_dora": tr
 bad 4 "use_dora" --lora.enabled --model.adapter "$bad/dora"
 bad 6 "nowhere" --lora.enabled --model.adapter "$bad/nowhere"
 
-# A loss that is not finite: weights with NaN, and a step far too large.
+# Weights with NaN, and a loss that is not finite after a step far too large.
 copy_base nan
 size=$(stat -c %s "$bad/nan/model.safetensors")
 printf '\000\000\300\177%.0s' {1..64} | dd of="$bad/nan/model.safetensors" bs=1 seek=$((size - 256)) conv=notrunc status=none
-bad 4 "the loss is NaN at step 1; the last good checkpoint: none" --model.path "$bad/nan"
+bad 4 "v_proj.weight: 32 of 1024 values are not finite (NaN or infinite)" --model.path "$bad/nan"
 rm -rf "$work/run"
 refuse 4 "last good checkpoint: $work/run/checkpoints/step-" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
-  --run.save_every 1 --optim.name sgd --optim.schedule constant
+  --run.save_every 1 --optim.name sgd --optim.schedule constant --run.max_skipped 2
+grep -q 'run.max_skipped is 2' "$work/log" || fail "the limit is not named: $(cat "$work/log")"
+rm -rf "$work/run"
+refuse 4 "the last 8 updates were left out" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
+  --optim.name sgd --optim.schedule constant
 cases=$((cases + 1))
 
 # Memory: 5. File system: 6.

@@ -51,6 +51,20 @@ pass "${train[@]}" --run.dir "$work/term" --run.save_every 0
 same_files "$work/full/model" "$work/term/model"
 note "SIGTERM saves and resumes"
 
+stopped HUP 129 "$work/hup" "${train[@]}" --run.dir "$work/hup" --run.save_every 0
+grep -q 'waiting for the update at hand' "$work/log" || fail "SIGHUP is not answered: $(cat "$work/log")"
+pass "${train[@]}" --run.dir "$work/hup" --run.save_every 0
+same_files "$work/full/model" "$work/hup/model"
+# Under nohup it is not for us.
+mkdir "$work/nohup"
+(cd "$work/nohup" && trap '' HUP && exec "${train[@]}" --run.dir "$work/nohup/run" >out 2>log </dev/null) &
+job=$!
+until grep -q '^sft: ' "$work/nohup/log" 2>/dev/null || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+kill -HUP $job 2>/dev/null || true
+wait $job || fail "SIGHUP under nohup: exit code $?"
+same_files "$work/full/model" "$work/nohup/run/model"
+note "SIGHUP saves and resumes, but not under nohup"
+
 # Other data under the same name: the place in them would mean nothing.
 cp "$world/sft.jsonl" "$work/data.jsonl"
 interrupted=("${train[@]}" --run.dir "$work/changed" --data.train "$work/data.jsonl" --optim.schedule constant)
@@ -79,6 +93,33 @@ pass "${constant[@]}" --run.dir "$work/longer" --optim.max_steps 24
 grep -q 'going on from' "$work/log" || fail "did not go on: $(cat "$work/log")"
 same_files "$work/long/model" "$work/longer/model"
 note "a constant schedule goes on longer"
+
+# What followed the last update is lost with the disk, not the training: the result is made again from the checkpoint.
+broken=("${train[@]}" --run.dir "$work/broken")
+mkdir -p "$work/broken" && pass "${broken[@]}" --optim.max_steps 8
+rm -rf "$work/broken/model" "$work/broken/done.json"
+pass "${broken[@]}" --optim.max_steps 8
+grep -q 'going on from .*step-8' "$work/log" || fail "no checkpoint at the end: $(cat "$work/log")"
+rm -rf "$work/broken/model"
+refuse 6 'its result' "${broken[@]}" --optim.max_steps 8
+note "the end is saved before the result; a result that is gone is said"
+
+# The newest checkpoint cannot be read (a link in a circle stands for a disk that is away): no older one in its place.
+newest=$work/broken/checkpoints/step-8
+mv "$newest/state.safetensors" "$work/away"
+ln -s state.safetensors "$newest/state.safetensors"
+refuse 6 'cannot read' "${broken[@]}" --optim.max_steps 12
+rm "$newest/state.safetensors" && mv "$work/away" "$newest/state.safetensors"
+pass "${broken[@]}" --optim.max_steps 12
+grep -q 'going on from .*step-8' "$work/log" || fail "not from the newest: $(cat "$work/log")"
+note "a checkpoint that cannot be read is not passed over"
+
+# Another rate from here on is told; in bf16 too.
+pass "${broken[@]}" --optim.max_steps 16 --optim.lr 1e-3 --model.dtype bf16
+sqlite3 "$work/broken/run.db" "select text from event where level = 'warning'" | grep -q '^optim.lr (was 0.003, is 0.001)' ||
+  fail "the new rate is not in the run log"
+grep -q 'model.dtype (was "f32", is "bf16")' "$work/log" || fail "the new dtype is not told: $(cat "$work/log")"
+note "another rate and another dtype are told"
 
 # Two processes cannot share a run directory.
 exec 9<"$work/term/lock"

@@ -124,6 +124,19 @@ static void names_and_sizes(void **state) {
 }
 
 /* Every pair of float types, at odd addresses, against the scalar functions. */
+static void what_is_not_finite_is_counted(void **state) {
+  (void)state;
+  static const double values[] = {0, -1.5, INFINITY, 60000, -INFINITY, NAN, 1e-7, -60000};
+  static const DType types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F64};
+  enum { COUNT = sizeof values / sizeof *values };
+  for (int i = 0; i < 4; i++) {
+    char room[1 + COUNT * sizeof(double)]; /* at an odd address */
+    dtype_convert(room + 1, types[i], values, DTYPE_F64, COUNT);
+    assert_int_equal(dtype_count_not_finite(room + 1, types[i], COUNT), 3);
+    assert_int_equal(dtype_count_not_finite(room + 1, types[i], 2), 0);
+  }
+}
+
 static void convert_every_pair_unaligned(void **state) {
   (void)state;
   const DType types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F64};
@@ -158,6 +171,7 @@ int main(void) {
       cmocka_unit_test(random_bits_agree_with_the_compiler),
       cmocka_unit_test(bf16_rounds_to_nearest_even),
       cmocka_unit_test(names_and_sizes),
+      cmocka_unit_test(what_is_not_finite_is_counted),
       cmocka_unit_test(convert_every_pair_unaligned),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -432,11 +432,60 @@ static void test_plan_covers_fewer_rows(void **state) {
   }
 }
 
+/* Rows with nothing to choose by are told apart from those that have it, wherever the odd number stands. */
+static void test_sample_of_nothing(void **state) {
+  (void)state;
+  enum { N = 6, V = 700 };
+  static const struct {
+    float odd; /* at one place, or everywhere */
+    int at;
+    bool chosen;
+  } cases[N] = {{NAN, 0, false},        {NAN, V - 1, false},    {INFINITY, 300, false},
+                {-INFINITY, -1, false}, {-INFINITY, 300, true}, {5, 2, true}};
+  const Backend *list[BACKENDS];
+  int count = backends(list);
+  for (int i = 0; i < count; i++) {
+    for (int how = 0; how < 3; how++) { /* greedy, sampled, cut */
+      Bed bed;
+      bed_open(&bed, list[i], 2);
+      Tensor logits = tensor_new_2d(&bed.arena, DTYPE_F32, N, V),
+             ids = tensor_new_1d(&bed.arena, DTYPE_I32, N);
+      Tensor logprob = tensor_new_1d(&bed.arena, DTYPE_F32, N);
+      Tensor device_rows = tensor_new_1d(&bed.arena, DTYPE_U8, N * (int64_t)sizeof(SampleRow));
+      static SampleRow rows[N];
+      static float values[N * V];
+      for (int n = 0; n < N; n++) {
+        rows[n] = (SampleRow){.key = random_key(5, RANDOM_SAMPLE),
+                              .sample = (uint64_t)n,
+                              .temperature = how ? 0.8f : 0,
+                              .top_p = how == 2 ? 0.9f : 1,
+                              .top_k = how == 2 ? 40 : 0};
+        for (int j = 0; j < V; j++) {
+          values[n * V + j] =
+              cases[n].at < 0 || cases[n].at == j ? cases[n].odd : 0.01f * (float)((j * 7) % V);
+        }
+      }
+      compute_upload(&bed.c, device_rows, rows);
+      compute_upload(&bed.c, logits, values);
+      RUN(&bed, op_sample(&bed.c, ids, logprob, logits, device_rows.data));
+      int32_t *drawn = bytes_of(&bed, ids);
+      float *log = bytes_of(&bed, logprob);
+      for (int n = 0; n < N; n++) {
+        assert_int_equal(drawn[n] >= 0, cases[n].chosen);
+        assert_int_equal(isfinite(log[n]) != 0, cases[n].chosen);
+      }
+      free(drawn);
+      free(log);
+      bed_close(&bed);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_linear_rows),        cmocka_unit_test(test_plan_covers_fewer_rows),
       cmocka_unit_test(test_paged_chunks),       cmocka_unit_test(test_same_again),
-      cmocka_unit_test(test_sample_frequencies),
+      cmocka_unit_test(test_sample_frequencies), cmocka_unit_test(test_sample_of_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -356,6 +356,7 @@ typedef struct Change {
   const char *add;  /* a tensor added, a copy of `like` (or zeros of it) */
   const char *like;
   bool zeros;
+  const char *spoil; /* a tensor of which the second half is NaN */
 } Change;
 
 static void copy_config(const char *from, const char *to) {
@@ -394,11 +395,12 @@ static void write_changed(const char *from, const char *to, Change change) {
   const SafetensorsEntry *next;
   while ((next = safetensors_writer_next(&writer)) != NULL) {
     bool zeros = change.zeros && strcmp(next->name, change.add) == 0;
-    void *blank = memory_zeroed(1, next->bytes);
-    assert_ok(
-        safetensors_writer_write(&writer, zeros ? blank : sources[next->index]->data, next->bytes, &error),
-        &error);
-    memory_free(blank);
+    char *bytes = memory_zeroed(1, next->bytes);
+    if (!zeros) memcpy(bytes, sources[next->index]->data, next->bytes);
+    if (change.spoil && !strcmp(next->name, change.spoil))
+      memset(bytes + next->bytes / 2, 0xff, next->bytes / 2);
+    assert_ok(safetensors_writer_write(&writer, bytes, next->bytes, &error), &error);
+    memory_free(bytes);
   }
   assert_ok(safetensors_writer_finish(&writer, &error), &error);
   safetensors_writer_free(&writer);
@@ -423,6 +425,9 @@ static void changed_files_are_judged(void **state) {
        "unexpected tensor model.layers.0.self_attn.q_proj.bias for a model of type \"llama\""},
       {"llama", {.add = "model.layers.0.self_attn.rotary_emb.inv_freq", .like = "model.norm.weight"}, NULL},
       {"llama", {.add = "score.weight", .like = "model.norm.weight"}, NULL},
+      {"llama",
+       {.spoil = "model.layers.1.mlp.up_proj.weight"},
+       "model.layers.1.mlp.up_proj.weight: 896 of 1792 values are not finite"},
       {"gpt2", {.add = "lm_head.weight", .like = "transformer.wte.weight"}, NULL},
       {"gpt2",
        {.add = "lm_head.weight", .like = "transformer.wte.weight", .zeros = true},

@@ -326,6 +326,32 @@ static void expect_error(const Error *error, ErrorCode code, const char *part) {
   if (error->code != code || !strstr(error->message, part)) fail_msg("%d: %s", error->code, error->message);
 }
 
+/* Weights with a NaN: an error, and not the token 0 for ever. Greedy and sampled alike. */
+static void broken_weights_are_said(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  lab_engine(&lab, (EngineConfig){.batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8});
+  const Tensor weight = lab.model.tensors[lab.model.tensor_count - 1].value;
+  float *values = device_values(&lab.compute, weight);
+  values[0] = NAN;
+  device_write(&lab.compute, weight, values);
+  free(values);
+  const int32_t prompt[3] = {1, 2, 3};
+  for (int i = 0; i < 2; i++) {
+    int32_t response[4];
+    Error error = {0};
+    RolloutSpec spec = spec_default();
+    if (i) spec.temperature = 0;
+    RolloutSample sample = {
+        .prompt = prompt, .prompt_length = 3, .max_new_tokens = 4, .response = response, .number = 8};
+    assert_false(engine_run(&lab.engine, &spec, &sample, 1, &error));
+    expect_error(&error, ERROR_MODEL, "not finite (NaN or infinite) at token 1 of answer 8");
+    engine_abandon(&lab.engine);
+  }
+  lab_close(&lab);
+}
+
 static void mistakes(void **state) {
   (void)state;
   Lab lab;
@@ -407,6 +433,7 @@ int main(void) {
       cmocka_unit_test(every_token_once),
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
+      cmocka_unit_test(broken_weights_are_said),
       cmocka_unit_test(mistakes),
       cmocka_unit_test(out_of_memory),
   };
@@ -418,6 +445,7 @@ int main(void) {
       cmocka_unit_test(every_token_once),
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
+      cmocka_unit_test(broken_weights_are_said),
   };
   if (device_brief()) return cmocka_run_group_tests(brief, NULL, NULL);
   return cmocka_run_group_tests(tests, NULL, NULL);

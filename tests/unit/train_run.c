@@ -306,6 +306,29 @@ static void updates_are_left_out_up_to_a_limit(void **state) {
   compute_close(&compute);
 }
 
+static void a_run_that_ends_broken_has_no_result(void **state) {
+  (void)state;
+  Run run;
+  Error error = {0};
+  config.max_skipped = 9;
+  must_begin(&run, settings);
+  assert_true(run_skip(&run, 2, "x", &error) && run_skip(&run, 4, "x", &error) &&
+              run_skip(&run, 5, "x", &error));
+  assert_true(run_check_learned(&run, 5, &error) && run_check_learned(&run, 6, &error));
+  assert_true(run_skip(&run, 6, "x", &error));
+  assert_true(run_check_learned(&run, 7, &error));
+  assert_false(run_check_learned(&run, 6, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  assert_non_null(strstr(error.message, "the last 3 updates were left out"));
+  run_close(&run, NULL);
+  config.resume = false;
+  must_begin(&run, settings);
+  error = (Error){0};
+  assert_true(run_skip(&run, 1, "x", &error));
+  assert_false(run_check_learned(&run, 1, &error));
+  run_close(&run, NULL);
+}
+
 /* done.json alone is no result. */
 static void a_result_that_is_gone_is_said(void **state) {
   (void)state;
@@ -450,6 +473,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
                                       close_folder),
       cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_run_that_ends_broken_has_no_result, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_result_that_is_gone_is_said, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(what_killed_runs_left_goes_too, open_folder, close_folder),
       cmocka_unit_test(a_signal_is_answered_at_once),
