@@ -90,6 +90,13 @@ for result in judge ppo; do # base_model_name_or_path has the folder's name
 done
 note "killed $killed times and resumed"
 
+# One driver at a time, and what a killed driver left running still counts.
+exec {held}>>runs/killed/.lock
+flock -n "$held"
+refuse 6 'runs/killed is in use by another drover run' "$drover" run killed.json
+exec {held}>&-
+note "two drivers of one pipeline"
+
 # SIGTERM to the driver alone: the stage saves, and its code is the driver's.
 # (A stage that would take long, so that the signal is never too late.)
 change '.stages[0].config.run.save_every = 0 | .stages[0].config.optim.epochs = 2000' term
@@ -151,6 +158,7 @@ bad 2 "stage 1: key 'reward' is for ppo" '.stages[0].reward = "judge"'
 bad 2 "stage 2: unknown key 'modle'" '.stages[1].modle = "sft"'
 bad 2 "stage 4: key 'config': merge has none" '.stages[3].config = {}'
 bad 2 "stage 1: key 'name': expected letters" '.stages[0].name = "../x"'
+bad 2 "stage 1: key 'name': expected letters" '.stages[0].name = "ok\n"'
 bad 2 "two stages have the name 'sft'" '.stages[1].name = "sft"'
 bad 2 "stage 3: config: run.dir is set by the pipeline" '.stages[2].config.run.dir = "x"'
 bad 2 "stage 3: config: model.path is set by the pipeline" '.stages[2].config.model.path = "x"'

@@ -8,6 +8,8 @@
 #include "train/plan.h"
 
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
@@ -102,6 +104,37 @@ static void the_limit_of_the_machine(void **state) {
   compute_close(&compute);
 }
 
+/* The peak is this program's own: a program that had much memory and starts another leaves it the number that getrusage
+ * has. The other is this one, started with an argument: see main. */
+static int peak_is_small(void) {
+  DeviceConfig device = {.backend = DEVICE_CPU, .threads = 1};
+  Compute compute;
+  Error error = {0};
+  if (!device_open(&compute, &device, NULL, &error)) return 2;
+  const size_t peak = device_peak(&compute);
+  compute_close(&compute);
+  return peak > 0 && peak < (size_t)300 << 20 ? 0 : 1;
+}
+
+static void the_peak_is_of_this_program(void **state) {
+  (void)state;
+  const pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    const size_t much = (size_t)400 << 20;
+    char *memory = malloc(much);
+    if (!memory) _exit(3);
+    memset(memory, 1, much);
+    const char *const arguments[] = {"test", "peak", NULL};
+    execv("/proc/self/exe", (char **)arguments);
+    _exit(memory[much / 2] + 3);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static Temporary group;
 
 static void put(const char *name, const char *text) {
@@ -133,13 +166,15 @@ static void the_limit_of_a_control_group(void **state) {
   temporary_close(&group);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "peak")) return peak_is_small();
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_fits_passes),
       cmocka_unit_test(advice_is_computed),
       cmocka_unit_test(fewer_answers_at_once_come_first),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
+      cmocka_unit_test(the_peak_is_of_this_program),
       cmocka_unit_test(the_limit_of_a_control_group),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
