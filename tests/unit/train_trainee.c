@@ -371,6 +371,24 @@ static void kinds_are_told_apart(void **state) {
   refuse(model_path("llama_score"), full_spec(), "has no LM head and only scores");
 }
 
+/* An adapter to go on with has its own rank, alpha and targets; dropout is the configuration's. */
+static void a_given_adapter_takes_only_the_dropout(void **state) {
+  (void)state;
+  Lab lab;
+  LoraSpec configured = qv;
+  configured.r = 9;
+  configured.alpha = 16;
+  configured.dropout = 0.25f;
+  TraineeSpec spec = adapter_spec(adapter_path("llama_all"));
+  spec.lora = &configured;
+  open_lab(&lab, model_path("llama"), NULL, spec);
+  const LoraSpec *found = &lab.trainee.adapter.spec;
+  assert_int_equal(found->r, 3);
+  assert_true(found->alpha == 5 && found->dropout == 0.25f);
+  assert_true(lab.trainee.parameters.count > 2 * configured.target_count * (size_t)lab.base.spec.layers);
+  close_lab(&lab);
+}
+
 /* One base, two adapters: what one learns leaves the other as it was. */
 static void adapters_share_a_base(void **state) {
   (void)state;
@@ -411,6 +429,7 @@ int main(void) {
       cmocka_unit_test(a_checkpoint_goes_on_in_another_dtype),
       cmocka_unit_test(heads_come_from_where_they_are),
       cmocka_unit_test(kinds_are_told_apart),
+      cmocka_unit_test(a_given_adapter_takes_only_the_dropout),
       cmocka_unit_test(adapters_share_a_base),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Which faults the tests would see: makes each change of tests/mutants/*.txt, one at a time, in a copy of the tree, builds the
+# tests that are named for it, and runs them. At least one must fail. The table ends with a line of counts.
+#
+#   tests/mutants.sh [--only WHAT]...     WHAT: a number of the table, or a part of a description or a file's name
+#
+# Fails when a change is seen by no test, does not compile, or no longer applies: then its text in the table is to be
+# brought up to date. The copy and its build stay in build/mutants, so that another run begins where this one ended.
+#
+# The tables are lists of blocks, with an empty line between them:
+#
+#   = what is wrong                        the description
+#   ? unit/ppo_loss parity/runs_ppo        tests, as ctest names them; run in this order until one fails
+#   @ ppo/loss.c                           a file, and in it
+#   - the text that is there               a part of a line that occurs once in the file, or several lines
+#   + the text instead                     nothing after the sign: taken out
+#
+# with as many changes (@, -, +) as the fault needs. Lines of - or + are joined.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD place=$PWD/build/mutants
+tree=$place/tree build=$place/build
+limit=300 # seconds for a test: a fault that goes round in circles is seen too
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000}
+
+only=()
+while (($#)); do
+  case $1 in
+    --only) only+=("${2?--only needs a value}"); shift 2 ;;
+    --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0"; exit 0 ;;
+    *) echo "unknown: $1 (try --help)" >&2; exit 2 ;;
+  esac
+done
+
+# -- the tables: mutant i has what[i], tests[i], and changes first[i] .. first[i+1]-1 of file, old, new ---------------------
+
+what=() tests=() first=(0) file=() old=() new=()
+
+read_table() {
+  local table=$1 line number=0 at=-1 mark text newline=$'\n'
+  while IFS= read -r line || [[ -n $line ]]; do
+    number=$((number + 1))
+    mark=${line:0:1} text=${line:2}
+    case $mark in
+      '' | '#') ;;
+      =) what+=("$text"); tests+=(''); first+=("${#file[@]}") ;;
+      \?) tests[${#tests[@]} - 1]=$text ;;
+      @) file+=("$text"); old+=(''); new+=(''); at=$((${#file[@]} - 1)); first[${#first[@]} - 1]=${#file[@]} ;;
+      -) old[at]+=${old[at]:+$newline}$text ;;
+      +) new[at]+=${new[at]:+$newline}$text ;;
+      *)
+        echo "$table:$number: expected a line that begins with one of = ? @ - + #" >&2
+        exit 2
+        ;;
+    esac
+  done <"$table"
+}
+
+wanted() { # NUMBER
+  local word i=$(($1 - 1)) names
+  ((${#only[@]})) || return 0
+  names="${what[i]} ${file[*]:first[i]:first[i + 1] - first[i]}"
+  for word in "${only[@]}"; do
+    if [[ $word =~ ^[0-9]+$ ]]; then
+      [[ $word != "$1" ]] || return 0
+    elif [[ $names == *"$word"* ]]; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+# -- one change ------------------------------------------------------------------------------------------------------------
+
+# Makes the changes of mutant $1 in the tree; false when one does not apply, with the reason in $reason.
+apply() {
+  local c text rest
+  for ((c = first[$1]; c < first[$1 + 1]; c++)); do
+    if [[ ! -f $tree/${file[c]} ]]; then reason="there is no ${file[c]}"; return 1; fi
+    text=$(cat "$tree/${file[c]}"; echo .) text=${text%.}
+    rest=${text#*"${old[c]}"}
+    if [[ $rest == "$text" ]]; then reason="${file[c]} does not have: ${old[c]}"; return 1; fi
+    if [[ $rest == *"${old[c]}"* ]]; then reason="${file[c]} has more than once: ${old[c]}"; return 1; fi
+    printf '%s' "${text%%"${old[c]}"*}${new[c]}$rest" >"$tree/${file[c]}"
+  done
+}
+
+restore() {
+  local c
+  for ((c = first[$1]; c < first[$1 + 1]; c++)); do
+    [[ ! -f $root/${file[c]} ]] || cp "$root/${file[c]}" "$tree/${file[c]}"
+  done
+}
+
+# The targets that the tests of mutant $1 run.
+targets() {
+  local test
+  for test in ${tests[$1]}; do
+    if [[ $test == stages/* ]]; then echo "$programs"; else echo "test_${test/\//_}"; fi
+  done | tr ' ' '\n' | sort -u
+}
+
+run_test() { # NAME: as ctest runs it
+  ctest --test-dir "$build" -R "^$1\$" --timeout "$limit" --no-tests=error >"$place/test.log" 2>&1 </dev/null
+}
+
+# Sets $verdict.
+try() {
+  local test
+  if ! apply "$1"; then verdict="DOES NOT APPLY: $reason"; return; fi
+  # shellcheck disable=SC2046 # words are wanted
+  if ! ninja -C "$build" $(targets "$1") >"$place/build.log" 2>&1; then
+    verdict="DOES NOT COMPILE: $(grep -m 1 -E 'error:|FAILED' "$place/build.log")"
+    return
+  fi
+  for test in ${tests[$1]}; do
+    if ! run_test "$test"; then verdict="seen by $test"; return; fi
+  done
+  verdict="SURVIVED: ${tests[$1]}"
+}
+
+# -- all of them -----------------------------------------------------------------------------------------------------------
+
+for table in tests/mutants/*.txt; do read_table "$table"; done
+chosen=()
+for ((i = 0; i < ${#what[@]}; i++)); do
+  if wanted $((i + 1)); then chosen+=("$i"); fi
+done
+((${#chosen[@]})) || { echo "no such mutant" >&2; exit 2; }
+
+# The copy: what git knows and what it does not ignore. Files that are as they were keep their times, and so their objects.
+mkdir -p "$tree"
+git ls-files --cached --others --exclude-standard | sort >"$place/files"
+(cd "$tree" && find . -type f | sed 's,^\./,,' | sort | comm -23 - "$place/files" | tr '\n' '\0' | xargs -0 -r rm)
+while IFS= read -r name; do
+  if [[ -f $name ]] && ! cmp -s "$name" "$tree/$name"; then cp --parents "$name" "$tree"; fi
+done <"$place/files"
+cmake -S "$tree" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O2 -DDROVER_CUDA_HOST=OFF >"$place/cmake.log" ||
+  { cat "$place/cmake.log" >&2; exit 1; }
+programs="sft reward ppo"
+for source in "$tree"/tools/*.c; do programs+=" $(basename "$source" .c)"; done
+
+# Without a fault all of them pass, or nothing would be shown.
+names=$(for i in "${chosen[@]}"; do tr ' ' '\n' <<<"${tests[i]}"; done | sort -u)
+# shellcheck disable=SC2046 # words are wanted
+ninja -C "$build" $(for i in "${chosen[@]}"; do targets "$i"; done | sort -u) >"$place/build.log" 2>&1 ||
+  { grep -E 'error|FAILED' "$place/build.log" >&2; exit 1; }
+for test in $names; do
+  run_test "$test" || { cat "$place/test.log" >&2; echo "$test fails without any change" >&2; exit 1; }
+done
+
+seen=0 bad=0
+for i in "${chosen[@]}"; do
+  try "$i"
+  restore "$i"
+  printf '%3d  %-28s %-70s %s\n' $((i + 1)) "${file[first[i]]}" "${what[i]}" "$verdict"
+  if [[ $verdict == seen* ]]; then seen=$((seen + 1)); else bad=$((bad + 1)); fi
+done
+echo "$seen seen, $bad not, of ${#what[@]}"
+((bad == 0))
