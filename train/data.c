@@ -35,9 +35,8 @@ static void warn_of_tokenizer(const TextTools *text, Log *log) {
   const char *first = size > text->rows ? tokenizer_token(tokenizer, (int)text->rows) : NULL;
   if (size > text->rows) {
     log_warning(log,
-                "%s: the tokenizer has %d tokens, and the embedding table %lld rows: data that use the token "
-                "\"%.60s\" "
-                "(id %lld) or a later one will be refused",
+                "%s: the tokenizer has %d tokens, and the embedding table %lld rows: data with the token "
+                "\"%.60s\" (id %lld) or a later one will be refused",
                 directory, size, (long long)text->rows, first ? first : "", (long long)text->rows);
   }
   warn_of_special(text, "BOS", tokenizer_bos(tokenizer), log);
@@ -55,8 +54,13 @@ static const char *template_name(const TextIdentity *identity) {
 static void tell_record(const TextIdentity *used, const TextIdentity *record, const char *from, Log *log) {
   if (!log) return;
   if (*record->rendering && *used->rendering && strcmp(record->rendering, used->rendering) != 0) {
-    log_warning(log, "%s was trained with the chat template %s, and %s, which is used, gives other text",
-                from, template_name(record), template_name(used));
+    if (strcmp(record->template, used->template) == 0) {
+      log_warning(log, "%s was trained with the chat template %s, which gives other text now", from,
+                  template_name(record));
+    } else {
+      log_warning(log, "%s was trained with the chat template %s, and %s, which is used, gives other text",
+                  from, template_name(record), template_name(used));
+    }
   }
   if (*record->vocabulary && strcmp(record->vocabulary, used->vocabulary) != 0) {
     log_warning(log,

@@ -66,9 +66,9 @@ typedef struct TraineeSpec {
   const char *name; /* "policy", "actor", "critic": prefix in checkpoints and messages; borrowed, static */
   TraineeKind kind;
   bool frozen; /* no gradients, no optimiser */
-  const char *
-      adapter; /* PEFT directory to start from (its r, alpha, targets), or NULL; TRAINEE_BASE: the one that was
-                            merged into the model. Borrowed while the trainee is open */
+  /* PEFT directory to start from (its r, alpha, targets), or NULL; with TRAINEE_BASE the one that was merged into the
+   * model. Borrowed while the trainee is open. */
+  const char *adapter;
   const LoraSpec *lora;     /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
   bool score_head;          /* with a scalar head: the one that `adapter` carries, else the one of ... */
   const char *head_from;    /* ... this model directory, random from seed where it has none ... */

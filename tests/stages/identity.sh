@@ -326,11 +326,10 @@ said "$work/rm/model was trained with the chat template auto (the model's own), 
 pass "$bin/merge" --model "$base" --adapter "$plain" --out "$work/merged"
 chat plain "$work/merged"
 # The model's own, changed since.
-jq '.chat_template |= sub("assistant"; "helper")' "$base/tokenizer_config.json" >"$work/changed.json"
 cp -r "$work/rm/model" "$work/changed"
 jq '.template.rendering = "0"' "$work/rm/model/identity.json" >"$work/changed/identity.json"
 pass reward "$work/changed" --check
-said "$work/changed was trained with the chat template auto (the model's own), and auto (the model's own), which is used"
+said "$work/changed was trained with the chat template auto (the model's own), which gives other text now"
 note "reward models for other ids, and templates: $cases cases"
 
 # -- inputs exchanged under a run ------------------------------------------------------------------------------------------
