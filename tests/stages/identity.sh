@@ -6,7 +6,7 @@ source tests/support/stages.sh
 make_world "$work/world"
 world=$work/world base=$work/world/base
 small=(--optim.max_steps 1 --optim.batch_size 4)
-lora=(--lora.enabled --lora.r 4 --optim.lr 0.01)
+more=(--lora.enabled --optim.lr 0.01) lora=("${more[@]}" --lora.r 4)
 cases=0
 
 # said TEXT: the log of the last command has it.
@@ -223,15 +223,15 @@ bad 4 'identity.json: "name": expected a string' "$bin/inspect" logprobs --model
 # A tokenizer or template that lies beside an adapter is not used.
 cp -r "$policy" "$work/beside"
 cp "$base"/tokenizer*.json "$work/beside"
-pass sft "$base" --model.adapter "$work/beside" "${lora[@]}" --check
+pass sft "$base" --model.adapter "$work/beside" "${more[@]}" --check
 silent
 jq '.chat_template = "{{ messages }}"' "$base/tokenizer_config.json" >"$work/beside/tokenizer_config.json"
-pass sft "$base" --model.adapter "$work/beside" "${lora[@]}" --check
+pass sft "$base" --model.adapter "$work/beside" "${more[@]}" --check
 said "$work/beside has a chat template of its own, which differs"
 ! grep -F 'a tokenizer of its own' "$work/log" || fail "a template is no vocabulary"
 jq '.added_tokens += [{"id": 300, "content": "<new>", "single_word": false, "lstrip": false, "rstrip": false,
   "normalized": false, "special": true}]' "$base/tokenizer.json" >"$work/beside/tokenizer.json"
-pass sft "$base" --model.adapter "$work/beside" "${lora[@]}" --check
+pass sft "$base" --model.adapter "$work/beside" "${more[@]}" --check
 said "$work/beside has a tokenizer of its own, which differs: that of $base is used"
 note "adapters and their bases: $cases cases"
 
@@ -303,18 +303,18 @@ for model in "$base --adapter $plain" "$work/plain/model"; do
   cases=$((cases + 1))
 done
 # The next stages take it, hand it on, and warn of another one.
-pass reward "$base" --model.adapter "$plain" "${lora[@]}"
+pass reward "$base" --model.adapter "$plain" "${more[@]}"
 silent
 keep rm-plain
 [[ $(jq -r .template.name "$work/rm-plain/adapter/identity.json") == plain ]] || fail "reward: another template"
 pass reward "$work/plain/model"
 silent
 [[ $(jq -r .template.name "$work/run/model/identity.json") == plain ]] || fail "reward: another template"
-pass reward "$base" --model.adapter "$plain" "${lora[@]}" --data.template chatml
+pass reward "$base" --model.adapter "$plain" "${more[@]}" --data.template chatml
 said "$plain was trained with the chat template plain, and chatml, which is used, gives other text"
 pass reward "$work/plain/model" --data.template chatml --check
 said "$work/plain/model was trained with the chat template plain, and chatml, which is used"
-pass ppo "$base" "$base" --model.adapter "$plain" --reward.adapter "$work/rm-plain/adapter" "${lora[@]}"
+pass ppo "$base" "$base" --model.adapter "$plain" --reward.adapter "$work/rm-plain/adapter" "${more[@]}"
 silent
 [[ $(jq -r .template.name "$work/run/adapter/identity.json") == plain ]] || fail "ppo: another template"
 pass ppo "$base" "$base" --model.adapter "$plain" --reward.adapter "$work/rm-plain/adapter" --lora.enabled \
@@ -363,7 +363,7 @@ exchanged policy "$inputs/base" "$work/other" "${stage[@]}"
 exchanged policy "$inputs/base" "$work/other" "${stage[@]}" "${lora[@]}"
 pass sft "$base" "${lora[@]}" --optim.lr 0.02
 keep sft-again
-exchanged policy "$inputs/policy" "$work/sft-again/adapter" "${stage[@]}" "${lora[@]}" --model.adapter "$inputs/policy"
+exchanged policy "$inputs/policy" "$work/sft-again/adapter" "${stage[@]}" "${more[@]}" --model.adapter "$inputs/policy"
 exchanged policy "$inputs/policy" "$work/sft-again/adapter" "${stage[@]}" --model.adapter "$inputs/policy"
 stage=("$bin/reward" --model.path "$inputs/base" --data.train "$world/prefs.jsonl" --optim.batch_size 4 "${common[@]}")
 exchanged reward "$inputs/base" "$work/other" "${stage[@]}" "${lora[@]}"
