@@ -206,20 +206,48 @@ bool identity_check_adapter(const char *adapter, const char *base, Log *log, Err
 
 /* -- two tokenizers ------------------------------------------------------------------------------------- */
 
-/* Compares them id by id, where both have a token; *alone counts the others. */
-static bool compare_tokens(const Tokenizer *writer, const Tokenizer *reader, int64_t rows, int *alone,
-                           Error *error) {
-  *alone = 0;
+/* How two tokenizers differ where nothing tells whether it matters. */
+typedef struct TokenDifferences {
+  int alone; /* tokens that one of them lacks */
+  int renamed,
+      first; /* ids that are added tokens of another name, as where reserved ones were put to use; the first */
+} TokenDifferences;
+
+/* Compares them id by id. */
+static bool compare_tokens(const Tokenizer *writer, const Tokenizer *reader, int64_t rows,
+                           TokenDifferences *out, Error *error) {
+  *out = (TokenDifferences){0};
   for (int id = 0; id < rows; id++) {
     const char *a = tokenizer_token(writer, id), *b = tokenizer_token(reader, id);
-    *alone += !a != !b;
+    out->alone += !a != !b;
     if (!a || !b || strcmp(a, b) == 0) continue;
+    if (tokenizer_is_added(writer, id) && tokenizer_is_added(reader, id)) {
+      if (out->renamed++ == 0) out->first = id;
+      continue;
+    }
     return error_set(
         error, ERROR_MODEL,
         "%s: its tokenizer is another than that of %s: the id %d is \"%.60s\" in it, and \"%.60s\" there",
         tokenizer_directory(reader), tokenizer_directory(writer), id, b, a);
   }
   return true;
+}
+
+static void tell_differences(const Tokenizer *writer, const Tokenizer *reader, const TokenDifferences *found,
+                             bool same_digest, Log *log) {
+  const char *here = tokenizer_directory(writer), *there = tokenizer_directory(reader);
+  if (found->renamed > 0) {
+    log_warning(log, "%d added tokens have other names in %s and %s: the id %d is \"%.60s\" and \"%.60s\"",
+                found->renamed, here, there, found->first, tokenizer_token(writer, found->first),
+                tokenizer_token(reader, found->first));
+  }
+  if (found->alone > 0) {
+    log_warning(log, "%d tokens are in the tokenizer of one of %s and %s alone", found->alone, here, there);
+  } else if (found->renamed == 0 && !same_digest) {
+    log_warning(log,
+                "the tokenizers of %s and %s have the same tokens and cut texts into them by other merges",
+                here, there);
+  }
 }
 
 static bool has_tokenizer(const char *directory) {
@@ -268,17 +296,11 @@ bool identity_check_tokens(const Tokenizer *writer, const char *reader, int64_t 
   Tokenizer *other = tokenizer_open(reader, error);
   if (!other) return false;
   char a[33], b[33];
-  int alone;
-  const bool ok = compare_tokens(writer, other, rows, &alone, error) &&
+  TokenDifferences found;
+  const bool ok = compare_tokens(writer, other, rows, &found, error) &&
                   tokenizer_vocabulary_digest(writer, a, error) &&
                   tokenizer_vocabulary_digest(other, b, error);
-  if (ok && log && alone > 0) {
-    log_warning(log, "%d tokens are in the tokenizer of one of %s and %s alone", alone, directory, reader);
-  } else if (ok && log && strcmp(a, b) != 0) {
-    log_warning(log,
-                "the tokenizers of %s and %s have the same tokens and cut texts into them by other merges",
-                directory, reader);
-  }
+  if (ok && log) tell_differences(writer, other, &found, strcmp(a, b) == 0, log);
   tokenizer_free(other);
   return ok;
 }

@@ -145,6 +145,9 @@ bad 4 "no LM head" "$bin/generate" --model "$work/rm/model" --ids 1,2
 bad 4 "a reward model's adapter" "$bin/inspect" logprobs --model "$base" --adapter "$scorer" --ids 1,2
 bad 4 "a reward model's adapter" "$bin/generate" --model "$base" --adapter "$scorer" --ids 1,2
 bad 4 "a language model's adapter" "$bin/inspect" score --model "$base" --adapter "$policy" --ids 1,2
+cp -r "$scorer" "$work/untold"
+jq 'del(.task_type)' "$scorer/adapter_config.json" >"$work/untold/adapter_config.json"
+bad 4 "a reward model's adapter" sft "$base" --model.adapter "$work/untold" --lora.enabled
 # A reward model that is trained on, whole or as an adapter, begins with the head that it has.
 pass "$bin/inspect" score --model "$base" --adapter "$scorer" --ids 1,2,3
 before=$(cat "$work/out")
@@ -265,6 +268,16 @@ said "have the same tokens and cut texts into them by other merges"
 jq '.vocabulary = "0"' "$work/rm/model/identity.json" >"$work/rm-merges/identity.json"
 pass ppo "$base" "$work/rm-merges" --check
 said "$work/rm-merges was trained with another tokenizer than the one that is used"
+cp -r "$work/rm/model" "$work/rm-names"
+jq '(.added_tokens[-1].content) = "<other>"' "$base/tokenizer.json" |
+  jq '.model.vocab |= with_entries(if .key == "'"$(jq -r '.added_tokens[-1].content' "$base/tokenizer.json")"'" then
+    .key = "<other>" else . end)' >"$work/rm-names/tokenizer.json"
+pass ppo "$base" "$work/rm-names" --check
+said "1 added tokens have other names in $base and $work/rm-names"
+jq --argjson id "$((rows - 1))" '.model.vocab |= with_entries(if .value == $id then .key = "zz" else . end) |
+  .model.merges |= .[:-1]' "$base/tokenizer.json" >"$work/rm-names/tokenizer.json"
+bad 4 "$work/rm-names: its tokenizer is another than that of $base: the id $((rows - 1)) is \"zz\" in it" \
+  ppo "$base" "$work/rm-names" --check
 cp -r "$work/rm/model" "$work/rm-none"
 rm "$work"/rm-none/tokenizer*.json
 pass ppo "$base" "$work/rm-none" --check
