@@ -91,9 +91,8 @@ special() { # NAME FILE FILTER
 }
 printf '{"text":"red door"}\n' >"$work/plain.jsonl"
 special bos config.json '.bos_token_id = 2147483646'
-jq '.add_bos_token = true | del(.bos_token)' "$base/tokenizer_config.json" >"$work/bos/tokenizer_config.json"
-bad 4 "no token has the id 2147483646, and the embedding table of $work/bos has $rows rows" \
-  sft "$work/bos" --data.train "$work/plain.jsonl" --check
+jq 'del(.bos_token)' "$base/tokenizer_config.json" >"$work/bos/tokenizer_config.json"
+pass sft "$work/bos" --data.train "$work/plain.jsonl" --check # nothing puts it anywhere
 said "its BOS token has the id 2147483646"
 special around tokenizer.json '.post_processor = {"type": "TemplateProcessing", "pair": [],
   "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
