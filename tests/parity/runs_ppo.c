@@ -11,6 +11,7 @@
 
 #include "ppo/experience.h"
 #include "ppo/stage.h"
+#include "tests/support/device.h"
 #include "tests/support/whole_run.h"
 
 static const int32_t end_id = 1; /* of runs/policy */
@@ -89,6 +90,7 @@ static void several_micro_batches(void **state) {
 static void one_micro_batch(void **state) {
   (void)state;
   const char *const options[] = {"--optim.micro_batch_tokens=4096", "--model.recompute", NULL};
+  if (device_brief()) skip();
   compare("ppo_full", &full, options);
   compare("ppo_lora", &lora, options);
 }

@@ -8,6 +8,7 @@
 
 #include "reward/stage.h"
 #include "sft/stage.h"
+#include "tests/support/device.h"
 #include "tests/support/whole_run.h"
 
 static const char *const whole[] = {"--optim.micro_batch_tokens=4096", NULL};
@@ -16,7 +17,8 @@ static const char *const recomputed[] = {"--model.recompute", NULL};
 /* The run NAME with its own micro-batches, with one for each update, and with recomputation. */
 static void run_each(const Program *program, const char *name, const char *part, const char *file) {
   const char *const *const options[] = {NULL, whole, recomputed};
-  for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+  const size_t count = device_brief() ? 1 : sizeof options / sizeof *options;
+  for (size_t i = 0; i < count; i++) {
     WholeRun run;
     whole_run_open(&run, program, name, options[i]);
     whole_run_metrics(&run);

@@ -16,7 +16,7 @@ static const double TENFOLD = 10;
 enum { MAX_ARGUMENTS = 32 };
 
 void whole_run_open(WholeRun *run, const Program *program, const char *name, const char *const *options) {
-  char config[256], directory[512], fixture[128], *argv[MAX_ARGUMENTS];
+  char config[256], directory[512], device[64], fixture[128], *argv[MAX_ARGUMENTS];
   int argc = 0;
   *run = (WholeRun){0};
   temporary_open(&run->folder);
@@ -24,6 +24,11 @@ void whole_run_open(WholeRun *run, const Program *program, const char *name, con
   snprintf(directory, sizeof directory, "--run.dir=%s/run", run->folder.directory);
   const char *const first[] = {program->name, config, directory, "--run.save_every=1"};
   for (size_t i = 0; i < sizeof first / sizeof *first; i++) argv[argc++] = (char *)first[i];
+  const char *backend = getenv("DROVER_TEST_BACKEND");
+  if (backend) {
+    snprintf(device, sizeof device, "--device.backend=%s", backend);
+    argv[argc++] = device;
+  }
   for (; options && *options; options++) argv[argc++] = (char *)*options;
   FILE *out = tmpfile(), *err = tmpfile();
   assert_non_null(out);
@@ -80,7 +85,7 @@ static void logged(WholeRun *run, const char *name, double *out, size_t count) {
 }
 
 static void compare_metric(WholeRun *run, const char *array) {
-  char name[64];
+  char name[128];
   size_t count;
   const double *expected = doubles(run, array, &count);
   double *found = malloc(count * sizeof *found);
@@ -89,7 +94,7 @@ static void compare_metric(WholeRun *run, const char *array) {
            array + strlen("metric."));
   logged(run, name, found, count);
   for (size_t i = 0; i < count; i++) {
-    char what[96];
+    char what[160];
     snprintf(what, sizeof what, "%s of update %zu", name, i + 1);
     assert_number(what, found[i], expected[i], METRIC_TOLERANCE * fmax(1, fabs(expected[i])));
   }

@@ -18,7 +18,8 @@ typedef struct WholeRun {
   size_t compared; /* tensors of `expected` that were compared */
 } WholeRun;
 
-/* Runs the program on fixtures/runs/NAME.json, with `options` (NULL at the end; may be NULL) after it; it must succeed. */
+/* Runs the program on fixtures/runs/NAME.json, with `options` (NULL at the end; may be NULL) after it; it must succeed.
+ * The environment variable DROVER_TEST_BACKEND, if it is set, says where (tests/support/device.h). */
 void whole_run_open(WholeRun *run, const Program *program, const char *name, const char *const *options);
 /* Also checks that nothing that was expected has been left out. */
 void whole_run_close(WholeRun *run);
