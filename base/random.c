@@ -11,9 +11,13 @@ static uint64_t mix64(uint64_t x) {
   return x ^ x >> 31;
 }
 
+uint64_t random_seed(uint64_t seed, RandomPurpose purpose) {
+  /* Mixed twice, so that seed and purpose cannot trade: (1, 2) and (2, 1) give unrelated ones. */
+  return mix64(mix64(seed) + (uint64_t)purpose);
+}
+
 RandomKey random_key(uint64_t seed, RandomPurpose purpose) {
-  /* Mixed twice, so that seed and purpose cannot trade: (1, 2) and (2, 1) give unrelated keys. */
-  uint64_t mixed = mix64(mix64(seed) + (uint64_t)purpose);
+  const uint64_t mixed = random_seed(seed, purpose);
   return (RandomKey){{(uint32_t)mixed, (uint32_t)(mixed >> 32)}};
 }
 

@@ -18,7 +18,7 @@ typedef enum RandomPurpose {
   RANDOM_DEMO = 6,    /* demo data generator */
   RANDOM_BLEND = 7,   /* choice of the file in a weighted blend */
   RANDOM_MINIBATCH = 8,
-  RANDOM_PRETRAIN = 9,
+  RANDOM_PRETRAIN = 9, /* random_seed of PPO's ptx data */
   RANDOM_TEST = 100
 } RandomPurpose;
 
@@ -27,6 +27,8 @@ typedef struct RandomKey {
 } RandomKey;
 
 RandomKey random_key(uint64_t seed, RandomPurpose purpose);
+/* A seed of its own for a part that has several purposes in it. */
+uint64_t random_seed(uint64_t seed, RandomPurpose purpose);
 
 /* The raw block function: four 32-bit words. */
 void philox4x32(const uint32_t counter[4], RandomKey key, uint32_t out[4]);

@@ -128,18 +128,25 @@ NODISCARD bool lora_spec_read(LoraSpec *spec, const char *directory, Error *erro
 /* Fills an opened set from adapter_model.safetensors (F32, F16 or BF16); missing, unexpected or misshapen tensors are
  * ERROR_MODEL. With compute->dry nothing is filled, and the same mistakes are found. */
 NODISCARD bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error);
+/* Where the scores of a reward model have their zero. In config.json and adapter_config.json: "score_shift" and
+ * "score_zero_point". */
+typedef struct ScoreZero {
+  float shift; /* subtracted from the scores */
+  bool known;  /* it makes the mean score of reference answers 0; else the zero of the scores is arbitrary */
+} ScoreZero;
+
 /* The score head that a SEQ_CLS adapter carries in modules_to_save: copies [C] floats; false in *found when
- * there is none. `shift` is the key "score_shift" of adapter_config.json, 0 when absent. */
-NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift,
+ * there is none. */
+NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *weight, ScoreZero *zero,
                                bool *found, Error *error);
 /* base_model_name_or_path of adapter_config.json, a new string; NULL in *name when it is not given. */
 NODISCARD bool lora_base_name(const char *directory, char **name, Error *error);
 /* Whether it is a reward model's: task_type SEQ_CLS, or a score head among its tensors. */
 NODISCARD bool lora_is_score(const char *directory, bool *score, Error *error);
 /* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the
- * adapter is SEQ_CLS with modules_to_save ["score"] and score_shift. base_path goes to
+ * adapter is SEQ_CLS with modules_to_save ["score"] and its zero. base_path goes to
  * base_model_name_or_path. */
-NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, float shift,
+NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, ScoreZero zero,
                          const char *base_path, const char *directory, Compute *compute, Error *error);
 
 #endif

@@ -93,10 +93,10 @@ bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *err
   return ok;
 }
 
-bool lora_read_score(const char *directory, int64_t hidden, float *weight, float *shift, bool *found,
+bool lora_read_score(const char *directory, int64_t hidden, float *weight, ScoreZero *zero, bool *found,
                      Error *error) {
   *found = false;
-  *shift = 0;
+  *zero = (ScoreZero){0};
   json_t *config = peft_config_read(directory, error);
   SafetensorsSet file;
   if (!config) return false;
@@ -113,8 +113,9 @@ bool lora_read_score(const char *directory, int64_t hidden, float *weight, float
     double value;
     Reader top = reader_top(PEFT_CONFIG, config);
     ok = ok && reader_number(&top, PEFT_SHIFT, -1e30, 1e30, 0, &value, error);
+    ok = ok && reader_bool(&top, PEFT_ZERO, false, &zero->known, error);
     if (ok)
-      *shift = (float)value;
+      zero->shift = (float)value;
     else
       error_context(error, "%s", directory);
   }
@@ -243,7 +244,7 @@ static void set_overrides(json_t *config, const LoraSpec *spec) {
   json_object_set_new(config, "alpha_pattern", alphas);
 }
 
-static json_t *config_json(const LoraSet *set, bool score, float shift, const char *base_path) {
+static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, const char *base_path) {
   const LoraSpec *spec = &set->spec;
   bool transposed = false;
   for (int id = 0; id < set->count; id++)
@@ -260,16 +261,19 @@ static json_t *config_json(const LoraSet *set, bool score, float shift, const ch
   if (!config) return NULL;
   set_overrides(config, spec);
   json_object_set_new(config, "modules_to_save", score ? json_pack("[s]", "score") : json_null());
-  if (score) json_object_set_new(config, PEFT_SHIFT, json_real((double)shift));
+  if (score) {
+    json_object_set_new(config, PEFT_SHIFT, json_real((double)zero.shift));
+    json_object_set_new(config, PEFT_ZERO, json_boolean(zero.known));
+  }
   return config;
 }
 
-bool lora_save(const LoraSet *set, const float *score, int64_t hidden, float shift, const char *base_path,
+bool lora_save(const LoraSet *set, const float *score, int64_t hidden, ScoreZero zero, const char *base_path,
                const char *directory, Compute *compute, Error *error) {
   if (!directory_create(directory, error)) return false;
   char *tensors = path_join(directory, PEFT_STEM ".safetensors");
   char *described = path_join(directory, PEFT_CONFIG);
-  json_t *config = config_json(set, score != NULL, shift, base_path);
+  json_t *config = config_json(set, score != NULL, zero, base_path);
   bool ok = (tensors && described && config) || error_out_of_memory(error, "adapter files", 0);
   ok = ok && write_tensors(set, score, hidden, tensors, compute, error) &&
        json_file_write(described, config, error);

@@ -12,7 +12,8 @@
 #define PEFT_PREFIX   "base_model.model."
 #define PEFT_SUFFIX_A ".lora_A.weight"
 #define PEFT_SCORE    "base_model.model.score.weight"
-#define PEFT_SHIFT    "score_shift" /* key of ours in adapter_config.json */
+#define PEFT_SHIFT    "score_shift" /* keys of ours in adapter_config.json */
+#define PEFT_ZERO     "score_zero_point"
 
 /* adapter_config.json with its options checked; a new reference or NULL. */
 json_t *peft_config_read(const char *directory, Error *error);

@@ -28,7 +28,8 @@ static const char *const read_keys[] = {"peft_type",
                                         "alpha_pattern",
                                         "base_model_name_or_path",
                                         "init_lora_weights",
-                                        PEFT_SHIFT};
+                                        PEFT_SHIFT,
+                                        PEFT_ZERO};
 
 /* What says nothing about what an adapter computes once it is trained: where it comes from, how it was made, how
  * matrices lie in the base (which is known from the base), and settings of options that are refused when they are on. */

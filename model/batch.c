@@ -36,13 +36,22 @@ bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first) 
   if (batch->tokens + count > batch->token_capacity || batch->sequences == batch->sequence_capacity)
     return false;
   *first = batch->tokens;
+  batch->offsets[++batch->sequences] = (int32_t)batch->tokens;
+  return batch_extend(batch, ids, count);
+}
+
+bool batch_extend(Batch *batch, const int32_t *ids, int64_t count) {
+  ASSERT(batch->sequences > 0);
+  if (batch->tokens + count > batch->token_capacity) return false;
+  const int64_t begin = batch->offsets[batch->sequences - 1];
   memcpy(batch->ids + batch->tokens, ids, (size_t)count * sizeof *ids);
-  for (int64_t i = 0; i < count; i++) {
-    batch->positions[batch->tokens + i] = (int32_t)i;
-    batch->draws[batch->tokens + i] = 0;
+  const int32_t draw = begin < batch->tokens ? batch->draws[begin] : 0;
+  for (int64_t row = batch->tokens; row < batch->tokens + count; row++) {
+    batch->positions[row] = (int32_t)(row - begin);
+    batch->draws[row] = draw;
   }
   batch->tokens += count;
-  batch->offsets[++batch->sequences] = (int32_t)batch->tokens;
+  batch->offsets[batch->sequences] = (int32_t)batch->tokens;
   return true;
 }
 

@@ -22,6 +22,8 @@ void batch_clear(Batch *batch);
 void batch_plan(Batch *batch);
 /* False when it does not fit; the batch is then unchanged. Returns the row of its first token in *first. */
 bool batch_add(Batch *batch, const int32_t *ids, int64_t count, int64_t *first);
+/* Adds ids to the end of the last sequence, with its draw. False when they do not fit; the batch is then unchanged. */
+bool batch_extend(Batch *batch, const int32_t *ids, int64_t count);
 /* Says that the sequence added last is number `draw` of all that a run trains on, modulo 2^32 (0 until then): its dropout
  * masks are a function of that, wherever it is packed (DropoutSpec in compute/ops.h). */
 void batch_draw(Batch *batch, uint64_t draw);

@@ -85,7 +85,7 @@ void score_values(Pass *pass, const ScoreHead *head, TokenRows rows, float *valu
   op_linear(c, out, picked.x, (Weight){head->weight, false}, (Tensor){0}, 1, 0);
   compute_download(c, values, out);
   if (!c->dry) {
-    for (int64_t n = 0; n < rows.count; n++) values[n] -= head->shift;
+    for (int64_t n = 0; n < rows.count; n++) values[n] -= head->zero.shift;
   }
   arena_release(arena, mark);
 }

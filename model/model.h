@@ -33,11 +33,11 @@ typedef struct Block {
   Norm norm[NORM_ROLES];
 } Block;
 
-/* The scalar head of reward and value models: score[t] = hidden[t] . weight. */
+/* The scalar head of reward and value models: score[t] = hidden[t] . weight - zero.shift. */
 typedef struct ScoreHead {
   Tensor weight;      /* [1, C] F32; none = no such head */
   Tensor weight_grad; /* or none when frozen */
-  float shift;        /* subtracted from the scores: makes the mean over SFT answers 0 */
+  ScoreZero zero;
 } ScoreHead;
 
 typedef struct Model {

@@ -21,11 +21,12 @@ static void set_pad_token(json_t *config) {
   if (json_is_integer(eos)) json_object_set(config, "pad_token_id", eos);
 }
 
-static void set_labels(json_t *config, float shift) {
+static void set_labels(json_t *config, ScoreZero zero) {
   json_object_del(config, "num_labels"); /* follows from id2label */
   json_object_set_new(config, "id2label", json_pack("{s:s}", "0", "LABEL_0"));
   json_object_set_new(config, "label2id", json_pack("{s:i}", "LABEL_0", 0));
-  json_object_set_new(config, "score_shift", json_real((double)shift));
+  json_object_set_new(config, "score_shift", json_real((double)zero.shift));
+  json_object_set_new(config, "score_zero_point", json_boolean(zero.known));
 }
 
 static bool config_write(const Model *model, const ScoreHead *head, DType dtype, const char *directory,
@@ -40,10 +41,11 @@ static bool config_write(const Model *model, const ScoreHead *head, DType dtype,
     json_object_set_new(config, "architectures", json_pack("[s]", name));
     json_object_set_new(config, key, json_string(dtype_torch_name(dtype)));
     if (head) {
-      set_labels(config, head->shift);
+      set_labels(config, head->zero);
       set_pad_token(config);
     } else {
       json_object_del(config, "score_shift");
+      json_object_del(config, "score_zero_point");
     }
     ok = json_file_write(path, config, error);
   }

@@ -196,17 +196,18 @@ bool model_read(Model *model, const char *directory, Compute *compute, Error *er
 
 typedef struct ScoreValues {
   float *weight; /* [hidden] */
-  float shift;
+  ScoreZero zero;
   bool found;
 } ScoreValues;
 
-static bool read_score_shift(const char *directory, float *shift, Error *error) {
+static bool read_score_zero(const char *directory, ScoreZero *zero, Error *error) {
   char *path = path_join(directory, "config.json");
   json_t *config = path ? json_file_read(path, error) : NULL;
   double value = 0;
   bool ok = (path || error_out_of_memory(error, "path", 0)) && config &&
-            config_float_or(config, "score_shift", 0, &value, error);
-  *shift = (float)value;
+            config_float_or(config, "score_shift", 0, &value, error) &&
+            config_bool_or(config, "score_zero_point", false, &zero->known, error);
+  zero->shift = (float)value;
   json_decref(config);
   memory_free(path);
   return ok;
@@ -221,7 +222,7 @@ static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, 
   if (entry) {
     const ModelTensor tensor = {.name = (char *)"score.weight",
                                 .value = tensor_2d(out->weight, DTYPE_F32, 1, hidden)};
-    ok = check_tensor(&set, directory, &tensor, error) && read_score_shift(directory, &out->shift, error);
+    ok = check_tensor(&set, directory, &tensor, error) && read_score_zero(directory, &out->zero, error);
     const size_t broken = ok ? dtype_count_not_finite(entry->data, entry->dtype, (size_t)hidden) : 0;
     ok = ok && (broken == 0 || safetensors_not_finite(entry, broken, error));
     if (ok) dtype_convert(out->weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
@@ -239,7 +240,7 @@ bool score_head_open(ScoreHead *head, const Model *model, const char *directory,
   bool ok =
       (values.weight && adapter) || error_out_of_memory(error, "score head", (size_t)hidden * sizeof(float));
   if (ok && file_exists(adapter))
-    ok = lora_read_score(directory, hidden, values.weight, &values.shift, &values.found, error);
+    ok = lora_read_score(directory, hidden, values.weight, &values.zero, &values.found, error);
   else if (ok)
     ok = read_score(&values, directory, hidden, error);
   if (ok && !values.found && must_exist)
@@ -252,7 +253,7 @@ bool score_head_open(ScoreHead *head, const Model *model, const char *directory,
           deviation * random_normal(key, UINT32_MAX, (uint64_t)i); /* no tensor has that number */
   }
   if (ok && !arena->dry) compute_upload(compute, head->weight, values.weight);
-  head->shift = values.shift;
+  head->zero = values.zero;
   memory_free(values.weight);
   memory_free(adapter);
   return ok;

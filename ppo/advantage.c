@@ -36,6 +36,11 @@ static Moments moments(const float *x, const float *y, int64_t tokens, const Com
   return out;
 }
 
+double standard_deviation(const float *x, int64_t count, const Comm *comm) {
+  const Moments m = moments(x, NULL, count, comm);
+  return m.count > 1 ? sqrt(m.squares / (m.count - 1)) : 0;
+}
+
 void advantage_whiten(float *x, int64_t tokens, bool shift, const Comm *comm) {
   const Moments m = moments(x, NULL, tokens, comm);
   const double variance = m.count > 1 ? m.squares / (m.count - 1) : 1;

@@ -17,6 +17,9 @@
 void advantage_gae(const float *reward, const float *value, const int32_t *offsets, int64_t sequences,
                    double gamma, double lambda, float *advantage, float *returns);
 
+/* Standard deviation of x over all ranks (unbiased variance); 0 with fewer than two numbers. */
+double standard_deviation(const float *x, int64_t count, const Comm *comm);
+
 /* x <- (x - mean) / sqrt(var + 1e-8), and + mean again unless shift. The mean and the unbiased variance are
  * over all tokens of all ranks. With fewer than two tokens the variance is taken as 1. */
 void advantage_whiten(float *x, int64_t tokens, bool shift, const Comm *comm);

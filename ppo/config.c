@@ -16,18 +16,17 @@
       ROW_FLOAT("ppo.kl_coef", Config, field.kl_coef, "0.05", 0, INFINITY,                                   \
                 "beta: penalty on the KL divergence from the reference, per token"),                         \
       ROW_CHOICE("ppo.kl_estimator", Config, field.kl_estimator, "k1", kl_estimator_names,                   \
-                 "estimator of that divergence in the reward (ppo/kl.h)"),                                   \
+                 "estimator of that divergence in the reward (ppo/kl.h)", .when = "ppo.kl_coef > 0"),        \
       ROW_BOOL("ppo.kl_adaptive", Config, field.kl_adaptive, "false",                                        \
-               "steer kl_coef towards ppo.kl_target (Ziegler et al. 2019)"),                                 \
+               "steer kl_coef towards ppo.kl_target (Ziegler et al. 2019)", .when = "ppo.kl_coef > 0"),      \
       ROW_FLOAT("ppo.kl_target", Config, field.kl_target, "6", 0, INFINITY,                                  \
-                "nats per answer, when adaptive"),                                                           \
+                "nats per answer", .when = "ppo.kl_adaptive"),                                               \
       ROW_FLOAT("ppo.kl_horizon", Config, field.kl_horizon, "10000", 1, INFINITY,                            \
-                "episodes, when adaptive"),                                                                  \
+                "episodes", .when = "ppo.kl_adaptive"),                                                      \
       ROW_FLOAT("ppo.cliprange", Config, field.cliprange, "0.2", 0, INFINITY,                                \
                 "epsilon: the probability ratio counts within 1 -+ epsilon"),                                \
       ROW_FLOAT("ppo.cliprange_value", Config, field.cliprange_value, "0.2", 0, INFINITY,                    \
                 "values count within this distance of the old ones; 0 = no clipping"),                       \
-      ROW_FLOAT("ppo.vf_coef", Config, field.vf_coef, "0.1", 0, INFINITY, "weight of the value loss"),       \
       ROW_FLOAT("ppo.gamma", Config, field.gamma, "1", 0, 1, "discount"),                                    \
       ROW_FLOAT("ppo.lam", Config, field.lam, "0.95", 0, 1, "lambda of generalised advantage estimation"),   \
       ROW_FLOAT("ppo.entropy_coef", Config, field.entropy_coef, "0", 0, INFINITY,                            \
@@ -37,7 +36,7 @@
       ROW_CHOICE("ppo.missing_eos", Config, field.missing_eos, "replace", missing_eos_names,                 \
                  "score of an answer that does not end: as it is, replaced by -penalty, or less penalty"),   \
       ROW_FLOAT("ppo.missing_eos_penalty", Config, field.missing_eos_penalty, "1", 0, INFINITY,              \
-                "the penalty of ppo.missing_eos"),                                                           \
+                "the penalty of ppo.missing_eos", .when = "ppo.missing_eos != keep"),                        \
       ROW_FLOAT("ppo.reward_clip", Config, field.reward_clip, "0", 0, INFINITY,                              \
                 "limit of |score|; 0 = none"),                                                               \
       ROW_FLOAT("ppo.ptx_coef", Config, field.ptx_coef, "0", 0, INFINITY,                                    \
@@ -60,9 +59,9 @@ const Option ppo_options[] = {
     ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "JSONL file(s) of prompts, or a weighted list"),
     ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "JSONL file(s) of prompts for evaluation"),
     ROW_SOURCES("data.ptx", PpoConfig, data.ptx, NULL,
-                "JSONL file(s) for ppo.ptx_coef: text or SFT examples"),
+                "JSONL file(s) for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),
     DATA_COMMON_OPTIONS(PpoConfig, data, "512")
-        OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "4096")
+        OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "0", "4096")
             ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") PPO_OPTIONS(PpoConfig, ppo)
                 RUN_OPTIONS(PpoConfig, run, "10", "data.eval") DEVICE_OPTIONS(PpoConfig, device)};
 /* clang-format on */
@@ -80,6 +79,21 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
     return error_set(error, ERROR_USAGE,
                      "rollout.temperature: expected more than 0 (PPO needs sampled answers), found %g",
                      config->rollout.temperature);
+  }
+  /* Log-probabilities would be those of another distribution than the samples'. Renormalised over the tokens that were
+   * kept, a token kept by one policy and cut by the next would have the ratio 0. */
+  if (config->rollout.top_k != 0 || config->rollout.top_p < 1) {
+    return error_set(error, ERROR_USAGE,
+                     "rollout.top_k, rollout.top_p: expected 0 and 1 (PPO learns from samples of the whole "
+                     "distribution), found %lld and %g. For likelier answers lower rollout.temperature; "
+                     "`generate` takes both after training",
+                     (long long)config->rollout.top_k, config->rollout.top_p);
+  }
+  if (ppo->batch_size > INT32_MAX / config->rollout.max_new_tokens) {
+    return error_set(error, ERROR_USAGE,
+                     "ppo.batch_size times rollout.max_new_tokens: expected at most %d tokens in a rollout, "
+                     "found %lld times %lld",
+                     INT32_MAX, (long long)ppo->batch_size, (long long)config->rollout.max_new_tokens);
   }
   if (ppo->ptx_coef > 0 && config->data.ptx.count == 0) {
     return error_set(error, ERROR_USAGE, "data.ptx: expected a file, since ppo.ptx_coef is %g",

@@ -20,7 +20,7 @@ typedef struct PpoAlgorithm {
   int kl_estimator; /* KlEstimator */
   bool kl_adaptive;
   double kl_target, kl_horizon;
-  double cliprange, cliprange_value, vf_coef, gamma, lam, entropy_coef;
+  double cliprange, cliprange_value, gamma, lam, entropy_coef;
   bool whiten_rewards;
   int missing_eos; /* MissingEos */
   double missing_eos_penalty, reward_clip;

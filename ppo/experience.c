@@ -5,33 +5,37 @@
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
+#include <math.h>
+
 bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, Error *error) {
+  ASSERT(capacity * max_new_tokens <= INT32_MAX); /* ppo_config_check; offsets count them */
   *experience = (Experience){.capacity = capacity, .max_new_tokens = max_new_tokens};
   Experience *x = experience;
   const size_t answers = (size_t)capacity, tokens = answers * (size_t)max_new_tokens;
-  float **ragged[] = {&x->logprob, &x->reference, &x->entropy,   &x->value,
-                      &x->kl,      &x->reward,    &x->advantage, &x->returns};
+  float **by_answer[] = {&x->score, &x->judged, &x->total};
+  float **by_token[] = {&x->sampled, &x->logprob, &x->reference, &x->entropy, &x->value,
+                        &x->kl,      &x->reward,  &x->advantage, &x->returns};
   bool ok = (x->samples = memory_zeroed(answers, sizeof *x->samples)) &&
-            (x->prompt_text = memory_zeroed(answers, sizeof *x->prompt_text)) &&
+            (x->prompts = memory_zeroed(answers, sizeof *x->prompts)) &&
             (x->responses = memory_zeroed(tokens, sizeof *x->responses)) &&
             (x->offsets = memory_zeroed(answers + 1, sizeof *x->offsets)) &&
-            (x->order = memory_zeroed(answers, sizeof *x->order)) &&
-            (x->packed = memory_zeroed(answers, sizeof *x->packed)) &&
-            (x->score = memory_zeroed(answers, sizeof *x->score)) &&
-            (x->judged = memory_zeroed(answers, sizeof *x->judged));
-  for (size_t i = 0; ok && i < sizeof ragged / sizeof *ragged; i++) {
-    ok = (*ragged[i] = memory_zeroed(tokens, sizeof(float))) != NULL;
+            (x->order = memory_zeroed(answers, sizeof *x->order));
+  for (size_t i = 0; ok && i < sizeof by_answer / sizeof *by_answer; i++) {
+    ok = (*by_answer[i] = memory_zeroed(answers, sizeof(float))) != NULL;
+  }
+  for (size_t i = 0; ok && i < sizeof by_token / sizeof *by_token; i++) {
+    ok = (*by_token[i] = memory_zeroed(tokens, sizeof(float))) != NULL;
   }
   if (ok) return true;
   experience_free(experience);
-  return error_out_of_memory(error, "rollout arrays", 36ull * tokens);
+  return error_out_of_memory(error, "rollout arrays", EXPERIENCE_TOKEN_BYTES * tokens);
 }
 
 void experience_free(Experience *experience) {
   Experience *x = experience;
-  void *arrays[] = {x->samples, x->prompt_text, x->responses, x->offsets, x->score, x->judged,
-                    x->logprob, x->reference,   x->entropy,   x->value,   x->kl,    x->advantage,
-                    x->reward,  x->returns,     x->order,     x->packed};
+  void *arrays[] = {x->samples, x->prompts, x->responses, x->sampled,   x->offsets,   x->order,
+                    x->score,   x->judged,  x->total,     x->logprob,   x->reference, x->entropy,
+                    x->value,   x->kl,      x->reward,    x->advantage, x->returns};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
@@ -40,17 +44,16 @@ void experience_clear(Experience *experience) {
   experience->count = experience->tokens = 0;
 }
 
-void experience_add(Experience *experience, const int32_t *prompt, int64_t length, const char *text,
-                    uint64_t number) {
+void experience_add(Experience *experience, const Example *prompt, uint64_t number) {
   ASSERT(experience->count < experience->capacity);
   const int64_t e = experience->count++;
-  experience->prompt_text[e] = text;
-  experience->samples[e] =
-      (RolloutSample){.prompt = prompt,
-                      .prompt_length = length,
-                      .max_new_tokens = experience->max_new_tokens,
-                      .number = number,
-                      .response = experience->responses + e * experience->max_new_tokens};
+  experience->prompts[e] = *prompt;
+  experience->samples[e] = (RolloutSample){.prompt = prompt->ids,
+                                           .prompt_length = prompt->count,
+                                           .max_new_tokens = experience->max_new_tokens,
+                                           .number = number,
+                                           .response = experience->responses + e * experience->max_new_tokens,
+                                           .logprobs = experience->sampled + e * experience->max_new_tokens};
 }
 
 bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
@@ -69,11 +72,10 @@ typedef void MicrobatchVisit(Experience *experience, const PpoWorkers *workers);
 static bool each_microbatch(Experience *experience, const PpoWorkers *workers, MicrobatchVisit *visit,
                             Error *error) {
   Microbatch *micro = workers->micro;
-  for (int32_t e = 0; e < experience->count; e++) experience->order[e] = e;
+  for (uint32_t e = 0; e < experience->count; e++) experience->order[e] = e;
   if (!microbatch_plan(micro, experience->samples, experience->order, experience->count, error)) return false;
-  for (int i = 0; i < micro->plan.count; i++) {
-    microbatch_fill(micro, i, experience->samples, experience->order, experience->offsets,
-                    experience->packed);
+  for (int i = 0; i < micro->packer.plan.count; i++) {
+    microbatch_fill(micro, i, experience->samples, experience->order, experience->offsets);
     const size_t mark = arena_mark(workers->step);
     visit(experience, workers);
     arena_release(workers->step, mark);
@@ -82,17 +84,17 @@ static bool each_microbatch(Experience *experience, const PpoWorkers *workers, M
 }
 
 static void infer(Pass *pass, const PpoWorkers *workers, const Trainee *trainee) {
-  pass_forward(pass, workers->compute, trainee->model, trainee_adapter(trainee), &workers->micro->batch,
-               PASS_INFERENCE, workers->step);
+  pass_forward(pass, workers->compute, trainee->model, trainee_adapter(trainee),
+               &workers->micro->packer.batch, PASS_INFERENCE, workers->step);
 }
 
 static void score_microbatch(Experience *experience, const PpoWorkers *workers) {
-  const Microbatch *micro = workers->micro;
+  const Packer *packer = &workers->micro->packer;
   const Trainee *reward = &workers->models->reward;
   infer(workers->reward_pass, workers, reward);
-  score_values(workers->reward_pass, &reward->head, microbatch_last(micro), micro->buffer[0]);
-  for (int64_t i = 0; i < micro->batch.sequences; i++)
-    experience->score[experience->packed[i]] = micro->buffer[0][i];
+  score_values(workers->reward_pass, &reward->head, packer_last(packer), packer->values);
+  /* The answers are worked through in their own order: an item is an answer. */
+  for (int64_t k = 0; k < packer->count; k++) experience->score[packer->items[k]] = packer->values[k];
 }
 
 bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error) {
@@ -109,78 +111,120 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
   return true;
 }
 
+/* In the order of use: log-probabilities as they are while sampling, at the sampling temperature. */
 static void recompute_logprobs(const PpoWorkers *workers, const Trainee *policy, float *logprob,
                                float *entropy) {
   const Microbatch *micro = workers->micro;
   const size_t mark = arena_mark(workers->step);
   infer(workers->policy_pass, workers, policy);
-  lm_logprobs(workers->policy_pass, microbatch_tokens(micro), (float)workers->config->rollout.temperature,
-              micro->buffer[0], entropy ? micro->buffer[1] : NULL);
-  microbatch_scatter(micro, micro->buffer[0], logprob);
-  if (entropy) microbatch_scatter(micro, micro->buffer[1], entropy);
+  lm_logprobs(workers->policy_pass, packer_rows(&micro->packer), (float)workers->config->rollout.temperature,
+              micro->packer.values, entropy ? micro->entropy : NULL);
+  microbatch_scatter(micro, micro->packer.values, logprob);
+  if (entropy) microbatch_scatter(micro, micro->entropy, entropy);
   arena_release(workers->step, mark);
 }
 
-static void recompute_microbatch(Experience *experience, const PpoWorkers *workers) {
-  const Microbatch *micro = workers->micro;
-  const Trainee *critic = &workers->models->critic;
+static void logprobs_microbatch(Experience *experience, const PpoWorkers *workers) {
   recompute_logprobs(workers, &workers->models->actor, experience->logprob, experience->entropy);
   recompute_logprobs(workers, &workers->models->reference, experience->reference, NULL);
+}
+
+static void values_microbatch(Experience *experience, const PpoWorkers *workers) {
+  const Microbatch *micro = workers->micro;
+  const Trainee *critic = &workers->models->critic;
   infer(workers->reward_pass, workers, critic);
-  score_values(workers->reward_pass, &critic->head, microbatch_tokens(micro), micro->buffer[0]);
-  microbatch_scatter(micro, micro->buffer[0], experience->value);
+  score_values(workers->reward_pass, &critic->head, packer_rows(&micro->packer), micro->packer.values);
+  microbatch_scatter(micro, micro->packer.values, experience->value);
 }
 
-Experience experience_dry(Microbatch *micro) {
-  microbatch_dry(micro);
-  float *any = micro->buffer[4];
-  return (Experience){
-      .logprob = any, .reference = any, .entropy = any, .value = any, .advantage = any, .returns = any};
+bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error) {
+  return each_microbatch(experience, workers, logprobs_microbatch, error);
 }
 
-void experience_plan(const PpoWorkers *workers) {
-  Experience dry = experience_dry(workers->micro);
-  const size_t mark = arena_mark(workers->step);
-  recompute_microbatch(&dry, workers);
-  arena_release(workers->step, mark);
-  infer(workers->reward_pass, workers, &workers->models->reward);
-  score_values(workers->reward_pass, &workers->models->reward.head, microbatch_last(workers->micro),
-               workers->micro->buffer[0]);
-  arena_release(workers->step, mark);
+bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error) {
+  return each_microbatch(experience, workers, values_microbatch, error);
 }
 
-bool experience_recompute(Experience *experience, const PpoWorkers *workers, Error *error) {
-  return each_microbatch(experience, workers, recompute_microbatch, error);
+void experience_plan(Experience *dry, const PpoWorkers *workers) {
+  MicrobatchVisit *const visits[] = {score_microbatch, logprobs_microbatch, values_microbatch};
+  microbatch_dry(workers->micro);
+  for (size_t i = 0; i < sizeof visits / sizeof *visits; i++) {
+    const size_t mark = arena_mark(workers->step);
+    visits[i](dry, workers);
+    arena_release(workers->step, mark);
+  }
 }
 
-void experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm) {
+Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm) {
   Experience *x = experience;
-  kl_tokens((KlEstimator)ppo->kl_estimator, x->logprob, x->reference, x->tokens, x->kl);
+  const int64_t bounded =
+      kl_tokens((KlEstimator)ppo->kl_estimator, x->logprob, x->reference, x->tokens, x->kl);
   reward_tokens(x->kl, x->judged, x->offsets, x->count, kl_coef, x->reward);
+  double sums[3] = {(double)x->count, 0, (double)bounded};
+  for (int64_t e = 0; e < x->count; e++) {
+    double total = 0;
+    for (int32_t t = x->offsets[e]; t < x->offsets[e + 1]; t++) total += x->reward[t];
+    x->total[e] = (float)total;
+    sums[1] += total;
+  }
+  comm_sum(comm, sums, 3);
   if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens, comm);
   advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, x->returns);
+  const double spread = standard_deviation(x->advantage, x->tokens, comm);
   advantage_whiten(x->advantage, x->tokens, true, comm);
+  return (Credit){.reward = sums[1] / sums[0],
+                  .advantage_std = spread,
+                  .return_std = standard_deviation(x->returns, x->tokens, comm),
+                  .explained_variance = explained_variance(x->value, x->returns, x->tokens, comm),
+                  .bounded = sums[2]};
 }
 
 ExperienceStats experience_stats(const Experience *experience, const Comm *comm) {
   const Experience *x = experience;
-  double sum[] = {(double)x->count, (double)x->tokens, 0, 0, 0, 0, 0};
+  enum { ANSWERS, TOKENS, SCORE, JUDGED, ENDED, ENDED_SCORE, EMPTY, KL, ENTROPY, DIFFERENCE, SUMS };
+  double sum[SUMS] = {[ANSWERS] = (double)x->count, [TOKENS] = (double)x->tokens};
+  double largest = 0;
   for (int64_t e = 0; e < x->count; e++) {
-    sum[2] += x->score[e];
-    sum[3] += x->judged[e];
-    sum[4] += x->samples[e].finished == ROLLOUT_EOS;
+    const RolloutSample *sample = &x->samples[e];
+    const bool ended = sample->finished == ROLLOUT_EOS;
+    sum[SCORE] += x->score[e];
+    sum[JUDGED] += x->judged[e];
+    sum[ENDED] += ended;
+    sum[ENDED_SCORE] += ended ? x->score[e] : 0;
+    sum[EMPTY] += ended && sample->length == 1;
+    for (int64_t t = 0; t < sample->length; t++) {
+      const int64_t at = x->offsets[e] + t;
+      const double difference = fabs((double)sample->logprobs[t] - x->logprob[at]);
+      sum[KL] += kl_estimate(KL_K1, x->logprob[at], x->reference[at]);
+      sum[ENTROPY] += x->entropy[at];
+      sum[DIFFERENCE] += difference;
+      largest = difference > largest ? difference : largest;
+    }
   }
-  for (int64_t t = 0; t < x->tokens; t++) {
-    sum[5] += kl_estimate(KL_K1, x->logprob[t], x->reference[t]);
-    sum[6] += x->entropy[t];
+  comm_sum(comm, sum, SUMS);
+  return (ExperienceStats){.answers = sum[ANSWERS],
+                           .tokens = sum[TOKENS],
+                           .score = sum[SCORE] / sum[ANSWERS],
+                           .score_std = standard_deviation(x->score, x->count, comm),
+                           .judged = sum[JUDGED] / sum[ANSWERS],
+                           .ended_score = sum[ENDED_SCORE] / sum[ENDED],
+                           .kl = sum[KL] / sum[ANSWERS],
+                           .entropy = sum[ENTROPY] / sum[TOKENS],
+                           .ended = sum[ENDED] / sum[ANSWERS],
+                           .empty = sum[EMPTY] / sum[ANSWERS],
+                           .length = sum[TOKENS] / sum[ANSWERS],
+                           .sampler_error = sum[DIFFERENCE] / sum[TOKENS],
+                           .sampler_error_max = largest};
+}
+
+double experience_other_ends(const Experience *experience, int mark, const Comm *comm) {
+  double sum[2] = {0, 0}; /* that ended, and with another id */
+  for (int64_t e = 0; e < experience->count; e++) {
+    const RolloutSample *sample = &experience->samples[e];
+    if (sample->finished != ROLLOUT_EOS) continue;
+    sum[0]++;
+    sum[1] += sample->response[sample->length - 1] != mark;
   }
-  comm_sum(comm, sum, 7);
-  return (ExperienceStats){.answers = sum[0],
-                           .tokens = sum[1],
-                           .score = sum[2] / sum[0],
-                           .judged = sum[3] / sum[0],
-                           .ended = sum[4] / sum[0],
-                           .kl = sum[5] / sum[0],
-                           .entropy = sum[6] / sum[1],
-                           .length = sum[1] / sum[0]};
+  comm_sum(comm, sum, 2);
+  return mark >= 0 ? sum[1] / sum[0] : NAN;
 }

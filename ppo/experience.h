@@ -2,37 +2,40 @@
  *
  * The steps are those of the algorithm, in order (Ouyang et al. 2022, section 3.5 and appendix C.4):
  *
- *   experience_sample    the actor answers the prompts                       ids
- *   experience_score     the reward model reads each answer at its last token score
- *   experience_recompute log-probabilities of actor and reference, values    logprob, reference, value, entropy
- *   experience_credit    KL, rewards, advantages                             kl, reward, advantage, returns
+ *   experience_sample    the actor answers the prompts                       ids, sampled
+ *   experience_score     the reward model reads each answer at its last token score, judged
+ *   experience_logprobs  log-probabilities of actor and reference            logprob, reference, entropy
+ *   experience_values    values of the critic                                value
+ *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns
  *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
  * the ids that were sampled. Everything is host memory, allocated once for `capacity` answers. */
 #ifndef PPO_EXPERIENCE_H
 #define PPO_EXPERIENCE_H
 
+#include "datasets/dataset.h"
 #include "ppo/config.h"
 #include "ppo/microbatch.h"
 #include "ppo/models.h"
 #include "rollout/engine.h"
 
 typedef struct Experience {
-  int64_t capacity;       /* answers */
+  int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */
   int64_t max_new_tokens; /* per answer */
   int64_t count;          /* answers of this rollout */
   int64_t tokens;         /* = offsets[count] */
 
-  RolloutSample *samples;   /* [capacity]: prompt (borrowed), response, length, finished */
-  const char **prompt_text; /* [capacity] borrowed from the data set */
-  int32_t *responses;       /* [capacity, max_new_tokens]: the samples' arrays */
-  int32_t *offsets;         /* [capacity + 1] */
+  Example *prompts;       /* [capacity] borrowed from the data set */
+  RolloutSample *samples; /* [capacity]: prompt (the same ids), response, length, finished */
+  int32_t *responses;     /* [capacity, max_new_tokens]: the samples' arrays */
+  float *sampled;         /* [capacity, max_new_tokens] log-probabilities as the engine had them: likewise */
+  int32_t *offsets;       /* [capacity + 1] */
 
-  int32_t *order;  /* [capacity] the answers in the order they are worked through */
-  int32_t *packed; /* [capacity] the answers of one micro-batch */
+  uint32_t *order; /* [capacity] the answers in the order they are worked through */
 
   float *score;  /* [capacity] of the reward model */
   float *judged; /* [capacity] after the missing-EOS rule and clipping: what enters the reward */
+  float *total;  /* [capacity] sum of the answer's rewards, before any whitening */
 
   /* [capacity * max_new_tokens], ragged */
   float *logprob, *reference, *entropy; /* nats, at the sampling temperature */
@@ -50,32 +53,48 @@ typedef struct PpoWorkers {
   Arena *step; /* activations of one micro-batch */
 } PpoWorkers;
 
+/* Host memory of one token, for the memory plan. */
+enum { EXPERIENCE_TOKEN_BYTES = 10 * 4 };
+
 NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens,
                                Error *error);
 void experience_free(Experience *experience);
 
 /* Empties it; then experience_add puts in prompts. `number` is the episode's number in the run: its random draws. */
 void experience_clear(Experience *experience);
-void experience_add(Experience *experience, const int32_t *prompt, int64_t length, const char *text,
-                    uint64_t number);
+void experience_add(Experience *experience, const Example *prompt, uint64_t number);
 
 NODISCARD bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
                                  Error *error);
 NODISCARD bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error);
-NODISCARD bool experience_recompute(Experience *experience, const PpoWorkers *workers, Error *error);
-void experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm);
+NODISCARD bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error);
+NODISCARD bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error);
 
-/* The inference passes of one micro-batch of the largest size, for the memory plan. */
-void experience_plan(const PpoWorkers *workers);
-/* An experience without content whose arrays may be read and written by the largest micro-batch, which `micro` becomes. */
-Experience experience_dry(Microbatch *micro);
+/* What learning makes of the rollout, for the log. */
+typedef struct Credit {
+  double reward;        /* mean over the answers of the sum of their rewards, before any whitening */
+  double advantage_std; /* over the answer tokens, before whitening */
+  double return_std, explained_variance;
+  double bounded; /* tokens that met KL_LOG_RATIO_BOUND in k3 */
+} Credit;
+Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm);
 
-/* Means over the answers, for the log. Sums over ranks inside. */
+/* The inference passes of one micro-batch of the largest size, for the memory plan. `dry` has room for one token. */
+void experience_plan(Experience *dry, const PpoWorkers *workers);
+
+/* What the rollout was like, once there are log-probabilities. Sums over ranks inside. */
 typedef struct ExperienceStats {
   double answers, tokens;
-  double score, judged, kl, entropy; /* per answer, per answer, k1 per answer, per token */
-  double ended, length;              /* share that ended with EOS; tokens per answer */
+  double score, score_std, judged; /* per answer */
+  double ended_score;              /* mean score of those that ended; NaN without any */
+  double kl, entropy;              /* k1 per answer; per token */
+  double ended, empty, length; /* share that ended with EOS; share of nothing but EOS; tokens per answer */
+  double sampler_error;        /* mean |log-probability of the engine - of the training forward| of a token */
+  double sampler_error_max;    /* the largest (of this rank) */
 } ExperienceStats;
 ExperienceStats experience_stats(const Experience *experience, const Comm *comm);
+/* Share of the answers that ended and did so with another id than `mark`, the one that the reward model saw at the end of
+ * its answers. NaN when none ended, or mark is negative. */
+double experience_other_ends(const Experience *experience, int mark, const Comm *comm);
 
 #endif

@@ -5,6 +5,12 @@
 
 const char *const kl_estimator_names[] = {"k1", "k2", "k3", NULL};
 
+double kl_log_ratio_held(double log_ratio) {
+  /* Written so that NaN stays NaN, and ends the run. */
+  if (log_ratio > KL_LOG_RATIO_BOUND) return KL_LOG_RATIO_BOUND;
+  return log_ratio < -KL_LOG_RATIO_BOUND ? -KL_LOG_RATIO_BOUND : log_ratio;
+}
+
 double kl_estimate(KlEstimator estimator, double logprob, double reference) {
   const double l = reference - logprob;
   switch (estimator) {
@@ -15,12 +21,18 @@ double kl_estimate(KlEstimator estimator, double logprob, double reference) {
     case KL_K3:
       break;
   }
-  return expm1(l) - l; /* expm1: e^l - 1 without the cancellation near 0, where most tokens are */
+  /* expm1: e^l - 1 without the cancellation near 0, where most tokens are */
+  return expm1(kl_log_ratio_held(l)) - l;
 }
 
-void kl_tokens(KlEstimator estimator, const float *logprob, const float *reference, int64_t tokens,
-               float *kl) {
-  for (int64_t t = 0; t < tokens; t++) kl[t] = (float)kl_estimate(estimator, logprob[t], reference[t]);
+int64_t kl_tokens(KlEstimator estimator, const float *logprob, const float *reference, int64_t tokens,
+                  float *kl) {
+  int64_t held = 0;
+  for (int64_t t = 0; t < tokens; t++) {
+    kl[t] = (float)kl_estimate(estimator, logprob[t], reference[t]);
+    held += estimator == KL_K3 && fabs((double)reference[t] - (double)logprob[t]) > KL_LOG_RATIO_BOUND;
+  }
+  return held;
 }
 
 double kl_mean(const float *kl, const int32_t *offsets, int64_t sequences) {

@@ -17,11 +17,17 @@
 typedef enum KlEstimator { KL_K1, KL_K2, KL_K3 } KlEstimator;
 extern const char *const kl_estimator_names[]; /* "k1", "k2", "k3", NULL */
 
-double kl_estimate(KlEstimator estimator, double logprob, double reference); /* nats */
+/* Where a ratio of probabilities is taken, its logarithm is held within this: e^20 is far beyond any ratio that means
+ * something, and far from what fp32 cannot hold (verl's bound). Callers count the tokens that meet it. */
+#define KL_LOG_RATIO_BOUND 20.0
+double kl_log_ratio_held(double log_ratio);
 
-/* kl[t] for all tokens. */
-void kl_tokens(KlEstimator estimator, const float *logprob, const float *reference, int64_t tokens,
-               float *kl);
+/* In nats. The l in k3's exponential is held within the bound above. */
+double kl_estimate(KlEstimator estimator, double logprob, double reference);
+
+/* kl[t] for all tokens. Returns how many of them met the bound. */
+int64_t kl_tokens(KlEstimator estimator, const float *logprob, const float *reference, int64_t tokens,
+                  float *kl);
 
 /* Mean over sequences of the sum over the sequence's tokens (TRL's objective/kl); 0 without sequences. */
 double kl_mean(const float *kl, const int32_t *offsets, int64_t sequences);

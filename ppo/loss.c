@@ -4,6 +4,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+_Static_assert(sizeof(PolicyStats) == POLICY_SUMS * sizeof(double), "a sum has no place in the array");
+_Static_assert(sizeof(ValueStats) == VALUE_SUMS * sizeof(double), "a sum has no place in the array");
+
+void stats_add(double *to, const double *from, int count) {
+  for (int i = 0; i < count; i++) to[i] += from[i];
+}
+
 static double limited(double x, double low, double high) {
   return fmin(fmax(x, low), high);
 }
@@ -16,26 +23,21 @@ void policy_loss(const float *logprob, const float *old, const float *advantage,
   PolicyStats sum = {.tokens = (double)tokens};
   for (int64_t t = 0; t < tokens; t++) {
     const double difference = (double)logprob[t] - (double)old[t];
-    const double ratio = exp(difference);
+    const double within = kl_log_ratio_held(difference), ratio = exp(within);
+    const bool bounded = fabs(difference) > KL_LOG_RATIO_BOUND;
     const double plain = -(double)advantage[t] * ratio;
     const double held = -(double)advantage[t] * limited(ratio, 1 - clip, 1 + clip);
     const bool clipped = held > plain;
-    dlogprob[t] = clipped ? 0 : (float)(weight * plain);
+    dlogprob[t] = clipped || bounded ? 0 : (float)(weight * plain);
     sum.loss += clipped ? held : plain;
     sum.clipped += clipped;
+    sum.bounded += bounded;
     sum.approx_kl += 0.5 * difference * difference;
-    sum.approx_kl3 += expm1(difference) - difference;
+    sum.approx_kl3 += expm1(within) - difference;
     sum.ratio += ratio;
     sum.ratio_squared += ratio * ratio;
   }
-  if (!stats) return;
-  stats->tokens += sum.tokens;
-  stats->loss += sum.loss;
-  stats->clipped += sum.clipped;
-  stats->approx_kl += sum.approx_kl;
-  stats->approx_kl3 += sum.approx_kl3;
-  stats->ratio += sum.ratio;
-  stats->ratio_squared += sum.ratio_squared;
+  if (stats) stats_add(stats->sums, sum.sums, POLICY_SUMS);
 }
 
 /* L_t = 1/2 max((V - R)^2, (V_clip - R)^2) with V_clip = clip(V, V_old - eps, V_old + eps): SFD and OpenAI's
@@ -54,11 +56,7 @@ void value_loss(const float *value, const float *old, const float *returns, int6
     sum.clipped += clipped;
     sum.value += v;
   }
-  if (!stats) return;
-  stats->tokens += sum.tokens;
-  stats->loss += sum.loss;
-  stats->clipped += sum.clipped;
-  stats->value += sum.value;
+  if (stats) stats_add(stats->sums, sum.sums, VALUE_SUMS);
 }
 
 void entropy_bonus(int64_t tokens, double coef, double weight, float *dentropy) {

@@ -9,34 +9,48 @@
 #ifndef PPO_LOSS_H
 #define PPO_LOSS_H
 
+#include "ppo/kl.h"
+
 #include <stdint.h>
 
-/* Sums over tokens. All fields are doubles, so that comm_sum can take the struct as an array. */
-typedef struct PolicyStats {
-  double tokens;
-  double loss;       /* max(-A rho, -A clip(rho)) */
-  double clipped;    /* tokens whose loss is the clipped one (strictly larger): these have no gradient */
-  double approx_kl;  /* (log rho)^2 / 2: KL from the sampling policy to the present one, k2 */
-  double approx_kl3; /* rho - 1 - log rho: k3 of the same */
-  double ratio;      /* rho */
-  double ratio_squared;
+/* Sums over tokens, by name, and as an array for what adds them up. */
+enum { POLICY_SUMS = 8, VALUE_SUMS = 4 };
+
+typedef union PolicyStats {
+  struct {
+    double tokens;
+    double loss;       /* max(-A rho, -A clip(rho)) */
+    double clipped;    /* tokens whose loss is the clipped one (strictly larger): these have no gradient */
+    double bounded;    /* tokens whose log rho met KL_LOG_RATIO_BOUND: these have none either */
+    double approx_kl;  /* (log rho)^2 / 2, unbounded: KL from the sampling policy to the present one, k2 */
+    double approx_kl3; /* rho - 1 - log rho: k3 of the same */
+    double ratio;      /* rho */
+    double ratio_squared;
+  };
+  double sums[POLICY_SUMS];
 } PolicyStats;
 
-typedef struct ValueStats {
-  double tokens;
-  double loss;    /* half of the larger square */
-  double clipped; /* tokens whose loss is the clipped one (strictly larger) */
-  double value;
+typedef union ValueStats {
+  struct {
+    double tokens;
+    double loss;    /* half of the larger square */
+    double clipped; /* tokens whose loss is the clipped one (strictly larger) */
+    double value;
+  };
+  double sums[VALUE_SUMS];
 } ValueStats;
 
-/* rho = exp(logprob - old), loss = max(-A rho, -A clip(rho, 1-clip, 1+clip)). Writes dlogprob[t] = weight * d
- * loss_t / d logprob_t; adds to stats (may be NULL). dlogprob may be logprob. */
+/* to[i] += from[i]: of the arrays of sums above. */
+void stats_add(double *to, const double *from, int count);
+
+/* rho = exp(clip(logprob - old, -20, 20)) (KL_LOG_RATIO_BOUND, ppo/kl.h), loss = max(-A rho, -A clip(rho, 1-clip,
+ * 1+clip)). Writes dlogprob[t] = weight * d loss_t / d logprob_t, 0 beyond the bound; adds to stats (may be NULL).
+ * dlogprob may be logprob. */
 void policy_loss(const float *logprob, const float *old, const float *advantage, int64_t tokens, double clip,
                  double weight, float *dlogprob, PolicyStats *stats);
 
 /* loss = 1/2 max((V - R)^2, (clip(V, V_old - clip, V_old + clip) - R)^2); clip 0 = the plain square. Writes
- * dvalue[t] = weight * d loss_t / d value_t: `weight` has vf_coef in it where the losses share parameters.
- * dvalue may be value. */
+ * dvalue[t] = weight * d loss_t / d value_t. dvalue may be value. */
 void value_loss(const float *value, const float *old, const float *returns, int64_t tokens, double clip,
                 double weight, float *dvalue, ValueStats *stats);
 

@@ -3,94 +3,64 @@
 #include "base/memory.h"
 
 bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *error) {
-  *micro = (Microbatch){.capacity = tokens};
-  const int64_t sequences = answers < tokens ? answers : tokens;
-  bool ok = batch_init(&micro->batch, tokens, sequences, error) &&
-            packing_plan_init(&micro->plan, (int)answers, error);
-  int32_t **arrays[] = {&micro->rows, &micro->targets, &micro->origin};
-  for (int i = 0; ok && i < 3; i++)
-    ok = (*arrays[i] = memory_zeroed((size_t)tokens, sizeof(int32_t))) != NULL;
-  for (int i = 0; ok && i < 5; i++)
-    ok = (micro->buffer[i] = memory_zeroed((size_t)tokens, sizeof(float))) != NULL;
-  ok = ok && (micro->last = memory_zeroed((size_t)sequences, sizeof *micro->last)) != NULL &&
-       (micro->lengths = memory_zeroed((size_t)answers, sizeof *micro->lengths)) != NULL;
-  if (ok) return true;
-  microbatch_free(micro);
-  return error_out_of_memory(error, "micro-batch", 32ull * (unsigned long long)tokens);
+  const size_t n = (size_t)tokens;
+  *micro = (Microbatch){.origin = memory_zeroed(n, sizeof *micro->origin),
+                        .old = memory_zeroed(n, sizeof *micro->old),
+                        .target = memory_zeroed(n, sizeof *micro->target),
+                        .entropy = memory_zeroed(n, sizeof *micro->entropy),
+                        .entropy_slope = memory_zeroed(n, sizeof *micro->entropy_slope)};
+  bool ok = (micro->origin && micro->old && micro->target && micro->entropy && micro->entropy_slope) ||
+            error_out_of_memory(error, "micro-batch", 20 * n);
+  ok = ok && packer_init(&micro->packer, answers, 1, tokens, error);
+  if (!ok) microbatch_free(micro);
+  return ok;
 }
 
 void microbatch_free(Microbatch *micro) {
-  batch_free(&micro->batch);
-  packing_plan_free(&micro->plan);
-  memory_free(micro->rows);
-  memory_free(micro->targets);
+  packer_free(&micro->packer);
   memory_free(micro->origin);
-  memory_free(micro->last);
-  memory_free(micro->lengths);
-  for (int i = 0; i < 5; i++) memory_free(micro->buffer[i]);
+  memory_free(micro->old);
+  memory_free(micro->target);
+  memory_free(micro->entropy);
+  memory_free(micro->entropy_slope);
   *micro = (Microbatch){0};
 }
 
-bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const int32_t *members, int64_t count,
+bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const uint32_t *members, int64_t count,
                      Error *error) {
   for (int64_t i = 0; i < count; i++) {
     const RolloutSample *sample = &samples[members[i]];
-    micro->lengths[i] = (int)(sample->prompt_length + sample->length);
+    micro->packer.lengths[i] = (int)(sample->prompt_length + sample->length);
   }
-  return packing_plan_make(&micro->plan, micro->lengths, (int)count, (int)micro->capacity, true, error);
+  return packer_plan(&micro->packer, count, true, error);
 }
 
-/* Appends one answer after its prompt; both fit by the plan. */
-static void append(Microbatch *micro, const RolloutSample *sample, int32_t offset) {
-  Batch *batch = &micro->batch;
-  const int64_t first = batch->tokens;
-  const int64_t length = sample->prompt_length + sample->length;
-  int64_t begin;
-  bool fits = batch_add(batch, sample->prompt, sample->prompt_length, &begin);
-  ASSERT(fits && begin == first && batch->tokens + sample->length <= micro->capacity);
-  for (int64_t t = 0; t < sample->length; t++) {
-    const int64_t n = micro->row_count++, row = first + sample->prompt_length + t;
-    batch->ids[row] = sample->response[t];
-    batch->positions[row] = (int32_t)(sample->prompt_length + t);
-    micro->rows[n] = (int32_t)row - 1;
-    micro->targets[n] = sample->response[t];
-    micro->origin[n] = offset + (int32_t)t;
-  }
-  batch->tokens = first + length;
-  batch->offsets[batch->sequences] = (int32_t)batch->tokens;
-  micro->last[batch->sequences - 1] = (int32_t)batch->tokens - 1;
-}
-
-void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const int32_t *members,
-                     const int32_t *offsets, int32_t *members_out) {
-  batch_clear(&micro->batch);
-  micro->row_count = 0;
-  const int begin = micro->plan.begins[index], end = micro->plan.begins[index + 1];
-  for (int i = begin; i < end; i++) {
-    const int32_t e = members[micro->plan.members[i]];
-    members_out[i - begin] = e;
-    append(micro, &samples[e], offsets[e]);
-    batch_draw(&micro->batch, micro->draw + (uint64_t)micro->plan.members[i]);
+void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const uint32_t *members,
+                     const int32_t *offsets) {
+  Packer *packer = &micro->packer;
+  packer_begin(packer, index);
+  for (int64_t k = 0; k < packer->count; k++) {
+    const uint32_t e = members[packer->items[k]];
+    const RolloutSample *sample = &samples[e];
+    packer->draw = micro->draw + (uint64_t)packer->items[k];
+    const int64_t first = packer_add(packer, sample->prompt, sample->prompt_length);
+    packer_extend(packer, sample->response, sample->length);
+    for (int64_t t = 0; t < sample->length; t++) {
+      micro->origin[packer->row_count] = offsets[e] + (int32_t)t;
+      packer_want(packer, first + sample->prompt_length - 1 + t, sample->response[t]);
+    }
   }
 }
 
 void microbatch_dry(Microbatch *micro) {
-  batch_plan(&micro->batch);
-  micro->row_count = micro->capacity;
-}
-
-TokenRows microbatch_tokens(const Microbatch *micro) {
-  return (TokenRows){micro->rows, micro->targets, micro->row_count};
-}
-
-TokenRows microbatch_last(const Microbatch *micro) {
-  return (TokenRows){micro->last, NULL, micro->batch.sequences};
+  packer_dry(&micro->packer);
+  for (int64_t n = 0; n < micro->packer.row_count; n++) micro->origin[n] = 0;
 }
 
 void microbatch_gather(const Microbatch *micro, const float *from, float *to) {
-  for (int64_t n = 0; n < micro->row_count; n++) to[n] = from[micro->origin[n]];
+  for (int64_t n = 0; n < micro->packer.row_count; n++) to[n] = from[micro->origin[n]];
 }
 
 void microbatch_scatter(const Microbatch *micro, const float *from, float *to) {
-  for (int64_t n = 0; n < micro->row_count; n++) to[micro->origin[n]] = from[n];
+  for (int64_t n = 0; n < micro->packer.row_count; n++) to[micro->origin[n]] = from[n];
 }

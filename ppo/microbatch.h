@@ -6,25 +6,20 @@
 #ifndef PPO_MICROBATCH_H
 #define PPO_MICROBATCH_H
 
-#include "datasets/packing.h"
-#include "model/batch.h"
-#include "model/head.h"
 #include "rollout/sample.h"
+#include "train/packer.h"
 
 typedef struct Microbatch {
-  Batch batch;
-  int64_t capacity;  /* tokens */
-  uint64_t draw;     /* number of the plan's first answer among all sequences trained on (batch_draw) */
-  int32_t *rows;     /* [capacity] row of each answer token */
-  int32_t *targets;  /* [capacity] its id */
-  int32_t *last;     /* [sequences] row of each answer's last token */
-  int32_t *origin;   /* [capacity] where each answer token stands in the experience's token arrays */
-  int64_t row_count; /* answer tokens */
-  /* [capacity] values of the packed answer tokens, gathered from and scattered to the experience */
-  float *buffer[5];
-
-  PackingPlan plan;
-  int *lengths; /* [capacity of the plan] */
+  /* Its rows are those of the answer tokens. packer.values: what the model says of them, log-probabilities or values, or
+   * the scores of the answers; packer.slopes: the gradient of the loss by these. */
+  Packer packer;
+  uint64_t draw; /* number of the plan's first answer among all sequences trained on (batch_draw) */
+  /* [tokens] of the same answer tokens: */
+  int32_t *origin; /* where each stands in the experience's token arrays */
+  float
+      *old; /* gathered from there: log-probabilities or values as they were when the answers were sampled */
+  float *target; /* gathered: advantages or returns */
+  float *entropy, *entropy_slope;
 } Microbatch;
 
 NODISCARD bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *error);
@@ -32,17 +27,14 @@ void microbatch_free(Microbatch *micro);
 
 /* Plans the micro-batches of the answers members[count] (indices into samples). ERROR_USAGE when one is longer than a
  * micro-batch. */
-NODISCARD bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const int32_t *members,
+NODISCARD bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const uint32_t *members,
                                int64_t count, Error *error);
-/* Packs micro-batch `index` of the plan. offsets: of the experience's token arrays. members_out[] receives which
- * answers it holds, in order, and its sequences number batch.sequences. */
-void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const int32_t *members,
-                     const int32_t *offsets, int32_t *members_out);
-/* The largest there can be, for the dry run. */
+/* Packs micro-batch `index` of the plan: its sequences are the answers members[packer.items[]]. offsets: of the
+ * experience's token arrays. */
+void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const uint32_t *members,
+                     const int32_t *offsets);
+/* The largest there can be, for the dry run; all its tokens stand at place 0 of the experience's arrays. */
 void microbatch_dry(Microbatch *micro);
-
-TokenRows microbatch_tokens(const Microbatch *micro); /* rows and targets of all answer tokens */
-TokenRows microbatch_last(const Microbatch *micro);   /* the last row of every answer */
 
 /* Between the token arrays of the experience and those of the packed answer tokens. */
 void microbatch_gather(const Microbatch *micro, const float *from, float *to);

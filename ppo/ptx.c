@@ -3,7 +3,8 @@
 bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens, uint64_t seed,
               Error *error) {
   *ptx = (Ptx){.data = data, .coef = coef};
-  if (data_order_init(&ptx->order, &ptx->data, seed, true, error) &&
+  /* Its own order: with the prompts' seed, files of equal length would be visited side by side. */
+  if (data_order_init(&ptx->order, &ptx->data, random_seed(seed, RANDOM_PRETRAIN), true, error) &&
       microbatches_init(&ptx->micro, batch, 1, tokens, token_loss_pack, error)) {
     return true;
   }
@@ -29,7 +30,7 @@ static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, d
   return sum;
 }
 
-bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode, uint64_t *draws,
+bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode, int64_t *draws,
                     Compute *compute, Arena *step, double *loss_sum, double *tokens, Error *error) {
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->micro.refs);
   if (!microbatches_plan(&ptx->micro, &ptx->data, count, true, error)) {
@@ -40,8 +41,8 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   double all = *tokens; /* of all ranks */
   comm_sum(&compute->comm, &all, 1);
   *loss_sum = 0;
-  ptx->micro.draw = *draws;
-  *draws += (uint64_t)count;
+  ptx->micro.draw = (uint64_t)*draws;
+  *draws += count;
   for (int i = 0; i < ptx->micro.packer.plan.count; i++) {
     microbatches_fill(&ptx->micro, i);
     *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / all, compute, step);

@@ -23,8 +23,8 @@ void ptx_close(Ptx *ptx);
 /* Adds coef times the gradient of the mean loss over the next `count` examples. *loss_sum and *tokens receive the sum
  * of -log p and the number of loss tokens. *draws counts the sequences that were trained on (batch_draw). */
 NODISCARD bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode,
-                              uint64_t *draws, Compute *compute, Arena *step, double *loss_sum,
-                              double *tokens, Error *error);
+                              int64_t *draws, Compute *compute, Arena *step, double *loss_sum, double *tokens,
+                              Error *error);
 /* One pass over the largest micro-batch, for the memory plan. */
 void ptx_plan(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step);
 

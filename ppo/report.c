@@ -2,8 +2,11 @@
 
 #include "base/memory.h"
 
+#include <math.h>
+
 void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
   const ExperienceStats *x = &report->rollout;
+  const Credit *c = &report->credit;
   const UpdateStats *u = &report->update;
   const double policy = u->policy.tokens, value = u->value.tokens;
   const struct {
@@ -11,19 +14,28 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
     double value;
     bool known;
   } metrics[] = {
-      {"ppo/reward", x->judged - report->kl_coef * x->kl, true},
+      {"ppo/reward", c->reward, true},
       {"ppo/score", x->score, true},
+      {"ppo/score_std", x->score_std, true},
+      {"ppo/score_ended", x->ended_score, x->ended > 0},
       {"ppo/score_judged", x->judged, true},
       {"ppo/kl", x->kl, true},
       {"ppo/kl_coef", report->kl_coef, true},
       {"ppo/entropy", x->entropy, true},
       {"ppo/length", x->length, true},
       {"ppo/eos_rate", x->ended, true},
-      {"ppo/explained_variance", report->explained_variance, true},
+      {"ppo/empty_rate", x->empty, true},
+      {"ppo/other_end_rate", report->other_ends, isfinite(report->other_ends)},
+      {"ppo/sampler_error", x->sampler_error, true},
+      {"ppo/sampler_error_max", x->sampler_error_max, true},
+      {"ppo/advantage_std", c->advantage_std, true},
+      {"ppo/return_std", c->return_std, true},
+      {"ppo/explained_variance", c->explained_variance, true},
       {"ppo/policy_loss", u->policy.loss / policy, policy > 0},
       {"ppo/clip_fraction", u->policy.clipped / policy, policy > 0},
       {"ppo/approx_kl", u->policy.approx_kl / policy, policy > 0},
       {"ppo/ratio", u->policy.ratio / policy, policy > 0},
+      {"ppo/ratio_bounded", u->policy.bounded + c->bounded, true},
       {"ppo/first_ratio_error", u->first_ratio_error, true},
       {"ppo/value_loss", u->value.loss / value, value > 0},
       {"ppo/value_clip_fraction", u->value.clipped / value, value > 0},
@@ -41,8 +53,8 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
   }
 }
 
-bool report_samples(RunLog *log, int64_t step, const Experience *experience, double kl_coef,
-                    const Tokenizer *tokenizer, int64_t count, Error *error) {
+bool report_samples(RunLog *log, int64_t step, const Experience *experience, const Tokenizer *tokenizer,
+                    int64_t count, Error *error) {
   Buffer text = {0};
   bool ok = true;
   for (int64_t e = 0; ok && e < count && e < experience->count; e++) {
@@ -55,9 +67,14 @@ bool report_samples(RunLog *log, int64_t step, const Experience *experience, dou
     ok = tokenizer_decode(tokenizer, sample->response, (size_t)sample->length, true, &text, error);
     if (!ok) break;
     runlog_sample(log, step,
-                  &(RunLogSample){.prompt = experience->prompt_text[e],
+                  &(RunLogSample){.prompt = experience->prompts[e].prompt,
+                                  .prompt_bytes = experience->prompts[e].prompt_bytes,
                                   .response = text.data ? text.data : "",
-                                  .reward = experience->judged[e] - kl_coef * kl,
+                                  .response_bytes = text.size,
+                                  .prompt_ids = sample->prompt,
+                                  .response_ids = sample->response,
+                                  .prompt_length = sample->prompt_length,
+                                  .reward = experience->total[e],
                                   .kl = kl,
                                   .length = sample->length,
                                   .finished = sample->finished == ROLLOUT_EOS});

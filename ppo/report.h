@@ -6,15 +6,17 @@
 
 typedef struct UpdateReport {
   ExperienceStats rollout;
+  double other_ends; /* experience_other_ends */
+  Credit credit;
   UpdateStats update;
   double kl_coef; /* that entered the rewards */
-  double lr, critic_lr, explained_variance;
+  double lr, critic_lr;
   double seconds, tokens_per_second; /* of the whole update; sampled tokens */
 } UpdateReport;
 
 void report_metrics(RunLog *log, int64_t step, const UpdateReport *report);
 /* The first `count` answers with their text. */
-NODISCARD bool report_samples(RunLog *log, int64_t step, const Experience *experience, double kl_coef,
+NODISCARD bool report_samples(RunLog *log, int64_t step, const Experience *experience,
                               const Tokenizer *tokenizer, int64_t count, Error *error);
 
 #endif

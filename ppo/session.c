@@ -12,8 +12,8 @@ static int64_t longest_answered(const PpoSession *s) {
   return longest_prompt(s) + s->config.rollout.max_new_tokens;
 }
 
-PpoWorkers session_workers(PpoSession *session) {
-  return (PpoWorkers){.config = &session->config,
+static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
+  return (PpoWorkers){.config = config,
                       .compute = &session->compute,
                       .models = &session->models,
                       .engine = &session->engine,
@@ -21,6 +21,10 @@ PpoWorkers session_workers(PpoSession *session) {
                       .policy_pass = &session->policy_pass,
                       .reward_pass = &session->reward_pass,
                       .step = &session->memory.step};
+}
+
+PpoWorkers session_workers(PpoSession *session) {
+  return workers_of(session, &session->config);
 }
 
 Ptx *session_ptx(PpoSession *session) {
@@ -73,13 +77,11 @@ static bool open_data(PpoSession *s, Error *error) {
 
 /* -- models and memory ------------------------------------------------------------------------------------ */
 
-static EngineConfig engine_config(const PpoSession *s) {
-  const PpoConfig *config = &s->config;
-  EngineConfig engine = engine_config_default();
+static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) {
+  EngineConfig engine = engine_config_default(&s->compute, s->models.actor.model->dtype);
   engine.batch =
       config->rollout.batch < config->ppo.batch_size ? config->rollout.batch : config->ppo.batch_size;
   engine.max_length = longest_answered(s);
-  engine.cache_dtype = model_config_dtype(&config->model);
   return engine;
 }
 
@@ -104,13 +106,23 @@ static bool check_positions(const PpoSession *s, Log *log, Error *error) {
           base_check_length(models->actor.model, (int64_t)s->ptx.data.longest_sequence, log, error));
 }
 
-/* Models, engine and the arrays of a rollout; in a dry memory also the largest steps there will be. */
-static bool open_models(PpoSession *s, Error *error) {
-  const PpoConfig *config = &s->config;
+/* The largest steps there will be, in a dry memory. */
+static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
+  const PpoWorkers workers = workers_of(s, config);
+  Experience dry;
+  if (!experience_init(&dry, 1, 1, error)) return false;
+  experience_plan(&dry, &workers);
+  update_plan(&dry, &workers, session_ptx(s));
+  experience_free(&dry);
+  return true;
+}
+
+/* Models and engine as `config` has them: the session's, or one that the plan tries. */
+static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
   if (!ppo_models_open(models, config, &s->lora, &s->text.identity, &s->compute, &s->memory, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
-      !engine_init(&s->engine, engine_config(s), models->actor.model, trainee_adapter(&models->actor),
+      !engine_init(&s->engine, engine_config(s, config), models->actor.model, trainee_adapter(&models->actor),
                    &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.model, error) ||
       !pass_init(&s->reward_pass, models->critic.model, error) ||
@@ -118,12 +130,7 @@ static bool open_models(PpoSession *s, Error *error) {
       !check_positions(s, s->compute.dry ? NULL : s->log, error)) {
     return false;
   }
-  if (s->compute.dry) {
-    const PpoWorkers workers = session_workers(s);
-    experience_plan(&workers);
-    update_plan(&workers, session_ptx(s));
-  }
-  return true;
+  return !s->compute.dry || plan_steps(s, config, error);
 }
 
 static void close_models(PpoSession *s) {
@@ -137,18 +144,17 @@ static void close_models(PpoSession *s) {
 
 static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   PpoSession *s = context;
-  const PpoConfig given = s->config;
-  s->config.model = settings->model;
-  s->config.lora = settings->lora;
-  s->config.optim = settings->optim;
-  s->config.rollout.batch = settings->rollout_batch;
+  PpoConfig tried = s->config;
+  tried.model = settings->model;
+  tried.lora = settings->lora;
+  tried.optim = settings->optim;
+  tried.rollout.batch = settings->rollout_batch;
   plan_begin(&s->memory, &s->compute);
-  bool ok = open_models(s, error);
+  bool ok = open_models(s, &tried, error);
   close_models(s);
   ok = plan_end(plan, &s->memory, &s->compute, error) && ok;
-  const int64_t tokens = given.ppo.batch_size * given.rollout.max_new_tokens;
-  plan_add(plan, "rollout arrays", (size_t)tokens * 9 * sizeof(float));
-  s->config = given;
+  const int64_t tokens = tried.ppo.batch_size * tried.rollout.max_new_tokens;
+  plan_add(plan, "rollout arrays", (size_t)tokens * EXPERIENCE_TOKEN_BYTES);
   return ok;
 }
 
@@ -197,7 +203,7 @@ bool session_prepare(PpoSession *session, Error *error) {
 
 bool session_allocate(PpoSession *session, Error *error) {
   PpoSession *s = session;
-  return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, error) &&
+  return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, &s->config, error) &&
          experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens, error);
 }
 
@@ -220,8 +226,8 @@ void session_close(PpoSession *session) {
 bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
   PpoSession *s = session;
   return checkpoint_count(checkpoint, "ppo.updates", &s->updates, error) &&
-         checkpoint_count(checkpoint, "ppo.episodes", (int64_t *)&s->episodes, error) &&
-         checkpoint_count(checkpoint, "ppo.draws", (int64_t *)&s->update.draws, error) &&
+         checkpoint_count(checkpoint, "ppo.episodes", &s->episodes, error) &&
+         checkpoint_count(checkpoint, "ppo.draws", &s->update.draws, error) &&
          checkpoint_float(checkpoint, "ppo.kl_coef", &s->kl.coef, error) &&
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&

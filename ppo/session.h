@@ -11,7 +11,7 @@
 #include "train/schedule.h"
 
 typedef struct PpoSession {
-  PpoConfig config; /* shallow copy: the plan tries other settings in it */
+  PpoConfig config; /* shallow copy */
   Log *log;
   Run run;
   Compute compute;
@@ -41,7 +41,7 @@ typedef struct PpoSession {
   /* where the run stands: all that a checkpoint holds beside the models */
   int64_t updates;   /* done */
   DataCursor cursor; /* of the prompts */
-  uint64_t episodes; /* sampled so far */
+  int64_t episodes;  /* sampled so far */
   UpdateState update;
   KlController kl;
 

@@ -1,9 +1,9 @@
 #include "ppo/stage.h"
 
 #include "base/memory.h"
-#include "ppo/advantage.h"
 #include "ppo/report.h"
 #include "ppo/session.h"
+#include "ppo/watch.h"
 
 /* Episode numbers of evaluations stand apart from those of training, and are the same at every evaluation, so that two
  * evaluations differ by the policy alone. */
@@ -27,7 +27,7 @@ static void next_prompts(PpoSession *s) {
   experience_clear(&s->experience);
   for (int64_t i = 0; i < count; i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
-    experience_add(&s->experience, prompt.ids, prompt.count, prompt.prompt, s->episodes++);
+    experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);
   }
 }
 
@@ -39,18 +39,17 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
 
   next_prompts(s);
   if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
-      !experience_recompute(x, &workers, error)) {
+      !experience_logprobs(x, &workers, error) || !experience_values(x, &workers, error)) {
     return false;
   }
-  experience_credit(x, &s->config.ppo, s->kl.coef, &s->compute.comm);
-
-  *report = (UpdateReport){
-      .rollout = experience_stats(x, &s->compute.comm),
-      .kl_coef = s->kl.coef,
-      .lr = schedule_rate(&s->schedule, s->updates),
-      .critic_lr = schedule_rate(&s->critic_schedule, s->updates),
-      .explained_variance = explained_variance(x->value, x->returns, x->tokens, &s->compute.comm)};
-  s->update.rollout = (uint64_t)s->updates;
+  *report = (UpdateReport){.rollout = experience_stats(x, &s->compute.comm),
+                           .other_ends = experience_other_ends(
+                               x, s->end_count > 1 ? text_tools_mark(&s->text) : -1, &s->compute.comm),
+                           .credit = experience_credit(x, &s->config.ppo, s->kl.coef, &s->compute.comm),
+                           .kl_coef = s->kl.coef,
+                           .lr = schedule_rate(&s->schedule, s->updates),
+                           .critic_lr = schedule_rate(&s->critic_schedule, s->updates)};
+  s->update.rollout = s->updates;
   s->update.lr = report->lr;
   s->update.critic_lr = report->critic_lr;
   if (!update_from(x, &workers, session_ptx(s), &s->update, &report->update, error)) return false;
@@ -80,10 +79,10 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
     experience_clear(x);
     for (uint64_t i = begin; i < s->eval.count && x->count < x->capacity; i++) {
       const Example prompt = dataset_example(&s->eval, dataset_reference(&s->eval, i));
-      experience_add(x, prompt.ids, prompt.count, prompt.prompt, evaluation_episodes + i);
+      experience_add(x, &prompt, evaluation_episodes + i);
     }
     if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
-        !experience_recompute(x, &workers, error)) {
+        !experience_logprobs(x, &workers, error)) {
       return false;
     }
     const ExperienceStats stats = experience_stats(x, &s->compute.comm);
@@ -114,11 +113,12 @@ static bool evaluate_and_log(PpoSession *s, Evaluation *out, Error *error) {
 
 /* -- the run ---------------------------------------------------------------------------------------------- */
 
-static bool after_update(PpoSession *s, const UpdateReport *report, Error *error) {
+static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report, Error *error) {
   s->run.runlog.step = s->updates;
+  watch_update(watch, s->updates, &s->config, report, s->log);
   if (run_log_due(&s->run, s->updates)) {
     report_metrics(&s->run.runlog, s->updates, report);
-    if (!report_samples(&s->run.runlog, s->updates, &s->experience, report->kl_coef, s->text.tokenizer,
+    if (!report_samples(&s->run.runlog, s->updates, &s->experience, s->text.tokenizer,
                         s->config.ppo.samples_logged, error)) {
       return false;
     }
@@ -134,6 +134,7 @@ static bool after_update(PpoSession *s, const UpdateReport *report, Error *error
 
 static bool train(PpoSession *s, Error *error) {
   Progress progress;
+  Watch watch = {0};
   progress_start(&progress, s->log, "ppo", "update", s->updates, s->total_updates);
   while (s->updates < s->total_updates) {
     UpdateReport report;
@@ -146,9 +147,10 @@ static bool train(PpoSession *s, Error *error) {
              report.rollout.score, report.rollout.kl, report.rollout.length, 100 * report.rollout.ended,
              report.tokens_per_second);
     progress_update(&progress, s->updates, note);
-    if (!after_update(s, &report, error)) return false;
+    if (!after_update(s, &watch, &report, error)) return false;
   }
   progress_finish(&progress);
+  watch_end(&watch, s->log);
   return true;
 }
 
@@ -174,8 +176,8 @@ static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
   char *path = NULL;
   bool ok = save_result(s, &path, error) &&
             buffer_format(&result->json, error,
-                          "{\"updates\": %lld, \"episodes\": %llu, \"output\": ", (long long)s->updates,
-                          (unsigned long long)s->episodes) &&
+                          "{\"updates\": %lld, \"episodes\": %lld, \"output\": ", (long long)s->updates,
+                          (long long)s->episodes) &&
             result_string(&result->json, path, error);
   if (ok && s->has_eval) {
     ok = buffer_format(
@@ -198,6 +200,7 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
   PpoSession *s = session;
   if (!session_allocate(s, error)) return false;
   log_info(s->log, "%s", ppo_models_describe(&s->models, &s->config));
+  watch_begin(&s->config, &s->models, &s->text, s->log);
   return run_load(&s->run, session_state, s, &s->compute, error) && run_session(s, result, error);
 }
 

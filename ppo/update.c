@@ -2,9 +2,6 @@
 
 #include <math.h>
 
-/* Names for the micro-batch's value buffers. */
-enum { NOW, OLD, TARGET, SLOPE, ENTROPY_SLOPE };
-
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
 static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
                          PolicyStats *stats) {
@@ -13,43 +10,43 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   const Trainee *actor = &workers->models->actor;
   Microbatch *micro = workers->micro;
   Pass *pass = workers->policy_pass;
-  float **b = micro->buffer;
-  const TokenRows tokens = microbatch_tokens(micro);
+  const TokenRows tokens = packer_rows(&micro->packer);
 
-  pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->batch,
+  pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->packer.batch,
                training_mode(&workers->config->model), workers->step);
-  lm_logprobs(pass, tokens, temperature, b[NOW], NULL);
-  microbatch_gather(micro, experience->logprob, b[OLD]);
-  microbatch_gather(micro, experience->advantage, b[TARGET]);
-  policy_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange, weight, b[SLOPE], stats);
+  lm_logprobs(pass, tokens, temperature, micro->packer.values, NULL);
+  microbatch_gather(micro, experience->logprob, micro->old);
+  microbatch_gather(micro, experience->advantage, micro->target);
+  policy_loss(micro->packer.values, micro->old, micro->target, tokens.count, ppo->cliprange, weight,
+              micro->packer.slopes, stats);
   const bool bonus = ppo->entropy_coef > 0;
-  if (bonus) entropy_bonus(tokens.count, ppo->entropy_coef, weight, b[ENTROPY_SLOPE]);
-  lm_logprobs_backward(pass, tokens, temperature, b[SLOPE], bonus ? b[ENTROPY_SLOPE] : NULL, NULL);
+  if (bonus) entropy_bonus(tokens.count, ppo->entropy_coef, weight, micro->entropy_slope);
+  lm_logprobs_backward(pass, tokens, temperature, micro->packer.slopes, bonus ? micro->entropy_slope : NULL,
+                       NULL);
   pass_backward(pass);
 }
 
+/* The critic's half: gradient of the clipped square. */
 static void learn_value(const Experience *experience, const PpoWorkers *workers, double weight,
                         ValueStats *stats) {
-  const PpoAlgorithm *ppo = &workers->config->ppo;
   const Trainee *critic = &workers->models->critic;
   Microbatch *micro = workers->micro;
   Pass *pass = workers->reward_pass;
-  float **b = micro->buffer;
-  const TokenRows tokens = microbatch_tokens(micro);
+  const TokenRows tokens = packer_rows(&micro->packer);
 
-  pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->batch,
+  pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->packer.batch,
                training_mode(&workers->config->model), workers->step);
-  score_values(pass, &critic->head, tokens, b[NOW]);
-  microbatch_gather(micro, experience->value, b[OLD]);
-  microbatch_gather(micro, experience->returns, b[TARGET]);
-  value_loss(b[NOW], b[OLD], b[TARGET], tokens.count, ppo->cliprange_value, weight * ppo->vf_coef, b[SLOPE],
-             stats);
-  score_values_backward(pass, &critic->head, tokens, b[SLOPE]);
+  score_values(pass, &critic->head, tokens, micro->packer.values);
+  microbatch_gather(micro, experience->value, micro->old);
+  microbatch_gather(micro, experience->returns, micro->target);
+  value_loss(micro->packer.values, micro->old, micro->target, tokens.count,
+             workers->config->ppo.cliprange_value, weight, micro->packer.slopes, stats);
+  score_values_backward(pass, &critic->head, tokens, micro->packer.slopes);
   pass_backward(pass);
 }
 
 /* Gradients of one minibatch, all micro-batches. */
-static bool accumulate(Experience *experience, const PpoWorkers *workers, const int32_t *members,
+static bool accumulate(Experience *experience, const PpoWorkers *workers, const uint32_t *members,
                        int64_t count, UpdateState *state, PolicyStats *policy, ValueStats *value,
                        Error *error) {
   Microbatch *micro = workers->micro;
@@ -57,23 +54,19 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
   double tokens = 0;
   for (int64_t i = 0; i < count; i++) tokens += (double)experience->samples[members[i]].length;
   comm_sum(&workers->compute->comm, &tokens, 1);
-  micro->draw = state->draws;
-  state->draws += (uint64_t)count;
-  for (int i = 0; i < micro->plan.count; i++) {
-    microbatch_fill(micro, i, experience->samples, members, experience->offsets, experience->packed);
+  micro->draw = (uint64_t)state->draws;
+  state->draws += count;
+  for (int i = 0; i < micro->packer.plan.count; i++) {
+    microbatch_fill(micro, i, experience->samples, members, experience->offsets);
     const size_t mark = arena_mark(workers->step);
     learn_policy(experience, workers, 1 / tokens, policy);
     arena_release(workers->step, mark);
     learn_value(experience, workers, 1 / tokens, value);
     arena_release(workers->step, mark);
   }
-  comm_sum(&workers->compute->comm, (double *)policy, sizeof *policy / sizeof(double));
-  comm_sum(&workers->compute->comm, (double *)value, sizeof *value / sizeof(double));
+  comm_sum(&workers->compute->comm, policy->sums, POLICY_SUMS);
+  comm_sum(&workers->compute->comm, value->sums, VALUE_SUMS);
   return true;
-}
-
-static void add_doubles(void *sum, const void *part, size_t bytes) {
-  for (size_t i = 0; i < bytes / sizeof(double); i++) ((double *)sum)[i] += ((const double *)part)[i];
 }
 
 static bool finite_losses(const PolicyStats *policy, const ValueStats *value, Error *error) {
@@ -84,7 +77,7 @@ static bool finite_losses(const PolicyStats *policy, const ValueStats *value, Er
 
 /* One optimiser step of actor and critic. *stop is set, and no step taken, when the policy has already moved further
  * from the one that sampled than target_kl allows. */
-static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const int32_t *members,
+static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const uint32_t *members,
                       int64_t count, UpdateState *state, UpdateStats *stats, bool *stop, Error *error) {
   Trainee *actor = &workers->models->actor, *critic = &workers->models->critic;
   const double target_kl = workers->config->ppo.target_kl;
@@ -116,8 +109,8 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
       !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, error)) {
     return false;
   }
-  add_doubles(&stats->policy, &policy, sizeof policy);
-  add_doubles(&stats->value, &value, sizeof value);
+  stats_add(stats->policy.sums, policy.sums, POLICY_SUMS);
+  stats_add(stats->value.sums, value.sums, VALUE_SUMS);
   stats->actor_norm += actor_norm;
   stats->critic_norm += critic_norm;
   stats->steps++;
@@ -131,8 +124,8 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
   const int64_t size = experience->count / ppo->minibatches;
   *stats = (UpdateStats){0};
   for (int64_t epoch = 0; epoch < ppo->epochs; epoch++) {
-    random_permutation(key, state->rollout * (uint64_t)ppo->epochs + (uint64_t)epoch,
-                       (uint32_t *)experience->order, (uint32_t)experience->count);
+    random_permutation(key, (uint64_t)(state->rollout * ppo->epochs + epoch), experience->order,
+                       (uint32_t)experience->count);
     for (int64_t m = 0; m < ppo->minibatches; m++) {
       bool stop;
       if (!minibatch(experience, workers, ptx, experience->order + m * size, size, state, stats, &stop,
@@ -145,12 +138,12 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
   return true;
 }
 
-void update_plan(const PpoWorkers *workers, Ptx *ptx) {
-  const Experience dry = experience_dry(workers->micro);
+void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
   const size_t mark = arena_mark(workers->step);
-  learn_policy(&dry, workers, 1, NULL);
+  microbatch_dry(workers->micro);
+  learn_policy(dry, workers, 1, NULL);
   arena_release(workers->step, mark);
-  learn_value(&dry, workers, 1, NULL);
+  learn_value(dry, workers, 1, NULL);
   arena_release(workers->step, mark);
   if (ptx) {
     ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),

@@ -11,8 +11,8 @@
 #include "ppo/ptx.h"
 
 typedef struct UpdateState {
-  uint64_t rollout;     /* number of this rollout in the run: seeds the orders */
-  uint64_t draws;       /* sequences trained on so far, each time anew (batch_draw); checkpointed */
+  int64_t rollout;      /* number of this rollout in the run: seeds the orders */
+  int64_t draws;        /* sequences trained on so far, each time anew (batch_draw); checkpointed */
   double lr, critic_lr; /* of this rollout */
 } UpdateState;
 
@@ -23,8 +23,9 @@ typedef struct UpdateStats {
   double ptx_loss, ptx_tokens;
   double actor_norm, critic_norm; /* sums of gradient norms before clipping */
   double steps;                   /* optimiser steps */
-  double
-      first_ratio_error; /* root mean square of ratio - 1 in the first minibatch, before any step: 0 but for rounding */
+  /* Root mean square of log rho in the first minibatch, before any step: both sides are the training forward, so it is
+   * 0 but for rounding and dropout. */
+  double first_ratio_error;
   bool stopped; /* target_kl was passed */
 } UpdateStats;
 
@@ -32,7 +33,7 @@ typedef struct UpdateStats {
 NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
                            UpdateStats *stats, Error *error);
 
-/* The passes of one training micro-batch of the largest size, for the memory plan. */
-void update_plan(const PpoWorkers *workers, Ptx *ptx);
+/* The passes of one training micro-batch of the largest size, for the memory plan. `dry` has room for one token. */
+void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx);
 
 #endif

@@ -9,7 +9,7 @@ const Option reward_options[] = {
     ROW_SOURCES("data.reference", RewardStageConfig, common.data.reference, NULL,
         "SFT examples whose mean score is made 0 after training; without it scores are not shifted"),
     DATA_PACKING_OPTIONS(RewardStageConfig, common.data)
-    OPTIM_OPTIONS(RewardStageConfig, common.optim, "3e-6", "1e-4", "cosine", "1e-5", "2048")
+    OPTIM_OPTIONS(RewardStageConfig, common.optim, "3e-6", "1e-4", "cosine", "1e-5", "1", "2048")
     UPDATE_OPTIONS(RewardStageConfig, common.optim, "64", "1")
     ROW_FLOAT("reward.centring", RewardStageConfig, reward.centring, "0", 0, INFINITY,
         "weight of the mean of (chosen + rejected)^2 in the loss, e.g. 0.01"),

@@ -134,13 +134,14 @@ static void add_scores(Supervised *s, void *context) {
 /* Makes the mean score of the reference answers 0. */
 static bool set_zero_point(Supervised *s, Error *error) {
   const Dataset *answers = &s->corpus.reference;
+  /* Where training began from a reward model, its zero is no longer one. */
+  s->trainee.head.zero = (ScoreZero){0};
   if (!s->corpus.has_reference) return true;
   double sum = 0;
-  s->trainee.head.shift = 0;
   if (!supervised_judge_all(s, answers, add_scores, &sum, error)) return false;
   const double mean = sum / (double)answers->count;
   if (!run_check_finite(&s->run, "the mean score of data.reference", mean, s->step, error)) return false;
-  s->trainee.head.shift = (float)mean;
+  s->trainee.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
   runlog_metric(&s->run.runlog, s->step, "reward/shift", mean);
   log_info(s->log, "scores are shifted by %.4f: the mean over %" PRIu64 " reference answers is 0", -mean,
            answers->count);
@@ -168,7 +169,7 @@ static void note(const Supervised *s, char *out, size_t room) {
 static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
   const Reward *reward = s->own;
   if (!buffer_format(json, error, ", \"loss\": %.9g, \"accuracy\": %.9g, \"shift\": %.9g", s->loss,
-                     reward->accuracy, (double)s->trainee.head.shift)) {
+                     reward->accuracy, (double)s->trainee.head.zero.shift)) {
     return false;
   }
   if (!s->corpus.has_eval) return buffer_format(phrase, error, "loss %.4f", s->loss);

@@ -3,8 +3,11 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-EngineConfig engine_config_default(void) {
-  return (EngineConfig){.batch = 32, .block_size = 16, .prefill_chunk = 256, .cache_dtype = DTYPE_F32};
+EngineConfig engine_config_default(const Compute *compute, DType weights) {
+  return (EngineConfig){.batch = 32,
+                        .block_size = 16,
+                        .prefill_chunk = 256,
+                        .cache_dtype = compute_activation(compute, weights)};
 }
 
 /* -- planning and memory ------------------------------------------------------------------------------- */

@@ -39,10 +39,12 @@ typedef struct EngineConfig {
   int64_t block_size;  /* tokens in a block */
   int64_t cache_bytes; /* budget of the cache; 0 = as much as batch * max_length tokens take */
   int64_t prefill_chunk; /* prompt tokens in a step, at most; >= 1 */
-  DType cache_dtype;     /* F32, or BF16 for half the memory; where activations are BF16, so should it be */
+  DType cache_dtype;     /* F32, or BF16 for half the memory */
 } EngineConfig;
 
-EngineConfig engine_config_default(void); /* batch 32, max_length 0, block_size 16, chunk 256, F32 */
+/* Batch 32, max_length 0, block_size 16, chunk 256, and a cache of the dtype that activations have beside weights of
+ * this one: keys and values are then kept as the training forward has them. */
+EngineConfig engine_config_default(const Compute *compute, DType weights);
 
 /* What is generated, and when it ends. All pointers are borrowed for the time of the run. */
 typedef struct RolloutSpec {

@@ -7,7 +7,7 @@ const Option sft_options[] = {
     DATA_TRAIN_OPTIONS(SupervisedConfig, data, "1024")
     DATA_PACKING_OPTIONS(SupervisedConfig, data)
     DATA_MASK_OPTIONS(SupervisedConfig, data)
-    OPTIM_OPTIONS(SupervisedConfig, optim, "2e-5", "2e-4", "cosine", "1e-8", "2048")
+    OPTIM_OPTIONS(SupervisedConfig, optim, "2e-5", "2e-4", "cosine", "1e-8", "1", "2048")
     UPDATE_OPTIONS(SupervisedConfig, optim, "32", "1")
     RUN_OPTIONS(SupervisedConfig, run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(SupervisedConfig, device)

@@ -308,7 +308,7 @@ static bool open_adapter(Generate *g, Error *error) {
 
 static EngineConfig engine_settings(const Generate *g) {
   const GenerateConfig *config = g->config;
-  EngineConfig settings = engine_config_default();
+  EngineConfig settings = engine_config_default(&g->compute, g->model.dtype);
   const int64_t samples = (int64_t)g->prompt_count * config->n;
   int64_t longest = 0;
   for (size_t i = 0; i < g->prompt_count; i++) {
@@ -320,7 +320,6 @@ static EngineConfig engine_settings(const Generate *g) {
   settings.prefill_chunk =
       config->prefill_chunk < samples * longest ? config->prefill_chunk : samples * longest;
   if (settings.prefill_chunk < 1) settings.prefill_chunk = 1;
-  settings.cache_dtype = compute_activation(&g->compute, g->model.dtype);
   return settings;
 }
 

@@ -136,9 +136,10 @@ typedef enum OptimStateKind { OPTIM_STATE_F32, OPTIM_STATE_8BIT } OptimStateKind
 extern const char *const optimizer_state_choices[]; /* f32, 8bit: in the order of OptimStateKind */
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
-/* Defaults as text: learning rate of all weights and of an adapter, schedule, AdamW's eps, tokens in a micro-batch.
- * Lion's beta2: Chen et al. 2023. */
-#define OPTIM_OPTIONS(Config, field, default_lr, lora_lr, default_schedule, default_eps, default_tokens)    \
+/* Defaults as text: learning rate of all weights and of an adapter, schedule, AdamW's eps, gradient norm, tokens in a
+ * micro-batch. Lion's beta2: Chen et al. 2023. */
+#define OPTIM_OPTIONS(Config, field, default_lr, lora_lr, default_schedule, default_eps, default_clip,      \
+                      default_tokens)                                                                       \
   ROW_CHOICE("optim.name", Config, field.name, "adamw", optimizer_choices, "optimiser"),                    \
   ROW_CHOICE("optim.state", Config, field.state, "f32", optimizer_state_choices,                            \
       "moments of the optimiser: 8bit (block-wise codes) takes a quarter of their memory; tensors of fewer " \
@@ -162,7 +163,7 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
       "added to the root of the mean square", .when = "optim.name = adamw"),                                \
   ROW_FLOAT("optim.momentum", Config, field.momentum, "0", 0, 0.999999,                                     \
       "decay of the mean gradient", .when = "optim.name = sgd"),                                            \
-  ROW_FLOAT("optim.clip", Config, field.clip, "1", 0, INFINITY,                                             \
+  ROW_FLOAT("optim.clip", Config, field.clip, default_clip, 0, INFINITY,                                    \
       "largest global gradient norm; 0 = no clipping"),                                                     \
   ROW_INT("optim.micro_batch_tokens", Config, field.micro_batch_tokens, default_tokens, 1, 1 << 28,         \
       "tokens computed at once: sets the memory of activations, not the result"),

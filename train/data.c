@@ -158,10 +158,14 @@ static int push_end(const TextTools *text, int id, int out[TEXT_MAX_ENDS], int n
   return n;
 }
 
+int text_tools_mark(const TextTools *text) {
+  return text->has_chat ? text->chat.end_id : -1;
+}
+
 int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]) {
   size_t count;
   const int *ids = tokenizer_eos_ids(text->tokenizer, &count);
-  int n = push_end(text, text->has_chat ? text->chat.end_id : -1, out, 0);
+  int n = push_end(text, text_tools_mark(text), out, 0);
   for (size_t i = 0; i < count; i++) n = push_end(text, ids[i], out, n);
   return n;
 }

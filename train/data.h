@@ -45,6 +45,9 @@ NODISCARD bool text_tools_check_ids(const TextTools *text, const char *what, con
 enum { TEXT_MAX_ENDS = 32 };
 int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]);
 
+/* The id that ends an answer of the template, which is what training shows; -1 without a template. */
+int text_tools_mark(const TextTools *text);
+
 /* Opens `sources`, called `name` in messages ("data.train"), with the section's format, length and truncation. The
  * cache lies in data.cache or in run.dir/cache. text must outlive the data set. */
 NODISCARD bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,

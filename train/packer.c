@@ -52,6 +52,12 @@ int64_t packer_add(Packer *packer, const int32_t *ids, int64_t count) {
   return first;
 }
 
+void packer_extend(Packer *packer, const int32_t *ids, int64_t count) {
+  const bool fits = batch_extend(&packer->batch, ids, count);
+  ASSERT(fits);
+  packer->last[packer->batch.sequences - 1] += (int32_t)count;
+}
+
 void packer_want(Packer *packer, int64_t row, int32_t target) {
   ASSERT(packer->row_count < packer->batch.token_capacity);
   packer->rows[packer->row_count] = (int32_t)row;

@@ -44,6 +44,8 @@ NODISCARD bool packer_plan(Packer *packer, int64_t count, bool packing, Error *e
 void packer_begin(Packer *packer, int index);
 /* Adds a sequence, which fits by the plan; returns the row of its first token. */
 int64_t packer_add(Packer *packer, const int32_t *ids, int64_t count);
+/* Adds ids to the end of the last sequence: what follows a prompt and is kept apart from it. They fit by the plan. */
+void packer_extend(Packer *packer, const int32_t *ids, int64_t count);
 /* Asks for a row; target: the id whose probability is read there, unused by score heads. */
 void packer_want(Packer *packer, int64_t row, int32_t target);
 

@@ -17,7 +17,8 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS metric (run INTEGER NOT NULL, step INTEGER NOT NULL, name TEXT NOT NULL,"
     "  value REAL, PRIMARY KEY (run, name, step)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS sample (run INTEGER NOT NULL, step INTEGER NOT NULL, prompt TEXT NOT NULL,"
-    "  response TEXT NOT NULL, reward REAL, kl REAL, length INTEGER NOT NULL, finished INTEGER NOT NULL);"
+    "  response TEXT NOT NULL, reward REAL, kl REAL, length INTEGER NOT NULL, finished INTEGER NOT NULL,"
+    "  prompt_ids TEXT, response_ids TEXT);"
     "CREATE INDEX IF NOT EXISTS sample_step ON sample (run, step);"
     "CREATE TABLE IF NOT EXISTS checkpoint (run INTEGER NOT NULL, step INTEGER NOT NULL, path TEXT NOT NULL,"
     "  digest TEXT NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;"
@@ -36,7 +37,9 @@ static const char schema[] =
   X(RUN_FIND, "SELECT 1 FROM run WHERE id = ?")                                                           \
   X(RUN_END, "UPDATE run SET status = ?, ended = " NOW " WHERE id = ?")                                   \
   X(METRIC, "INSERT OR REPLACE INTO metric (run, step, name, value) VALUES (?, ?, ?, ?)")                 \
-  X(SAMPLE, "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                                         \
+  X(SAMPLE,                                                                                               \
+    "INSERT INTO sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, "         \
+    "response_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                                \
   X(CHECKPOINT, "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)")                                  \
   X(EVENT, "INSERT INTO event VALUES (?, ?, ?, ?)")                                                       \
   X(REWIND_METRIC, "DELETE FROM metric WHERE run = ? AND step > ?")                                       \
@@ -143,6 +146,16 @@ static void finish(RunLog *log, sqlite3_stmt *statement) {
   sqlite3_clear_bindings(statement);
 }
 
+static void bind_bytes(sqlite3_stmt *statement, int at, const char *text, size_t bytes) {
+  sqlite3_bind_text64(statement, at, text, bytes, SQLITE_TRANSIENT, SQLITE_UTF8);
+}
+
+static void bind_ids(sqlite3_stmt *statement, int at, const int32_t *ids, int64_t count) {
+  sqlite3_str *list = sqlite3_str_new(NULL);
+  for (int64_t i = 0; i < count; i++) sqlite3_str_appendf(list, i ? ",%d" : "%d", ids[i]);
+  sqlite3_bind_text(statement, at, sqlite3_str_finish(list), -1, sqlite3_free);
+}
+
 static void bind_text(sqlite3_stmt *statement, int at, const char *text) {
   sqlite3_bind_text(statement, at, text ? text : "", -1, SQLITE_TRANSIENT);
 }
@@ -235,6 +248,20 @@ static void begin_run(RunLog *log) {
 
 static void delete_later(RunLog *log, int64_t step);
 
+/* A log that an earlier version began has no ids in its samples. */
+static bool add_columns(sqlite3 *db) {
+  static const char *const columns[] = {"prompt_ids", "response_ids"};
+  for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+    char text[80];
+    if (sqlite3_table_column_metadata(db, NULL, "sample", columns[i], NULL, NULL, NULL, NULL, NULL) ==
+        SQLITE_OK)
+      continue;
+    snprintf(text, sizeof text, "ALTER TABLE sample ADD COLUMN %s TEXT", columns[i]);
+    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK) return false;
+  }
+  return true;
+}
+
 static bool is_damage(sqlite3 *db) {
   const int code = db ? sqlite3_errcode(db) : SQLITE_OK;
   return code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
@@ -247,7 +274,7 @@ static bool attach(RunLog *log, int patience) {
   if (sqlite3_open_v2(handle->path, &handle->db, flags, NULL) != SQLITE_OK) return false;
   sqlite3_busy_timeout(handle->db, patience); /* someone may be reading it */
   if (sqlite3_exec(handle->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;", NULL, NULL, NULL) ||
-      sqlite3_exec(handle->db, schema, NULL, NULL, NULL)) {
+      sqlite3_exec(handle->db, schema, NULL, NULL, NULL) || !add_columns(handle->db)) {
     return false;
   }
   for (int i = 0; i < STATEMENT_COUNT; i++) {
@@ -374,12 +401,14 @@ void runlog_metric(RunLog *log, int64_t step, const char *name, double value) {
 void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample) {
   sqlite3_stmt *statement = at_step(log, SAMPLE, step);
   if (!statement) return;
-  bind_text(statement, 3, sample->prompt);
-  bind_text(statement, 4, sample->response);
+  bind_bytes(statement, 3, sample->prompt, sample->prompt_bytes);
+  bind_bytes(statement, 4, sample->response, sample->response_bytes);
   bind_number(statement, 5, sample->reward);
   bind_number(statement, 6, sample->kl);
   sqlite3_bind_int64(statement, 7, sample->length);
   sqlite3_bind_int64(statement, 8, sample->finished);
+  bind_ids(statement, 9, sample->prompt_ids, sample->prompt_length);
+  bind_ids(statement, 10, sample->response_ids, sample->length);
   finish(log, statement);
 }
 

@@ -1,8 +1,8 @@
 /* The run log: RUN/run.db, SQLite (DESIGN section 7).
  *
  * Tables: run (id, stage, config, version, host, started, ended, status), metric (run, step, name, value),
- * sample (run, step, prompt, response, reward, kl, length, finished), checkpoint (run, step, path, digest),
- * event (run, step, level, text). Times are UTC, ISO 8601.
+ * sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, response_ids), checkpoint (run, step,
+ * path, digest), event (run, step, level, text). Times are UTC, ISO 8601.
  *
  * Writes gather in one transaction until runlog_flush, so a process that is killed leaves whole steps. A machine that
  * loses power may take flushed rows of the last seconds with it, but none from before the last runlog_sync.
@@ -26,10 +26,12 @@ typedef struct RunLog {
 } RunLog;
 
 typedef struct RunLogSample {
-  const char *prompt, *response;
+  const char *prompt, *response; /* may have NUL in them */
+  size_t prompt_bytes, response_bytes;
+  const int32_t *prompt_ids, *response_ids; /* stored as text: "5,17,2" */
+  int64_t prompt_length, length;            /* of these */
   double reward, kl;
-  int64_t length; /* tokens of the response */
-  bool finished;  /* it ended by itself */
+  bool finished; /* it ended by itself */
 } RunLogSample;
 
 /* Opens or makes the file and begins a run row; with `resume`, the last run of this stage goes on. stage and config are

@@ -116,9 +116,10 @@ static bool head_directory(const TraineeSpec *spec, const Model *model, const ch
   *out = spec->head_from;
   if (!spec->adapter) return true;
   size_t bytes = (size_t)model->spec.hidden * sizeof(float);
-  float *weight = memory_alloc(bytes), shift;
+  float *weight = memory_alloc(bytes);
+  ScoreZero zero;
   bool found = false;
-  bool ok = weight ? lora_read_score(spec->adapter, model->spec.hidden, weight, &shift, &found, error)
+  bool ok = weight ? lora_read_score(spec->adapter, model->spec.hidden, weight, &zero, &found, error)
                    : error_out_of_memory(error, "score head", bytes);
   memory_free(weight);
   if (ok && found) *out = spec->adapter;
@@ -226,14 +227,14 @@ bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
 static bool save_adapter(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
                          Error *error) {
   if (!trainee_has_head(trainee)) {
-    return lora_save(&trainee->adapter, NULL, trainee->model->spec.hidden, 0, source, directory, compute,
-                     error);
+    return lora_save(&trainee->adapter, NULL, trainee->model->spec.hidden, (ScoreZero){0}, source, directory,
+                     compute, error);
   }
   float *weight = memory_alloc(tensor_bytes(trainee->head.weight));
   bool ok = weight || error_out_of_memory(error, "score head", tensor_bytes(trainee->head.weight));
   if (ok) {
     compute_download(compute, weight, trainee->head.weight);
-    ok = lora_save(&trainee->adapter, weight, trainee->model->spec.hidden, trainee->head.shift, source,
+    ok = lora_save(&trainee->adapter, weight, trainee->model->spec.hidden, trainee->head.zero, source,
                    directory, compute, error);
   }
   memory_free(weight);

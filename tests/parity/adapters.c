@@ -150,7 +150,7 @@ static void assert_same_tensors(const char *saved, const char *original) {
 static void save_adapter(Rig *rig, const char *directory) {
   Error error = {0};
   float *score = rig->spec.score ? rig_host(rig, rig->head.weight) : NULL;
-  rig_check(lora_save(&rig->adapter, score, rig->model.spec.hidden, 0, "models/base", directory,
+  rig_check(lora_save(&rig->adapter, score, rig->model.spec.hidden, (ScoreZero){0}, "models/base", directory,
                       &rig->compute, &error),
             &error);
   free(score);

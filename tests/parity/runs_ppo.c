@@ -48,7 +48,10 @@ bool __wrap_experience_sample(Experience *experience, const PpoWorkers *workers,
     assert_true(answers.taken < answers.episodes);
     assert_int_equal(sample->number, answers.taken);
     sample->length = answers.lengths[answers.taken++];
-    for (int64_t t = 0; t < sample->length; t++) sample->response[t] = *answers.ids++;
+    for (int64_t t = 0; t < sample->length; t++) {
+      sample->response[t] = *answers.ids++;
+      sample->logprobs[t] = 0; /* for ppo/sampler_error */
+    }
     sample->finished = sample->response[sample->length - 1] == end_id ? ROLLOUT_EOS : ROLLOUT_LENGTH;
     experience->offsets[e + 1] = experience->offsets[e] + (int32_t)sample->length;
   }

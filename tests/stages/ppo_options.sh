@@ -9,6 +9,8 @@ pass "$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run
   --optim.batch_size 16 --optim.epochs 8
 pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --data.reference "$world/sft.jsonl" \
   --run.dir "$work/rm" --optim.batch_size 8 --optim.epochs 4 --optim.lr 2e-3
+pass "$bin/sft" --model.path "$work/sft/model" --data.train "$world/sft.jsonl" --run.dir "$work/sft-lora" --optim.max_steps 4 \
+  --optim.lr 1e-2 --lora.enabled
 
 # ppo NAME ARGUMENTS...: a run of six updates.
 ppo() {
@@ -25,8 +27,9 @@ at() { # NAME METRIC STEP
 # The log of a plain run: every metric of every update, and samples.
 ppo plain --data.eval "$world/prompts.jsonl" --ppo.samples_logged 3
 [[ $(jq -r .updates "$work/out") == 6 && $(jq -r .episodes "$work/out") == 96 ]] || fail "result: $(cat "$work/out")"
-for name in reward score score_judged kl kl_coef entropy length eos_rate explained_variance policy_loss clip_fraction \
-  approx_kl ratio first_ratio_error value_loss value_clip_fraction steps; do
+for name in reward score score_std score_ended score_judged kl kl_coef entropy length eos_rate empty_rate sampler_error \
+  sampler_error_max advantage_std return_std explained_variance policy_loss clip_fraction approx_kl ratio ratio_bounded \
+  first_ratio_error value_loss value_clip_fraction steps; do
   [[ $(sqlite3 "$work/plain/run.db" "select count(value) from metric where name = 'ppo/$name'") == 6 ]] || fail "ppo/$name"
 done
 for name in grad_norm critic_grad_norm lr critic_lr tokens_per_second; do
@@ -44,7 +47,7 @@ done
 [[ $(sqlite3 "$work/plain/run.db" "select group_concat(step) from event where text like 'eval at%'") == 0,6 ]] || fail "evaluations among the events"
 grep -q 'peak memory' "$work/log" || fail "no peak memory"
 for step in 1 4; do # what the names mean: reward = score - kl_coef * kl
-  holds "$(at plain ppo/reward $step) - ($(at plain ppo/score_judged $step) - 0.05 * $(at plain ppo/kl $step)) < 1e-6"
+  holds "($(at plain ppo/reward $step) - ($(at plain ppo/score_judged $step) - 0.05 * $(at plain ppo/kl $step))) ^ 2 < 1e-12"
 done
 holds "$(at plain ppo/first_ratio_error 1) < 1e-5 && $(at plain ppo/first_ratio_error 5) < 1e-5"
 holds "$(at plain train/lr 1) == 1e-3 && $(at plain train/lr 4) == 5e-4" # linear
@@ -96,9 +99,66 @@ for rule in replace subtract keep; do
 done
 holds "$(at keep ppo/score_judged 1) == $(at keep ppo/score 1)"
 holds "($(at subtract ppo/score_judged 1) - $(at subtract ppo/score 1) + 3 * (1 - $(at subtract ppo/eos_rate 1))) ^ 2 < 1e-9"
-ppo unfinished --rollout.max_new_tokens 1 --ppo.missing_eos_penalty 3 --rollout.top_k 1 # greedy: nothing ends at once
+ppo unfinished --rollout.max_new_tokens 1 --ppo.missing_eos_penalty 3 --rollout.temperature 0.01 # nothing ends at once
 holds "$(at unfinished ppo/eos_rate 1) == 0 && $(at unfinished ppo/score_judged 1) == -3"
 note "missing_eos"
+
+# The sampler and the trainer are at the same temperature, whatever it is. The rewards are those of the estimator.
+ppo cool --rollout.temperature 0.3
+ppo hot --rollout.temperature 2.5 --ppo.kl_estimator k2 --ppo.kl_coef 1 --ppo.whiten_rewards --ppo.samples_logged 16
+for run in cool hot; do
+  for step in 1 6; do
+    holds "$(at $run ppo/sampler_error $step) < 1e-5 && $(at $run ppo/sampler_error_max $step) < 1e-3"
+    holds "$(at $run ppo/first_ratio_error $step) < 1e-5"
+  done
+done
+holds "$(at cool ppo/entropy 1) < 0.7 * $(at plain ppo/entropy 1) && $(at hot ppo/entropy 1) > 1.3 * $(at plain ppo/entropy 1)"
+penalty="($(at hot ppo/score_judged 6) - $(at hot ppo/reward 6))" # k2 is not k1, and positive
+holds "$penalty > 0 && ($penalty - $(at hot ppo/kl 6)) ^ 2 > 1e-4"
+[[ $(sqlite3 "$work/hot/run.db" "select abs(avg(reward) - (select value from metric where name = 'ppo/reward' and step = 6))
+  < 1e-5 from sample where step = 6") == 1 ]] || fail "the samples' rewards are not ppo/reward"
+holds "$(at plain ppo/ratio_bounded 6) == 0"
+note "temperature"
+
+# The ids beside the text of a sample are the answer: they decode to it.
+sample() { sqlite3 "$work/plain/run.db" "select $1 from sample order by rowid limit 1"; }
+pass "$bin/inspect" decode --model "$work/sft/model" --ids "$(sample response_ids)" --skip-special --json
+[[ $(jq -r .text "$work/out") == "$(sample response)" ]] || fail "response_ids: $(sample response_ids) are not $(sample response)"
+[[ $(sample "length(response_ids) - length(replace(response_ids, ',', '')) + 1 = length") == 1 ]] || fail "response_ids"
+[[ $(sample prompt_ids) =~ ^[0-9]+(,[0-9]+)+$ ]] || fail "prompt_ids"
+note "sample ids"
+
+# What may go wrong unseen is said. A reward model without a zero point, and one whose scores lie below what an answer gets
+# that does not end.
+warned() { # NAME TEXT: among the events of a run
+  [[ $(sqlite3 "$work/$1/run.db" "select count(*) from event where level = 'warning' and text like '%$2%'") == "${3:-1}" ]] ||
+    fail "$1: expected $2 among the warnings: $(sqlite3 "$work/$1/run.db" 'select text from event')"
+}
+short=(--ppo.total_episodes 32)
+warned plain 'zero point' 0
+warned plain 'taught not to end' 0
+pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --run.dir "$work/rm-any" --optim.batch_size 8 \
+  --optim.max_steps 1
+ppo any "${short[@]}" --reward.path "$work/rm-any/model"
+warned any 'the reward model has no zero point'
+ppo any-subtract "${short[@]}" --reward.path "$work/rm-any/model" --ppo.missing_eos subtract
+warned any-subtract 'zero point' 0
+cp -r "$work/rm/model" "$work/rm-low"
+jq '.score_shift += 20' "$work/rm/model/config.json" >"$work/rm-low/config.json"
+ppo low "${short[@]}" --reward.path "$work/rm-low"
+warned low 'zero point' 0
+warned low 'the policy is taught not to end'
+holds "$(at low ppo/score_ended 1) < -10"
+# target_kl below what dropout alone makes of the first minibatch: no step at all.
+ppo stuck "${short[@]}" --ppo.target_kl 1e-7 --lora.enabled --lora.dropout 0.5 --model.adapter "$work/sft-lora/adapter"
+warned stuck 'update 1 made no step'
+warned stuck '2 of 2 updates made no step'
+holds "$(at stuck ppo/steps 1) == 0"
+ppo unused "${short[@]}" --data.ptx "$world/text.jsonl" --ppo.kl_target 3 --ppo.missing_eos keep --ppo.missing_eos_penalty 2
+for option in data.ptx ppo.kl_target ppo.missing_eos_penalty; do
+  grep -q "$option.*no effect" "$work/log" || fail "$option is given in vain, and not a word: $(cat "$work/log")"
+done
+note "warnings"
 
 # Limits and other terms.
 ppo clip --ppo.reward_clip 0.25 --ppo.samples_logged 16
@@ -119,7 +179,7 @@ note "other options"
 expect 'ppo.kl_estimator' "$bin/ppo" --help
 pass "$bin/ppo" --model.path m --reward.path r --data.prompts p --run.dir d --print-config
 jq -e '.optim.lr == 3e-6 and .ppo.kl_coef == 0.05 and .ppo.epochs == 4 and .ppo.lam == 0.95 and .ppo.batch_size == 512
-  and .ppo.vf_coef == 0.1 and .rollout.temperature == 0.7 and .rollout.max_new_tokens == 53
+  and .optim.clip == 0 and .rollout.temperature == 0.7 and .rollout.max_new_tokens == 53
   and .ppo.missing_eos == "replace" and .ppo.missing_eos_penalty == 1 and .optim.eps == 1e-5' "$work/out" >"$work/log" ||
   fail "defaults are not those of the N+ implementation details"
 cp "$work/out" "$work/config.json"

@@ -46,6 +46,20 @@ static void draws_depend_on_each_argument(void **state) {
 }
 
 /* Committed values: a change of the mixing would silently change every run with a given seed. */
+/* A seed of a part's own: neither the seed it came from nor another purpose's. */
+static void seeds_are_apart(void **state) {
+  (void)state;
+  assert_true(random_seed(1, RANDOM_PRETRAIN) == random_seed(1, RANDOM_PRETRAIN));
+  assert_true(random_seed(1, RANDOM_PRETRAIN) != random_seed(2, RANDOM_PRETRAIN));
+  assert_true(random_seed(1, RANDOM_PRETRAIN) != random_seed(1, RANDOM_SHUFFLE));
+  uint32_t first[50], second[50];
+  random_permutation(random_key(1, RANDOM_SHUFFLE), 0, first, 50);
+  random_permutation(random_key(random_seed(1, RANDOM_PRETRAIN), RANDOM_SHUFFLE), 0, second, 50);
+  int equal = 0;
+  for (int i = 0; i < 50; i++) equal += first[i] == second[i];
+  assert_true(equal < 10);
+}
+
 static void stream_is_pinned(void **state) {
   (void)state;
   RandomKey key = random_key(42, RANDOM_TEST);
@@ -151,9 +165,10 @@ static void permutation_is_fair(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(philox_known_answers), cmocka_unit_test(draws_depend_on_each_argument),
-      cmocka_unit_test(stream_is_pinned),     cmocka_unit_test(uniform_moments),
-      cmocka_unit_test(normal_moments),       cmocka_unit_test(below_is_even),
-      cmocka_unit_test(permutation_is_one),   cmocka_unit_test(permutation_is_fair),
+      cmocka_unit_test(seeds_are_apart),      cmocka_unit_test(stream_is_pinned),
+      cmocka_unit_test(uniform_moments),      cmocka_unit_test(normal_moments),
+      cmocka_unit_test(below_is_even),        cmocka_unit_test(permutation_is_one),
+      cmocka_unit_test(permutation_is_fair),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,8 @@ static void what_peft_saved_goes_round(void **state) {
     Error error = {0};
     char file[512];
     read_fixture(&first, names[i][0], names[i][1]);
-    assert_ok(lora_save(&first.set, NULL, 0, 0, "some/base", t.directory, &compute, &error), &error);
+    assert_ok(lora_save(&first.set, NULL, 0, (ScoreZero){0}, "some/base", t.directory, &compute, &error),
+              &error);
     snprintf(file, sizeof file, FIXTURES "/peft/%s/adapter_model.safetensors", names[i][1]);
     assert_same_file(file, temporary_path(&t, "adapter_model.safetensors"));
     assert_ok(read_adapter(&second, names[i][0], t.directory, &error), &error);
@@ -157,34 +158,37 @@ static void a_reward_adapter_carries_its_score_head(void **state) {
   temporary_open(&t);
   Adapted adapted;
   Error error = {0};
-  float weight[32], again[32], shift;
+  float weight[32], again[32];
+  ScoreZero zero;
   bool found;
   read_fixture(&adapted, "llama", "cls_llama");
   assert_true(adapted.spec.sequence_classification);
-  assert_ok(lora_read_score(FIXTURES "/peft/cls_llama", 32, weight, &shift, &found, &error), &error);
+  assert_ok(lora_read_score(FIXTURES "/peft/cls_llama", 32, weight, &zero, &found, &error), &error);
   assert_true(found);
-  assert_float_equal(shift, 0, 0);
-  assert_ok(lora_save(&adapted.set, weight, 32, -1.5f, NULL, t.directory, &compute, &error), &error);
+  assert_true(zero.shift == 0 && !zero.known);
+  assert_ok(
+      lora_save(&adapted.set, weight, 32, (ScoreZero){-1.5f, true}, NULL, t.directory, &compute, &error),
+      &error);
   assert_same_file(FIXTURES "/peft/cls_llama/adapter_model.safetensors",
                    temporary_path(&t, "adapter_model.safetensors"));
-  assert_ok(lora_read_score(t.directory, 32, again, &shift, &found, &error), &error);
+  assert_ok(lora_read_score(t.directory, 32, again, &zero, &found, &error), &error);
   assert_memory_equal(weight, again, sizeof weight);
-  assert_float_equal(shift, -1.5f, 0);
+  assert_true(zero.shift == -1.5f && zero.known);
   json_t *config = json_file_read(temporary_path(&t, "adapter_config.json"), &error);
   assert_string_equal(json_string_value(json_object_get(config, "task_type")), "SEQ_CLS");
   assert_string_equal(json_string_value(json_array_get(json_object_get(config, "modules_to_save"), 0)),
                       "score");
   json_decref(config);
-  assert_false(lora_read_score(FIXTURES "/peft/cls_llama", 31, weight, &shift, &found, &error));
+  assert_false(lora_read_score(FIXTURES "/peft/cls_llama", 31, weight, &zero, &found, &error));
   assert_non_null(strstr(error.message, "expected the shape [1, 31], found [1, 32]"));
   error = (Error){0};
-  assert_ok(lora_read_score(FIXTURES "/peft/llama_qv", 32, again, &shift, &found, &error), &error);
+  assert_ok(lora_read_score(FIXTURES "/peft/llama_qv", 32, again, &zero, &found, &error), &error);
   assert_false(found);
   ScoreHead head; /* the same by way of the model's function */
   assert_ok(score_head_open(&head, &adapted.model, t.directory, true, 0, &compute, &adapted.arena, &error),
             &error);
   assert_memory_equal(head.weight.data, weight, sizeof weight);
-  assert_float_equal(head.shift, -1.5f, 0);
+  assert_true(head.zero.shift == -1.5f && head.zero.known);
   adapted_free(&adapted);
   temporary_close(&t);
 }
@@ -387,7 +391,7 @@ static void every_failed_allocation_is_reported(void **state) {
          lora_open(&adapted.set, &adapted.spec, adapted.model.modules, adapted.model.module_count,
                    adapted.model.dtype, false, &compute, &adapted.arena, &error) &&
          lora_read(&adapted.set, FIXTURES "/peft/llama_pattern", &compute, &error) &&
-         lora_save(&adapted.set, NULL, 0, 0, NULL, t.directory, &compute, &error);
+         lora_save(&adapted.set, NULL, 0, (ScoreZero){0}, NULL, t.directory, &compute, &error);
     memory_fail_after(-1);
     if (!ok) assert_int_equal(error.code, ERROR_MEMORY);
     adapted_free(&adapted);

@@ -215,7 +215,7 @@ static void a_reward_model_goes_round(void **state) {
   load_fixture(&first, "llama_score", DTYPE_F32);
   assert_int_equal(first.model.head, -1);
   open_score(&first, FIXTURES "/models/llama_score", 1, &a);
-  first.head.shift = 0.75f;
+  first.head.zero = (ScoreZero){0.75f, true};
   Error error = {0};
   assert_false(model_save(&first.model, NULL, NULL, NULL, out, DTYPE_F32, &compute, &error));
   assert_non_null(strstr(error.message, "no LM head"));
@@ -225,7 +225,8 @@ static void a_reward_model_goes_round(void **state) {
   open_score(&second, temporary_path(&t, "reward"), 1, &b);
   assert_same_tensors(&first.model, &second.model);
   assert_memory_equal(first.head.weight.data, second.head.weight.data, 32 * sizeof(float));
-  assert_float_equal(second.head.shift, 0.75f, 0);
+  assert_float_equal(second.head.zero.shift, 0.75f, 0);
+  assert_true(second.head.zero.known);
   json_t *config = json_file_read(temporary_path(&t, "reward/config.json"), &error);
   assert_string_equal(json_string_value(json_array_get(json_object_get(config, "architectures"), 0)),
                       "LlamaForSequenceClassification");

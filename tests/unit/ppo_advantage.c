@@ -106,6 +106,15 @@ static void whitening(void **state) {
   advantage_whiten(one, 0, true, &comm);
 }
 
+static void deviation(void **state) {
+  (void)state;
+  const Comm comm = comm_single();
+  const float x[4] = {1, 2, 3, 4}, far[3] = {100000, 100001, 100002};
+  assert_near(standard_deviation(x, 4, &comm), sqrt(5.0 / 3), 1e-12);
+  assert_near(standard_deviation(far, 3, &comm), 1, 1e-9);
+  assert_true(standard_deviation(x, 1, &comm) == 0 && standard_deviation(x, 0, &comm) == 0);
+}
+
 static void variance_explained(void **state) {
   (void)state;
   const Comm comm = comm_single();
@@ -119,8 +128,9 @@ static void variance_explained(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(missing_eos), cmocka_unit_test(token_rewards),
-                                     cmocka_unit_test(gae),         cmocka_unit_test(gae_limits),
-                                     cmocka_unit_test(whitening),   cmocka_unit_test(variance_explained)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(missing_eos),       cmocka_unit_test(token_rewards), cmocka_unit_test(gae),
+      cmocka_unit_test(gae_limits),        cmocka_unit_test(whitening),     cmocka_unit_test(deviation),
+      cmocka_unit_test(variance_explained)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

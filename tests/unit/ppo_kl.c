@@ -40,6 +40,19 @@ static void expectations(void **state) {
   assert_near(k3, exact, 1e-14);
 }
 
+/* k3 of a token that the reference finds e^90 times likelier: a number, and counted. */
+static void bounded(void **state) {
+  (void)state;
+  const float logprob[3] = {-100, -1, -1}, reference[3] = {-10, -100, -1.5F};
+  float kl[3];
+  assert_true(kl_tokens(KL_K3, logprob, reference, 3, kl) == 2);
+  assert_near(kl[0], expm1(20) - 90, 100); /* a float of 5e8 */
+  assert_near(kl[1], -1 + 99, 1e-5);
+  assert_near(kl[2], 0.10653066, 1e-7);
+  assert_true(kl_tokens(KL_K1, logprob, reference, 3, kl) == 0 && kl[0] == -90);
+  assert_true(isnan(kl_estimate(KL_K3, NAN, -1)) && isnan(kl_log_ratio_held(NAN)));
+}
+
 static void mean_of_sums(void **state) {
   (void)state;
   const float logprob[5] = {-1.0F, -2.0F, -0.5F, -0.25F, -4.0F};
@@ -74,6 +87,7 @@ static void controller(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(estimators), cmocka_unit_test(expectations),
-                                     cmocka_unit_test(mean_of_sums), cmocka_unit_test(controller)};
+                                     cmocka_unit_test(bounded), cmocka_unit_test(mean_of_sums),
+                                     cmocka_unit_test(controller)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,6 +55,24 @@ static void policy_first_update(void **state) {
   for (int t = 0; t < 3; t++) assert_true(d[t] == -advantage[t]);
 }
 
+/* Beyond e^20 the ratio stays where it is, has no gradient and is counted; NaN stays NaN. */
+static void bounded_ratio(void **state) {
+  (void)state;
+  const float logprob[5] = {-1, -1, -100, -1, NAN}, old[5] = {-22, -100, -1, -20, -1};
+  const float advantage[5] = {-2, -2, 3, -2, 1};
+  float d[5];
+  PolicyStats stats = {0};
+  policy_loss(logprob, old, advantage, 4, 0.2, 0.5, d, &stats);
+  assert_near(stats.loss, 2 * exp(20) + 2 * exp(20) - 3 * exp(-20) + 2 * exp(19), 1e-3);
+  assert_true(stats.bounded == 3 && stats.clipped == 0);
+  for (int t = 0; t < 3; t++) assert_true(d[t] == 0);
+  assert_near(d[3], exp(19), 20); /* within the bound nothing is held: a float of 2e8 */
+  assert_near(stats.approx_kl, 0.5 * (21 * 21 + 99 * 99 + 99 * 99 + 19 * 19), 1e-6);
+  assert_true(isfinite(stats.approx_kl3) && isfinite(stats.ratio_squared));
+  policy_loss(logprob + 4, old + 4, advantage + 4, 1, 0.2, 0.5, d, &stats);
+  assert_true(isnan(stats.loss));
+}
+
 static double policy_value(double logprob, float old, float advantage, double clip) {
   const double ratio = exp(logprob - old), held = fmin(fmax(ratio, 1 - clip), 1 + clip);
   return fmax(-advantage * ratio, -advantage * held);
@@ -161,6 +179,7 @@ static void entropy(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(policy_by_hand), cmocka_unit_test(policy_first_update),
                                      cmocka_unit_test(value_by_hand),  cmocka_unit_test(finite_differences),
-                                     cmocka_unit_test(micro_batches),  cmocka_unit_test(entropy)};
+                                     cmocka_unit_test(micro_batches),  cmocka_unit_test(bounded_ratio),
+                                     cmocka_unit_test(entropy)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,8 +73,17 @@ static void rows_are_stored(void **state) {
   runlog_metric(&log, 1, "train/loss", 2.25); /* the last one counts */
   runlog_metric(&log, 2, "train/loss", NAN);
   runlog_sample(&log, 2,
-                &(RunLogSample){
-                    .prompt = "p", .response = "r's", .reward = 1, .kl = 0.5, .length = 7, .finished = true});
+                &(RunLogSample){.prompt = "p",
+                                .prompt_bytes = 1,
+                                .response = "r's\0more",
+                                .response_bytes = 8,
+                                .prompt_ids = (int32_t[]){5},
+                                .prompt_length = 1,
+                                .response_ids = (int32_t[]){17, 0, 2},
+                                .length = 3,
+                                .reward = 1,
+                                .kl = 0.5,
+                                .finished = true});
   runlog_checkpoint(&log, 2, "checkpoints/step-2", "abc");
   log.step = 2;
   runlog_event(&log, LOG_WARNING, "careful");
@@ -82,10 +91,33 @@ static void rows_are_stored(void **state) {
   assert_string_equal(heard, "");
   assert_string_equal(query("SELECT value FROM metric WHERE step = 1"), "2.25");
   assert_string_equal(query("SELECT value FROM metric WHERE step = 2"), "NULL");
-  assert_string_equal(query("SELECT response || length || finished FROM sample"), "r's71");
+  assert_string_equal(query("SELECT prompt || length || finished FROM sample"), "p31");
+  assert_string_equal(query("SELECT hex(response) FROM sample"), "722773006D6F7265"); /* all of it */
+  assert_string_equal(query("SELECT prompt_ids || ' ' || response_ids FROM sample"), "5 17,0,2");
   assert_string_equal(query("SELECT path || digest FROM checkpoint"), "checkpoints/step-2abc");
   assert_string_equal(query("SELECT step || level || text FROM event"), "2warningcareful");
   assert_string_equal(query("SELECT stage || status FROM run WHERE ended >= started"), "sftdone");
+}
+
+/* A log that was begun before samples had ids gets the columns. */
+static void an_older_log_goes_on(void **state) {
+  (void)state;
+  sqlite3 *db;
+  assert_int_equal(sqlite3_open(temporary_path(&folder, "run.db"), &db), SQLITE_OK);
+  const char *old =
+      "CREATE TABLE sample (run INTEGER NOT NULL, step INTEGER NOT NULL, prompt TEXT NOT NULL,"
+      " response TEXT NOT NULL, reward REAL, kl REAL, length INTEGER NOT NULL, finished INTEGER NOT NULL);"
+      "INSERT INTO sample VALUES (1, 1, 'p', 'r', 0, 0, 1, 1)";
+  assert_int_equal(sqlite3_exec(db, old, NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(db);
+  RunLog log;
+  must_open(&log, true);
+  runlog_sample(&log, 2,
+                &(RunLogSample){.prompt = "", .response = "", .response_ids = (int32_t[]){4}, .length = 1});
+  runlog_close(&log, "done");
+  assert_string_equal(heard, "");
+  assert_string_equal(query("SELECT response_ids FROM sample WHERE step = 2"), "4");
+  assert_string_equal(query("SELECT count(*) FROM sample"), "2");
 }
 
 static void a_resumed_run_writes_its_rows_again(void **state) {
@@ -231,6 +263,7 @@ static void a_finished_run_is_done_whenever_it_was_killed(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(rows_are_stored, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(an_older_log_goes_on, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_resumed_run_writes_its_rows_again, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_killed_run_leaves_whole_steps, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_damaged_file_is_set_aside, open_folder, close_folder),

@@ -6,17 +6,12 @@
 
 #include <stdio.h>
 
-static DType cache_dtype(const Bench *b) {
-  return compute_activation(&b->compute, b->model.dtype);
-}
-
 static bool open(Bench *b, Error *error) {
   const BenchConfig *config = b->config;
   const int64_t batch = config->batch, length = config->length, fresh = config->new_tokens;
-  EngineConfig engine = engine_config_default();
+  EngineConfig engine = engine_config_default(&b->compute, b->model.dtype);
   engine.batch = batch;
   engine.max_length = length + fresh;
-  engine.cache_dtype = cache_dtype(b);
   b->samples = memory_zeroed((size_t)batch, sizeof *b->samples);
   b->prompt = memory_alloc((size_t)(length * batch) * sizeof *b->prompt);
   b->responses = memory_alloc((size_t)(fresh * batch) * sizeof *b->responses);
@@ -51,8 +46,8 @@ static bool step(Bench *b, Error *error) {
   const ModelSpec *s = &b->model.spec;
   const double weights = (double)b->memory.weights.used;
   const double context = (double)b->config->length + (double)b->config->new_tokens / 2;
-  const double cached =
-      2.0 * (double)(s->layers * s->kv_heads * s->head_size) * (double)dtype_size(cache_dtype(b));
+  const double cached = 2.0 * (double)(s->layers * s->kv_heads * s->head_size) *
+                        (double)dtype_size(b->engine.config.cache_dtype);
   b->bytes = steps * (weights + (double)b->config->batch * context * cached);
   snprintf(b->more, sizeof b->more, ",\"prefill_seconds\":%.6g,\"steps\":%.0f",
            after->prefill_seconds - before.prefill_seconds, steps);

@@ -1,0 +1,75 @@
+#include "ppo/watch.h"
+
+#include "ppo/reward.h"
+
+/* Mean nats of a token. Rounding is below 1e-5 in fp32 and about a hundredth in bf16. */
+static const double sampler_error_limit = 0.1;
+
+static bool replaces_scores(const PpoConfig *config) {
+  return config->ppo.missing_eos == MISSING_EOS_REPLACE;
+}
+
+/* `generate` stops at all of them too, so an answer that ends with any has ended. */
+static void tell_ends(const TextTools *text, Log *log) {
+  int ends[TEXT_MAX_ENDS];
+  const int count = text_tools_ends(text, ends), mark = text_tools_mark(text);
+  for (int i = 0; mark >= 0 && i < count; i++) {
+    if (ends[i] == mark) continue;
+    log_info(log, "answers may end with %s too; the reward model learnt from answers that end with %s",
+             tokenizer_token(text->tokenizer, ends[i]), tokenizer_token(text->tokenizer, mark));
+  }
+}
+
+void watch_begin(const PpoConfig *config, const PpoModels *models, const TextTools *text, Log *log) {
+  tell_ends(text, log);
+  if (replaces_scores(config) && !models->reward.head.zero.known) {
+    log_warning(log,
+                "the reward model has no zero point: its scores may lie anywhere, and %g for an answer that "
+                "does not end (ppo.missing_eos replace) may be the best of them. Train it with "
+                "data.reference, or give ppo.missing_eos subtract",
+                -config->ppo.missing_eos_penalty);
+  }
+}
+
+static void watch_ending(Watch *watch, int64_t step, const PpoConfig *config, const ExperienceStats *x,
+                         Log *log) {
+  const double instead = -config->ppo.missing_eos_penalty;
+  if (watch->ending_hurts || !replaces_scores(config) || !(x->ended_score < instead)) return;
+  watch->ending_hurts = true;
+  log_warning(log,
+              "update %lld: answers that end have a mean score of %.3g, those that do not get %g "
+              "(ppo.missing_eos replace): the policy is taught not to end. Train the reward model with "
+              "data.reference, or give ppo.missing_eos subtract",
+              (long long)step, x->ended_score, instead);
+}
+
+static void watch_sampler(Watch *watch, int64_t step, const ExperienceStats *x, Log *log) {
+  if (watch->sampler || !(x->sampler_error > sampler_error_limit)) return;
+  watch->sampler = true;
+  log_warning(log,
+              "update %lld: log-probabilities of the sampled tokens differ by %.2g nats on average between "
+              "sampling and training (ppo/sampler_error): what is learnt from is not the policy's",
+              (long long)step, x->sampler_error);
+}
+
+static void watch_steps(Watch *watch, int64_t step, const PpoConfig *config, const UpdateStats *u, Log *log) {
+  watch->updates++;
+  if (!u->stopped || u->steps > 0 || watch->without_step++ > 0) return;
+  log_warning(log,
+              "update %lld made no step: its first minibatch is %.2g nats per token from the policy that "
+              "sampled, before anything was learnt, and ppo.target_kl is %g%s",
+              (long long)step, 0.5 * u->first_ratio_error * u->first_ratio_error, config->ppo.target_kl,
+              config->lora.enabled && config->lora.dropout > 0 ? " (lora.dropout does that)" : "");
+}
+
+void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report, Log *log) {
+  watch_ending(watch, step, config, &report->rollout, log);
+  watch_sampler(watch, step, &report->rollout, log);
+  watch_steps(watch, step, config, &report->update, log);
+}
+
+void watch_end(const Watch *watch, Log *log) {
+  if (watch->without_step == 0) return;
+  log_warning(log, "%lld of %lld updates made no step: ppo.target_kl stopped each at its first minibatch",
+              (long long)watch->without_step, (long long)watch->updates);
+}
