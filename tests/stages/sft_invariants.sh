@@ -79,7 +79,7 @@ run as_it_is --lora.enabled --model.adapter "$work/lora/adapter" "${still[@]}"
 near "$loss" "$lora" 1e-6
 run merged --model.adapter "$work/lora/adapter" "${still[@]}"
 near "$loss" "$lora" 2e-5
-run further --lora.enabled --model.adapter "$work/lora/adapter" --optim.max_steps 30
+run further --lora.enabled --model.adapter "$work/lora/adapter" --optim.max_steps 120 --optim.lr 1e-2
 holds "$loss < $lora - 0.02"
 note "an adapter goes on, and merges"
 
