@@ -1,5 +1,6 @@
 /* Whole runs of ppo against an independent implementation in fp64 (tests/fixtures/make_runs.py): three updates with every
- * term on, full weights and LoRA. Metrics of every update, and actor, critic and running mean at the end.
+ * term on, full weights and LoRA, evaluations among them. Metrics of every update, and actor, critic and running mean at the
+ * end.
  *
  * All is the program's own but the sampling: the linker puts __wrap_experience_sample in the place of
  * experience_sample (tests/CMakeLists.txt), which hands out the answers of the fixture. */
@@ -19,8 +20,8 @@ static const int32_t end_id = 1; /* of runs/policy */
 /* The answers of the run at hand. */
 static struct {
   Fixture fixture;
-  const int32_t *ids, *lengths; /* end to end; of each episode */
-  int64_t episodes, taken;      /* of which so many were handed out */
+  const int32_t *ids, *lengths; /* end to end; of each, in the order in which they are asked for */
+  int64_t count, taken;
 } answers;
 
 static void answers_open(const char *name) {
@@ -28,12 +29,12 @@ static void answers_open(const char *name) {
   snprintf(path, sizeof path, "runs/%s", name);
   fixture_open(&answers.fixture, path);
   answers.ids = fixture_ints(&answers.fixture, "answers", NULL);
-  answers.lengths = fixture_ints(&answers.fixture, "lengths", &answers.episodes);
+  answers.lengths = fixture_ints(&answers.fixture, "lengths", &answers.count);
   answers.taken = 0;
 }
 
 static void answers_close(void) {
-  assert_int_equal(answers.taken, answers.episodes);
+  assert_int_equal(answers.taken, answers.count);
   fixture_close(&answers.fixture);
 }
 
@@ -45,8 +46,7 @@ bool __wrap_experience_sample(Experience *experience, const PpoWorkers *workers,
   (void)workers, (void)spec, (void)error;
   for (int64_t e = 0; e < experience->count; e++) {
     RolloutSample *sample = &experience->samples[e];
-    assert_true(answers.taken < answers.episodes);
-    assert_int_equal(sample->number, answers.taken);
+    assert_true(answers.taken < answers.count);
     sample->length = answers.lengths[answers.taken++];
     for (int64_t t = 0; t < sample->length; t++) {
       sample->response[t] = *answers.ids++;

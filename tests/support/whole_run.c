@@ -10,8 +10,7 @@
 
 #include <cmocka.h>
 
-static const double METRIC_TOLERANCE = 1e-5;
-static const double TENFOLD = 10;
+static const double TENFOLD = 10, LEAST = 1e-5;
 
 enum { MAX_ARGUMENTS = 32 };
 
@@ -84,7 +83,7 @@ static void logged(WholeRun *run, const char *name, double *out, size_t count) {
   if (found != count) fail_msg("%s: %zu values in the run log, expected %zu", name, found, count);
 }
 
-static void compare_metric(WholeRun *run, const char *array) {
+static void compare_metric(WholeRun *run, const char *array, double tolerance) {
   char name[128];
   size_t count;
   const double *expected = doubles(run, array, &count);
@@ -96,16 +95,17 @@ static void compare_metric(WholeRun *run, const char *array) {
   for (size_t i = 0; i < count; i++) {
     char what[160];
     snprintf(what, sizeof what, "%s of update %zu", name, i + 1);
-    assert_number(what, found[i], expected[i], METRIC_TOLERANCE * fmax(1, fabs(expected[i])));
+    assert_number(what, found[i], expected[i], tolerance * fmax(1, fabs(expected[i])));
   }
   free(found);
   free((void *)expected);
 }
 
 void whole_run_metrics(WholeRun *run) {
+  const double tolerance = fmax(TENFOLD * (double)fixture_float(&run->expected, "metric_rounding"), LEAST);
   for (size_t i = 0; i < run->expected.file.count; i++) {
     const char *name = run->expected.file.entries[i].name;
-    if (strncmp(name, "metric.", 7) == 0) compare_metric(run, name);
+    if (strncmp(name, "metric.", 7) == 0) compare_metric(run, name, tolerance);
   }
 }
 
