@@ -51,6 +51,10 @@ for step in 1 4; do # what the names mean: reward = score - kl_coef * kl
 done
 holds "$(at plain ppo/first_ratio_error 1) < 1e-5 && $(at plain ppo/first_ratio_error 5) < 1e-5"
 holds "$(at plain train/lr 1) == 1e-3 && $(at plain train/lr 4) == 5e-4" # linear
+ppo warm --ppo.total_episodes 48 --optim.warmup_steps 2 --optim.schedule constant --ppo.critic_lr 3e-3 # no update at rate 0
+for step in 1 2 3; do
+  holds "($(at warm train/lr $step) - 1e-3 * $step / 3) ^ 2 < 1e-18 && ($(at warm train/critic_lr $step) - 3e-3 * $step / 3) ^ 2 < 1e-18"
+done
 note "metrics and samples"
 
 # Adaptive KL: Ziegler's rule, from the logged KL of each update.

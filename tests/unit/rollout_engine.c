@@ -322,6 +322,17 @@ static void narrow_cache(void **state) {
   lab_close(&lab);
 }
 
+/* Keys and values are kept as the training forward has them, unless another dtype is asked for. */
+static void default_cache(void **state) {
+  (void)state;
+  Compute c;
+  Error error = {0};
+  assert_true(compute_open(&c, DEVICE_CPU, 1, &error));
+  assert_int_equal(engine_config_default(&c, DTYPE_F32).cache_dtype, DTYPE_F32);
+  assert_int_equal(engine_config_default(&c, DTYPE_BF16).cache_dtype, compute_activation(&c, DTYPE_BF16));
+  compute_close(&c);
+}
+
 static void expect_error(const Error *error, ErrorCode code, const char *part) {
   if (error->code != code || !strstr(error->message, part)) fail_msg("%d: %s", error->code, error->message);
 }
@@ -433,6 +444,7 @@ int main(void) {
       cmocka_unit_test(every_token_once),
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
+      cmocka_unit_test(default_cache),
       cmocka_unit_test(broken_weights_are_said),
       cmocka_unit_test(mistakes),
       cmocka_unit_test(out_of_memory),
@@ -445,6 +457,7 @@ int main(void) {
       cmocka_unit_test(every_token_once),
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
+      cmocka_unit_test(default_cache),
       cmocka_unit_test(broken_weights_are_said),
   };
   if (device_brief()) return cmocka_run_group_tests(brief, NULL, NULL);
