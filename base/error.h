@@ -45,6 +45,11 @@ bool error_context(Error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 /* ERROR_MEMORY, "out of memory: WHAT (N bytes)". Always returns false. */
 bool error_out_of_memory(Error *error, const char *what, unsigned long long bytes);
 
+/* Whether it says that a signal stopped the work. */
+static inline bool error_is_signal(const Error *error) {
+  return error->code == ERROR_SIGHUP || error->code == ERROR_SIGINT || error->code == ERROR_SIGTERM;
+}
+
 #define ASSERT(condition) ((condition) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))
 
 NORETURN void assert_failed(const char *file, int line, const char *condition);

@@ -56,9 +56,24 @@ void experience_add(Experience *experience, const Example *prompt, uint64_t numb
                                            .logprobs = experience->sampled + e * experience->max_new_tokens};
 }
 
+/* False when a signal came. */
+static bool goes_on(const PpoWorkers *workers, Error *error) {
+  const int number = workers->run ? run_stop_signal() : 0;
+  return number == 0 || run_interrupted_error(workers->run, number, error);
+}
+
+static bool generate(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
+                     Error *error) {
+  Engine *engine = workers->engine;
+  bool ok = engine_begin(engine, spec, experience->samples, experience->count, error);
+  while (ok && engine_busy(engine)) ok = goes_on(workers, error) && engine_step(engine, error);
+  if (!ok) engine_abandon(engine);
+  return ok;
+}
+
 bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
                        Error *error) {
-  if (!engine_run(workers->engine, spec, experience->samples, experience->count, error)) return false;
+  if (!generate(experience, workers, spec, error)) return false;
   for (int64_t e = 0; e < experience->count; e++) {
     experience->offsets[e + 1] = experience->offsets[e] + (int32_t)experience->samples[e].length;
   }
@@ -75,6 +90,7 @@ static bool each_microbatch(Experience *experience, const PpoWorkers *workers, M
   for (uint32_t e = 0; e < experience->count; e++) experience->order[e] = e;
   if (!microbatch_plan(micro, experience->samples, experience->order, experience->count, error)) return false;
   for (int i = 0; i < micro->packer.plan.count; i++) {
+    if (!goes_on(workers, error)) return false;
     microbatch_fill(micro, i, experience->samples, experience->order, experience->offsets);
     const size_t mark = arena_mark(workers->step);
     visit(experience, workers);

@@ -18,6 +18,7 @@
 #include "ppo/microbatch.h"
 #include "ppo/models.h"
 #include "rollout/engine.h"
+#include "train/run.h"
 
 typedef struct Experience {
   int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */
@@ -51,6 +52,7 @@ typedef struct PpoWorkers {
   Microbatch *micro;
   Pass *policy_pass, *reward_pass;
   Arena *step; /* activations of one micro-batch */
+  Run *run;    /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
 } PpoWorkers;
 
 /* Host memory of one token, for the memory plan. */
@@ -64,6 +66,8 @@ void experience_free(Experience *experience);
 void experience_clear(Experience *experience);
 void experience_add(Experience *experience, const Example *prompt, uint64_t number);
 
+/* These change nothing but the experience, so a signal (workers->run) ends them where they are: ERROR_SIG..., after which
+ * nothing is left of the rollout. */
 NODISCARD bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
                                  Error *error);
 NODISCARD bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error);

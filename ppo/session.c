@@ -20,7 +20,8 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .micro = &session->micro,
                       .policy_pass = &session->policy_pass,
                       .reward_pass = &session->reward_pass,
-                      .step = &session->memory.step};
+                      .step = &session->memory.step,
+                      .run = session->run.config ? &session->run : NULL};
 }
 
 PpoWorkers session_workers(PpoSession *session) {

@@ -31,17 +31,31 @@ static void next_prompts(PpoSession *s) {
   }
 }
 
+/* A rollout that a signal ended is given up, and will be made again: the run stands where it stood before it. */
+static bool give_up(PpoSession *s, DataCursor cursor, int64_t episodes, Error *error) {
+  Error failure = {0};
+  s->cursor = cursor;
+  s->episodes = episodes;
+  if (error_is_signal(error) && !run_save(&s->run, s->updates, session_state, s, &s->compute, &failure))
+    *error = failure;
+  return false;
+}
+
 static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
+  const DataCursor cursor = s->cursor;
+  const int64_t episodes = s->episodes;
   const PpoWorkers workers = session_workers(s);
   const RolloutSpec spec = rollout_spec(s);
   Experience *x = &s->experience;
   const double started = time_monotonic();
 
+  run_signals_wait_for("the pass at hand, and this rollout will be made again");
   next_prompts(s);
   if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
       !experience_logprobs(x, &workers, error) || !experience_values(x, &workers, error)) {
-    return false;
+    return give_up(s, cursor, episodes, error);
   }
+  run_signals_wait_for("the minibatches of this rollout");
   *report = (UpdateReport){.rollout = experience_stats(x, &s->compute.comm),
                            .other_ends = experience_other_ends(
                                x, s->end_count > 1 ? text_tools_mark(&s->text) : -1, &s->compute.comm),
@@ -70,7 +84,9 @@ typedef struct Evaluation {
 
 /* Answers every prompt of data.eval once, in batches; nothing is learnt. */
 static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
-  const PpoWorkers workers = session_workers(s);
+  PpoWorkers workers = session_workers(s);
+  workers.run = NULL; /* it is carried to its end: a resumed run would not make it again */
+  run_signals_wait_for("the evaluation at hand");
   const RolloutSpec spec = rollout_spec(s);
   Experience *x = &s->experience;
   double answers = 0;
@@ -136,12 +152,15 @@ static bool train(PpoSession *s, Error *error) {
   Progress progress;
   Watch watch = {0};
   progress_start(&progress, s->log, "ppo", "update", s->updates, s->total_updates);
+  bool learned = true; /* from the last rollout */
   while (s->updates < s->total_updates) {
     UpdateReport report;
     if (!ppo_update(s, &report, error)) {
+      if (error_is_signal(error)) return false;
       return error_context(error, "update %lld (last good checkpoint: %s)", (long long)s->updates + 1,
                            s->run.last_checkpoint ? s->run.last_checkpoint : "none");
     }
+    learned = report.update.steps > 0;
     char note[160];
     snprintf(note, sizeof note, "score %.3f  kl %.3f  length %.1f  ended %.0f%%  %.0f tok/s",
              report.rollout.score, report.rollout.kl, report.rollout.length, 100 * report.rollout.ended,
@@ -151,7 +170,7 @@ static bool train(PpoSession *s, Error *error) {
   }
   progress_finish(&progress);
   watch_end(&watch, s->log);
-  return true;
+  return learned || run_check_learned(&s->run, s->updates, error);
 }
 
 /* The trained actor, and beside it the running mean of its weights. */

@@ -70,9 +70,21 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
 }
 
 static bool finite_losses(const PolicyStats *policy, const ValueStats *value, Error *error) {
-  if (!isfinite(policy->loss)) return error_set(error, ERROR_MODEL, "policy loss is %g", policy->loss);
-  if (!isfinite(value->loss)) return error_set(error, ERROR_MODEL, "value loss is %g", value->loss);
+  if (!isfinite(policy->loss)) return error_set(error, ERROR_MODEL, "the policy loss is %g", policy->loss);
+  if (!isfinite(value->loss)) return error_set(error, ERROR_MODEL, "the value loss is %g", value->loss);
   return true;
+}
+
+static void drop_gradients(const PpoWorkers *workers) {
+  optimizer_zero_gradients(&workers->models->actor.optimizer, workers->compute);
+  optimizer_zero_gradients(&workers->models->critic.optimizer, workers->compute);
+}
+
+/* A minibatch that is left out. */
+static bool leave_out(const PpoWorkers *workers, const UpdateState *state, const Error *why, Error *error) {
+  drop_gradients(workers);
+  return workers->run ? run_skip(workers->run, state->rollout + 1, why->message, error)
+                      : error_set(error, why->code, "%s", why->message);
 }
 
 /* One optimiser step of actor and critic. *stop is set, and no step taken, when the policy has already moved further
@@ -83,32 +95,31 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   const double target_kl = workers->config->ppo.target_kl;
   PolicyStats policy = {0};
   ValueStats value = {0};
-  if (!accumulate(experience, workers, members, count, state, &policy, &value, error) ||
-      !finite_losses(&policy, &value, error)) {
-    return false;
-  }
+  Error why = {0};
+  *stop = false;
+  if (!accumulate(experience, workers, members, count, state, &policy, &value, error)) return false;
+  if (!finite_losses(&policy, &value, &why)) return leave_out(workers, state, &why, error);
   if (stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy.approx_kl / policy.tokens);
   *stop = target_kl > 0 && policy.approx_kl / policy.tokens > target_kl;
   if (*stop) {
-    optimizer_zero_gradients(&actor->optimizer, workers->compute);
-    optimizer_zero_gradients(&critic->optimizer, workers->compute);
+    drop_gradients(workers);
     stats->stopped = true;
     return true;
   }
+  double ptx_loss = 0, ptx_tokens = 0;
   if (ptx) {
-    double loss, tokens;
     if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(&workers->config->model),
-                        &state->draws, workers->compute, workers->step, &loss, &tokens, error)) {
+                        &state->draws, workers->compute, workers->step, &ptx_loss, &ptx_tokens, error)) {
       return false;
     }
-    stats->ptx_loss += loss;
-    stats->ptx_tokens += tokens;
   }
   double actor_norm, critic_norm;
-  if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, error) ||
-      !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, error)) {
-    return false;
+  if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, &why) ||
+      !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, &why)) {
+    return leave_out(workers, state, &why, error);
   }
+  stats->ptx_loss += ptx_loss;
+  stats->ptx_tokens += ptx_tokens;
   stats_add(stats->policy.sums, policy.sums, POLICY_SUMS);
   stats_add(stats->value.sums, value.sums, VALUE_SUMS);
   stats->actor_norm += actor_norm;

@@ -22,14 +22,16 @@ typedef struct UpdateStats {
   ValueStats value;
   double ptx_loss, ptx_tokens;
   double actor_norm, critic_norm; /* sums of gradient norms before clipping */
-  double steps;                   /* optimiser steps */
+  double steps;                   /* minibatches that made a step */
   /* Root mean square of log rho in the first minibatch, before any step: both sides are the training forward, so it is
    * 0 but for rounding and dropout. */
   double first_ratio_error;
   bool stopped; /* target_kl was passed */
 } UpdateStats;
 
-/* ptx may be NULL. A loss or gradient that is not finite is ERROR_MODEL. */
+/* ptx may be NULL. A minibatch whose loss or gradient is not finite is left out (run_skip of workers->run, which has a limit;
+ * without a run it is ERROR_MODEL): neither of the two makes a step from it; when the critic's gradient alone is not
+ * finite, the actor has made its own. */
 NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
                            UpdateStats *stats, Error *error);
 

@@ -225,7 +225,7 @@ typedef struct RunConfig {
   ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
       "updates between rows in the run log"),                                                               \
   ROW_INT("run.max_skipped", Config, field.max_skipped, "20", 0, INFINITY,                                  \
-      "updates that may be left out because their loss or gradient is not finite, before the run ends"),
+      "steps that may be left out because their loss or gradient is not finite, before the run ends"),
 
 /* -- device --------------------------------------------------------------------------------------------- */
 

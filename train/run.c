@@ -162,9 +162,8 @@ void run_close(Run *run, const Error *error) {
   ErrorCode code = error ? error->code : ERROR_NONE;
   if (run->log) run->log->sink = NULL;
   if (run->runlog.handle) {
-    const bool interrupted = code == ERROR_SIGINT || code == ERROR_SIGTERM || code == ERROR_SIGHUP;
     if (code) runlog_event(&run->runlog, LOG_ERROR, error->message);
-    runlog_close(&run->runlog, interrupted ? "interrupted" : code ? "failed" : "done");
+    runlog_close(&run->runlog, code && error_is_signal(error) ? "interrupted" : code ? "failed" : "done");
   }
   if (run->lock >= 0) close(run->lock);
   buffer_free(&run->said);
@@ -287,17 +286,17 @@ bool run_check_finite(const Run *run, const char *what, double value, int64_t st
 
 bool run_skip(Run *run, int64_t step, const char *why, Error *error) {
   run->skipped++;
-  run->in_a_row = run->last_skipped == step - 1 ? run->in_a_row + 1 : 1;
+  if (run->last_skipped != step) run->in_a_row = run->last_skipped == step - 1 ? run->in_a_row + 1 : 1;
   run->last_skipped = step;
   runlog_metric(&run->runlog, step, "train/skipped", (double)run->skipped);
-  log_warning(run->log, "update %" PRId64 " is left out: %s", step, why);
+  log_warning(run->log, "update %" PRId64 ": a step is left out: %s", step, why);
   if (run->skipped <= run->config->max_skipped) return true;
-  return error_set(
-      error, ERROR_MODEL,
-      "update %" PRId64 ": %s. %" PRId64 " updates were left out, and run.max_skipped is %" PRId64
-      "; the last good checkpoint: %s. " ADVICE ": the same command with one of them goes on from there",
-      step, why, run->skipped, run->config->max_skipped,
-      run->last_checkpoint ? run->last_checkpoint : "none");
+  return error_set(error, ERROR_MODEL,
+                   "update %" PRId64 ": %s. %" PRId64 " steps were left out, and run.max_skipped is %" PRId64
+                   "; the last good checkpoint: %s. " ADVICE
+                   ": the same command with one of them goes on from there",
+                   step, why, run->skipped, run->config->max_skipped,
+                   run->last_checkpoint ? run->last_checkpoint : "none");
 }
 
 bool run_check_learned(const Run *run, int64_t steps, Error *error) {
@@ -305,7 +304,7 @@ bool run_check_learned(const Run *run, int64_t steps, Error *error) {
   if (steps == 0 || run->last_skipped != steps || run->in_a_row < many) return true;
   return error_set(error, ERROR_MODEL,
                    "the last %" PRId64
-                   " updates were left out, for their loss or gradient was not finite: the run "
+                   " updates made no step, for their loss or gradient was not finite: the run "
                    "ends without a result. " ADVICE,
                    run->in_a_row);
 }

@@ -33,9 +33,9 @@ typedef struct Run {
   char *last_checkpoint; /* path, or NULL */
   int64_t saved;         /* its step, or -1 */
   double saved_at;       /* when it was made or this process began: time_monotonic */
-  int64_t skipped;       /* updates left out so far; these three are kept in checkpoints */
-  int64_t last_skipped;  /* the last of them */
-  int64_t in_a_row;      /* up to that one */
+  int64_t skipped;       /* steps left out so far; these three are kept in checkpoints */
+  int64_t last_skipped;  /* update of the last of them */
+  int64_t in_a_row;      /* updates with such, up to that one */
   int lock;
   RunStart start;
 } Run;
@@ -84,13 +84,13 @@ NODISCARD bool run_finish(Run *run, const char *result, Error *error);
  * what it was, and the last good checkpoint. */
 NODISCARD bool run_check_finite(const Run *run, const char *what, double value, int64_t step, Error *error);
 
-/* Update `step` is left out, for its loss or its gradient is not finite: weights, moments and the optimiser's count of
+/* An optimiser step of update `step` is left out, for its loss or its gradient is not finite: weights, moments and the optimiser's count of
  * steps stay as they are; the data and the schedule go on, as if it had been made. It is counted (train/skipped in the
  * run log) and said with `why`, which names what was not finite, and where first. ERROR_MODEL when these are more than
  * run.max_skipped. */
 NODISCARD bool run_skip(Run *run, int64_t step, const char *why, Error *error);
 
-/* At the end, after update `steps`: ERROR_MODEL when the last three (or all, where there are fewer) were left out, for
+/* At the end, after update `steps` made no step: ERROR_MODEL when none of the last three did (or of all, where there are fewer), for
  * then the weights are such that nothing can be learned with them. */
 NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 

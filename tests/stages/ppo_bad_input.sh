@@ -113,8 +113,13 @@ nan "$world/base" "$bad/nan"
 bad 4 "values are not finite" --model.path "$bad/nan"
 nan "$work/rm/model" "$bad/nan-reward"
 bad 4 "values are not finite" --reward.path "$bad/nan-reward"
-bad 4 "(last good checkpoint: $work/run/checkpoints/step-" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \
+bad 4 "updates made no step, for their loss or gradient was not finite" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \
   --optim.schedule constant --ppo.total_episodes 80 --ppo.epochs 1 --run.save_every 1
+
+# Minibatches that are not finite are left out, up to a limit.
+bad 4 "3 steps were left out, and run.max_skipped is 2" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \
+  --optim.schedule constant --ppo.epochs 4 --run.max_skipped 2
+grep -q 'update 1: a step is left out: the ' "$work/log" || fail "a step left out is not said: $(cat "$work/log")"
 
 # Memory: 5. File system: 6.
 bad 5 "it fits with" --device.memory_limit 54MiB --optim.micro_batch_tokens 8192

@@ -110,7 +110,7 @@ refuse 4 "last good checkpoint: $work/run/checkpoints/step-" "${train[@]}" --opt
   --run.save_every 1 --optim.name sgd --optim.schedule constant --run.max_skipped 2
 grep -q 'run.max_skipped is 2' "$work/log" || fail "the limit is not named: $(cat "$work/log")"
 rm -rf "$work/run"
-refuse 4 "the last 8 updates were left out" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
+refuse 4 "the last 8 updates made no step" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
   --optim.name sgd --optim.schedule constant
 cases=$((cases + 1))
 

@@ -165,10 +165,11 @@ static void a_step_that_is_not_finite_is_left_out(void **state) {
   char sound[33], loss[33], gradient[33], rates[2][512], skipped[128];
   assert_int_equal(run("sound", FAULT_NONE, 0, 0, NULL), 0);
   assert_int_equal(run("loss", FAULT_LOSS, 3, 3, NULL), 0);
-  expect_said("update 3 is left out: the loss is NaN, first at example ");
+  expect_said("update 3: a step is left out: the loss is NaN, first at example ");
   expect_said(" of fixtures/runs/sft.jsonl");
   assert_int_equal(run("gradient", FAULT_GRADIENT, 3, 3, NULL), 0);
-  expect_said("update 3 is left out: policy: the gradient is not finite (NaN or infinite), first in ");
+  expect_said(
+      "update 3: a step is left out: policy: the gradient is not finite (NaN or infinite), first in ");
   digest("sound", sound);
   digest("loss", loss);
   digest("gradient", gradient);
@@ -191,7 +192,7 @@ static void a_step_that_is_not_finite_is_left_out(void **state) {
 static void too_many_end_the_run_and_the_advice_can_be_followed(void **state) {
   (void)state;
   assert_int_equal(run("limit", FAULT_LOSS, 3, UPDATES, "--run.max_skipped=2"), 4);
-  expect_said("3 updates were left out, and run.max_skipped is 2; the last good checkpoint: ");
+  expect_said("3 steps were left out, and run.max_skipped is 2; the last good checkpoint: ");
   expect_said("step-4. A lower optim.lr");
   assert_int_equal(run("limit", FAULT_NONE, 0, 0, "--optim.lr=0.005"), 0);
   expect_said("optim.lr (was 0.01, is 0.005): the rates of the updates to come are of the new schedule");
@@ -201,7 +202,7 @@ static void too_many_end_the_run_and_the_advice_can_be_followed(void **state) {
 static void a_run_that_ends_so_has_no_result(void **state) {
   (void)state;
   assert_int_equal(run("end", FAULT_GRADIENT, UPDATES - 2, UPDATES, NULL), 4);
-  expect_said("the last 3 updates were left out");
+  expect_said("the last 3 updates made no step");
   assert_false(file_exists(temporary_path(&folder, "end/done.json")));
 }
 
