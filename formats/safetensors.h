@@ -119,7 +119,7 @@ NODISCARD bool safetensors_writer_metadata(SafetensorsWriter *writer, const char
 NODISCARD bool safetensors_writer_begin(SafetensorsWriter *writer, const char *path, Error *error);
 /* The same in files of at most max_bytes of data each (a larger tensor stands alone), filled in declared
  * order: DIRECTORY/STEM-0000i-of-0000N.safetensors and the index; STEM.safetensors when one file is enough.
- * finish then removes an index or single file of an earlier set, which would be read in place of this one. */
+ * finish then removes every file of an earlier set of that stem: single file, shards, index. */
 NODISCARD bool safetensors_writer_begin_sharded(SafetensorsWriter *writer, const char *directory,
                                                 const char *stem, uint64_t max_bytes, Error *error);
 

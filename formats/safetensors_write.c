@@ -1,6 +1,8 @@
 /* The writer of formats/safetensors.h. */
 #include "formats/safetensors.h"
 
+#include <errno.h>
+#include <fnmatch.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,22 +247,56 @@ static bool append_index(const SafetensorsWriter *writer, Buffer *out, Error *er
   return ok && buffer_text(out, "\n  }\n}\n", error);
 }
 
-/* Writes the index of a set of shards, and removes the file of the other kind that would be read instead. */
+/* Whether `name` is a weight file of the stem: STEM.safetensors, its index, or a shard of any set. */
+static bool is_of_stem(const SafetensorsWriter *writer, const char *name) {
+  const size_t length = strlen(writer->stem);
+  if (strncmp(name, writer->stem, length) != 0) return false;
+  return fnmatch("-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].safetensors", name + length, 0) ==
+             0 ||
+         strcmp(name + length, ".safetensors") == 0 || strcmp(name + length, ".safetensors.index.json") == 0;
+}
+
+static bool was_written(const SafetensorsWriter *writer, const char *name, bool *written, Error *error) {
+  *written = writer->shards > 1 && is_of_stem(writer, name) && strstr(name, ".index.json");
+  for (size_t i = 0; i < writer->shards && !*written; i++) {
+    char *mine = shard_name(writer, i);
+    if (!mine) return error_out_of_memory(error, "path", 0);
+    *written = strcmp(name, mine) == 0;
+    memory_free(mine);
+  }
+  return true;
+}
+
+/* Removes the files of an earlier set, which would be read in place of this one, or lie there for nothing. */
+static bool remove_earlier(const SafetensorsWriter *writer, Error *error) {
+  StringList names = {0};
+  bool ok = directory_list(writer->directory, &names, error);
+  for (size_t i = 0; ok && i < names.count; i++) {
+    bool written = true;
+    if (!is_of_stem(writer, names.items[i])) continue;
+    char *path = path_join(writer->directory, names.items[i]);
+    ok = path ? was_written(writer, names.items[i], &written, error) : error_out_of_memory(error, "path", 0);
+    if (ok && !written && unlink(path) != 0 && errno != ENOENT)
+      ok = error_set(error, ERROR_FILE, "cannot remove %s, which is of an earlier model: %s", path,
+                     strerror(errno));
+    memory_free(path);
+  }
+  string_list_free(&names);
+  return ok;
+}
+
+/* The index of a set of shards comes last, and what is not of this set goes. */
 static bool finish_set(const SafetensorsWriter *writer, Error *error) {
   Buffer index = {0};
-  char *path = index_path(writer),
-       *single = memory_format("%s/%s.safetensors", writer->directory, writer->stem);
-  bool ok = (path && single) || error_out_of_memory(error, "path", 0);
-  if (ok && writer->shards > 1) {
-    ok = append_index(writer, &index, error) && file_write_text(path, index.data, error);
-    if (ok) unlink(single);
-  } else if (ok) {
-    unlink(path);
+  bool ok = true;
+  if (writer->shards > 1) {
+    char *path = index_path(writer);
+    ok = path ? append_index(writer, &index, error) && file_write_text(path, index.data, error)
+              : error_out_of_memory(error, "path", 0);
+    memory_free(path);
   }
-  memory_free(path);
-  memory_free(single);
   buffer_free(&index);
-  return ok;
+  return ok && remove_earlier(writer, error);
 }
 
 bool safetensors_writer_finish(SafetensorsWriter *writer, Error *error) {

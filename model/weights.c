@@ -37,14 +37,47 @@ static int compare_names(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* A copy of the tied table under the head's name is fine when it is one. */
+static const SafetensorsEntry *find_head(const Model *model, const SafetensorsSet *set) {
+  char name[64];
+  snprintf(name, sizeof name, "%s.weight", model->arch->head);
+  return safetensors_set_find(set, name);
+}
+
+/* The tensor in the file. A table that is also the head may stand under the head's name alone: of tied tensors
+ * safetensors' save_model keeps the one whose name is first in the alphabet, "lm_head.weight" before "model...". */
+static const SafetensorsEntry *find_entry(const Model *model, const SafetensorsSet *set, int tensor) {
+  const SafetensorsEntry *entry = safetensors_set_find(set, model->tensors[tensor].name);
+  const bool tied = tensor == model->embedding && model->head == tensor;
+  return entry || !tied ? entry : find_head(model, set);
+}
+
+static bool is_float(DType dtype) {
+  return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64;
+}
+
+/* Whether both hold the same numbers once they are `dtype`; a is of floating point. */
+static bool same_values(const SafetensorsEntry *a, const SafetensorsEntry *b, DType dtype) {
+  enum { PIECE = 4096 };
+  char left[PIECE * sizeof(float)], right[PIECE * sizeof(float)];
+  const size_t count = a->bytes / dtype_size(a->dtype);
+  if (!is_float(b->dtype) || a->rank != b->rank ||
+      memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) != 0)
+    return false;
+  for (size_t first = 0; first < count; first += PIECE) {
+    const size_t n = count - first < PIECE ? count - first : PIECE;
+    dtype_convert(left, dtype, (const char *)a->data + first * dtype_size(a->dtype), a->dtype, n);
+    dtype_convert(right, dtype, (const char *)b->data + first * dtype_size(b->dtype), b->dtype, n);
+    if (memcmp(left, right, n * dtype_size(dtype)) != 0) return false;
+  }
+  return true;
+}
+
+/* A copy of the tied table under the head's name is fine when it is one; in files of two dtypes it is one in the dtype
+ * of the model. Transformers decides likewise (tie_weights). */
 static bool check_tied_copy(const Model *model, const SafetensorsSet *set, const SafetensorsEntry *copy,
                             Error *error) {
-  const SafetensorsEntry *table = safetensors_set_find(set, model->tensors[model->embedding].name);
-  if (!table) return true; /* reported as missing */
-  if (table->dtype == copy->dtype && table->bytes == copy->bytes &&
-      memcmp(table->data, copy->data, copy->bytes) == 0)
-    return true;
+  const SafetensorsEntry *table = find_entry(model, set, model->embedding);
+  if (table == copy || same_values(table, copy, model->dtype)) return true;
   return error_set(error, ERROR_MODEL,
                    "%s: %s differs from %s, but config.json ties them (\"tie_word_embeddings\")", copy->path,
                    copy->name, table->name);
@@ -75,9 +108,8 @@ static bool check_unexpected(const Model *model, const SafetensorsSet *set, Erro
   return ok;
 }
 
-static bool check_tensor(const SafetensorsSet *set, const char *directory, const ModelTensor *tensor,
+static bool check_tensor(const SafetensorsEntry *entry, const char *directory, const ModelTensor *tensor,
                          Error *error) {
-  const SafetensorsEntry *entry = safetensors_set_find(set, tensor->name);
   char expected[64], found[128];
   safetensors_shape_text(tensor->value.rank, tensor->value.dim, expected, sizeof expected);
   if (!entry)
@@ -88,9 +120,7 @@ static bool check_tensor(const SafetensorsSet *set, const char *directory, const
   if (!same)
     return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s by config.json, found %s",
                      entry->path, tensor->name, expected, found);
-  if (entry->dtype == DTYPE_F32 || entry->dtype == DTYPE_F16 || entry->dtype == DTYPE_BF16 ||
-      entry->dtype == DTYPE_F64)
-    return true;
+  if (is_float(entry->dtype)) return true;
   return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
                    tensor->name, dtype_file_name(entry->dtype));
 }
@@ -165,7 +195,7 @@ static bool open_checked(SafetensorsSet *set, const Model *model, const char *di
   if (!open_weights(set, directory, error)) return false;
   bool ok = true;
   for (int i = 0; ok && i < model->tensor_count; i++)
-    ok = check_tensor(set, directory, &model->tensors[i], error);
+    ok = check_tensor(find_entry(model, set, i), directory, &model->tensors[i], error);
   ok = ok && check_unexpected(model, set, error);
   if (!ok) safetensors_set_close(set);
   return ok;
@@ -185,7 +215,7 @@ bool model_read(Model *model, const char *directory, Compute *compute, Error *er
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
-    ok = load_tensor(tensor->value, safetensors_set_find(&set, tensor->name), staging, compute, error);
+    ok = load_tensor(tensor->value, find_entry(model, &set, i), staging, compute, error);
   }
   memory_free(staging);
   safetensors_set_close(&set);
@@ -222,7 +252,7 @@ static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, 
   if (entry) {
     const ModelTensor tensor = {.name = (char *)"score.weight",
                                 .value = tensor_2d(out->weight, DTYPE_F32, 1, hidden)};
-    ok = check_tensor(&set, directory, &tensor, error) && read_score_zero(directory, &out->zero, error);
+    ok = check_tensor(entry, directory, &tensor, error) && read_score_zero(directory, &out->zero, error);
     const size_t broken = ok ? dtype_count_not_finite(entry->data, entry->dtype, (size_t)hidden) : 0;
     ok = ok && (broken == 0 || safetensors_not_finite(entry, broken, error));
     if (ok) dtype_convert(out->weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);

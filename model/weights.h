@@ -3,7 +3,8 @@
  * Reading: config.json, model.safetensors or its sharded index; F32, F16 and BF16 are converted to `dtype`.
  * Names may lack the base prefix; known buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed
  * over; a missing, unexpected or misshapen tensor is ERROR_MODEL naming file, tensor, expected and found.
- * A file without the LM head is fine when the spec ties it; a `score.weight` is read when asked for.
+ * Where the spec ties the head, one copy of the table under either name is fine, and so are two that are equal in
+ * `dtype`, as Transformers takes them; a `score.weight` is read when asked for.
  * Writing: the same names, shapes and layout, tied weights once, config.json with the dtype written (and
  * architectures set), tokenizer and generation files copied from `source`. */
 #ifndef MODEL_WEIGHTS_H
@@ -36,14 +37,34 @@ NODISCARD bool score_head_open(ScoreHead *head, const Model *model, const char *
 /* Fresh random weights, as Transformers initialises: matrices N(0, initializer_range), norms 1, biases 0. */
 void model_initialize(Model *model, Compute *compute, uint64_t seed);
 
+/* Token ids that the files of a saved model name. */
+enum { SAVED_ENDS = 32 };
+typedef struct SavedTokens {
+  int ends[SAVED_ENDS]; /* what ends an answer, added to the ids that the source names */
+  int end_count;
+  int pad; /* pad_token_id for a reward model whose own will not do: an id that ends no text; -1 = none */
+} SavedTokens;
+
 /* Writes a directory. head may be NULL (causal LM); with a head the class is the ...ForSequenceClassification
- * one with one label, the LM head is left out, and the shift goes to config.json as "score_shift". `adapter` may be
- * NULL; else its delta is added in fp32 to each weight before rounding (merge). Tokenizer and generation files are
- * copied from `source` unless it is NULL. Shards hold at most 5 GB.
- * A directory that does not exist appears when it is complete; in one that does, each file is replaced whole,
- * config.json last. */
+ * one with one label, the LM head is left out, score.weight is F32 whatever the dtype, and the shift goes to
+ * config.json as "score_shift". `adapter` may be NULL; else its delta is added in fp32 to each weight before rounding
+ * (merge). Numbers that dtype cannot hold, and merged ones that are not finite, are ERROR_MODEL.
+ *
+ * The tokenizer's files (base/companions.h) and generation_config.json are copied from `source` unless it is NULL.
+ * tokens (may be NULL): eos_token_id of generation_config.json, which Transformers and vLLM stop by, and of config.json,
+ * where others look, becomes the list with their ends behind what is there. A reward model's pad_token_id is never an
+ * id that ends a text, since Transformers scores the last token that is no padding: its own, else tokens->pad, else none.
+ *
+ * Shards hold at most 5 GB. A directory that does not exist appears when it is complete; in one that does, each file is
+ * replaced whole, config.json last, and weights that are no longer part of the model go. */
 NODISCARD bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapter,
-                          const char *source, const char *directory, DType dtype, Compute *compute,
-                          Error *error);
+                          const SavedTokens *tokens, const char *source, const char *directory, DType dtype,
+                          Compute *compute, Error *error);
+
+/* DIRECTORY/generation_config.json alone, as model_save writes it: beside an adapter it says what ends answers. */
+NODISCARD bool generation_config_save(const json_t *config, const SavedTokens *tokens, const char *source,
+                                      const char *directory, Error *error);
+/* Adds the ends that DIRECTORY/generation_config.json names; a directory without one adds none. */
+NODISCARD bool generation_config_ends(SavedTokens *tokens, const char *directory, Error *error);
 
 #endif

@@ -176,14 +176,16 @@ static bool train(PpoSession *s, Error *error) {
 /* The trained actor, and beside it the running mean of its weights. */
 static bool save_result(PpoSession *s, char **path, Error *error) {
   const PpoConfig *config = &s->config;
-  if (!trainee_save(&s->models.actor, config->model.path, config->run.dir, &s->compute, path, error))
+  if (!trainee_save(&s->models.actor, config->model.path, &s->text, config->run.dir, &s->compute, path,
+                    error))
     return false;
   if (!ema_is_on(&s->ema)) return true;
   char *directory = path_join(config->run.dir, "ema");
   if (!directory) return error_out_of_memory(error, "path", 0);
   ema_apply(&s->ema, &s->compute);
-  const bool ok = directory_create(directory, error) &&
-                  trainee_save(&s->models.actor, config->model.path, directory, &s->compute, NULL, error);
+  const bool ok =
+      directory_create(directory, error) &&
+      trainee_save(&s->models.actor, config->model.path, &s->text, directory, &s->compute, NULL, error);
   memory_free(directory);
   return ok;
 }

@@ -1,6 +1,5 @@
 #include "tokenizer/tokenizer.h"
 
-#include "base/file.h"
 #include "tokenizer/internal.h"
 
 #include <string.h>
@@ -255,19 +254,4 @@ bool tokenizer_vocabulary_digest(const Tokenizer *tokenizer, char out[33], Error
   if (ok) digest_text(digest, out);
   digest_close(digest);
   return ok;
-}
-
-bool tokenizer_copy_files(const char *from, const char *to, Error *error) {
-  static const char *const names[] = {
-      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-      "merges.txt",     "tokenizer.model",       "chat_template.jinja"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    char *source = path_join(from, names[i]), *target = path_join(to, names[i]);
-    bool done = source && target ? !file_exists(source) || file_copy(source, target, error)
-                                 : error_out_of_memory(error, "path", strlen(from));
-    memory_free(source);
-    memory_free(target);
-    if (!done) return false;
-  }
-  return true;
 }

@@ -116,9 +116,4 @@ void tokenizer_digest(const Tokenizer *tokenizer, char out[33]);
 /* Of the tokens by id and the merges alone: what ids mean, whatever the template and the special ids. */
 NODISCARD bool tokenizer_vocabulary_digest(const Tokenizer *tokenizer, char out[33], Error *error);
 
-/* Copies the tokenizer files that exist in `from` (tokenizer.json, tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json, vocab.json, merges.txt, tokenizer.model, chat_template.jinja)
- * byte for byte into `to`, an existing directory. */
-NODISCARD bool tokenizer_copy_files(const char *from, const char *to, Error *error);
-
 #endif

@@ -116,7 +116,7 @@ static bool make_model(Model *model, Arena *arena, const json_t *json, const Ini
       !model_open_config(model, json, dtype, compute, arena, error))
     return false;
   model_initialize(model, compute, (uint64_t)config->seed);
-  return model_save(model, NULL, NULL, config->tokenizer, config->out, dtype, compute, error);
+  return model_save(model, NULL, NULL, NULL, config->tokenizer, config->out, dtype, compute, error);
 }
 
 static bool report(const Model *model, const InitConfig *config, ProgramResult *result, Error *error) {

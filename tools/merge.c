@@ -5,6 +5,7 @@
 #include "model/weights.h"
 #include "train/identity.h"
 #include "train/program.h"
+#include "train/saved_tokens.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -55,12 +56,12 @@ typedef struct Merge {
 static bool choose_types(Merge *m, Error *error) {
   SafetensorsSet set;
   if (!safetensors_set_open(&set, m->config->model, "model", error)) return false;
-  size_t bf16 = 0, f16 = 0;
+  bool all_bf16 = true, all_f16 = true;
   for (size_t i = 0; i < set.count; i++) {
-    bf16 += set.entries[i]->dtype == DTYPE_BF16;
-    f16 += set.entries[i]->dtype == DTYPE_F16;
+    if (strcmp(set.entries[i]->name, "score.weight") == 0) continue; /* F32 in any file of ours */
+    all_bf16 &= set.entries[i]->dtype == DTYPE_BF16;
+    all_f16 &= set.entries[i]->dtype == DTYPE_F16;
   }
-  bool all_bf16 = bf16 == set.count, all_f16 = f16 == set.count;
   safetensors_set_close(&set);
   m->loaded = all_bf16 ? DTYPE_BF16 : DTYPE_F32;
   m->written = all_bf16 ? DTYPE_BF16 : all_f16 ? DTYPE_F16 : DTYPE_F32;
@@ -93,19 +94,35 @@ static bool save_identity(const MergeConfig *config, Error *error) {
          identity_write(&identity, config->out, error);
 }
 
+/* The ends that the adapter was trained with are beside it; the tokenizer is the base's, if it has one. */
+static bool find_tokens(SavedTokens *tokens, const Merge *m, Error *error) {
+  *tokens = (SavedTokens){.pad = -1};
+  if (!generation_config_ends(tokens, m->config->adapter, error)) return false;
+  char *path = path_join(m->config->model, "tokenizer.json");
+  if (!path) return error_out_of_memory(error, "path", 0);
+  const bool there = file_exists(path);
+  memory_free(path);
+  if (!there) return true;
+  Tokenizer *tokenizer = tokenizer_open(m->config->model, error);
+  if (tokenizer) saved_tokens_find_pad(tokens, tokenizer, m->model.spec.vocab);
+  tokenizer_free(tokenizer);
+  return tokenizer != NULL;
+}
+
 static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
+  SavedTokens tokens;
   Arena plan;
   arena_init_dry(&plan, "plan");
   bool ok = identity_check_adapter(m->config->adapter, m->config->model, log, error) &&
             choose_types(m, error) && lora_spec_read(&m->spec, m->config->adapter, error) &&
-            open_all(m, &plan, error);
+            open_all(m, &plan, error) && find_tokens(&tokens, m, error);
   close_all(m);
   if (!ok || check) return ok;
   return compute_arena(&m->compute, &m->arena, "model", plan.peak, error) && open_all(m, &m->arena, error) &&
          lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
          model_read(&m->model, m->config->model, &m->compute, error) &&
-         model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, m->config->model, m->config->out,
-                    m->written, &m->compute, error) &&
+         model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, &tokens, m->config->model,
+                    m->config->out, m->written, &m->compute, error) &&
          save_identity(m->config, error);
 }
 

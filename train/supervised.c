@@ -253,7 +253,8 @@ static bool finish(Supervised *s, ProgramResult *result, Error *error) {
   const SupervisedConfig *config = s->config;
   char *output = NULL;
   bool ok = evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) &&
-            trainee_save(&s->trainee, config->model.path, config->run.dir, &s->compute, &output, error) &&
+            trainee_save(&s->trainee, config->model.path, &s->corpus.text, config->run.dir, &s->compute,
+                         &output, error) &&
             write_result(s, output, result, error);
   plan_report_peak(&s->plan, &s->compute, s->log);
   runlog_flush(&s->run.runlog);

@@ -2,6 +2,7 @@
 
 #include "base/draft.h"
 #include "base/file.h"
+#include "train/saved_tokens.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,11 +242,15 @@ static bool save_adapter(const Trainee *trainee, const char *source, const char 
   return ok;
 }
 
-static bool save_into(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
-                      Error *error) {
-  if (trainee->kind == TRAINEE_ADAPTER) return save_adapter(trainee, source, directory, compute, error);
+static bool save_into(const Trainee *trainee, const char *source, const SavedTokens *tokens,
+                      const char *directory, Compute *compute, Error *error) {
+  const Model *model = trainee->model;
+  if (trainee->kind == TRAINEE_ADAPTER) {
+    return save_adapter(trainee, source, directory, compute, error) &&
+           generation_config_save(model->config, tokens, source, directory, error);
+  }
   const ScoreHead *head = trainee_has_head(trainee) ? &trainee->head : NULL;
-  return model_save(trainee->model, head, NULL, source, directory, trainee->model->dtype, compute, error);
+  return model_save(model, head, NULL, tokens, source, directory, model->dtype, compute, error);
 }
 
 static bool save_identity(const Trainee *trainee, const char *directory, Error *error) {
@@ -255,14 +260,20 @@ static bool save_identity(const Trainee *trainee, const char *directory, Error *
   return identity_write(&identity, directory, error);
 }
 
-bool trainee_save(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
-                  char **path, Error *error) {
+bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text, const char *directory,
+                  Compute *compute, char **path, Error *error) {
+  _Static_assert((int)SAVED_ENDS >= (int)TEXT_MAX_ENDS, "all ends of a tokenizer and a template have room");
+  SavedTokens tokens = {.pad = -1};
+  if (text) {
+    tokens.end_count = text_tools_ends(text, tokens.ends);
+    saved_tokens_find_pad(&tokens, text->tokenizer, trainee->model->spec.vocab);
+  }
   char *place = path_join(directory, trainee->kind == TRAINEE_ADAPTER ? "adapter" : "model");
   Draft draft = {0};
   bool ok = place || error_out_of_memory(error, "path", strlen(directory));
   ok = ok && draft_directory(&draft, place, error) &&
-       save_into(trainee, source, draft.path, compute, error) && save_identity(trainee, draft.path, error) &&
-       directory_replace(draft.path, place, error);
+       save_into(trainee, source, &tokens, draft.path, compute, error) &&
+       save_identity(trainee, draft.path, error) && directory_replace(draft.path, place, error);
   draft_drop(&draft);
   if (ok && path) {
     *path = place;

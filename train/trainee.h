@@ -21,6 +21,7 @@
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/data.h"
 #include "train/identity.h"
 #include "train/optimizer.h"
 
@@ -126,8 +127,10 @@ NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *er
 
 /* Writes the result where the next stage takes it: DIRECTORY/model (TRAINEE_BASE; dtype of the weights) or
  * DIRECTORY/adapter, with its identity (train/identity.h), complete or not at all. source: the model directory it was trained from (tokenizer
- * files, base_model_name_or_path). *path (may be NULL) receives a new string. */
-NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const char *directory,
-                            Compute *compute, char **path, Error *error);
+ * files, base_model_name_or_path). text: tokenizer and template of the
+ * training, whose end ids go to generation_config.json; NULL when there are none.
+ * *path (may be NULL) receives a new string. */
+NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text,
+                            const char *directory, Compute *compute, char **path, Error *error);
 
 #endif

@@ -191,7 +191,7 @@ static void test_merge(void **state) {
   prepare(&l, c);
   RigSpec spec = {.model = l.model, .adapter = l.adapter, .score = c->score, .batch = &l.fixture};
   rig_open(&l.rig, spec, forward, &l.work);
-  rig_check(model_save(&l.rig.model, c->score ? &l.rig.head : NULL, &l.rig.adapter, l.model, merged,
+  rig_check(model_save(&l.rig.model, c->score ? &l.rig.head : NULL, &l.rig.adapter, NULL, l.model, merged,
                        DTYPE_F32, &l.rig.compute, &error),
             &error);
   rig_close(&l.rig);

@@ -15,6 +15,8 @@
 #include "tests/support/rig.h"
 #include "tests/temporary.h"
 
+#include <jansson.h>
+
 static Temporary folder;
 
 /* KIND-NAME in the folder of this run. */
@@ -66,7 +68,8 @@ typedef struct Case {
   const char *same;  /* whose tensors the written ones equal, bit for bit; NULL: not compared here */
   const char *adapter;
   bool score;
-  DType dtype; /* in memory and in the file */
+  DType dtype;     /* in memory and in the file */
+  bool no_padding; /* config.json of the base names no padding */
 } Case;
 
 static void test_save(void **state) {
@@ -79,7 +82,8 @@ static void test_save(void **state) {
   saved_path(saved, sizeof saved, c->adapter ? "merged" : "model", c->name);
   Rig rig;
   rig_open(&rig, spec, nothing, NULL);
-  rig_check(model_save(&rig.model, c->score ? &rig.head : NULL, c->adapter ? &rig.adapter : NULL, model,
+  if (c->no_padding) json_object_del(rig.model.config, "pad_token_id");
+  rig_check(model_save(&rig.model, c->score ? &rig.head : NULL, c->adapter ? &rig.adapter : NULL, NULL, model,
                        saved, c->dtype, &rig.compute, &error),
             &error);
   rig_close(&rig);
@@ -132,6 +136,11 @@ int main(void) {
       {.name = "gpt2_bare", .model = "gpt2_bare", .same = "gpt2_bare"},
       {.name = "llama_score", .model = "llama_score", .same = "llama_score", .score = true},
       {.name = "gpt2_score", .model = "gpt2_score", .same = "gpt2_score", .score = true},
+      {.name = "llama_score_alone",
+       .model = "llama_score",
+       .same = "llama_score",
+       .score = true,
+       .no_padding = true},
       {.name = "llama_bf16", .model = "llama", .same = "llama_bf16", .dtype = DTYPE_BF16},
       {.name = "llama_qv", .model = "llama", .adapter = "llama_qv"},
       {.name = "llama_all", .model = "llama", .adapter = "llama_all"},

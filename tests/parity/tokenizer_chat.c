@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/companions.h"
 #include "base/file.h"
 #include "tokenizer/chat.h"
 
@@ -28,7 +29,7 @@ static void make_model(const char *directory, const char *family, const json_t *
   Error error = {0};
   snprintf(path, sizeof path, FIXTURES "/tokenizer/%s", family);
   assert_true(directory_create(directory, &error));
-  assert_true(tokenizer_copy_files(path, directory, &error));
+  assert_true(companions_copy(path, directory, &error));
   snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
   char *text = json_dumps(config, 0);
   assert_true(file_write_text(path, text, &error));

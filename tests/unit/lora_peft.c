@@ -411,9 +411,9 @@ static void a_merged_directory_has_the_deltas(void **state) {
   read_fixture(&adapted, "gpt2", "gpt2_c_attn");
   const Model *model = &adapted.model;
   assert_ok(model_read(&adapted.model, FIXTURES "/models/gpt2", &compute, &error), &error);
-  assert_ok(
-      model_save(model, NULL, &adapted.set, NULL, temporary_path(&t, "out"), DTYPE_F32, &compute, &error),
-      &error);
+  assert_ok(model_save(model, NULL, &adapted.set, NULL, NULL, temporary_path(&t, "out"), DTYPE_F32, &compute,
+                       &error),
+            &error);
   Adapted merged;
   read_fixture(&merged, "gpt2", "gpt2_c_attn");
   assert_ok(model_read(&merged.model, temporary_path(&t, "out"), &compute, &error), &error);

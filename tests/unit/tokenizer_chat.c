@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/companions.h"
 #include "base/file.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/chat_detect.h"
@@ -32,7 +33,7 @@ static Tokenizer *open_with(const char *family, const char *config) {
   char path[512];
   Error error = {0};
   snprintf(path, sizeof path, FIXTURES "/tokenizer/%s", family);
-  assert_true(tokenizer_copy_files(path, directory, &error));
+  assert_true(companions_copy(path, directory, &error));
   snprintf(path, sizeof path, "%s/tokenizer_config.json", directory);
   assert_true(file_write_text(path, config, &error));
   Tokenizer *tokenizer = tokenizer_open(directory, &error);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/companions.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "tokenizer/tokenizer.h"
@@ -368,7 +369,7 @@ static void test_copy_files(void **state) {
   start_with("gpt2");
   write_file("tokenizer_config.json", "{ \"eos_token\" :\"<|endoftext|>\"}\n\n");
   write_file("config.json", "{}");
-  assert_true(tokenizer_copy_files(directory, other, &error));
+  assert_true(companions_copy(directory, other, &error));
   snprintf(path, sizeof path, "%s/tokenizer_config.json", other);
   assert_true(file_read(path, &first, &error));
   assert_string_equal(first.data, "{ \"eos_token\" :\"<|endoftext|>\"}\n\n");

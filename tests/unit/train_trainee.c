@@ -215,7 +215,8 @@ static void check_saving(TraineeSpec spec, const char *folder) {
   for (int round = 0; round < 2; round++) { /* the second one replaces the first */
     learn(&lab);
     must(step(&lab, &error), &error);
-    must(trainee_save(&lab.trainee, lab.model, temporary.directory, &lab.compute, &path, &error), &error);
+    must(trainee_save(&lab.trainee, lab.model, NULL, temporary.directory, &lab.compute, &path, &error),
+         &error);
     assert_string_equal(path_name(path), folder);
     if (round == 0) memory_free(path);
   }
