@@ -262,6 +262,30 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
   return set_dependent_defaults(&target, error) && check_required(table, rows, config, error);
 }
 
+/* The value of "section.key"; NULL when it is not there or null. */
+static const json_t *value_of(const json_t *root, const char *key) {
+  char section[LONGEST_NAME];
+  const size_t length = section_length(key);
+  snprintf(section, sizeof section, "%.*s", (int)length, key);
+  const json_t *members = length ? json_object_get(root, section) : root;
+  const json_t *value = json_object_get(members, length ? key + length + 1 : key);
+  return json_is_null(value) ? NULL : value;
+}
+
+bool options_recall(const Option *table, size_t rows, void *config, const char *text, const char *place,
+                    Error *error) {
+  json_error_t broken;
+  json_t *root = json_loads(text, 0, &broken);
+  if (!root) return error_set(error, ERROR_MODEL, "%s: broken configuration: %s", place, broken.text);
+  bool ok = set_defaults(table, rows, config, error);
+  for (size_t i = 0; ok && i < rows; i++) {
+    const json_t *value = value_of(root, table[i].key);
+    ok = !value || option_set_json(&table[i], config, value, (OptionPlace){place, table[i].key}, error);
+  }
+  json_decref(root);
+  return ok;
+}
+
 void options_free(const Option *table, size_t rows, void *config) {
   for (size_t i = 0; i < rows; i++) option_clear(&table[i], config);
 }

@@ -118,7 +118,13 @@ typedef struct OptionRequest {
 NODISCARD bool options_parse(const Option *table, size_t rows, void *config, int argc, char **argv,
                              OptionRequest *request, Error *error);
 
-/* Frees what options_parse put into config. */
+/* Fills `config` (zeroed by the caller) from a resolved configuration (options_json), perhaps of a table with other rows:
+ * keys that this table lacks are passed over, what the text lacks is the default. `place` is where it stands, for
+ * messages. */
+NODISCARD bool options_recall(const Option *table, size_t rows, void *config, const char *text,
+                              const char *place, Error *error);
+
+/* Frees what options_parse or options_recall put into config. */
 void options_free(const Option *table, size_t rows, void *config);
 
 /* Appends the generated help: every key, type, default, range or choices, meaning. */

@@ -91,6 +91,9 @@ static inline Weight model_head(const Model *m) {
   return (Weight){m->tensors[m->head].value, false};
 }
 
+/* Lists every tensor, with its gradient where it has one; and the score head. */
+NODISCARD bool model_parameters(const Model *model, ParameterList *list, Error *error);
+NODISCARD bool score_head_parameters(const ScoreHead *head, ParameterList *list, Error *error);
 /* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
                                     Error *error);

@@ -1,6 +1,7 @@
 #include "reward/stage.h"
 
 #include "reward/loss.h"
+#include "train/zero_point.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -21,20 +22,9 @@ typedef struct Reward {
 
 /* -- one update ----------------------------------------------------------------------------------------- */
 
-/* Both sides of a pair are sequences, chosen first, and each is scored at its last token: the mark that ends the answer.
- * A single answer, of data.reference, is one sequence. */
-static void pack(Packer *packer, const Example *example) {
-  (void)packer_add(packer, example->ids, example->count);
-  if (example->rejected) (void)packer_add(packer, example->rejected, example->rejected_count);
-}
-
 static double size(const Example *example) {
   (void)example;
   return 1;
-}
-
-static void judge(Supervised *s) {
-  score_values(&s->pass, &s->trainee.head, packer_last(&s->micro.packer), s->micro.packer.values);
 }
 
 /* The loss of pair `k` of the micro-batch. slopes: where its gradient goes, laid out as the scores are; or NULL. */
@@ -54,7 +44,7 @@ static void add(PairLoss *sum, PairLoss one) {
 static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   Packer *packer = &s->micro.packer;
   PairLoss sum = {0};
-  judge(s);
+  scores_judge(s);
   for (int64_t k = 0; k < packer->count; k++) add(&sum, loss_of(s, k, n, packer->slopes));
   score_values_backward(&s->pass, &s->trainee.head, packer_last(packer), packer->slopes);
   sums[0] += sum.loss;
@@ -126,20 +116,14 @@ static bool evaluate(Supervised *s, Error *error) {
 
 /* -- the zero point ------------------------------------------------------------------------------------- */
 
-static void add_scores(Supervised *s, void *context) {
-  double *sum = context;
-  for (int64_t i = 0; i < s->micro.packer.batch.sequences; i++) *sum += s->micro.packer.values[i];
-}
-
 /* Makes the mean score of the reference answers 0. */
 static bool set_zero_point(Supervised *s, Error *error) {
   const Dataset *answers = &s->corpus.reference;
   /* Where training began from a reward model, its zero is no longer one. */
   s->trainee.head.zero = (ScoreZero){0};
   if (!s->corpus.has_reference) return true;
-  double sum = 0;
-  if (!supervised_judge_all(s, answers, add_scores, &sum, error)) return false;
-  const double mean = sum / (double)answers->count;
+  double mean;
+  if (!zero_point(s, &mean, error)) return false;
   if (!run_check_finite(&s->run, "the mean score of data.reference", mean, s->step, error)) return false;
   s->trainee.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
   runlog_metric(&s->run.runlog, s->step, "reward/shift", mean);
@@ -186,10 +170,10 @@ bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .kind = DATASET_PREFERENCE,
       .sides = 2,
       .score_head = true,
-      .pack = pack,
+      .pack = scores_pack,
       .size = size,
       .learn = learn,
-      .judge = judge,
+      .judge = scores_judge,
       .settle = settle,
       .evaluate = evaluate,
       .finish = set_zero_point,

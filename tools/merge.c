@@ -4,6 +4,7 @@
 #include "formats/safetensors.h"
 #include "model/weights.h"
 #include "train/identity.h"
+#include "train/model_path.h"
 #include "train/program.h"
 #include "train/saved_tokens.h"
 
@@ -147,7 +148,9 @@ static bool refuse_existing(const char *out, Error *error) {
 
 static bool merge_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   Merge m = {.config = call->config};
-  if (!refuse_same(m.config->out, m.config->model, "model", error) ||
+  if (!model_path_check("--model", m.config->model, error) ||
+      !model_path_check("--adapter", m.config->adapter, error) ||
+      !refuse_same(m.config->out, m.config->model, "model", error) ||
       !refuse_same(m.config->out, m.config->adapter, "adapter", error) ||
       !refuse_existing(m.config->out, error) || !compute_open(&m.compute, DEVICE_CPU, 0, error))
     return false;

@@ -61,6 +61,13 @@ NODISCARD bool checkpoint_any(const char *run_dir, bool *any, Error *error);
  * compared with `config` by settings_check, and what is to be told of the differences is logged as warnings. */
 NODISCARD bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage,
                                const char *config, Compute *compute, Log *log, bool *found, Error *error);
+/* Opens one for loading by itself, not to go on with its run: of update `step`, or with -1 the newest that is intact.
+ * checkpoint->compute is the caller's to set before tensors are read. ERROR_USAGE names the steps there are. */
+NODISCARD bool checkpoint_open(Checkpoint *checkpoint, const char *run_dir, int64_t step, Log *log,
+                               Error *error);
+/* The stage and the configuration (a new string, JSON) that an opened one was made with. */
+const char *checkpoint_stage(const Checkpoint *checkpoint);
+NODISCARD char *checkpoint_config(const Checkpoint *checkpoint, Error *error);
 void checkpoint_close(Checkpoint *checkpoint); /* also of a zeroed one */
 
 #endif

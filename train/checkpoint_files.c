@@ -280,16 +280,19 @@ static bool check_settings(const Checkpoint *checkpoint, const char *config, Log
   return ok;
 }
 
+static bool check_version(const Checkpoint *checkpoint, Error *error) {
+  json_int_t version = json_integer_value(json_object_get(checkpoint->parts->manifest, "version"));
+  if (version == CHECKPOINT_VERSION) return true;
+  return error_set(error, ERROR_MODEL,
+                   "checkpoint %s has format version %" JSON_INTEGER_FORMAT ", this program reads %d",
+                   checkpoint->path, version, CHECKPOINT_VERSION);
+}
+
 /* An intact checkpoint of something else is not passed over but refused. */
 static bool check_owner(const Checkpoint *checkpoint, const char *stage, Error *error) {
   const json_t *manifest = checkpoint->parts->manifest;
-  json_int_t version = json_integer_value(json_object_get(manifest, "version"));
-  const char *found = json_string_value(json_object_get(manifest, "stage"));
-  if (version != CHECKPOINT_VERSION) {
-    return error_set(error, ERROR_MODEL,
-                     "checkpoint %s has format version %" JSON_INTEGER_FORMAT ", this program reads %d",
-                     checkpoint->path, version, CHECKPOINT_VERSION);
-  }
+  const char *found = checkpoint_stage(checkpoint);
+  if (!check_version(checkpoint, error)) return false;
   if (!found || strcmp(found, stage) != 0) {
     return error_set(error, ERROR_USAGE,
                      "checkpoint %s is of the stage '%s', not of '%s': choose another run.dir",
@@ -353,4 +356,64 @@ bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *st
   memory_free(steps);
   memory_free(directory);
   return ok;
+}
+
+/* -- by itself ------------------------------------------------------------------------------------------ */
+
+static bool no_such_step(const char *directory, int64_t step, const int64_t *steps, size_t count,
+                         Error *error) {
+  Buffer list = {0};
+  bool ok = count > 0 || buffer_text(&list, "none", error);
+  for (size_t i = count; ok && i-- > 0;)
+    ok = buffer_format(&list, error, "%s%" PRId64, list.size ? ", " : "", steps[i]);
+  if (ok) {
+    error_set(error, ERROR_USAGE, "%s: no checkpoint of step %" PRId64 "; there are: %s", directory, step,
+              list.data);
+  }
+  buffer_free(&list);
+  return false;
+}
+
+static bool open_step(Checkpoint *checkpoint, const char *directory, int64_t step, const int64_t *steps,
+                      size_t count, Error *error) {
+  for (size_t i = 0; i < count; i++) {
+    if (steps[i] != step) continue;
+    char *path = step_path(directory, step, "");
+    const bool ok = path ? open_directory(checkpoint, path, error) : error_out_of_memory(error, "path", 0);
+    memory_free(path);
+    return ok;
+  }
+  return no_such_step(directory, step, steps, count, error);
+}
+
+bool checkpoint_open(Checkpoint *checkpoint, const char *run_dir, int64_t step, Log *log, Error *error) {
+  if (!begin_loading(checkpoint, NULL, error)) return false;
+  char *directory = path_join(run_dir, "checkpoints");
+  int64_t *steps = NULL;
+  size_t count = 0;
+  bool found = true;
+  bool ok = directory ? list_steps(directory, false, &steps, &count, error)
+                      : error_out_of_memory(error, "path", strlen(run_dir));
+  if (ok && step >= 0) {
+    ok = open_step(checkpoint, directory, step, steps, count, error);
+  } else if (ok) {
+    ok = open_newest(checkpoint, directory, steps, count, log, &found, error);
+    if (ok && (!found || !count)) ok = error_set(error, ERROR_MODEL, "no intact checkpoint in %s", directory);
+  }
+  ok = ok && check_version(checkpoint, error);
+  memory_free(steps);
+  memory_free(directory);
+  return ok;
+}
+
+const char *checkpoint_stage(const Checkpoint *checkpoint) {
+  return json_string_value(json_object_get(checkpoint->parts->manifest, "stage"));
+}
+
+char *checkpoint_config(const Checkpoint *checkpoint, Error *error) {
+  char *text = json_dumps(json_object_get(checkpoint->parts->manifest, "config"), JSON_REAL_PRECISION(17));
+  char *copy = text ? memory_copy_string(text) : NULL;
+  if (!copy) error_set(error, ERROR_MODEL, "%s has no configuration", checkpoint->path);
+  free(text);
+  return copy;
 }

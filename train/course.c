@@ -1,5 +1,7 @@
 #include "train/course.h"
 
+#include "train/model_path.h"
+
 static bool prepare(const Course *course, void *stage, const ProgramCall *call, Error *error) {
   options_warn(call->given, call->config, call->log);
   return course->prepare(stage, error);
@@ -19,6 +21,7 @@ static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
 
 bool course_run(const Course *course, void *stage, Run *run, const RunConfig *config, const ProgramCall *call,
                 ProgramResult *result, Error *error) {
+  if (!model_paths_check(call->settings, error)) return false;
   if (call->check) return check_only(course, stage, call, result, error);
   *run = (Run){.lock = -1};
   bool ok = run_open(run, course->name, config, call->settings, call->log, error);

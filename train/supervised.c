@@ -22,7 +22,7 @@ static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   arena_release(&s->memory.step, mark);
 }
 
-static void judge(Supervised *s) {
+void supervised_judge(Supervised *s) {
   const size_t mark = arena_mark(&s->memory.step);
   pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
                PASS_INFERENCE, &s->memory.step);
@@ -116,7 +116,7 @@ bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit
     if (!microbatches_plan(&s->micro, data, count, s->config->data.packing, error)) return false;
     for (int i = 0; i < s->micro.packer.plan.count; i++) {
       microbatches_fill(&s->micro, i);
-      judge(s);
+      supervised_judge(s);
       visit(s, context);
     }
   }
@@ -169,7 +169,7 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
     double norm, sums[SUPERVISED_SUMS] = {0};
     packer_dry(&s->micro.packer);
     learn(s, 1, sums);
-    judge(s);
+    supervised_judge(s);
     ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error);
   }
   close_model(s);

@@ -96,6 +96,8 @@ NODISCARD bool supervised_config_check(const SupervisedConfig *config, Error *er
 NODISCARD bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedConfig *config,
                               const ProgramCall *call, ProgramResult *result, Error *error);
 
+/* The forward pass of the micro-batch that is packed, and the stage's judge on it. */
+void supervised_judge(Supervised *supervised);
 /* Judges all examples of a data set, and calls `visit` for every micro-batch. */
 typedef void JudgedVisit(Supervised *supervised, void *context);
 NODISCARD bool supervised_judge_all(Supervised *supervised, const Dataset *data, JudgedVisit *visit,

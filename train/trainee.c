@@ -91,6 +91,10 @@ static bool adapter_spec(LoraSpec *out, const TraineeSpec *spec, Error *error) {
   return true;
 }
 
+static bool has_parameters(const TraineeSpec *spec) {
+  return !spec->frozen || spec->recalled;
+}
+
 static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *compute, TrainMemory *memory,
                          Error *error) {
   LoraSpec lora;
@@ -109,7 +113,7 @@ static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *com
   } else if (!dry && !lora_initialize(set, compute, spec->seed, error)) {
     return false;
   }
-  return spec->frozen || lora_parameters(set, &trainee->parameters, error);
+  return !has_parameters(spec) || lora_parameters(set, &trainee->parameters, error);
 }
 
 /* The head that comes with the adapter is the later one; an SFT adapter has none, and then the model's counts. */
@@ -134,12 +138,15 @@ static bool open_head(Trainee *trainee, const TraineeSpec *spec, Compute *comput
   return head_directory(spec, trainee->model, &directory, error) &&
          score_head_open(&trainee->head, trainee->model, directory, spec->head_must_exist, spec->seed,
                          compute, arena, error) &&
-         (spec->frozen ||
-          score_head_make_trainable(&trainee->head, compute, arena, &trainee->parameters, error));
+         (!has_parameters(spec) ||
+          (spec->recalled
+               ? score_head_parameters(&trainee->head, &trainee->parameters, error)
+               : score_head_make_trainable(&trainee->head, compute, arena, &trainee->parameters, error)));
 }
 
 bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
                   TrainMemory *memory, Error *error) {
+  ASSERT(spec->frozen || !spec->recalled);
   *trainee = (Trainee){.name = spec->name,
                        .kind = spec->kind,
                        .frozen = spec->frozen,
@@ -147,13 +154,15 @@ bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compu
                        .text = spec->text,
                        .origin = spec->adapter};
   bool ok = check_model_kind(spec, model, error) && check_adapter_kind(spec, error) &&
-            (memory->adapters.dry || spec->frozen || take_digests(trainee, error));
+            (memory->adapters.dry || !has_parameters(spec) || take_digests(trainee, error));
   if (!ok) {
     *trainee = (Trainee){0};
     return false;
   }
   if (spec->kind == TRAINEE_ADAPTER) {
     ok = open_adapter(trainee, spec, compute, memory, error);
+  } else if (spec->recalled) {
+    ok = model_parameters(model, &trainee->parameters, error);
   } else if (!spec->frozen) {
     ok = model_make_trainable(model, compute, &memory->gradients, &trainee->parameters, error);
   }
@@ -260,21 +269,27 @@ static bool save_identity(const Trainee *trainee, const char *directory, Error *
   return identity_write(&identity, directory, error);
 }
 
-bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text, const char *directory,
-                  Compute *compute, char **path, Error *error) {
+bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools *text, const char *place,
+                     Compute *compute, Error *error) {
   _Static_assert((int)SAVED_ENDS >= (int)TEXT_MAX_ENDS, "all ends of a tokenizer and a template have room");
   SavedTokens tokens = {.pad = -1};
   if (text) {
     tokens.end_count = text_tools_ends(text, tokens.ends);
     saved_tokens_find_pad(&tokens, text->tokenizer, trainee->model->spec.vocab);
   }
-  char *place = path_join(directory, trainee->kind == TRAINEE_ADAPTER ? "adapter" : "model");
   Draft draft = {0};
-  bool ok = place || error_out_of_memory(error, "path", strlen(directory));
-  ok = ok && draft_directory(&draft, place, error) &&
-       save_into(trainee, source, &tokens, draft.path, compute, error) &&
-       save_identity(trainee, draft.path, error) && directory_replace(draft.path, place, error);
+  const bool ok = draft_directory(&draft, place, error) &&
+                  save_into(trainee, source, &tokens, draft.path, compute, error) &&
+                  save_identity(trainee, draft.path, error) && directory_replace(draft.path, place, error);
   draft_drop(&draft);
+  return ok;
+}
+
+bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text, const char *directory,
+                  Compute *compute, char **path, Error *error) {
+  char *place = path_join(directory, trainee->kind == TRAINEE_ADAPTER ? "adapter" : "model");
+  const bool ok = place ? trainee_save_as(trainee, source, text, place, compute, error)
+                        : error_out_of_memory(error, "path", strlen(directory));
   if (ok && path) {
     *path = place;
   } else {

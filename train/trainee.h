@@ -67,6 +67,7 @@ typedef struct TraineeSpec {
   const char *name; /* "policy", "actor", "critic": prefix in checkpoints and messages; borrowed, static */
   TraineeKind kind;
   bool frozen; /* no gradients, no optimiser */
+  bool recalled; /* frozen, with parameters whose values trainee_recall reads from a run's checkpoint */
   /* PEFT directory to start from (its r, alpha, targets), or NULL; with TRAINEE_BASE the one that was merged into the
    * model. Borrowed while the trainee is open. */
   const char *adapter;
@@ -132,5 +133,8 @@ NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *er
  * *path (may be NULL) receives a new string. */
 NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text,
                             const char *directory, Compute *compute, char **path, Error *error);
+/* The same as the directory `place` itself. */
+NODISCARD bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools *text,
+                               const char *place, Compute *compute, Error *error);
 
 #endif

@@ -342,6 +342,35 @@ static void printed_config_reads_back(void **state) {
   }
 }
 
+/* A configuration that another table printed: what this one lacks is passed over, what the text lacks is the default. */
+static void a_config_is_recalled(void **state) {
+  (void)state;
+  Config a, b = {0};
+  OptionRequest request;
+  Error error;
+  Buffer json = {0};
+  assert_true(
+      PARSE(&a, &request, &error, "--model.path", "m", "--optim.clip", "0.1", "--model.dtype", "bf16"));
+  assert_true(options_json(table, ROWS, &a, &json, &error));
+  assert_true(options_recall(table, ROWS, &b, json.data, "here", &error));
+  assert_same(&a, &b);
+  options_free(table, ROWS, &a);
+  options_free(table, ROWS, &b);
+  buffer_free(&json);
+  b = (Config){0};
+  assert_true(options_recall(
+      table, ROWS, &b, "{\"optim\": {\"lr\": 0.5, \"new\": 1}, \"ppo\": {\"clip\": 2}}", "here", &error));
+  assert_float_equal(b.lr, 0.5, 0);
+  assert_float_equal(b.clip, 0.1, 0);
+  assert_null(b.path);
+  options_free(table, ROWS, &b);
+  b = (Config){0};
+  assert_false(options_recall(table, ROWS, &b, "{\"optim\": {\"lr\": \"fast\"}}", "here", &error));
+  assert_non_null(strstr(error.message, "here"));
+  assert_non_null(strstr(error.message, "optim.lr"));
+  options_free(table, ROWS, &b);
+}
+
 static void printed_config_is_grouped(void **state) {
   (void)state;
   Config c;
@@ -583,6 +612,7 @@ int main(void) {
       TEST(command_line_mistakes),
       TEST(file_mistakes),
       TEST(printed_config_reads_back),
+      TEST(a_config_is_recalled),
       TEST(printed_config_is_grouped),
       TEST(help_shows_everything),
       TEST(options_in_vain_are_said),

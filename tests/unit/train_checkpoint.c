@@ -275,6 +275,40 @@ static void another_run_is_refused(void **state) {
                  "optim.batch_size (was unset, is 2)");
 }
 
+/* By its step alone, whatever run it is of. */
+static void one_is_opened_by_itself(void **state) {
+  (void)state;
+  must_save(7);
+  must_save(9);
+  const int64_t steps[][2] = {{7, 7}, {9, 9}, {-1, 9}};
+  for (size_t i = 0; i < 3; i++) {
+    Error error = {0};
+    Checkpoint c;
+    State found, expected = example(steps[i][1]);
+    if (!checkpoint_open(&c, bench.folder.directory, steps[i][0], &bench.log, &error))
+      fail_msg("%s", error.message);
+    c.compute = &bench.compute;
+    assert_int_equal(c.step, steps[i][1]);
+    assert_string_equal(checkpoint_stage(&c), "sft");
+    char *config = checkpoint_config(&c, &error);
+    assert_non_null(strstr(config, "\"lr\""));
+    memory_free(config);
+    assert_true(exchange(&found, &c, &error));
+    assert_memory_equal(found.weights, expected.weights, sizeof found.weights);
+    checkpoint_close(&c);
+  }
+  Error error = {0};
+  Checkpoint c;
+  assert_false(checkpoint_open(&c, bench.folder.directory, 8, &bench.log, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  assert_non_null(strstr(error.message, "no checkpoint of step 8; there are: 7, 9"));
+  checkpoint_close(&c);
+  error = (Error){0};
+  assert_false(checkpoint_open(&c, "nowhere", -1, &bench.log, &error));
+  assert_int_equal(error.code, ERROR_MODEL);
+  checkpoint_close(&c);
+}
+
 static void another_shape_is_refused(void **state) {
   (void)state;
   must_save(7);
@@ -368,6 +402,7 @@ int main(void) {
                                       close_bench),
       cmocka_unit_test_setup_teardown(a_negative_count_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(another_run_is_refused, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(one_is_opened_by_itself, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(another_shape_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(a_full_disk_leaves_the_former, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(memory_running_out_leaves_the_former, open_bench, close_bench),

@@ -1,0 +1,64 @@
+#include "train/model_path.h"
+
+#include "base/file.h"
+#include "train/checkpoint_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool has(const char *directory, const char *name) {
+  char *path = path_join(directory, name);
+  const bool found = path && (file_exists(path) || directory_exists(path));
+  memory_free(path);
+  return found;
+}
+
+/* RUN/checkpoints/step-N -> RUN */
+static char *run_of_checkpoint(const char *path) {
+  char *checkpoints = path_parent(path), *run = checkpoints ? path_parent(checkpoints) : NULL;
+  memory_free(checkpoints);
+  return run;
+}
+
+static bool refuse_checkpoint(const char *key, const char *path, Error *error) {
+  char *run = run_of_checkpoint(path);
+  const char *step = strstr(path, "step-");
+  if (!run) return error_out_of_memory(error, "path", strlen(path));
+  error_set(error, ERROR_USAGE,
+            "%s: %s is a checkpoint, expected a model or adapter; make one of it: drover export %s --step %d",
+            key, path, run, step ? atoi(step + 5) : 0);
+  memory_free(run);
+  return false;
+}
+
+bool model_path_check(const char *key, const char *path, Error *error) {
+  if (!path || !directory_exists(path)) return true;
+  if (has(path, CHECKPOINT_MANIFEST) && has(path, CHECKPOINT_STATE))
+    return refuse_checkpoint(key, path, error);
+  const bool of_a_run =
+      has(path, "checkpoints") && !has(path, "tokenizer.json") && !has(path, "adapter_config.json");
+  if (!of_a_run) return true;
+  size_t length = strlen(path);
+  while (length > 1 && path[length - 1] == '/') length--;
+  return error_set(
+      error, ERROR_USAGE,
+      "%s: %.*s is the directory of a run, expected a model or adapter: give its result, model or"
+      " adapter in it, or make one of a checkpoint: drover export %.*s --step N",
+      key, (int)length, path, (int)length, path);
+}
+
+bool model_paths_check(const char *settings, Error *error) {
+  static const char *const keys[][2] = {
+      {"model", "path"}, {"model", "adapter"}, {"reward", "path"}, {"reward", "adapter"}};
+  json_t *root = json_loads(settings, 0, NULL);
+  ASSERT(root); /* made by options_json */
+  bool ok = true;
+  for (size_t i = 0; ok && i < sizeof keys / sizeof *keys; i++) {
+    char key[32];
+    snprintf(key, sizeof key, "%s.%s", keys[i][0], keys[i][1]);
+    const json_t *section = json_object_get(root, keys[i][0]);
+    ok = model_path_check(key, json_string_value(json_object_get(section, keys[i][1])), error);
+  }
+  json_decref(root);
+  return ok;
+}

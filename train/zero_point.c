@@ -1,0 +1,24 @@
+#include "train/zero_point.h"
+
+void scores_pack(Packer *packer, const Example *example) {
+  (void)packer_add(packer, example->ids, example->count);
+  if (example->rejected) (void)packer_add(packer, example->rejected, example->rejected_count);
+}
+
+void scores_judge(Supervised *s) {
+  score_values(&s->pass, &s->trainee.head, packer_last(&s->micro.packer), s->micro.packer.values);
+}
+
+static void add_scores(Supervised *s, void *context) {
+  double *sum = context;
+  for (int64_t i = 0; i < s->micro.packer.batch.sequences; i++) *sum += s->micro.packer.values[i];
+}
+
+bool zero_point(Supervised *s, double *mean, Error *error) {
+  const Dataset *answers = &s->corpus.reference;
+  double sum = 0;
+  s->trainee.head.zero = (ScoreZero){0};
+  if (!supervised_judge_all(s, answers, add_scores, &sum, error)) return false;
+  *mean = sum / (double)answers->count;
+  return true;
+}
