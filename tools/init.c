@@ -6,6 +6,7 @@
 #include "tokenizer/tokenizer.h"
 #include "train/program.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct InitConfig {
@@ -47,6 +48,19 @@ static const Option options[] = {
 
 static void set_default(json_t *config, const char *key, int value) {
   if (value >= 0 && !json_object_get(config, key)) json_object_set_new(config, key, json_integer(value));
+}
+
+/* What fresh weights are drawn with. */
+static bool check_range(const json_t *config, Error *error) {
+  static const char key[] = "initializer_range";
+  const json_t *value = json_object_get(config, key);
+  const double range = json_number_value(value);
+  if (!value || json_is_null(value) || (json_is_number(value) && range >= 0 && range <= 100)) return true;
+  char *found = json_dumps(value, JSON_ENCODE_ANY);
+  error_set(error, ERROR_MODEL, "\"%s\": expected a standard deviation from 0 to 100, found %.60s", key,
+            found ? found : "?");
+  free(found);
+  return false;
 }
 
 /* No id that the configuration names, and none that the tokenizer puts around a text, may be outside the table. */
@@ -136,7 +150,8 @@ static bool init_run(const ProgramCall *call, ProgramResult *result, Error *erro
   if (!refuse_existing(config->out, error) || !compute_open(&compute, DEVICE_CPU, 0, error)) return false;
   json_t *json = json_file_read(config->config, error);
   const Architecture *arch = json ? architecture_find(json, error) : NULL;
-  bool ok = arch && complete(json, config->tokenizer, error) && architecture_read(arch, json, &spec, error);
+  bool ok = arch && check_range(json, error) && complete(json, config->tokenizer, error) &&
+            architecture_read(arch, json, &spec, error);
   if (!ok && json) error_context(error, "%s", config->config);
   if (ok && !call->check)
     ok = make_model(&model, &arena, json, config, &compute, error) && report(&model, config, result, error);

@@ -88,11 +88,25 @@ static void close_all(Merge *m) {
   model_free(&m->model);
 }
 
-static bool save_identity(const MergeConfig *config, Error *error) {
+static bool save_into(Merge *m, const SavedTokens *tokens, const char *directory, Error *error) {
+  const MergeConfig *config = m->config;
   Identity identity = {0};
   const char *from;
-  return identity_read_text(config->model, config->adapter, &identity.text, &from, error) &&
-         identity_write(&identity, config->out, error);
+  return model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, tokens, config->model, directory,
+                    m->written, &m->compute, error) &&
+         identity_read_text(config->model, config->adapter, &identity.text, &from, error) &&
+         identity_write(&identity, directory, error);
+}
+
+/* A new directory is there when it is complete. */
+static bool save(Merge *m, const SavedTokens *tokens, Error *error) {
+  const char *out = m->config->out;
+  if (directory_exists(out)) return save_into(m, tokens, out, error);
+  Draft draft;
+  const bool ok = draft_directory(&draft, out, error) && save_into(m, tokens, draft.path, error) &&
+                  directory_replace(draft.path, out, error);
+  draft_drop(&draft);
+  return ok;
 }
 
 /* The ends that the adapter was trained with are beside it; the tokenizer is the base's, if it has one. */
@@ -121,10 +135,7 @@ static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
   if (!ok || check) return ok;
   return compute_arena(&m->compute, &m->arena, "model", plan.peak, error) && open_all(m, &m->arena, error) &&
          lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
-         model_read(&m->model, m->config->model, &m->compute, error) &&
-         model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, &tokens, m->config->model,
-                    m->config->out, m->written, &m->compute, error) &&
-         save_identity(m->config, error);
+         model_read(&m->model, m->config->model, &m->compute, error) && save(m, &tokens, error);
 }
 
 /* Writing over what is being read would lose the base. */

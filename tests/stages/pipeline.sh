@@ -112,9 +112,10 @@ grep -q "stage 'sft' stopped" log || fail "SIGTERM: $(cat log)"
 note "SIGTERM saves and ends the driver"
 
 # A damaged merge is never taken for a finished one; a full model needs no merging.
-mkdir -p runs/killed/final/model.unfinished && rm -r runs/killed/final/model
+mkdir -p runs/killed/final/model.drover-draft-0123456789abcdef && rm -r runs/killed/final/model
 pass "$drover" run killed.json
 same_files runs/plain/final/model runs/killed/final/model
+[[ $(ls runs/killed/final) == model ]] || fail "what a killed merge left: $(ls runs/killed/final)"
 change 'del(.stages[1, 2]) | .stages[1].model = "sft"' full
 pass "$drover" run full.json
 [[ $(cat out) == runs/full/sft/model ]] || fail "a full model: $(cat out)"
