@@ -208,6 +208,24 @@ static void commit_remembers_a_failed_write(void **state) {
   assert_int_equal(count_files(), 0);
 }
 
+static int syncs;
+
+int fsync(int descriptor) {
+  syncs++;
+  return (int)syscall(SYS_fsync, descriptor);
+}
+
+/* The name of a directory lasts when the one that holds it is synced. */
+static void new_directories_are_synced(void **state) {
+  (void)state;
+  Error error = {0};
+  syncs = 0;
+  assert_true(directory_create(temporary_path(&folder, "a/b/c"), &error));
+  assert_int_equal(syncs, 3);
+  assert_true(directory_create(temporary_path(&folder, "a/b/c"), &error));
+  assert_int_equal(syncs, 3);
+}
+
 static void directories_come_and_go(void **state) {
   (void)state;
   Error error = {0};
@@ -327,6 +345,7 @@ int main(void) {
       TEST(killed_writer_leaves_the_old),
       TEST(full_disk_leaves_the_old),
       TEST(commit_remembers_a_failed_write),
+      TEST(new_directories_are_synced),
       TEST(directories_come_and_go),
       TEST(listing_is_sorted),
       TEST(paths),
