@@ -200,7 +200,7 @@ static bool push_matrix(ParameterList *list, const LoraMatrix *matrix, Error *er
 bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *p = &set->pairs[id];
-    if (tensor_is_none(p->a.value)) continue;
+    if (tensor_is_none(p->a.grad)) continue;
     if (!push_matrix(list, &p->a, error) || !push_matrix(list, &p->b, error)) return false;
   }
   return true;

@@ -80,7 +80,7 @@ void lora_free(LoraSet *set); /* tensors' memory belongs to the arena */
 
 /* A ~ U(-1/sqrt(I), 1/sqrt(I)), B = 0, as PEFT's default. */
 NODISCARD bool lora_initialize(LoraSet *set, Compute *compute, uint64_t seed, Error *error);
-/* The list of tensors, appended, with their gradients where they have any. */
+/* The list of trainable tensors, appended. */
 NODISCARD bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error);
 int64_t lora_parameter_count(const LoraSet *set);
 

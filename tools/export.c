@@ -180,36 +180,14 @@ static bool allocate(Export *e, Error *error) {
 
 /* ---- values ---- */
 
-static bool recall_mean(Export *e, const Parameter *parameter, Arena *arena, Error *error) {
-  const size_t mark = arena_mark(arena);
-  const Tensor mean = tensor_new_like(arena, parameter->value, DTYPE_F32);
-  char *name = memory_format("ema.%s", parameter->name);
-  bool ok = arena->dry || (name ? checkpoint_tensor(&e->checkpoint, name, mean, error)
-                                : error_out_of_memory(error, "name", 0));
-  if (ok && !arena->dry) op_axpby(&e->s.compute, parameter->value, mean, 1, 0);
-  arena_release(arena, mark);
-  memory_free(name);
-  return ok;
-}
-
-/* The running mean of the actor's weights in their place (ppo/ema.h). */
-static bool recall_means(Export *e, Error *error) {
-  const ParameterList *list = &e->s.trainee.parameters;
-  Arena plan, arena = {0};
-  bool ok = true;
-  arena_init_dry(&plan, "running mean");
-  for (size_t i = 0; ok && i < list->count; i++) ok = recall_mean(e, &list->items[i], &plan, error);
-  ok = ok && compute_arena(&e->s.compute, &arena, "running mean", plan.peak, error);
-  for (size_t i = 0; ok && i < list->count; i++) ok = recall_mean(e, &list->items[i], &arena, error);
-  if (arena.base) compute_arena_free(&e->s.compute, &arena);
-  return ok;
-}
-
 static bool recall(Export *e, Error *error) {
   Supervised *s = &e->s;
   e->checkpoint.compute = &s->compute;
-  if (!trainee_state(&s->trainee, &e->checkpoint, error)) return false;
-  if (e->config->part == PART_EMA && !recall_means(e, error)) return false;
+  char group[32];
+  snprintf(group, sizeof group, "%s.value", e->spec.name);
+  /* "ema": ppo/ema.h */
+  if (!trainee_recall(&s->trainee, &e->checkpoint, e->config->part == PART_EMA ? "ema" : group, error))
+    return false;
   double mean = e->shift;
   if (e->needs_scores && !zero_point(s, &mean, error)) return false;
   if (e->needs_scores || e->has_shift) s->trainee.head.shift = (float)mean;

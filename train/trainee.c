@@ -72,6 +72,11 @@ static bool check_adapter_kind(const TraineeSpec *spec, Error *error) {
   return true;
 }
 
+/* A full model says of itself what it is; an adapter says what it was trained over. */
+static bool needs_digests(const TraineeSpec *spec) {
+  return !spec->frozen || (spec->recalled && spec->kind == TRAINEE_ADAPTER);
+}
+
 /* What stands in the files now, for results and for a run that goes on. */
 static bool take_digests(Trainee *trainee, Error *error) {
   const char *directory = trainee->model->directory;
@@ -101,8 +106,8 @@ static bool open_adapter(Trainee *trainee, const TraineeSpec *spec, Compute *com
   const Model *model = trainee->model;
   LoraSet *set = &trainee->adapter;
   bool ok = adapter_spec(&lora, spec, error);
-  ok = ok && lora_open(set, &lora, model->modules, model->module_count, model->dtype, !spec->frozen, compute,
-                       &memory->adapters, error);
+  ok = ok && lora_open(set, &lora, model->modules, model->module_count, model->dtype, has_parameters(spec),
+                       compute, &memory->adapters, error);
   lora_spec_free(&lora);
   if (!ok) return error_context(error, "%s", spec->adapter ? spec->adapter : "lora");
   set->dropout_key = random_key(spec->seed, RANDOM_DROPOUT);
@@ -154,7 +159,7 @@ bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compu
                        .text = spec->text,
                        .origin = spec->adapter};
   bool ok = check_model_kind(spec, model, error) && check_adapter_kind(spec, error) &&
-            (memory->adapters.dry || !has_parameters(spec) || take_digests(trainee, error));
+            (memory->adapters.dry || !needs_digests(spec) || take_digests(trainee, error));
   if (!ok) {
     *trainee = (Trainee){0};
     return false;
@@ -230,6 +235,45 @@ bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
     return false;
   }
   return trainee->frozen || optimizer_state(&trainee->optimizer, checkpoint, trainee->name, error);
+}
+
+/* Where a parameter's exact value is kept, or room for it: as much as the largest one needs. */
+static Tensor exact_value(const Parameter *parameter, Arena *room) {
+  if (!tensor_is_none(parameter->master)) return parameter->master;
+  if (parameter->value.dtype == DTYPE_F32) return parameter->value;
+  return tensor_new_like(room, parameter->value, DTYPE_F32);
+}
+
+static bool recall_value(const Parameter *parameter, Checkpoint *checkpoint, const char *group, Arena *room,
+                         Error *error) {
+  const size_t mark = arena_mark(room);
+  const Tensor exact = exact_value(parameter, room);
+  bool ok = true;
+  if (!room->dry) {
+    char *name = memory_format("%s.%s", group, parameter->name);
+    ok = name ? checkpoint_tensor(checkpoint, name, exact, error)
+              : error_out_of_memory(error, "name", strlen(parameter->name));
+    memory_free(name);
+    if (ok && exact.data != parameter->value.data)
+      op_axpby(checkpoint->compute, parameter->value, exact, 1, 0);
+  }
+  arena_release(room, mark);
+  return ok;
+}
+
+bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group, Error *error) {
+  const ParameterList *list = &trainee->parameters;
+  Arena plan, room = {0};
+  bool ok = trainee->kind == TRAINEE_BASE ||
+            origin_state(trainee, checkpoint, "base", trainee->model->directory, &trainee->base, error);
+  arena_init_dry(&plan, "values");
+  for (size_t i = 0; ok && i < list->count; i++)
+    ok = recall_value(&list->items[i], checkpoint, group, &plan, error);
+  ok = ok && compute_arena(checkpoint->compute, &room, "values", plan.peak, error);
+  for (size_t i = 0; ok && i < list->count; i++)
+    ok = recall_value(&list->items[i], checkpoint, group, &room, error);
+  if (room.base) compute_arena_free(checkpoint->compute, &room);
+  return ok;
 }
 
 /* -- saving --------------------------------------------------------------------------------------------- */

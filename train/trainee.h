@@ -126,6 +126,10 @@ NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, doubl
  * that the run began with. */
 NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error);
 
+/* Values of a recalled trainee from a checkpoint of the one that was trained: `group` is "NAME.value", or of other values
+ * of the same parameters. ERROR_MODEL when an adapter's base is no longer that of the run. */
+NODISCARD bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group, Error *error);
+
 /* Writes the result where the next stage takes it: DIRECTORY/model (TRAINEE_BASE; dtype of the weights) or
  * DIRECTORY/adapter, with its identity (train/identity.h), complete or not at all. source: the model directory it was trained from (tokenizer
  * files, base_model_name_or_path). text: tokenizer and template of the

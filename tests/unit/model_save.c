@@ -244,9 +244,9 @@ static void merged_numbers_are_finite(void **state) {
   open_rig("llama", "llama_qv", false, DTYPE_F32);
   for (int id = 0; id < rig.adapter.count; id++) {
     LoraPair *pair = &rig.adapter.pairs[id];
-    if (tensor_is_none(pair->a)) continue;
-    for (int64_t i = 0; i < tensor_count(pair->a); i++) ((float *)pair->a.data)[i] = 3e38f;
-    for (int64_t i = 0; i < tensor_count(pair->b); i++) ((float *)pair->b.data)[i] = 3e38f;
+    if (tensor_is_none(pair->a.value)) continue;
+    for (int64_t i = 0; i < tensor_count(pair->a.value); i++) ((float *)pair->a.value.data)[i] = 3e38f;
+    for (int64_t i = 0; i < tensor_count(pair->b.value); i++) ((float *)pair->b.value.data)[i] = 3e38f;
     break;
   }
   must_not_save(DTYPE_F32, ERROR_MODEL,
