@@ -66,7 +66,7 @@ static bool read_generation(const char *directory, json_t **config, Error *error
   if (ok && file_exists(path)) {
     *config = json_file_read(path, error);
     ok = *config != NULL;
-    if (ok && !json_is_object(*config)) ok = error_set(error, ERROR_MODEL, "%s: expected an object", path);
+    if (ok && !json_holds_object(*config)) ok = error_set(error, ERROR_MODEL, "%s: expected an object", path);
   }
   memory_free(path);
   return ok;

@@ -5,7 +5,7 @@
  * checkpoint. No gradients, no optimiser, and no lock: a run that goes on meanwhile is not disturbed. */
 #include "base/file.h"
 #include "base/process.h"
-#include "formats/json.h"
+#include "base/json.h"
 #include "train/program.h"
 #include "train/zero_point.h"
 
