@@ -290,7 +290,6 @@ static bool check_version(const Checkpoint *checkpoint, Error *error) {
 
 /* An intact checkpoint of something else is not passed over but refused. */
 static bool check_owner(const Checkpoint *checkpoint, const char *stage, Error *error) {
-  const json_t *manifest = checkpoint->parts->manifest;
   const char *found = checkpoint_stage(checkpoint);
   if (!check_version(checkpoint, error)) return false;
   if (!found || strcmp(found, stage) != 0) {
@@ -379,7 +378,8 @@ static bool open_step(Checkpoint *checkpoint, const char *directory, int64_t ste
   for (size_t i = 0; i < count; i++) {
     if (steps[i] != step) continue;
     char *path = step_path(directory, step, "");
-    const bool ok = path ? open_directory(checkpoint, path, error) : error_out_of_memory(error, "path", 0);
+    const bool ok =
+        path ? open_directory(checkpoint, path, step, error) : error_out_of_memory(error, "path", 0);
     memory_free(path);
     return ok;
   }

@@ -357,7 +357,7 @@ typedef struct Change {
   const char *like;
   bool zeros;
   const char *spoil; /* a tensor of which the second half is NaN */
-  DType dtype; /* of the one added; F32 is that of the file */
+  DType dtype;       /* of the one added; F32 is that of the file */
 } Change;
 
 static void copy_config(const char *from, const char *to) {
