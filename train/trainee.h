@@ -66,7 +66,7 @@ typedef enum TraineeKind {
 typedef struct TraineeSpec {
   const char *name; /* "policy", "actor", "critic": prefix in checkpoints and messages; borrowed, static */
   TraineeKind kind;
-  bool frozen; /* no gradients, no optimiser */
+  bool frozen;   /* no gradients, no optimiser */
   bool recalled; /* frozen, with parameters whose values trainee_recall reads from a run's checkpoint */
   /* PEFT directory to start from (its r, alpha, targets), or NULL; with TRAINEE_BASE the one that was merged into the
    * model. Borrowed while the trainee is open. */
