@@ -189,8 +189,11 @@ static bool recall(Export *e, Error *error) {
   if (!trainee_recall(&s->trainee, &e->checkpoint, e->config->part == PART_EMA ? "ema" : group, error))
     return false;
   double mean = e->shift;
+  /* The zero of a reward model that the run began with is none of its result. */
+  if (e->config->part == PART_RESULT) s->trainee.head.zero = (ScoreZero){0};
   if (e->needs_scores && !zero_point(s, &mean, error)) return false;
-  if (e->needs_scores || e->has_shift) s->trainee.head.shift = (float)mean;
+  if (e->needs_scores || e->has_shift)
+    s->trainee.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
   return true;
 }
 
