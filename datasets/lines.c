@@ -147,7 +147,9 @@ bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
   json_t *value =
       json_parse(text, reader->line.size, reader->limit, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
   if (!value) {
-    return error_set(error, ERROR_DATA, "%s:%llu:%d: %s", reader->path, line, where.column, where.text);
+    const char *hint = strncmp(where.text, "too large", 9) == 0 ? " (data.max_record sets the limit)" : "";
+    return error_set(error, ERROR_DATA, "%s:%llu:%d: %s%s", reader->path, line, where.column, where.text,
+                     hint);
   }
   if (!json_holds_object(value)) {
     error_set(error, ERROR_DATA, "%s:%llu: expected an object, found %s", reader->path, line,

@@ -126,7 +126,7 @@ static void lines_have_a_limit(void **state) {
   read_limited(path, 5000, "data.jsonl:2: a line of more than 5000 bytes (data.max_record)");
   write_line(path, "{\"text\": \"x\", \"x\": [", "{},", 40000, "{}]}\n"); /* 80 times its bytes in memory */
   read_limited(path, 200000, "data.jsonl:2:");
-  read_limited(path, 200000, "too large: its values would take more than 1 MiB of memory");
+  read_limited(path, 200000, "too large: its values would take more than 1 MiB of memory (data.max_record");
   read_limited(path, 0, NULL);
   temporary_close(&temporary);
 }
