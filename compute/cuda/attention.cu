@@ -14,17 +14,29 @@
 #include "compute/cuda/attention_forward_f32.cuh"
 #include "compute/cuda/attention_tile.cuh"
 
-/* HELD: the queries' fragments stay in registers. BLOCKS: to fit on a multiprocessor. */
-template <int SIZE_, int KEYS_, int WARPS_, int M_, int STAGES_, bool HELD_, int BLOCKS_>
+namespace {
+
+/* SIZE: head sizes up to it. KEYS: of a tile. M: products of 16 queries that a warp has side by side. STAGES: tiles of
+ * keys or values in the ring. HELD: the queries' fragments stay in registers. BLOCKS: to fit on a multiprocessor. */
+// clang-format off
+struct Forward64 { enum { SIZE = 64, KEYS = 64, WARPS = 4, M = 2, STAGES = 2, HELD = true, BLOCKS = 2 }; };
+struct Forward80 { enum { SIZE = 80, KEYS = 64, WARPS = 4, M = 2, STAGES = 2, HELD = false, BLOCKS = 2 }; };
+struct Forward96 { enum { SIZE = 96, KEYS = 64, WARPS = 4, M = 2, STAGES = 2, HELD = false, BLOCKS = 2 }; };
+struct Forward128 { enum { SIZE = 128, KEYS = 64, WARPS = 4, M = 2, STAGES = 2, HELD = false, BLOCKS = 2 }; };
+struct Forward128Small { enum { SIZE = 128, KEYS = 64, WARPS = 8, M = 1, STAGES = 3, HELD = true, BLOCKS = 1 }; };
+struct Forward256 { enum { SIZE = 256, KEYS = 32, WARPS = 8, M = 1, STAGES = 2, HELD = false, BLOCKS = 1 }; };
+// clang-format on
+
+template <class P>
 struct ForwardShape {
   enum {
-    SIZE = SIZE_,
-    KEYS = KEYS_,
-    WARPS = WARPS_,
-    M = M_,
-    STAGES = STAGES_,
-    HELD = HELD_,
-    BLOCKS = BLOCKS_,
+    SIZE = P::SIZE,
+    KEYS = P::KEYS,
+    WARPS = P::WARPS,
+    M = P::M,
+    STAGES = P::STAGES,
+    HELD = P::HELD,
+    BLOCKS = P::BLOCKS,
     THREADS = WARPS * WARP,
     ROWS = 16 * M, /* queries of a warp */
     QUERIES = WARPS * ROWS,
@@ -171,9 +183,8 @@ __device__ __forceinline__ void forward_values(float (&s)[S::M][S::KEYS / 8][4],
 
 /* `distance`: of the warp's first query from the tile's first key. */
 template <class S, bool RULED>
-__device__ __forceinline__ void forward_rule(float (&s)[S::M][S::KEYS / 8][4], ScoreRule rule, int distance,
-                                             int window) {
-  bool cut = score_cut(distance - S::KEYS + 1, distance + S::ROWS - 1, window);
+__device__ __forceinline__ void forward_rule(float (&s)[S::M][S::KEYS / 8][4], ScoreRule rule, int distance) {
+  bool cut = score_cut(distance - S::KEYS + 1, distance + S::ROWS - 1, rule.window);
   if (!RULED && !cut) return;
   int lane = (int)threadIdx.x % WARP;
   distance += lane / 4 - lane % 4 * 2;
@@ -186,7 +197,7 @@ __device__ __forceinline__ void forward_rule(float (&s)[S::M][S::KEYS / 8][4], S
         int d = distance + 16 * m + e / 2 * 8 - 8 * n - e % 2;
         float bend;
         if (RULED) s[m][n][e] = score_apply(rule, s[m][n][e], d, &bend);
-        if (!score_seen(d, window)) s[m][n][e] = -INFINITY;
+        if (!score_seen(d, rule.window)) s[m][n][e] = -INFINITY;
       }
     }
   }
@@ -228,7 +239,7 @@ __device__ __forceinline__ void forward_start(ForwardWarp<S> &w, const bf16 *que
   clear(w.out);
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
-    w.highest[m][0] = w.highest[m][1] = SCORE_START;
+    w.highest[m][0] = w.highest[m][1] = LOWEST;
     w.total[m][0] = w.total[m][1] = 0;
 #pragma unroll
     for (int n = 0; n < S::SIZE / 8; n++)
@@ -276,7 +287,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_kernel(Forwar
   ForwardWarp<S> w;
   int warp_row = (int)threadIdx.x / WARP * S::ROWS;
   forward_start(w, queries + warp_row * S::SIZE);
-  ScoreRule rule = score_rule(a.score, tile.head);
+  ScoreRule rule = score_rule(a.score, score_slope(a.score, tile.head));
   float factor = RULED ? 1.0f : a.score.scale; /* RULED: in the scores already */
   int from_first = tile.first + warp_row - first_key;
   for (int key = 0; key < source.keys; key += S::KEYS) {
@@ -286,7 +297,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_kernel(Forwar
     const bf16 *keys = ring_next<S, 0>(ring, source, a, key);
     if (!hidden) {
       forward_scores<S>(s, w, keys);
-      forward_rule<S, RULED>(s, rule, distance, a.score.window);
+      forward_rule<S, RULED>(s, rule, distance);
       online_softmax<S>(s, w, factor);
     }
     const bf16 *values = ring_next<S, 1>(ring, source, a, key);
@@ -309,9 +320,9 @@ static void forward_launch(Compute *c, const ForwardArguments &a, int64_t rows) 
  * of 8 warps. */
 static void forward_128(Compute *c, const ForwardArguments &a, int64_t rows) {
   if (c->device->shared_per_block > 128 * 1024) {
-    forward_launch<ForwardShape<128, 64, 4, 2, 2, false, 2>>(c, a, rows);
+    forward_launch<ForwardShape<Forward128>>(c, a, rows);
   } else {
-    forward_launch<ForwardShape<128, 64, 8, 1, 3, true, 1>>(c, a, rows);
+    forward_launch<ForwardShape<Forward128Small>>(c, a, rows);
   }
 }
 
@@ -329,17 +340,19 @@ static void attention_bf16(Compute *c, Tensor out, Tensor lse, Tensor q, Tensor 
                         .size = (int)q.dim[2]};
   int64_t rows = q.dim[0];
   if (a.size <= 64) {
-    forward_launch<ForwardShape<64, 64, 4, 2, 2, true, 2>>(c, a, rows);
+    forward_launch<ForwardShape<Forward64>>(c, a, rows);
   } else if (a.size <= 80) {
-    forward_launch<ForwardShape<80, 64, 4, 2, 2, false, 2>>(c, a, rows);
+    forward_launch<ForwardShape<Forward80>>(c, a, rows);
   } else if (a.size <= 96) {
-    forward_launch<ForwardShape<96, 64, 4, 2, 2, false, 2>>(c, a, rows);
+    forward_launch<ForwardShape<Forward96>>(c, a, rows);
   } else if (a.size <= 128) {
     forward_128(c, a, rows);
   } else {
-    forward_launch<ForwardShape<256, 32, 8, 1, 2, false, 1>>(c, a, rows);
+    forward_launch<ForwardShape<Forward256>>(c, a, rows);
   }
 }
+
+}  // namespace
 
 extern "C" void cuda_attention(Compute *c, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                                Tensor offsets, AttentionSpec spec) {

@@ -1,20 +1,10 @@
-/* What attention.cu and attention_backward.cu share: which rows a block works on, and what becomes of a product
- * of a query and a key before the softmax.
+/* What attention.cu and attention_backward.cu share: which rows a block works on.
  *
- * Positions count from the start of a sequence and fit an int; rows of the batch are 64 bits wide. Scores are
- * kept in units of log 2, so that exp(score) is one exp2: a factor log2(e) goes into `scale`, the cap and the
- * slopes. */
+ * Positions count from the start of a sequence and fit an int; rows of the batch are 64 bits wide. */
 #ifndef COMPUTE_CUDA_ATTENTION_CUH
 #define COMPUTE_CUDA_ATTENTION_CUH
 
-#include "compute/cuda/kernel.cuh"
-
-#include <climits>
-
-#include <ptx.cuh>
-
-#define LOG2_E 1.4426950408889634f
-#define LOG_2  0.6931471805599453f
+#include "compute/cuda/score.cuh"
 
 /* A [T,heads,D] tensor: row t of head h begins at data + t * row + h * head. */
 template <class T>
@@ -81,65 +71,5 @@ __device__ __forceinline__ bool find_tile(TileRows *t, Packing p, int tile, bool
   t->first = (slot - begin / tile - low) * tile;
   return t->first < t->length;
 }
-
-/* -- products to scores --------------------------------------------------------------------------------- */
-
-struct ScoreSpec {
-  float scale; /* from a product to units of log 2 */
-  float cap;   /* 0: none */
-  const float *slopes;
-  int window; /* INT_MAX: all */
-};
-
-static inline ScoreSpec score_spec(AttentionSpec spec) {
-  return {spec.scale * LOG2_E, spec.softcap * LOG2_E, (const float *)spec.slopes.data,
-          spec.window > 0 ? spec.window : INT_MAX};
-}
-
-/* Whether a score is its product times a positive scale: then kernels take the fast way, where the scale is part
- * of the exponent. Masks are no rule: they are looked at only where they cut a tile. */
-static inline bool score_is_plain(ScoreSpec spec) {
-  return spec.scale > 0 && !(spec.cap > 0) && !spec.slopes;
-}
-
-struct ScoreRule { /* of one head */
-  float scale, cap, inverse_cap, slope;
-};
-
-__device__ __forceinline__ ScoreRule score_rule(ScoreSpec spec, int head) {
-  return {spec.scale, spec.cap, spec.cap > 0 ? 1.0f / spec.cap : 0.0f,
-          spec.slopes ? spec.slopes[head] * LOG2_E : 0.0f};
-}
-
-__device__ __forceinline__ float tanh_fast(float x) {
-  return 1.0f - __fdividef(2.0f, 1.0f + exp2_fast(2 * LOG2_E * x));
-}
-
-/* `distance`: query position minus key position. `*bend`: d score / d (scale * product). */
-__device__ __forceinline__ float score_apply(ScoreRule rule, float product, int distance, float *bend) {
-  float score = product * rule.scale;
-  *bend = 1.0f;
-  if (rule.cap > 0) {
-    float t = tanh_fast(score * rule.inverse_cap);
-    score = rule.cap * t;
-    *bend = 1.0f - t * t;
-  }
-  return score - rule.slope * (float)distance;
-}
-
-/* 0 <= distance < window */
-__device__ __forceinline__ bool score_seen(int distance, int window) {
-  return (unsigned)distance < (unsigned)window;
-}
-/* Whether some, or all, of the distances lowest .. highest are out of sight. */
-__device__ __forceinline__ bool score_cut(int lowest, int highest, int window) {
-  return lowest < 0 || highest >= window;
-}
-__device__ __forceinline__ bool score_hidden(int lowest, int highest, int window) {
-  return highest < 0 || lowest >= window;
-}
-
-/* Highest score before the first: above that of a masked key (-infinity), so that nothing becomes NaN. */
-#define SCORE_START (-1e30f)
 
 #endif

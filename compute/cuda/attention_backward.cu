@@ -13,19 +13,31 @@
 #include "compute/cuda/attention_backward_f32.cuh"
 #include "compute/cuda/attention_backward_keys.cuh"
 
+namespace {
+
 /* -- dQ: tiles of queries ------------------------------------------------------------------------------- */
 
-/* STEP: keys at once. HELD: fragments of Q and dout stay in registers. */
-template <int SIZE_, int KEYS_, int STEP_, int WARPS_, int M_, bool HELD_, int BLOCKS_>
+/* SIZE: head sizes up to it. KEYS: of a tile in the ring. STEP: keys at once. M: products of 16 queries that a warp has
+ * side by side. HELD: fragments of Q and dout stay in registers. BLOCKS: to fit on a multiprocessor. */
+// clang-format off
+struct Queries64 { enum { SIZE = 64, KEYS = 64, STEP = 32, WARPS = 4, M = 2, HELD = true, BLOCKS = 2 }; };
+struct Queries80 { enum { SIZE = 80, KEYS = 64, STEP = 32, WARPS = 8, M = 1, HELD = true, BLOCKS = 1 }; };
+struct Queries96 { enum { SIZE = 96, KEYS = 64, STEP = 32, WARPS = 8, M = 1, HELD = true, BLOCKS = 1 }; };
+struct Queries128 { enum { SIZE = 128, KEYS = 64, STEP = 32, WARPS = 8, M = 1, HELD = true, BLOCKS = 1 }; };
+struct Queries256 { enum { SIZE = 256, KEYS = 32, STEP = 32, WARPS = 4, M = 1, HELD = false, BLOCKS = 1 }; };
+struct Queries256Small { enum { SIZE = 256, KEYS = 16, STEP = 16, WARPS = 4, M = 1, HELD = false, BLOCKS = 1 }; };
+// clang-format on
+
+template <class P>
 struct QueryShape {
   enum {
-    SIZE = SIZE_,
-    KEYS = KEYS_,
-    STEP = STEP_,
-    WARPS = WARPS_,
-    M = M_,
-    HELD = HELD_,
-    BLOCKS = BLOCKS_,
+    SIZE = P::SIZE,
+    KEYS = P::KEYS,
+    STEP = P::STEP,
+    WARPS = P::WARPS,
+    M = P::M,
+    HELD = P::HELD,
+    BLOCKS = P::BLOCKS,
     THREADS = WARPS * WARP,
     ROWS = 16 * M, /* queries of a warp */
     QUERIES = WARPS * ROWS,
@@ -85,9 +97,9 @@ __device__ __forceinline__ void query_products(float (&s)[S::M][S::STEP / 8][4],
 template <class S, bool RULED>
 __device__ __forceinline__ void query_gradients(const float (&s)[S::M][S::STEP / 8][4],
                                                 float (&dp)[S::M][S::STEP / 8][4], const QueryWarp<S> &w,
-                                                ScoreRule rule, int distance, int window) {
+                                                ScoreRule rule, int distance) {
   int lane = (int)threadIdx.x % WARP;
-  bool cut = score_cut(distance - S::STEP + 1, distance + S::ROWS - 1, window);
+  bool cut = score_cut(distance - S::STEP + 1, distance + S::ROWS - 1, rule.window);
   distance += lane / 4 - lane % 4 * 2;
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
@@ -100,7 +112,7 @@ __device__ __forceinline__ void query_gradients(const float (&s)[S::M][S::STEP /
         x = RULED ? exp2_fast(score_apply(rule, x, d, &bend) + less) : exp2_fast(fmaf(x, rule.scale, less));
         x *= dp[m][n][e] - w.delta[m][e / 2];
         if (RULED) x *= bend;
-        dp[m][n][e] = cut && !score_seen(d, window) ? 0.0f : x;
+        dp[m][n][e] = cut && !score_seen(d, rule.window) ? 0.0f : x;
       }
     }
   }
@@ -108,14 +120,14 @@ __device__ __forceinline__ void query_gradients(const float (&s)[S::M][S::STEP /
 
 template <class S, bool RULED>
 __device__ __forceinline__ void query_work(QueryWarp<S> &w, const bf16 *hold, const bf16 *keys,
-                                           ScoreRule rule, int distance, int window) {
+                                           ScoreRule rule, int distance) {
 #pragma unroll 1
   for (int key = 0; key < S::KEYS; key += S::STEP) {
     int from = distance - key;
-    if (score_hidden(from - S::STEP + 1, from + S::ROWS - 1, window)) continue;
+    if (score_hidden(from - S::STEP + 1, from + S::ROWS - 1, rule.window)) continue;
     float s[S::M][S::STEP / 8][4], dp[S::M][S::STEP / 8][4];
     query_products<S>(s, dp, w, hold, keys, key);
-    query_gradients<S, RULED>(s, dp, w, rule, from, window);
+    query_gradients<S, RULED>(s, dp, w, rule, from);
 #pragma unroll
     for (int k = 0; k < S::STEP / 16; k++) {
       uint32_t ds[S::M][4];
@@ -175,7 +187,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_queries_kerne
   if (!find_tile(&tile, a.queries, S::QUERIES, true)) return;
   QueryWarp<S> w;
   query_start(w, hold, a, tile);
-  ScoreRule rule = score_rule(a.score, tile.head);
+  ScoreRule rule = score_rule(a.score, score_slope(a.score, tile.head));
   int key = max(0, tile.first - a.score.window + 1), last = min(tile.length, tile.first + S::QUERIES);
   load_keys<S>(ring, a, tile, key, last);
   for (int turn = 0; key < last; turn++, key += S::KEYS) {
@@ -183,8 +195,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_queries_kerne
     __syncthreads();
     if (key + S::KEYS < last)
       load_keys<S>(ring + (turn + 1) % 2 * (S::RING / 2), a, tile, key + S::KEYS, last);
-    query_work<S, RULED>(w, hold, ring + turn % 2 * (S::RING / 2), rule, tile.first + w.row - key,
-                         a.score.window);
+    query_work<S, RULED>(w, hold, ring + turn % 2 * (S::RING / 2), rule, tile.first + w.row - key);
   }
   float scale[S::M][2];
 #pragma unroll
@@ -214,11 +225,11 @@ static void gradient_launch(Compute *c, const GradientArguments<bf16> &a, int64_
 /* With few key heads and one long sequence, the first tile of keys, which all queries see, may be most of the time:
  * then the tiles are narrower. */
 static void gradient_128(Compute *c, const GradientArguments<bf16> &a, int64_t rows) {
-  using Wide = KeyShape<128, 2, 4, 32, 1>;
-  using Queries = QueryShape<128, 64, 32, 8, 1, true, 1>;
+  using Wide = KeyShape<Keys128>;
+  using Queries = QueryShape<Queries128>;
   bool few = packing_blocks(a.keys, rows, Wide::KEYS) < 2 * (unsigned)c->device->multiprocessors;
   if (few && rows >= 1024) {
-    gradient_launch<KeyShape<128, 1, 4, 32, 1>, Queries>(c, a, rows);
+    gradient_launch<KeyShape<Keys128Narrow>, Queries>(c, a, rows);
   } else {
     gradient_launch<Wide, Queries>(c, a, rows);
   }
@@ -226,17 +237,17 @@ static void gradient_128(Compute *c, const GradientArguments<bf16> &a, int64_t r
 
 static void attention_gradient(Compute *c, const GradientArguments<bf16> &a, int64_t rows) {
   if (a.size <= 64) {
-    gradient_launch<KeyShape<64, 2, 2, 32, 3>, QueryShape<64, 64, 32, 4, 2, true, 2>>(c, a, rows);
+    gradient_launch<KeyShape<Keys64>, QueryShape<Queries64>>(c, a, rows);
   } else if (a.size <= 80) {
-    gradient_launch<KeyShape<80, 2, 4, 32, 1>, QueryShape<80, 64, 32, 8, 1, true, 1>>(c, a, rows);
+    gradient_launch<KeyShape<Keys80>, QueryShape<Queries80>>(c, a, rows);
   } else if (a.size <= 96) {
-    gradient_launch<KeyShape<96, 2, 4, 32, 1>, QueryShape<96, 64, 32, 8, 1, true, 1>>(c, a, rows);
+    gradient_launch<KeyShape<Keys96>, QueryShape<Queries96>>(c, a, rows);
   } else if (a.size <= 128) {
     gradient_128(c, a, rows);
   } else if (c->device->shared_per_block > 128 * 1024) {
-    gradient_launch<KeyShape<256, 1, 4, 16, 1>, QueryShape<256, 32, 32, 4, 1, false, 1>>(c, a, rows);
+    gradient_launch<KeyShape<Keys256>, QueryShape<Queries256>>(c, a, rows);
   } else {
-    gradient_launch<KeyShape<256, 1, 4, 16, 1>, QueryShape<256, 16, 16, 4, 1, false, 1>>(c, a, rows);
+    gradient_launch<KeyShape<Keys256>, QueryShape<Queries256Small>>(c, a, rows);
   }
 }
 
@@ -254,6 +265,8 @@ static void attention_backward(Compute *c, GradientArguments<T> a, Tensor dq, Te
   LAUNCH(c, attention_stats_kernel<T>, packing_blocks(a.queries, q.dim[0], STAT_TILE), STAT_THREADS, 0, a);
   attention_gradient(c, a, q.dim[0]);
 }
+
+}  // namespace
 
 extern "C" void cuda_attention_backward(Compute *c, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
                                         Tensor lse, Tensor q, Tensor k, Tensor v, Tensor offsets,

@@ -31,7 +31,7 @@ __device__ __forceinline__ void plain_gradient(PlainGradientShape<R, SIZE> s,
                                                int query, int key) {
   int x = (int)threadIdx.x % SIDE, y = (int)threadIdx.x / SIDE;
   float score[R][R] = {}, dp[R][R] = {};
-  ScoreRule rule = score_rule(a.score, head);
+  ScoreRule rule = score_rule(a.score, score_slope(a.score, head));
   plain_scores<R, SIZE>(score, s.q, s.k);
   plain_scores<R, SIZE>(dp, s.dout, s.v);
 #pragma unroll

@@ -16,14 +16,25 @@
 
 #define MAXIMUM(a, b) ((a) > (b) ? (a) : (b))
 
-template <int SIZE_, int M_, int PAIRS_, int QUERIES_, int BLOCKS_>
+/* SIZE: head sizes up to it. M: products of 16 keys that a pair of warps has side by side. PAIRS: of warps. QUERIES: of a
+ * tile in the ring. BLOCKS: to fit on a multiprocessor. */
+// clang-format off
+struct Keys64 { enum { SIZE = 64, M = 2, PAIRS = 2, QUERIES = 32, BLOCKS = 3 }; };
+struct Keys80 { enum { SIZE = 80, M = 2, PAIRS = 4, QUERIES = 32, BLOCKS = 1 }; };
+struct Keys96 { enum { SIZE = 96, M = 2, PAIRS = 4, QUERIES = 32, BLOCKS = 1 }; };
+struct Keys128 { enum { SIZE = 128, M = 2, PAIRS = 4, QUERIES = 32, BLOCKS = 1 }; };
+struct Keys128Narrow { enum { SIZE = 128, M = 1, PAIRS = 4, QUERIES = 32, BLOCKS = 1 }; };
+struct Keys256 { enum { SIZE = 256, M = 1, PAIRS = 4, QUERIES = 16, BLOCKS = 1 }; };
+// clang-format on
+
+template <class P>
 struct KeyShape {
   enum {
-    SIZE = SIZE_,
-    M = M_,
-    QUERIES = QUERIES_, /* of a tile in the ring */
-    BLOCKS = BLOCKS_,
-    PAIRS = PAIRS_,
+    SIZE = P::SIZE,
+    M = P::M,
+    QUERIES = P::QUERIES,
+    BLOCKS = P::BLOCKS,
+    PAIRS = P::PAIRS,
     THREADS = 2 * PAIRS * WARP,
     ROWS = 16 * M, /* keys of a pair of warps */
     KEYS = PAIRS * ROWS,
@@ -79,10 +90,10 @@ __device__ __forceinline__ void load_queries(unsigned char *shared, int slot,
  * from the pair's first key; `queries`: how many there are. */
 template <class S, bool RULED>
 __device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], Pack<__half2, 4> *passed,
-                                                  const float *lse, int window, ScoreRule rule, int distance,
+                                                  const float *lse, ScoreRule rule, int distance,
                                                   int queries) {
   int lane = (int)threadIdx.x % WARP, pair = lane % 4 * 2;
-  bool cut = queries < 16 || score_cut(distance - S::ROWS + 1, distance + 15, window);
+  bool cut = queries < 16 || score_cut(distance - S::ROWS + 1, distance + 15, rule.window);
   distance += pair - lane / 4;
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
@@ -98,7 +109,7 @@ __device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], Pack<_
           int d = distance + 8 * n + e - 16 * m - 8 * half;
           x = RULED ? exp2_fast(score_apply(rule, x, d, &bend[e]) + less)
                     : exp2_fast(fmaf(x, rule.scale, less));
-          if (cut && !(score_seen(d, window) && 8 * n + pair + e < queries)) x = 0;
+          if (cut && !(score_seen(d, rule.window) && 8 * n + pair + e < queries)) x = 0;
         }
         pass.at[2 * n + half] =
             __floats2half2_rn(s[m][n][2 * half] * bend[0], s[m][n][2 * half + 1] * bend[1]);
@@ -146,7 +157,7 @@ __device__ __forceinline__ void key_work(KeyWarp<S> &w, unsigned char *shared, i
   const bf16 *tile = reinterpret_cast<bf16 *>(shared) + slot * 2 * S::TILE;
   const bf16 *first = tile + w.second * S::TILE, *other = tile + (1 - w.second) * S::TILE;
   const float *stats = reinterpret_cast<float *>(shared + S::RING + (slot * 2 + w.second) * S::STAT_BYTES);
-  ScoreRule rule = score_rule(a.score, at.head);
+  ScoreRule rule = score_rule(a.score, score_slope(a.score, at.head));
 #pragma unroll 1
   for (int step = 0; step < S::STEPS; step++) {
     int distance = at.query + 16 * step - w.key, queries = length - at.query - 16 * step;
@@ -163,7 +174,7 @@ __device__ __forceinline__ void key_work(KeyWarp<S> &w, unsigned char *shared, i
     if (w.second) {
       key_gradients<S>(s, exchange, stats + 16 * step);
     } else {
-      key_probabilities<S, RULED>(s, exchange, stats + 16 * step, a.score.window, rule, distance, queries);
+      key_probabilities<S, RULED>(s, exchange, stats + 16 * step, rule, distance, queries);
     }
     uint32_t operand[S::M][4];
 #pragma unroll

@@ -34,16 +34,15 @@ struct PlainShape {
 /* Scores of a tile become exponentials in `p`; `distance`: of its first query from its first key. */
 template <int R>
 __device__ __forceinline__ void plain_softmax(float *p, float (&s)[R][R], ScoreRule rule, int distance,
-                                              int window, float (&highest)[R], float (&total)[R],
-                                              float (&rescale)[R]) {
+                                              float (&highest)[R], float (&total)[R], float (&rescale)[R]) {
   int x = (int)threadIdx.x % SIDE, y = (int)threadIdx.x / SIDE;
 #pragma unroll
   for (int i = 0; i < R; i++) {
-    float bend, before = highest[i], sum = 0;
+    float before = highest[i], sum = 0;
 #pragma unroll
     for (int j = 0; j < R; j++) {
       int d = distance + y - x + SIDE * (i - j);
-      s[i][j] = score_seen(d, window) ? score_apply(rule, s[i][j], d, &bend) : -INFINITY;
+      s[i][j] = score_masked(rule, s[i][j], d);
       highest[i] = fmaxf(highest[i], s[i][j]);
     }
     highest[i] = side_max(highest[i]);
@@ -67,9 +66,9 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32_kernel(PlainForwa
   if (!find_tile(&tile, a.packing, S::TILE, true)) return;
   int kv_head = tile.head / a.group, rows = tile.length - tile.first;
   float sum[R][SIZE / SIDE] = {}, highest[R], total[R] = {}, inverse[R];
-  ScoreRule rule = score_rule(a.score, tile.head);
+  ScoreRule rule = score_rule(a.score, score_slope(a.score, tile.head));
 #pragma unroll
-  for (int i = 0; i < R; i++) highest[i] = SCORE_START;
+  for (int i = 0; i < R; i++) highest[i] = LOWEST;
   plain_load<S::TILE, SIZE>(q, a.q, tile.begin + tile.first, tile.head, rows, a.size);
   int last = min(tile.length, tile.first + S::TILE);
   for (int key = max(0, tile.first - a.score.window + 1); key < last; key += S::TILE) {
@@ -78,7 +77,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32_kernel(PlainForwa
     plain_load<S::TILE, SIZE>(kv, a.k, tile.begin + key, kv_head, last - key, a.size);
     __syncthreads();
     plain_scores<R, SIZE>(s, q, kv);
-    plain_softmax<R>(p, s, rule, tile.first - key, a.score.window, highest, total, rescale);
+    plain_softmax<R>(p, s, rule, tile.first - key, highest, total, rescale);
     __syncthreads();
     plain_load<S::TILE, SIZE>(kv, a.v, tile.begin + key, kv_head, last - key, a.size);
     __syncthreads();

@@ -21,13 +21,14 @@
 
 #include "compute/cuda/runtime.cuh"
 
+namespace {
+
 enum { THREADS = WARPS * WARP, FOLD_THREADS = 128, MAX_SIZE = 256 };
 
 typedef struct PagedArguments {
   void *out;
   const void *q, *keys, *values;
   const int *table, *sequence, *position;
-  const float *slopes;                      /* or NULL */
   float *partial;                           /* [rows, H, partitions, D], not divided by the sums */
   float2 *partial_stats;                    /* [rows, H, partitions]: maximum, sum */
   int64_t out_row, out_head, q_row, q_head; /* strides, in elements */
@@ -35,13 +36,12 @@ typedef struct PagedArguments {
   int rows, heads, group, size, block_size;                    /* group: query heads of a key head */
   int heads_per_block, rows_per_block, parts; /* parts: blocks that share a key head of a row */
   int partitions;                             /* that a row may have */
-  int window;                                 /* 0 = none */
   bool split, narrow, aligned;                /* narrow: q and out are BF16; aligned: q in 16 bytes */
-  ScoreRule rule;
+  ScoreSpec score;
 } PagedArguments;
 
 __device__ __forceinline__ int first_key(const PagedArguments &a, int position) {
-  return a.window > 0 ? max(0, position - a.window + 1) : 0;
+  return max(0, position - a.score.window + 1);
 }
 
 /* -- folding: running (maximum, sum, out) takes up another ---------------------------------------------- */
@@ -129,9 +129,8 @@ __device__ __forceinline__ void warp_open(W &w, const PagedArguments &a, const S
     for (int i = 0; i < W::OWN; i++) {
       const int own = own_column(w, group, i, lane);
       const int position = column_position(a, s, own);
-      const bool slope = a.slopes && position >= 0;
-      w.column[group][i] = {position,
-                            slope ? a.slopes[s.first_head + own % a.heads_per_block] * LOG2E : 0.0f};
+      const int own_head = s.first_head + own % a.heads_per_block;
+      w.column[group][i] = {position, position >= 0 ? score_slope(a.score, own_head) : 0.0f};
     }
   }
 }
@@ -205,7 +204,7 @@ __device__ __forceinline__ void paged_block(const PagedArguments &a) {
 #pragma unroll
     for (int i = 0; i < PARTITION / THREADS; i++)
       ahead[i] = key_offset(a, s, start + PARTITION + tid + i * THREADS);
-    warp_partition(w, result[warp], stats[warp], a.keys, a.values, offset, a.size, s.columns, a.rule, start,
+    warp_partition(w, result[warp], stats[warp], a.keys, a.values, offset, a.size, s.columns, a.score, start,
                    warp, lane);
     __syncthreads();
     const PartitionFold fold = partition_fold<COLUMNS>(stats, lane, s.columns);
@@ -342,15 +341,6 @@ static void launch_plain(Compute *c, const PagedArguments &a, dim3 grid) {
   }
 }
 
-static ScoreRule rule_of(AttentionSpec spec) {
-  ScoreRule rule = {spec.scale * LOG2E, 0, spec.window > 0 ? (unsigned)spec.window : (unsigned)INT32_MAX};
-  if (spec.softcap > 0) {
-    rule.scale = spec.scale / spec.softcap;
-    rule.cap = spec.softcap * LOG2E;
-  }
-  return rule;
-}
-
 static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tensor sequence, Tensor position,
                                    AttentionSpec spec) {
   const Tensor keys = cache.keys;
@@ -362,7 +352,6 @@ static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tenso
   a.table = data<int>(cache.table);
   a.sequence = data<int>(sequence);
   a.position = data<int>(position);
-  a.slopes = data<float>(spec.slopes);
   a.out_row = out.stride[0];
   a.out_head = out.stride[1];
   a.q_row = q.stride[0];
@@ -377,42 +366,10 @@ static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tenso
   a.size = (int)q.dim[2];
   a.block_size = (int)keys.dim[2];
   a.partitions = (int)divide_up(cache.table.dim[1] * keys.dim[2], PARTITION);
-  a.window = spec.window;
   a.narrow = q.dtype == DTYPE_BF16;
   a.aligned = aligned_heads(q);
-  a.rule = rule_of(spec);
+  a.score = score_spec(spec);
   return a;
-}
-
-extern "C" void cuda_attention_paged(Compute *c, Tensor out, Tensor q, PagedCache cache, Tensor sequence,
-                                     Tensor position, AttentionSpec spec) {
-  const int64_t rows = q.dim[0], heads = q.dim[1], size = q.dim[2], kv_heads = cache.keys.dim[1];
-  ASSERT(heads % kv_heads == 0 && cache.keys.dim[3] == size && size <= MAX_SIZE && q.dtype == out.dtype);
-  ASSERT(cache.keys.dtype == cache.values.dtype && cache.keys.stride[0] == cache.values.stride[0] &&
-         cache.keys.stride[1] == cache.values.stride[1] && cache.keys.stride[2] == cache.values.stride[2]);
-  PagedArguments a = arguments_of(out, q, cache, sequence, position, spec);
-  const size_t mark = scratch_open(c);
-  const int64_t most = split_rows(c, heads, kv_heads, a.partitions, size);
-  const int64_t parted = (rows < most ? rows : most) * heads * a.partitions;
-  a.partial = scratch_new<float>(c, parted * size);
-  a.partial_stats = scratch_new<float2>(c, parted);
-  a.split = rows <= most && a.partitions > 1;
-  if (!c->dry && rows > 0) {
-    /* More rows than sequences: some of them are a chunk of one, and more columns read its keys at once. */
-    const bool tensor = tensor_cores(q, cache), chunks = rows > cache.table.dim[0];
-    const int groups = tensor && size <= 128 && (chunks || a.group > 8) ? 2 : 1;
-    a.parts = (int)divide_up(a.group, 8 * groups);
-    a.heads_per_block = (int)divide_up(a.group, a.parts);
-    a.rows_per_block = a.parts > 1 ? 1 : 8 * groups / a.heads_per_block;
-    const dim3 grid((unsigned)rows, (unsigned)(kv_heads * a.parts), a.split ? (unsigned)a.partitions : 1);
-    if (tensor) {
-      launch_tensor(c, a, grid, groups);
-    } else {
-      WITH_TYPE(cache.keys.dtype, T, launch_plain<T>(c, a, grid));
-    }
-    if (a.split) LAUNCH(c, paged_fold_kernel, dim3((unsigned)rows, (unsigned)heads), FOLD_THREADS, 0, a);
-  }
-  scratch_close(c, mark);
 }
 
 /* -- storing -------------------------------------------------------------------------------------------- */
@@ -455,6 +412,39 @@ static void launch_store(Compute *c, PagedCache cache, Tensor k, Tensor v, Tenso
   LAUNCH(c, (cache_store_kernel<From, To, N>), (unsigned)divide_up(threads, 256), 256, 0,
          data<To>(cache.keys), data<To>(cache.values), data<From>(k), data<From>(v), a.table, a.sequence,
          a.position, a, v.stride[0], v.stride[1], (int)k.dim[1]);
+}
+
+}  // namespace
+
+extern "C" void cuda_attention_paged(Compute *c, Tensor out, Tensor q, PagedCache cache, Tensor sequence,
+                                     Tensor position, AttentionSpec spec) {
+  const int64_t rows = q.dim[0], heads = q.dim[1], size = q.dim[2], kv_heads = cache.keys.dim[1];
+  ASSERT(heads % kv_heads == 0 && cache.keys.dim[3] == size && size <= MAX_SIZE && q.dtype == out.dtype);
+  ASSERT(cache.keys.dtype == cache.values.dtype && cache.keys.stride[0] == cache.values.stride[0] &&
+         cache.keys.stride[1] == cache.values.stride[1] && cache.keys.stride[2] == cache.values.stride[2]);
+  PagedArguments a = arguments_of(out, q, cache, sequence, position, spec);
+  const size_t mark = scratch_open(c);
+  const int64_t most = split_rows(c, heads, kv_heads, a.partitions, size);
+  const int64_t parted = (rows < most ? rows : most) * heads * a.partitions;
+  a.partial = scratch_new<float>(c, parted * size);
+  a.partial_stats = scratch_new<float2>(c, parted);
+  a.split = rows <= most && a.partitions > 1;
+  if (!c->dry && rows > 0) {
+    /* More rows than sequences: some of them are a chunk of one, and more columns read its keys at once. */
+    const bool tensor = tensor_cores(q, cache), chunks = rows > cache.table.dim[0];
+    const int groups = tensor && size <= 128 && (chunks || a.group > 8) ? 2 : 1;
+    a.parts = (int)divide_up(a.group, 8 * groups);
+    a.heads_per_block = (int)divide_up(a.group, a.parts);
+    a.rows_per_block = a.parts > 1 ? 1 : 8 * groups / a.heads_per_block;
+    const dim3 grid((unsigned)rows, (unsigned)(kv_heads * a.parts), a.split ? (unsigned)a.partitions : 1);
+    if (tensor) {
+      launch_tensor(c, a, grid, groups);
+    } else {
+      WITH_TYPE(cache.keys.dtype, T, launch_plain<T>(c, a, grid));
+    }
+    if (a.split) LAUNCH(c, paged_fold_kernel, dim3((unsigned)rows, (unsigned)heads), FOLD_THREADS, 0, a);
+  }
+  scratch_close(c, mark);
 }
 
 extern "C" void cuda_cache_store(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence,

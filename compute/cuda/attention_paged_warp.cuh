@@ -11,15 +11,13 @@
  *     elements 8 g + 2 u and 8 g + 2 u + 1, so that a lane ends with 8 contiguous elements of out.
  * An element of a product is a function of its row of A and its column of B alone, so a column's bits do not
  * depend on the others. P goes in as the sum of two bf16: rounded to one it would be most of the error, and a
- * second product for the same V costs nothing beside the reading of V.
+ * second product for the same V should cost little beside the reading of V.
  *
  * PlainWarp, every other dtype and head size: lane l holds elements l, l + 32 ... of a key; all in fp32. */
 #ifndef COMPUTE_CUDA_ATTENTION_PAGED_WARP_CUH
 #define COMPUTE_CUDA_ATTENTION_PAGED_WARP_CUH
 
-#include "compute/cuda/kernel.cuh"
-
-#include <ptx.cuh>
+#include "compute/cuda/score.cuh"
 
 enum {
   PARTITION = 256, /* keys; a constant, so that a row's partitions are a function of its position alone */
@@ -27,29 +25,16 @@ enum {
   TILE = 16,                          /* keys of a product; tile t of a partition is warp t % WARPS's */
   ROUNDS = PARTITION / (TILE * WARPS) /* tiles of a warp */
 };
-#define LOWEST (-1e30f) /* the maximum of no scores: below any, and finite */
-#define LOG2E  1.44269504088896340736f
-
-/* Scores in units of log 2, for exp2. */
-struct ScoreRule {
-  float scale;     /* times q.k; with a cap: to its argument */
-  float cap;       /* cap * log2(e), or 0 */
-  unsigned window; /* most keys in sight */
-};
-
-/* `distance`: how far the key lies behind the query. -inf when it is not seen. */
-__device__ __forceinline__ float score_of(ScoreRule rule, float product, float slope, int distance) {
-  float score = product * rule.scale;
-  if (rule.cap > 0) score = rule.cap * tanhf(score);
-  score = fmaf(slope, -(float)distance, score);
-  return (unsigned)distance < rule.window ? score : -INFINITY;
-}
 
 /* One query of a block as a lane sees it. */
 struct Column {
   int position; /* -1: there is none */
   float slope;
 };
+
+__device__ __forceinline__ float column_score(ScoreSpec spec, Column column, float product, int key) {
+  return score_masked(score_rule(spec, column.slope), product, column.position - key);
+}
 
 /* -- tensor cores --------------------------------------------------------------------------------------- */
 
@@ -209,7 +194,7 @@ __device__ __forceinline__ float sum_over_keys(float x) {
  * p[round][group][0] are their first 8 bits, [1] the next 8; of keys 2c.. and keys 2c+8... */
 template <class W>
 __device__ __forceinline__ void group_softmax(uint32_t p[ROUNDS][W::GROUPS][2][2], float2 *stats, const W &w,
-                                              float s[ROUNDS][W::GROUPS][4], int group, ScoreRule rule,
+                                              float s[ROUNDS][W::GROUPS][4], int group, ScoreSpec score,
                                               int first_key, int lane) {
   float highest[2] = {LOWEST, LOWEST}, sum[2] = {0, 0};
 #pragma unroll
@@ -219,7 +204,7 @@ __device__ __forceinline__ void group_softmax(uint32_t p[ROUNDS][W::GROUPS][2][2
       const Column column = w.column[group][e % 2];
       const int key = first_key + r * WARPS * TILE + lane / 4 + e / 2 * 8;
       float *x = &s[r][group][e];
-      *x = score_of(rule, *x, column.slope, column.position - key);
+      *x = column_score(score, column, *x, key);
       highest[e % 2] = fmaxf(highest[e % 2], *x);
     }
   }
@@ -288,7 +273,7 @@ template <int CHUNKS, int GROUPS>
 __device__ __forceinline__ void warp_partition(const TensorWarp<CHUNKS, GROUPS> &w,
                                                float (*to)[32 * CHUNKS + 4], float2 *stats,
                                                const void *all_keys, const void *all_values,
-                                               const int64_t *offset, int size, int count, ScoreRule rule,
+                                               const int64_t *offset, int size, int count, ScoreSpec score,
                                                int start, int warp, int lane) {
   typedef TensorWarp<CHUNKS, GROUPS> W;
   const bf16 *keys = static_cast<const bf16 *>(all_keys), *values = static_cast<const bf16 *>(all_values);
@@ -304,7 +289,7 @@ __device__ __forceinline__ void warp_partition(const TensorWarp<CHUNKS, GROUPS> 
   }
 #pragma unroll
   for (int group = 0; group < GROUPS; group++) {
-    if (8 * group < count) group_softmax<W>(p, stats, w, s, group, rule, start + warp * TILE, lane);
+    if (8 * group < count) group_softmax<W>(p, stats, w, s, group, score, start + warp * TILE, lane);
   }
   float out[4 * W::WIDE][GROUPS][4] = {};
 #pragma unroll
@@ -392,7 +377,7 @@ __device__ __forceinline__ void plain_scores(float s[2][8], const PlainWarp<T, C
 template <class T, int CHUNKS>
 __device__ __forceinline__ void warp_partition(const PlainWarp<T, CHUNKS> &w, float (*to)[32 * CHUNKS + 4],
                                                float2 *stats, const void *keys, const void *values,
-                                               const int64_t *offset, int size, int count, ScoreRule rule,
+                                               const int64_t *offset, int size, int count, ScoreSpec score,
                                                int start, int warp, int lane) {
   float s[2][8] = {}, out[8][CHUNKS] = {};
   plain_scores(s, w, keys, offset, size, count, warp, lane);
@@ -403,8 +388,7 @@ __device__ __forceinline__ void warp_partition(const PlainWarp<T, CHUNKS> &w, fl
     float highest = LOWEST, sum = 0;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      s[h][column] =
-          score_of(rule, s[h][column], own.slope, own.position - (start + plain_key(h, lane, warp)));
+      s[h][column] = column_score(score, own, s[h][column], start + plain_key(h, lane, warp));
       highest = fmaxf(highest, s[h][column]);
     }
     highest = warp_max(highest);

@@ -1,6 +1,8 @@
 /* Rows of a table by id, and rows of an activation by number. The floor is the bytes of the rows. */
 #include "compute/cuda/pointwise.cuh"
 
+namespace {
+
 /* -- forward -------------------------------------------------------------------------------------------- */
 
 template <class T, class W, bool ADD>
@@ -40,12 +42,6 @@ static void embedding(Compute *c, Tensor out, Tensor table, Tensor ids, float sc
   } else {
     walk_launch<PACK_OF<T, W>>(c, w, Embed<T, W, false>{to, from, id, scale, beta});
   }
-}
-
-extern "C" void cuda_embedding(Compute *c, Tensor out, Tensor table, Tensor ids, float scale, float beta) {
-  if (c->dry) return;
-  ASSERT(out.dim[0] == ids.dim[0] && out.dim[1] == table.dim[1]);
-  WITH_TYPE(out.dtype, T, WITH_TYPE(table.dtype, W, embedding<T, W>(c, out, table, ids, scale, beta)));
 }
 
 /* -- backward ------------------------------------------------------------------------------------------- */
@@ -172,22 +168,6 @@ static void embedding_backward(Compute *c, Chains r, Tensor dout, bool aligned) 
   if (r.tokens > PIECE) LAUNCH(c, embedding_chains_kernel, pieces, dim3(CHAIN_THREADS), 0, r);
 }
 
-extern "C" void cuda_embedding_backward(Compute *c, Tensor dtable, Tensor dout, Tensor ids, float scale) {
-  int64_t tokens = ids.dim[0], columns = dtable.dim[1];
-  ASSERT(dtable.dtype == DTYPE_F32 && dout.dim[1] == columns && tokens <= INT32_MAX / 64);
-  size_t mark = scratch_open(c);
-  Occurrence *order = scratch_new<Occurrence>(c, tokens);
-  float *partial = scratch_new<float>(c, divide_up(tokens, PIECE) * columns);
-  if (!c->dry && tokens > 0) {
-    LAUNCH(c, token_order_kernel, dim3((unsigned)divide_up(tokens * WARP, SORT_THREADS * SORT_TOKENS)),
-           dim3(SORT_THREADS), 0, order, data<const int32_t>(ids), (int)tokens);
-    Chains r = {data<float>(dtable), dtable.stride[0], partial, order, tokens, columns, scale};
-    bool aligned = rows_aligned(dtable, true) && rows_aligned(dout, true) && columns % 4 == 0;
-    WITH_TYPE(dout.dtype, T, embedding_backward<T>(c, r, dout, aligned));
-  }
-  scratch_close(c, mark);
-}
-
 /* -- rows by number ------------------------------------------------------------------------------------- */
 
 template <class T>
@@ -201,14 +181,6 @@ __device__ __forceinline__ void apply(const Gather<T> &op, int64_t row, int64_t 
   float x[N];
   load_floats<N>(x, row_of(op.x, op.rows[row]) + column, count);
   store_floats<N>(row_of(op.out, row) + column, x, count);
-}
-
-extern "C" void cuda_gather_rows(Compute *c, Tensor out, Tensor x, Tensor rows) {
-  if (c->dry) return;
-  ASSERT(out.dtype == x.dtype && out.dim[0] == rows.dim[0] && out.dim[1] == x.dim[1]);
-  WITH_TYPE(out.dtype, T,
-            walk_launch<PACK<T>>(c, walk_of_rows(out, x),
-                                 Gather<T>{rows_of<T>(out), rows_of<T>(x), data<const int32_t>(rows)}));
 }
 
 template <class T>
@@ -226,6 +198,38 @@ __device__ __forceinline__ void apply(const ScatterAdd<T> &op, int64_t row, int6
 #pragma unroll
   for (int i = 0; i < N; i++) dx[i] += d[i];
   store_floats<N>(to, dx, count);
+}
+
+}  // namespace
+
+extern "C" void cuda_embedding(Compute *c, Tensor out, Tensor table, Tensor ids, float scale, float beta) {
+  if (c->dry) return;
+  ASSERT(out.dim[0] == ids.dim[0] && out.dim[1] == table.dim[1]);
+  WITH_TYPE(out.dtype, T, WITH_TYPE(table.dtype, W, embedding<T, W>(c, out, table, ids, scale, beta)));
+}
+
+extern "C" void cuda_embedding_backward(Compute *c, Tensor dtable, Tensor dout, Tensor ids, float scale) {
+  int64_t tokens = ids.dim[0], columns = dtable.dim[1];
+  ASSERT(dtable.dtype == DTYPE_F32 && dout.dim[1] == columns && tokens <= INT32_MAX / 64);
+  size_t mark = scratch_open(c);
+  Occurrence *order = scratch_new<Occurrence>(c, tokens);
+  float *partial = scratch_new<float>(c, divide_up(tokens, PIECE) * columns);
+  if (!c->dry && tokens > 0) {
+    LAUNCH(c, token_order_kernel, dim3((unsigned)divide_up(tokens * WARP, SORT_THREADS * SORT_TOKENS)),
+           dim3(SORT_THREADS), 0, order, data<const int32_t>(ids), (int)tokens);
+    Chains r = {data<float>(dtable), dtable.stride[0], partial, order, tokens, columns, scale};
+    bool aligned = rows_aligned(dtable, true) && rows_aligned(dout, true) && columns % 4 == 0;
+    WITH_TYPE(dout.dtype, T, embedding_backward<T>(c, r, dout, aligned));
+  }
+  scratch_close(c, mark);
+}
+
+extern "C" void cuda_gather_rows(Compute *c, Tensor out, Tensor x, Tensor rows) {
+  if (c->dry) return;
+  ASSERT(out.dtype == x.dtype && out.dim[0] == rows.dim[0] && out.dim[1] == x.dim[1]);
+  WITH_TYPE(out.dtype, T,
+            walk_launch<PACK<T>>(c, walk_of_rows(out, x),
+                                 Gather<T>{rows_of<T>(out), rows_of<T>(x), data<const int32_t>(rows)}));
 }
 
 extern "C" void cuda_scatter_add_rows(Compute *c, Tensor dx, Tensor dout, Tensor rows) {

@@ -13,18 +13,14 @@
 
 #include <ptx.cuh>
 
+namespace {
+
 enum { HEAD_THREADS = 512, CHUNK_UNIT = 64, ROW_UNIT = 64 };
 #ifdef DROVER_CUDA_HOST
 enum { CHUNK_FLOATS = 4 << 20 }; /* small tests see several chunks */
 #else
 enum { CHUNK_FLOATS = 64 << 20 }; /* 256 MiB */
 #endif
-
-/* exp(x) = 2^(x log2(e)) */
-#define LOG2_E 1.44269504f
-
-/* Below every logit; finite, so that differences are numbers. */
-#define LOWEST (-1e30f)
 
 /* -- one row --------------------------------------------------------------------------------------------- */
 
@@ -206,21 +202,6 @@ static HeadRows head_rows(Tensor logits, Tensor targets, int64_t first, Tensor l
   return h;
 }
 
-extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, Tensor x, Weight w, Tensor bias,
-                                  Tensor targets, HeadSpec spec) {
-  const size_t mark = scratch_open(c);
-  const Chunks chunks = chunks_new(c, x, w);
-  for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
-    const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
-    const Tensor logits = tensor_rows(chunks.logits, 0, count);
-    cuda_linear(c, logits, tensor_rows(x, first, count), w, bias, 1.0f, 0.0f);
-    if (c->dry) continue;
-    LAUNCH(c, head_logprob_kernel, dim3((unsigned)count), dim3(HEAD_THREADS), 0,
-           head_rows(logits, targets, first, logprob, entropy, spec));
-  }
-  scratch_close(c, mark);
-}
-
 /* The chunk's logits become their gradients, in the dtype of x. */
 static Tensor chunk_gradient(Compute *c, Tensor logits, DType dtype, HeadRows h, Tensor dlogprob,
                              Tensor dentropy, int64_t first) {
@@ -236,6 +217,23 @@ static Tensor chunk_gradient(Compute *c, Tensor logits, DType dtype, HeadRows h,
             LAUNCH(c, head_gradient_kernel<T>, dim3((unsigned)logits.dim[0]), dim3(HEAD_THREADS), 0, h,
                    dlogprobs, dentropies));
   return gradient;
+}
+
+}  // namespace
+
+extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, Tensor x, Weight w, Tensor bias,
+                                  Tensor targets, HeadSpec spec) {
+  const size_t mark = scratch_open(c);
+  const Chunks chunks = chunks_new(c, x, w);
+  for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
+    const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
+    const Tensor logits = tensor_rows(chunks.logits, 0, count);
+    cuda_linear(c, logits, tensor_rows(x, first, count), w, bias, 1.0f, 0.0f);
+    if (c->dry) continue;
+    LAUNCH(c, head_logprob_kernel, dim3((unsigned)count), dim3(HEAD_THREADS), 0,
+           head_rows(logits, targets, first, logprob, entropy, spec));
+  }
+  scratch_close(c, mark);
 }
 
 extern "C" void cuda_head_logprob_backward(Compute *c, Tensor dx, Weight dw, Tensor dbias, Tensor logprob,

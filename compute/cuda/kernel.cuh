@@ -11,6 +11,9 @@
  *   - blocks run one after the other: no block waits for another;
  *   - what is uninitialised there is poison.
  *
+ * What comments say of floors, times and rates is estimated, from bytes, operations and data sheets; what has been
+ * measured is in docs/performance.md.
+ *
  * All sums, softmax and norms are in fp32 whatever the dtype of the tensors. Reproducible to the bit: sums have
  * an order fixed by the shapes alone; floating-point atomics are not used. Offsets are 64 bits wide: a tensor
  * may have more than 2^31 elements. */
@@ -33,6 +36,12 @@ extern "C" {
 #include <launch.cuh>
 
 typedef __nv_bfloat16 bf16;
+
+#define LOG2_E 1.4426950408889634f
+#define LOG_2  0.6931471805599453f
+/* The maximum of nothing yet: below any score or logit, above that of a masked one (-infinity), and finite, so that no
+ * difference of two becomes NaN. */
+#define LOWEST (-1e30f)
 
 enum { WARP = 32 };
 #define FULL_MASK 0xffffffffu

@@ -5,27 +5,13 @@
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/product.cuh"
 
+namespace {
+
 static const Tensor none = {};
 
 static void check_shapes(Tensor x, Tensor y, Weight w) {
   ASSERT(x.rank == 2 && y.rank == 2 && w.data.rank == 2);
   ASSERT(x.dim[0] == y.dim[0] && x.dim[1] == weight_inputs(w) && y.dim[1] == weight_outputs(w));
-}
-
-extern "C" void cuda_linear(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
-                            float beta) {
-  check_shapes(x, out, w);
-  if (c->row_invariant) {
-    cuda_linear_rows(c, out, x, w, bias, alpha, beta);
-  } else {
-    cuda_product(c, out, x, false, w.data, !w.transposed, bias, alpha, beta);
-  }
-}
-
-extern "C" void cuda_linear_backward_input(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha,
-                                           float beta) {
-  check_shapes(dx, dy, w);
-  cuda_product(c, dx, dy, false, w.data, w.transposed, none, alpha, beta);
 }
 
 /* -- gradient of the bias ------------------------------------------------------------------------------- */
@@ -102,6 +88,24 @@ static void add_column_sums(Compute *c, Tensor dbias, Tensor dy) {
            columns);
   }
   scratch_close(c, mark);
+}
+
+}  // namespace
+
+extern "C" void cuda_linear(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
+                            float beta) {
+  check_shapes(x, out, w);
+  if (c->row_invariant) {
+    cuda_linear_rows(c, out, x, w, bias, alpha, beta);
+  } else {
+    cuda_product(c, out, x, false, w.data, !w.transposed, bias, alpha, beta);
+  }
+}
+
+extern "C" void cuda_linear_backward_input(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha,
+                                           float beta) {
+  check_shapes(dx, dy, w);
+  cuda_product(c, dx, dy, false, w.data, w.transposed, none, alpha, beta);
 }
 
 extern "C" void cuda_linear_backward_weight(Compute *c, Weight dw, Tensor dbias, Tensor dy, Tensor x,

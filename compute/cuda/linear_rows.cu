@@ -19,12 +19,14 @@
 
 #include <ptx.cuh>
 
+namespace {
+
 /* A team of WARPS_O x WARPS_R warps works at a tile of OUTPUTS x ROWS; TEAMS teams side by side have a slice of K
  * each. STEP inputs are brought at a time, STAGES - 1 steps ahead. All fit the 99 KiB of the small cards. */
-template <int OUTPUTS_, int ROWS_, int WARPS_O_, int WARPS_R_, int TEAMS_, int STEP_, int STAGES_>
+template <class P>
 struct Tile {
-  static constexpr int OUTPUTS = OUTPUTS_, ROWS = ROWS_, WARPS_O = WARPS_O_, WARPS_R = WARPS_R_;
-  static constexpr int TEAMS = TEAMS_, STEP = STEP_, STAGES = STAGES_;
+  static constexpr int OUTPUTS = P::OUTPUTS, ROWS = P::ROWS, WARPS_O = P::WARPS_O, WARPS_R = P::WARPS_R;
+  static constexpr int TEAMS = P::TEAMS, STEP = P::STEP, STAGES = P::STAGES;
   static constexpr int TEAM_THREADS = WARPS_O * WARPS_R * WARP, THREADS = TEAM_THREADS * TEAMS;
   static constexpr int W_TILE = OUTPUTS * STEP, STAGE = W_TILE + ROWS * STEP; /* elements */
   /* 16 x 8 products of a warp. */
@@ -284,14 +286,25 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
 
 /* -- the choice of a tile -------------------------------------------------------------------------------- */
 
-typedef Tile<16, 8, 1, 1, SLICES, 64, 4> Tile16x8;
-typedef Tile<32, 8, 1, 1, SLICES, 32, 4> Tile32x8;
-typedef Tile<32, 16, 1, 1, SLICES, 32, 4> Tile32x16;
-typedef Tile<32, 32, 1, 1, SLICES, 32, 3> Tile32x32;
-typedef Tile<64, 32, 2, 2, 1, 64, 8> Tile64x32;
-typedef Tile<64, 64, 2, 2, 1, 64, 6> Tile64x64;
-typedef Tile<64, 128, 2, 4, 1, 64, 4> Tile64x128;
-typedef Tile<128, 128, 2, 4, 1, 64, 3> Tile128x128;
+// clang-format off
+struct Shape16x8 { enum { OUTPUTS = 16, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 64, STAGES = 4 }; };
+struct Shape32x8 { enum { OUTPUTS = 32, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4 }; };
+struct Shape32x16 { enum { OUTPUTS = 32, ROWS = 16, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4 }; };
+struct Shape32x32 { enum { OUTPUTS = 32, ROWS = 32, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 3 }; };
+struct Shape64x32 { enum { OUTPUTS = 64, ROWS = 32, WARPS_O = 2, WARPS_R = 2, TEAMS = 1, STEP = 64, STAGES = 8 }; };
+struct Shape64x64 { enum { OUTPUTS = 64, ROWS = 64, WARPS_O = 2, WARPS_R = 2, TEAMS = 1, STEP = 64, STAGES = 6 }; };
+struct Shape64x128 { enum { OUTPUTS = 64, ROWS = 128, WARPS_O = 2, WARPS_R = 4, TEAMS = 1, STEP = 64, STAGES = 4 }; };
+struct Shape128x128 { enum { OUTPUTS = 128, ROWS = 128, WARPS_O = 2, WARPS_R = 4, TEAMS = 1, STEP = 64, STAGES = 3 }; };
+// clang-format on
+
+typedef Tile<Shape16x8> Tile16x8;
+typedef Tile<Shape32x8> Tile32x8;
+typedef Tile<Shape32x16> Tile32x16;
+typedef Tile<Shape32x32> Tile32x32;
+typedef Tile<Shape64x32> Tile64x32;
+typedef Tile<Shape64x64> Tile64x64;
+typedef Tile<Shape64x128> Tile64x128;
+typedef Tile<Shape128x128> Tile128x128;
 
 typedef struct TileChoice {
   int outputs, rows;
@@ -322,10 +335,10 @@ static const TileChoice tiles[] = {tile_choice<Tile16x8, true>(),   tile_choice<
 /* Odd sizes and strides: the loads decide, whatever the tile. */
 static const TileChoice unaligned_tiles[] = {tile_choice<Tile16x8, false>(), tile_choice<Tile64x64, false>()};
 
-/* Time per input with a tile, in units in which a multiprocessor of an H100 does 1024 products: the longest of
- * what the busiest multiprocessor multiplies and takes in (50 bytes per clock), what the second-level cache
- * delivers to all (24 bytes per clock and multiprocessor) and what memory delivers (15). The result is the same
- * to the bit with every choice, so that only time depends on these figures. */
+/* An estimate of the time per input with a tile, in units in which a multiprocessor of an H100 does 1024 products: the
+ * longest of what the busiest multiprocessor multiplies and takes in (50 bytes per clock), what the second-level
+ * cache delivers to all (24 bytes per clock and multiprocessor) and what memory delivers (15). The result is the
+ * same to the bit with every choice, so that only time depends on these figures. */
 static double tile_time(const TileChoice &tile, int64_t rows, int64_t outputs, int multiprocessors) {
   const int64_t blocks = divide_up(outputs, tile.outputs) * divide_up(rows, tile.rows);
   const double height = (double)(tile.outputs < outputs ? tile.outputs : outputs),
@@ -370,6 +383,8 @@ static RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alp
   call.out_packs = (uintptr_t)out.data % (narrow ? 8 : 16) == 0 && out.stride[0] % 4 == 0;
   return call;
 }
+
+}  // namespace
 
 extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
                                  float beta) {

@@ -4,6 +4,8 @@
  * row at once. Floor: reading W once with few rows, the rate of the fp32 units with many. */
 #include "compute/cuda/linear_rows.cuh"
 
+namespace {
+
 enum {
   PLAIN_OUTPUTS = WARP,
   PLAIN_STEP = 32,
@@ -96,6 +98,8 @@ static void launch_plain(Compute *c, const RowsCall &call, bool transposed) {
     transposed ? launch_rows<X, W, true, 32>(c, call) : launch_rows<X, W, false, 32>(c, call);
   }
 }
+
+}  // namespace
 
 void linear_rows_plain(Compute *c, const RowsCall &call, DType x, DType w, bool transposed) {
   ASSERT(x == DTYPE_F32 || x == DTYPE_BF16);

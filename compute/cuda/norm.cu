@@ -5,6 +5,8 @@
  * reading dy and x and writing dx. Rows that cannot be read by 16 bytes take the plain kernels below. */
 #include "compute/cuda/pointwise.cuh"
 
+namespace {
+
 /* A tensor [N,C] or [T,H,D] seen as rows. */
 template <class T>
 struct HeadRows {
@@ -392,22 +394,6 @@ static void norm(Compute *c, Norm<T> a, bool aligned) {
              dim3((unsigned)divide_up(a.rows, NORM_ROWS<THREADS>)), dim3(NORM_BLOCK<THREADS>), 0, a));
 }
 
-extern "C" void cuda_norm(Compute *c, Tensor out, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
-                          Tensor bias, NormSpec spec) {
-  if (c->dry) return;
-  int64_t rows = head_row_count(x), columns = x.dim[x.rank - 1];
-  ASSERT(out.dtype == x.dtype && out.rank == x.rank && rows <= INT32_MAX / 2 && columns <= INT32_MAX / 2);
-  bool aligned =
-      head_rows_aligned(out) && head_rows_aligned(x) && vector_aligned(weight) && vector_aligned(bias);
-  WITH_TYPE(
-      x.dtype, T,
-      norm<T>(c,
-              Norm<T>{head_rows<T>(out), head_rows<const T>(x), (int)rows, x.rank == 3 ? (int)x.dim[1] : 1,
-                      (int)columns, data<float>(mean), data<float>(rstd), vector_of(weight), vector_of(bias),
-                      spec.eps, spec.weight_offset, spec.kind == NORM_LAYER},
-              aligned));
-}
-
 /* Blocks of norm_backward when the gradients of the weights are wanted: each leaves a part, so that there should
  * be few, but enough threads to keep the memory busy. A function of the shapes alone. */
 static int64_t norm_parts(int64_t rows, int64_t rows_at_a_time, int threads) {
@@ -435,6 +421,24 @@ static void norm_backward(Compute *c, NormBackward<T> a, RowPlan plan, int64_t b
     return;
   }
   WITH_ROW_PLAN(plan, THREADS, PACKS, norm_backward_launch<T, THREADS, PACKS>(c, a, blocks));
+}
+
+}  // namespace
+
+extern "C" void cuda_norm(Compute *c, Tensor out, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
+                          Tensor bias, NormSpec spec) {
+  if (c->dry) return;
+  int64_t rows = head_row_count(x), columns = x.dim[x.rank - 1];
+  ASSERT(out.dtype == x.dtype && out.rank == x.rank && rows <= INT32_MAX / 2 && columns <= INT32_MAX / 2);
+  bool aligned =
+      head_rows_aligned(out) && head_rows_aligned(x) && vector_aligned(weight) && vector_aligned(bias);
+  WITH_TYPE(
+      x.dtype, T,
+      norm<T>(c,
+              Norm<T>{head_rows<T>(out), head_rows<const T>(x), (int)rows, x.rank == 3 ? (int)x.dim[1] : 1,
+                      (int)columns, data<float>(mean), data<float>(rstd), vector_of(weight), vector_of(bias),
+                      spec.eps, spec.weight_offset, spec.kind == NORM_LAYER},
+              aligned));
 }
 
 extern "C" void cuda_norm_backward(Compute *c, Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,

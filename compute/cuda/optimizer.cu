@@ -8,9 +8,11 @@
  *   adamw       32         20 + 1/16      p 4+4, gradient 4+4, m and v 4+4 or 1+1 each
  *   lion        24         18 + 1/32
  *   sgd         16 (24 with momentum, 18 + 1/32 in 8 bits) */
-#include "compute/cuda/kernel.cuh"
+#include "compute/cuda/tensor_list.cuh"
 
 #include "compute/dynamic_map.h"
+
+namespace {
 
 enum { THREADS = 256, CHUNK = 4096, LIST_MOST = 54 };
 static_assert(CHUNK % STATE_BLOCK == 0 && STATE_BLOCK == 8 * WARP, "a warp has a block of the state");
@@ -26,10 +28,7 @@ struct Item {
   bool aligned; /* four neighbours may be moved at once */
 };
 
-struct Table { /* at most 4 KiB with the rule */
-  Item items[LIST_MOST];
-  int count;
-};
+typedef TensorList<Item, LIST_MOST, CHUNK> Table; /* at most 4 KiB with the rule */
 
 /* -- the rules: one element ------------------------------------------------------------------------------- */
 
@@ -211,29 +210,14 @@ __device__ __forceinline__ void step_codes(const Item &item, const Rule &rule, i
 
 /* -- the list --------------------------------------------------------------------------------------------- */
 
-/* The tensor that a chunk belongs to: the last whose first chunk is not beyond it. */
-__device__ __forceinline__ int find_item(const Table &table, unsigned chunk) {
-  int low = 0, high = table.count - 1;
-  while (low < high) {
-    int middle = (low + high + 1) / 2;
-    if (table.items[middle].first <= chunk) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
 template <class Rule, bool CODES>
 __global__ void __launch_bounds__(THREADS) step_kernel(const __grid_constant__ Table table, const Rule rule) {
-  const Item item = table.items[find_item(table, blockIdx.x)];
-  int64_t begin = (int64_t)(blockIdx.x - item.first) * CHUNK, left = item.count - begin;
-  int count = left < CHUNK ? (int)left : CHUNK;
+  const Chunk<Item> chunk = list_chunk(table, blockIdx.x);
+  const Item item = chunk.item;
   if constexpr (CODES) {
-    step_codes(item, rule, begin, count);
+    step_codes(item, rule, chunk.begin, chunk.count);
   } else {
-    step_floats(item, rule, begin, count);
+    step_floats(item, rule, chunk.begin, chunk.count);
   }
 }
 
@@ -263,20 +247,15 @@ static Item item_of(const OptimTensor *t) {
 template <class Rule, bool CODES>
 static void step_some(Compute *c, const OptimTensor *list, int64_t count, const Rule &rule) {
   Table table = {};
-  unsigned chunks = 0;
   for (int64_t i = 0; i < count; i++) {
     if (has_codes(&list[i]) != CODES || tensor_count(list[i].p) == 0) continue;
     if (table.count == LIST_MOST) {
-      LAUNCH(c, (step_kernel<Rule, CODES>), dim3(chunks), dim3(THREADS), 0, table, rule);
-      table.count = 0;
-      chunks = 0;
+      LAUNCH(c, (step_kernel<Rule, CODES>), dim3(table.chunks), dim3(THREADS), 0, table, rule);
+      table = {};
     }
-    Item *item = &table.items[table.count++];
-    *item = item_of(&list[i]);
-    item->first = chunks;
-    chunks += (unsigned)divide_up(item->count, CHUNK);
+    list_add(&table, item_of(&list[i]));
   }
-  LAUNCH(c, (step_kernel<Rule, CODES>), dim3(chunks), dim3(THREADS), 0, table, rule);
+  LAUNCH(c, (step_kernel<Rule, CODES>), dim3(table.chunks), dim3(THREADS), 0, table, rule);
 }
 
 template <class Rule>
@@ -290,6 +269,8 @@ static void step_all(Compute *c, const OptimTensor *list, int64_t count, const R
   step_some<Rule, false>(c, list, count, rule);
   if constexpr (Rule::has_m) step_some<Rule, true>(c, list, count, rule);
 }
+
+}  // namespace
 
 extern "C" void cuda_adamw(Compute *c, const OptimTensor *list, int64_t count, AdamStep step) {
   Adam rule = {1.0f - step.lr * step.weight_decay,

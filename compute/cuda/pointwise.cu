@@ -2,6 +2,8 @@
  * the arithmetic stays below it. */
 #include "compute/cuda/pointwise.cuh"
 
+namespace {
+
 typedef struct Curve {
   float value, slope; /* f(x), f'(x) */
 } Curve;
@@ -80,12 +82,6 @@ static void activation(Compute *c, Tensor out, Tensor x, Activation kind) {
   WITH_ACTIVATION(kind, KIND, walk_launch<PACK<T>>(c, w, Activate<T, KIND>{rows_of<T>(out), rows_of<T>(x)}));
 }
 
-extern "C" void cuda_activation(Compute *c, Tensor out, Tensor x, Activation kind) {
-  if (c->dry) return;
-  ASSERT(x.dtype == out.dtype);
-  WITH_TYPE(out.dtype, T, activation<T>(c, out, x, kind));
-}
-
 template <class T, int KIND>
 struct ActivateBackward {
   Rows<T> dx, dy, x;
@@ -108,12 +104,6 @@ static void activation_backward(Compute *c, Tensor dx, Tensor dy, Tensor x, Acti
   WITH_ACTIVATION(
       kind, KIND,
       walk_launch<PACK<T>>(c, w, ActivateBackward<T, KIND>{rows_of<T>(dx), rows_of<T>(dy), rows_of<T>(x)}));
-}
-
-extern "C" void cuda_activation_backward(Compute *c, Tensor dx, Tensor dy, Tensor x, Activation kind) {
-  if (c->dry) return;
-  ASSERT(dy.dtype == dx.dtype && x.dtype == dx.dtype);
-  WITH_TYPE(dx.dtype, T, activation_backward<T>(c, dx, dy, x, kind));
 }
 
 /* -- gates ---------------------------------------------------------------------------------------------- */
@@ -139,12 +129,6 @@ static void gated(Compute *c, Tensor out, Tensor gate, Tensor up, Activation kin
   WITH_ACTIVATION(
       kind, KIND,
       walk_launch<PACK<T>>(c, w, Gate<T, KIND>{rows_of<T>(out), rows_of<T>(gate), rows_of<T>(up)}));
-}
-
-extern "C" void cuda_gated(Compute *c, Tensor out, Tensor gate, Tensor up, Activation kind) {
-  if (c->dry) return;
-  ASSERT(gate.dtype == out.dtype && up.dtype == out.dtype);
-  WITH_TYPE(out.dtype, T, gated<T>(c, out, gate, up, kind));
 }
 
 template <class T, int KIND>
@@ -180,14 +164,6 @@ static void gated_backward(Compute *c, Tensor dgate, Tensor dup, Tensor dout, Te
                                                  rows_of<T>(gate), rows_of<T>(up)}));
 }
 
-extern "C" void cuda_gated_backward(Compute *c, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up,
-                                    Activation kind) {
-  if (c->dry) return;
-  ASSERT(dup.dtype == dgate.dtype && dout.dtype == dgate.dtype);
-  ASSERT(gate.dtype == dgate.dtype && up.dtype == dgate.dtype);
-  WITH_TYPE(dgate.dtype, T, gated_backward<T>(c, dgate, dup, dout, gate, up, kind));
-}
-
 /* -- sums and casts ------------------------------------------------------------------------------------- */
 
 template <class T, class U, bool ADD>
@@ -220,15 +196,6 @@ static void axpby(Compute *c, Tensor out, Tensor x, float alpha, float beta) {
   }
 }
 
-extern "C" void cuda_axpby(Compute *c, Tensor out, Tensor x, float alpha, float beta) {
-  if (c->dry) return;
-  if (x.dtype == DTYPE_F16) {
-    WITH_TYPE(out.dtype, T, axpby<T, __half>(c, out, x, alpha, beta));
-  } else {
-    WITH_TYPE(out.dtype, T, WITH_TYPE(x.dtype, U, axpby<T, U>(c, out, x, alpha, beta)));
-  }
-}
-
 template <class T>
 struct Fill {
   Rows<T> x;
@@ -241,11 +208,6 @@ __device__ __forceinline__ void apply(const Fill<T> &op, int64_t row, int64_t co
 #pragma unroll
   for (int i = 0; i < N; i++) x[i] = op.value;
   store_floats<N>(row_of(op.x, row) + column, x, count);
-}
-
-extern "C" void cuda_fill(Compute *c, Tensor x, float value) {
-  if (c->dry) return;
-  WITH_TYPE(x.dtype, T, walk_launch<PACK<T>>(c, walk_of(x), Fill<T>{rows_of<T>(x), value}));
 }
 
 /* -- limits --------------------------------------------------------------------------------------------- */
@@ -271,11 +233,6 @@ __device__ __forceinline__ void apply(const Clamp<T> &op, int64_t row, int64_t c
   store_floats<N>(row_of(op.x, row) + column, x, count);
 }
 
-extern "C" void cuda_clamp(Compute *c, Tensor x, float limit) {
-  if (c->dry) return;
-  WITH_TYPE(x.dtype, T, walk_launch<PACK<T>>(c, walk_of(x), Clamp<T>{rows_of<T>(x), limit}));
-}
-
 template <class T>
 struct ClampBackward {
   Rows<T> dx, y;
@@ -292,13 +249,6 @@ __device__ __forceinline__ void apply(const ClampBackward<T> &op, int64_t row, i
   store_floats<N>(row_of(op.dx, row) + column, dx, count);
 }
 
-extern "C" void cuda_clamp_backward(Compute *c, Tensor dx, Tensor y, float limit) {
-  if (c->dry) return;
-  ASSERT(y.dtype == dx.dtype);
-  WITH_TYPE(dx.dtype, T,
-            walk_launch<PACK<T>>(c, walk_of(dx, y), ClampBackward<T>{rows_of<T>(dx), rows_of<T>(y), limit}));
-}
-
 template <class T>
 struct Softcap {
   Rows<T> x;
@@ -312,6 +262,60 @@ __device__ __forceinline__ void apply(const Softcap<T> &op, int64_t row, int64_t
 #pragma unroll
   for (int i = 0; i < N; i++) x[i] = op.cap * tanhf(x[i] / op.cap);
   store_floats<N>(row_of(op.x, row) + column, x, count);
+}
+
+}  // namespace
+
+extern "C" void cuda_activation(Compute *c, Tensor out, Tensor x, Activation kind) {
+  if (c->dry) return;
+  ASSERT(x.dtype == out.dtype);
+  WITH_TYPE(out.dtype, T, activation<T>(c, out, x, kind));
+}
+
+extern "C" void cuda_activation_backward(Compute *c, Tensor dx, Tensor dy, Tensor x, Activation kind) {
+  if (c->dry) return;
+  ASSERT(dy.dtype == dx.dtype && x.dtype == dx.dtype);
+  WITH_TYPE(dx.dtype, T, activation_backward<T>(c, dx, dy, x, kind));
+}
+
+extern "C" void cuda_gated(Compute *c, Tensor out, Tensor gate, Tensor up, Activation kind) {
+  if (c->dry) return;
+  ASSERT(gate.dtype == out.dtype && up.dtype == out.dtype);
+  WITH_TYPE(out.dtype, T, gated<T>(c, out, gate, up, kind));
+}
+
+extern "C" void cuda_gated_backward(Compute *c, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up,
+                                    Activation kind) {
+  if (c->dry) return;
+  ASSERT(dup.dtype == dgate.dtype && dout.dtype == dgate.dtype);
+  ASSERT(gate.dtype == dgate.dtype && up.dtype == dgate.dtype);
+  WITH_TYPE(dgate.dtype, T, gated_backward<T>(c, dgate, dup, dout, gate, up, kind));
+}
+
+extern "C" void cuda_axpby(Compute *c, Tensor out, Tensor x, float alpha, float beta) {
+  if (c->dry) return;
+  if (x.dtype == DTYPE_F16) {
+    WITH_TYPE(out.dtype, T, axpby<T, __half>(c, out, x, alpha, beta));
+  } else {
+    WITH_TYPE(out.dtype, T, WITH_TYPE(x.dtype, U, axpby<T, U>(c, out, x, alpha, beta)));
+  }
+}
+
+extern "C" void cuda_fill(Compute *c, Tensor x, float value) {
+  if (c->dry) return;
+  WITH_TYPE(x.dtype, T, walk_launch<PACK<T>>(c, walk_of(x), Fill<T>{rows_of<T>(x), value}));
+}
+
+extern "C" void cuda_clamp(Compute *c, Tensor x, float limit) {
+  if (c->dry) return;
+  WITH_TYPE(x.dtype, T, walk_launch<PACK<T>>(c, walk_of(x), Clamp<T>{rows_of<T>(x), limit}));
+}
+
+extern "C" void cuda_clamp_backward(Compute *c, Tensor dx, Tensor y, float limit) {
+  if (c->dry) return;
+  ASSERT(y.dtype == dx.dtype);
+  WITH_TYPE(dx.dtype, T,
+            walk_launch<PACK<T>>(c, walk_of(dx, y), ClampBackward<T>{rows_of<T>(dx), rows_of<T>(y), limit}));
 }
 
 extern "C" void cuda_softcap(Compute *c, Tensor x, float cap) {

@@ -18,6 +18,8 @@ extern "C" {
 #include "base/memory.h"
 }
 
+namespace {
+
 /* -- plans ---------------------------------------------------------------------------------------------- */
 
 /* All that the choice of an algorithm depends on; no padding, for it is compared and hashed as bytes. */
@@ -43,14 +45,6 @@ typedef struct Products {
   int count;
   Plan plans[PLANS];
 } Products;
-
-void *cuda_products_open(void) {
-  return memory_zeroed(1, sizeof(Products));
-}
-
-void cuda_products_close(void *products) {
-  memory_free(products);
-}
 
 static void blas_check(cublasStatus_t status, const char *what) {
   if (status != CUBLAS_STATUS_SUCCESS) device_failed(what, cublasLtGetStatusString(status));
@@ -291,6 +285,16 @@ template <class From, class To>
 __global__ void convert_bias_kernel(To *out, const From *in, int64_t count) {
   const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < count) out[i] = from_float<To>(to_float(in[i]));
+}
+
+}  // namespace
+
+void *cuda_products_open(void) {
+  return memory_zeroed(1, sizeof(Products));
+}
+
+void cuda_products_close(void *products) {
+  memory_free(products);
 }
 
 void cuda_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, bool transpose_b, Tensor bias,

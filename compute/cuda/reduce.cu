@@ -1,22 +1,22 @@
 /* Reductions. Two stages: a part for each chunk of each tensor, then the parts in order, so that the order of the
  * sum is a function of the sizes alone. The floor is reading the tensors once; squares and sums are in double
- * precision, one conversion and one multiply-add an element, which consumer cards (1/64 of their fp32 rate) do
- * about as fast as their memory delivers. */
+ * precision, one conversion and one multiply-add an element, which consumer cards (1/64 of their fp32 rate)
+ * should do about as fast as their memory delivers, by their data sheets. */
 #include "compute/cuda/pointwise.cuh"
+#include "compute/cuda/tensor_list.cuh"
+
+namespace {
 
 enum { THREADS = 256, CHUNK = 16384, LIST_MOST = 160, TOTAL_THREADS = 1024 };
 
 struct SquareItem {
   const float *x;
   int64_t count;
-  int32_t first; /* chunks of the items before it */
+  unsigned first; /* chunks of the items before it */
   bool aligned;
 };
 
-struct SquareList { /* as much as a kernel's parameters hold on every driver: 4 KiB */
-  SquareItem items[LIST_MOST];
-  int count;
-};
+typedef TensorList<SquareItem, LIST_MOST, CHUNK> SquareList;
 static_assert(sizeof(SquareList) <= 4000, "fits the parameters of a kernel");
 
 /* The sum of x over the block in thread 0. */
@@ -34,31 +34,17 @@ __device__ __forceinline__ double block_sum_double(double x) {
   return sum;
 }
 
-/* The item whose chunks hold this one. */
-__device__ __forceinline__ int find_item(const SquareList &list, int32_t chunk) {
-  int low = 0, high = list.count - 1;
-  while (low < high) {
-    int middle = (low + high + 1) / 2;
-    if (list.items[middle].first <= chunk) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
 /* parts[chunk] = sum of squares of the chunk; the order is the same whether it is read by packs or not. */
 __global__ void square_parts_kernel(double *parts, const __grid_constant__ SquareList list) {
-  const SquareItem &item = list.items[find_item(list, (int32_t)blockIdx.x)];
-  int64_t first = (int64_t)((int32_t)blockIdx.x - item.first) * CHUNK;
-  const float *x = item.x + first;
-  int count = item.count - first < CHUNK ? (int)(item.count - first) : (int)CHUNK;
+  const Chunk<SquareItem> chunk = list_chunk(list, blockIdx.x);
+  const bool aligned = chunk.item.aligned;
+  const float *x = chunk.item.x + chunk.begin;
+  const int count = chunk.count;
   double sum = 0;
 #pragma unroll 4
   for (int i = (int)threadIdx.x * 4; i < count; i += THREADS * 4) {
     float v[4];
-    if (item.aligned) {
+    if (aligned) {
       load_floats<4>(v, x + i, count - i < 4 ? count - i : 4);
     } else {
 #pragma unroll
@@ -80,23 +66,22 @@ __global__ void __launch_bounds__(TOTAL_THREADS)
   if (threadIdx.x == 0) *out = sum;
 }
 
-/* Parts of the tensors from `first` on that fit one list; *next is the first that does not. */
-static int32_t list_tensors(SquareList *list, const Tensor *tensors, int64_t first, int64_t count,
-                            int64_t *next) {
-  int64_t chunks = 0, t = first;
-  list->count = 0;
-  for (; t < count && list->count < LIST_MOST; t++) {
-    int64_t n = tensor_count(tensors[t]);
+/* As many of the tensors from `*next` on as fit one list; *next is then the first that does not. */
+static SquareList list_tensors(const Tensor *tensors, int64_t count, int64_t *next) {
+  SquareList list = {};
+  int64_t t = *next;
+  for (; t < count && list.count < LIST_MOST; t++) {
+    const int64_t n = tensor_count(tensors[t]);
     ASSERT(tensors[t].dtype == DTYPE_F32 && tensor_is_contiguous(tensors[t]));
-    if (n == 0) continue;
-    list->items[list->count++] =
-        SquareItem{data<const float>(tensors[t]), n, (int32_t)chunks, (uintptr_t)tensors[t].data % 16 == 0};
-    chunks += divide_up(n, CHUNK);
-    ASSERT(chunks <= INT32_MAX);
+    if (n > 0) {
+      list_add(&list, {data<const float>(tensors[t]), n, 0, (uintptr_t)tensors[t].data % 16 == 0});
+    }
   }
   *next = t;
-  return (int32_t)chunks;
+  return list;
 }
+
+}  // namespace
 
 extern "C" void cuda_sum_squares(Compute *c, Tensor out, const Tensor *list, int64_t count) {
   ASSERT(out.dtype == DTYPE_F64);
@@ -107,10 +92,9 @@ extern "C" void cuda_sum_squares(Compute *c, Tensor out, const Tensor *list, int
   double *parts = scratch_new<double>(c, chunks);
   if (!c->dry) {
     for (int64_t t = 0; t < count;) {
-      SquareList some;
-      int32_t own = list_tensors(&some, list, t, count, &t);
-      LAUNCH(c, square_parts_kernel, dim3((unsigned)own), dim3(THREADS), 0, parts + done, some);
-      done += own;
+      const SquareList some = list_tensors(list, count, &t);
+      LAUNCH(c, square_parts_kernel, dim3(some.chunks), dim3(THREADS), 0, parts + done, some);
+      done += some.chunks;
     }
     LAUNCH(c, square_total_kernel, dim3(1), dim3(TOTAL_THREADS), 0, data<double>(out), parts, (int)chunks);
   }

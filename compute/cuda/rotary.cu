@@ -2,6 +2,8 @@
  * are computed once, into shared memory, for all its heads. The floor is reading and writing x once. */
 #include "compute/cuda/pointwise.cuh"
 
+namespace {
+
 struct Rotary {
   int64_t tokens, token_stride, head_stride;
   int heads, pairs;
@@ -98,6 +100,8 @@ static void rotary(Compute *c, Tensor x, Rotary r, bool interleaved) {
   if (aligned && r.pairs % N == 0) return rotary_launch<T, N, false>(c, x, r);
   return rotary_launch<T, 1, false>(c, x, r);
 }
+
+}  // namespace
 
 extern "C" void cuda_rotary(Compute *c, Tensor x, Tensor positions, RotarySpec spec, bool inverse) {
   int64_t pairs = spec.inverse_frequency.dim[0];

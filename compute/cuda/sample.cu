@@ -10,6 +10,8 @@
  * The floor is reading the row once; the later passes come from the second-level cache. */
 #include "compute/cuda/random.cuh"
 
+namespace {
+
 typedef unsigned long long Mass;
 
 /* Digits of the 30 bits that a float in [0,1] can use, from the top. */
@@ -383,6 +385,8 @@ __global__ void __launch_bounds__(THREADS)
   }
   if (threadIdx.x == 0) ids[blockIdx.x] = id;
 }
+
+}  // namespace
 
 extern "C" void cuda_sample(Compute *c, Tensor ids, Tensor logprob, Tensor logits, const SampleRow *rows) {
   if (c->dry) return;
