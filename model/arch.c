@@ -272,8 +272,8 @@ static bool check_shape(const ModelSpec *spec, Error *error) {
 
 bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec, Error *error) {
   *spec = (ModelSpec){.embedding_scale = 1, .alibi_max = 8, .final_norm = true};
-  return refuse_unsupported(config, error) && config_check_keys(config, arch, error) &&
-         arch->read(config, spec, error) && check_shape(spec, error);
+  return refuse_unsupported(config, error) && arch->read(config, spec, error) &&
+         config_check_keys(config, arch, error) && check_shape(spec, error);
 }
 
 bool architecture_is_score(const Architecture *arch, const json_t *config) {
