@@ -99,14 +99,14 @@ static bool each_microbatch(Experience *experience, const PpoWorkers *workers, M
   return true;
 }
 
-static void infer(Pass *pass, const PpoWorkers *workers, const Trainee *trainee) {
-  pass_forward(pass, workers->compute, trainee->model, trainee_adapter(trainee),
+static void infer(Pass *pass, const PpoWorkers *workers, const Predictor *predictor) {
+  pass_forward(pass, workers->compute, predictor->model, predictor_adapter(predictor),
                &workers->micro->packer.batch, PASS_INFERENCE, workers->step);
 }
 
 static void score_microbatch(Experience *experience, const PpoWorkers *workers) {
   const Packer *packer = &workers->micro->packer;
-  const Trainee *reward = &workers->models->reward;
+  const Predictor *reward = &workers->models->reward;
   infer(workers->reward_pass, workers, reward);
   score_values(workers->reward_pass, &reward->head, packer_last(packer), packer->values);
   /* The answers are worked through in their own order: an item is an answer. */
@@ -128,7 +128,7 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
 }
 
 /* In the order of use: log-probabilities as they are while sampling, at the sampling temperature. */
-static void recompute_logprobs(const PpoWorkers *workers, const Trainee *policy, float *logprob,
+static void recompute_logprobs(const PpoWorkers *workers, const Predictor *policy, float *logprob,
                                float *entropy) {
   const Microbatch *micro = workers->micro;
   const size_t mark = arena_mark(workers->step);
@@ -141,13 +141,13 @@ static void recompute_logprobs(const PpoWorkers *workers, const Trainee *policy,
 }
 
 static void logprobs_microbatch(Experience *experience, const PpoWorkers *workers) {
-  recompute_logprobs(workers, &workers->models->actor, experience->logprob, experience->entropy);
+  recompute_logprobs(workers, &workers->models->actor.predictor, experience->logprob, experience->entropy);
   recompute_logprobs(workers, &workers->models->reference, experience->reference, NULL);
 }
 
 static void values_microbatch(Experience *experience, const PpoWorkers *workers) {
   const Microbatch *micro = workers->micro;
-  const Trainee *critic = &workers->models->critic;
+  const Predictor *critic = &workers->models->critic.predictor;
   infer(workers->reward_pass, workers, critic);
   score_values(workers->reward_pass, &critic->head, packer_rows(&micro->packer), micro->packer.values);
   microbatch_scatter(micro, micro->packer.values, experience->value);

@@ -20,25 +20,26 @@ static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
 /* The critic learns the value of each state, beginning as the reward model. */
 static TraineeSpec critic_spec(const PpoConfig *config, const LoraSpec *lora) {
   TraineeSpec spec = actor_spec(config, lora);
-  spec.name = "critic";
-  spec.adapter = config->reward.adapter;
-  spec.score_head = true;
-  spec.head_from = config->reward.path;
-  spec.head_must_exist = true;
+  spec.predictor.name = "critic";
+  spec.predictor.adapter = config->reward.adapter;
+  spec.predictor.score_head = true;
+  spec.predictor.head_from = config->reward.path;
+  spec.predictor.head_must_exist = true;
   /* Its own initial A matrices, where it starts without an adapter. */
-  spec.seed = spec.seed + 1;
+  spec.predictor.seed++;
   return spec;
 }
 
-static TraineeSpec frozen(TraineeSpec spec, const char *name) {
+/* What a trainee begins as. */
+static PredictorSpec frozen(const TraineeSpec *trainee, const char *name) {
+  PredictorSpec spec = trainee->predictor;
   spec.name = name;
-  spec.frozen = true;
-  if (!spec.adapter) spec.kind = TRAINEE_BASE;
+  if (!spec.adapter) spec.adapted = false;
   return spec;
 }
 
 static bool bases_fit(const PpoModels *models, const PpoConfig *config, Error *error) {
-  const int64_t policy = models->policy_base.spec.vocab, reward = models->critic.model->spec.vocab;
+  const int64_t policy = models->policy_base.spec.vocab, reward = models->critic.predictor.model->spec.vocab;
   if (policy == reward) return true;
   return error_set(
       error, ERROR_MODEL,
@@ -57,11 +58,13 @@ static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const
     return false;
   }
   const TraineeSpec actor = actor_spec(config, lora), critic = critic_spec(config, lora);
-  const TraineeSpec reference = frozen(actor, "reference"), reward = frozen(critic, "reward");
+  const PredictorSpec reference = frozen(&actor, "reference"), reward = frozen(&critic, "reward");
   return trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
-         trainee_open(&models->reference, &reference, &models->policy_base, compute, memory, error) &&
+         predictor_open(&models->reference, &reference, &models->policy_base, PREDICTOR_FROZEN, NULL, compute,
+                        memory, error) &&
          trainee_open(&models->critic, &critic, reward_base, compute, memory, error) &&
-         trainee_open(&models->reward, &reward, reward_base, compute, memory, error);
+         predictor_open(&models->reward, &reward, reward_base, PREDICTOR_FROZEN, NULL, compute, memory,
+                        error);
 }
 
 static bool open_full(PpoModels *models, const PpoConfig *config, Compute *compute, TrainMemory *memory,
@@ -70,15 +73,17 @@ static bool open_full(PpoModels *models, const PpoConfig *config, Compute *compu
   const char *policy = config->model.path, *policy_adapter = config->model.adapter;
   const char *score = config->reward.path, *score_adapter = config->reward.adapter;
   TraineeSpec actor = actor_spec(config, NULL), critic = critic_spec(config, NULL);
-  TraineeSpec reference = frozen(actor, "reference"), reward = frozen(critic, "reward");
+  PredictorSpec reference = frozen(&actor, "reference"), reward = frozen(&critic, "reward");
   return base_open(&models->policy_base, policy, policy_adapter, dtype, compute, memory, error) &&
          base_open(&models->reference_base, policy, policy_adapter, dtype, compute, memory, error) &&
          base_open(&models->reward_base, score, score_adapter, dtype, compute, memory, error) &&
          base_open(&models->score_base, score, score_adapter, dtype, compute, memory, error) &&
          trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
-         trainee_open(&models->reference, &reference, &models->reference_base, compute, memory, error) &&
+         predictor_open(&models->reference, &reference, &models->reference_base, PREDICTOR_FROZEN, NULL,
+                        compute, memory, error) &&
          trainee_open(&models->critic, &critic, &models->reward_base, compute, memory, error) &&
-         trainee_open(&models->reward, &reward, &models->score_base, compute, memory, error);
+         predictor_open(&models->reward, &reward, &models->score_base, PREDICTOR_FROZEN, NULL, compute,
+                        memory, error);
 }
 
 bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
@@ -94,9 +99,9 @@ bool ppo_models_open(PpoModels *models, const PpoConfig *config, const LoraSpec 
 
 void ppo_models_close(PpoModels *models) {
   trainee_close(&models->actor);
-  trainee_close(&models->reference);
+  predictor_close(&models->reference);
   trainee_close(&models->critic);
-  trainee_close(&models->reward);
+  predictor_close(&models->reward);
   base_close(&models->policy_base);
   base_close(&models->reward_base);
   base_close(&models->reference_base);

@@ -20,7 +20,8 @@ typedef struct PpoModels {
   Model policy_base, reward_base;   /* reward_base is unused when shared */
   Model reference_base, score_base; /* the frozen copies, without LoRA */
   bool shared;                      /* one base for all four */
-  Trainee actor, reference, critic, reward;
+  Trainee actor, critic;
+  Predictor reference, reward; /* frozen */
 } PpoModels;
 
 /* Opens all four in `memory` (dry or real). The adapter, reward model and bases must fit each other:

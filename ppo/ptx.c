@@ -23,7 +23,8 @@ void ptx_close(Ptx *ptx) {
 static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, double scale, Compute *compute,
                     Arena *step) {
   const size_t mark = arena_mark(step);
-  pass_forward(pass, compute, actor->model, trainee_adapter(actor), &ptx->micro.packer.batch, mode, step);
+  pass_forward(pass, compute, actor->predictor.model, predictor_adapter(&actor->predictor),
+               &ptx->micro.packer.batch, mode, step);
   const double sum = token_loss_backward(&ptx->micro.packer, pass, scale);
   pass_backward(pass);
   arena_release(step, mark);

@@ -79,7 +79,7 @@ static bool open_data(PpoSession *s, Error *error) {
 /* -- models and memory ------------------------------------------------------------------------------------ */
 
 static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) {
-  EngineConfig engine = engine_config_default(&s->compute, s->models.actor.model->dtype);
+  EngineConfig engine = engine_config_default(&s->compute, s->models.actor.predictor.model->dtype);
   engine.batch =
       config->rollout.batch < config->ppo.batch_size ? config->rollout.batch : config->ppo.batch_size;
   engine.max_length = longest_answered(s);
@@ -102,9 +102,9 @@ static bool check_positions(const PpoSession *s, Log *log, Error *error) {
     log_warning(log, "answers to the longest prompts end early: the model has positions for %lld tokens",
                 (long long)most);
   }
-  return base_check_length(models->critic.model, seen, log, error) &&
-         (!s->has_ptx ||
-          base_check_length(models->actor.model, (int64_t)s->ptx.data.longest_sequence, log, error));
+  return base_check_length(models->critic.predictor.model, seen, log, error) &&
+         (!s->has_ptx || base_check_length(models->actor.predictor.model,
+                                           (int64_t)s->ptx.data.longest_sequence, log, error));
 }
 
 /* The largest steps there will be, in a dry memory. */
@@ -123,10 +123,10 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
   if (!ppo_models_open(models, config, &s->lora, &s->text.identity, &s->compute, &s->memory, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
-      !engine_init(&s->engine, engine_config(s, config), models->actor.model, trainee_adapter(&models->actor),
-                   &s->compute, &s->memory.cache, error) ||
-      !pass_init(&s->policy_pass, models->actor.model, error) ||
-      !pass_init(&s->reward_pass, models->critic.model, error) ||
+      !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
+                   predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
+      !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||
+      !pass_init(&s->reward_pass, models->critic.predictor.model, error) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
       !check_positions(s, s->compute.dry ? NULL : s->log, error)) {
     return false;

@@ -12,8 +12,8 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   Pass *pass = workers->policy_pass;
   const TokenRows tokens = packer_rows(&micro->packer);
 
-  pass_forward(pass, workers->compute, actor->model, trainee_adapter(actor), &micro->packer.batch,
-               training_mode(&workers->config->model), workers->step);
+  pass_forward(pass, workers->compute, actor->predictor.model, predictor_adapter(&actor->predictor),
+               &micro->packer.batch, training_mode(&workers->config->model), workers->step);
   lm_logprobs(pass, tokens, temperature, micro->packer.values, NULL);
   microbatch_gather(micro, experience->logprob, micro->old);
   microbatch_gather(micro, experience->advantage, micro->target);
@@ -34,14 +34,14 @@ static void learn_value(const Experience *experience, const PpoWorkers *workers,
   Pass *pass = workers->reward_pass;
   const TokenRows tokens = packer_rows(&micro->packer);
 
-  pass_forward(pass, workers->compute, critic->model, trainee_adapter(critic), &micro->packer.batch,
-               training_mode(&workers->config->model), workers->step);
-  score_values(pass, &critic->head, tokens, micro->packer.values);
+  pass_forward(pass, workers->compute, critic->predictor.model, predictor_adapter(&critic->predictor),
+               &micro->packer.batch, training_mode(&workers->config->model), workers->step);
+  score_values(pass, &critic->predictor.head, tokens, micro->packer.values);
   microbatch_gather(micro, experience->value, micro->old);
   microbatch_gather(micro, experience->returns, micro->target);
   value_loss(micro->packer.values, micro->old, micro->target, tokens.count,
              workers->config->ppo.cliprange_value, weight, micro->packer.slopes, stats);
-  score_values_backward(pass, &critic->head, tokens, micro->packer.slopes);
+  score_values_backward(pass, &critic->predictor.head, tokens, micro->packer.slopes);
   pass_backward(pass);
 }
 

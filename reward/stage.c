@@ -46,7 +46,7 @@ static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   PairLoss sum = {0};
   scores_judge(s);
   for (int64_t k = 0; k < packer->count; k++) add(&sum, loss_of(s, k, n, packer->slopes));
-  score_values_backward(&s->pass, &s->trainee.head, packer_last(packer), packer->slopes);
+  score_values_backward(&s->pass, &s->trainee.predictor.head, packer_last(packer), packer->slopes);
   sums[0] += sum.loss;
   sums[1] += sum.correct;
   sums[2] += sum.margin;
@@ -120,12 +120,12 @@ static bool evaluate(Supervised *s, Error *error) {
 static bool set_zero_point(Supervised *s, Error *error) {
   const Dataset *answers = &s->corpus.reference;
   /* Where training began from a reward model, its zero is no longer one. */
-  s->trainee.head.zero = (ScoreZero){0};
+  s->trainee.predictor.head.zero = (ScoreZero){0};
   if (!s->corpus.has_reference) return true;
   double mean;
   if (!zero_point(s, &mean, error)) return false;
   if (!run_check_finite(&s->run, "the mean score of data.reference", mean, s->step, error)) return false;
-  s->trainee.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
+  s->trainee.predictor.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
   runlog_metric(&s->run.runlog, s->step, "reward/shift", mean);
   log_info(s->log, "scores are shifted by %.4f: the mean over %" PRIu64 " reference answers is 0", -mean,
            answers->count);
@@ -153,7 +153,7 @@ static void note(const Supervised *s, char *out, size_t room) {
 static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
   const Reward *reward = s->own;
   if (!buffer_format(json, error, ", \"loss\": %.9g, \"accuracy\": %.9g, \"shift\": %.9g", s->loss,
-                     reward->accuracy, (double)s->trainee.head.zero.shift)) {
+                     reward->accuracy, (double)s->trainee.predictor.head.zero.shift)) {
     return false;
   }
   if (!s->corpus.has_eval) return buffer_format(phrase, error, "loss %.4f", s->loss);

@@ -110,16 +110,16 @@ static bool choose(Export *e, Error *error) {
   e->base = common->model.path;
   e->spec = trainee_spec_of(found->name, &common->model, &common->lora, &e->s.lora, &common->optim,
                             (uint64_t)common->run.seed);
-  e->spec.frozen = e->spec.recalled = true;
+  e->spec.recalled = true;
   e->spec.text = &e->s.corpus.text.identity;
-  e->spec.score_head = found->score_head;
+  e->spec.predictor.score_head = found->score_head;
   if (part == PART_CRITIC) {
     e->base = e->settings.reward.path;
-    e->spec.name = "critic";
-    e->spec.adapter = e->settings.reward.adapter;
-    e->spec.score_head = true;
+    e->spec.predictor.name = "critic";
+    e->spec.predictor.adapter = e->settings.reward.adapter;
+    e->spec.predictor.score_head = true;
   }
-  if (e->spec.score_head) e->spec.head_from = e->base;
+  if (e->spec.predictor.score_head) e->spec.predictor.head_from = e->base;
   return true;
 }
 
@@ -146,7 +146,7 @@ static bool open_model(Export *e, Error *error) {
   const DType dtype = model_config_dtype(&common->model);
   Arena nowhere;
   arena_init_dry(&nowhere, "base");
-  const bool adapter = e->spec.kind == TRAINEE_ADAPTER;
+  const bool adapter = e->spec.predictor.adapted;
   bool ok =
       adapter && e->needs_scores
           ? base_open(&s->base, e->base, NULL, dtype, &s->compute, &s->memory, error)
@@ -184,16 +184,16 @@ static bool recall(Export *e, Error *error) {
   Supervised *s = &e->s;
   e->checkpoint.compute = &s->compute;
   char group[32];
-  snprintf(group, sizeof group, "%s.value", e->spec.name);
+  snprintf(group, sizeof group, "%s.value", e->spec.predictor.name);
   /* "ema": ppo/ema.h */
   if (!trainee_recall(&s->trainee, &e->checkpoint, e->config->part == PART_EMA ? "ema" : group, error))
     return false;
   double mean = e->shift;
   /* The zero of a reward model that the run began with is none of its result. */
-  if (e->config->part == PART_RESULT) s->trainee.head.zero = (ScoreZero){0};
+  if (e->config->part == PART_RESULT) s->trainee.predictor.head.zero = (ScoreZero){0};
   if (e->needs_scores && !zero_point(s, &mean, error)) return false;
   if (e->needs_scores || e->has_shift)
-    s->trainee.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
+    s->trainee.predictor.head.zero = (ScoreZero){.shift = (float)mean, .known = true};
   return true;
 }
 
@@ -218,7 +218,7 @@ static bool check_out(const char *out, Error *error) {
 }
 
 static bool report(const Export *e, const char *out, ProgramResult *result, Error *error) {
-  const bool adapter = e->spec.kind == TRAINEE_ADAPTER;
+  const bool adapter = e->spec.predictor.adapted;
   return buffer_format(&result->text, error, "%s: %s of step %" PRId64, out, adapter ? "adapter" : "model",
                        e->checkpoint.step) &&
          buffer_text(&result->json, "{\"out\":", error) && result_string(&result->json, out, error) &&
@@ -237,7 +237,7 @@ static bool prepare(Export *e, Error *error) {
     return false;
   }
   const bool shifted =
-      common->data.reference.count > 0 && e->config->part == PART_RESULT && e->spec.score_head;
+      common->data.reference.count > 0 && e->config->part == PART_RESULT && e->spec.predictor.score_head;
   if (!shifted) return true;
   if (!read_shift(e, error)) return false;
   e->needs_scores = !e->has_shift;

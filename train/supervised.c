@@ -15,8 +15,8 @@ bool supervised_config_check(const SupervisedConfig *config, Error *error) {
 /* Forward, loss and backward of the micro-batch that is filled in. */
 static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   const size_t mark = arena_mark(&s->memory.step);
-  pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
-               s->mode, &s->memory.step);
+  pass_forward(&s->pass, &s->compute, s->trainee.predictor.model, predictor_adapter(&s->trainee.predictor),
+               &s->micro.packer.batch, s->mode, &s->memory.step);
   s->stage->learn(s, n, sums);
   pass_backward(&s->pass);
   arena_release(&s->memory.step, mark);
@@ -24,8 +24,8 @@ static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
 
 void supervised_judge(Supervised *s) {
   const size_t mark = arena_mark(&s->memory.step);
-  pass_forward(&s->pass, &s->compute, s->trainee.model, trainee_adapter(&s->trainee), &s->micro.packer.batch,
-               PASS_INFERENCE, &s->memory.step);
+  pass_forward(&s->pass, &s->compute, s->trainee.predictor.model, predictor_adapter(&s->trainee.predictor),
+               &s->micro.packer.batch, PASS_INFERENCE, &s->memory.step);
   s->stage->judge(s);
   arena_release(&s->memory.step, mark);
 }
@@ -135,8 +135,8 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
   const ModelConfig *model = &settings->model;
   TraineeSpec spec = trainee_spec_of(s->stage->trainee, model, &settings->lora, &s->lora, &settings->optim,
                                      (uint64_t)config->run.seed);
-  spec.score_head = s->stage->score_head;
-  spec.head_from = s->stage->score_head ? model->path : NULL;
+  spec.predictor.score_head = s->stage->score_head;
+  spec.predictor.head_from = s->stage->score_head ? model->path : NULL;
   spec.text = &s->corpus.text.identity;
   s->mode = training_mode(model);
   return microbatches_init(&s->micro, config->optim.batch_size, s->stage->sides,
@@ -264,7 +264,7 @@ static bool finish(Supervised *s, ProgramResult *result, Error *error) {
 }
 
 static const char *what_is_trained(const Supervised *s) {
-  if (s->trainee.kind != TRAINEE_ADAPTER) return "full";
+  if (!s->trainee.predictor.adapted) return "full";
   return s->stage->score_head ? "LoRA and head" : "LoRA";
 }
 

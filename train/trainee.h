@@ -1,7 +1,8 @@
-/* What is trained: a model's own weights, or an adapter over a frozen base, perhaps with a scalar head.
+/* What is read, a predictor: a model, perhaps under an adapter, perhaps with a scalar head; and what is trained, a trainee:
+ * a predictor with gradients and an optimiser, of the model's own weights or of an adapter over them.
  *
- * Several trainees may stand over one base Model (DESIGN decision 4): in PPO with LoRA, actor and critic
- * adapters are trained, the reference and reward adapters are frozen trainees without optimiser.
+ * Several may stand over one base Model (DESIGN decision 4): in PPO with LoRA, actor and critic are trainees,
+ * reference and reward model are predictors, all with adapters over the same base.
  *
  * Everything is opened twice by the same code: first in a dry TrainMemory for the plan, then in a real one of
  * the planned sizes (train/plan.h):
@@ -56,40 +57,62 @@ void base_close(Model *model);
  * positions go on, but what the model never saw is worth a warning (log may be NULL). */
 NODISCARD bool base_check_length(const Model *model, int64_t longest, Log *log, Error *error);
 
+/* -- a predictor ---------------------------------------------------------------------------------------- */
+
+typedef struct PredictorSpec {
+  const char *name; /* "policy", "reference": in messages and checkpoints; borrowed, static */
+  bool adapted;     /* under an adapter; else the model as it is */
+  /* PEFT directory to start from (its r, alpha, targets), or NULL; where not adapted: the one that was merged into the
+   * model. Borrowed while it is open. */
+  const char *adapter;
+  const LoraSpec *lora;  /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
+  bool score_head;       /* with a scalar head: the one that `adapter` carries, else the one of ... */
+  const char *head_from; /* ... this model directory, random from seed where it has none ... */
+  bool head_must_exist;  /* ... unless this is set: then ERROR_MODEL */
+  uint64_t seed;         /* adapter and head initialisation, dropout */
+} PredictorSpec;
+
+typedef struct Predictor {
+  const char *name;
+  Model *model; /* borrowed */
+  bool adapted;
+  LoraSet adapter;
+  ScoreHead head; /* weight none when there is none */
+} Predictor;
+
+/* What may happen to its parameters. */
+typedef enum PredictorUse {
+  PREDICTOR_FROZEN,   /* nothing */
+  PREDICTOR_RECALLED, /* their values are read from a checkpoint */
+  PREDICTOR_TRAINED   /* they have gradients */
+} PredictorUse;
+
+/* parameters: receives what is recalled or trained: an adapter and a head, or a whole model; unused when frozen.
+ * ERROR_MODEL when model or adapter are not of the kind that is wanted: a reward model or its adapter where there is to be no
+ * score head, a language model's adapter where there must be one. */
+NODISCARD bool predictor_open(Predictor *predictor, const PredictorSpec *spec, Model *model, PredictorUse use,
+                              ParameterList *parameters, Compute *compute, TrainMemory *memory, Error *error);
+void predictor_close(Predictor *predictor); /* also of a zeroed one */
+
+/* The adapter to give to pass_forward: NULL when it is not adapted. */
+const LoraSet *predictor_adapter(const Predictor *predictor);
+bool predictor_has_head(const Predictor *predictor);
+
 /* -- a trainee ------------------------------------------------------------------------------------------ */
 
-typedef enum TraineeKind {
-  TRAINEE_BASE,   /* the model as it is: no adapter; its weights are trained unless frozen */
-  TRAINEE_ADAPTER /* an adapter over the model, whose weights are not touched */
-} TraineeKind;
-
 typedef struct TraineeSpec {
-  const char *name; /* "policy", "actor", "critic": prefix in checkpoints and messages; borrowed, static */
-  TraineeKind kind;
-  bool frozen;   /* no gradients, no optimiser */
-  bool recalled; /* frozen, with parameters whose values trainee_recall reads from a run's checkpoint */
-  /* PEFT directory to start from (its r, alpha, targets), or NULL; with TRAINEE_BASE the one that was merged into the
-   * model. Borrowed while the trainee is open. */
-  const char *adapter;
-  const LoraSpec *lora;     /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
-  bool score_head;          /* with a scalar head: the one that `adapter` carries, else the one of ... */
-  const char *head_from;    /* ... this model directory, random from seed where it has none ... */
-  bool head_must_exist;     /* ... unless this is set: then ERROR_MODEL */
-  uint64_t seed;            /* adapter and head initialisation, dropout */
-  OptimizerSpec optimizer;  /* unused when frozen */
+  PredictorSpec predictor;
+  bool
+      recalled; /* it was trained: no gradients and no optimiser, values by trainee_recall from a run's checkpoint */
+  OptimizerSpec optimizer;  /* unused when recalled */
   const TextIdentity *text; /* kept with the result; NULL: nothing is; borrowed while the trainee is open */
 } TraineeSpec;
 
 /* Must not move while open: the optimiser refers to the parameter list. */
 typedef struct Trainee {
-  const char *name;
-  TraineeKind kind;
-  bool frozen;
-  Model *model; /* borrowed */
-  LoraSet adapter;
-  ScoreHead head; /* weight none when there is none */
+  Predictor predictor;
   ParameterList parameters;
-  Optimizer optimizer;
+  Optimizer optimizer;        /* zeroed when recalled */
   const TextIdentity *text;   /* of the spec */
   const char *origin;         /* the adapter that it started from or that was merged, or NULL */
   WeightsDigest base, before; /* of the model's files and of that adapter's, when they were read */
@@ -107,22 +130,17 @@ TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const Lo
 /* What the base merges at load for such a stage: model.adapter when everything is trained, else NULL. */
 const char *trainee_merge_of(const ModelConfig *model, const LoraConfig *lora);
 
-/* ERROR_MODEL when model or adapter are not of the kind that is wanted: a reward model or its adapter where there is to be no
- * score head, a language model's adapter where there must be one. */
+/* Errors are those of predictor_open. */
 NODISCARD bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
                             TrainMemory *memory, Error *error);
 void trainee_close(Trainee *trainee);
 
-/* The adapter to give to pass_forward: NULL for TRAINEE_BASE. */
-const LoraSet *trainee_adapter(const Trainee *trainee);
-bool trainee_has_head(const Trainee *trainee);
 int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 
 /* One optimiser update. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
 
-/* Trainable values, exact whatever they are rounded to in memory, and optimiser state to or from a checkpoint; of a frozen one
- * only what it started from. ERROR_MODEL when the files of the model or adapter that it started from are no longer those
+/* Trainable values, exact whatever they are rounded to in memory, and optimiser state to or from a checkpoint. ERROR_MODEL when the files of the model or adapter that it started from are no longer those
  * that the run began with. */
 NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error);
 
@@ -130,7 +148,7 @@ NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *er
  * of the same parameters. ERROR_MODEL when an adapter's base is no longer that of the run. */
 NODISCARD bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group, Error *error);
 
-/* Writes the result where the next stage takes it: DIRECTORY/model (TRAINEE_BASE; dtype of the weights) or
+/* Writes the result where the next stage takes it: DIRECTORY/model (dtype of the weights) or, of an adapter,
  * DIRECTORY/adapter, with its identity (train/identity.h), complete or not at all. source: the model directory it was trained from (tokenizer
  * files, base_model_name_or_path). text: tokenizer and template of the
  * training, whose end ids go to generation_config.json; NULL when there are none.

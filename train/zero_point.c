@@ -6,7 +6,7 @@ void scores_pack(Packer *packer, const Example *example) {
 }
 
 void scores_judge(Supervised *s) {
-  score_values(&s->pass, &s->trainee.head, packer_last(&s->micro.packer), s->micro.packer.values);
+  score_values(&s->pass, &s->trainee.predictor.head, packer_last(&s->micro.packer), s->micro.packer.values);
 }
 
 static void add_scores(Supervised *s, void *context) {
@@ -17,7 +17,7 @@ static void add_scores(Supervised *s, void *context) {
 bool zero_point(Supervised *s, double *mean, Error *error) {
   const Dataset *answers = &s->corpus.reference;
   double sum = 0;
-  s->trainee.head.zero = (ScoreZero){0};
+  s->trainee.predictor.head.zero = (ScoreZero){0};
   if (!supervised_judge_all(s, answers, add_scores, &sum, error)) return false;
   *mean = sum / (double)answers->count;
   return true;

@@ -45,19 +45,19 @@ static inline void lab_open_models(Lab *lab) {
   Error error = {0};
   if (!ppo_models_open(&s->models, &s->config, &s->lora, NULL, &s->compute, &s->memory, &error))
     fail_msg("%s", error.message);
-  EngineConfig engine = engine_config_default(&s->compute, s->models.actor.model->dtype);
+  EngineConfig engine = engine_config_default(&s->compute, s->models.actor.predictor.model->dtype);
   engine.batch = LAB_BATCH;
   engine.max_length = LAB_PROMPT + LAB_LENGTH;
   if (!s->compute.dry && lab->fresh) { /* the reference is the same as the actor */
     const uint64_t seed = (uint64_t)s->config.run.seed;
-    model_initialize(s->models.actor.model, &s->compute, seed);
+    model_initialize(s->models.actor.predictor.model, &s->compute, seed);
     model_initialize(s->models.reference.model, &s->compute, seed);
-    model_initialize(s->models.critic.model, &s->compute, seed + 1);
+    model_initialize(s->models.critic.predictor.model, &s->compute, seed + 1);
   }
-  assert_true(
-      engine_init(&s->engine, engine, s->models.actor.model, NULL, &s->compute, &s->memory.cache, &error));
-  assert_true(pass_init(&s->policy_pass, s->models.actor.model, &error));
-  assert_true(pass_init(&s->reward_pass, s->models.critic.model, &error));
+  assert_true(engine_init(&s->engine, engine, s->models.actor.predictor.model, NULL, &s->compute,
+                          &s->memory.cache, &error));
+  assert_true(pass_init(&s->policy_pass, s->models.actor.predictor.model, &error));
+  assert_true(pass_init(&s->reward_pass, s->models.critic.predictor.model, &error));
   assert_true(microbatch_init(&s->micro, s->config.optim.micro_batch_tokens, LAB_BATCH, &error));
   if (s->compute.dry) {
     const PpoWorkers workers = session_workers(s);

@@ -55,14 +55,14 @@ static void fill(Lab *lab) {
 static double learn(Lab *lab) {
   size_t mark = arena_mark(&lab->memory.step);
   fill(lab);
-  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee),
-               &lab->packer.batch, PASS_TRAIN, &lab->memory.step);
+  pass_forward(&lab->pass, &lab->compute, lab->trainee.predictor.model,
+               predictor_adapter(&lab->trainee.predictor), &lab->packer.batch, PASS_TRAIN, &lab->memory.step);
   double sum = token_loss_backward(&lab->packer, &lab->pass, 0.1);
-  if (trainee_has_head(&lab->trainee)) {
+  if (predictor_has_head(&lab->trainee.predictor)) {
     int32_t rows[] = {6};
     float value[1] = {0};
-    score_values(&lab->pass, &lab->trainee.head, (TokenRows){rows, NULL, 1}, value);
-    score_values_backward(&lab->pass, &lab->trainee.head, (TokenRows){rows, NULL, 1}, (float[]){1});
+    score_values(&lab->pass, &lab->trainee.predictor.head, (TokenRows){rows, NULL, 1}, value);
+    score_values_backward(&lab->pass, &lab->trainee.predictor.head, (TokenRows){rows, NULL, 1}, (float[]){1});
   }
   pass_backward(&lab->pass);
   arena_release(&lab->memory.step, mark);
@@ -73,8 +73,9 @@ static const float *logits(Lab *lab) {
   size_t mark = arena_mark(&lab->memory.step);
   int32_t rows[] = {TOKENS - 1};
   fill(lab);
-  pass_forward(&lab->pass, &lab->compute, lab->trainee.model, trainee_adapter(&lab->trainee),
-               &lab->packer.batch, PASS_INFERENCE, &lab->memory.step);
+  pass_forward(&lab->pass, &lab->compute, lab->trainee.predictor.model,
+               predictor_adapter(&lab->trainee.predictor), &lab->packer.batch, PASS_INFERENCE,
+               &lab->memory.step);
   lm_logits(&lab->pass, (TokenRows){rows, NULL, 1}, lab->logits);
   arena_release(&lab->memory.step, mark);
   return lab->logits;
@@ -110,7 +111,7 @@ static void open_lab_as(Lab *lab, const char *model, const char *merge, TraineeS
   assert_true(lab->base.spec.vocab <= VOCAB_MOST);
   learn(lab);
   logits(lab);
-  must(spec.frozen || step(lab, &error), &error);
+  must(step(lab, &error), &error);
   close_parts(lab);
   MemoryPlan plan = {0};
   must(plan_end(&plan, &lab->memory, &lab->compute, &error), &error);
@@ -140,7 +141,7 @@ static const char *adapter_path(const char *name) {
 }
 
 static TraineeSpec full_spec(void) {
-  return (TraineeSpec){.name = "policy", .kind = TRAINEE_BASE, .optimizer = adamw, .seed = 5};
+  return (TraineeSpec){.predictor = {.name = "policy", .seed = 5}, .optimizer = adamw};
 }
 
 static LoraSpec qv = {
@@ -148,7 +149,8 @@ static LoraSpec qv = {
 
 static TraineeSpec adapter_spec(const char *from) {
   return (TraineeSpec){
-      .name = "policy", .kind = TRAINEE_ADAPTER, .adapter = from, .lora = &qv, .optimizer = adamw, .seed = 5};
+      .predictor = {.name = "policy", .adapted = true, .adapter = from, .lora = &qv, .seed = 5},
+      .optimizer = adamw};
 }
 
 /* Each kind learns: the loss falls, and the base moves only when it is what is trained. */
@@ -167,7 +169,7 @@ static void check_learning(TraineeSpec spec, const char *merge) {
   }
   assert_true(last < first - 0.05);
   bool moved = memcmp(before, lab.base.tensors[0].value.data, bytes) != 0;
-  assert_int_equal(moved, spec.kind == TRAINEE_BASE);
+  assert_int_equal(moved, !spec.predictor.adapted);
   free(before);
   close_lab(&lab);
 }
@@ -182,14 +184,12 @@ static void every_kind_learns(void **state) {
 
 static void check_merging(const char *model, const char *adapter) {
   Lab with, merged;
-  TraineeSpec spec = full_spec();
-  spec.frozen = true;
   open_lab(&with, model_path(model), NULL, adapter_spec(adapter_path(adapter)));
-  open_lab(&merged, model_path(model), adapter_path(adapter), spec);
+  open_lab(&merged, model_path(model), adapter_path(adapter), full_spec());
   int64_t vocab = with.base.spec.vocab;
   assert_near("logits", logits(&merged), logits(&with), vocab, 2e-5);
   close_lab(&merged);
-  open_lab(&merged, model_path(model), NULL, spec); /* and without it they differ */
+  open_lab(&merged, model_path(model), NULL, full_spec()); /* and without it they differ */
   assert_true(largest_difference(logits(&merged), logits(&with), vocab) > 1e-3);
   close_lab(&merged);
   close_lab(&with);
@@ -221,7 +221,7 @@ static void check_saving(TraineeSpec spec, const char *folder) {
     if (round == 0) memory_free(path);
   }
   memcpy(expected, logits(&lab), sizeof expected);
-  bool full = spec.kind == TRAINEE_BASE;
+  bool full = !spec.predictor.adapted;
   open_lab(&again, full ? path : model_path("llama"), NULL, full ? full_spec() : adapter_spec(path));
   assert_memory_equal(logits(&again), expected, (size_t)again.base.spec.vocab * sizeof(float));
   memory_free(path);
@@ -269,7 +269,7 @@ static void check_resuming(TraineeSpec spec) {
     if (i == 1) must(exchange(&lab, 2, &folder, false, &error), &error);
   }
   TraineeSpec other = spec;
-  other.seed = 99; /* everything comes from the checkpoint */
+  other.predictor.seed = 99; /* everything comes from the checkpoint */
   open_lab(&again, model_path("llama"), NULL, other);
   must(exchange(&again, 0, &folder, true, &error), &error);
   assert_int_equal(again.trainee.optimizer.step, 2);
@@ -290,8 +290,8 @@ static void a_checkpoint_carries_everything(void **state) {
   (void)state;
   check_resuming(full_spec());
   TraineeSpec spec = adapter_spec(NULL);
-  spec.score_head = true;
-  spec.head_from = model_path("llama");
+  spec.predictor.score_head = true;
+  spec.predictor.head_from = model_path("llama");
   check_resuming(spec);
 }
 
@@ -351,13 +351,13 @@ static void heads_come_from_where_they_are(void **state) {
   (void)state;
   Lab lab;
   TraineeSpec spec = adapter_spec(adapter_path("cls_llama"));
-  spec.score_head = true;
-  spec.head_from = model_path("llama");
-  spec.head_must_exist = true;
+  spec.predictor.score_head = true;
+  spec.predictor.head_from = model_path("llama");
+  spec.predictor.head_must_exist = true;
   open_lab(&lab, model_path("llama"), NULL, spec); /* the adapter's */
   assert_int_equal(lab.trainee.parameters.count % 2, 1);
   close_lab(&lab);
-  spec.adapter = NULL; /* neither has one */
+  spec.predictor.adapter = NULL; /* neither has one */
   refuse(model_path("llama"), spec, "score.weight");
 }
 
@@ -365,7 +365,7 @@ static void heads_come_from_where_they_are(void **state) {
 static void kinds_are_told_apart(void **state) {
   (void)state;
   TraineeSpec scores = adapter_spec(adapter_path("llama_qv"));
-  scores.score_head = scores.head_must_exist = true;
+  scores.predictor.score_head = scores.predictor.head_must_exist = true;
   refuse(model_path("llama"), scores, "a language model's adapter (CAUSAL_LM) without a score head");
   refuse(model_path("llama"), adapter_spec(adapter_path("cls_llama")), "a reward model's adapter (SEQ_CLS)");
   refuse(model_path("llama_score"), adapter_spec(NULL), "has no LM head and only scores");
@@ -381,9 +381,9 @@ static void a_given_adapter_takes_only_the_dropout(void **state) {
   configured.alpha = 16;
   configured.dropout = 0.25f;
   TraineeSpec spec = adapter_spec(adapter_path("llama_all"));
-  spec.lora = &configured;
+  spec.predictor.lora = &configured;
   open_lab(&lab, model_path("llama"), NULL, spec);
-  const LoraSpec *found = &lab.trainee.adapter.spec;
+  const LoraSpec *found = &lab.trainee.predictor.adapter.spec;
   assert_int_equal(found->r, 3);
   assert_true(found->alpha == 5 && found->dropout == 0.25f);
   assert_true(lab.trainee.parameters.count > 2 * configured.target_count * (size_t)lab.base.spec.layers);
@@ -397,26 +397,25 @@ static void adapters_share_a_base(void **state) {
   Error error = {0};
   open_lab(&lab, model_path("llama"), NULL, adapter_spec(NULL));
   TrainMemory more;
-  Trainee other;
-  TraineeSpec spec = adapter_spec(NULL);
-  spec.frozen = true;
+  Predictor other;
+  PredictorSpec spec = adapter_spec(NULL).predictor;
   spec.seed = 6;
   train_memory_dry(&more);
-  must(trainee_open(&other, &spec, &lab.base, &lab.compute, &more, &error), &error);
-  trainee_close(&other);
+  must(predictor_open(&other, &spec, &lab.base, PREDICTOR_FROZEN, NULL, &lab.compute, &more, &error), &error);
+  predictor_close(&other);
   must(train_memory_allocate(&more, &lab.compute, &error), &error);
-  must(trainee_open(&other, &spec, &lab.base, &lab.compute, &more, &error), &error);
+  must(predictor_open(&other, &spec, &lab.base, PREDICTOR_FROZEN, NULL, &lab.compute, &more, &error), &error);
   learn(&lab);
   must(step(&lab, &error), &error);
   bool learnt = false;
   for (int id = 0; id < other.adapter.count; id++) {
-    Tensor a = other.adapter.pairs[id].b.value, b = lab.trainee.adapter.pairs[id].b.value;
+    Tensor a = other.adapter.pairs[id].b.value, b = lab.trainee.predictor.adapter.pairs[id].b.value;
     if (tensor_is_none(a)) continue;
     for (int64_t i = 0; i < tensor_count(a); i++) assert_true(((const float *)a.data)[i] == 0);
     learnt |= memcmp(a.data, b.data, tensor_bytes(a)) != 0;
   }
   assert_true(learnt);
-  trainee_close(&other);
+  predictor_close(&other);
   train_memory_free(&more, &lab.compute);
   close_lab(&lab);
 }

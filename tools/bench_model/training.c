@@ -48,9 +48,7 @@ static bool open(Bench *b, Error *error) {
   b->lora = (LoraSpec){.r = (int)b->config->r, .alpha = 16};
   if (is_lora(b) && !lora_spec_target(&b->lora, "all-linear", error)) return false;
   const TraineeSpec spec = {
-      .name = "policy",
-      .kind = is_lora(b) ? TRAINEE_ADAPTER : TRAINEE_BASE,
-      .lora = is_lora(b) ? &b->lora : NULL,
+      .predictor = {.name = "policy", .adapted = is_lora(b), .lora = is_lora(b) ? &b->lora : NULL},
       .optimizer = {.kind = OPTIMIZER_ADAMW, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1}};
   return trainee_open(&b->trainee, &spec, &b->model, &b->compute, &b->memory, error) &&
          pass_init(&b->pass, &b->model, error) && fill_batch(b, error);
@@ -66,7 +64,7 @@ static bool step(Bench *b, Error *error) {
   const TokenRows rows = {b->rows, b->targets, b->row_count};
   const size_t mark = arena_mark(&b->memory.step);
   double norm;
-  pass_forward(&b->pass, &b->compute, &b->model, trainee_adapter(&b->trainee), &b->batch,
+  pass_forward(&b->pass, &b->compute, &b->model, predictor_adapter(&b->trainee.predictor), &b->batch,
                b->config->recompute ? PASS_RECOMPUTE : PASS_TRAIN, &b->memory.step);
   lm_logprobs_backward(&b->pass, rows, 1, b->gradient, NULL, b->logprobs);
   pass_backward(&b->pass);

@@ -14,7 +14,7 @@ typedef struct Machine {
   Compute compute;
   TrainMemory memory;
   Model model;
-  Trainee trainee; /* frozen: carries adapter and score head */
+  Predictor predictor;
   Pass pass;
   Batch batch;
   bool score;
@@ -22,7 +22,7 @@ typedef struct Machine {
 
 static void machine_close_model(Machine *m) {
   pass_free(&m->pass);
-  trainee_close(&m->trainee);
+  predictor_close(&m->predictor);
   base_close(&m->model);
 }
 
@@ -34,26 +34,26 @@ static void machine_close(Machine *m) {
 }
 
 static bool machine_open_model(Machine *m, const InspectConfig *config, Error *error) {
-  const TraineeSpec spec = {.name = "model",
-                            .kind = config->adapter ? TRAINEE_ADAPTER : TRAINEE_BASE,
-                            .frozen = true,
-                            .adapter = config->adapter,
-                            .score_head = m->score,
-                            .head_from = config->model,
-                            .head_must_exist = true};
+  const PredictorSpec spec = {.name = "model",
+                              .adapted = config->adapter != NULL,
+                              .adapter = config->adapter,
+                              .score_head = m->score,
+                              .head_from = config->model,
+                              .head_must_exist = true};
   DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
   return base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
-         trainee_open(&m->trainee, &spec, &m->model, &m->compute, &m->memory, error) &&
+         predictor_open(&m->predictor, &spec, &m->model, PREDICTOR_FROZEN, NULL, &m->compute, &m->memory,
+                        error) &&
          pass_init(&m->pass, &m->model, error);
 }
 
 /* Forward over m->batch, then one number per row. */
 static void machine_run(Machine *m, TokenRows rows, float *out) {
   size_t mark = arena_mark(&m->memory.step);
-  pass_forward(&m->pass, &m->compute, &m->model, trainee_adapter(&m->trainee), &m->batch, PASS_INFERENCE,
+  pass_forward(&m->pass, &m->compute, &m->model, predictor_adapter(&m->predictor), &m->batch, PASS_INFERENCE,
                &m->memory.step);
   if (m->score) {
-    score_values(&m->pass, &m->trainee.head, rows, out);
+    score_values(&m->pass, &m->predictor.head, rows, out);
   } else {
     lm_logprobs(&m->pass, rows, 1, out, NULL);
   }
