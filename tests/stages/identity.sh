@@ -34,7 +34,7 @@ reward() { # MODEL OPTIONS...
 ppo() { # POLICY REWARD OPTIONS...
   rm -rf "$work/run"
   "$bin/ppo" --model.path "$1" --reward.path "$2" --data.prompts "$world/prompts.jsonl" --run.dir "$work/run" \
-    --ppo.total_episodes 4 --ppo.batch_size 4 --rollout.max_new_tokens 4 "${@:3}"
+    --ppo.total_episodes 4 --ppo.batch_size 4 --ppo.missing_eos subtract --rollout.max_new_tokens 4 "${@:3}"
 }
 # keep NAME: the last run's directory, out of the way of the next.
 keep() {
