@@ -192,7 +192,8 @@ bool file_copy(const char *from, const char *to, Error *error) {
 
 bool file_map_open(FileMap *map, const char *path, Error *error) {
   *map = (FileMap){0};
-  int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  int descriptor =
+      open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait for its writer */
   struct stat status;
   if (descriptor < 0) return file_error(error, "read", path);
   bool ok = fstat(descriptor, &status) == 0 || file_error(error, "read", path);

@@ -167,3 +167,14 @@ void progress_finish(Progress *progress) {
   fflush(log->stream);
   log->bar_shown = false;
 }
+
+const char *grouped_number(int64_t value, char out[32]) {
+  char digits[24];
+  int count = snprintf(digits, sizeof digits, "%lld", (long long)value), at = 0;
+  for (int i = 0; i < count; i++) {
+    if (i > 0 && (count - i) % 3 == 0) out[at++] = ',';
+    out[at++] = digits[i];
+  }
+  out[at] = '\0';
+  return out;
+}

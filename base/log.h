@@ -50,4 +50,7 @@ void progress_finish(Progress *progress);
 
 double time_monotonic(void); /* seconds */
 
+/* "1,234,567", for reports. */
+const char *grouped_number(int64_t value, char out[32]);
+
 #endif

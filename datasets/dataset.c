@@ -12,44 +12,36 @@
 
 /* ---- Reports --------------------------------------------------------------------------------------- */
 
-/* 1234567 -> "1,234,567" */
-static const char *grouped(uint64_t value, char out[32]) {
-  char digits[24];
-  int count = snprintf(digits, sizeof digits, "%" PRIu64, value), at = 0;
-  for (int i = 0; i < count; i++) {
-    if (i > 0 && (count - i) % 3 == 0) out[at++] = ',';
-    out[at++] = digits[i];
-  }
-  out[at] = '\0';
-  return out;
-}
-
 static void report(const DatasetSource *source, const DatasetOptions *options) {
   Log *log = options->log;
   const DatasetCounts *counts = &source->counts;
   char a[32], b[32];
   if (!log || options->part == DATASET_EVAL_PART) {
     if (log)
-      log_info(log, "%s: %s: %s examples held out", options->name, source->path, grouped(source->count, a));
+      log_info(log, "%s: %s: %s examples held out", options->name, source->path,
+               grouped_number((int64_t)source->count, a));
     return;
   }
-  log_info(log, "%s: %s: %s examples, %s, %s tokens", options->name, source->path, grouped(source->count, a),
-           dataset_format_names[source->format], grouped(counts->tokens, b));
+  log_info(log, "%s: %s: %s examples, %s, %s tokens", options->name, source->path,
+           grouped_number((int64_t)source->count, a), dataset_format_names[source->format],
+           grouped_number((int64_t)counts->tokens, b));
   if (counts->too_long) {
     log_warning(log, "%s: %s: %s of %s records dropped: longer than data.max_length %d tokens", options->name,
-                source->path, grouped(counts->too_long, a), grouped(counts->records, b), options->max_length);
+                source->path, grouped_number((int64_t)counts->too_long, a),
+                grouped_number((int64_t)counts->records, b), options->max_length);
   }
   if (counts->truncated) {
     log_warning(log, "%s: %s: %s of %s records cut to data.max_length %d tokens", options->name, source->path,
-                grouped(counts->truncated, a), grouped(counts->records, b), options->max_length);
+                grouped_number((int64_t)counts->truncated, a), grouped_number((int64_t)counts->records, b),
+                options->max_length);
   }
   if (counts->no_loss) {
     log_warning(log, "%s: %s: %s of %s records dropped: no token to learn from", options->name, source->path,
-                grouped(counts->no_loss, a), grouped(counts->records, b));
+                grouped_number((int64_t)counts->no_loss, a), grouped_number((int64_t)counts->records, b));
   }
   if (counts->empty) {
     log_warning(log, "%s: %s: %s of %s records have an empty %s", options->name, source->path,
-                grouped(counts->empty, a), grouped(counts->records, b),
+                grouped_number((int64_t)counts->empty, a), grouped_number((int64_t)counts->records, b),
                 options->kind == DATASET_PROMPT ? "prompt" : "answer: its end mark is all that is learnt");
   }
   if (*source->passed.text) {

@@ -165,11 +165,7 @@ static void qkv_views(const ModelSpec *spec, const Tensor projection[3], Tensor 
     case QKV_HEADS:
       for (int i = 0; i < 3; i++) view[i] = tensor_heads(projection[0], i * d, h, 3 * d, d);
       return;
-    case QKV_GROUPS:
-      break;
   }
-  /* The q heads of grouped rows have no single stride: they need a repacking copy. */
-  ASSERT(!"QKV_GROUPS");
 }
 
 static RotarySpec rotary_of(const Model *model, int layer) {

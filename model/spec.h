@@ -21,8 +21,7 @@ typedef enum NormPlacement {
 typedef enum QkvLayout {
   QKV_SEPARATE, /* three linears */
   QKV_BLOCKS,   /* one linear, rows q, then k, then v: GPT-2, MPT, Baichuan, Falcon-7B */
-  QKV_HEADS,    /* one linear, rows [head][q,k,v][D]: GPT-NeoX, BLOOM */
-  QKV_GROUPS    /* one linear, rows [kv head][q ... q, k, v][D]: InternLM2, Falcon-40B */
+  QKV_HEADS     /* one linear, rows [head][q,k,v][D]: GPT-NeoX, BLOOM */
 } QkvLayout;
 
 typedef enum QkNorm {

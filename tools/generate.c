@@ -17,6 +17,7 @@
 #include "datasets/lines.h"
 #include "rollout/engine.h"
 #include "train/data.h"
+#include "train/model_path.h"
 #include "train/plan.h"
 
 #include <errno.h>
@@ -257,6 +258,10 @@ static bool open_text(Generate *g, Error *error) {
   if (config->system && !config->chat) return error_set(error, ERROR_USAGE, "--system needs --chat");
   if (config->chat && config->ids)
     return error_set(error, ERROR_USAGE, "--ids and --chat exclude each other");
+  if (!model_path_check("--model", config->model, error) ||
+      !model_path_check("--adapter", config->adapter, error)) {
+    return false;
+  }
   char *path = path_join(config->model, "tokenizer.json");
   if (!path) return error_out_of_memory(error, "path", strlen(config->model));
   const bool exists = file_exists(path);

@@ -76,6 +76,10 @@ done
 refuse 2 "reward.adapter: ppo-lora is" "${ppo[@]}" --model.path sft/model --reward.path reward/model --reward.adapter ppo-lora --run.dir no
 refuse 2 "--model: sft is" "$bin/merge" --model sft --adapter sft-lora/adapter --out no
 refuse 2 "--adapter: sft-lora is" "$bin/merge" --model $world/base --adapter sft-lora --out no
+refuse 2 "--model: sft is" "$bin/generate" --model sft --prompt x
+refuse 2 "--adapter: sft-lora is" "$bin/generate" --model $world/base --adapter sft-lora --ids 1
+refuse 2 "--model: sft is" "$bin/inspect" chat --model sft --messages '[]'
+refuse 2 "--adapter: sft-lora is" "$bin/inspect" logprobs --model $world/base --adapter sft-lora --ids 1,2
 
 # Mistakes.
 refuse 2 'no checkpoint of step 7; there are: 3, 6, 9, 12' "$bin/export" sft --step 7

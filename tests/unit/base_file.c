@@ -97,6 +97,11 @@ static void errors_name_path_and_reason(void **state) {
   Error irregular = {0};
   assert_false(file_map_open(&map, folder.directory, &irregular));
   assert_non_null(strstr(irregular.message, "not a regular file"));
+  const char *pipe = temporary_path(&folder, "pipe"); /* nobody will ever write to it */
+  assert_int_equal(mkfifo(pipe, 0600), 0);
+  irregular = (Error){0};
+  assert_false(file_map_open(&map, pipe, &irregular));
+  assert_non_null(strstr(irregular.message, "not a regular file"));
   buffer_free(&text);
 }
 

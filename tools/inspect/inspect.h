@@ -36,8 +36,6 @@ NODISCARD bool inspect_data_open(const InspectConfig *config, const TextTools *t
 NODISCARD bool json_ids(Buffer *out, const int *ids, size_t count, Error *error);
 /* A number as JSON; null when it is none. */
 NODISCARD bool json_number(Buffer *out, double value, Error *error);
-/* "1,234,567" */
-const char *grouped_number(int64_t value, char out[32]);
 
 /* Rows that several commands have. */
 /* clang-format off */

@@ -2,6 +2,7 @@
 #include "tools/inspect/inspect.h"
 
 #include "model/head.h"
+#include "train/model_path.h"
 #include "train/trainee.h"
 
 #include <string.h>
@@ -41,7 +42,9 @@ static bool machine_open_model(Machine *m, const InspectConfig *config, Error *e
                               .head_from = config->model,
                               .head_must_exist = true};
   DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
-  return base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
+  return model_path_check("--model", config->model, error) &&
+         model_path_check("--adapter", config->adapter, error) &&
+         base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
          predictor_open(&m->predictor, &spec, &m->model, PREDICTOR_FROZEN, NULL, &m->compute, &m->memory,
                         error) &&
          pass_init(&m->pass, &m->model, error);

@@ -1,6 +1,8 @@
 /* inspect tokens, decode, chat; and what all commands share. */
 #include "tools/inspect/inspect.h"
 
+#include "train/model_path.h"
+
 #include "datasets/lines.h"
 
 #include <math.h>
@@ -29,6 +31,10 @@ bool inspect_ids(const char *text, IntArray *ids, Error *error) {
 }
 
 bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error) {
+  if (!model_path_check("--model", config->model, error) ||
+      !model_path_check("--adapter", config->adapter, error)) {
+    return false;
+  }
   DataConfig data = {.template = config->template ? config->template : (char *)"auto"};
   const ModelConfig model = {.path = config->model, .adapter = config->adapter};
   return text_tools_open(text, &model, &data, log, error);
@@ -42,17 +48,6 @@ bool json_ids(Buffer *out, const int *ids, size_t count, Error *error) {
 
 bool json_number(Buffer *out, double value, Error *error) {
   return isfinite(value) ? buffer_format(out, error, "%.9g", value) : buffer_text(out, "null", error);
-}
-
-const char *grouped_number(int64_t value, char out[32]) {
-  char digits[24];
-  int count = snprintf(digits, sizeof digits, "%lld", (long long)value), at = 0;
-  for (int i = 0; i < count; i++) {
-    if (i > 0 && (count - i) % 3 == 0) out[at++] = ',';
-    out[at++] = digits[i];
-  }
-  out[at] = '\0';
-  return out;
 }
 
 /* The text of --text; without it, all of standard input. */
