@@ -79,6 +79,8 @@ refuse 2 "--adapter: sft-lora is" "$bin/merge" --model $world/base --adapter sft
 refuse 2 "--model: sft is" "$bin/generate" --model sft --prompt x
 refuse 2 "--adapter: sft-lora is" "$bin/generate" --model $world/base --adapter sft-lora --ids 1
 refuse 2 "--model: sft is" "$bin/inspect" chat --model sft --messages '[]'
+refuse 2 "--model: sft is" "$bin/inspect" tokens --model sft --text x
+refuse 2 "--model: sft is" "$bin/inspect" model --model sft
 refuse 2 "--adapter: sft-lora is" "$bin/inspect" logprobs --model $world/base --adapter sft-lora --ids 1,2
 
 # Mistakes.

@@ -2,7 +2,6 @@
 #include "tools/inspect/inspect.h"
 
 #include "model/head.h"
-#include "train/model_path.h"
 #include "train/trainee.h"
 
 #include <string.h>
@@ -42,9 +41,7 @@ static bool machine_open_model(Machine *m, const InspectConfig *config, Error *e
                               .head_from = config->model,
                               .head_must_exist = true};
   DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
-  return model_path_check("--model", config->model, error) &&
-         model_path_check("--adapter", config->adapter, error) &&
-         base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
+  return base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
          predictor_open(&m->predictor, &spec, &m->model, PREDICTOR_FROZEN, NULL, &m->compute, &m->memory,
                         error) &&
          pass_init(&m->pass, &m->model, error);
@@ -111,7 +108,7 @@ static bool check_ids(const ModelSpec *spec, const IntArray *ids, const char *mo
 /* --ids, or --text as the tokenizer reads it. */
 static bool given_ids(const InspectConfig *config, IntArray *ids, Log *log, Error *error) {
   if (config->ids || !config->text) {
-    return inspect_ids(config->ids, ids, error) &&
+    return inspect_paths_check(config, error) && inspect_ids(config->ids, ids, error) &&
            (!config->adapter || identity_check_adapter(config->adapter, config->model, log, error));
   }
   TextTools text;
@@ -414,7 +411,7 @@ static bool run_model(const ProgramCall *call, ProgramResult *result, Error *err
   Compute compute;
   Model model = {0};
   Arena arena;
-  if (!compute_open(&compute, DEVICE_CPU, 1, error)) return false;
+  if (!inspect_paths_check(config, error) || !compute_open(&compute, DEVICE_CPU, 1, error)) return false;
   arena_init_dry(&arena, "weights"); /* shapes only: nothing is read */
   compute_dry_begin(&compute);
   bool ok = model_open(&model, config->model, DTYPE_F32, &compute, &arena, error) &&

@@ -30,11 +30,13 @@ bool inspect_ids(const char *text, IntArray *ids, Error *error) {
   }
 }
 
+bool inspect_paths_check(const InspectConfig *config, Error *error) {
+  return model_path_check("--model", config->model, error) &&
+         model_path_check("--adapter", config->adapter, error);
+}
+
 bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error) {
-  if (!model_path_check("--model", config->model, error) ||
-      !model_path_check("--adapter", config->adapter, error)) {
-    return false;
-  }
+  if (!inspect_paths_check(config, error)) return false;
   DataConfig data = {.template = config->template ? config->template : (char *)"auto"};
   const ModelConfig model = {.path = config->model, .adapter = config->adapter};
   return text_tools_open(text, &model, &data, log, error);
@@ -92,7 +94,7 @@ static bool token_names(const Tokenizer *tokenizer, const IntArray *ids, Buffer 
 
 static bool run_tokens(const ProgramCall *call, ProgramResult *result, Error *error) {
   const InspectConfig *config = call->config;
-  Tokenizer *tokenizer = tokenizer_open(config->model, error);
+  Tokenizer *tokenizer = inspect_paths_check(config, error) ? tokenizer_open(config->model, error) : NULL;
   if (!tokenizer) return false;
   if (tokenizer_note(tokenizer)) log_warning(call->log, "%s", tokenizer_note(tokenizer));
   Buffer text = {0};
@@ -122,7 +124,7 @@ const Program inspect_tokens = {"inspect tokens",      "text to token ids",   to
 
 static bool run_decode(const ProgramCall *call, ProgramResult *result, Error *error) {
   const InspectConfig *config = call->config;
-  Tokenizer *tokenizer = tokenizer_open(config->model, error);
+  Tokenizer *tokenizer = inspect_paths_check(config, error) ? tokenizer_open(config->model, error) : NULL;
   if (!tokenizer) return false;
   IntArray ids = {0};
   bool ok = inspect_ids(config->ids, &ids, error) && buffer_append(&result->text, "", 0, error) &&
