@@ -222,7 +222,8 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
   if (!session_allocate(s, error)) return false;
   log_info(s->log, "%s", ppo_models_describe(&s->models, &s->config));
   watch_begin(&s->config, &s->models, &s->text, s->log);
-  return run_load(&s->run, session_state, s, &s->compute, error) && run_session(s, result, error);
+  return run_load(&s->run, s->total_updates, session_state, s, &s->compute, error) &&
+         run_session(s, result, error);
 }
 
 bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error) {

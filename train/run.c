@@ -212,10 +212,17 @@ bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error) {
          note_checkpoint(run, checkpoint, error);
 }
 
-bool run_resume(Run *run, Checkpoint *checkpoint, Compute *compute, bool *found, Error *error) {
+bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compute *compute, bool *found,
+                Error *error) {
   if (!checkpoint_find(checkpoint, run->config->dir, run->stage, run->settings, compute, run->log, found,
                        error)) {
     return false;
+  }
+  if (*found && checkpoint->step > total) {
+    return error_set(error, ERROR_USAGE,
+                     "%s is of update %" PRId64 ", and the run is to end with update %" PRId64
+                     ". For a model of an earlier update: drover export %s --step N",
+                     checkpoint->path, checkpoint->step, total, run->config->dir);
   }
   runlog_rewind(&run->runlog, *found ? checkpoint->step : -1);
   if (*found) log_info(run->log, "going on from %s", checkpoint->path);
@@ -240,10 +247,10 @@ bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *com
   return ok;
 }
 
-bool run_load(Run *run, RunState *state, void *stage, Compute *compute, Error *error) {
+bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *compute, Error *error) {
   Checkpoint checkpoint;
   bool found;
-  const bool ok = run_resume(run, &checkpoint, compute, &found, error) &&
+  const bool ok = run_resume(run, total, &checkpoint, compute, &found, error) &&
                   (!found || whole_state(run, state, stage, &checkpoint, error));
   checkpoint_close(&checkpoint);
   return ok;

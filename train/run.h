@@ -69,13 +69,16 @@ bool run_log_due(const Run *run, int64_t step);
 
 /* Commits a checkpoint that the stage has filled, keeps run.keep of them, notes it in log and run.db. */
 NODISCARD bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error);
-/* checkpoint_find with this run's settings; on success the run log is rewound to it. */
-NODISCARD bool run_resume(Run *run, Checkpoint *checkpoint, Compute *compute, bool *found, Error *error);
+/* checkpoint_find with this run's settings; on success the run log is rewound to it. ERROR_USAGE, and nothing is changed,
+ * when it is of a later update than `total`, which is to be the last. */
+NODISCARD bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compute *compute, bool *found,
+                          Error *error);
 
 /* Both at once: a checkpoint of the stage after update `step`, if there is none of it yet; and the stage as the newest
  * checkpoint left it, or as it is when there is none. `state` is the stage's whole state (train/checkpoint.h). */
 NODISCARD bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error);
-NODISCARD bool run_load(Run *run, RunState *state, void *stage, Compute *compute, Error *error);
+NODISCARD bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *compute,
+                        Error *error);
 
 /* Writes done.json with the result (JSON object text), atomically. */
 NODISCARD bool run_finish(Run *run, const char *result, Error *error);

@@ -299,7 +299,8 @@ static bool carry_out(void *context, ProgramResult *result, Error *error) {
     return false;
   }
   report(s);
-  return run_load(&s->run, state, s, &s->compute, error) && train(s, error) && finish(s, result, error);
+  return run_load(&s->run, s->schedule.total, state, s, &s->compute, error) && train(s, error) &&
+         finish(s, result, error);
 }
 
 static void supervised_close(Supervised *s) {

@@ -92,6 +92,8 @@ pass "${constant[@]}" --run.dir "$work/longer" --optim.max_steps 12
 pass "${constant[@]}" --run.dir "$work/longer" --optim.max_steps 24
 grep -q 'going on from' "$work/log" || fail "did not go on: $(cat "$work/log")"
 same_files "$work/long/model" "$work/longer/model"
+# An end that has been passed already: nothing could be made of the newest checkpoint.
+refuse 2 'of update 24, and the run is to end with update 20' "${constant[@]}" --run.dir "$work/longer" --optim.max_steps 20
 note "a constant schedule goes on longer"
 
 # What followed the last update is lost with the disk, not the training: the result is made again from the checkpoint.

@@ -86,7 +86,7 @@ static void begins_goes_on_and_is_done(void **state) {
   assert_int_equal(run.start, RUN_RESUME);
   Checkpoint c;
   bool found;
-  assert_true(run_resume(&run, &c, &compute, &found, &error));
+  assert_true(run_resume(&run, INT64_MAX, &c, &compute, &found, &error));
   assert_true(found && c.step == 2);
   checkpoint_close(&c);
   assert_true(run_finish(&run, "{\"steps\": 4}", &error));
@@ -269,7 +269,7 @@ static void checkpoints_are_made(void **state) {
   run_close(&run, NULL);
   must_begin(&run, longer);
   int64_t count = 0;
-  assert_true(run_load(&run, no_state, &count, &compute, &error));
+  assert_true(run_load(&run, INT64_MAX, no_state, &count, &compute, &error));
   assert_int_equal(count, 5);
   assert_int_equal(run.saved, 5);
   run_close(&run, NULL);
@@ -295,7 +295,7 @@ static void updates_are_left_out_up_to_a_limit(void **state) {
   run_close(&run, NULL);
   must_begin(&run, settings);
   int64_t count = 0;
-  assert_true(run_load(&run, no_state, &count, &compute, &error));
+  assert_true(run_load(&run, INT64_MAX, no_state, &count, &compute, &error));
   assert_false(
       run_skip(&run, 3, "the gradient is not finite, first in x", &error)); /* two were left out before */
   assert_int_equal(error.code, ERROR_MODEL);
