@@ -18,9 +18,10 @@
 enum { VOCAB = 31, SEQUENCES = 3, TOKENS = 14, PICKED = 8 };
 /* Of the differences: smaller ones measure the rounding of the losses, larger ones cross more kinks. */
 static const double step = 1e-3;
-/* Relative: extrapolation, and the rounding of fp32 losses over the step. */
+/* Relative: extrapolation, and the rounding of fp32 losses over the step. A loss is a sum of 24 values with weights of
+ * norm 4.4, and a log-probability of logits around 10 is good to 1e-6 or so: 4e-6. Measured: 2.5e-6 to 4e-6. */
 static double tolerance(double h) {
-  return 3e-3 + 1e-6 / h;
+  return 3e-3 + 4e-6 / h;
 }
 
 static const char *const llama =
@@ -307,7 +308,7 @@ static int held_values(Fixture *f, uint64_t bits[], size_t words) {
 }
 
 /* What the gradients predict for the slope along a direction, and the slope by two central differences extrapolated
- * to h = 0 (Richardson): what is left is the rounding of fp32 losses, about 1e-6/h, and the fifth derivative. False
+ * to h = 0 (Richardson): what is left is the rounding of fp32 losses and the fifth derivative. False
  * when a value crosses a kink on the way from -2h to 2h: such differences are of no slope. */
 static bool slopes(Fixture *f, int only, uint64_t direction, double h, double *predicted, double *found) {
   static const struct { int at, weight; } points[] = {{-2, 1}, {-1, -8}, {1, 8}, {2, -1}};
@@ -351,7 +352,7 @@ static void gradients(void **state) {
     const double loss = loss_of(&f, PASS_TRAIN);
     assert_true(isfinite(loss));
     assert_true(fabs(loss - loss_of(&f, PASS_INFERENCE)) < 1e-4);
-    if (device_brief()) check_direction(&f, variants[v].name, ALL, step / 8); /* all at once: a longer way */
+    if (device_brief()) check_direction(&f, variants[v].name, ALL, step / 4); /* all at once: a longer way */
     for (int p = 0; !device_brief() && p < (int)f.parameters.count; p++)
       check_direction(&f, variants[v].name, p, step);
     fixture_close(&f);
