@@ -1,5 +1,6 @@
 #include "compute/product.h"
 
+#include "base/dtype.h"
 #include "base/error.h"
 
 #include <omp.h>
@@ -167,11 +168,27 @@ static void run_matmul(const Matmul *matmul, void *a, void *b, void *c) {
   dnnl_primitive_attr_destroy(attributes);
 }
 
+/* A product with one column. oneDNN 3.7 writes beside it where the rows of c lie apart; and being a sum over memory that is
+ * read once, it needs no matrix unit. */
+static void product_column(int threads, int64_t m, int64_t k, float alpha, const uint16_t *a, int64_t lda,
+                           const uint16_t *b, int64_t stride, float beta, float *c, int64_t ldc) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < m; i++) {
+    float sum = 0;
+    for (int64_t l = 0; l < k; l++) sum += float_from_bf16(a[i * lda + l]) * float_from_bf16(b[l * stride]);
+    c[i * ldc] = alpha * sum + (beta == 0 ? 0 : beta * c[i * ldc]);
+  }
+}
+
 void product_bf16(int threads, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                   const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c,
                   int64_t ldc) {
   ASSERT(product_bf16_is_fast());
   if (m == 0 || n == 0) return;
+  if (n == 1) {
+    product_column(threads, m, k, alpha, a, lda, b, transpose_b ? 1 : ldb, beta, c, ldc);
+    return;
+  }
   Matmul matmul = {.alpha = alpha, .beta = beta};
   layout(&matmul.a, (dnnl_dims_t){m, k}, dnnl_bf16, (dnnl_dims_t){lda, 1});
   layout(&matmul.b, (dnnl_dims_t){k, n}, dnnl_bf16,
