@@ -119,9 +119,10 @@ static bool evaluate(Supervised *s, Error *error) {
 /* Makes the mean score of the reference answers 0. */
 static bool set_zero_point(Supervised *s, Error *error) {
   const Dataset *answers = &s->corpus.reference;
-  /* Where training began from a reward model, its zero is no longer one. */
-  s->trainee.predictor.head.zero = (ScoreZero){0};
-  if (!s->corpus.has_reference) return true;
+  if (!s->corpus.has_reference) {
+    s->trainee.predictor.head.zero = (ScoreZero){0}; /* one that training began with is none any more */
+    return true;
+  }
   double mean;
   if (!zero_point(s, &mean, error)) return false;
   if (!run_check_finite(&s->run, "the mean score of data.reference", mean, s->step, error)) return false;
