@@ -19,13 +19,14 @@ compute: base
 tokenizer: base
 lora: base formats compute
 model: base formats compute lora
-datasets: base tokenizer
-train: base formats compute tokenizer lora model datasets
+template: base
+datasets: base tokenizer template
+train: base formats compute tokenizer lora model template datasets
 rollout: base formats compute lora model tokenizer
-sft: base formats compute tokenizer lora model datasets train rollout
-reward: base formats compute tokenizer lora model datasets train rollout
-ppo: base formats compute tokenizer lora model datasets train rollout
-tools: base formats compute tokenizer lora model datasets train rollout
+sft: base formats compute tokenizer lora model template datasets train rollout
+reward: base formats compute tokenizer lora model template datasets train rollout
+ppo: base formats compute tokenizer lora model template datasets train rollout
+tools: base formats compute tokenizer lora model template datasets train rollout
 '
 
 # header pattern: patterns of the files that may include it
@@ -40,11 +41,11 @@ vendor_rules='
 ^omp[.]h$|^(imm|x86|amx|avx)[a-z]*[.]h$|^cpuid[.]h$: ^compute/
 ^sqlite3[.]h$: ^train/runlog[.]c$
 ^pcre2[.]h$: ^base/regex[.]c$
-^utf8proc[.]h$: ^tokenizer/
+^utf8proc[.]h$: ^tokenizer/ ^template/
 ^xxhash[.]h$: ^base/
 ^sanitizer/: ^base/
 ^editline/|^histedit[.]h$: ^tools/
-^jansson[.]h$: ^base/(option|json) ^formats/ ^tokenizer/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
+^jansson[.]h$: ^base/(option|json) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
 ^(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg)[.]h$: .
 ^(stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|threads|time|uchar|wchar)[.]h$: .
 ^(dirent|fcntl|fnmatch|getopt|glob|poll|pthread|sched|spawn|strings|termios|unistd)[.]h$|^sys/: .
