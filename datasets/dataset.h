@@ -54,7 +54,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/option.h"
-#include "tokenizer/chat.h"
+#include "datasets/chat.h"
 #include "tokenizer/tokenizer.h"
 
 #include <stdint.h>

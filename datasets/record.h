@@ -6,11 +6,6 @@
 
 #include <jansson.h>
 
-typedef struct Conversation {
-  ChatMessage *items;
-  size_t count, capacity;
-} Conversation;
-
 /* All text is borrowed from the JSON record. A Record is reused from line to line. */
 typedef struct Record {
   Conversation talk; /* the dialogue; the chosen one of a preference; what comes before a prompt's answer */

@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 #include "model/digest.h"
-#include "tokenizer/chat.h"
+#include "datasets/chat.h"
 
 #define IDENTITY_FILE "identity.json"
 

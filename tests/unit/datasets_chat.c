@@ -7,8 +7,8 @@
 
 #include "base/companions.h"
 #include "base/file.h"
-#include "tokenizer/chat.h"
-#include "tokenizer/chat_detect.h"
+#include "datasets/chat.h"
+#include "datasets/chat_detect.h"
 #include "tokenizer/train.h"
 
 #include <stdio.h>

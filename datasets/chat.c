@@ -1,4 +1,4 @@
-#include "tokenizer/chat.h"
+#include "datasets/chat.h"
 
 #include "tokenizer/text.h"
 
@@ -111,7 +111,8 @@ static bool put_text(Writer *writer, const ChatMessage *message) {
 }
 
 static const char *role_name(ChatRole role) {
-  return role == CHAT_SYSTEM ? "system" : role == CHAT_USER ? "user" : "assistant";
+  static const char *const names[] = {"system", "user", "assistant", "tool", "other"};
+  return names[role];
 }
 
 static bool is_loss(const ChatMessage *message) {

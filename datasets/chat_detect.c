@@ -1,4 +1,4 @@
-#include "tokenizer/chat_detect.h"
+#include "datasets/chat_detect.h"
 
 #include <stdio.h>
 #include <string.h>

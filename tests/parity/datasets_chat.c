@@ -1,5 +1,5 @@
 /* Chat templates against Transformers: the model's own template is recognised, and text and ids are those of
- * apply_chat_template, for real templates (fixtures/tokenizer/chat.json). */
+ * apply_chat_template, for real templates (fixtures/datasets/chat.json). */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -8,7 +8,7 @@
 
 #include "base/companions.h"
 #include "base/file.h"
-#include "tokenizer/chat.h"
+#include "datasets/chat.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 
 static json_t *load_cases(void) {
   json_error_t problem;
-  json_t *root = json_load_file(FIXTURES "/tokenizer/chat.json", 0, &problem);
+  json_t *root = json_load_file(FIXTURES "/datasets/chat.json", 0, &problem);
   if (!root) fail_msg("chat.json: %s", problem.text);
   return root;
 }

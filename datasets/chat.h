@@ -22,27 +22,40 @@
  * apply_chat_template(tokenize=True) gives them, so BOS comes once, from the rendering. plain, alpaca and
  * vicuna are text conventions without BOS of their own: there, BOS goes in front if the tokenizer puts it in
  * front of any text. A token that holds at least one byte of a loss part is in the loss. */
-#ifndef TOKENIZER_CHAT_H
-#define TOKENIZER_CHAT_H
+#ifndef DATASETS_CHAT_H
+#define DATASETS_CHAT_H
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "tokenizer/tokenizer.h"
 
+#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum ChatRole { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT } ChatRole;
+typedef enum ChatRole { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL, CHAT_OTHER } ChatRole;
 
+/* All of it is borrowed. */
 typedef struct ChatMessage {
   ChatRole role;
-  const char *text; /* UTF-8, borrowed */
+  const char
+      *role_name;   /* of CHAT_OTHER, as the record has it: the template knows whether there is such a role */
+  const char *text; /* UTF-8; NULL where the message has none (it only calls tools) */
   size_t bytes;
   const char
       *input; /* an Alpaca record's "input" beside its instruction (user turns only); NULL when none. */
-  size_t input_bytes; /* Families other than alpaca put it after the text, with an empty line between. */
-  bool unlearnt;      /* an assistant turn that is kept out of the loss, its end mark too */
+  size_t input_bytes; /* Templates other than alpaca see it after the text, with an empty line between. */
+  const json_t
+      *extra;    /* the record's own message: its keys beside role and content go to the template as they are
+                          (reasoning_content, tool_calls, tool_call_id, name ...); NULL when none */
+  bool unlearnt; /* an assistant turn that is kept out of the loss, its end mark too */
 } ChatMessage;
+
+typedef struct Conversation {
+  ChatMessage *items; /* owned by whoever fills it */
+  size_t count, capacity;
+  const json_t *tools; /* what the assistant may call, in OpenAI's form: a list; borrowed; NULL when none */
+} Conversation;
 
 typedef enum ChatFamily {
   CHAT_PLAIN,

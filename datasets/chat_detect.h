@@ -6,7 +6,7 @@
 #ifndef TOKENIZER_CHAT_DETECT_H
 #define TOKENIZER_CHAT_DETECT_H
 
-#include "tokenizer/chat.h"
+#include "datasets/chat.h"
 
 /* Appends the canonical spelling. */
 NODISCARD bool chat_canonical(const char *jinja, Buffer *out, Error *error);
