@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "datasets/dataset.h"
 
-#define CACHE_VERSION 4 /* raise it whenever tokenising, masks or this layout change */
+#define CACHE_VERSION 5 /* raise it whenever tokenising, masks or this layout change */
 
 typedef struct CacheExample {
   int32_t count, rejected_count, prompt_count, loss_count;

@@ -69,6 +69,8 @@ typedef enum DatasetFormat {
   FORMAT_PROMPT_COMPLETION,
   FORMAT_TEXT,
   FORMAT_PREFERENCE,
+  FORMAT_RANKING,   /* one prompt, several answers with scores or ranks */
+  FORMAT_SAFE_PAIR, /* two answers with the verdicts better and safer */
   FORMAT_PROMPTS,
   FORMAT_COUNT
 } DatasetFormat;

@@ -60,6 +60,8 @@ static const char *const *keys_read(DatasetFormat format) {
     case FORMAT_PROMPTS:
       return prompts;
     case FORMAT_AUTO:
+    case FORMAT_RANKING:
+    case FORMAT_SAFE_PAIR:
     case FORMAT_COUNT:
       break;
   }

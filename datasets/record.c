@@ -6,8 +6,9 @@
 #include <math.h>
 #include <string.h>
 
-const char *const dataset_format_names[] = {"auto", "alpaca",     "messages", "sharegpt", "prompt_completion",
-                                            "text", "preference", "prompts",  NULL};
+const char *const dataset_format_names[] = {
+    "auto",    "alpaca",    "messages", "sharegpt", "prompt_completion", "text", "preference",
+    "ranking", "safe_pair", "prompts",  NULL};
 const char *const dataset_truncation_names[] = {"drop", "error", "truncate", NULL};
 
 const char *dataset_kind_name(DatasetKind kind) {
@@ -30,7 +31,7 @@ bool dataset_kind_takes(DatasetKind kind, DatasetFormat format) {
     case DATASET_TEXT:
       return format >= FORMAT_ALPACA && format <= FORMAT_TEXT;
     case DATASET_PREFERENCE:
-      return format == FORMAT_PREFERENCE;
+      return format == FORMAT_PREFERENCE || format == FORMAT_RANKING || format == FORMAT_SAFE_PAIR;
     case DATASET_PROMPT:
       return format != FORMAT_AUTO && format != FORMAT_TEXT;
   }
@@ -40,6 +41,8 @@ bool dataset_kind_takes(DatasetKind kind, DatasetFormat format) {
 DatasetKind record_kind(DatasetFormat format) {
   switch (format) {
     case FORMAT_PREFERENCE:
+    case FORMAT_RANKING:
+    case FORMAT_SAFE_PAIR:
       return DATASET_PREFERENCE;
     case FORMAT_PROMPTS:
       return DATASET_PROMPT;
@@ -53,6 +56,8 @@ DatasetKind record_kind(DatasetFormat format) {
 void record_free(Record *record) {
   memory_free(record->talk.items);
   memory_free(record->rejected.items);
+  for (size_t i = 0; i < record->answer_capacity; i++) memory_free(record->answers[i].talk.items);
+  memory_free(record->answers);
   *record = (Record){0};
 }
 
@@ -370,6 +375,10 @@ static bool parse_dialogue(Record *record, const json_t *root, DatasetKind kind,
       return push_any(talk, root, "prompt", CHAT_USER, place, passed, error);
     case FORMAT_PREFERENCE:
       return parse_preference(record, root, place, error);
+    case FORMAT_RANKING:
+    case FORMAT_SAFE_PAIR:
+      return error_set(error, ERROR_DATA, "%s:%llu: %s records are not read yet", place.file,
+                       (unsigned long long)place.line, dataset_format_names[format]);
     case FORMAT_AUTO:
     case FORMAT_TEXT:
     case FORMAT_COUNT:

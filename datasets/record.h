@@ -6,11 +6,29 @@
 
 #include <jansson.h>
 
+/* One answer of a ranking. */
+typedef struct RankedAnswer {
+  Conversation talk; /* whole: what was asked, then this answer as its last turn, an assistant's */
+  double
+      score; /* more is better, equal is a tie; of a record that has only an order: minus the rank (-1 is the best) */
+} RankedAnswer;
+
+/* The two verdicts of a safe-rlhf pair and what it says of each side; 0 where the record does not say. */
+typedef struct PairLabels {
+  int8_t better, safer;              /* 1: the chosen side, -1: the rejected one */
+  int8_t chosen_safe, rejected_safe; /* 1: safe, -1: unsafe */
+} PairLabels;
+
 /* All text is borrowed from the JSON record. A Record is reused from line to line. */
 typedef struct Record {
   Conversation talk; /* the dialogue; the chosen one of a preference; what comes before a prompt's answer */
   Conversation rejected; /* preferences */
-  const char *text;      /* FORMAT_TEXT */
+  RankedAnswer *answers; /* FORMAT_RANKING: at least two, as they stand in the record; not all tied */
+  size_t answer_count, answer_capacity;
+  bool ordered; /* the scores are ranks: their distances mean nothing */
+  PairLabels
+      labels; /* FORMAT_SAFE_PAIR: talk and rejected are the sides by the verdict that data.pair_label names */
+  const char *text; /* FORMAT_TEXT */
   size_t text_bytes;
   const char *reference; /* DATASET_PROMPT: the answer taken off; NULL when none */
   size_t reference_bytes;
