@@ -161,6 +161,35 @@ bool experience_values(Experience *experience, const PpoWorkers *workers, Error 
   return each_microbatch(experience, workers, values_microbatch, error);
 }
 
+int64_t experience_answer(const Experience *experience, int64_t token) {
+  int64_t e = 0;
+  while (e + 1 < experience->count && experience->offsets[e + 1] <= token) e++;
+  return e;
+}
+
+static int64_t first_broken(const float *values, int64_t count) {
+  for (int64_t i = 0; i < count; i++)
+    if (!isfinite(values[i])) return i;
+  return -1;
+}
+
+int64_t experience_broken(const Experience *experience, const char **what) {
+  const Experience *x = experience;
+  const struct {
+    const char *name;
+    const float *values;
+  } by_token[] = {{"log-probability", x->logprob}, {"reference", x->reference}, {"value", x->value}};
+  *what = "score";
+  const int64_t answer = first_broken(x->score, x->count);
+  if (answer >= 0) return answer;
+  for (size_t i = 0; i < sizeof by_token / sizeof *by_token; i++) {
+    const int64_t token = first_broken(by_token[i].values, x->tokens);
+    *what = by_token[i].name;
+    if (token >= 0) return experience_answer(x, token);
+  }
+  return -1;
+}
+
 void experience_plan(Experience *dry, const PpoWorkers *workers) {
   MicrobatchVisit *const visits[] = {score_microbatch, logprobs_microbatch, values_microbatch};
   microbatch_dry(workers->micro);

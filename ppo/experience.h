@@ -46,6 +46,7 @@ typedef struct Experience {
 /* The parts that the steps work with; all borrowed. */
 typedef struct PpoWorkers {
   const PpoConfig *config;
+  const Dataset *prompts; /* where the answered prompts are from, for messages */
   Compute *compute;
   PpoModels *models;
   Engine *engine;
@@ -85,6 +86,11 @@ Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double
 
 /* The inference passes of one micro-batch of the largest size, for the memory plan. `dry` has room for one token. */
 void experience_plan(Experience *dry, const PpoWorkers *workers);
+
+/* The answer that a token of the ragged arrays belongs to. */
+int64_t experience_answer(const Experience *experience, int64_t token);
+/* The first answer with a number that is not finite, -1 when there is none; *what says which number, by its name. */
+int64_t experience_broken(const Experience *experience, const char **what);
 
 /* What the rollout was like, once there are log-probabilities. Sums over ranks inside. */
 typedef struct ExperienceStats {

@@ -44,7 +44,7 @@ double kl_mean(const float *kl, const int32_t *offsets, int64_t sequences) {
 
 /* Ziegler et al. 2019, section 2.2: proportional control of log beta, the error limited to 20%. */
 void kl_controller_update(KlController *controller, double observed, int64_t episodes) {
-  if (!controller->adaptive) return;
+  if (!controller->adaptive || !isfinite(observed)) return; /* fmax would take NaN for a KL far too low */
   const double error = fmin(fmax(observed / controller->target - 1, -0.2), 0.2);
   controller->coef *= 1 + error * (double)episodes / controller->horizon;
 }

@@ -1,5 +1,7 @@
 #include "ppo/ptx.h"
 
+#include <math.h>
+
 bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens, uint64_t seed,
               Error *error) {
   *ptx = (Ptx){.data = data, .coef = coef};
@@ -42,11 +44,14 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   double all = *tokens; /* of all ranks */
   comm_sum(&compute->comm, &all, 1);
   *loss_sum = 0;
+  ptx->broken = NULL;
   ptx->micro.draw = (uint64_t)*draws;
   *draws += count;
   for (int i = 0; i < ptx->micro.packer.plan.count; i++) {
     microbatches_fill(&ptx->micro, i);
     *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / all, compute, step);
+    if (!ptx->broken && !isfinite(*loss_sum))
+      ptx->broken = microbatches_broken(&ptx->micro, packer_rows(&ptx->micro.packer));
   }
   return true;
 }

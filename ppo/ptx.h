@@ -13,6 +13,8 @@ typedef struct Ptx {
   DataCursor cursor; /* checkpointed */
   Microbatches micro;
   double coef;
+  const Example
+      *broken; /* of the last ptx_accumulate: the first whose log-probability was not finite, or NULL */
 } Ptx;
 
 /* Takes over `data` (closed by ptx_close). batch: examples per update; tokens: of a micro-batch. */

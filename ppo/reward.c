@@ -13,7 +13,8 @@ double reward_missing_eos(double score, bool ended, MissingEos rule, double valu
 }
 
 double reward_clip(double score, double limit) {
-  return limit > 0 ? fmin(fmax(score, -limit), limit) : score;
+  if (limit <= 0 || !isfinite(score)) return score;
+  return fmin(fmax(score, -limit), limit);
 }
 
 /* r_t = -beta * KL_t + [t is the last token] * score */

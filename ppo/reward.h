@@ -22,7 +22,8 @@ extern const char *const missing_eos_names[]; /* "keep", "replace", "subtract", 
 
 double reward_missing_eos(double score, bool ended, MissingEos rule, double value);
 
-/* score limited to [-limit, limit]; limit 0 = unlimited. */
+/* score limited to [-limit, limit]; limit 0 = unlimited. What is not finite stays so: a reward model that says NaN is broken,
+ * and the step is left out. */
 double reward_clip(double score, double limit);
 
 /* reward[t] for all tokens. An empty sequence gets nothing: its score is lost, so callers have none. */

@@ -14,6 +14,7 @@ static int64_t longest_answered(const PpoSession *s) {
 
 static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
   return (PpoWorkers){.config = config,
+                      .prompts = &session->prompts,
                       .compute = &session->compute,
                       .models = &session->models,
                       .engine = &session->engine,

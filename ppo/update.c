@@ -1,6 +1,8 @@
 #include "ppo/update.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
 static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
@@ -45,10 +47,35 @@ static void learn_value(const Experience *experience, const PpoWorkers *workers,
   pass_backward(pass);
 }
 
+/* Text that says where a loss stopped being finite. */
+enum { BROKEN_PLACE = 400 };
+
+/* A number of the rollout that is not finite is the cause, and has spread by now if advantages are whitened; else it is what
+ * the model says of the micro-batch at hand. */
+static void note_broken(const Experience *experience, const PpoWorkers *workers, char out[BROKEN_PLACE]) {
+  const Microbatch *micro = workers->micro;
+  const char *what, *now = "";
+  int64_t e = experience_broken(experience, &what);
+  for (int64_t n = 0; e < 0 && n < micro->packer.row_count; n++) {
+    if (isfinite(micro->packer.values[n])) continue;
+    e = experience_answer(experience, micro->origin[n]);
+    what = "answer";
+    now = " as the weights are now";
+  }
+  if (e < 0) return;
+  const Example *prompt = &experience->prompts[e];
+  const int used = snprintf(out, BROKEN_PLACE, ", first at the %s of episode %" PRIu64 "%s", what,
+                            experience->samples[e].number + 1, now);
+  if (prompt->source < workers->prompts->source_count) {
+    snprintf(out + used, (size_t)(BROKEN_PLACE - used), " (its prompt: %.280s:%" PRIu64 ")",
+             workers->prompts->sources[prompt->source].path, prompt->line);
+  }
+}
+
 /* Gradients of one minibatch, all micro-batches. */
 static bool accumulate(Experience *experience, const PpoWorkers *workers, const uint32_t *members,
                        int64_t count, UpdateState *state, PolicyStats *policy, ValueStats *value,
-                       Error *error) {
+                       char broken[BROKEN_PLACE], Error *error) {
   Microbatch *micro = workers->micro;
   if (!microbatch_plan(micro, experience->samples, members, count, error)) return false;
   double tokens = 0;
@@ -61,18 +88,19 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
     const size_t mark = arena_mark(workers->step);
     learn_policy(experience, workers, 1 / tokens, policy);
     arena_release(workers->step, mark);
+    if (!*broken && !isfinite(policy->loss)) note_broken(experience, workers, broken);
     learn_value(experience, workers, 1 / tokens, value);
     arena_release(workers->step, mark);
+    if (!*broken && !isfinite(value->loss)) note_broken(experience, workers, broken);
   }
   comm_sum(&workers->compute->comm, policy->sums, POLICY_SUMS);
   comm_sum(&workers->compute->comm, value->sums, VALUE_SUMS);
   return true;
 }
 
-static bool finite_losses(const PolicyStats *policy, const ValueStats *value, Error *error) {
-  if (!isfinite(policy->loss)) return error_set(error, ERROR_MODEL, "the policy loss is %g", policy->loss);
-  if (!isfinite(value->loss)) return error_set(error, ERROR_MODEL, "the value loss is %g", value->loss);
-  return true;
+static bool finite_loss(const char *name, double loss, const char *where, Error *error) {
+  if (isfinite(loss)) return true;
+  return error_set(error, ERROR_MODEL, "the %s loss is %s%s", name, isnan(loss) ? "NaN" : "infinite", where);
 }
 
 static void drop_gradients(const PpoWorkers *workers) {
@@ -95,10 +123,13 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   const double target_kl = workers->config->ppo.target_kl;
   PolicyStats policy = {0};
   ValueStats value = {0};
+  char broken[BROKEN_PLACE] = "";
   Error why = {0};
   *stop = false;
-  if (!accumulate(experience, workers, members, count, state, &policy, &value, error)) return false;
-  if (!finite_losses(&policy, &value, &why)) return leave_out(workers, state, &why, error);
+  if (!accumulate(experience, workers, members, count, state, &policy, &value, broken, error)) return false;
+  if (!finite_loss("policy", policy.loss, broken, &why) || !finite_loss("value", value.loss, broken, &why)) {
+    return leave_out(workers, state, &why, error);
+  }
   if (stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy.approx_kl / policy.tokens);
   *stop = target_kl > 0 && policy.approx_kl / policy.tokens > target_kl;
   if (*stop) {
@@ -112,6 +143,8 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
                         &state->draws, workers->compute, workers->step, &ptx_loss, &ptx_tokens, error)) {
       return false;
     }
+    if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, sizeof broken);
+    if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
   double actor_norm, critic_norm;
   if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, &why) ||

@@ -2,6 +2,10 @@
 
 #include "base/memory.h"
 
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
 bool microbatches_init(Microbatches *micro, int64_t group, int64_t sides, int64_t tokens, PackExample *pack,
                        Error *error) {
   const size_t n = (size_t)group;
@@ -44,4 +48,22 @@ void microbatches_fill(Microbatches *micro, int index) {
 const Example *microbatches_example(const Microbatches *micro, int64_t k) {
   ASSERT(k < micro->packer.count);
   return &micro->examples[micro->packer.items[k]];
+}
+
+/* The example that a row of the micro-batch at hand belongs to. */
+static const Example *example_at(const Microbatches *micro, int32_t row) {
+  const Batch *batch = &micro->packer.batch;
+  int64_t sequence = 0;
+  while (sequence + 1 < batch->sequences && batch->offsets[sequence + 1] <= row) sequence++;
+  return microbatches_example(micro, sequence / micro->sides);
+}
+
+const Example *microbatches_broken(const Microbatches *micro, TokenRows read) {
+  for (int64_t i = 0; i < read.count; i++)
+    if (!isfinite(micro->packer.values[i])) return example_at(micro, read.rows[i]);
+  return microbatches_example(micro, 0);
+}
+
+void microbatches_place(const Example *example, const Dataset *data, char *out, size_t size) {
+  snprintf(out, size, ", first at %.280s:%" PRIu64, data->sources[example->source].path, example->line);
 }

@@ -30,5 +30,10 @@ NODISCARD bool microbatches_plan(Microbatches *micro, const Dataset *data, int64
 void microbatches_fill(Microbatches *micro, int index);
 /* The example of number `k` in the micro-batch at hand. */
 const Example *microbatches_example(const Microbatches *micro, int64_t k);
+/* The first example of the micro-batch at hand for which packer.values, as read at the rows, are not finite; the first of
+ * all when they are. */
+const Example *microbatches_broken(const Microbatches *micro, TokenRows read);
+/* Its place in a text that says what was not finite: ", first at FILE:LINE". */
+void microbatches_place(const Example *example, const Dataset *data, char *out, size_t size);
 
 #endif

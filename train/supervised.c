@@ -37,29 +37,11 @@ typedef struct Update {
   char broken[320]; /* the first example with a number that is not finite, or "" */
 } Update;
 
-/* The example that a row of the micro-batch at hand belongs to. */
-static int64_t example_at(const Supervised *s, int32_t row) {
-  const Batch *batch = &s->micro.packer.batch;
-  int64_t sequence = 0;
-  while (sequence + 1 < batch->sequences && batch->offsets[sequence + 1] <= row) sequence++;
-  return sequence / s->stage->sides;
-}
-
 /* Names the first example of the micro-batch for which the model says something that is not finite. */
 static void note_broken(const Supervised *s, Update *out) {
   const Packer *packer = &s->micro.packer;
   const TokenRows read = packer->row_count > 0 ? packer_rows(packer) : packer_last(packer);
-  int64_t k = 0;
-  for (int64_t i = 0; i < read.count; i++) {
-    if (isfinite(packer->values[i])) continue;
-    k = example_at(s, read.rows[i]);
-    break;
-  }
-  const ExampleRef ref = s->micro.refs[packer->items[k]];
-  const DatasetSource *source = &s->corpus.train.sources[ref.source];
-  const uint32_t number = source->subset ? source->subset[ref.index] : ref.index;
-  snprintf(out->broken, sizeof out->broken, ", first at example %" PRIu32 " of %.250s", number + 1,
-           source->path);
+  microbatches_place(microbatches_broken(&s->micro, read), &s->corpus.train, out->broken, sizeof out->broken);
 }
 
 /* Gradients of the examples whose refs are filled in. */

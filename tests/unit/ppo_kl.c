@@ -79,6 +79,10 @@ static void controller(void **state) {
   control.coef = 0.2;
   kl_controller_update(&control, -3, 512); /* error -1.5, limited to -0.2 */
   assert_near(control.coef, 0.2 * (1 - 0.2 * 0.0512), 1e-15);
+  control.coef = 0.2;
+  kl_controller_update(&control, NAN, 512); /* of a rollout that is left out */
+  kl_controller_update(&control, INFINITY, 512);
+  assert_true(control.coef == 0.2);
   control.adaptive = false;
   control.coef = 0.05;
   kl_controller_update(&control, 100, 512);
