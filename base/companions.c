@@ -3,7 +3,6 @@
 #include "base/file.h"
 
 #include <fnmatch.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* As Transformers names them: its tokenizer base classes, and the vocabulary files of single ones. */
@@ -33,14 +32,6 @@ static bool is_companion(const char *name) {
   return false;
 }
 
-static bool same_directory(const char *a, const char *b) {
-  char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-  const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
-  free(real_a);
-  free(real_b);
-  return same;
-}
-
 static bool copy_all(const char *from, const char *to, bool (*chosen)(const char *name), Error *error);
 
 static bool copy_one(const char *from, const char *to, Error *error) {
@@ -65,5 +56,5 @@ static bool copy_all(const char *from, const char *to, bool (*chosen)(const char
 }
 
 bool companions_copy(const char *from, const char *to, Error *error) {
-  return same_directory(from, to) || copy_all(from, to, is_companion, error);
+  return path_same(from, to) || copy_all(from, to, is_companion, error);
 }

@@ -173,6 +173,14 @@ char *path_parent(const char *path) {
   return memory_format("%.*s", (int)length, path);
 }
 
+bool path_same(const char *a, const char *b) {
+  char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+  const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
+  free(real_a); /* realpath's own allocations */
+  free(real_b);
+  return same;
+}
+
 const char *path_name(const char *path) {
   const char *slash = strrchr(path, '/');
   return slash ? slash + 1 : path;

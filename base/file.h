@@ -31,6 +31,7 @@ void string_list_free(StringList *list);
 char *path_join(const char *directory, const char *name); /* new string, NULL when memory is out */
 char *path_parent(const char *path);                      /* new string; "." when there is none */
 const char *path_name(const char *path);                  /* last component, borrowed from path */
+bool path_same(const char *a, const char *b);             /* both exist, and are one; links are followed */
 NODISCARD bool file_copy(const char *from, const char *to, Error *error); /* atomic replace of `to` */
 
 /* A read-only mapping of a whole file. */

@@ -208,6 +208,28 @@ bool model_check(const Model *model, const char *directory, Error *error) {
   return true;
 }
 
+static bool check_values(const SafetensorsEntry *entry, Error *error) {
+  const size_t size = dtype_size(entry->dtype);
+  const int64_t total = (int64_t)(entry->bytes / size);
+  size_t broken = 0;
+  for (int64_t first = 0; first < total; first += CHUNK) {
+    const int64_t n = total - first < CHUNK ? total - first : CHUNK;
+    const char *in = (const char *)entry->data + (size_t)first * size;
+    broken += count_not_finite(in, entry->dtype, n);
+    file_pages_release(in, (size_t)n * size);
+  }
+  return broken == 0 || safetensors_not_finite(entry, broken, error);
+}
+
+bool model_check_values(const Model *model, const char *directory, Error *error) {
+  SafetensorsSet set;
+  if (!open_checked(&set, model, directory, error)) return false;
+  bool ok = true;
+  for (int i = 0; ok && i < model->tensor_count; i++) ok = check_values(find_entry(model, &set, i), error);
+  safetensors_set_close(&set);
+  return ok;
+}
+
 bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
   SafetensorsSet set;
   if (!open_checked(&set, model, directory, error)) return false;

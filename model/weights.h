@@ -23,8 +23,10 @@ NODISCARD bool model_open_config(Model *model, const json_t *config, DType dtype
                                  Arena *arena, Error *error);
 /* Whether a tensor of that name is none of the weights: causal masks and rotary tables that old files carry. */
 bool weights_is_buffer(const char *name);
-/* What model_read would find wrong with the directory, without reading weights: for a model in a dry arena. */
+/* What model_read would find wrong with the names and shapes in the directory: for a model in a dry arena. */
 NODISCARD bool model_check(const Model *model, const char *directory, Error *error);
+/* What it would find wrong with the values themselves: reads all weights, and keeps none. */
+NODISCARD bool model_check_values(const Model *model, const char *directory, Error *error);
 /* Fills the weights of an opened model from the directory's safetensors, piece by piece: no second copy. */
 NODISCARD bool model_read(Model *model, const char *directory, Compute *compute, Error *error);
 

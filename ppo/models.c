@@ -1,16 +1,5 @@
 #include "ppo/models.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-static bool same_directory(const char *a, const char *b) {
-  char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-  const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
-  free(real_a);
-  free(real_b);
-  return same;
-}
-
 static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
   TraineeSpec spec = trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim,
                                      (uint64_t)config->run.seed);
@@ -51,7 +40,7 @@ static bool bases_fit(const PpoModels *models, const PpoConfig *config, Error *e
 static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
                                Compute *compute, TrainMemory *memory, Error *error) {
   const DType dtype = model_config_dtype(&config->model);
-  models->shared = same_directory(config->model.path, config->reward.path);
+  models->shared = path_same(config->model.path, config->reward.path);
   Model *reward_base = models->shared ? &models->policy_base : &models->reward_base;
   if (!base_open(&models->policy_base, config->model.path, NULL, dtype, compute, memory, error)) return false;
   if (!models->shared && !base_open(reward_base, config->reward.path, NULL, dtype, compute, memory, error)) {

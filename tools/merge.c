@@ -8,7 +8,6 @@
 #include "train/program.h"
 #include "train/saved_tokens.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 typedef struct MergeConfig {
@@ -140,11 +139,8 @@ static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
 
 /* Writing over what is being read would lose the base. */
 static bool refuse_same(const char *out, const char *source, const char *option, Error *error) {
-  char *a = realpath(out, NULL), *b = realpath(source, NULL);
-  bool same = a && b && strcmp(a, b) == 0;
-  free(a);
-  free(b);
-  return !same || error_set(error, ERROR_USAGE, "--out %s is the directory of --%s", out, option);
+  return !path_same(out, source) ||
+         error_set(error, ERROR_USAGE, "--out %s is the directory of --%s", out, option);
 }
 
 /* A model that is there already stays. */

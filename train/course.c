@@ -9,7 +9,7 @@ static bool prepare(const Course *course, void *stage, const ProgramCall *call, 
 
 static bool check_only(const Course *course, void *stage, const ProgramCall *call, ProgramResult *result,
                        Error *error) {
-  return prepare(course, stage, call, error) &&
+  return prepare(course, stage, call, error) && model_paths_read(call->settings, call->log, error) &&
          buffer_text(&result->text, "the check found nothing wrong", error) &&
          buffer_text(&result->json, "{\"ok\": true}", error);
 }

@@ -1,4 +1,4 @@
-/* The course that all stages run: with --check only prepare; else open the run directory, tell a finished run's result
+/* The course that all stages run: with --check prepare, and a look at the values of all weights; else open the run directory, tell a finished run's result
  * again, or prepare and carry out; and close the run with what came of it. Options that are given in vain are said before
  * the stage prepares. */
 #ifndef TRAIN_COURSE_H
@@ -9,7 +9,7 @@
 
 typedef struct Course {
   const char *name; /* "sft": of the stage */
-  /* Configuration, data, device and memory plan: all that --check looks at. */
+  /* Configuration, data, device and memory plan: what --check looks at. */
   bool (*prepare)(void *stage, Error *error);
   /* Memory, resume, training, result. */
   bool (*carry_out)(void *stage, ProgramResult *result, Error *error);

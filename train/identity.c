@@ -118,14 +118,6 @@ static Likeness compare(const WeightsDigest *a, const WeightsDigest *b) {
   return strcmp(a->rounded, b->rounded) == 0 ? ROUNDED : OTHER;
 }
 
-static bool same_directory(const char *a, const char *b) {
-  char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
-  const bool same = real_a && real_b && strcmp(real_a, real_b) == 0;
-  free(real_a);
-  free(real_b);
-  return same;
-}
-
 static bool is_model(const char *directory) {
   char *config = path_join(directory, "config.json");
   const bool is = config && file_exists(config);
@@ -171,7 +163,7 @@ static bool tell(Likeness likeness, const char *adapter, const char *base, const
 
 static bool check_by_name(const char *adapter, const char *base, const char *name, Log *log, Error *error) {
   WeightsDigest here, there;
-  if (same_directory(name, base)) return true;
+  if (path_same(name, base)) return true;
   if (is_model(name)) {
     return weights_digest(&here, base, error) && weights_digest(&there, name, error) &&
            tell(compare(&here, &there), adapter, base, name, "", log, error);
@@ -285,7 +277,7 @@ void identity_tell_own(const char *adapter, const Tokenizer *used, Log *log) {
 bool identity_check_tokens(const Tokenizer *writer, const char *reader, int64_t rows, Log *log,
                            Error *error) {
   const char *directory = tokenizer_directory(writer);
-  if (same_directory(directory, reader)) return true;
+  if (path_same(directory, reader)) return true;
   if (!has_tokenizer(reader)) {
     if (log) {
       log_warning(log, "%s has no tokenizer.json: nothing tells whether it was made for the ids of %s",

@@ -1,6 +1,7 @@
 #include "train/model_path.h"
 
 #include "base/file.h"
+#include "model/weights.h"
 #include "train/checkpoint_parts.h"
 
 #include <stdlib.h>
@@ -47,6 +48,10 @@ bool model_path_check(const char *key, const char *path, Error *error) {
       key, (int)length, path, (int)length, path);
 }
 
+static const char *path_of(const json_t *root, const char *section, const char *key) {
+  return json_string_value(json_object_get(json_object_get(root, section), key));
+}
+
 bool model_paths_check(const char *settings, Error *error) {
   static const char *const keys[][2] = {
       {"model", "path"}, {"model", "adapter"}, {"reward", "path"}, {"reward", "adapter"}};
@@ -56,9 +61,30 @@ bool model_paths_check(const char *settings, Error *error) {
   for (size_t i = 0; ok && i < sizeof keys / sizeof *keys; i++) {
     char key[32];
     snprintf(key, sizeof key, "%s.%s", keys[i][0], keys[i][1]);
-    const json_t *section = json_object_get(root, keys[i][0]);
-    ok = model_path_check(key, json_string_value(json_object_get(section, keys[i][1])), error);
+    ok = model_path_check(key, path_of(root, keys[i][0], keys[i][1]), error);
   }
+  json_decref(root);
+  return ok;
+}
+
+/* In a dry arena: names and shapes alone. */
+static bool read_weights(const char *path, Log *log, Error *error) {
+  Model model = {0};
+  Arena nowhere;
+  arena_init_dry(&nowhere, "weights");
+  log_info(log, "reading the weights of %s", path);
+  const bool ok =
+      model_open(&model, path, DTYPE_F32, NULL, &nowhere, error) && model_check_values(&model, path, error);
+  model_free(&model);
+  return ok;
+}
+
+bool model_paths_read(const char *settings, Log *log, Error *error) {
+  json_t *root = json_loads(settings, 0, NULL);
+  ASSERT(root);
+  const char *model = path_of(root, "model", "path"), *reward = path_of(root, "reward", "path");
+  const bool ok = (!model || read_weights(model, log, error)) &&
+                  (!reward || path_same(model, reward) || read_weights(reward, log, error));
   json_decref(root);
   return ok;
 }

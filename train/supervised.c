@@ -260,7 +260,7 @@ static void report(const Supervised *s) {
            s->schedule.total, batch, s->stage->unit, last);
 }
 
-/* Data, device and plan: all that --check looks at. */
+/* Data, device and plan: what --check looks at. */
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;

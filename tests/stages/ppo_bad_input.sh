@@ -104,10 +104,10 @@ for name in config.json tokenizer_config.json; do sed -i '/"eos_token/d' "$bad/e
 bad 4 "EOS token" --model.path "$bad/endless" --data.template plain
 
 # Numbers that are not finite.
-nan() { # FROM TO: a copy with NaN in its last tensor
+nan() { # FROM TO [FILE]: a copy with NaN in its last tensor
+  local file=$2/${3:-model.safetensors}
   cp -r "$1" "$2"
-  printf '\000\000\300\177%.0s' {1..16} | dd of="$2/model.safetensors" bs=1 conv=notrunc status=none \
-    seek=$(($(stat -c %s "$2/model.safetensors") - 64))
+  printf '\000\000\300\177%.0s' {1..16} | dd of="$file" bs=1 conv=notrunc status=none seek=$(($(stat -c %s "$file") - 64))
 }
 nan "$world/base" "$bad/nan"
 bad 4 "values are not finite" --model.path "$bad/nan"
@@ -134,5 +134,14 @@ refuse 2 "ppo.minibatches" "${train[@]}" --check --ppo.minibatches 3
 refuse 4 "score" "${train[@]}" --check --reward.path "$world/base"
 cp -r "$work/rm-lora/adapter" "$bad/torn" && truncate -s -100 "$bad/torn/adapter_model.safetensors"
 refuse 4 "adapter_model.safetensors" "${train[@]}" --check --lora.enabled --reward.path "$world/base" --reward.adapter "$bad/torn"
+refuse 4 "values are not finite" "${train[@]}" --check --model.path "$bad/nan"
+refuse 4 "values are not finite" "${train[@]}" --check --reward.path "$bad/nan-reward"
+refuse 4 "model.safetensors" "${train[@]}" --check --reward.path "$bad/cut"
+nan "$work/sft-lora/adapter" "$bad/nan-sft-adapter" adapter_model.safetensors
+nan "$work/rm-lora/adapter" "$bad/nan-rm-adapter" adapter_model.safetensors
+adapters=(--lora.enabled --reward.path "$world/base" --model.adapter "$work/sft-lora/adapter" --reward.adapter "$work/rm-lora/adapter")
+refuse 4 "nan-sft-adapter/adapter_model.safetensors: " "${train[@]}" --check "${adapters[@]}" --model.adapter "$bad/nan-sft-adapter"
+refuse 4 "nan-rm-adapter/adapter_model.safetensors: " "${train[@]}" --check "${adapters[@]}" --reward.adapter "$bad/nan-rm-adapter"
+expect "nothing wrong" "${train[@]}" --check "${adapters[@]}"
 [[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
 echo "ppo: $cases bad inputs refused as they should be"

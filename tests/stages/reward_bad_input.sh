@@ -90,6 +90,8 @@ bad 6 "$bad/file" --run.dir "$bad/file/run"
 
 # --check finds the same, and leaves no run behind.
 refuse 3 "broken.jsonl:3:" "${train[@]}" --check --data.train "$bad/broken.jsonl"
+refuse 4 "v_proj.weight: 32 of 1024 values are not finite" "${train[@]}" --check --model.path "$bad/nan"
+refuse 4 "model.safetensors" "${train[@]}" --check --model.path "$bad/cut"
 refuse 5 "it fits with" "${train[@]}" --check --device.memory_limit 50MiB --optim.micro_batch_tokens 8192
 [[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
 echo "reward: $cases bad inputs refused as they should be"

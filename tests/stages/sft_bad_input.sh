@@ -102,8 +102,10 @@ bad 6 "nowhere" --lora.enabled --model.adapter "$bad/nowhere"
 
 # Weights with NaN, and a loss that is not finite after a step far too large.
 copy_base nan
-size=$(stat -c %s "$bad/nan/model.safetensors")
-printf '\000\000\300\177%.0s' {1..64} | dd of="$bad/nan/model.safetensors" bs=1 seek=$((size - 256)) conv=notrunc status=none
+nan() { # DIRECTORY FILE: NaN in the last 64 values
+  printf '\000\000\300\177%.0s' {1..64} | dd of="$1/$2" bs=1 seek=$(($(stat -c %s "$1/$2") - 256)) conv=notrunc status=none
+}
+nan "$bad/nan" model.safetensors
 bad 4 "v_proj.weight: 32 of 1024 values are not finite (NaN or infinite)" --model.path "$bad/nan"
 rm -rf "$work/run"
 refuse 4 "last good checkpoint: $work/run/checkpoints/step-" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
@@ -128,6 +130,12 @@ for how in true false; do # continued, merged
     --model.adapter "$bad/nameless"
 done
 refuse 3 "torn.jsonl:3:" "${train[@]}" --check --data.train "$bad/torn.jsonl"
+refuse 4 "v_proj.weight: 32 of 1024 values are not finite (NaN or infinite)" "${train[@]}" --check --model.path "$bad/nan"
+adapter nan-adapter && nan "$bad/nan-adapter" adapter_model.safetensors
+for how in true false; do
+  refuse 4 "values are not finite" "${train[@]}" --check --lora.enabled "$how" --model.adapter "$bad/nan-adapter"
+  refuse 4 "adapter_model.safetensors" "${train[@]}" --check --lora.enabled "$how" --model.adapter "$bad/torn"
+done
 rm -rf "$work/run"
 expect "nothing wrong" "${train[@]}" --check
 [[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
