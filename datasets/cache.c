@@ -45,10 +45,10 @@ static bool pad(CacheWriter *writer, Error *error) {
 
 bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error) {
   const CacheExample *fixed = &item->fixed;
-  return push_offset(writer, writer->file.written, error) &&                             //
-         write_content(writer, fixed, sizeof *fixed, error) &&                           //
-         write_content(writer, item->ids, (size_t)fixed->count * sizeof(int), error) &&  //
-         write_content(writer, item->rejected, (size_t)fixed->rejected_count * sizeof(int), error) &&
+  return push_offset(writer, writer->file.written, error) &&    //
+         write_content(writer, fixed, sizeof *fixed, error) &&  //
+         write_content(writer, item->answers, (size_t)fixed->answer_count * sizeof *item->answers, error) &&
+         write_content(writer, item->ids, cache_id_count(fixed, item->answers) * sizeof(int), error) &&
          write_content(writer, item->loss, fixed->has_loss ? (size_t)fixed->count : 0, error) &&
          write_content(writer, item->prompt, fixed->prompt_bytes, error) &&
          write_content(writer, "", 1, error) &&
@@ -93,19 +93,39 @@ static bool trailer_valid(const FileMap *map, const CacheTrailer *trailer, const
 /* More tokens than an example can have by any data.max_length. */
 enum { MOST_TOKENS = 1 << 24 };
 
+/* Whether the answers are what Example says of them: one after another behind the prompt, by rising rank. */
+static bool answers_valid(const ExampleAnswer *answers, int32_t count, int32_t prompt) {
+  int32_t begin = prompt, rank = 0;
+  for (int32_t k = 0; k < count; k++) {
+    const ExampleAnswer *answer = &answers[k];
+    const bool next = answer->rank == rank + 1 && k > 0;
+    if (answer->begin != begin || answer->count < 1 || answer->count > MOST_TOKENS ||
+        (answer->rank != rank && !next) || !isfinite(answer->score)) {
+      return false;
+    }
+    begin += answer->count;
+    rank = answer->rank;
+  }
+  return rank > 0;
+}
+
 /* Whether the example is whole within [offset, end) and its counts fit each other. */
 static bool example_valid(const FileMap *map, uint64_t offset, uint64_t end) {
   if (offset % 8 || offset > end || end - offset < sizeof(CacheExample)) return false;
   const CacheExample *fixed = (const CacheExample *)(const void *)(map->data + offset);
-  const int64_t count = fixed->count, rejected = fixed->rejected_count;
-  if (count < 1 || count > MOST_TOKENS || rejected < 0 || rejected > MOST_TOKENS || fixed->has_loss > 1 ||
-      fixed->prompt_count < 0 || fixed->prompt_count > count || fixed->loss_count < 0 ||
-      fixed->loss_count > count || !isfinite(fixed->margin)) {
+  const ExampleAnswer *answers = (const ExampleAnswer *)(const void *)(fixed + 1);
+  const int64_t count = fixed->count, room = (int64_t)(end - offset - sizeof *fixed);
+  if (count < (fixed->answer_count ? 0 : 1) || count > MOST_TOKENS || fixed->answer_count < 0 ||
+      fixed->answer_count > MOST_ANSWERS || fixed->has_loss > 1 || fixed->prompt_count < 0 ||
+      fixed->prompt_count > count || fixed->loss_count < 0 || fixed->loss_count > count ||
+      !isfinite(fixed->margin) || room < fixed->answer_count * (int64_t)sizeof *answers) {
     return false;
   }
-  const uint64_t arrays = 4 * (uint64_t)(count + rejected) + (fixed->has_loss ? (uint64_t)count : 0);
+  if (fixed->answer_count && !answers_valid(answers, fixed->answer_count, fixed->count)) return false;
+  const uint64_t arrays = (uint64_t)fixed->answer_count * sizeof *answers +
+                          4 * cache_id_count(fixed, answers) + (fixed->has_loss ? (uint64_t)count : 0);
   const uint64_t texts = (uint64_t)fixed->prompt_bytes + fixed->reference_bytes + 2;
-  if (arrays + texts > end - offset - sizeof *fixed) return false;
+  if (arrays + texts > (uint64_t)room) return false;
   const uint8_t *prompt = (const uint8_t *)(fixed + 1) + arrays;
   return !prompt[fixed->prompt_bytes] && !prompt[texts - 1];
 }

@@ -3,8 +3,8 @@
  *   "DROVDATA" | example ... | offset of each example, uint64 | CacheTrailer
  *
  *   example, at a multiple of 8 bytes:
- *     CacheExample | ids int32[count] | rejected int32[rejected_count] | loss uint8[count] when loss_count > 0
- *     | prompt text, NUL | reference text, NUL
+ *     CacheExample | ExampleAnswer[answer_count] | ids int32[count, and those of the answers, one after another]
+ *     | loss uint8[count] when has_loss | prompt text, NUL | reference text, NUL
  *
  * Little-endian, as every machine that Drover runs on. The trailer is last, so a file is written front to back
  * in one go; it carries the digest of all that decided the content, and that of the content itself. */
@@ -14,10 +14,10 @@
 #include "base/file.h"
 #include "datasets/dataset.h"
 
-#define CACHE_VERSION 5 /* raise it whenever tokenising, masks or this layout change */
+#define CACHE_VERSION 6 /* raise it whenever tokenising, masks or this layout change */
 
 typedef struct CacheExample {
-  int32_t count, rejected_count, prompt_count, loss_count;
+  int32_t count, answer_count, prompt_count, loss_count;
   uint32_t prompt_bytes, reference_bytes; /* without NUL */
   float margin;
   uint32_t has_loss; /* a mask follows */
@@ -47,7 +47,8 @@ typedef struct CacheWriter {
 /* An example to be written; pointers are borrowed, lengths stand in `fixed`. */
 typedef struct CacheItem {
   CacheExample fixed;
-  const int *ids, *rejected;
+  const ExampleAnswer *answers;
+  const int *ids; /* with those of the answers */
   const uint8_t *loss;
   const char *prompt, *reference;
 } CacheItem;
@@ -62,6 +63,12 @@ void cache_writer_close(CacheWriter *writer);
  * the names of keys that were passed over. Every example is checked here, once. false: there is none that could be used
  * (nothing is mapped), whatever the reason: it is made again. */
 bool cache_open(DatasetSource *source, const char *path, const char digest[33]);
+
+/* The ids of an example: its own and those of the answers. */
+static inline uint64_t cache_id_count(const CacheExample *fixed, const ExampleAnswer *answers) {
+  const ExampleAnswer *last = fixed->answer_count ? &answers[fixed->answer_count - 1] : NULL;
+  return last ? (uint64_t)last->begin + (uint64_t)last->count : (uint64_t)fixed->count;
+}
 
 /* The fixed part of an example of an open source. */
 const CacheExample *cache_example(const DatasetSource *source, uint32_t number);

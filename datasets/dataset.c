@@ -132,6 +132,7 @@ static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSou
   if (counts->longest_sequence > dataset->longest_sequence) {
     dataset->longest_sequence = counts->longest_sequence;
   }
+  if (counts->most_sequences > dataset->most_sequences) dataset->most_sequences = counts->most_sequences;
   if (counts->largest_id > dataset->largest_id) dataset->largest_id = counts->largest_id;
   report(source, options);
   return true;
@@ -198,17 +199,16 @@ Example dataset_example(const Dataset *dataset, ExampleRef reference) {
   uint32_t number = source->subset ? source->subset[reference.index] : reference.index;
   const CacheExample *fixed = cache_example(source, number);
   Example example = {.count = fixed->count,
-                     .rejected_count = fixed->rejected_count,
+                     .answer_count = fixed->answer_count,
                      .prompt_count = fixed->prompt_count,
                      .loss_count = fixed->loss_count,
                      .margin = fixed->margin,
                      .source = reference.source,
                      .line = fixed->line};
-  const char *at = (const char *)(fixed + 1);
-  example.ids = (const int *)(const void *)at;
-  at += (size_t)fixed->count * sizeof(int);
-  if (fixed->rejected_count) example.rejected = (const int *)(const void *)at;
-  at += (size_t)fixed->rejected_count * sizeof(int);
+  const ExampleAnswer *answers = (const ExampleAnswer *)(const void *)(fixed + 1);
+  if (fixed->answer_count) example.answers = answers;
+  example.ids = (const int *)(const void *)(answers + fixed->answer_count);
+  const char *at = (const char *)(example.ids + cache_id_count(fixed, answers));
   if (fixed->has_loss) {
     example.loss = (const uint8_t *)at;
     at += fixed->count;
@@ -218,6 +218,14 @@ Example dataset_example(const Dataset *dataset, ExampleRef reference) {
   example.reference = at + fixed->prompt_bytes + 1;
   example.reference_bytes = fixed->reference_bytes;
   return example;
+}
+
+int64_t answers_pairs(const ExampleAnswer *answers, int count) {
+  int64_t pairs = 0;
+  for (int i = 0; i < count; i++) {
+    for (int j = i + 1; j < count; j++) pairs += answers[i].rank != answers[j].rank;
+  }
+  return pairs;
 }
 
 ExampleRef dataset_reference(const Dataset *dataset, uint64_t number) {

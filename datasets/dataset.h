@@ -77,6 +77,8 @@ typedef enum DatasetFormat {
 
 typedef enum DatasetTruncation { TRUNCATION_DROP, TRUNCATION_ERROR, TRUNCATION_CUT } DatasetTruncation;
 
+enum { MOST_ANSWERS = 64 }; /* to one prompt, in a preference */
+
 /* For option tables: NULL-terminated, in the order of the enums ("auto", ...; "drop", "error", "truncate").
  */
 extern const char *const dataset_format_names[];
@@ -110,11 +112,14 @@ typedef struct DatasetCounts {
   uint64_t truncated; /* cut */
   uint64_t no_loss;   /* dropped */
   uint64_t empty;     /* an empty answer, or an empty prompt of DATASET_PROMPT: kept */
-  uint64_t tokens;    /* of the usable examples, both sides of preferences */
+  uint64_t tokens;    /* of the usable examples, all sequences of preferences */
   uint64_t loss_tokens;
-  uint64_t longest;          /* tokens of the longest example, both sides of a preference together */
-  uint64_t longest_sequence; /* tokens of the longest sequence: of one side */
+  uint64_t longest;          /* tokens of the longest example, all sequences of a preference together */
+  uint64_t longest_sequence; /* tokens of the longest sequence: of one answer with its prompt */
+  uint64_t most_sequences;   /* of one example: answers of a preference, else 1 */
   uint64_t largest_id;       /* of all ids: a model must have a row for it */
+  /* Of usable preferences: answers, pairs of them of different rank, and the answers left out of those records. */
+  uint64_t answers, pairs, answers_too_long, answers_no_loss;
 } DatasetCounts;
 
 /* Names of keys, separated by ", ". */
@@ -142,7 +147,8 @@ typedef struct Dataset {
   size_t source_count;
   uint64_t count;            /* examples of all sources in this part */
   uint64_t longest;          /* tokens that the largest example puts into a batch (see example_tokens) */
-  uint64_t longest_sequence; /* and of its longest sequence: of one side of a preference */
+  uint64_t longest_sequence; /* and of its longest sequence: of one answer of a preference */
+  uint64_t most_sequences;   /* of one example, held-out parts included */
   uint64_t largest_id;       /* in the sources, held-out parts included */
   int64_t digest; /* of files, tokenizer, template and options: with another one the ids are other ones */
   bool reused;    /* every source came from a cache that was there */
@@ -166,18 +172,25 @@ typedef struct ExampleRef {
   uint32_t index; /* within the source's part */
 } ExampleRef;
 
-/* Everything is borrowed from the mapping and valid until dataset_close. Preferences have their chosen side
- * in ids, and no masks; both sides begin with the same prompt_count ids. Prompts have prompt_count = count,
- * and no mask. */
+/* One of the answers that a preference compares. */
+typedef struct ExampleAnswer {
+  int32_t begin, count; /* its ids, from the example's on: those that follow the prompt, at least one */
+  int32_t rank;         /* 0 the best; answers of one rank are not compared with each other */
+  float score;          /* as the data have it, larger is better; of a pair: its margin, and 0 */
+} ExampleAnswer;
+
+/* Everything is borrowed from the mapping and valid until dataset_close. Of a preference, ids[count] are what all its
+ * answers begin with (there may be none), and each answer is a sequence: these, then the answer's. It has at least two
+ * answers, by rising rank, and at least two ranks. Preferences and prompts have prompt_count = count, and no mask. */
 typedef struct Example {
   const int *ids;
-  const uint8_t *loss; /* 0 or 1 per id; NULL for preferences and prompts */
-  const int *rejected; /* NULL but for preferences */
+  const uint8_t *loss;          /* 0 or 1 per id; NULL for preferences and prompts */
+  const ExampleAnswer *answers; /* NULL but for preferences */
+  int answer_count;
   int count;
-  int rejected_count;
   int prompt_count; /* ids before the answer: before the first loss token of SFT examples */
   int loss_count;
-  float margin;       /* 0 when the record has none */
+  float margin;       /* of a record with a pair; 0 when it has none */
   uint32_t source;    /* index into Dataset.sources */
   uint64_t line;      /* of the record in its file, from 1 */
   const char *prompt; /* prompts: the text to show (the one message's text, else the rendered one); else "" */
@@ -191,9 +204,19 @@ Example dataset_example(const Dataset *dataset, ExampleRef reference);
 /* The example with number 0 .. dataset->count-1, sources one after another (for evaluation). */
 ExampleRef dataset_reference(const Dataset *dataset, uint64_t number);
 
-/* Tokens that the example puts into a batch: both sides of a preference. */
+/* Pairs of answers of different rank. */
+int64_t answers_pairs(const ExampleAnswer *answers, int count);
+
+/* Sequences of the example in a batch: the answers of a preference. */
+static inline int example_sequences(const Example *example) {
+  return example->answers ? example->answer_count : 1;
+}
+
+/* Tokens that the example puts into a batch: the prompt of a preference once for each answer. */
 static inline int example_tokens(const Example *example) {
-  return example->count + example->rejected_count;
+  if (!example->answers) return example->count;
+  const ExampleAnswer *last = &example->answers[example->answer_count - 1];
+  return example->count * example->answer_count + last->begin + last->count - example->count;
 }
 
 #endif

@@ -2,17 +2,21 @@
 
 #include <string.h>
 
+static void encoded_free(Encoded *encoded) {
+  int_array_free(&encoded->ids);
+  int_array_free(&encoded->loss);
+}
+
 void encoder_free(Encoder *encoder) {
-  int_array_free(&encoder->first.ids);
-  int_array_free(&encoder->first.loss);
-  int_array_free(&encoder->second.ids);
-  int_array_free(&encoder->second.loss);
+  encoded_free(&encoder->first);
+  for (size_t i = 0; i < MOST_ANSWERS; i++) encoded_free(&encoder->answers[i]);
+  int_array_free(&encoder->ids);
   buffer_free(&encoder->mask);
   chat_text_free(&encoder->rendered);
 }
 
-/* FNV-1a; only to keep equal prompts on one side of a split. */
-static uint64_t hash_bytes(const void *bytes, size_t count) {
+/* FNV-1a. */
+uint64_t encoder_group(const void *bytes, size_t count) {
   const unsigned char *at = bytes;
   uint64_t hash = 0xcbf29ce484222325u;
   for (size_t i = 0; i < count; i++) hash = (hash ^ at[i]) * 0x100000001b3u;
@@ -40,8 +44,8 @@ static void drop_double_bos(Encoded *encoded, const Tokenizer *tokenizer) {
   encoded_cut(encoded, 0, more);
 }
 
-static bool encode_talk(const Encoder *encoder, const Conversation *talk, bool generation_prompt,
-                        RecordPlace place, Encoded *out, Error *error) {
+bool encoder_talk(const Encoder *encoder, const Conversation *talk, bool generation_prompt, RecordPlace place,
+                  Encoded *out, Error *error) {
   out->ids.size = out->loss.size = 0;
   if (!chat_encode(encoder->options->chat, talk->items, talk->count, generation_prompt, &out->ids, &out->loss,
                    error)) {
@@ -58,8 +62,7 @@ static size_t first_loss(const Encoded *encoded) {
   return at;
 }
 
-/* Cuts off what follows the last loss token. */
-static void trim_tail(Encoded *encoded) {
+void encoded_trim(Encoded *encoded) {
   size_t end = encoded->loss.size;
   while (end > 0 && !encoded->loss.data[end - 1]) end--;
   encoded->ids.size = encoded->loss.size = end;
@@ -67,14 +70,11 @@ static void trim_tail(Encoded *encoded) {
 
 /* ---- Limits ---------------------------------------------------------------------------------------- */
 
-typedef enum Verdict { FITS, CUT_IT, SKIP_IT, FAILED } Verdict;
-
-static Verdict judge_length(Encoder *encoder, size_t tokens, RecordPlace place, Error *error) {
+Verdict encoder_verdict(const Encoder *encoder, size_t tokens, RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   if (tokens <= (size_t)options->max_length) return FITS;
   switch (options->truncation) {
     case TRUNCATION_DROP:
-      encoder->counts.too_long++;
       return SKIP_IT;
     case TRUNCATION_CUT:
       return CUT_IT;
@@ -87,33 +87,46 @@ static Verdict judge_length(Encoder *encoder, size_t tokens, RecordPlace place, 
   return FAILED;
 }
 
-/* Cuts the earliest ids but for a leading BOS. */
-static void cut_front(Encoded *encoded, size_t count, int bos) {
+static Verdict judge_length(Encoder *encoder, size_t tokens, RecordPlace place, Error *error) {
+  const Verdict verdict = encoder_verdict(encoder, tokens, place, error);
+  encoder->counts.too_long += verdict == SKIP_IT;
+  return verdict;
+}
+
+void encoded_cut_front(Encoded *encoded, size_t count, int bos) {
   size_t at = bos >= 0 && encoded->ids.size && encoded->ids.data[0] == bos;
   encoded_cut(encoded, at, count);
 }
 
 /* ---- Examples -------------------------------------------------------------------------------------- */
 
-static void note_ids(DatasetCounts *counts, const int *ids, int32_t count) {
-  for (int32_t i = 0; i < count; i++) {
+static void note_ids(DatasetCounts *counts, const int *ids, uint64_t count) {
+  for (uint64_t i = 0; i < count; i++) {
     if ((uint64_t)ids[i] > counts->largest_id) counts->largest_id = (uint64_t)ids[i];
   }
 }
 
-static bool add_item(Encoder *encoder, CacheItem *item, Error *error) {
-  DatasetCounts *counts = &encoder->counts;
-  uint64_t tokens = (uint64_t)item->fixed.count + (uint64_t)item->fixed.rejected_count;
-  counts->examples++;
+static void note_sequence(DatasetCounts *counts, uint64_t tokens) {
   counts->tokens += tokens;
-  counts->loss_tokens += (uint64_t)item->fixed.loss_count;
-  if (tokens > counts->longest) counts->longest = tokens;
-  const int32_t sides[] = {item->fixed.count, item->fixed.rejected_count};
-  for (int i = 0; i < 2; i++) {
-    if ((uint64_t)sides[i] > counts->longest_sequence) counts->longest_sequence = (uint64_t)sides[i];
+  if (tokens > counts->longest_sequence) counts->longest_sequence = tokens;
+}
+
+bool encoder_put(Encoder *encoder, const CacheItem *item, Error *error) {
+  DatasetCounts *counts = &encoder->counts;
+  const CacheExample *fixed = &item->fixed;
+  const uint64_t before = counts->tokens, answers = (uint64_t)fixed->answer_count;
+  counts->examples++;
+  counts->loss_tokens += (uint64_t)fixed->loss_count;
+  counts->answers += answers;
+  counts->pairs += (uint64_t)answers_pairs(item->answers, fixed->answer_count);
+  if (answers == 0) note_sequence(counts, (uint64_t)fixed->count);
+  for (uint64_t k = 0; k < answers; k++) {
+    note_sequence(counts, (uint64_t)fixed->count + (uint64_t)item->answers[k].count);
   }
-  note_ids(counts, item->ids, item->fixed.count);
-  note_ids(counts, item->rejected, item->fixed.rejected_count);
+  if (counts->tokens - before > counts->longest) counts->longest = counts->tokens - before;
+  if (counts->most_sequences < 1) counts->most_sequences = 1;
+  if (answers > counts->most_sequences) counts->most_sequences = answers;
+  note_ids(counts, item->ids, cache_id_count(fixed, item->answers));
   return cache_writer_add(encoder->writer, item, error);
 }
 
@@ -142,7 +155,7 @@ static bool add_masked(Encoder *encoder, const Encoded *encoded, size_t begin, s
                               .group = group},
                     .ids = encoded->ids.data + begin,
                     .loss = (const uint8_t *)encoder->mask.data};
-  return add_item(encoder, &item, error);
+  return encoder_put(encoder, &item, error);
 }
 
 static void set_all_loss(Encoded *encoded) {
@@ -176,7 +189,7 @@ static bool add_text(Encoder *encoder, const Record *record, RecordPlace place, 
   for (size_t i = 0; i < encoded->ids.size; i++) {
     if (!int_array_push(&encoded->loss, i > 0, error)) return false;
   }
-  uint64_t group = hash_bytes(record->text, record->text_bytes);
+  uint64_t group = encoder_group(record->text, record->text_bytes);
   count = encoded->ids.size;
   if (options->kind == DATASET_TEXT && count > (size_t)options->max_length) {
     return add_pieces(encoder, encoded, group, place.line, error);
@@ -190,8 +203,7 @@ static bool add_text(Encoder *encoder, const Record *record, RecordPlace place, 
   return add_masked(encoder, encoded, 0, count, group, place.line, error);
 }
 
-/* Whether an assistant's turn that is learnt has no text: its end mark would be all of it. */
-static bool has_empty_answer(const Conversation *talk) {
+bool conversation_empty_answer(const Conversation *talk) {
   for (size_t i = 0; i < talk->count; i++) {
     const ChatMessage *message = &talk->items[i];
     if (message->role == CHAT_ASSISTANT && !message->unlearnt && message->bytes == 0) return true;
@@ -202,79 +214,21 @@ static bool has_empty_answer(const Conversation *talk) {
 static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
-  if (!encode_talk(encoder, &record->talk, false, place, encoded, error)) return false;
-  uint64_t group = hash_bytes(encoded->ids.data, first_loss(encoded) * sizeof(int));
+  if (!encoder_talk(encoder, &record->talk, false, place, encoded, error)) return false;
+  uint64_t group = encoder_group(encoded->ids.data, first_loss(encoded) * sizeof(int));
   if (options->train_on_inputs) set_all_loss(encoded);
-  trim_tail(encoded);
+  encoded_trim(encoded);
   size_t count = encoded->ids.size;
   Verdict verdict = judge_length(encoder, count, place, error);
   if (verdict == SKIP_IT || verdict == FAILED) return verdict == SKIP_IT;
   if (verdict == CUT_IT) {
     encoder->counts.truncated++;
     encoded->ids.size = encoded->loss.size = (size_t)options->max_length;
-    trim_tail(encoded); /* the cut may fall into a later user turn */
+    encoded_trim(encoded); /* the cut may fall into a later user turn */
     count = encoded->ids.size;
   }
-  encoder->counts.empty += has_empty_answer(&record->talk);
+  encoder->counts.empty += conversation_empty_answer(&record->talk);
   return add_masked(encoder, encoded, 0, count, group, place.line, error);
-}
-
-/* Where the last run of loss tokens begins: the answer that is compared. */
-static size_t answer_begin(const Encoded *encoded) {
-  size_t at = encoded->loss.size;
-  while (at > 0 && encoded->loss.data[at - 1]) at--;
-  return at;
-}
-
-static size_t shared_prompt(const Encoded *a, const Encoded *b) {
-  size_t limit = answer_begin(a), other = answer_begin(b), at = 0;
-  if (other < limit) limit = other;
-  while (at < limit && a->ids.data[at] == b->ids.data[at]) at++;
-  return at;
-}
-
-static bool add_preference(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
-  Encoded *chosen = &encoder->first, *rejected = &encoder->second;
-  if (!encode_talk(encoder, &record->talk, false, place, chosen, error)) return false;
-  if (!encode_talk(encoder, &record->rejected, false, place, rejected, error)) return false;
-  trim_tail(chosen);
-  trim_tail(rejected);
-  size_t prompt = shared_prompt(chosen, rejected);
-  uint64_t group = hash_bytes(chosen->ids.data, prompt * sizeof(int));
-  size_t chosen_size = chosen->ids.size, rejected_size = rejected->ids.size;
-  bool empty = chosen_size == 0 || rejected_size == 0;
-  bool equal = !empty && chosen_size == rejected_size &&
-               memcmp(chosen->ids.data, rejected->ids.data, chosen_size * sizeof(int)) == 0;
-  if (empty || equal) { /* nothing to compare */
-    encoder->counts.no_loss++;
-    return true;
-  }
-  size_t longer = chosen_size > rejected_size ? chosen_size : rejected_size;
-  Verdict verdict = judge_length(encoder, longer, place, error);
-  if (verdict == SKIP_IT || verdict == FAILED) return verdict == SKIP_IT;
-  if (verdict == CUT_IT) {
-    int bos = tokenizer_bos(encoder->options->tokenizer);
-    size_t excess = longer - (size_t)encoder->options->max_length;
-    size_t kept = bos >= 0 && chosen->ids.data[0] == bos;
-    if (prompt < kept + excess) { /* the answers alone are too long, and cutting those would falsify them */
-      encoder->counts.too_long++;
-      return true;
-    }
-    cut_front(chosen, excess, bos);
-    cut_front(rejected, excess, bos);
-    prompt -= excess;
-    encoder->counts.truncated++;
-  }
-  encoder->counts.empty += has_empty_answer(&record->talk) || has_empty_answer(&record->rejected);
-  CacheItem item = {.fixed = {.count = (int32_t)chosen->ids.size,
-                              .rejected_count = (int32_t)rejected->ids.size,
-                              .prompt_count = (int32_t)prompt,
-                              .margin = (float)record->margin,
-                              .line = place.line,
-                              .group = group},
-                    .ids = chosen->ids.data,
-                    .rejected = rejected->ids.data};
-  return add_item(encoder, &item, error);
 }
 
 /* The text to show: the one message as it is, else what the template makes of all. */
@@ -299,8 +253,8 @@ static bool prompt_text(Encoder *encoder, const Conversation *talk, CacheItem *i
 static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
-  if (!encode_talk(encoder, &record->talk, true, place, encoded, error)) return false;
-  uint64_t group = hash_bytes(encoded->ids.data, encoded->ids.size * sizeof(int));
+  if (!encoder_talk(encoder, &record->talk, true, place, encoded, error)) return false;
+  uint64_t group = encoder_group(encoded->ids.data, encoded->ids.size * sizeof(int));
   if (encoded->ids.size == 0) { /* an empty text without marks around it: nothing to continue */
     encoder->counts.no_loss++;
     return true;
@@ -310,7 +264,7 @@ static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place
   if (verdict == CUT_IT) {
     encoder->counts.truncated++;
     size_t excess = encoded->ids.size - (size_t)options->max_length;
-    cut_front(encoded, excess, tokenizer_bos(options->tokenizer));
+    encoded_cut_front(encoded, excess, tokenizer_bos(options->tokenizer));
   }
   encoder->counts.empty += record->talk.items[record->talk.count - 1].bytes == 0;
   CacheItem item = {.fixed = {.count = (int32_t)encoded->ids.size,
@@ -320,7 +274,7 @@ static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place
                               .group = group},
                     .ids = encoded->ids.data,
                     .reference = record->reference};
-  return prompt_text(encoder, &record->talk, &item, error) && add_item(encoder, &item, error);
+  return prompt_text(encoder, &record->talk, &item, error) && encoder_put(encoder, &item, error);
 }
 
 bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
@@ -335,7 +289,7 @@ bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, R
         ok = add_dialogue(encoder, record, place, error);
         break;
       case DATASET_PREFERENCE:
-        ok = add_preference(encoder, record, place, error);
+        ok = encoder_add_preference(encoder, record, format, place, error);
         break;
       case DATASET_PROMPT:
         ok = add_prompt(encoder, record, place, error);

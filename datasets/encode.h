@@ -15,8 +15,10 @@ typedef struct Encoder {
   const DatasetOptions *options; /* borrowed */
   CacheWriter *writer;           /* borrowed */
   DatasetCounts counts;
-  Encoded first, second;
-  Buffer mask; /* loss as bytes */
+  Encoded first;
+  Encoded answers[MOST_ANSWERS]; /* of a preference */
+  IntArray ids;                  /* of a preference, as the cache has them */
+  Buffer mask;                   /* loss as bytes */
   ChatText rendered;
 } Encoder;
 
@@ -25,5 +27,29 @@ typedef struct Encoder {
 NODISCARD bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
                            Error *error);
 void encoder_free(Encoder *encoder);
+
+/* -- what the files of the encoder share ---------------------------------------------------------------- */
+
+/* A preference (datasets/preference.c). */
+NODISCARD bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetFormat format,
+                                      RecordPlace place, Error *error);
+
+NODISCARD bool encoder_talk(const Encoder *encoder, const Conversation *talk, bool generation_prompt,
+                            RecordPlace place, Encoded *out, Error *error);
+/* Cuts off what follows the last loss token. */
+void encoded_trim(Encoded *encoded);
+/* Cuts the earliest ids but for a leading BOS. */
+void encoded_cut_front(Encoded *encoded, size_t count, int bos);
+/* Whether an assistant's turn that is learnt has no text: its end mark would be all of it. */
+bool conversation_empty_answer(const Conversation *talk);
+/* A hash of the prompt: only to keep equal ones on one side of a split. */
+uint64_t encoder_group(const void *bytes, size_t count);
+
+/* What becomes of a sequence of so many tokens by data.truncation; FAILED fills the error. */
+typedef enum Verdict { FITS, CUT_IT, SKIP_IT, FAILED } Verdict;
+Verdict encoder_verdict(const Encoder *encoder, size_t tokens, RecordPlace place, Error *error);
+
+/* Writes an example to the cache and counts it. */
+NODISCARD bool encoder_put(Encoder *encoder, const CacheItem *item, Error *error);
 
 #endif

@@ -28,7 +28,7 @@ typedef struct PackingPlan {
 NODISCARD bool packing_plan_init(PackingPlan *plan, int capacity, Error *error);
 void packing_plan_free(PackingPlan *plan);
 
-/* lengths[count]: tokens of each item (example_tokens: a pair is one item). ERROR_USAGE naming both numbers
+/* lengths[count]: tokens of each item (example_tokens: a preference is one item). ERROR_USAGE naming both numbers
  * when an item is longer than micro_batch_tokens. */
 NODISCARD bool packing_plan_make(PackingPlan *plan, const int *lengths, int count, int micro_batch_tokens,
                                  bool packing, Error *error);

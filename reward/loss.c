@@ -8,21 +8,41 @@ static double softplus(double x) {
   return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
 }
 
-PairLoss pair_loss(const float *chosen, const float *rejected, const float *margin, int64_t count,
-                   double centring, double n, float *dchosen, float *drejected) {
-  PairLoss sum = {0};
+/* What a pair adds to the sums, before its loss is divided. */
+static void add_pair(PreferenceLoss *sum, double better, double worse, double margin, double centring) {
+  const double total = better + worse;
+  sum->loss += softplus(-(better - worse - margin)) + centring * total * total;
+  sum->pairs++;
+  sum->correct += better > worse ? 1 : better == worse ? 0.5 : 0;
+  sum->margin += better - worse;
+}
+
+/* The derivative of the sum over all pairs of answer `i` by its score. */
+static double slope_of(const float *scores, const int32_t *ranks, int64_t count, int64_t i, double margin,
+                       double centring) {
+  double sum = 0;
+  for (int64_t j = 0; j < count; j++) {
+    if (ranks[j] == ranks[i]) continue;
+    const double side = ranks[i] < ranks[j] ? 1 : -1, own = scores[i], other = scores[j];
+    const double z = side * (own - other) - margin;
+    sum += side * -exp(-softplus(z)); /* d softplus(-z)/dz = sigmoid(z) - 1 */
+    sum += 2 * centring * (own + other);
+  }
+  return sum;
+}
+
+PreferenceLoss preference_loss(const float *scores, const int32_t *ranks, int64_t count, double margin,
+                               double centring, double n, float *slopes) {
+  PreferenceLoss sum = {0};
   for (int64_t i = 0; i < count; i++) {
-    const double c = chosen[i], r = rejected[i], total = c + r;
-    const double z = c - r - (margin ? margin[i] : 0);
-    sum.loss += (softplus(-z) + centring * total * total) / n;
-    sum.correct += c > r ? 1 : c == r ? 0.5 : 0;
-    sum.margin += c - r;
-    if (dchosen) {
-      const double slope = -exp(-softplus(z)); /* d softplus(-z)/dz = sigmoid(z) - 1 */
-      const double centre = 2 * centring * total;
-      dchosen[i] = (float)((slope + centre) / n);
-      drejected[i] = (float)((centre - slope) / n);
+    for (int64_t j = 0; j < count; j++) {
+      if (ranks[i] < ranks[j]) add_pair(&sum, scores[i], scores[j], margin, centring);
     }
+  }
+  const double share = n * sum.pairs;
+  sum.loss /= share;
+  for (int64_t i = 0; slopes && i < count; i++) {
+    slopes[i] = (float)(slope_of(scores, ranks, count, i, margin, centring) / share);
   }
   return sum;
 }

@@ -1,23 +1,28 @@
-/* The reward model's pairwise loss (Ouyang et al. 2022, equation 1; margin: Touvron et al. 2023, equation 2;
- * centring: Eisenstein et al. 2023, as in TRL's RewardTrainer).
+/* The reward model's loss over the answers to one prompt (Ouyang et al. 2022, equation 1; margin: Touvron et al. 2023,
+ * equation 2; centring: Eisenstein et al. 2023, as in TRL's RewardTrainer).
  *
- *   L = 1/n * sum over pairs of  -log sigmoid(r_c - r_r - margin) + centring * (r_c + r_r)^2
+ *   l = 1/P * sum over the P pairs of different rank  -log sigmoid(r_b - r_w - margin) + centring * (r_b + r_w)^2
  *
- * Arrays are host arrays. `n` is the number of pairs of the whole update, over all micro-batches and ranks, so
- * that splitting an update does not change it. */
+ * with r_b the score of the better answer of a pair and r_w of the worse one. Without ties P is K choose 2. A prompt with
+ * two answers is a pair: P = 1. The loss of an update is L = 1/n * sum over its prompts of l.
+ *
+ * Arrays are host arrays. `n` is the number of prompts of the whole update, over all micro-batches and ranks, so that
+ * splitting an update does not change it. */
 #ifndef REWARD_LOSS_H
 #define REWARD_LOSS_H
 
 #include <stdint.h>
 
-typedef struct PairLoss {
-  double loss;    /* sum over the given pairs, already divided by n */
-  double correct; /* pairs with r_c > r_r; ties count half */
-  double margin;  /* sum of r_c - r_r */
-} PairLoss;
+typedef struct PreferenceLoss {
+  double loss;    /* l / n */
+  double pairs;   /* P */
+  double correct; /* pairs with r_b > r_w; equal scores count half */
+  double margin;  /* sum over the pairs of r_b - r_w */
+} PreferenceLoss;
 
-/* margin may be NULL (0). dchosen and drejected receive dL/dr, or are NULL for an evaluation. */
-PairLoss pair_loss(const float *chosen, const float *rejected, const float *margin, int64_t count,
-                   double centring, double n, float *dchosen, float *drejected);
+/* scores and ranks: [count], one for each answer; the lower rank is the better one, and there are at least two. slopes
+ * receives dL/dr of each answer, or is NULL for an evaluation. */
+PreferenceLoss preference_loss(const float *scores, const int32_t *ranks, int64_t count, double margin,
+                               double centring, double n, float *slopes);
 
 #endif

@@ -1,18 +1,10 @@
 #include "reward/stage.h"
 
+#include "reward/judgement.h"
 #include "reward/loss.h"
 #include "train/zero_point.h"
 
 #include <inttypes.h>
-#include <math.h>
-
-enum { MAX_SOURCES = 64 };
-
-/* How well pairs are told apart. */
-typedef struct Judgement {
-  double loss, accuracy, margin;
-  double of_source[MAX_SOURCES]; /* accuracy; negative where a source has no pairs */
-} Judgement;
 
 typedef struct Reward {
   double centring;         /* reward.centring */
@@ -27,90 +19,41 @@ static double size(const Example *example) {
   return 1;
 }
 
-/* The loss of pair `k` of the micro-batch. slopes: where its gradient goes, laid out as the scores are; or NULL. */
-static PairLoss loss_of(const Supervised *s, int64_t k, double n, float *slopes) {
-  const Reward *reward = s->own;
-  const float *scores = s->micro.packer.values + 2 * k, margin = microbatches_example(&s->micro, k)->margin;
-  return pair_loss(&scores[0], &scores[1], &margin, 1, reward->centring, n, slopes ? &slopes[2 * k] : NULL,
-                   slopes ? &slopes[2 * k + 1] : NULL);
-}
-
-static void add(PairLoss *sum, PairLoss one) {
-  sum->loss += one.loss;
-  sum->correct += one.correct;
-  sum->margin += one.margin;
-}
-
 static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
+  const Reward *reward = s->own;
   Packer *packer = &s->micro.packer;
-  PairLoss sum = {0};
+  int64_t at = 0; /* of the example's first answer among the scores */
   scores_judge(s);
-  for (int64_t k = 0; k < packer->count; k++) add(&sum, loss_of(s, k, n, packer->slopes));
+  for (int64_t k = 0; k < packer->count; k++) {
+    const Example *example = microbatches_example(&s->micro, k);
+    const PreferenceLoss one =
+        example_loss(example, packer->values + at, reward->centring, n, packer->slopes + at);
+    at += example->answer_count;
+    sums[0] += one.loss;
+    sums[1] += one.correct;
+    sums[2] += one.margin;
+    sums[3] += one.pairs;
+  }
   score_values_backward(&s->pass, &s->trainee.predictor.head, packer_last(packer), packer->slopes);
-  sums[0] += sum.loss;
-  sums[1] += sum.correct;
-  sums[2] += sum.margin;
 }
 
 static void settle(Supervised *s, double n, const double sums[SUPERVISED_SUMS]) {
   Reward *reward = s->own;
+  (void)n; /* the loss has it; accuracy and margin are of pairs */
   s->loss = sums[0];
-  reward->accuracy = sums[1] / n;
-  reward->margin = sums[2] / n;
+  reward->accuracy = sums[1] / sums[3];
+  reward->margin = sums[2] / sums[3];
 }
 
 /* -- evaluation ----------------------------------------------------------------------------------------- */
 
-typedef struct Tally {
-  PairLoss sum;
-  double pairs;
-  double correct_of[MAX_SOURCES], pairs_of[MAX_SOURCES];
-} Tally;
-
-static void tally_pairs(Supervised *s, void *context) {
-  Tally *tally = context;
-  for (int64_t k = 0; k < s->micro.packer.count; k++) {
-    const PairLoss one = loss_of(s, k, 1, NULL);
-    const uint32_t source = microbatches_example(&s->micro, k)->source;
-    add(&tally->sum, one);
-    tally->pairs++;
-    if (source < MAX_SOURCES) {
-      tally->correct_of[source] += one.correct;
-      tally->pairs_of[source]++;
-    }
-  }
-}
-
-static void log_sources(Supervised *s, const Judgement *eval) {
-  const Dataset *data = &s->corpus.eval;
-  for (size_t i = 0; data->source_count > 1 && i < data->source_count && i < MAX_SOURCES; i++) {
-    char name[600];
-    if (eval->of_source[i] < 0) continue;
-    snprintf(name, sizeof name, "eval/accuracy/%s", data->sources[i].path);
-    runlog_metric(&s->run.runlog, s->step, name, eval->of_source[i]);
-    log_info(s->log, "  %s: accuracy %.2f%%", data->sources[i].path, 100 * eval->of_source[i]);
-  }
-}
-
 static bool evaluate(Supervised *s, Error *error) {
   Reward *reward = s->own;
-  Judgement *eval = &reward->eval;
-  Tally tally = {0};
-  if (!supervised_judge_all(s, &s->corpus.eval, tally_pairs, &tally, error)) return false;
-  *eval = (Judgement){.loss = tally.sum.loss / tally.pairs,
-                      .accuracy = tally.sum.correct / tally.pairs,
-                      .margin = tally.sum.margin / tally.pairs};
-  for (int i = 0; i < MAX_SOURCES; i++) {
-    eval->of_source[i] = tally.pairs_of[i] > 0 ? tally.correct_of[i] / tally.pairs_of[i] : -1;
+  if (!judgement_make(&reward->eval, s, reward->centring, error) ||
+      !run_check_finite(&s->run, "the evaluation loss", reward->eval.loss, s->step, error)) {
+    return false;
   }
-  if (!run_check_finite(&s->run, "the evaluation loss", eval->loss, s->step, error)) return false;
-  RunLog *log = &s->run.runlog;
-  runlog_metric(log, s->step, "eval/loss", eval->loss);
-  runlog_metric(log, s->step, "eval/accuracy", eval->accuracy);
-  runlog_metric(log, s->step, "eval/margin", eval->margin);
-  log_info(s->log, "step %" PRId64 ": eval loss %.4f, accuracy %.2f%%, margin %.3f", s->step, eval->loss,
-           100 * eval->accuracy, eval->margin);
-  log_sources(s, eval);
+  judgement_log(&reward->eval, s);
   return true;
 }
 
@@ -158,18 +101,19 @@ static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *err
     return false;
   }
   if (!s->corpus.has_eval) return buffer_format(phrase, error, "loss %.4f", s->loss);
-  return buffer_format(json, error, ", \"eval_loss\": %.9g, \"eval_accuracy\": %.9g", reward->eval.loss,
-                       reward->eval.accuracy) &&
-         buffer_format(phrase, error, "eval accuracy %.2f%%", 100 * reward->eval.accuracy);
+  const Judgement *eval = &reward->eval;
+  return buffer_format(json, error, ", \"eval_loss\": %.9g, \"eval_accuracy\": %.9g", eval->loss,
+                       eval->accuracy) &&
+         (!eval->ranked || buffer_format(json, error, ", \"eval_kendall_tau\": %.9g", eval->tau)) &&
+         buffer_format(phrase, error, "eval accuracy %.2f%%", 100 * eval->accuracy);
 }
 
 bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
   static const SupervisedStage stage = {
       .name = "reward",
       .trainee = "reward",
-      .unit = "pair",
+      .unit = "preference",
       .kind = DATASET_PREFERENCE,
-      .sides = 2,
       .score_head = true,
       .pack = scores_pack,
       .size = size,

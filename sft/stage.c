@@ -78,7 +78,6 @@ bool sft_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .trainee = "policy",
       .unit = "example",
       .kind = DATASET_TEXT, /* as DATASET_SFT, and long plain texts are cut into pieces */
-      .sides = 1,
       .pack = token_loss_pack,
       .size = size,
       .learn = learn,

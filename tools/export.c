@@ -153,7 +153,7 @@ static bool open_model(Export *e, Error *error) {
           : model_open(&s->base, e->base, dtype, &s->compute, adapter ? &nowhere : &s->memory.weights, error);
   ok = ok && trainee_open(&s->trainee, &e->spec, &s->base, &s->compute, &s->memory, error) &&
        pass_init(&s->pass, &s->base, error);
-  return ok && (!e->needs_scores || microbatches_init(&s->micro, common->optim.batch_size, 2,
+  return ok && (!e->needs_scores || microbatches_init(&s->micro, common->optim.batch_size, 1,
                                                       common->optim.micro_batch_tokens, scores_pack, error));
 }
 

@@ -55,6 +55,10 @@ int64_t corpus_longest_sequence(const Corpus *corpus) {
                  corpus->reference.longest_sequence);
 }
 
+int64_t corpus_most_sequences(const Corpus *corpus) {
+  return largest(corpus->train.most_sequences, corpus->eval.most_sequences, corpus->reference.most_sequences);
+}
+
 int64_t corpus_updates(const Corpus *corpus, const OptimConfig *config) {
   if (config->max_steps > 0) return config->max_steps;
   return (int64_t)data_order_batches(&corpus->order, config->epochs, (int)config->batch_size);

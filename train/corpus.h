@@ -18,8 +18,9 @@ NODISCARD bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *
                            const RunConfig *run, Log *log, Error *error);
 void corpus_close(Corpus *corpus); /* also of a zeroed one */
 
-int64_t corpus_longest(const Corpus *corpus); /* tokens of the longest example: both sides of a pair */
-int64_t corpus_longest_sequence(const Corpus *corpus); /* of the longest sequence: one side */
+int64_t corpus_longest(const Corpus *corpus); /* tokens of the longest example: all answers of a preference */
+int64_t corpus_longest_sequence(const Corpus *corpus); /* of the longest sequence: one answer */
+int64_t corpus_most_sequences(const Corpus *corpus);   /* of one example */
 /* Updates that the configuration asks for: optim.max_steps, or what optim.epochs give. */
 int64_t corpus_updates(const Corpus *corpus, const OptimConfig *config);
 

@@ -6,17 +6,17 @@
 #include <math.h>
 #include <stdio.h>
 
-bool microbatches_init(Microbatches *micro, int64_t group, int64_t sides, int64_t tokens, PackExample *pack,
-                       Error *error) {
+bool microbatches_init(Microbatches *micro, int64_t group, int64_t sequences, int64_t tokens,
+                       PackExample *pack, Error *error) {
   const size_t n = (size_t)group;
   *micro = (Microbatches){.refs = memory_zeroed(n, sizeof *micro->refs),
                           .examples = memory_zeroed(n, sizeof *micro->examples),
                           .group = group,
-                          .sides = sides,
+                          .draws = sequences,
                           .pack = pack};
   bool ok = (micro->refs && micro->examples) ||
             error_out_of_memory(error, "examples of an update", n * sizeof *micro->examples);
-  ok = ok && packer_init(&micro->packer, group, sides, tokens, error);
+  ok = ok && packer_init(&micro->packer, group, sequences, tokens, error);
   if (!ok) microbatches_free(micro);
   return ok;
 }
@@ -40,7 +40,7 @@ bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, 
 void microbatches_fill(Microbatches *micro, int index) {
   packer_begin(&micro->packer, index);
   for (int64_t k = 0; k < micro->packer.count; k++) {
-    micro->packer.draw = (micro->draw + (uint64_t)micro->packer.items[k]) * (uint64_t)micro->sides;
+    micro->packer.draw = (micro->draw + (uint64_t)micro->packer.items[k]) * (uint64_t)micro->draws;
     micro->pack(&micro->packer, microbatches_example(micro, k));
   }
 }
@@ -55,7 +55,13 @@ static const Example *example_at(const Microbatches *micro, int32_t row) {
   const Batch *batch = &micro->packer.batch;
   int64_t sequence = 0;
   while (sequence + 1 < batch->sequences && batch->offsets[sequence + 1] <= row) sequence++;
-  return microbatches_example(micro, sequence / micro->sides);
+  int64_t k = 0;
+  for (; k + 1 < micro->packer.count; k++) {
+    const int sequences = example_sequences(microbatches_example(micro, k));
+    if (sequence < sequences) break;
+    sequence -= sequences;
+  }
+  return microbatches_example(micro, k);
 }
 
 const Example *microbatches_broken(const Microbatches *micro, TokenRows read) {

@@ -12,14 +12,15 @@ typedef struct Microbatches {
   ExampleRef *refs;  /* [group] filled by the caller */
   Example *examples; /* [group] looked up by microbatches_plan */
   int64_t group;     /* examples at once, at most */
-  int64_t sides;     /* sequences of one example, at most */
   uint64_t draw; /* number of the first example among all that the run trains on, each epoch anew: dropout */
+  int64_t
+      draws; /* numbers for the sequences of each: as many as an example that is trained on has, at most */
   PackExample *pack;
   Packer packer;
 } Microbatches;
 
-/* sides: sequences of one example, at most; tokens: of a micro-batch. */
-NODISCARD bool microbatches_init(Microbatches *micro, int64_t group, int64_t sides, int64_t tokens,
+/* sequences: of one example, at most; tokens: of a micro-batch. */
+NODISCARD bool microbatches_init(Microbatches *micro, int64_t group, int64_t sequences, int64_t tokens,
                                  PackExample *pack, Error *error);
 void microbatches_free(Microbatches *micro);
 

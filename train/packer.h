@@ -1,6 +1,6 @@
 /* Sequences packed into micro-batches.
  *
- * An item is what must not be split over two of them: an example, both sides of a pair, a prompt with its answer. The
+ * An item is what must not be split over two of them: an example, all answers to one prompt, a prompt with its answer. The
  * caller says how long its items are and gets a plan (datasets/packing.h). For each micro-batch of the plan it then adds
  * the sequences of the items in it, and says which rows a head is to read:
  *

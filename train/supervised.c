@@ -49,6 +49,7 @@ static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) 
   double n = 0, sums[SUPERVISED_SUMS] = {0};
   if (!microbatches_plan(&s->micro, &s->corpus.train, count, s->config->data.packing, error)) return false;
   s->micro.draw = (uint64_t)s->step * (uint64_t)s->config->optim.batch_size;
+  s->micro.draws = (int64_t)s->corpus.train.most_sequences;
   for (int64_t i = 0; i < count; i++) n += s->stage->size(&s->micro.examples[i]);
   comm_sum(&s->compute.comm, &n, 1);
   for (int i = 0; i < s->micro.packer.plan.count; i++) {
@@ -121,7 +122,7 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
   spec.predictor.head_from = s->stage->score_head ? model->path : NULL;
   spec.text = &s->corpus.text.identity;
   s->mode = training_mode(model);
-  return microbatches_init(&s->micro, config->optim.batch_size, s->stage->sides,
+  return microbatches_init(&s->micro, config->optim.batch_size, corpus_most_sequences(&s->corpus),
                            settings->optim.micro_batch_tokens, s->stage->pack, error) &&
          base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora), model_config_dtype(model),
                    &s->compute, &s->memory, error) &&

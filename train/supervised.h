@@ -4,7 +4,7 @@
  * One update takes optim.batch_size examples in the seeded order (the last one of an epoch those that are left), packs
  * them into micro-batches, accumulates over these the gradient of
  *
- *   L = 1/N * sum over the examples of their loss,   N = sum over the examples of their size (tokens, or pairs)
+ *   L = 1/N * sum over the examples of their loss,   N = sum over the examples of their size (tokens, or one)
  *
  * clips it, and steps the optimiser. N is that of the whole update, so that its split into micro-batches does not matter.
  *
@@ -39,7 +39,6 @@ typedef struct SupervisedStage {
   const char *trainee; /* what the trained model is called in checkpoints and messages */
   const char *unit;    /* "example": what it learns from */
   DatasetKind kind;
-  int sides;       /* sequences of one example, at most */
   bool score_head; /* a scalar head in the place of the LM head */
 
   PackExample *pack;

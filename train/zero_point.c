@@ -1,8 +1,19 @@
 #include "train/zero_point.h"
 
-void scores_pack(Packer *packer, const Example *example) {
+/* The prompt, which may have no ids, and behind it an answer. */
+static void pack_answer(Packer *packer, const Example *example, const ExampleAnswer *answer) {
+  const int *ids = example->ids + answer->begin;
+  if (example->count == 0) {
+    (void)packer_add(packer, ids, answer->count);
+    return;
+  }
   (void)packer_add(packer, example->ids, example->count);
-  if (example->rejected) (void)packer_add(packer, example->rejected, example->rejected_count);
+  packer_extend(packer, ids, answer->count);
+}
+
+void scores_pack(Packer *packer, const Example *example) {
+  for (int k = 0; k < example->answer_count; k++) pack_answer(packer, example, &example->answers[k]);
+  if (!example->answers) (void)packer_add(packer, example->ids, example->count);
 }
 
 void scores_judge(Supervised *s) {

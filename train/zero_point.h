@@ -5,8 +5,8 @@
 
 #include "train/supervised.h"
 
-/* A PackExample. Both sides of a pair are sequences, chosen first, and each is scored at its last token: the mark that
- * ends the answer. A single answer, of data.reference, is one sequence. */
+/* A PackExample. Each answer of a preference is a sequence with the prompt before it, the best one first, and is scored at
+ * its last token: the mark that ends the answer. A single answer, of data.reference, is one sequence. */
 void scores_pack(Packer *packer, const Example *example);
 /* A stage's `judge`: the score of every sequence of the micro-batch, in order, into supervised->micro.packer.values. */
 void scores_judge(Supervised *supervised);

@@ -78,20 +78,16 @@ static void reward(Rig *rig, void *context) {
   Fixture *f = run->fixture;
   const TokenRows rows = fixture_rows(f);
   const int64_t pairs = rows.count / 2;
-  float chosen[MAX_ROWS], rejected[MAX_ROWS], dchosen[MAX_ROWS], drejected[MAX_ROWS];
+  const float *margin = fixture_floats(f, "margin", NULL), centring = fixture_float(f, "center");
   const size_t mark = arena_mark(&rig->step);
   rig_forward(rig, run->mode);
   score_values(&rig->pass, &rig->head, rows, run->output);
+  run->loss = 0;
   for (int64_t n = 0; n < pairs; n++) {
-    chosen[n] = run->output[2 * n];
-    rejected[n] = run->output[2 * n + 1];
-  }
-  run->loss = pair_loss(chosen, rejected, fixture_floats(f, "margin", NULL), pairs,
-                        fixture_float(f, "center"), (double)pairs, dchosen, drejected)
-                  .loss;
-  for (int64_t n = 0; n < pairs; n++) {
-    run->doutput[2 * n] = dchosen[n];
-    run->doutput[2 * n + 1] = drejected[n];
+    const int32_t ranks[] = {0, 1};
+    run->loss += preference_loss(run->output + 2 * n, ranks, 2, (double)margin[n], (double)centring,
+                                 (double)pairs, run->doutput + 2 * n)
+                     .loss;
   }
   score_values_backward(&rig->pass, &rig->head, rows, run->doutput);
   pass_backward(&rig->pass);

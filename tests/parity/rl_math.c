@@ -171,12 +171,22 @@ static void test_pairwise(void **state) {
   fixture_open(&f, "rl/pairwise");
   int64_t n;
   float dchosen[MOST], drejected[MOST];
-  const float *chosen = fixture_floats(&f, "chosen", &n);
-  const PairLoss loss =
-      pair_loss(chosen, fixture_floats(&f, "rejected", NULL), fixture_floats(&f, "margin", NULL), n,
-                fixture_float(&f, "center"), (double)n, dchosen, drejected);
-  assert_number("loss", loss.loss, fixture_float(&f, "loss"), TOLERANCE);
-  assert_number("accuracy", loss.correct / (double)n, fixture_float(&f, "accuracy"), 1e-6);
+  const float *chosen = fixture_floats(&f, "chosen", &n), *rejected = fixture_floats(&f, "rejected", NULL);
+  const float *margin = fixture_floats(&f, "margin", NULL);
+  double loss = 0, correct = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const int32_t ranks[] = {0, 1};
+    const float scores[] = {chosen[i], rejected[i]};
+    float slopes[2];
+    const PreferenceLoss one = preference_loss(scores, ranks, 2, (double)margin[i],
+                                               (double)fixture_float(&f, "center"), (double)n, slopes);
+    loss += one.loss;
+    correct += one.correct;
+    dchosen[i] = slopes[0];
+    drejected[i] = slopes[1];
+  }
+  assert_number("loss", loss, fixture_float(&f, "loss"), TOLERANCE);
+  assert_number("accuracy", correct / (double)n, fixture_float(&f, "accuracy"), 1e-6);
   assert_relative("gradient", dchosen, fixture_floats(&f, "dchosen", NULL), n, 1e-6);
   assert_relative("gradient", drejected, fixture_floats(&f, "drejected", NULL), n, 1e-6);
   fixture_close(&f);

@@ -1,6 +1,8 @@
 /* The cache of tokenised examples: made once, made again when anything that matters has changed or when it is damaged. */
 #include "tests/unit/datasets_world.h"
 
+#include <math.h>
+
 #include "datasets/cache.h"
 
 static void cache_is_reused_and_replaced(void **state) {
@@ -73,10 +75,14 @@ static void the_largest_id_is_kept(void **state) {
       assert_true(dataset_open_file(&dataset, path, &options, &error));
       assert_int_equal(dataset.reused, reuse);
       const Example example = example_at(&dataset, 0);
-      const int first = largest_of(example.ids, example.count);
-      const int second = largest_of(example.rejected, example.rejected_count);
-      if (i == 4) assert_true(second > first);
-      assert_int_equal(dataset.largest_id, first > second ? first : second);
+      int largest = largest_of(example.ids, example.count);
+      for (int k = 0; k < example.answer_count; k++) {
+        const ExampleAnswer *answer = &example.answers[k];
+        const int other = largest_of(example.ids + answer->begin, answer->count);
+        if (i == 4 && k == 1) assert_true(other > largest);
+        if (other > largest) largest = other;
+      }
+      assert_int_equal(dataset.largest_id, largest);
       dataset_close(&dataset);
     }
   }
@@ -186,18 +192,19 @@ static void sizes_that_lie_make_it_again(void **state) {
   char *path = read_cache(cache, &good);
   const size_t trailer_at = good.size - sizeof(CacheTrailer);
   char *lie = memory_alloc(good.size);
-  for (int i = 0; i < 12; i++) {
+  for (int i = 0; i < 21; i++) {
     memcpy(lie, good.data, good.size);
     CacheExample *example = (CacheExample *)(void *)(lie + first);
     CacheTrailer *trailer = (CacheTrailer *)(void *)(lie + trailer_at);
     uint64_t *offsets = (uint64_t *)(void *)(lie + trailer->index_offset);
-    const int32_t count = example->count, rejected = example->rejected_count;
+    ExampleAnswer *answers = (ExampleAnswer *)(void *)(example + 1);
+    const int32_t count = example->count;
     switch (i) {
       case 0: /* the sum is right, memcpy's size is not */
-        example->count = -1000, example->rejected_count = count + rejected + 1000;
+        example->count = -1000;
         break;
       case 1:
-        example->rejected_count = -1;
+        example->answer_count = -1;
         break;
       case 2:
         example->count = INT32_MAX;
@@ -215,7 +222,7 @@ static void sizes_that_lie_make_it_again(void **state) {
         example->has_loss = 7;
         break;
       case 7:
-        trailer->format = 9;
+        trailer->format = FORMAT_COUNT;
         break;
       case 8:
         trailer->format = 100000;
@@ -228,6 +235,33 @@ static void sizes_that_lie_make_it_again(void **state) {
         break;
       case 11:
         memset(&trailer->passed, 'x', sizeof trailer->passed);
+        break;
+      case 12: /* one answer is none to compare */
+        example->answer_count = 1;
+        break;
+      case 13:
+        example->answer_count = MOST_ANSWERS + 1;
+        break;
+      case 14:
+        answers[0].begin = 0;
+        break;
+      case 15: /* the next one begins where it says */
+        answers[0].count = -1, answers[1].begin = answers[0].begin - 1;
+        break;
+      case 16:
+        answers[1].count = INT32_MAX;
+        break;
+      case 17:
+        answers[0].rank = answers[1].rank = 1;
+        break;
+      case 18:
+        answers[1].rank = 2;
+        break;
+      case 19:
+        answers[1].rank = 0;
+        break;
+      case 20:
+        answers[1].score = NAN;
         break;
       default:
         fail();

@@ -169,14 +169,16 @@ static void preference_records(void **state) {
   Example first = example_at(&dataset, 0);
   assert_true(first.margin == 1.5f);
   assert_null(first.loss);
-  expect_text(world, first.ids, NULL, first.prompt_count, first.count, "Blue is one.<|im_end|>");
-  expect_text(world, first.rejected, NULL, first.prompt_count, first.rejected_count, "No.<|im_end|>");
+  assert_int_equal(first.answer_count, 2);
+  assert_int_equal(first.answers[0].rank, 0);
+  assert_int_equal(first.answers[1].rank, 1);
+  expect_answer(world, &first, 0, "Blue is one.<|im_end|>");
+  expect_answer(world, &first, 1, "No.<|im_end|>");
   for (uint64_t i = 1; i < 4; i++) { /* message lists, whole conversations, Anthropic's text */
     Example example = example_at(&dataset, i);
     assert_true(example.margin == 0);
-    assert_memory_equal(example.ids, example.rejected, (size_t)example.prompt_count * sizeof(int));
-    expect_text(world, example.ids, NULL, example.prompt_count, example.count, "See you.<|im_end|>");
-    expect_text(world, example.rejected, NULL, example.prompt_count, example.rejected_count, "Go.<|im_end|>");
+    expect_answer(world, &example, 0, "See you.<|im_end|>");
+    expect_answer(world, &example, 1, "Go.<|im_end|>");
     const char *prompt = i == 2 ? "<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\n"
                                 : "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
                                   "<|im_start|>user\nBye.<|im_end|>\n<|im_start|>assistant\n";
@@ -281,18 +283,20 @@ static void long_preferences_lose_their_first_tokens(void **state) {
   DatasetOptions options = options_of(world, DATASET_PREFERENCE);
   open_fixture(&whole, "preference.jsonl", &options);
   Example all = example_at(&whole, 1);
-  int longer = all.count > all.rejected_count ? all.count : all.rejected_count;
+  const Sequence chosen = answer_of(&all, 0), rejected = answer_of(&all, 1);
+  int longer = chosen.count > rejected.count ? chosen.count : rejected.count;
   options.truncation = TRUNCATION_CUT;
   options.max_length = longer - 4;
   open_fixture(&cut, "preference.jsonl", &options);
   Example part = example_at(&cut, 1);
-  assert_int_equal(part.count, all.count - 4);
-  assert_int_equal(part.rejected_count, all.rejected_count - 4);
+  const Sequence cut_chosen = answer_of(&part, 0), cut_rejected = answer_of(&part, 1);
+  assert_int_equal(cut_chosen.count, chosen.count - 4);
+  assert_int_equal(cut_rejected.count, rejected.count - 4);
   assert_int_equal(cut.longest, example_tokens(&part));
   assert_int_equal(cut.longest_sequence, longer - 4);
   assert_int_equal(part.prompt_count, all.prompt_count - 4);
-  assert_memory_equal(part.ids, all.ids + 4, (size_t)part.count * sizeof(int));
-  assert_memory_equal(part.rejected, all.rejected + 4, (size_t)part.rejected_count * sizeof(int));
+  assert_memory_equal(cut_chosen.ids, chosen.ids + 4, (size_t)cut_chosen.count * sizeof(int));
+  assert_memory_equal(cut_rejected.ids, rejected.ids + 4, (size_t)cut_rejected.count * sizeof(int));
   dataset_close(&cut);
   options.max_length = 3; /* no answer fits: cutting one would falsify it */
   Error error = {0};

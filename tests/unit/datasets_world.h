@@ -104,6 +104,26 @@ static inline void expect_text(const World *world, const int *ids, const uint8_t
   buffer_free(&text);
 }
 
+/* The ids of an answer of a preference, with those of its prompt before them. */
+typedef struct Sequence {
+  int ids[512], count;
+} Sequence;
+
+static inline Sequence answer_of(const Example *example, int k) {
+  const ExampleAnswer *answer = &example->answers[k];
+  Sequence all = {.count = example->count + answer->count};
+  assert_true(k < example->answer_count && all.count <= 512);
+  memcpy(all.ids, example->ids, (size_t)example->count * sizeof(int));
+  memcpy(all.ids + example->count, example->ids + answer->begin, (size_t)answer->count * sizeof(int));
+  return all;
+}
+
+/* Text of an answer, special tokens shown. */
+static inline void expect_answer(const World *world, const Example *example, int k, const char *expected) {
+  const ExampleAnswer *answer = &example->answers[k];
+  expect_text(world, example->ids, NULL, answer->begin, answer->begin + answer->count, expected);
+}
+
 static inline void expect_loss(const World *world, const Example *example, const char *expected) {
   int count = 0;
   for (int i = 0; i < example->count; i++) count += example->loss[i];

@@ -1,4 +1,6 @@
-/* The pairwise loss against hand-computed values and finite differences. */
+/* The loss of some answers to a prompt against hand-computed values and finite differences, and what an evaluation says of
+ * their order. */
+#include "reward/agreement.h"
 #include "reward/loss.h"
 
 #include <math.h>
@@ -8,49 +10,127 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+static const int32_t pair[] = {0, 1};
+
 static void values(void **state) {
   (void)state;
-  const float chosen[3] = {1, 0, 2}, rejected[3] = {0, 0, 5}, margin[3] = {0.5f, 0, 0};
-  const PairLoss got = pair_loss(chosen, rejected, margin, 3, 0.01, 3, NULL, NULL);
-  const double want = (log(1 + exp(-0.5)) + 0.01 + log(2.0) + log(1 + exp(3.0)) + 0.01 * 49) / 3;
-  assert_true(fabs(got.loss - want) < 1e-12);
-  assert_true(got.correct == 1.5);
-  assert_true(got.margin == -2);
+  const float scores[3][2] = {{1, 0}, {0, 0}, {2, 5}};
+  const double margin[3] = {0.5, 0, 0};
+  const double want[3] = {log(1 + exp(-0.5)) + 0.01, log(2.0), log(1 + exp(3.0)) + 0.01 * 49};
+  const double correct[3] = {1, 0.5, 0};
+  for (int i = 0; i < 3; i++) {
+    const PreferenceLoss got = preference_loss(scores[i], pair, 2, margin[i], 0.01, 3, NULL);
+    assert_true(fabs(got.loss - want[i] / 3) < 1e-12);
+    assert_true(got.pairs == 1);
+    assert_true(got.correct == correct[i]);
+    assert_true(got.margin == scores[i][0] - scores[i][1]);
+  }
+}
+
+/* Every pair of different rank counts, once, and the prompt as much as one with two answers. */
+static void rankings(void **state) {
+  (void)state;
+  const float scores[] = {2, 1, 1, -1};
+  const int32_t ranks[] = {0, 1, 1, 2};
+  const double want = 2 * log(1 + exp(-1.0)) + log(1 + exp(-3.0)) + 2 * log(1 + exp(-2.0));
+  const double centre = 0.1 * (9 + 9 + 1 + 0 + 0);
+  const PreferenceLoss got = preference_loss(scores, ranks, 4, 0, 0.1, 7, NULL);
+  assert_true(fabs(got.loss - (want + centre) / (5 * 7)) < 1e-12);
+  assert_true(got.pairs == 5 && got.correct == 5);
+  assert_true(got.margin == 1 + 1 + 3 + 2 + 2);
+  const float equal[] = {0.5f, 0.5f, 0.5f, 0.5f};
+  const PreferenceLoss none = preference_loss(equal, ranks, 4, 0, 0, 1, NULL);
+  assert_true(fabs(none.loss - log(2.0)) < 1e-12);
+  assert_true(none.correct == 2.5);
+}
+
+static void check_slopes(float *scores, const int32_t *ranks, int count, double margin) {
+  float slopes[8];
+  const float h = 1.0f / 1024;
+  (void)preference_loss(scores, ranks, count, margin, 0.1, 5, slopes);
+  for (int i = 0; i < count; i++) {
+    const float kept = scores[i];
+    scores[i] = kept + h;
+    const double up = preference_loss(scores, ranks, count, margin, 0.1, 5, NULL).loss;
+    scores[i] = kept - h;
+    const double down = preference_loss(scores, ranks, count, margin, 0.1, 5, NULL).loss;
+    scores[i] = kept;
+    assert_true(fabs(slopes[i] - (up - down) / (2 * h)) < 1e-6);
+  }
 }
 
 static void gradients(void **state) {
   (void)state;
-  const float margin[2] = {0.25f, 0};
-  float chosen[2] = {0.7f, -1.5f}, rejected[2] = {0.2f, 0.5f}, dc[2], dr[2];
-  (void)pair_loss(chosen, rejected, margin, 2, 0.1, 5, dc, dr);
-  for (int i = 0; i < 4; i++) {
-    float *x = i < 2 ? &chosen[i] : &rejected[i - 2];
-    const float kept = *x, h = 1.0f / 1024;
-    *x = kept + h;
-    const double up = pair_loss(chosen, rejected, margin, 2, 0.1, 5, NULL, NULL).loss;
-    *x = kept - h;
-    const double down = pair_loss(chosen, rejected, margin, 2, 0.1, 5, NULL, NULL).loss;
-    *x = kept;
-    const double want = (up - down) / (2 * h), got = i < 2 ? dc[i] : dr[i - 2];
-    assert_true(fabs(got - want) < 1e-6);
-  }
+  float two[] = {0.7f, 0.2f}, others[] = {-1.5f, 0.5f}, many[] = {0.7f, 1.2f, -0.5f, 0.1f, 0.3f};
+  const int32_t ranks[] = {0, 1, 1, 2, 3};
+  check_slopes(two, pair, 2, 0.25);
+  check_slopes(others, pair, 2, 0);
+  check_slopes(many, ranks, 5, 0);
 }
 
 /* Far from zero the loss neither overflows nor loses its gradient. */
 static void extremes(void **state) {
   (void)state;
-  const float chosen[2] = {-1000, 1000}, rejected[2] = {1000, -1000};
-  float dc[2], dr[2];
-  const PairLoss got = pair_loss(chosen, rejected, NULL, 2, 0, 1, dc, dr);
-  assert_true(got.loss == 2000);
-  assert_true(dc[0] == -1 && dr[0] == 1 && dc[1] == 0 && dr[1] == 0);
+  const float wrong[2] = {-1000, 1000}, right[2] = {1000, -1000};
+  float slopes[2];
+  assert_true(preference_loss(wrong, pair, 2, 0, 0, 1, slopes).loss == 2000);
+  assert_true(slopes[0] == -1 && slopes[1] == 1);
+  assert_true(preference_loss(right, pair, 2, 0, 0, 1, slopes).loss == 0);
+  assert_true(slopes[0] == 0 && slopes[1] == 0);
+}
+
+/* -- what an evaluation says ------------------------------------------------------------------------------ */
+
+/* Values of scipy.stats.kendalltau (tau-b), and the case that it calls NaN. */
+static void taus(void **state) {
+  (void)state;
+  static const struct {
+    float scores[7];
+    int32_t ranks[7];
+    int count;
+    double tau;
+  } cases[] = {
+      {{2, 1}, {0, 1}, 2, 1},
+      {{1, 2}, {0, 1}, 2, -1},
+      {{1, 1}, {0, 1}, 2, 0}, /* scipy: nan */
+      {{4, 3, 2, 1}, {0, 1, 2, 3}, 4, 1},
+      {{4, 2, 3, 1}, {0, 1, 2, 3}, 4, 0.6666666666666667},
+      {{4, 3, 3, 1}, {0, 1, 2, 3}, 4, 0.9128709291752769},
+      {{0.5f, 2, -1, 0.5f, 3, -2, 0}, {0, 0, 1, 2, 2, 3, 4}, 7, 0.30779350562554625},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    assert_true(fabs(kendall_tau(cases[i].scores, cases[i].ranks, cases[i].count) - cases[i].tau) < 1e-12);
+  }
+}
+
+static void quarters(void **state) {
+  (void)state;
+  Quarter out[QUARTERS];
+  JudgedPair apart[] = {{8, 1}, {1, 0}, {2, 0}, {7, 1}, {3, 1}, {4, 0.5f}, {6, 1}, {5, 0}};
+  assert_true(accuracy_by_quarter(apart, 8, out));
+  const double accuracy[] = {0, 0.75, 0.5, 1};
+  for (int q = 0; q < QUARTERS; q++) {
+    assert_int_equal(out[q].pairs, 2);
+    assert_true(out[q].accuracy == accuracy[q]);
+    assert_true(out[q].least == (float)(2 * q + 1) && out[q].most == (float)(2 * q + 2));
+  }
+  JudgedPair ties[] = {
+      {1, 1}, {2, 1}, {1, 0}, {1, 1}, {2, 1}}; /* the middles are at 0.3 and 0.8 of the way */
+  assert_true(accuracy_by_quarter(ties, 5, out));
+  assert_int_equal(out[0].pairs, 0);
+  assert_int_equal(out[1].pairs, 3);
+  assert_true(fabs(out[1].accuracy - 2.0 / 3) < 1e-12);
+  assert_int_equal(out[2].pairs, 0);
+  assert_int_equal(out[3].pairs, 2);
+  JudgedPair same[] = {{1, 1}, {1, 0}};
+  assert_false(accuracy_by_quarter(same, 2, out));
+  assert_false(accuracy_by_quarter(same, 0, out));
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(values),
-      cmocka_unit_test(gradients),
-      cmocka_unit_test(extremes),
+      cmocka_unit_test(values),   cmocka_unit_test(rankings), cmocka_unit_test(gradients),
+      cmocka_unit_test(extremes), cmocka_unit_test(taus),     cmocka_unit_test(quarters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,7 +78,6 @@ static bool stage_run(const ProgramCall *call, ProgramResult *out, Error *error)
                                         .trainee = "policy",
                                         .unit = "example",
                                         .kind = DATASET_TEXT,
-                                        .sides = 1,
                                         .pack = token_loss_pack,
                                         .size = size,
                                         .learn = learn,

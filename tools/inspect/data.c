@@ -109,19 +109,52 @@ static bool show_side(const Tokenizer *tokenizer, const char *name, const int *i
   return ok && buffer_text(json, "}", error);
 }
 
+static bool show_answer(const Tokenizer *tokenizer, const char *name, const Example *example, int k,
+                        ProgramResult *result, Error *error) {
+  const ExampleAnswer *answer = &example->answers[k];
+  IntArray ids = {0};
+  const bool ok = int_array_append(&ids, example->ids, (size_t)example->count, error) &&
+                  int_array_append(&ids, example->ids + answer->begin, (size_t)answer->count, error) &&
+                  show_side(tokenizer, name, ids.data, (int)ids.size, NULL, example->count, result, error);
+  int_array_free(&ids);
+  return ok;
+}
+
+/* A pair is chosen and rejected, with its margin. Of more answers, the best first, rank and score are said. */
+static bool show_answers(const Tokenizer *tokenizer, const Example *example, ProgramResult *result,
+                         Error *error) {
+  if (example->answer_count == 2) {
+    return show_answer(tokenizer, "chosen", example, 0, result, error) &&
+           show_answer(tokenizer, "rejected", example, 1, result, error) &&
+           buffer_format(&result->json, error, ",\"margin\":%g", (double)example->margin);
+  }
+  Buffer ranks = {0}, scores = {0};
+  bool ok = true;
+  for (int k = 0; ok && k < example->answer_count; k++) {
+    const ExampleAnswer *answer = &example->answers[k];
+    char name[32];
+    snprintf(name, sizeof name, "answer_%d", k + 1);
+    ok =
+        show_answer(tokenizer, name, example, k, result, error) &&
+        buffer_format(&result->text, error, "rank %d, score %g\n", answer->rank + 1, (double)answer->score) &&
+        buffer_format(&ranks, error, "%s%d", k ? "," : "", answer->rank + 1) &&
+        buffer_format(&scores, error, "%s%g", k ? "," : "", (double)answer->score);
+  }
+  ok = ok && buffer_format(&result->json, error, ",\"ranks\":[%s],\"scores\":[%s]", ranks.data, scores.data);
+  buffer_free(&ranks);
+  buffer_free(&scores);
+  return ok;
+}
+
 static bool show_example(const Tokenizer *tokenizer, const Example *example, ProgramResult *result,
                          Error *error) {
-  const char *name = example->rejected ? "chosen" : example->loss ? "example" : "prompt";
+  const char *name = example->loss ? "example" : "prompt";
   bool ok = buffer_format(&result->text, error, "\nline %llu", (unsigned long long)example->line) &&
             buffer_format(&result->json, error, "{\"line\":%llu,\"prompt_tokens\":%d",
                           (unsigned long long)example->line, example->prompt_count) &&
-            show_side(tokenizer, name, example->ids, example->count, example->loss, example->prompt_count,
-                      result, error);
-  if (ok && example->rejected) {
-    ok = show_side(tokenizer, "rejected", example->rejected, example->rejected_count, NULL,
-                   example->prompt_count, result, error) &&
-         buffer_format(&result->json, error, ",\"margin\":%g", (double)example->margin);
-  }
+            (example->answers ? show_answers(tokenizer, example, result, error)
+                              : show_side(tokenizer, name, example->ids, example->count, example->loss,
+                                          example->prompt_count, result, error));
   if (ok && !example->loss && *example->reference) {
     ok = buffer_format(&result->text, error, "reference: %s\n", example->reference) &&
          buffer_text(&result->json, ",\"reference\":", error) &&
@@ -138,18 +171,27 @@ static bool show_counts(const Dataset *dataset, ProgramResult *result, Error *er
   const struct {
     const char *name;
     uint64_t value;
-  } rows[] = {{"records", counts->records},   {"examples", counts->examples},
-              {"too_long", counts->too_long}, {"truncated", counts->truncated},
-              {"no_loss", counts->no_loss},   {"empty", counts->empty},
-              {"tokens", counts->tokens},     {"loss_tokens", counts->loss_tokens}};
+  } rows[] = {{"records", counts->records},
+              {"examples", counts->examples},
+              {"too_long", counts->too_long},
+              {"truncated", counts->truncated},
+              {"no_loss", counts->no_loss},
+              {"empty", counts->empty},
+              {"tokens", counts->tokens},
+              {"loss_tokens", counts->loss_tokens},
+              {"answers", counts->answers}, /* from here on of preferences */
+              {"pairs", counts->pairs},
+              {"answers_too_long", counts->answers_too_long},
+              {"answers_no_loss", counts->answers_no_loss}};
+  const size_t row_count = COUNT(rows) - (dataset->kind == DATASET_PREFERENCE ? 0 : 4);
   char number[32];
   const char *kind = kind_names[1 + dataset->kind], *format = dataset_format_names[source->format];
   bool ok = buffer_format(&result->text, error, "%s: %s records, as %s data\n", source->path, format, kind) &&
             buffer_text(&result->json, "{\"path\":", error) &&
             result_string(&result->json, source->path, error) &&
             buffer_format(&result->json, error, ",\"format\":\"%s\",\"kind\":\"%s\"", format, kind);
-  for (size_t i = 0; ok && i < COUNT(rows); i++) {
-    ok = buffer_format(&result->text, error, "%-12s %12s\n", rows[i].name,
+  for (size_t i = 0; ok && i < row_count; i++) {
+    ok = buffer_format(&result->text, error, "%-16s %12s\n", rows[i].name,
                        grouped_number((int64_t)rows[i].value, number)) &&
          buffer_format(&result->json, error, ",\"%s\":%llu", rows[i].name, (unsigned long long)rows[i].value);
   }
@@ -160,7 +202,7 @@ static bool show_lengths(const Dataset *dataset, ProgramResult *result, Error *e
   Lengths lengths = {0};
   if (!measure(dataset, &lengths, error)) return false;
   bool ok = buffer_format(&result->text, error, "tokens per %s: mean %.1f",
-                          dataset->kind == DATASET_PREFERENCE ? "pair" : "example", lengths.mean) &&
+                          dataset->kind == DATASET_PREFERENCE ? "preference" : "example", lengths.mean) &&
             buffer_format(&result->json, error, ",\"lengths\":{\"mean\":%.6g", lengths.mean);
   for (int q = 0; ok && q < QUANTILES; q++) {
     ok = buffer_format(&result->text, error, ", %s %d", quantile_names[q], lengths.at[q]) &&

@@ -174,78 +174,121 @@ const Program inspect_logprobs = {
 
 typedef struct Scoring {
   Machine machine;
-  int32_t *rows; /* last tokens of the sequences in the batch: chosen, rejected, chosen ... */
+  int32_t *rows; /* last tokens of the sequences in the batch */
   float *values;
   int64_t count;
-  uint64_t line[2]; /* of the first pair in the batch, and of the data set */
-  int64_t pairs, agreed;
+  Example *examples; /* [waiting] whose answers they are */
+  int64_t waiting;
+  double pairs, agreed; /* with half of those that have equal scores */
   ProgramResult *result;
 } Scoring;
 
-static void add_side(Scoring *s, const int *ids, int count) {
+/* The ids of a prompt and then those of an answer to it; either may be none. */
+static void add_sequence(Scoring *s, const int *prompt, int prompt_count, const int *ids, int count) {
+  Batch *batch = &s->machine.batch;
   int64_t first;
-  bool fits = batch_add(&s->machine.batch, ids, count, &first);
+  const bool fits = batch_add(batch, prompt, prompt_count, &first) && batch_extend(batch, ids, count);
   ASSERT(fits);
-  s->rows[s->count++] = (int32_t)(first + count - 1);
+  s->rows[s->count++] = (int32_t)(first + prompt_count + count - 1);
 }
 
-/* Scores what is in the batch and empties it. */
-static bool flush_pairs(Scoring *s, Error *error) {
-  bool ok = true;
-  if (s->count == 0) return true;
-  machine_run(&s->machine, (TokenRows){s->rows, NULL, s->count}, s->values);
-  for (int64_t i = 0; ok && i < s->count; i += 2) {
-    double chosen = s->values[i], rejected = s->values[i + 1];
-    s->pairs++;
-    s->agreed += chosen > rejected;
-    ok = buffer_format(&s->result->text, error, "%10.4f %10.4f\n", chosen, rejected) &&
-         buffer_text(&s->result->json, "{\"chosen\":", error) &&
-         json_number(&s->result->json, chosen, error) &&
-         buffer_text(&s->result->json, ",\"rejected\":", error) &&
-         json_number(&s->result->json, rejected, error) && buffer_text(&s->result->json, "}\n", error);
+static void add_example(Scoring *s, const Example *example) {
+  s->examples[s->waiting++] = *example;
+  for (int k = 0; k < example->answer_count; k++) {
+    const ExampleAnswer *answer = &example->answers[k];
+    add_sequence(s, example->ids, example->count, example->ids + answer->begin, answer->count);
   }
-  batch_clear(&s->machine.batch);
-  s->count = 0;
+}
+
+static void count_pairs(Scoring *s, const Example *example, const float *scores) {
+  for (int i = 0; i < example->answer_count; i++) {
+    for (int j = i + 1; j < example->answer_count; j++) {
+      if (example->answers[i].rank == example->answers[j].rank) continue;
+      s->pairs++;
+      s->agreed += scores[i] > scores[j] ? 1 : scores[i] == scores[j] ? 0.5 : 0;
+    }
+  }
+}
+
+static bool show_pair(const float *scores, ProgramResult *result, Error *error) {
+  Buffer *json = &result->json;
+  return buffer_format(&result->text, error, "%10.4f %10.4f\n", (double)scores[0], (double)scores[1]) &&
+         buffer_text(json, "{\"chosen\":", error) && json_number(json, scores[0], error) &&
+         buffer_text(json, ",\"rejected\":", error) && json_number(json, scores[1], error) &&
+         buffer_text(json, "}\n", error);
+}
+
+/* All scores, that of the best answer first, and the ranks of the answers. */
+static bool show_ranking(const Example *example, const float *scores, ProgramResult *result, Error *error) {
+  Buffer *json = &result->json, ranks = {0};
+  bool ok = buffer_text(json, "{\"scores\":[", error);
+  for (int k = 0; ok && k < example->answer_count; k++) {
+    const int rank = example->answers[k].rank;
+    const char *between = k == 0 ? "" : rank == example->answers[k - 1].rank ? " = " : " > ";
+    ok = buffer_text(json, k ? "," : "", error) && json_number(json, scores[k], error) &&
+         buffer_format(&result->text, error, "%s%.4f", between, (double)scores[k]) &&
+         buffer_format(&ranks, error, "%s%d", k ? "," : "", rank + 1);
+  }
+  ok = ok && buffer_format(json, error, "],\"ranks\":[%s]}\n", ranks.data) &&
+       buffer_text(&result->text, "\n", error);
+  buffer_free(&ranks);
   return ok;
 }
 
-static bool score_pairs(Scoring *s, const Dataset *dataset, Log *log, Error *error) {
+/* Scores what is in the batch and empties it. */
+static bool flush_examples(Scoring *s, Error *error) {
+  const float *scores = s->values;
+  bool ok = true;
+  if (s->count == 0) return true;
+  machine_run(&s->machine, (TokenRows){s->rows, NULL, s->count}, s->values);
+  for (int64_t i = 0; ok && i < s->waiting; i++) {
+    const Example *example = &s->examples[i];
+    count_pairs(s, example, scores);
+    ok = example->answer_count == 2 ? show_pair(scores, s->result, error)
+                                    : show_ranking(example, scores, s->result, error);
+    scores += example->answer_count;
+  }
+  batch_clear(&s->machine.batch);
+  s->count = s->waiting = 0;
+  return ok;
+}
+
+static bool score_examples(Scoring *s, const Dataset *dataset, Log *log, Error *error) {
   Progress progress;
   const Batch *batch = &s->machine.batch;
-  progress_start(&progress, log, "scoring", "pair", 0, (int64_t)dataset->count);
+  progress_start(&progress, log, "scoring", "preference", 0, (int64_t)dataset->count);
   for (uint64_t i = 0; i < dataset->count; i++) {
     Example example = dataset_example(dataset, dataset_reference(dataset, i));
     bool full = batch->tokens + example_tokens(&example) > batch->token_capacity ||
-                batch->sequences + 2 > batch->sequence_capacity;
-    if (full && !flush_pairs(s, error)) return false;
-    add_side(s, example.ids, example.count);
-    add_side(s, example.rejected, example.rejected_count);
+                batch->sequences + example.answer_count > batch->sequence_capacity;
+    if (full && !flush_examples(s, error)) return false;
+    add_example(s, &example);
     progress_update(&progress, (int64_t)i + 1, NULL);
   }
   progress_finish(&progress);
-  if (!flush_pairs(s, error)) return false;
-  double accuracy = (double)s->agreed / (double)s->pairs;
-  return buffer_format(&s->result->text, error, "accuracy %.4f over %lld pairs", accuracy,
-                       (long long)s->pairs) &&
-         buffer_format(&s->result->json, error, "{\"accuracy\":%.9g,\"pairs\":%lld}", accuracy,
-                       (long long)s->pairs);
-}
-
-static bool scoring_open(Scoring *s, const InspectConfig *config, int64_t longest, Error *error) {
-  enum { TOKENS = 2048, SEQUENCES = 256 };
-  int64_t tokens = longest > TOKENS ? longest : TOKENS;
-  if (!machine_open(&s->machine, config, true, tokens, SEQUENCES, error)) return false;
-  s->rows = memory_zeroed(SEQUENCES, sizeof *s->rows);
-  s->values = memory_zeroed(SEQUENCES, sizeof *s->values);
-  if (s->rows && s->values) return true;
-  machine_close(&s->machine);
-  return error_out_of_memory(error, "scores", (unsigned long long)SEQUENCES * 8);
+  if (!flush_examples(s, error)) return false;
+  const double accuracy = s->agreed / s->pairs;
+  return buffer_format(&s->result->text, error, "accuracy %.4f over %.0f pairs", accuracy, s->pairs) &&
+         buffer_format(&s->result->json, error, "{\"accuracy\":%.9g,\"pairs\":%.0f}", accuracy, s->pairs);
 }
 
 static void scoring_close(Scoring *s) {
   memory_free(s->rows);
   memory_free(s->values);
+  memory_free(s->examples);
   machine_close(&s->machine);
+}
+
+static bool scoring_open(Scoring *s, const InspectConfig *config, int64_t longest, Error *error) {
+  enum { TOKENS = 2048, SEQUENCES = 4 * MOST_ANSWERS };
+  int64_t tokens = longest > TOKENS ? longest : TOKENS;
+  if (!machine_open(&s->machine, config, true, tokens, SEQUENCES, error)) return false;
+  s->rows = memory_zeroed(SEQUENCES, sizeof *s->rows);
+  s->values = memory_zeroed(SEQUENCES, sizeof *s->values);
+  s->examples = memory_zeroed(SEQUENCES, sizeof *s->examples);
+  if (s->rows && s->values && s->examples) return true;
+  scoring_close(s);
+  return error_out_of_memory(error, "scores", SEQUENCES * sizeof *s->examples);
 }
 
 /* The longest sequence that the model can take, known from its config.json alone. */
@@ -272,7 +315,7 @@ static bool score_file(const InspectConfig *config, ProgramResult *result, Log *
     return false;
   bool ok = inspect_data_open(config, &text, DATASET_PREFERENCE, limit, log, &dataset, error);
   if (ok && (ok = scoring_open(&scoring, config, (int64_t)dataset.longest, error))) {
-    ok = score_pairs(&scoring, &dataset, log, error);
+    ok = score_examples(&scoring, &dataset, log, error);
     scoring_close(&scoring);
   }
   dataset_close(&dataset);
@@ -288,7 +331,7 @@ static bool score_ids(const InspectConfig *config, ProgramResult *result, Log *l
   if (ok && (ok = scoring_open(&scoring, config, (int64_t)ids.size, error))) {
     ok = check_ids(&scoring.machine.model.spec, &ids, config->model, error);
     if (ok) {
-      add_side(&scoring, ids.data, (int)ids.size);
+      add_sequence(&scoring, ids.data, 0, ids.data, (int)ids.size);
       machine_run(&scoring.machine, (TokenRows){scoring.rows, NULL, 1}, scoring.values);
       ok = buffer_format(&result->text, error, "%.6f", (double)scoring.values[0]) &&
            buffer_text(&result->json, "{\"score\":", error) &&
@@ -321,7 +364,7 @@ static const Option score_options[] = {
     ROWS_COMPUTE};
 
 const Program inspect_score = {
-    "inspect score",       "scores of a reward model: of preference pairs, or of one text",
+    "inspect score",       "scores of a reward model: of preferences, or of one text",
     score_options,         COUNT(score_options),
     sizeof(InspectConfig), run_score};
 

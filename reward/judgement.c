@@ -1,0 +1,154 @@
+#include "reward/judgement.h"
+
+#include "base/memory.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+static void take_ranks(const Example *example, int32_t ranks[MOST_ANSWERS]) {
+  for (int k = 0; k < example->answer_count; k++) ranks[k] = example->answers[k].rank;
+}
+
+PreferenceLoss example_loss(const Example *example, const float *scores, double centring, double n,
+                            float *slopes) {
+  int32_t ranks[MOST_ANSWERS];
+  take_ranks(example, ranks);
+  return preference_loss(scores, ranks, example->answer_count, example->margin, centring, n, slopes);
+}
+
+/* -- judging ---------------------------------------------------------------------------------------------- */
+
+typedef struct Tally {
+  double centring;
+  PreferenceLoss sum;
+  double tau;
+  int most_answers;
+  double correct_of[MAX_SOURCES], pairs_of[MAX_SOURCES];
+  JudgedPair *by_margin, *by_difference; /* [room] */
+  size_t count, room;
+} Tally;
+
+static void add_pairs(Tally *tally, const Example *example, const float *scores) {
+  for (int i = 0; i < example->answer_count; i++) {
+    for (int j = i + 1; j < example->answer_count; j++) {
+      const ExampleAnswer *better = &example->answers[i], *worse = &example->answers[j];
+      if (better->rank == worse->rank) continue;
+      ASSERT(tally->count < tally->room);
+      const float difference = scores[i] - scores[j];
+      const float correct = difference > 0 ? 1 : difference == 0 ? 0.5F : 0;
+      tally->by_margin[tally->count] = (JudgedPair){better->score - worse->score, correct};
+      tally->by_difference[tally->count++] = (JudgedPair){fabsf(difference), correct};
+    }
+  }
+}
+
+static void add_example(Tally *tally, const Example *example, const float *scores) {
+  int32_t ranks[MOST_ANSWERS];
+  take_ranks(example, ranks);
+  const PreferenceLoss one = example_loss(example, scores, tally->centring, 1, NULL);
+  tally->sum.loss += one.loss;
+  tally->sum.pairs += one.pairs;
+  tally->sum.correct += one.correct;
+  tally->sum.margin += one.margin;
+  tally->tau += kendall_tau(scores, ranks, example->answer_count);
+  if (example->answer_count > tally->most_answers) tally->most_answers = example->answer_count;
+  if (example->source < MAX_SOURCES) {
+    tally->correct_of[example->source] += one.correct;
+    tally->pairs_of[example->source] += one.pairs;
+  }
+  add_pairs(tally, example, scores);
+}
+
+static void tally_micro_batch(Supervised *s, void *context) {
+  const float *scores = s->micro.packer.values;
+  for (int64_t k = 0; k < s->micro.packer.count; k++) {
+    const Example *example = microbatches_example(&s->micro, k);
+    add_example(context, example, scores);
+    scores += example->answer_count;
+  }
+}
+
+static bool tally_open(Tally *tally, const Dataset *data, Error *error) {
+  for (uint64_t i = 0; i < data->count; i++) {
+    const Example example = dataset_example(data, dataset_reference(data, i));
+    tally->room += (size_t)answers_pairs(example.answers, example.answer_count);
+  }
+  tally->by_margin = memory_alloc(tally->room * sizeof *tally->by_margin);
+  tally->by_difference = memory_alloc(tally->room * sizeof *tally->by_difference);
+  if (tally->by_margin && tally->by_difference) return true;
+  return error_out_of_memory(error, "pairs of an evaluation", 2 * tally->room * sizeof(JudgedPair));
+}
+
+static void tally_close(Tally *tally) {
+  memory_free(tally->by_margin);
+  memory_free(tally->by_difference);
+}
+
+bool judgement_make(Judgement *judgement, Supervised *s, double centring, Error *error) {
+  const Dataset *data = &s->corpus.eval;
+  Tally tally = {.centring = centring};
+  const bool ok =
+      tally_open(&tally, data, error) && supervised_judge_all(s, data, tally_micro_batch, &tally, error);
+  if (ok) {
+    const double prompts = (double)data->count, pairs = tally.sum.pairs;
+    *judgement = (Judgement){.loss = tally.sum.loss / prompts,
+                             .accuracy = tally.sum.correct / pairs,
+                             .margin = tally.sum.margin / pairs,
+                             .tau = tally.tau / prompts,
+                             .ranked = tally.most_answers > 2};
+    for (int i = 0; i < MAX_SOURCES; i++) {
+      judgement->of_source[i] = tally.pairs_of[i] > 0 ? tally.correct_of[i] / tally.pairs_of[i] : -1;
+    }
+    judgement->has_margins = accuracy_by_quarter(tally.by_margin, tally.count, judgement->by_margin);
+    judgement->has_differences =
+        accuracy_by_quarter(tally.by_difference, tally.count, judgement->by_difference);
+  }
+  tally_close(&tally);
+  return ok;
+}
+
+/* -- logging ---------------------------------------------------------------------------------------------- */
+
+static void log_sources(const Judgement *judgement, Supervised *s) {
+  const Dataset *data = &s->corpus.eval;
+  for (size_t i = 0; data->source_count > 1 && i < data->source_count && i < MAX_SOURCES; i++) {
+    char name[600];
+    if (judgement->of_source[i] < 0) continue;
+    snprintf(name, sizeof name, "eval/accuracy/%s", data->sources[i].path);
+    runlog_metric(&s->run.runlog, s->step, name, judgement->of_source[i]);
+    log_info(s->log, "  %s: accuracy %.2f%%", data->sources[i].path, 100 * judgement->of_source[i]);
+  }
+}
+
+static void log_quarters(const Quarter *quarters, const char *metric, const char *what, Supervised *s) {
+  for (int q = 0; q < QUARTERS; q++) {
+    const Quarter *quarter = &quarters[q];
+    char name[64];
+    if (quarter->pairs == 0) continue;
+    snprintf(name, sizeof name, "eval/%s/%d", metric, q + 1);
+    runlog_metric(&s->run.runlog, s->step, name, quarter->accuracy);
+    log_info(s->log, "  %s %.3g to %.3g: accuracy %.2f%% of %" PRId64 " pairs", what, (double)quarter->least,
+             (double)quarter->most, 100 * quarter->accuracy, quarter->pairs);
+  }
+}
+
+void judgement_log(const Judgement *judgement, Supervised *s) {
+  RunLog *log = &s->run.runlog;
+  char tau[48] = "";
+  runlog_metric(log, s->step, "eval/loss", judgement->loss);
+  runlog_metric(log, s->step, "eval/accuracy", judgement->accuracy);
+  runlog_metric(log, s->step, "eval/margin", judgement->margin);
+  if (judgement->ranked) {
+    runlog_metric(log, s->step, "eval/kendall_tau", judgement->tau);
+    snprintf(tau, sizeof tau, ", Kendall's tau %.3f", judgement->tau);
+  }
+  log_info(s->log, "step %" PRId64 ": eval loss %.4f, accuracy %.2f%%, margin %.3f%s", s->step,
+           judgement->loss, 100 * judgement->accuracy, judgement->margin, tau);
+  log_sources(judgement, s);
+  if (judgement->has_margins) {
+    log_quarters(judgement->by_margin, "accuracy_by_margin", "margins of the data", s);
+  }
+  if (judgement->has_differences) {
+    log_quarters(judgement->by_difference, "accuracy_by_difference", "differences of scores", s);
+  }
+}
