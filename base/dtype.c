@@ -128,13 +128,13 @@ static void store(char *at, DType type, double value) {
   }
 }
 
-static bool is_float(DType type) {
+bool dtype_is_float(DType type) {
   return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
 }
 
 /* All bits of the exponent set: NaN or infinite. */
 size_t dtype_count_not_finite(const void *data, DType type, size_t count) {
-  ASSERT(is_float(type));
+  ASSERT(dtype_is_float(type));
   const char *from = data;
   size_t found = 0;
   if (type == DTYPE_F32) {
@@ -157,7 +157,7 @@ size_t dtype_count_not_finite(const void *data, DType type, size_t count) {
 }
 
 void dtype_convert(void *out, DType out_type, const void *in, DType in_type, size_t count) {
-  ASSERT(is_float(out_type) && is_float(in_type));
+  ASSERT(dtype_is_float(out_type) && dtype_is_float(in_type));
   char *to = out;
   const char *from = in;
   if (out_type == in_type) {

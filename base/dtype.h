@@ -54,6 +54,7 @@ static inline uint16_t bf16_from_float(float value) {
 float float_from_f16(uint16_t bits);
 uint16_t f16_from_float(float value); /* nearest even, overflow to infinity */
 
+bool dtype_is_float(DType type); /* F32, BF16, F16 or F64 */
 /* How many of count elements of F32, BF16, F16 or F64, at any address, are NaN or infinite. */
 size_t dtype_count_not_finite(const void *data, DType type, size_t count);
 

@@ -100,6 +100,7 @@ typedef struct SafetensorsWriter {
   size_t count, capacity;
   size_t next;            /* entries before this one are complete */
   size_t piece;           /* bytes written of the current one */
+  size_t broken;          /* values of it that are not finite, as far as they were looked at */
   bool current;           /* entries[next] was handed out by safetensors_writer_next */
   size_t shards, open;    /* number of files; 1 + the one being written */
   char *directory, *stem; /* of a sharded set, else NULL */
@@ -130,6 +131,10 @@ const SafetensorsEntry *safetensors_writer_next(SafetensorsWriter *writer);
 /* All or the next part of the data of that tensor. */
 NODISCARD bool safetensors_writer_write(SafetensorsWriter *writer, const void *bytes, size_t count,
                                         Error *error);
+/* The same of whole values that somebody is to go on from: ERROR_MODEL, naming the tensor, when it is complete and some of
+ * them, of a floating-point type, are NaN or infinite. */
+NODISCARD bool safetensors_writer_write_finite(SafetensorsWriter *writer, const void *values, size_t bytes,
+                                               Error *error);
 /* Puts the file in place (shards as they become complete, the index last). Until then what was there before
  * is untouched. */
 NODISCARD bool safetensors_writer_finish(SafetensorsWriter *writer, Error *error);

@@ -207,7 +207,7 @@ const SafetensorsEntry *safetensors_writer_next(SafetensorsWriter *writer) {
   if (writer->current) {
     ASSERT(writer->piece == writer->entries[writer->next].bytes);
     writer->next++;
-    writer->piece = 0;
+    writer->piece = writer->broken = 0;
   }
   writer->current = writer->next < writer->count;
   return writer->current ? &writer->entries[writer->next] : NULL;
@@ -222,6 +222,19 @@ bool safetensors_writer_write(SafetensorsWriter *writer, const void *bytes, size
   if (!file_writer_write(&writer->file, bytes, count, error)) return false;
   writer->piece += count;
   return true;
+}
+
+bool safetensors_writer_write_finite(SafetensorsWriter *writer, const void *values, size_t bytes,
+                                     Error *error) {
+  const SafetensorsEntry *entry = &writer->entries[writer->next];
+  const size_t size = dtype_size(entry->dtype);
+  ASSERT(bytes % size == 0);
+  if (dtype_is_float(entry->dtype))
+    writer->broken += dtype_count_not_finite(values, entry->dtype, bytes / size);
+  if (!safetensors_writer_write(writer, values, bytes, error)) return false;
+  if (writer->piece < entry->bytes || writer->broken == 0) return true;
+  return error_set(error, ERROR_MODEL, "%s: %zu of %zu values are not finite (NaN or infinite): not saved",
+                   entry->name, writer->broken, entry->bytes / size);
 }
 
 static char *index_path(const SafetensorsWriter *writer) {

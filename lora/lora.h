@@ -145,7 +145,7 @@ NODISCARD bool lora_base_name(const char *directory, char **name, Error *error);
 NODISCARD bool lora_is_score(const char *directory, bool *score, Error *error);
 /* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the
  * adapter is SEQ_CLS with modules_to_save ["score"] and its zero. base_path goes to
- * base_model_name_or_path. */
+ * base_model_name_or_path. Values that are not finite are ERROR_MODEL. */
 NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, ScoreZero zero,
                          const char *base_path, const char *directory, Compute *compute, Error *error);
 

@@ -31,10 +31,6 @@ bool peft_tensors_open(SafetensorsSet *set, const char *directory, Error *error)
 
 /* ---- reading ---- */
 
-static bool is_float(DType dtype) {
-  return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64;
-}
-
 static bool check_entry(const SafetensorsEntry *entry, const int64_t shape[2], Error *error) {
   char expected[64], found[128];
   safetensors_shape_text(2, shape, expected, sizeof expected);
@@ -42,7 +38,7 @@ static bool check_entry(const SafetensorsEntry *entry, const int64_t shape[2], E
   if (entry->rank != 2 || entry->shape[0] != shape[0] || entry->shape[1] != shape[1])
     return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s, found %s", entry->path, entry->name,
                      expected, found);
-  if (is_float(entry->dtype)) return true;
+  if (dtype_is_float(entry->dtype)) return true;
   return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
                    entry->name, dtype_file_name(entry->dtype));
 }
@@ -176,10 +172,10 @@ static const LoraMatrix *find_matrix(const LoraSet *set, const char *name) {
 static bool write_entry(SafetensorsWriter *writer, const SafetensorsEntry *entry, const LoraSet *set,
                         const float *score, Compute *compute, Error *error) {
   const LoraMatrix *matrix = find_matrix(set, entry->name);
-  if (!matrix) return safetensors_writer_write(writer, score, entry->bytes, error);
+  if (!matrix) return safetensors_writer_write_finite(writer, score, entry->bytes, error);
   float *values = lora_download(matrix, compute, error);
   if (!values) return false;
-  bool ok = safetensors_writer_write(writer, values, entry->bytes, error);
+  bool ok = safetensors_writer_write_finite(writer, values, entry->bytes, error);
   memory_free(values);
   return ok;
 }

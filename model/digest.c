@@ -18,17 +18,13 @@ typedef struct Lines {
   StringList exact, rounded;
 } Lines;
 
-static bool is_float(DType dtype) {
-  return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64;
-}
-
 static void add_run(Digest *exact, Digest *rounded, const SafetensorsEntry *entry, size_t first,
                     size_t count) {
   const size_t size = dtype_size(entry->dtype);
   const char *data = (const char *)entry->data + first * size;
   uint16_t values[RUN];
   digest_add(exact, data, count * size);
-  if (is_float(entry->dtype)) {
+  if (dtype_is_float(entry->dtype)) {
     dtype_convert(values, DTYPE_BF16, data, entry->dtype, count);
     digest_add(rounded, values, count * sizeof *values);
   } else {

@@ -5,7 +5,6 @@
 #include "formats/safetensors.h"
 #include "model/saved_config.h"
 
-#include <math.h>
 #include <string.h>
 
 static const uint64_t shard_bytes = 5000000000u;
@@ -61,34 +60,21 @@ static bool declare_all(Saving *s, Error *error) {
   return ok;
 }
 
-/* Numbers that are finite in `from` and not in `to`. */
-static int64_t count_overflows(const char *to, DType to_type, const char *from, DType from_type,
-                               int64_t count) {
-  int64_t overflows = 0;
-  for (int64_t i = 0; i < count; i++) {
-    float stored, value;
-    dtype_convert(&stored, DTYPE_F32, to + (size_t)i * dtype_size(to_type), to_type, 1);
-    if (isfinite(stored)) continue;
-    dtype_convert(&value, DTYPE_F32, from + (size_t)i * dtype_size(from_type), from_type, 1);
-    overflows += isfinite(value) != 0;
-  }
-  return overflows;
-}
-
 static bool write_values(Saving *s, const SafetensorsEntry *entry, const char *values, DType dtype,
                          int64_t count, Error *error) {
   if (dtype == entry->dtype)
-    return safetensors_writer_write(&s->writer, values, (size_t)count * dtype_size(dtype), error);
+    return safetensors_writer_write_finite(&s->writer, values, (size_t)count * dtype_size(dtype), error);
   for (int64_t first = 0; first < count; first += CHUNK) {
     const int64_t n = count - first < CHUNK ? count - first : CHUNK;
     const char *from = values + (size_t)first * dtype_size(dtype);
     dtype_convert(s->rounded, entry->dtype, from, dtype, (size_t)n);
-    const int64_t overflows = count_overflows(s->rounded, entry->dtype, from, dtype, n);
+    const size_t overflows = dtype_count_not_finite(s->rounded, entry->dtype, (size_t)n) -
+                             dtype_count_not_finite(from, dtype, (size_t)n);
     if (overflows)
       return error_set(error, ERROR_MODEL,
-                       "%s: %lld numbers are beyond what %s can hold: write the weights as f32 or bf16",
-                       entry->name, (long long)overflows, dtype_file_name(entry->dtype));
-    if (!safetensors_writer_write(&s->writer, s->rounded, (size_t)n * dtype_size(entry->dtype), error))
+                       "%s: %zu numbers are beyond what %s can hold: write the weights as f32 or bf16",
+                       entry->name, overflows, dtype_file_name(entry->dtype));
+    if (!safetensors_writer_write_finite(&s->writer, s->rounded, (size_t)n * dtype_size(entry->dtype), error))
       return false;
   }
   return true;
@@ -107,12 +93,11 @@ static bool write_plain(Saving *s, const SafetensorsEntry *entry, Tensor tensor,
 }
 
 static bool check_merged(const SafetensorsEntry *entry, const float *values, int64_t count, Error *error) {
-  int64_t wrong = 0;
-  for (int64_t i = 0; i < count; i++) wrong += !isfinite(values[i]);
+  const size_t wrong = dtype_count_not_finite(values, DTYPE_F32, (size_t)count);
   return wrong == 0 ||
          error_set(error, ERROR_MODEL,
-                   "%s: with the adapter added, %lld numbers are infinite or NaN: is its lora_alpha right?",
-                   entry->name, (long long)wrong);
+                   "%s: with the adapter added, %zu numbers are infinite or NaN: is its lora_alpha right?",
+                   entry->name, wrong);
 }
 
 /* One weight at a time is held in fp32 for its delta. */

@@ -51,16 +51,12 @@ static const SafetensorsEntry *find_entry(const Model *model, const SafetensorsS
   return entry || !tied ? entry : find_head(model, set);
 }
 
-static bool is_float(DType dtype) {
-  return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64;
-}
-
 /* Whether both hold the same numbers once they are `dtype`; a is of floating point. */
 static bool same_values(const SafetensorsEntry *a, const SafetensorsEntry *b, DType dtype) {
   enum { PIECE = 4096 };
   char left[PIECE * sizeof(float)], right[PIECE * sizeof(float)];
   const size_t count = a->bytes / dtype_size(a->dtype);
-  if (!is_float(b->dtype) || a->rank != b->rank ||
+  if (!dtype_is_float(b->dtype) || a->rank != b->rank ||
       memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) != 0)
     return false;
   for (size_t first = 0; first < count; first += PIECE) {
@@ -120,7 +116,7 @@ static bool check_tensor(const SafetensorsEntry *entry, const char *directory, c
   if (!same)
     return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s by config.json, found %s",
                      entry->path, tensor->name, expected, found);
-  if (is_float(entry->dtype)) return true;
+  if (dtype_is_float(entry->dtype)) return true;
   return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
                    tensor->name, dtype_file_name(entry->dtype));
 }

@@ -15,8 +15,8 @@
  * loading every file's digest is checked; a damaged checkpoint (a file that is missing, is no file, or has other
  * content) is passed over with a warning for the one before it. One that cannot be read is not damaged: the disk or its
  * server may be away for a moment, and going on from an older one would throw the newer away. Errors: ERROR_FILE (disk
- * full: the partial files are removed, older checkpoints stay; a checkpoint that cannot be read), ERROR_MODEL (a value
- * that is missing, negative or has another shape; no intact checkpoint is left), ERROR_USAGE (the configuration differs
+ * full: the partial files are removed, older checkpoints stay; a checkpoint that cannot be read), ERROR_MODEL (a tensor that
+ * is not finite is not saved, and older checkpoints stay; a value that is missing, negative or has another shape; no intact checkpoint is left), ERROR_USAGE (the configuration differs
  * in something that matters). */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H

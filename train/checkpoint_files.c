@@ -32,14 +32,15 @@ bool manifest_digest(const json_t *manifest, char out[33], Error *error) {
 /* Device tensors cross in pieces: the largest of them may be most of the memory. */
 static bool write_item(const Checkpoint *checkpoint, const CheckpointItem *item, SafetensorsWriter *writer,
                        void *piece, Error *error) {
-  if (item->host) return safetensors_writer_write(writer, item->host, tensor_bytes(item->tensor), error);
+  if (item->host)
+    return safetensors_writer_write_finite(writer, item->host, tensor_bytes(item->tensor), error);
   int64_t total = tensor_count(item->tensor);
   Tensor flat = tensor_1d(item->tensor.data, item->tensor.dtype, total);
   for (int64_t first = 0; first < total; first += COPY_ELEMENTS) {
     int64_t count = total - first < COPY_ELEMENTS ? total - first : COPY_ELEMENTS;
     Tensor part = tensor_rows(flat, first, count);
     compute_download(checkpoint->compute, piece, part);
-    if (!safetensors_writer_write(writer, piece, tensor_bytes(part), error)) return false;
+    if (!safetensors_writer_write_finite(writer, piece, tensor_bytes(part), error)) return false;
   }
   return true;
 }

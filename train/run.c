@@ -173,6 +173,15 @@ void run_close(Run *run, const Error *error) {
   *run = (Run){.lock = -1, .saved = -1};
 }
 
+/* -- what to do about numbers that are not finite ------------------------------------------------------- */
+
+#define ADVICE  "A lower optim.lr, more optim.warmup_steps or model.dtype f32 may help"
+#define AND_HOW ": the same command with one of them goes on from there"
+
+static const char *last_checkpoint(const Run *run) {
+  return run->last_checkpoint ? run->last_checkpoint : "none";
+}
+
 /* -- steps ---------------------------------------------------------------------------------------------- */
 
 static bool due(int64_t every, int64_t step) {
@@ -207,9 +216,13 @@ static bool note_checkpoint(Run *run, const Checkpoint *checkpoint, Error *error
 }
 
 bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error) {
+  Error why = {0};
   runlog_sync(&run->runlog); /* the rows up to this step are on the disk before the checkpoint is */
-  return checkpoint_commit(checkpoint, run->config->dir, run->config->keep, error) &&
-         note_checkpoint(run, checkpoint, error);
+  if (checkpoint_commit(checkpoint, run->config->dir, run->config->keep, &why))
+    return note_checkpoint(run, checkpoint, error);
+  if (why.code != ERROR_MODEL) return error_set(error, why.code, "%s", why.message);
+  return error_set(error, ERROR_MODEL, "%s; the last good checkpoint: %s. " ADVICE AND_HOW, why.message,
+                   last_checkpoint(run));
 }
 
 bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compute *compute, bool *found,
@@ -282,13 +295,10 @@ bool run_finish(Run *run, const char *result, Error *error) {
   return ok;
 }
 
-#define ADVICE "A lower optim.lr, more optim.warmup_steps or model.dtype f32 may help"
-
 bool run_check_finite(const Run *run, const char *what, double value, int64_t step, Error *error) {
   if (isfinite(value)) return true;
   return error_set(error, ERROR_MODEL, "%s is %s at step %" PRId64 "; the last good checkpoint: %s. " ADVICE,
-                   what, isnan(value) ? "NaN" : "infinite", step,
-                   run->last_checkpoint ? run->last_checkpoint : "none");
+                   what, isnan(value) ? "NaN" : "infinite", step, last_checkpoint(run));
 }
 
 bool run_skip(Run *run, int64_t step, const char *why, Error *error) {
@@ -300,10 +310,8 @@ bool run_skip(Run *run, int64_t step, const char *why, Error *error) {
   if (run->skipped <= run->config->max_skipped) return true;
   return error_set(error, ERROR_MODEL,
                    "update %" PRId64 ": %s. %" PRId64 " steps were left out, and run.max_skipped is %" PRId64
-                   "; the last good checkpoint: %s. " ADVICE
-                   ": the same command with one of them goes on from there",
-                   step, why, run->skipped, run->config->max_skipped,
-                   run->last_checkpoint ? run->last_checkpoint : "none");
+                   "; the last good checkpoint: %s. " ADVICE AND_HOW,
+                   step, why, run->skipped, run->config->max_skipped, last_checkpoint(run));
 }
 
 bool run_check_learned(const Run *run, int64_t steps, Error *error) {

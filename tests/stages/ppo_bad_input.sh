@@ -104,10 +104,10 @@ for name in config.json tokenizer_config.json; do sed -i '/"eos_token/d' "$bad/e
 bad 4 "EOS token" --model.path "$bad/endless" --data.template plain
 
 # Numbers that are not finite.
-nan() { # FROM TO [FILE]: a copy with NaN in its last tensor
+nan() { # FROM TO [FILE]: a copy with NaN in its first tensor
   local file=$2/${3:-model.safetensors}
   cp -r "$1" "$2"
-  printf '\000\000\300\177%.0s' {1..16} | dd of="$file" bs=1 conv=notrunc status=none seek=$(($(stat -c %s "$file") - 64))
+  printf '\000\000\300\177%.0s' {1..16} | dd of="$file" bs=1 conv=notrunc status=none seek=$((8 + $(od -An -tu8 -N8 "$file")))
 }
 nan "$world/base" "$bad/nan"
 bad 4 "values are not finite" --model.path "$bad/nan"
@@ -115,6 +115,8 @@ nan "$work/rm/model" "$bad/nan-reward"
 bad 4 "values are not finite" --reward.path "$bad/nan-reward"
 bad 4 "updates made no step, for their loss or gradient was not finite" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \
   --optim.schedule constant --ppo.total_episodes 80 --ppo.epochs 1 --run.save_every 1
+bad 4 "not finite (NaN or infinite): not saved; the last good checkpoint: none" --optim.lr 1e300 --optim.clip 0 --optim.name sgd \
+  --optim.schedule constant --ppo.total_episodes 8 --ppo.epochs 1 --ppo.minibatches 1
 
 # Minibatches that are not finite are left out, up to a limit.
 bad 4 "3 steps were left out, and run.max_skipped is 2" --optim.lr 1e38 --optim.clip 0 --optim.name sgd \

@@ -81,6 +81,8 @@ size=$(stat -c %s "$bad/nan/model.safetensors")
 printf '\000\000\300\177%.0s' {1..64} | dd of="$bad/nan/model.safetensors" bs=1 seek=$((size - 256)) conv=notrunc status=none
 bad 4 "v_proj.weight: 32 of 1024 values are not finite" --model.path "$bad/nan"
 bad 4 "optim.lr" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 --optim.name sgd --optim.schedule constant
+bad 4 "not finite (NaN or infinite): not saved; the last good checkpoint: none" --optim.lr 1e300 --optim.max_steps 1 --optim.clip 0 \
+  --optim.name sgd --optim.schedule constant
 
 # Memory: 5. File system: 6.
 bad 5 "it fits with" --device.memory_limit 50MiB --optim.micro_batch_tokens 8192

@@ -115,6 +115,15 @@ rm -rf "$work/run"
 refuse 4 "the last 8 updates made no step" "${train[@]}" --optim.lr 1e38 --optim.max_steps 9 --optim.clip 0 \
   --optim.name sgd --optim.schedule constant
 cases=$((cases + 1))
+# The last step goes too far: no loss says so any more.
+last=("${train[@]}" --optim.lr 1e300 --optim.clip 0 --optim.name sgd --optim.schedule constant)
+for how in true false; do
+  rm -rf "$work/run"
+  refuse 4 "not finite (NaN or infinite): not saved; the last good checkpoint: none. A lower optim.lr" "${last[@]}" \
+    --optim.max_steps 1 --lora.enabled "$how"
+  [[ ! -e $work/run/model && ! -e $work/run/adapter && ! -e $work/run/done.json ]] || fail "a broken result is there"
+  cases=$((cases + 1))
+done
 
 # Memory: 5. File system: 6.
 bad 5 "it fits with" --device.memory_limit 50MiB --optim.micro_batch_tokens 8192

@@ -9,6 +9,8 @@
 #include "base/random.h"
 #include "tests/temporary.h"
 
+#include <math.h>
+
 static Temporary folder;
 
 static int open_folder(void **state) {
@@ -492,6 +494,38 @@ static void unfinished_and_full_leave_the_old(void **state) {
   }
 }
 
+/* Of a tensor in pieces, all its values count; a tensor of whole numbers has no such values. */
+static void values_that_are_not_finite_are_refused(void **state) {
+  (void)state;
+  enum { COUNT = 6, PIECE = 2 };
+  static const DType types[] = {DTYPE_F32, DTYPE_I32};
+  const int64_t shape[] = {COUNT};
+  const float values[COUNT] = {1, NAN, INFINITY, 2, 3, -INFINITY};
+  char path[600];
+  snprintf(path, sizeof path, "%s", temporary_path(&folder, "a.safetensors"));
+  for (size_t t = 0; t < 2; t++) {
+    SafetensorsWriter writer = {0};
+    Error error = {0};
+    bool ok = safetensors_writer_declare(&writer, "sound", DTYPE_F32, 1, shape, &error) &&
+              safetensors_writer_declare(&writer, "tensor", types[t], 1, shape, &error) &&
+              safetensors_writer_begin(&writer, path, &error);
+    const SafetensorsEntry *next;
+    while (ok && (next = safetensors_writer_next(&writer)) != NULL) {
+      static const float sound[COUNT];
+      const float *from = next->index ? values : sound;
+      for (size_t at = 0; ok && at < COUNT; at += PIECE)
+        ok = safetensors_writer_write_finite(&writer, from + at, PIECE * sizeof *from, &error);
+    }
+    assert_true(ok == (types[t] == DTYPE_I32));
+    if (!ok) {
+      assert_int_equal(error.code, ERROR_MODEL);
+      assert_string_equal(error.message, "tensor: 3 of 6 values are not finite (NaN or infinite): not saved");
+    }
+    safetensors_writer_free(&writer);
+    assert_false(file_exists(path));
+  }
+}
+
 static void failed_allocations_are_errors(void **state) {
   (void)state;
   for (long n = 0;; n++) {
@@ -538,6 +572,7 @@ int main(void) {
       TEST(metadata_is_kept),
       TEST(names_are_checked),
       TEST(unfinished_and_full_leave_the_old),
+      TEST(values_that_are_not_finite_are_refused),
       TEST(failed_allocations_are_errors),
       TEST(shapes_in_words),
   };

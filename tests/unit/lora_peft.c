@@ -193,6 +193,34 @@ static void a_reward_adapter_carries_its_score_head(void **state) {
   temporary_close(&t);
 }
 
+static void what_is_not_finite_is_not_saved(void **state) {
+  (void)state;
+  Temporary t;
+  temporary_open(&t);
+  Adapted adapted;
+  read_fixture(&adapted, "llama", "cls_llama");
+  float head[32] = {0}, *a = NULL;
+  int id = 0;
+  while (tensor_is_none(adapted.set.pairs[id].a.value)) id++;
+  a = adapted.set.pairs[id].a.value.data;
+  for (int which = 0; which < 2; which++) {
+    char expected[256];
+    Error error = {0};
+    const float former = a[1];
+    *(which ? &a[1] : &head[3]) = which ? INFINITY : NAN;
+    snprintf(expected, sizeof expected, "%s: 1 of ",
+             which ? adapted.set.pairs[id].a.name : "base_model.model.score.weight");
+    assert_false(lora_save(&adapted.set, head, 32, (ScoreZero){0}, NULL, t.directory, &compute, &error));
+    assert_int_equal(error.code, ERROR_MODEL);
+    assert_non_null(strstr(error.message, expected));
+    assert_false(file_exists(temporary_path(&t, "adapter_model.safetensors")));
+    a[1] = former;
+    head[3] = 0;
+  }
+  adapted_free(&adapted);
+  temporary_close(&t);
+}
+
 /* ---- changed configurations ---- */
 
 /* A copy of a fixture whose config has the keys of `changes` set over it. */
@@ -447,6 +475,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(what_peft_saved_goes_round),
                                      cmocka_unit_test(ranks_and_scales_are_those_of_peft),
                                      cmocka_unit_test(a_reward_adapter_carries_its_score_head),
+                                     cmocka_unit_test(what_is_not_finite_is_not_saved),
                                      cmocka_unit_test(other_ways_to_name_the_modules),
                                      cmocka_unit_test(alpha_patterns_are_regular_expressions),
                                      cmocka_unit_test(options_that_are_not_supported_are_refused),

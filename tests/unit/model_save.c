@@ -224,8 +224,7 @@ static void numbers_that_do_not_fit_are_refused(void **state) {
   (void)state;
   open_rig("llama", NULL, false, DTYPE_F32);
   float *weight = rig.model.tensors[3].value.data, kept = weight[5];
-  weight[5] = 65519;     /* the largest that is rounded to a number of F16 */
-  weight[6] = -INFINITY; /* was not finite before */
+  weight[5] = 65519; /* the largest that is rounded to a number of F16 */
   must_save(NULL, NULL, DTYPE_F16);
   Error error = {0};
   rig_check(directory_remove_all(temporary_path(&folder, "out"), &error), &error);
@@ -236,6 +235,31 @@ static void numbers_that_do_not_fit_are_refused(void **state) {
   assert_false(directory_exists(temporary_path(&folder, "out")));
   must_save(NULL, NULL, DTYPE_BF16);
   weight[5] = kept;
+  rig_close(&rig);
+}
+
+/* Of a last step that went too far, say. */
+static void numbers_that_are_not_finite_are_refused(void **state) {
+  (void)state;
+  static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+  char expected[160];
+  for (size_t held = 0; held < 2; held++) {
+    open_rig("llama", NULL, false, dtypes[held]);
+    const ModelTensor *tensor = &rig.model.tensors[3];
+    for (size_t i = 0; i < 2; i++) {
+      const float wrong = i ? NAN : -INFINITY;
+      dtype_convert((char *)tensor->value.data + (7 + i) * dtype_size(dtypes[held]), dtypes[held], &wrong,
+                    DTYPE_F32, 1);
+    }
+    snprintf(expected, sizeof expected, "%s: 2 of %lld values are not finite (NaN or infinite): not saved",
+             tensor->name, (long long)tensor_count(tensor->value));
+    for (size_t i = 0; i < 3; i++) must_not_save(dtypes[i], ERROR_MODEL, expected);
+    assert_false(directory_exists(temporary_path(&folder, "out")));
+    rig_close(&rig);
+  }
+  open_rig("llama_score", NULL, true, DTYPE_F32);
+  ((float *)rig.head.weight.data)[3] = NAN;
+  must_not_save(DTYPE_F32, ERROR_MODEL, "score.weight: 1 of 32 values are not finite");
   rig_close(&rig);
 }
 
@@ -325,6 +349,7 @@ int main(void) {
       TEST(the_dtype_stands_once),
       TEST(the_score_head_is_never_rounded),
       TEST(numbers_that_do_not_fit_are_refused),
+      TEST(numbers_that_are_not_finite_are_refused),
       TEST(merged_numbers_are_finite),
       TEST(old_weights_go),
       TEST(every_file_of_the_tokenizer_comes_along),

@@ -328,6 +328,30 @@ static void another_shape_is_refused(void **state) {
   checkpoint_close(&c);
 }
 
+/* Nobody could go on from it, and the former would be removed for it. */
+static void what_is_not_finite_is_not_saved(void **state) {
+  (void)state;
+  must_save(7);
+  for (int which = 0; which < 2; which++) {
+    Error error = {0};
+    Checkpoint c;
+    State s = example(8);
+    if (which == 0) s.weights[5] = INFINITY;
+    if (which == 1) s.narrow[0] = s.narrow[2] = 0x7fc0; /* NaN */
+    assert_true(checkpoint_begin(&c, "sft", 8, settings, &bench.compute, &error) && exchange(&s, &c, &error));
+    assert_false(checkpoint_commit(&c, bench.folder.directory, 1, &error));
+    assert_int_equal(error.code, ERROR_MODEL);
+    const char *message = which ? "checkpoint of step 8: policy.value.n: 2 of 3 values are not finite (NaN "
+                                  "or infinite): not saved"
+                                : "checkpoint of step 8: policy.value.w: 1 of 6 values are not finite (NaN "
+                                  "or infinite): not saved";
+    assert_string_equal(error.message, message);
+    checkpoint_close(&c);
+    assert_false(directory_exists(in_step(8, "")));
+    assert_int_equal(must_find(), 7);
+  }
+}
+
 /* A limit on the size of files stands for a full disk: write fails in the middle of the tensors. */
 static void a_full_disk_leaves_the_former(void **state) {
   (void)state;
@@ -404,6 +428,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(another_run_is_refused, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(one_is_opened_by_itself, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(another_shape_is_refused, open_bench, close_bench),
+      cmocka_unit_test_setup_teardown(what_is_not_finite_is_not_saved, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(a_full_disk_leaves_the_former, open_bench, close_bench),
       cmocka_unit_test_setup_teardown(memory_running_out_leaves_the_former, open_bench, close_bench),
   };
