@@ -15,9 +15,8 @@ size_t terminal_text(const char *text, size_t bytes, char *out, size_t size) {
   for (size_t at = 0; at < bytes;) {
     char spelled[8] = {text[at]};
     size_t length = control(text + at, bytes - at);
-    if (length)
-      snprintf(spelled, sizeof spelled, length == 1 ? "\\x%02x" : "\\u%04x",
-               (unsigned)(unsigned char)text[at + length - 1]);
+    const unsigned char last = length ? (unsigned char)text[at + length - 1] : 0;
+    if (length) snprintf(spelled, sizeof spelled, last < 0x20 ? "\\x%02x" : "\\u%04x", (unsigned)last);
     size_t more = strlen(spelled);
     if (used + more >= size) break;
     memcpy(out + used, spelled, more);

@@ -6,8 +6,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Copies text with every control character (C0 but for tab and newline, DEL, C1 in UTF-8) as \xHH or \u00HH; what does not
- * fit into `size` bytes with the NUL is left out. Returns the length. */
+/* Copies text with every control character (C0 but for tab and newline, DEL, C1 in UTF-8) spelled out: C0 as
+ * \xHH, the others, which JSON may have in its strings, as \u00HH, so that it stays JSON. What does not fit into `size` bytes
+ * with the NUL is left out. Returns the length. */
 size_t terminal_text(const char *text, size_t bytes, char *out, size_t size);
 
 /* Writes text: as terminal_text where the stream is a terminal, else as it is. Errors are the stream's (ferror). */

@@ -15,6 +15,7 @@
  *
  * Answers: JSONL as `generate --json` writes it: "response" (or "completion"), the "prompt" as it stands in the
  * held-out file, and optionally "finished": "eos" or "stop", or "length" (or false) for one that was cut off. */
+#include "base/terminal.h"
 #include "datasets/lines.h"
 
 #include <ctype.h>
@@ -312,7 +313,11 @@ int main(int argc, char **argv) {
   if (ok && help) fputs(usage, stdout);
   if (ok && !help && (ok = read_heldout(&check, &error) && read_answers(&check, &error)))
     print_summary(&check);
-  if (!ok) fprintf(stderr, "demo_check: %s\n", error.message);
+  if (!ok) {
+    fputs("demo_check: ", stderr);
+    terminal_write(stderr, error.message, strlen(error.message));
+    fputc('\n', stderr);
+  }
   if (error.code == ERROR_USAGE) fputs(usage, stderr);
   json_decref(check.list);
   json_decref(check.by_prompt);

@@ -391,15 +391,13 @@ static bool print_answer(const Generate *g, const RolloutSample *sample, size_t 
        !json_object_set_new(line, "finished", json_string(rollout_finish_name(sample->finished)));
   if (n > 1) ok = ok && !json_object_set_new(line, "sample", json_integer((json_int_t)(index % n)));
   if (g->config->logprobs) ok = ok && !json_object_set_new(line, "logprobs", number_list(sample, true));
-  if (ok) {
-    ok = !json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9)) && putchar('\n') != EOF &&
-         !fflush(stdout);
-    if (!ok) error_set(error, ERROR_FILE, "cannot write to standard output");
-  } else {
-    error_out_of_memory(error, "an answer", text->size);
-  }
+  char *shown = ok ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
   json_decref(line);
-  return ok;
+  if (!shown) return error_out_of_memory(error, "an answer", text->size);
+  terminal_write(stdout, shown, strlen(shown));
+  free(shown);
+  return (putchar('\n') != EOF && !fflush(stdout) && !ferror(stdout)) ||
+         error_set(error, ERROR_FILE, "cannot write to standard output");
 }
 
 static void on_token(void *context, const RolloutSample *sample, const char *text, size_t bytes) {

@@ -30,7 +30,7 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
   ProgramResult result = {0};
   bool ok = options_json(program->options, program->option_count, config, &settings, error);
   if (ok && request->print_config) {
-    fputs(settings.data, out);
+    terminal_write(out, settings.data, settings.size);
   } else if (ok) {
     ProgramCall call = {.config = config,
                         .settings = settings.data,

@@ -92,6 +92,14 @@ mistake 5 "one prompt with its response" --prompt Z --cache 1KiB
 mistake 6 "missing.jsonl" --prompts "$work/missing.jsonl"
 mistake 6 "config.json" --model "$work" --ids 1
 
+# Control characters of a record keep their bytes in a file, and are spelled out on a terminal, as JSON.
+printf '{"prompt": "Z", "note": "\177\302\233m"}\n' >"$work/control.jsonl"
+command="$generate --model $work/model --max-new-tokens 2 --threads 1 --prompts $work/control.jsonl"
+$command >"$work/plain" 2>"$work/stderr"
+grep -q "$(printf '"note":"\177\302\233m"')" "$work/plain" || fail "the bytes of a record changed: $(cat "$work/plain")"
+script -qec "$command 2>/dev/null" /dev/null </dev/null >"$work/terminal"
+grep -qF '"note":"\u007f\u009bm"' "$work/terminal" || fail "control characters reach a terminal: $(cat -v "$work/terminal")"
+
 "$generate" --help | grep -q -- --max-new-tokens || fail "--help"
 [ "$failures" = 0 ] || exit 1
 echo "generate: all checks passed"
