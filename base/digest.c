@@ -11,6 +11,13 @@ void bytes_digest(const void *bytes, size_t count, char out[33]) {
   write_text(XXH3_128bits(bytes, count), out);
 }
 
+uint64_t bytes_hash(const void *bytes, size_t count) {
+  const unsigned char *at = bytes;
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (size_t i = 0; i < count; i++) hash = (hash ^ at[i]) * 0x100000001b3u;
+  return hash;
+}
+
 /* A Digest is the library's state under our name, so that its header stays here. */
 Digest *digest_open(Error *error) {
   XXH3_state_t *state = XXH3_createState();

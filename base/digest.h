@@ -5,8 +5,12 @@
 #include "base/error.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 void bytes_digest(const void *bytes, size_t count, char out[33]);
+
+/* FNV-1a of 64 bits: for tables, and for the held-out split of a data set, so it must not change. */
+uint64_t bytes_hash(const void *bytes, size_t count);
 
 /* The digest of bytes that come one after the other: equal to bytes_digest of all of them. */
 typedef struct Digest Digest;

@@ -1,5 +1,6 @@
 #include "datasets/demo.h"
 
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "datasets/demo_answer.h"
@@ -36,9 +37,7 @@ static bool prompt_set_init(PromptSet *set, size_t count, Error *error) {
 }
 
 static uint64_t *prompt_slot(const PromptSet *set, const char *text, uint64_t *hash) {
-  *hash = 0xcbf29ce484222325u;
-  for (; *text; text++) *hash = (*hash ^ (unsigned char)*text) * 0x100000001b3u;
-  *hash |= 1;
+  *hash = bytes_hash(text, strlen(text)) | 1;
   size_t at = (size_t)(*hash >> 16) & set->mask;
   while (set->slots[at] && set->slots[at] != *hash) at = (at + 1) & set->mask;
   return &set->slots[at];

@@ -1,5 +1,7 @@
 #include "datasets/encode.h"
 
+#include "base/digest.h"
+
 #include <string.h>
 
 static void encoded_free(Encoded *encoded) {
@@ -13,14 +15,6 @@ void encoder_free(Encoder *encoder) {
   int_array_free(&encoder->ids);
   buffer_free(&encoder->mask);
   chat_text_free(&encoder->rendered);
-}
-
-/* FNV-1a. */
-uint64_t encoder_group(const void *bytes, size_t count) {
-  const unsigned char *at = bytes;
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < count; i++) hash = (hash ^ at[i]) * 0x100000001b3u;
-  return hash;
 }
 
 /* ---- Ids and masks --------------------------------------------------------------------------------- */
@@ -189,7 +183,7 @@ static bool add_text(Encoder *encoder, const Record *record, RecordPlace place, 
   for (size_t i = 0; i < encoded->ids.size; i++) {
     if (!int_array_push(&encoded->loss, i > 0, error)) return false;
   }
-  uint64_t group = encoder_group(record->text, record->text_bytes);
+  uint64_t group = bytes_hash(record->text, record->text_bytes);
   count = encoded->ids.size;
   if (options->kind == DATASET_TEXT && count > (size_t)options->max_length) {
     return add_pieces(encoder, encoded, group, place.line, error);
@@ -215,7 +209,7 @@ static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace pla
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
   if (!encoder_talk(encoder, &record->talk, false, place, encoded, error)) return false;
-  uint64_t group = encoder_group(encoded->ids.data, first_loss(encoded) * sizeof(int));
+  uint64_t group = bytes_hash(encoded->ids.data, first_loss(encoded) * sizeof(int));
   if (options->train_on_inputs) set_all_loss(encoded);
   encoded_trim(encoded);
   size_t count = encoded->ids.size;
@@ -254,7 +248,7 @@ static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
   if (!encoder_talk(encoder, &record->talk, true, place, encoded, error)) return false;
-  uint64_t group = encoder_group(encoded->ids.data, encoded->ids.size * sizeof(int));
+  uint64_t group = bytes_hash(encoded->ids.data, encoded->ids.size * sizeof(int));
   if (encoded->ids.size == 0) { /* an empty text without marks around it: nothing to continue */
     encoder->counts.no_loss++;
     return true;

@@ -42,8 +42,6 @@ void encoded_trim(Encoded *encoded);
 void encoded_cut_front(Encoded *encoded, size_t count, int bos);
 /* Whether an assistant's turn that is learnt has no text: its end mark would be all of it. */
 bool conversation_empty_answer(const Conversation *talk);
-/* A hash of the prompt: only to keep equal ones on one side of a split. */
-uint64_t encoder_group(const void *bytes, size_t count);
 
 /* What becomes of a sequence of so many tokens by data.truncation; FAILED fills the error. */
 typedef enum Verdict { FITS, CUT_IT, SKIP_IT, FAILED } Verdict;

@@ -2,6 +2,7 @@
  *
  * An answer that cannot be compared is left out of the record: one without a token, one of equal ones (all of them when
  * their ranks differ), one that is too long. The record stays while two ranks are left. Of a pair that is both or none. */
+#include "base/digest.h"
 #include "datasets/encode.h"
 
 #include <string.h>
@@ -158,7 +159,7 @@ static bool put(Encoder *encoder, const Field *field, size_t excess, double marg
                 Error *error) {
   const size_t prompt = shared_prompt(field) - excess;
   const int bos = tokenizer_bos(encoder->options->tokenizer);
-  const uint64_t group = encoder_group(field->items[0].encoded->ids.data, (prompt + excess) * sizeof(int));
+  const uint64_t group = bytes_hash(field->items[0].encoded->ids.data, (prompt + excess) * sizeof(int));
   ExampleAnswer table[MOST_ANSWERS];
   bool empty = false;
   for (size_t k = 0; k < field->count; k++) {

@@ -1,13 +1,13 @@
 #include "tokenizer/table.h"
 
+#include "base/digest.h"
 #include "base/memory.h"
 
 #include <string.h>
 
-/* FNV-1a, then a mix so that the low bits depend on all. */
+/* A mix so that the low bits depend on all. */
 uint64_t hash_bytes(const char *bytes, size_t count) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < count; i++) hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
+  uint64_t hash = bytes_hash(bytes, count);
   hash ^= hash >> 32;
   hash *= 0x9e3779b97f4a7c15u;
   return hash ^ hash >> 29;

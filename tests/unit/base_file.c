@@ -317,6 +317,14 @@ static void copies_and_digests(void **state) {
   assert_string_equal(a, "99aa06d3014798d86001c324468d497f");
 }
 
+/* Values that the authors of FNV publish. */
+static void hashes_are_fnv(void **state) {
+  (void)state;
+  assert_true(bytes_hash("", 0) == 0xcbf29ce484222325u);
+  assert_true(bytes_hash("a", 1) == 0xaf63dc4c8601ec8cu);
+  assert_true(bytes_hash("foobar", 6) == 0x85944171f73967e8u);
+}
+
 static void failed_allocations_are_errors(void **state) {
   (void)state;
   const char *path = temporary_path(&folder, "x");
@@ -355,6 +363,7 @@ int main(void) {
       TEST(listing_is_sorted),
       TEST(paths),
       TEST(copies_and_digests),
+      TEST(hashes_are_fnv),
       TEST(failed_allocations_are_errors),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
