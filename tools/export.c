@@ -166,7 +166,7 @@ static void close_model(Supervised *s) {
 
 static bool allocate(Export *e, Error *error) {
   Supervised *s = &e->s;
-  MemoryPlan plan;
+  MemoryPlan plan = {0};
   plan_begin(&s->memory, &s->compute);
   bool ok = open_model(e, error);
   if (ok && e->needs_scores) {
@@ -175,7 +175,8 @@ static bool allocate(Export *e, Error *error) {
   }
   close_model(s);
   ok = plan_end(&plan, &s->memory, &s->compute, error) && ok;
-  return ok && train_memory_allocate(&s->memory, &s->compute, error) && open_model(e, error);
+  return ok && plan_fits(&plan, device_limit(&s->compute), NULL, s->log, error) &&
+         train_memory_allocate(&s->memory, &s->compute, error) && open_model(e, error);
 }
 
 /* ---- values ---- */

@@ -350,19 +350,11 @@ static bool plan_and_open(Generate *g, Error *error) {
   const bool opened = open_model(g, error);
   close_model(g);
   if (!plan_end(&plan, &g->memory, &g->compute, error) || !opened) return false;
-  const size_t limit = device_limit(&g->compute), total = plan_total(&plan);
-  if (total > limit) {
-    char need[32], have[32];
-    plan_show(&plan, g->log, limit);
-    plan_bytes_text(total, need);
-    plan_bytes_text(limit, have);
-    return error_set(
-        error, ERROR_MEMORY,
-        "needs %s of memory, and %s is there; less is needed with --dtype bf16, a smaller --batch "
-        "or --max-new-tokens, or a limit on the --cache",
-        need, have);
-  }
-  return train_memory_allocate(&g->memory, &g->compute, error) && open_model(g, error);
+  static const char advice[] =
+      "less is needed with --dtype bf16, a smaller --batch or --max-new-tokens, or a "
+      "limit on the --cache";
+  return plan_fits(&plan, device_limit(&g->compute), advice, g->log, error) &&
+         train_memory_allocate(&g->memory, &g->compute, error) && open_model(g, error);
 }
 
 /* -- answers ------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
+#include "train/plan.h"
 #include "train/program.h"
 
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 
 typedef struct InitConfig {
   char *config, *tokenizer, *out;
-  int64_t seed;
+  int64_t seed, memory_limit;
   int dtype;
 } InitConfig;
 
@@ -44,7 +45,8 @@ static const Option options[] = {
      .offset = offsetof(InitConfig, dtype),
      .fallback = "f32",
      .choices = dtypes,
-     .help = "type of the weights in the file"}};
+     .help = "type of the weights in the file"},
+    ROW_BYTES("memory-limit", InitConfig, memory_limit, "0", "0 = what the machine has free")};
 
 static void set_default(json_t *config, const char *key, int value) {
   if (value >= 0 && !json_object_get(config, key)) json_object_set_new(config, key, json_integer(value));
@@ -119,14 +121,24 @@ static bool refuse_existing(const char *out, Error *error) {
   return ok;
 }
 
-static bool make_model(Model *model, Arena *arena, const json_t *json, const InitConfig *config,
-                       Compute *compute, Error *error) {
-  const DType dtype = config->dtype ? DTYPE_BF16 : DTYPE_F32;
-  Arena plan;
-  arena_init_dry(&plan, "plan");
-  if (!model_open_config(model, json, dtype, compute, &plan, error)) return false;
-  model_free(model);
-  if (!compute_arena(compute, arena, "model", plan.peak, error) ||
+/* The bytes that the weights take, if there is room for them. */
+static bool plan_memory(const json_t *json, DType dtype, Compute *compute, Log *log, size_t *bytes,
+                        Error *error) {
+  Model model = {0};
+  MemoryPlan plan = {0};
+  Arena dry;
+  arena_init_dry(&dry, "weights");
+  if (!model_open_config(&model, json, dtype, compute, &dry, error)) return false;
+  model_free(&model);
+  *bytes = dry.peak;
+  plan_add(&plan, dry.name, dry.peak);
+  plan_add(&plan, "program and libraries", device_overhead(compute));
+  return plan_fits(&plan, device_limit(compute), "less is needed with --dtype bf16", log, error);
+}
+
+static bool make_model(Model *model, Arena *arena, size_t bytes, const json_t *json, const InitConfig *config,
+                       DType dtype, Compute *compute, Error *error) {
+  if (!compute_arena(compute, arena, "model", bytes, error) ||
       !model_open_config(model, json, dtype, compute, arena, error))
     return false;
   model_initialize(model, compute, (uint64_t)config->seed);
@@ -147,14 +159,19 @@ static bool init_run(const ProgramCall *call, ProgramResult *result, Error *erro
   Arena arena = {0};
   Model model = {0};
   ModelSpec spec;
+  const DType dtype = config->dtype ? DTYPE_BF16 : DTYPE_F32;
+  size_t bytes;
   if (!refuse_existing(config->out, error) || !compute_open(&compute, DEVICE_CPU, 0, error)) return false;
+  compute.memory_limit = (size_t)config->memory_limit;
   json_t *json = json_file_read(config->config, error);
   const Architecture *arch = json ? architecture_find(json, error) : NULL;
   bool ok = arch && check_range(json, error) && complete(json, config->tokenizer, error) &&
             architecture_read(arch, json, &spec, error);
   if (!ok && json) error_context(error, "%s", config->config);
+  ok = ok && plan_memory(json, dtype, &compute, call->log, &bytes, error);
   if (ok && !call->check)
-    ok = make_model(&model, &arena, json, config, &compute, error) && report(&model, config, result, error);
+    ok = make_model(&model, &arena, bytes, json, config, dtype, &compute, error) &&
+         report(&model, config, result, error);
   json_decref(json);
   model_free(&model);
   compute_arena_free(&compute, &arena);

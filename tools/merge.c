@@ -5,6 +5,7 @@
 #include "model/weights.h"
 #include "train/identity.h"
 #include "train/model_path.h"
+#include "train/plan.h"
 #include "train/program.h"
 #include "train/saved_tokens.h"
 
@@ -12,32 +13,35 @@
 
 typedef struct MergeConfig {
   char *model, *adapter, *out;
+  int64_t memory_limit;
   int dtype;
 } MergeConfig;
 
 static const char *const dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
-static const Option options[] = {{.key = "model",
-                                  .type = OPTION_STRING,
-                                  .offset = offsetof(MergeConfig, model),
-                                  .required = true,
-                                  .help = "directory of the base model"},
-                                 {.key = "adapter",
-                                  .type = OPTION_STRING,
-                                  .offset = offsetof(MergeConfig, adapter),
-                                  .required = true,
-                                  .help = "directory of the adapter (PEFT)"},
-                                 {.key = "out",
-                                  .type = OPTION_STRING,
-                                  .offset = offsetof(MergeConfig, out),
-                                  .required = true,
-                                  .help = "directory to write"},
-                                 {.key = "dtype",
-                                  .type = OPTION_CHOICE,
-                                  .offset = offsetof(MergeConfig, dtype),
-                                  .fallback = "auto",
-                                  .choices = dtypes,
-                                  .help = "type of the weights in the file; auto = as in the base"}};
+static const Option options[] = {
+    {.key = "model",
+     .type = OPTION_STRING,
+     .offset = offsetof(MergeConfig, model),
+     .required = true,
+     .help = "directory of the base model"},
+    {.key = "adapter",
+     .type = OPTION_STRING,
+     .offset = offsetof(MergeConfig, adapter),
+     .required = true,
+     .help = "directory of the adapter (PEFT)"},
+    {.key = "out",
+     .type = OPTION_STRING,
+     .offset = offsetof(MergeConfig, out),
+     .required = true,
+     .help = "directory to write"},
+    {.key = "dtype",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(MergeConfig, dtype),
+     .fallback = "auto",
+     .choices = dtypes,
+     .help = "type of the weights in the file; auto = as in the base"},
+    ROW_BYTES("memory-limit", MergeConfig, memory_limit, "0", "0 = what the machine has free")};
 
 /* All that is merged, in one arena. */
 typedef struct Merge {
@@ -123,13 +127,41 @@ static bool find_tokens(SavedTokens *tokens, const Merge *m, Error *error) {
   return tokenizer != NULL;
 }
 
+/* Weights take their delta one at a time, in fp32. */
+static size_t largest_sum(const Merge *m) {
+  int64_t largest = 0;
+  for (int id = 0; id < m->model.module_count; id++) {
+    const LoraModule *module = &m->model.modules[id];
+    const int64_t count = module->inputs * module->outputs;
+    if (!tensor_is_none(m->adapter.pairs[id].a.value) && count > largest) largest = count;
+  }
+  return (size_t)largest * sizeof(float);
+}
+
+static bool check_memory(const Merge *m, size_t weights, Log *log, Error *error) {
+  MemoryPlan plan = {0};
+  plan_add(&plan, "model and adapter", weights);
+  plan_add(&plan, "the largest sum in fp32", largest_sum(m));
+  plan_add(&plan, "program and libraries", device_overhead(&m->compute));
+  return plan_fits(&plan, device_limit(&m->compute), NULL, log, error);
+}
+
+/* What reading would find: of the adapter's files in a dry set, and of the base's values. */
+static bool check_values(Merge *m, Error *error) {
+  compute_dry_begin(&m->compute);
+  const bool ok = lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
+                  model_check_values(&m->model, m->config->model, error);
+  return compute_dry_end(&m->compute, error) && ok;
+}
+
 static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
   SavedTokens tokens;
   Arena plan;
   arena_init_dry(&plan, "plan");
   bool ok = identity_check_adapter(m->config->adapter, m->config->model, log, error) &&
             choose_types(m, error) && lora_spec_read(&m->spec, m->config->adapter, error) &&
-            open_all(m, &plan, error) && find_tokens(&tokens, m, error);
+            open_all(m, &plan, error) && find_tokens(&tokens, m, error) &&
+            check_memory(m, plan.peak, log, error) && (!check || check_values(m, error));
   close_all(m);
   if (!ok || check) return ok;
   return compute_arena(&m->compute, &m->arena, "model", plan.peak, error) && open_all(m, &m->arena, error) &&
@@ -161,6 +193,7 @@ static bool merge_run(const ProgramCall *call, ProgramResult *result, Error *err
       !refuse_same(m.config->out, m.config->adapter, "adapter", error) ||
       !refuse_existing(m.config->out, error) || !compute_open(&m.compute, DEVICE_CPU, 0, error))
     return false;
+  m.compute.memory_limit = (size_t)m.config->memory_limit;
   bool ok = merge_all(&m, call->check, call->log, error);
   if (ok && !call->check)
     ok = buffer_format(&result->text, error, "%s: %s, %s", m.config->out,

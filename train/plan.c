@@ -74,6 +74,16 @@ void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) 
   log_info(log, "peak memory %s, planned %s", peak, planned);
 }
 
+bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *log, Error *error) {
+  char needed[32], available[32];
+  if (plan_total(plan) <= limit) return true;
+  plan_show(plan, log, limit);
+  plan_bytes_text(plan_total(plan), needed);
+  plan_bytes_text(limit, available);
+  return error_set(error, ERROR_MEMORY, "needs %s of memory, and %s can be used%s%s", needed, available,
+                   advice ? "; " : "", advice ? advice : "");
+}
+
 /* -- advice --------------------------------------------------------------------------------------------- */
 
 typedef struct Advice {

@@ -32,6 +32,10 @@ size_t plan_total(const MemoryPlan *plan);
 void plan_show(const MemoryPlan *plan, Log *log, size_t limit);
 void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 
+/* ERROR_MEMORY when it does not fit in `limit`, with the table in the log. advice: what needs less, or NULL. Of programs whose
+ * settings leave nothing to be tried; stages have plan_check. */
+NODISCARD bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *log, Error *error);
+
 /* The parts of a configuration that decide the memory and that a user can change: shallow copies, whose strings are
  * borrowed. A stage opens its models from them, in the dry run and in earnest. */
 typedef struct PlanSettings {

@@ -41,6 +41,28 @@ pass "$bin/merge" --model base --adapter lora/adapter --out merged
 for file in config.json generation_config.json; do ends merged $file '[0,2]'; done
 note "end marks"
 
+# What does not fit is refused before anything is made, with the table; --check finds it, and what reading would find.
+merge=("$bin/merge" --model base --adapter lora/adapter --out no)
+for how in '' --check; do
+  refuse 5 "MiB of memory, and 1.00 MiB can be used" "${merge[@]}" --memory-limit 1MiB $how
+  grep -q 'model and adapter  *[0-9.]* MiB' "$work/log" || fail "no table: $(cat "$work/log")"
+  refuse 5 "1.00 MiB can be used; less is needed with --dtype bf16" "$bin/init" --config model.json --tokenizer tokenizer \
+    --out no --memory-limit 1MiB $how
+done
+damaged() { # FROM TO FILE: a copy with NaN in its first tensor
+  cp -r "$1" "$2"
+  printf '\000\000\300\177' | dd of="$2/$3" bs=1 conv=notrunc status=none seek=$((8 + $(od -An -tu8 -N8 "$2/$3")))
+}
+damaged base base-nan model.safetensors
+damaged lora/adapter adapter-nan adapter_model.safetensors
+cp -r lora/adapter adapter-torn && truncate -s -100 adapter-torn/adapter_model.safetensors
+pass "${merge[@]}" --check
+refuse 4 "values are not finite" "${merge[@]}" --check --model base-nan
+refuse 4 "values are not finite" "${merge[@]}" --check --adapter adapter-nan
+refuse 4 "adapter_model.safetensors" "${merge[@]}" --check --adapter adapter-torn
+[[ ! -e no ]] || fail "a check has made a model"
+note "memory and checks"
+
 # The padding of a reward model is no end: here none is left but a row beyond the tokenizer, or a token of that name.
 reward=("$bin/reward" --data.train world/prefs.jsonl "${common[@]}" --model.dtype bf16)
 padding() { # DIRECTORY VALUE
