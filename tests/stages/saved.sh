@@ -45,7 +45,7 @@ note "end marks"
 merge=("$bin/merge" --model base --adapter lora/adapter --out no)
 for how in '' --check; do
   refuse 5 "MiB of memory, and 1.00 MiB can be used" "${merge[@]}" --memory-limit 1MiB $how
-  grep -q 'model and adapter  *[0-9.]* MiB' "$work/log" || fail "no table: $(cat "$work/log")"
+  grep -q 'model and adapter  *[0-9.]* KiB' "$work/log" || fail "no table: $(cat "$work/log")"
   refuse 5 "1.00 MiB can be used; less is needed with --dtype bf16" "$bin/init" --config model.json --tokenizer tokenizer \
     --out no --memory-limit 1MiB $how
 done
@@ -57,7 +57,8 @@ damaged base base-nan model.safetensors
 damaged lora/adapter adapter-nan adapter_model.safetensors
 cp -r lora/adapter adapter-torn && truncate -s -100 adapter-torn/adapter_model.safetensors
 pass "${merge[@]}" --check
-refuse 4 "values are not finite" "${merge[@]}" --check --model base-nan
+nameless lora/adapter adapter-nameless
+refuse 4 "values are not finite" "${merge[@]}" --check --model base-nan --adapter adapter-nameless
 refuse 4 "values are not finite" "${merge[@]}" --check --adapter adapter-nan
 refuse 4 "adapter_model.safetensors" "${merge[@]}" --check --adapter adapter-torn
 [[ ! -e no ]] || fail "a check has made a model"
