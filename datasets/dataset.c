@@ -12,6 +12,29 @@
 
 /* ---- Reports --------------------------------------------------------------------------------------- */
 
+static void report_answers(const DatasetSource *source, const DatasetOptions *options) {
+  const DatasetCounts *counts = &source->counts;
+  const uint64_t all = counts->answers + counts->answers_too_long + counts->answers_no_loss;
+  char a[32], b[32];
+  if (counts->pairs != counts->examples) {
+    log_info(options->log, "%s: %s: %s pairs of %s answers", options->name, source->path,
+             grouped_number((int64_t)counts->pairs, a), grouped_number((int64_t)counts->answers, b));
+  }
+  if (counts->answers_too_long) {
+    log_warning(
+        options->log,
+        "%s: %s: %s of %s answers left out of records that stay: longer than data.max_length %d tokens",
+        options->name, source->path, grouped_number((int64_t)counts->answers_too_long, a),
+        grouped_number((int64_t)all, b), options->max_length);
+  }
+  if (counts->answers_no_loss) {
+    log_warning(options->log,
+                "%s: %s: %s of %s answers left out of records that stay: no token, or equal to another one",
+                options->name, source->path, grouped_number((int64_t)counts->answers_no_loss, a),
+                grouped_number((int64_t)all, b));
+  }
+}
+
 static void report(const DatasetSource *source, const DatasetOptions *options) {
   Log *log = options->log;
   const DatasetCounts *counts = &source->counts;
@@ -25,6 +48,7 @@ static void report(const DatasetSource *source, const DatasetOptions *options) {
   log_info(log, "%s: %s: %s examples, %s, %s tokens", options->name, source->path,
            grouped_number((int64_t)source->count, a), dataset_format_names[source->format],
            grouped_number((int64_t)counts->tokens, b));
+  if (options->kind == DATASET_PREFERENCE) report_answers(source, options);
   if (counts->too_long) {
     log_warning(log, "%s: %s: %s of %s records dropped: longer than data.max_length %d tokens", options->name,
                 source->path, grouped_number((int64_t)counts->too_long, a),

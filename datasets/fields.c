@@ -42,6 +42,7 @@ static const char *const *keys_read(DatasetFormat format) {
   static const char *const completion[] = {"prompt", "completion", NULL};
   static const char *const text[] = {"text", NULL};
   static const char *const preference[] = {"prompt", "chosen", "rejected", "margin", NULL};
+  static const char *const ranking[] = {"prompt", "responses", "scores", NULL};
   static const char *const prompts[] = {"prompt", NULL};
   static const char *const none[] = {NULL};
   switch (format) {
@@ -59,8 +60,9 @@ static const char *const *keys_read(DatasetFormat format) {
       return preference;
     case FORMAT_PROMPTS:
       return prompts;
-    case FORMAT_AUTO:
     case FORMAT_RANKING:
+      return ranking;
+    case FORMAT_AUTO:
     case FORMAT_SAFE_PAIR:
     case FORMAT_COUNT:
       break;
@@ -166,6 +168,10 @@ bool fields_check_record(const json_t *root, DatasetKind kind, DatasetFormat for
   json_t *value;
   json_object_foreach((json_t *)root, key, value) {
     if (one_of(key, read)) continue;
+    if (format == FORMAT_RANKING && !strcmp(key, "margin") && !says_nothing(value)) {
+      return refuse(place, "", key, "is of a pair; of several answers it is not known which pair is meant",
+                    error);
+    }
     if (dialogue && one_of(key, dialogue_keys)) {
       if (!says_nothing(value)) return refuse_unhonoured(place, "", key, error);
     } else if (learnt && one_of(key, share_keys) && (dialogue || strcmp(key, "label") != 0)) {

@@ -66,6 +66,7 @@ void record_free(Record *record) {
 DatasetFormat record_format(const json_t *root, DatasetKind kind) {
 #define HAS(key) (json_object_get(root, key) != NULL)
   if (HAS("chosen") && HAS("rejected")) return FORMAT_PREFERENCE;
+  if (HAS("prompt") && HAS("responses")) return FORMAT_RANKING;
   if (HAS("messages")) return FORMAT_MESSAGES;
   if (HAS("conversations")) return FORMAT_SHAREGPT;
   if (HAS("instruction") && (HAS("output") || kind == DATASET_PROMPT)) return FORMAT_ALPACA;
@@ -231,6 +232,10 @@ static bool push_any(Conversation *talk, const json_t *root, const char *key, Ch
   return fail_type(place, key, "string or list of messages", value, error);
 }
 
+static void learn_all(Conversation *talk) {
+  for (size_t i = 0; i < talk->count; i++) talk->items[i].unlearnt = false;
+}
+
 /* ---- Preferences ----------------------------------------------------------------------------------- */
 
 static const char human_mark[] = "\n\nHuman:";
@@ -318,6 +323,73 @@ static bool parse_preference(Record *record, const json_t *root, RecordPlace pla
          parse_side(&record->rejected, root, "rejected", place, &record->passed, error);
 }
 
+static RankedAnswer *push_answer(Record *record, Error *error) {
+  if (record->answer_count == record->answer_capacity) {
+    const size_t capacity = record->answer_capacity ? 2 * record->answer_capacity : 8;
+    RankedAnswer *answers = memory_resize(record->answers, capacity * sizeof *answers);
+    if (!answers) {
+      error_out_of_memory(error, "answers", capacity * sizeof *answers);
+      return NULL;
+    }
+    memset(answers + record->answer_capacity, 0, (capacity - record->answer_capacity) * sizeof *answers);
+    record->answers = answers;
+    record->answer_capacity = capacity;
+  }
+  RankedAnswer *answer = &record->answers[record->answer_count++];
+  answer->talk.count = 0;
+  return answer;
+}
+
+/* The list under `key`, which has as many items as `count` says, if that is not 0. */
+static bool get_list(const json_t *root, const char *key, size_t count, RecordPlace place,
+                     const json_t **list, Error *error) {
+  *list = json_object_get(root, key);
+  if (!json_is_array(*list)) return fail_type(place, key, "list", *list, error);
+  if (count == 0 || json_array_size(*list) == count) return true;
+  return error_set(error, ERROR_DATA, "%s:%llu: key '%s': expected %zu items, one for each answer, found %zu",
+                   place.file, (unsigned long long)place.line, key, count, json_array_size(*list));
+}
+
+static bool get_score(const json_t *scores, size_t k, RecordPlace place, double *score, Error *error) {
+  const json_t *value = json_array_get(scores, k);
+  char key[64];
+  snprintf(key, sizeof key, "scores[%zu]", k);
+  if (!json_is_number(value)) return fail_type(place, key, "number", value, error);
+  *score = json_number_value(value);
+  return isfinite((float)*score) || fail_text(place, key, "expected a number below 3.4e38", error);
+}
+
+/* What was asked, and the answer. */
+static bool parse_answer(Conversation *talk, const json_t *root, const json_t *responses, size_t k,
+                         RecordPlace place, KeyNames *passed, Error *error) {
+  char key[64];
+  snprintf(key, sizeof key, "responses[%zu]", k);
+  return push_any(talk, root, "prompt", CHAT_USER, place, passed, error) &&
+         push_string(talk, CHAT_ASSISTANT, json_array_get(responses, k), key, place, error);
+}
+
+static bool parse_ranking(Record *record, const json_t *root, DatasetKind kind, RecordPlace place,
+                          Error *error) {
+  const json_t *responses, *scores;
+  size_t best = 0;
+  record->answer_count = 0;
+  if (!get_list(root, "responses", 0, place, &responses, error)) return false;
+  const size_t count = json_array_size(responses);
+  if (count < 2) return fail_text(place, "responses", "expected at least two answers", error);
+  if (!get_list(root, "scores", count, place, &scores, error)) return false;
+  for (size_t k = 0; k < count; k++) {
+    RankedAnswer *answer = push_answer(record, error);
+    if (!answer || !get_score(scores, k, place, &answer->score, error) ||
+        !parse_answer(&answer->talk, root, responses, k, place, &record->passed, error)) {
+      return false;
+    }
+    learn_all(&answer->talk);
+    if (answer->score > record->answers[best].score) best = k;
+  }
+  if (kind != DATASET_PROMPT) return true;
+  return parse_answer(&record->talk, root, responses, best, place, &record->passed, error);
+}
+
 /* ---- The other formats ----------------------------------------------------------------------------- */
 
 /* LLaMA-Factory's earlier turns: [[question, answer], ...]. */
@@ -376,6 +448,7 @@ static bool parse_dialogue(Record *record, const json_t *root, DatasetKind kind,
     case FORMAT_PREFERENCE:
       return parse_preference(record, root, place, error);
     case FORMAT_RANKING:
+      return parse_ranking(record, root, kind, place, error);
     case FORMAT_SAFE_PAIR:
       return error_set(error, ERROR_DATA, "%s:%llu: %s records are not read yet", place.file,
                        (unsigned long long)place.line, dataset_format_names[format]);
@@ -386,10 +459,6 @@ static bool parse_dialogue(Record *record, const json_t *root, DatasetKind kind,
   }
   ASSERT(!"a dialogue format");
   return false;
-}
-
-static void learn_all(Conversation *talk) {
-  for (size_t i = 0; i < talk->count; i++) talk->items[i].unlearnt = false;
 }
 
 bool record_parse(Record *record, const json_t *root, DatasetKind kind, DatasetFormat format,

@@ -23,7 +23,7 @@ typedef struct PairLabels {
 typedef struct Record {
   Conversation talk; /* the dialogue; the chosen one of a preference; what comes before a prompt's answer */
   Conversation rejected; /* preferences */
-  RankedAnswer *answers; /* FORMAT_RANKING: at least two, as they stand in the record; not all tied */
+  RankedAnswer *answers; /* FORMAT_RANKING: at least two, as they stand in the record; perhaps all tied */
   size_t answer_count, answer_capacity;
   bool ordered; /* the scores are ranks: their distances mean nothing */
   PairLabels

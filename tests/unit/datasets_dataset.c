@@ -323,6 +323,7 @@ static void long_records_can_be_an_error(void **state) {
 static void memory_may_run_out(void **state) {
   World *world = *state;
   DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  const char *path = FIXTURES "/data/ranking.jsonl"; /* what takes most */
   char cache[512];
   snprintf(cache, sizeof cache, "%s/memory", world->temporary.directory);
   options.cache_dir = cache;
@@ -333,7 +334,7 @@ static void memory_may_run_out(void **state) {
     Error error = {0};
     assert_true(count < 10000);
     memory_fail_after(count);
-    ok = dataset_open_file(&dataset, FIXTURES "/data/preference.jsonl", &options, &error);
+    ok = dataset_open_file(&dataset, path, &options, &error);
     memory_fail_after(-1);
     if (ok) {
       dataset_close(&dataset);
