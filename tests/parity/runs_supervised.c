@@ -70,12 +70,23 @@ static void reward_lora(void **state) {
   run_each(&program, "reward_lora", "scorer", adapter_file);
 }
 
+/* Two to seven answers to a prompt, some of equal rank. */
+static void reward_ranked(void **state) {
+  (void)state;
+  const Program program = reward_program();
+  run_each(&program, "reward_ranked", "scorer", model_file);
+}
+
+static void reward_ranked_lora(void **state) {
+  (void)state;
+  const Program program = reward_program();
+  run_each(&program, "reward_ranked_lora", "scorer", adapter_file);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sft_full),
-      cmocka_unit_test(sft_lora),
-      cmocka_unit_test(reward_full),
-      cmocka_unit_test(reward_lora),
+      cmocka_unit_test(sft_full),    cmocka_unit_test(sft_lora),      cmocka_unit_test(reward_full),
+      cmocka_unit_test(reward_lora), cmocka_unit_test(reward_ranked), cmocka_unit_test(reward_ranked_lora),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-enum { RIG_TOKENS = 256, RIG_SEQUENCES = 16 };
+enum { RIG_TOKENS = 256, RIG_SEQUENCES = 32 };
 
 void rig_check(bool ok, const Error *error) {
   if (!ok) fail_msg("%s", error->message);
@@ -110,9 +110,7 @@ float *rig_host(Rig *rig, Tensor tensor) {
   return device_values(&rig->compute, tensor);
 }
 
-/* "grad." and the name that the oracle gave it: an adapter's score head has PEFT's prefix. */
-static void gradient_name(const Rig *rig, const Fixture *fixture, const Parameter *p, char *out,
-                          size_t size) {
+void rig_gradient_name(const Rig *rig, const Fixture *fixture, const Parameter *p, char *out, size_t size) {
   snprintf(out, size, "grad.%s", p->name);
   if (!fixture_has(fixture, out) && rig->spec.adapter)
     snprintf(out, size, "grad.base_model.model.%s", p->name);
@@ -127,7 +125,7 @@ void rig_assert_gradients(Rig *rig, Fixture *fixture, double tolerance) {
   char name[256], worst_name[256] = "";
   for (size_t i = 0; i < rig->parameters.count; i++) {
     const Parameter *p = &rig->parameters.items[i];
-    gradient_name(rig, fixture, p, name, sizeof name);
+    rig_gradient_name(rig, fixture, p, name, sizeof name);
     int64_t count;
     const float *want = fixture_floats(fixture, name, &count);
     assert_int_equal(count, tensor_count(p->grad));

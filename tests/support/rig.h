@@ -46,6 +46,8 @@ void rig_check(bool ok, const Error *error);
 /* Whether every gradient of rig.parameters equals "grad.NAME" of the fixture, and the fixture has no others.
  * Prints the worst. */
 void rig_assert_gradients(Rig *rig, Fixture *fixture, double tolerance);
+/* "grad." and the name that the oracle gave it: an adapter's score head has PEFT's prefix. */
+void rig_gradient_name(const Rig *rig, const Fixture *fixture, const Parameter *p, char *out, size_t size);
 /* A parameter's value or gradient on the host, as F32; free() it. */
 float *rig_host(Rig *rig, Tensor tensor);
 
