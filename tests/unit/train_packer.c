@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "train/token_loss.h"
+#include "train/zero_point.h"
 
 #include <string.h>
 
@@ -81,6 +82,35 @@ static void rows_are_before_the_tokens_in_the_loss(void **state) {
   packer_free(&packer);
 }
 
+/* A prompt is packed once for each answer; one without ids, and a single answer, are as well. */
+static void answers_follow_their_prompt(void **state) {
+  (void)state;
+  Packer packer;
+  Error error = {0};
+  const int ids[] = {7, 8, 9, 10, 11};
+  const ExampleAnswer behind[] = {{.begin = 2, .count = 1}, {.begin = 3, .count = 2, .rank = 1}};
+  const ExampleAnswer alone[] = {{.begin = 0, .count = 2}, {.begin = 2, .count = 1, .rank = 1}};
+  const Example examples[] = {{.ids = ids, .count = 2, .answers = behind, .answer_count = 2},
+                              {.ids = ids, .count = 0, .answers = alone, .answer_count = 2},
+                              {.ids = ids, .count = 2}};
+  const int32_t packed[] = {7, 8, 9, 7, 8, 10, 11, 7, 8, 9, 7, 8}, last[] = {2, 6, 8, 9, 11};
+  const int32_t draws[] = {5, 5, 5, 6, 6, 6, 6, 20, 20, 21, 30, 30};
+  assert_true(packer_init(&packer, 3, 2, TOKENS, &error));
+  for (int i = 0; i < 3; i++) packer.lengths[i] = 4;
+  assert_true(packer_plan(&packer, 3, true, &error));
+  packer_begin(&packer, 0);
+  for (int i = 0; i < 3; i++) {
+    packer.draw = (uint64_t[]){5, 20, 30}[i];
+    scores_pack(&packer, &examples[i]);
+  }
+  assert_int_equal(packer.batch.tokens, 12);
+  assert_memory_equal(packer.batch.ids, packed, sizeof packed);
+  assert_memory_equal(packer.batch.draws, draws, sizeof draws);
+  assert_int_equal(packer_last(&packer).count, 5);
+  assert_memory_equal(packer_last(&packer).rows, last, sizeof last);
+  packer_free(&packer);
+}
+
 static void what_is_too_long_is_refused(void **state) {
   (void)state;
   Packer packer;
@@ -107,9 +137,8 @@ static void the_largest_there_can_be(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(pairs_stay_together),
-      cmocka_unit_test(rows_are_before_the_tokens_in_the_loss),
-      cmocka_unit_test(what_is_too_long_is_refused),
+      cmocka_unit_test(pairs_stay_together),         cmocka_unit_test(rows_are_before_the_tokens_in_the_loss),
+      cmocka_unit_test(answers_follow_their_prompt), cmocka_unit_test(what_is_too_long_is_refused),
       cmocka_unit_test(the_largest_there_can_be),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
