@@ -1,7 +1,7 @@
 /* JSON that others wrote: parsed within limits, and what its values are called.
  *
  * A parsed value takes up to 80 times the bytes of its text ("{}," again and again), so each kind of file has two limits, of
- * text and of memory; both are known before anything is allocated. Limits are far above what real files have.
+ * text and of memory; no more than that is ever held. Limits are far above what real files have.
  *
  * Numbers that JSON or 64 bits do not have, but Python writes (NaN, Infinity, 1e999, 2^64), do not make a file broken:
  * they are kept as they are spelled, are of no kind that a reader takes, and are named in its message. So they harm only where

@@ -6,10 +6,13 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/json_quick.h"
+#include "base/random.h"
 #include "base/reader.h"
 #include "tests/temporary.h"
 
 #include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -169,11 +172,78 @@ static void files_are_regular_and_not_too_large(void **state) {
   temporary_close(&t);
 }
 
+static const char *const plain_texts[] = {
+    "{\"a\": 1, \"b\": [-0, 12.5e-3, 999999999999999999, true, false, null], \"c\": {}, \"d\": []}",
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"say \\\"hi\\\"\\n\\ttwo \\\\ three \\/\"}]}",
+    "[\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\", \"\\u00e9\\u20ac\\ud83d\\ude00\", \"\", \"\x7f\"]",
+    " {\"same\": 1, \"same\": \"last\", \"k\\u00e9y\": {\"x\": {\"y\": [[[\"z\"]]]}}} \r\n"};
+
+/* The value of the library that the quick reader claims to give, or a failure. */
+static bool check_quick(const char *text, size_t bytes) {
+  json_t *quick = json_quick(text, bytes, SIZE_MAX);
+  if (!quick) return false;
+  json_t *value = json_loadb(text, bytes, 0, NULL);
+  if (!value || !json_equal(quick, value)) fail_msg("read otherwise by the library: %.*s", (int)bytes, text);
+  json_decref(value);
+  json_decref(quick);
+  return true;
+}
+
+static void what_is_read_fast_is_what_the_library_reads(void **state) {
+  (void)state;
+  static const char pieces[] = "\"\"\\\\{}[]:,,u0d8Dcef19-+.E \t\n\x01\x80\xc3\xa9\xed\xa0\xf4tn";
+  const RandomKey key = random_key(7, RANDOM_SHUFFLE);
+  size_t read = 0;
+  for (size_t t = 0; t < sizeof plain_texts / sizeof *plain_texts; t++) {
+    const size_t bytes = strlen(plain_texts[t]);
+    if (!check_quick(plain_texts[t], bytes)) fail_msg("given up: %s", plain_texts[t]);
+    for (uint32_t round = 0; round < 20000; round++) {
+      uint32_t counter[4] = {round, (uint32_t)t, 0, 0}, words[4];
+      philox4x32(counter, key, words);
+      char *text = malloc(bytes); /* of its own size, so that reading beyond it is noticed */
+      memcpy(text, plain_texts[t], bytes);
+      text[words[0] % bytes] = pieces[words[1] % (sizeof pieces - 1)];
+      if (round % 3 == 0) text[words[2] % bytes] = pieces[words[3] % (sizeof pieces - 1)];
+      read += check_quick(text, round % 5 ? bytes : words[3] % bytes);
+      free(text);
+    }
+  }
+  if (read < 10000)
+    fail_msg("%zu of 80000 changed texts were read", read); /* changes inside texts leave them whole */
+}
+
+static void what_is_unusual_is_left_to_the_library(void **state) {
+  (void)state;
+  static const char *const table[] = {"1",
+                                      "{\"a\": NaN}",
+                                      "{\"a\": 9223372036854775807}",
+                                      "{\"a\": \"\\u0000\"}",
+                                      "{\"a\": 01}",
+                                      "{\"a\": \"\\ud800\"}",
+                                      "{\"a\": \"\xc0\x80\"}",
+                                      "{\"a\": \"\xed\xa0\x80\"}",
+                                      "{\"a\": 1,}",
+                                      "{\"a\": 1} 2",
+                                      "{\"a\" 1}",
+                                      "{a: 1}",
+                                      "[1 2]",
+                                      "[tru]"};
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+    if (json_quick(table[i], strlen(table[i]), SIZE_MAX)) fail_msg("read: %s", table[i]);
+  assert_null(json_quick("[[],[],[]]", 10, 3 * LIST_BYTES));
+  char deep[1000];
+  memset(deep, '[', 500);
+  memset(deep + 500, ']', 500);
+  assert_null(json_quick(deep, 1000, SIZE_MAX));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(numbers_of_python_harm_only_where_they_are_read),
                                      cmocka_unit_test(they_are_written_as_they_were),
                                      cmocka_unit_test(broken_text_is_still_broken),
                                      cmocka_unit_test(memory_is_reckoned_from_the_text),
-                                     cmocka_unit_test(files_are_regular_and_not_too_large)};
+                                     cmocka_unit_test(files_are_regular_and_not_too_large),
+                                     cmocka_unit_test(what_is_read_fast_is_what_the_library_reads),
+                                     cmocka_unit_test(what_is_unusual_is_left_to_the_library)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
