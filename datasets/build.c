@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* ---- Names and digests ----------------------------------------------------------------------------- */
 
@@ -22,18 +21,6 @@ static char *cache_path(const char *path, const DatasetOptions *options, Error *
   buffer_free(&text);
   free(absolute); /* realpath's own allocation */
   return file;
-}
-
-/* A pipe gives its content once: to the digest, and then none is left to tokenise, or to a resumed run. */
-static bool check_regular(const char *path, Error *error) {
-  struct stat status;
-  if (stat(path, &status) || S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))
-    return true; /* said by readers */
-  return error_set(
-      error, ERROR_FILE,
-      "%s: not a regular file; data are read more than once, and again by a resumed run: write them "
-      "to a file first",
-      path);
 }
 
 /* Everything that decides what the cache holds. */
@@ -144,7 +131,6 @@ static bool make_cache(const char *path, const char *cache, const char digest[33
 
 bool source_open(DatasetSource *source, const DatasetOptions *options, bool *reused, Error *error) {
   char digest[33];
-  if (!check_regular(source->path, error)) return false;
   if (!cache_digest(source->path, options, digest, error)) return false;
   char *cache = cache_path(source->path, options, error);
   if (!cache) return false;

@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "datasets/build.h"
 #include "datasets/cache.h"
+#include "datasets/sources.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -172,9 +173,7 @@ static void add_digest(Dataset *dataset, const DatasetSource *source) {
   dataset->digest = (int64_t)strtoull(digest, NULL, 16);
 }
 
-bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetOptions *options,
-                  Error *error) {
-  *dataset = (Dataset){.kind = options->kind, .reused = true};
+static bool check_options(const OptionSources *sources, const DatasetOptions *options, Error *error) {
   ASSERT(options->tokenizer && options->cache_dir && options->name);
   if (sources->count == 0) return error_set(error, ERROR_USAGE, "%s: no file given", options->name);
   if (options->max_length < 2) {
@@ -184,17 +183,33 @@ bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetO
     return error_set(error, ERROR_USAGE, "data.eval_fraction is %g, expected a number between 0 and 1",
                      options->eval_fraction);
   }
-  dataset->sources = memory_zeroed(sources->count, sizeof *dataset->sources);
-  if (!dataset->sources) return error_out_of_memory(error, "data sources", sources->count);
-  dataset->source_count = sources->count;
-  for (size_t i = 0; i < sources->count; i++) {
-    if (!open_source(dataset, &dataset->sources[i], &sources->items[i], options, error)) {
-      dataset_close(dataset);
-      return false;
-    }
+  return true;
+}
+
+static bool open_sources(Dataset *dataset, const OptionSources *files, const DatasetOptions *options,
+                         Error *error) {
+  dataset->sources = memory_zeroed(files->count, sizeof *dataset->sources);
+  if (!dataset->sources) return error_out_of_memory(error, "data sources", files->count);
+  dataset->source_count = files->count;
+  for (size_t i = 0; i < files->count; i++) {
+    if (!open_source(dataset, &dataset->sources[i], &files->items[i], options, error)) return false;
     add_digest(dataset, &dataset->sources[i]);
   }
   return true;
+}
+
+bool dataset_open(Dataset *dataset, const OptionSources *sources, const DatasetOptions *options,
+                  Error *error) {
+  OptionSources files;
+  *dataset = (Dataset){.kind = options->kind, .reused = true};
+  if (!check_options(sources, options, error) ||
+      !sources_resolve(&files, sources, options->name, options->cache_dir, options->log, error)) {
+    return false;
+  }
+  const bool ok = open_sources(dataset, &files, options, error);
+  sources_free(&files);
+  if (!ok) dataset_close(dataset);
+  return ok;
 }
 
 bool dataset_open_file(Dataset *dataset, const char *path, const DatasetOptions *options, Error *error) {

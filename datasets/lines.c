@@ -1,30 +1,25 @@
 #include "datasets/lines.h"
 
-#include "base/file.h"
+#include "datasets/elements.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
+
+enum { BLOCK_BYTES = 1 << 18 };
 
 bool line_reader_open(LineReader *reader, const char *path, Error *error) {
-  *reader = (LineReader){.limit = json_limit_record};
-  struct stat status;
-  reader->file = fopen(path, "rb");
-  if (!reader->file || fstat(fileno(reader->file), &status) != 0) {
-    error_set(error, ERROR_FILE, "%s: %s", path, strerror(errno));
+  *reader = (LineReader){.limit = json_limit_record, .row = 1, .column = 1};
+  reader->path = memory_copy_string(path);
+  reader->block = memory_alloc(BLOCK_BYTES);
+  if (!reader->path || !reader->block) {
+    error_out_of_memory(error, "read buffer", BLOCK_BYTES);
+  } else {
+    reader->input = unpacker_open(reader->path, error);
+  }
+  if (!reader->input) {
     line_reader_close(reader);
     return false;
   }
-  if (S_ISDIR(status.st_mode)) {
-    line_reader_close(reader);
-    return error_set(error, ERROR_FILE, "%s: is a directory, expected a JSONL file", path);
-  }
-  reader->size = (uint64_t)status.st_size;
-  reader->path = memory_copy_string(path);
-  if (!reader->path) {
-    line_reader_close(reader);
-    return error_out_of_memory(error, "path", strlen(path));
-  }
+  reader->size = unpacker_size(reader->input);
   return true;
 }
 
@@ -35,8 +30,9 @@ void line_reader_limit(LineReader *reader, int64_t bytes) {
 }
 
 void line_reader_close(LineReader *reader) {
-  if (reader->file) fclose(reader->file);
+  unpacker_close(reader->input);
   memory_free(reader->path);
+  memory_free(reader->block);
   buffer_free(&reader->line);
   *reader = (LineReader){0};
 }
@@ -48,42 +44,12 @@ static bool is_blank(const Buffer *line) {
   return true;
 }
 
-/* Reads up to and including '\n'; *ended when there was nothing left. */
-static bool read_line(LineReader *reader, bool *ended, Error *error) {
-  char piece[4096];
-  buffer_clear(&reader->line);
-  *ended = false;
-  for (;;) {
-    size_t count = 0;
-    int c = EOF;
-    while (count < sizeof piece && (c = getc_unlocked(reader->file)) != EOF) {
-      if (c == '\n') break;
-      piece[count++] = (char)c;
-    }
-    if (reader->line.size + count > reader->limit.bytes) {
-      return error_set(error, ERROR_DATA, "%s:%llu: a line of more than %zu bytes (data.max_record)",
-                       reader->path, (unsigned long long)reader->number + 1, reader->limit.bytes);
-    }
-    if (!buffer_append(&reader->line, piece, count, error)) return false;
-    reader->bytes += count + (c == '\n');
-    if (c == '\n') return true;
-    if (c != EOF) continue;
-    if (ferror(reader->file)) {
-      return error_set(error, ERROR_FILE, "%s: %s", reader->path, strerror(errno));
-    }
-    *ended = reader->line.size == 0;
-    return true;
-  }
-}
-
 /* Files that are no text, or not in UTF-8, by their first bytes, and what makes text of them. */
 static const struct {
   const char *bytes;
   size_t count;
   const char *what;
-} foreign_files[] = {{"\x1f\x8b", 2, "compressed by gzip: gunzip it"},
-                     {"\x28\xb5\x2f\xfd", 4, "compressed by zstd: unzstd it"},
-                     {"\xfd"
+} foreign_files[] = {{"\xfd"
                       "7zXZ",
                       5, "compressed by xz: unxz it"},
                      {"BZh", 3, "compressed by bzip2: bunzip2 it"},
@@ -97,63 +63,126 @@ static const struct {
                      {"{\0", 2, "UTF-16: convert it by iconv -f UTF-16LE -t UTF-8"},
                      {"\0{", 2, "UTF-16: convert it by iconv -f UTF-16BE -t UTF-8"}};
 
-static bool check_first_line(const LineReader *reader, Error *error) {
-  const Buffer *line = &reader->line;
+static bool check_first_bytes(const LineReader *reader, Error *error) {
+  enum { TAR_MARK = 257 };
+  const char *what = NULL;
   for (size_t i = 0; i < sizeof foreign_files / sizeof *foreign_files; i++) {
     const size_t count = foreign_files[i].count;
-    if (line->size < count || memcmp(line->data, foreign_files[i].bytes, count) != 0) continue;
-    return error_set(error, ERROR_DATA, "%s: expected lines of text in UTF-8; this is %s", reader->path,
-                     foreign_files[i].what);
+    if (reader->end >= count && memcmp(reader->block, foreign_files[i].bytes, count) == 0) {
+      what = foreign_files[i].what;
+    }
+  }
+  if (reader->end > TAR_MARK + 5 && memcmp(reader->block + TAR_MARK, "ustar", 5) == 0) {
+    what = "a tar archive: unpack it, and give the directory";
+  }
+  return !what ||
+         error_set(error, ERROR_DATA, "%s: expected lines of text in UTF-8; this is %s", reader->path, what);
+}
+
+static const char byte_order_mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some Windows programs write it */
+
+static bool begin(LineReader *reader, bool *ended, Error *error) {
+  reader->begun = true;
+  if (!line_reader_fill(reader, ended, error)) return false;
+  if (*ended) return true;
+  if (!check_first_bytes(reader, error)) return false;
+  if (reader->end >= 3 && memcmp(reader->block, byte_order_mark, 3) == 0) reader->at = 3;
+  return true;
+}
+
+bool line_reader_fill(LineReader *reader, bool *ended, Error *error) {
+  *ended = false;
+  if (reader->at < reader->end) return true;
+  reader->at = 0;
+  if (!unpacker_read(reader->input, reader->block, BLOCK_BYTES, &reader->end, error)) return false;
+  reader->bytes = unpacker_taken(reader->input);
+  *ended = reader->end == 0;
+  return true;
+}
+
+bool line_reader_keep(LineReader *reader, size_t count, const char *what, Error *error) {
+  if (reader->line.size + count > reader->limit.bytes) {
+    return error_set(error, ERROR_DATA, "%s:%llu: %s of more than %zu bytes (data.max_record)", reader->path,
+                     (unsigned long long)reader->number, what, reader->limit.bytes);
+  }
+  return buffer_append(&reader->line, reader->block + reader->at, count, error);
+}
+
+/* Reads up to and including '\n'; *ended when there was nothing left. */
+static bool read_line(LineReader *reader, bool *ended, Error *error) {
+  buffer_clear(&reader->line);
+  reader->number = reader->row;
+  for (bool some = false;; some = true) {
+    if (!line_reader_fill(reader, ended, error)) return false;
+    if (*ended) {
+      *ended = !some;
+      return true;
+    }
+    const char *from = reader->block + reader->at;
+    const char *newline = memchr(from, '\n', reader->end - reader->at);
+    const size_t count = newline ? (size_t)(newline - from) : reader->end - reader->at;
+    if (!line_reader_keep(reader, count, "a line", error)) return false;
+    reader->at += count + (newline != NULL);
+    if (!newline) continue;
+    reader->row++;
+    return true;
+  }
+}
+
+bool line_reader_next(LineReader *reader, bool *found, Error *error) {
+  bool ended = false;
+  *found = false;
+  if (!reader->begun && !begin(reader, &ended, error)) return false;
+  while (!ended) {
+    if (!read_line(reader, &ended, error)) return false;
+    const Buffer *line = &reader->line;
+    if (line->size >= 3 && memcmp(line->data, byte_order_mark, 3) == 0) {
+      return error_set(error, ERROR_DATA,
+                       "%s:%llu: begins with a byte order mark, as where files were joined: take it out",
+                       reader->path, (unsigned long long)reader->number);
+    }
+    *found = !ended && !is_blank(line);
+    if (*found) return true;
   }
   return true;
 }
 
-bool line_reader_next(LineReader *reader, bool *found, Error *error) {
-  static const char mark[] = "\xef\xbb\xbf"; /* UTF-8 byte order mark, as some Windows programs write it */
-  for (;;) {
-    bool ended;
-    if (!read_line(reader, &ended, error)) return false;
-    *found = !ended;
-    if (ended) return true;
-    reader->number++;
-    Buffer *line = &reader->line;
-    if (reader->number == 1 && !check_first_line(reader, error)) return false;
-    if (line->size >= 3 && memcmp(line->data, mark, 3) == 0) {
-      if (reader->number > 1) {
-        return error_set(error, ERROR_DATA,
-                         "%s:%llu: begins with a byte order mark, as where files were joined: take it out",
-                         reader->path, (unsigned long long)reader->number);
-      }
-      memmove(line->data, line->data + 3, line->size - 3 + 1);
-      line->size -= 3;
-    }
-    if (!is_blank(line)) return true;
+/* Whether the file is a list: its first byte that is no white space is a bracket. */
+static bool find_list(LineReader *reader, Error *error) {
+  bool ended;
+  if (!begin(reader, &ended, error)) return false;
+  size_t at = reader->at;
+  while (at < reader->end && strchr(" \t\r\n", reader->block[at]) && reader->block[at]) at++;
+  reader->is_list = at < reader->end && reader->block[at] == '[';
+  for (; reader->is_list && reader->at < at; reader->at++) {
+    const bool newline = reader->block[reader->at] == '\n';
+    reader->row += newline;
+    reader->column = newline ? 1 : reader->column + 1;
   }
+  return true;
+}
+
+static bool fail_json(const LineReader *reader, const json_error_t *where, Error *error) {
+  const unsigned long long line = reader->number + (unsigned long long)where->line - 1;
+  const size_t before = reader->is_list && where->line == 1 ? reader->first_column - 1 : 0;
+  const char *hint = strncmp(where->text, "too large", 9) == 0 ? " (data.max_record sets the limit)" : "";
+  return error_set(error, ERROR_DATA, "%s:%llu:%zu: %s%s", reader->path, line, before + (size_t)where->column,
+                   where->text, hint);
 }
 
 bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
   *record = NULL;
   bool found;
-  if (!line_reader_next(reader, &found, error)) return false;
+  if (!reader->begun && !find_list(reader, error)) return false;
+  if (!(reader->is_list ? element_next : line_reader_next)(reader, &found, error)) return false;
   if (!found) return true;
   json_error_t where;
-  unsigned long long line = reader->number;
-  const char *text = reader->line.data;
-  if (line == 1 && text[strspn(text, " \t")] == '[') {
-    return error_set(error, ERROR_DATA,
-                     "%s:1: a JSON list; expected JSON Lines, one object per line (jq -c '.[]' makes them)",
-                     reader->path);
-  }
-  json_t *value =
-      json_parse(text, reader->line.size, reader->limit, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
-  if (!value) {
-    const char *hint = strncmp(where.text, "too large", 9) == 0 ? " (data.max_record sets the limit)" : "";
-    return error_set(error, ERROR_DATA, "%s:%llu:%d: %s%s", reader->path, line, where.column, where.text,
-                     hint);
-  }
+  json_t *value = json_parse(reader->line.data, reader->line.size, reader->limit,
+                             JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+  if (!value) return fail_json(reader, &where, error);
   if (!json_holds_object(value)) {
-    error_set(error, ERROR_DATA, "%s:%llu: expected an object, found %s", reader->path, line,
-              json_kind(value));
+    error_set(error, ERROR_DATA, "%s:%llu: expected an object, found %s", reader->path,
+              (unsigned long long)reader->number, json_kind(value));
     json_decref(value);
     return false;
   }

@@ -43,6 +43,7 @@ vendor_rules='
 ^pcre2[.]h$: ^base/regex[.]c$
 ^utf8proc[.]h$: ^tokenizer/ ^template/
 ^xxhash[.]h$: ^base/
+^(zlib|zstd)[.]h$: ^datasets/unpack[.]c$
 ^sanitizer/: ^base/
 ^editline/|^histedit[.]h$: ^tools/
 ^jansson[.]h$: ^base/(option|json) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
@@ -157,6 +158,7 @@ tokenizer/d.c <pcre2.h>
 lora/b.c <regex.h>
 sft/b.c <jansson.h>
 tools/b.c "sft/a.h"
+datasets/b.c <zlib.h>
 tools/c.c <curl/curl.h>
 base/h.c "tests/temporary.h"
 base/i.c HEADER'

@@ -16,7 +16,8 @@ mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 mkdir -p "$folder"/{include,lib/pkgconfig,bin}
 
-libraries=(libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev libcmocka-dev)
+libraries=(libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
+  zlib1g-dev libzstd-dev libcmocka-dev)
 programs=(pkgconf ninja jq sqlite3)
 
 # Shared libraries that a file needs, except those of the C and C++ runtimes, which every machine has.

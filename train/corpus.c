@@ -1,5 +1,7 @@
 #include "train/corpus.h"
 
+#include "datasets/sources.h"
+
 /* Whether every token is in the loss already. */
 static bool only_text(const Dataset *data) {
   for (size_t i = 0; i < data->source_count; i++) {
@@ -8,21 +10,36 @@ static bool only_text(const Dataset *data) {
   return true;
 }
 
+/* Both parts of data.train, or data.train and data.eval. */
+static bool open_parts(Corpus *corpus, DatasetKind kind, const OptionSources *files, const DataConfig *data,
+                       const RunConfig *run, Log *log, Error *error) {
+  const TextTools *text = &corpus->text;
+  const bool split = data->eval_fraction > 0;
+  return data_open(&corpus->train, "data.train", files, kind, split ? DATASET_TRAIN_PART : DATASET_ALL, data,
+                   run, text, log, error) &&
+         (!corpus->has_eval ||
+          data_open(&corpus->eval, "data.eval", split ? files : &data->eval, kind,
+                    split ? DATASET_EVAL_PART : DATASET_ALL, data, run, text, log, error));
+}
+
+static bool open_train(Corpus *corpus, DatasetKind kind, const DataConfig *data, const RunConfig *run,
+                       Log *log, Error *error) {
+  OptionSources files;
+  if (!data_resolve(&files, "data.train", &data->train, data, run, log, error)) return false;
+  const bool ok = open_parts(corpus, kind, &files, data, run, log, error);
+  sources_free(&files);
+  return ok;
+}
+
 bool corpus_open(Corpus *corpus, DatasetKind kind, const ModelConfig *model, const DataConfig *data,
                  const RunConfig *run, Log *log, Error *error) {
   const bool split = data->eval_fraction > 0;
   *corpus = (Corpus){.has_eval = data->eval.count > 0 || split, .has_reference = data->reference.count > 0};
-  const TextTools *text = &corpus->text;
   bool ok = text_tools_open(&corpus->text, model, data, log, error) &&
-            data_open(&corpus->train, "data.train", &data->train, kind,
-                      split ? DATASET_TRAIN_PART : DATASET_ALL, data, run, text, log, error);
-  if (ok && corpus->has_eval) {
-    ok = data_open(&corpus->eval, "data.eval", split ? &data->train : &data->eval, kind,
-                   split ? DATASET_EVAL_PART : DATASET_ALL, data, run, text, log, error);
-  }
+            open_train(corpus, kind, data, run, log, error);
   if (ok && corpus->has_reference) {
     ok = data_open(&corpus->reference, "data.reference", &data->reference, DATASET_SFT, DATASET_ALL, data,
-                   run, text, log, error);
+                   run, &corpus->text, log, error);
   }
   if (ok && data->train_on_inputs && only_text(&corpus->train)) {
     log_warning(log, "data.train_on_inputs has no effect: data.train is plain text, without prompts");

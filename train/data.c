@@ -1,6 +1,7 @@
 #include "train/data.h"
 
 #include "base/file.h"
+#include "datasets/sources.h"
 #include "model/card.h"
 
 #include <limits.h>
@@ -172,11 +173,25 @@ int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]) {
 
 /* -- data sets ------------------------------------------------------------------------------------------ */
 
+static char *cache_directory(const DataConfig *config, const RunConfig *run, Error *error) {
+  char *path = config->cache ? memory_copy_string(config->cache) : path_join(run->dir, "cache");
+  if (!path) error_out_of_memory(error, "path", strlen(run->dir));
+  return path;
+}
+
+bool data_resolve(OptionSources *files, const char *name, const OptionSources *sources,
+                  const DataConfig *config, const RunConfig *run, Log *log, Error *error) {
+  char *cache = cache_directory(config, run, error);
+  const bool ok = cache && sources_resolve(files, sources, name, cache, log, error);
+  memory_free(cache);
+  return ok;
+}
+
 bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,
                DatasetPart part, const DataConfig *config, const RunConfig *run, const TextTools *text,
                Log *log, Error *error) {
-  char *cache = config->cache ? memory_copy_string(config->cache) : path_join(run->dir, "cache");
-  if (!cache) return error_out_of_memory(error, "path", strlen(run->dir));
+  char *cache = cache_directory(config, run, error);
+  if (!cache) return false;
   const DatasetOptions options = {.name = name,
                                   .kind = kind,
                                   .format = (DatasetFormat)config->format,

@@ -48,6 +48,11 @@ int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]);
 /* The id that ends an answer of the template, which is what training shows; -1 without a template. */
 int text_tools_mark(const TextTools *text);
 
+/* The files behind `sources` (datasets/sources.h), for what is opened twice: a pipe gives its content once. sources_free
+ * frees them. */
+NODISCARD bool data_resolve(OptionSources *files, const char *name, const OptionSources *sources,
+                            const DataConfig *config, const RunConfig *run, Log *log, Error *error);
+
 /* Opens `sources`, called `name` in messages ("data.train"), with the section's format, length and truncation. The
  * cache lies in data.cache or in run.dir/cache. text must outlive the data set. */
 NODISCARD bool data_open(Dataset *dataset, const char *name, const OptionSources *sources, DatasetKind kind,

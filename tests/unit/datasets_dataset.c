@@ -431,7 +431,6 @@ static void bad_input(void **state) {
        0,
        ERROR_DATA,
        {"unknown.jsonl:1: ", "question, answer", "instruction + output"}},
-      {"list.jsonl", DATASET_SFT, 0, ERROR_DATA, {"list.jsonl:1: ", "JSON list", "one object per line"}},
       {"scalar.jsonl", DATASET_SFT, 0, ERROR_DATA, {"scalar.jsonl:2: expected an object, found a string"}},
       {"role.jsonl",
        DATASET_SFT,

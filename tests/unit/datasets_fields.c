@@ -162,23 +162,10 @@ static void many_names_end_in_dots(void **state) {
   buffer_free(&record);
 }
 
-static void pipes_are_refused(void **state) {
-  World *world = *state;
-  char path[512];
-  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "pipe.jsonl"));
-  assert_int_equal(mkfifo(path, 0600), 0);
-  DatasetOptions options = options_of(world, DATASET_SFT);
-  Dataset dataset;
-  Error error = {0};
-  assert_false(dataset_open_file(&dataset, path, &options, &error));
-  assert_int_equal(error.code, ERROR_FILE);
-  assert_non_null(strstr(error.message, "write them to a file first"));
-}
-
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(turns_can_be_left_out_of_the_loss),
-      cmocka_unit_test(what_is_not_honoured_is_refused_by_name), cmocka_unit_test(other_keys_are_reported),
-      cmocka_unit_test(many_names_end_in_dots), cmocka_unit_test(pipes_are_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(turns_can_be_left_out_of_the_loss),
+                                     cmocka_unit_test(what_is_not_honoured_is_refused_by_name),
+                                     cmocka_unit_test(other_keys_are_reported),
+                                     cmocka_unit_test(many_names_end_in_dots)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }

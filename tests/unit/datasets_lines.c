@@ -60,8 +60,12 @@ static void other_files_are_named(void **state) {
     const char *bytes;
     size_t count;
     const char *fragment;
-  } table[] = {{"\x1f\x8b\x08rest", 7, "gunzip"},
-               {"\x28\xb5\x2f\xfd rest", 9, "unzstd"},
+  } table[] = {{"\x1f\x8b\x08rest", 7, "file: broken gzip data at about byte"},
+               {"\x28\xb5\x2f\xfd rest", 9, "file: broken zstd data at about byte"},
+               {"\xfd"
+                "7zXZ\0",
+                6, "unxz"},
+               {"BZh9", 4, "bunzip2"},
                {"PAR1\x15\x04\n", 7, "a Parquet file"},
                {"PK\x03\x04rest", 8, "unzip"},
                {"\xff\xfe{\0\"\0", 6, "UTF-16"},
