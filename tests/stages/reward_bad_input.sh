@@ -53,6 +53,12 @@ lines number.jsonl "$good" '{"prompt":"a","chosen":1,"rejected":"no"}'
 bad 3 "number.jsonl:2: key 'chosen'" --data.train "$bad/number.jsonl"
 lines margin.jsonl '{"prompt":"a","chosen":"yes","rejected":"no","margin":"large"}'
 bad 3 "margin.jsonl:1: key 'margin'" --data.train "$bad/margin.jsonl"
+lines scores.jsonl '{"prompt":"a","responses":["yes","no"],"scores":[1]}'
+bad 3 "scores.jsonl:1: key 'scores': expected 2 items" --data.train "$bad/scores.jsonl"
+jq -nc '{prompt: "a", responses: [range(65) | tostring], scores: [range(65)]}' >"$bad/many.jsonl"
+bad 3 "many.jsonl:1: 65 answers to one prompt, expected at most 64" --data.train "$bad/many.jsonl"
+jq -nc '{prompt: "a", responses: [range(30) | tostring], scores: [range(30)]}' >"$bad/wide.jsonl"
+bad 2 "the longest preference has" --data.train "$bad/wide.jsonl" --optim.micro_batch_tokens 64
 lines role.jsonl '{"prompt":"a","chosen":[{"role":"robot","content":"x"}],"rejected":"no"}'
 bad 3 "role.jsonl:1" --data.train "$bad/role.jsonl"
 lines equal.jsonl '{"prompt":"a","chosen":"yes","rejected":"yes"}'

@@ -11,22 +11,24 @@ train=("$bin/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl
   --run.eval_every 20)
 lora=(--lora.enabled --lora.r 4 --lora.dropout 0.1)
 
-kill_and_compare() { # kill_and_compare NAME OUTPUT ARGUMENTS...
-  local name=$1 output=$2
-  shift 2
+kill_and_compare() { # kill_and_compare NAME OUTPUT STEPS ARGUMENTS...
+  local name=$1 output=$2 steps=$3
+  shift 3
   timed "${train[@]}" --run.dir "$work/$name" "$@"
-  killed_and_resumed "$work/$name-killed" 88 4 "${train[@]}" --run.dir "$work/$name-killed" "$@"
+  killed_and_resumed "$work/$name-killed" "$steps" 4 "${train[@]}" --run.dir "$work/$name-killed" "$@"
   same_files "$work/$name/$output" "$work/$name-killed/$output"
   # The log has each step once, whatever was done twice.
   [[ $(sqlite3 "$work/$name-killed/run.db" "select count(*), count(distinct step) from metric
-    where name = 'train/loss'") == '88|88' ]] || fail "$name: steps in the run log"
+    where name = 'train/loss'") == "$steps|$steps" ]] || fail "$name: steps in the run log"
   [[ $(sqlite3 "$work/$name-killed/run.db" 'select status from run order by id desc limit 1') == done ]] ||
     fail "$name: status in the run log"
   note "$name, killed and resumed"
 }
 
-kill_and_compare full model
-kill_and_compare lora adapter "${lora[@]}"
+kill_and_compare full model 88
+kill_and_compare lora adapter 88 "${lora[@]}"
+make_ranking "$world/prefs.jsonl" "$work/ranked.jsonl"
+kill_and_compare ranked adapter 33 "${lora[@]}" --optim.epochs 3 --data.train "$work/ranked.jsonl"
 # Another seed gives other bytes: the comparison can fail.
 pass "${train[@]}" --run.dir "$work/other" "${lora[@]}" --run.seed 2
 differ "$work/lora/adapter/adapter_model.safetensors" "$work/other/adapter/adapter_model.safetensors"

@@ -157,6 +157,12 @@ make_short() {
   pass "$bin/init" --config "$2.json" --tokenizer "$1/tokenizer" --out "$2"
 }
 
+# make_ranking PAIRS FILE: three answers to each prompt of a file of pairs, of which every fifth prompt has two of equal rank.
+make_ranking() {
+  jq -c '{prompt, responses: [.rejected, .chosen, "perhaps \(.prompt[:3])"], scores: [0, 2, (if input_line_number % 5 == 0 then 0 else 1 end)]}' \
+    "$1" >"$2"
+}
+
 # make_world DIRECTORY: a tokenizer and a tiny model (base/), and data of a little language: sft.jsonl, prefs.jsonl,
 # prefs_eval.jsonl, prompts.jsonl, text.jsonl. An answer is the better one when it says yes and not no, wherever in it.
 # Everything is a function of nothing but this code.
