@@ -9,6 +9,7 @@
  *   prompt_completion  {"prompt", "completion"}: strings, or lists of messages
  *   text               {"text"}: the raw text, no template
  *   preference         {"prompt"?, "chosen", "rejected", "margin"?}: strings, or lists of messages
+ *   ranking            {"prompt", "responses": [...], "scores": [...]}: two to 64 answers to one prompt
  *   prompts            {"prompt"}: a string, or a list of messages
  *
  * Keys with ? may be missing or null. "weight": 0 or "train": false in a message keeps that turn out of the loss. Keys by
@@ -23,7 +24,7 @@
  *   DATASET_SFT         alpaca, messages, sharegpt, prompt_completion, text
  *   DATASET_TEXT        the same (pretraining and ptx); a long `text` is cut into pieces that overlap by one
  *                       token, so that nothing is lost and every token but the first is predicted once
- *   DATASET_PREFERENCE  preference
+ *   DATASET_PREFERENCE  preference, ranking
  *   DATASET_PROMPT      prompts, and every format above but text: the last assistant turn is taken off and
  *                       kept as the reference answer
  *
@@ -35,11 +36,12 @@
  * the first. Tokens after the last one in the loss (ChatML's last newline) are left off: nothing learns from
  * them, and a preference is scored at the end mark, which is where generation stops too.
  *
- * Too long: an example (each side of a preference) of more than max_length tokens is dropped, an error, or
+ * Too long: an example (each answer of a preference) of more than max_length tokens is dropped, an error, or
  * cut, as `truncation` says; all are counted and reported. Cutting keeps the beginning of an SFT example (its
  * end mark is gone, and none is put in its place), and the end of a prompt. A preference loses the earliest
- * tokens of its prompt, the same ones on both sides. A leading BOS is kept. Examples without a loss token are
- * counted, reported and dropped, and so are preferences whose sides are equal. Empty answers are kept (the end mark alone is
+ * tokens of its prompt, the same ones of all answers. A leading BOS is kept. Examples without a loss token are
+ * counted, reported and dropped, and so are preferences of whose answers no two of different rank can be compared; single
+ * answers are left out of those that stay (datasets/preference.c). Empty answers are kept (the end mark alone is
  * learnt), counted and reported.
  *
  * Cache: the tokenised examples of one source lie in one file of cache_dir, made on first use, mapped, and
@@ -98,8 +100,8 @@ typedef struct DatasetOptions {
   uint64_t seed;        /* of the split */
   const Tokenizer *tokenizer;
   const ChatTemplate *chat; /* NULL only where every source is `text` */
-  int max_length;           /* tokens; per side for preferences; of the prompt for prompts */
-  int64_t max_record;       /* bytes of a line; 0: 64 MiB */
+  int max_length;     /* tokens; of each answer with its prompt for preferences; of the prompt for prompts */
+  int64_t max_record; /* bytes of a line; 0: 64 MiB */
   bool train_on_inputs;
   const char *cache_dir; /* created when missing */
   Log *log;              /* reports and progress; NULL = silent */

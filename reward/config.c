@@ -12,7 +12,7 @@ const Option reward_options[] = {
     OPTIM_OPTIONS(RewardStageConfig, common.optim, "3e-6", "1e-4", "cosine", "1e-5", "1", "2048")
     UPDATE_OPTIONS(RewardStageConfig, common.optim, "64", "1")
     ROW_FLOAT("reward.centring", RewardStageConfig, reward.centring, "0", 0, INFINITY,
-        "weight of the mean of (chosen + rejected)^2 in the loss, e.g. 0.01"),
+        "weight of the mean of (better + worse)^2 over pairs in the loss, e.g. 0.01"),
     RUN_OPTIONS(RewardStageConfig, common.run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(RewardStageConfig, common.device)
 };

@@ -5,7 +5,7 @@
 #include "train/supervised.h"
 
 typedef struct RewardAlgorithm {
-  double centring; /* weight of (r_c + r_r)^2, reward/loss.h */
+  double centring; /* weight of (r_b + r_w)^2, reward/loss.h */
 } RewardAlgorithm;
 
 typedef struct RewardStageConfig {

@@ -4,7 +4,7 @@
 int main(int argc, char **argv) {
   process_begin(argv);
   const Program program = {.name = "reward",
-                           .summary = "Trains a model that scores answers from preference pairs.",
+                           .summary = "Trains a model that scores answers, from pairs or rankings of them.",
                            .options = reward_options,
                            .option_count = reward_option_count,
                            .config_size = sizeof(RewardStageConfig),

@@ -1,4 +1,4 @@
-/* The reward stage: from preference pairs to a model that scores answers (Ouyang et al. 2022, section 3.5).
+/* The reward stage: from answers of different rank to a model that scores answers (Ouyang et al. 2022, section 3.5).
  *
  * The model is the SFT model with a scalar head in the place of its LM head, read at the last token of an answer. After
  * training, the mean score of data.reference (SFT answers) is taken as the zero point and stored with the model. */
