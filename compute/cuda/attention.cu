@@ -356,10 +356,9 @@ static void attention_bf16(Compute *c, Tensor out, Tensor lse, Tensor q, Tensor 
 
 extern "C" void cuda_attention(Compute *c, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                                Tensor offsets, AttentionSpec spec) {
-  ASSERT(q.dim[1] % k.dim[1] == 0 && k.dim[2] == q.dim[2] && v.dim[2] == q.dim[2] && q.dim[2] <= 256);
-  ASSERT(k.dtype == q.dtype && v.dtype == q.dtype && out.dtype == q.dtype);
+  attention_check(q, k, v, out);
   if (c->dry) return;
-  Packing packing = {data<int32_t>(offsets), (int)offsets.dim[0] - 1, (int)q.dim[1]};
+  Packing packing = packing_of(offsets, q);
   if (q.dtype == DTYPE_F32) {
     attention_f32(c, out, lse, q, k, v, packing, spec);
   } else {

@@ -43,6 +43,17 @@ static inline unsigned packing_blocks(Packing p, int64_t rows, int tile) {
   return p.sequences > 0 ? (unsigned)blocks : 0;
 }
 
+/* Of the heads of q, or of k. */
+static inline Packing packing_of(Tensor offsets, Tensor x) {
+  return {data<int32_t>(offsets), (int)offsets.dim[0] - 1, (int)x.dim[1]};
+}
+
+/* What both directions take: one type, heads of one size up to 256, whole groups of query heads. */
+static inline void attention_check(Tensor q, Tensor k, Tensor v, Tensor out) {
+  ASSERT(q.dim[1] % k.dim[1] == 0 && k.dim[2] == q.dim[2] && v.dim[2] == q.dim[2] && q.dim[2] <= 256);
+  ASSERT(k.dtype == q.dtype && v.dtype == q.dtype && out.dtype == q.dtype);
+}
+
 struct TileRows {
   int64_t begin; /* first row of the sequence */
   int sequence;

@@ -271,12 +271,11 @@ static void attention_backward(Compute *c, GradientArguments<T> a, Tensor dq, Te
 extern "C" void cuda_attention_backward(Compute *c, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
                                         Tensor lse, Tensor q, Tensor k, Tensor v, Tensor offsets,
                                         AttentionSpec spec) {
-  int64_t heads = q.dim[1], kv_heads = k.dim[1], sequences = offsets.dim[0] - 1;
-  ASSERT(heads % kv_heads == 0 && k.dim[2] == q.dim[2] && v.dim[2] == q.dim[2] && q.dim[2] <= 256);
-  ASSERT(k.dtype == q.dtype && v.dtype == q.dtype && out.dtype == q.dtype && dout.dtype == q.dtype);
-  ASSERT(dq.dtype == q.dtype && dk.dtype == q.dtype && dv.dtype == q.dtype);
+  int64_t heads = q.dim[1];
+  attention_check(q, k, v, out);
+  ASSERT(dout.dtype == q.dtype && dq.dtype == q.dtype && dk.dtype == q.dtype && dv.dtype == q.dtype);
   size_t mark = scratch_open(c);
-  int64_t places = stat_places(q.dim[0], sequences);
+  int64_t places = stat_places(q.dim[0], offsets.dim[0] - 1);
   float *stat_lse = scratch_new<float>(c, heads * places), *delta = scratch_new<float>(c, heads * places);
   if (!c->dry) {
     WITH_TYPE(q.dtype, T, {
@@ -284,11 +283,11 @@ extern "C" void cuda_attention_backward(Compute *c, Tensor dq, Tensor dk, Tensor
       a.lse = data<float>(lse);
       a.lse_row = lse.stride[0];
       a.stats = {stat_lse, delta, places};
-      a.queries = {data<int32_t>(offsets), (int)sequences, (int)heads};
-      a.keys = {data<int32_t>(offsets), (int)sequences, (int)kv_heads};
+      a.queries = packing_of(offsets, q);
+      a.keys = packing_of(offsets, k);
       a.score = score_spec(spec);
       a.scale = spec.scale;
-      a.group = (int)(heads / kv_heads);
+      a.group = (int)(heads / k.dim[1]);
       a.size = (int)q.dim[2];
       attention_backward<T>(c, a, dq, dk, dv, dout, out, q, k, v);
     });

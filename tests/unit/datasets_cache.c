@@ -5,29 +5,28 @@
 
 #include "datasets/cache.h"
 
-static void cache_is_reused_and_replaced(void **state) {
-  World *world = *state;
+/* Opens a file, whose cache is there already or not. loss: what is learnt of its first record; NULL: whatever it is. */
+static void open_again(const World *world, const char *path, const DatasetOptions *options, bool reused,
+                       const char *loss) {
   Error error = {0};
   Dataset dataset;
+  if (!dataset_open_file(&dataset, path, options, &error)) fail_msg("%s", error.message);
+  assert_int_equal(dataset.reused, reused);
+  const Example example = example_at(&dataset, 0);
+  if (loss) expect_loss(world, &example, loss);
+  dataset_close(&dataset);
+}
+
+static void cache_is_reused_and_replaced(void **state) {
+  World *world = *state;
   DatasetOptions options = options_of(world, DATASET_SFT);
   char path[512];
   snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "changing.jsonl"));
   write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hello.\"}\n");
-  assert_true(dataset_open_file(&dataset, path, &options, &error));
-  assert_false(dataset.reused);
-  dataset_close(&dataset);
-  assert_true(dataset_open_file(&dataset, path, &options, &error));
-  assert_true(dataset.reused);
-  Example example = example_at(&dataset, 0);
-  expect_loss(world, &example, "Hello.<|im_end|>");
-  dataset_close(&dataset);
-
+  open_again(world, path, &options, false, "Hello.<|im_end|>");
+  open_again(world, path, &options, true, "Hello.<|im_end|>");
   write_text(path, "{\"prompt\": \"Hi.\", \"completion\": \"Hallo.\"}\n"); /* same size */
-  assert_true(dataset_open_file(&dataset, path, &options, &error));
-  assert_false(dataset.reused);
-  example = example_at(&dataset, 0);
-  expect_loss(world, &example, "Hallo.<|im_end|>");
-  dataset_close(&dataset);
+  open_again(world, path, &options, false, "Hallo.<|im_end|>");
 
   DatasetOptions changed[5];
   for (int i = 0; i < 5; i++) changed[i] = options;
@@ -37,12 +36,8 @@ static void cache_is_reused_and_replaced(void **state) {
   changed[3].truncation = TRUNCATION_CUT;
   changed[4].format = FORMAT_PROMPT_COMPLETION;
   for (int i = 0; i < 5; i++) {
-    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
-    assert_false(dataset.reused);
-    dataset_close(&dataset);
-    assert_true(dataset_open_file(&dataset, path, &changed[i], &error));
-    assert_true(dataset.reused);
-    dataset_close(&dataset);
+    open_again(world, path, &changed[i], false, NULL);
+    open_again(world, path, &changed[i], true, NULL);
   }
 }
 
@@ -164,9 +159,7 @@ static void a_flipped_bit_makes_it_again(void **state) {
     good.data[at] ^= 4;
     write_bytes(path, &good);
     good.data[at] ^= 4;
-    open_fixture(&dataset, "preference.jsonl", &options);
-    assert_false(dataset.reused);
-    dataset_close(&dataset);
+    open_again(world, FIXTURES "/data/preference.jsonl", &options, false, NULL);
     buffer_clear(&now);
     memory_free(read_cache(cache, &now));
     assert_int_equal(now.size, good.size);
