@@ -111,7 +111,7 @@ static void plain_text(void **state) {
 /* The token again and again is one BOS, without a step for each that moves all the others. */
 static void repeated_bos_is_dropped_at_once(void **state) {
   World *world = *state;
-  enum { COUNT = 400000 }; /* two minutes when each moves the rest */
+  enum { COUNT = 1000000 }; /* minutes when each moves the rest */
   char *path = memory_copy_string(temporary_path(&world->temporary, "bos.jsonl"));
   FILE *file = fopen(path, "w");
   assert_non_null(file);

@@ -188,6 +188,46 @@ static void broken_directories_are_refused(void **state) {
   temporary_close(&t);
 }
 
+/* What config.json says of the scores is of its type, or it is an error: a zero point that is silently 0 is another reward. */
+static void the_zero_point_has_its_type(void **state) {
+  (void)state;
+  static const struct {
+    const char *key, *value, *message; /* NULL: it is read */
+  } cases[] = {{"score_shift", "-1.5", NULL},
+               {"score_shift", "2", NULL},
+               {"score_shift", "null", NULL},
+               {"score_shift", "\"0.5\"", "\"score_shift\": expected a number, found a string"},
+               {"score_shift", "true", "\"score_shift\": expected a number, found a boolean"},
+               {"score_zero_point", "true", NULL},
+               {"score_zero_point", "1", "\"score_zero_point\": expected true or false, found"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Temporary t;
+    Error error = {0};
+    Loaded loaded;
+    Arena arena;
+    ScoreHead head;
+    temporary_open(&t);
+    load_fixture(&loaded, "llama_score", DTYPE_F32);
+    json_t *config = json_file_read(FIXTURES "/models/llama_score/config.json", &error);
+    json_t *value = json_loads(cases[i].value, JSON_DECODE_ANY, NULL);
+    assert_true(config && value);
+    json_object_set_new(config, cases[i].key, value);
+    assert_ok(json_file_write(temporary_path(&t, "config.json"), config, &error), &error);
+    json_decref(config);
+    assert_ok(file_copy(FIXTURES "/models/llama_score/model.safetensors",
+                        temporary_path(&t, "model.safetensors"), &error),
+              &error);
+    assert_ok(arena_init(&arena, "head", 1 << 12, &error), &error);
+    const bool ok = score_head_open(&head, &loaded.model, t.directory, true, 0, &compute, &arena, &error);
+    if (ok != !cases[i].message || (!ok && !strstr(error.message, cases[i].message)))
+      fail_msg("case %zu: %s", i, ok ? "taken" : error.message);
+    if (i < 2) assert_true(head.zero.shift == (i ? 2 : -1.5F));
+    arena_free(&arena);
+    loaded_free(&loaded);
+    temporary_close(&t);
+  }
+}
+
 static void every_failed_allocation_is_reported(void **state) {
   (void)state;
   bool ok = false;
@@ -209,6 +249,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(changed_files_are_judged),
                                      cmocka_unit_test(tied_copies_are_compared_in_the_dtype_of_the_model),
                                      cmocka_unit_test(broken_directories_are_refused),
+                                     cmocka_unit_test(the_zero_point_has_its_type),
                                      cmocka_unit_test(every_failed_allocation_is_reported)};
   return cmocka_run_group_tests(tests, open_compute, close_compute);
 }
