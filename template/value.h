@@ -35,8 +35,9 @@ typedef struct Value {
     bool boolean;
     int64_t integer;
     double real;
+    const struct ValueUndefined *undefined; /* why it is */
     const struct ValueString *string;
-    struct ValueList *list;
+    struct ValueList *list; /* lists and tuples */
     struct ValueDict *dict;
     struct ValueObject *object;
   } as;
