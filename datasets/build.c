@@ -1,5 +1,6 @@
 #include "datasets/build.h"
 
+#include "datasets/columns.h"
 #include "datasets/encode.h"
 #include "datasets/lines.h"
 
@@ -30,9 +31,11 @@ static bool cache_digest(const char *path, const DatasetOptions *options, char o
   if (!file_digest(path, file, error)) return false;
   tokenizer_digest(options->tokenizer, tokenizer);
   Buffer text = {0};
-  bool ok = buffer_format(&text, error, "%d|%s|%s|%d|%d|%d|%d|%d", CACHE_VERSION, file, tokenizer,
-                          (int)options->kind, (int)options->format, (int)options->truncation,
-                          options->max_length, options->train_on_inputs);
+  bool ok =
+      buffer_format(&text, error, "%d|%s|%s|%d|%d|%d|%d|%d", CACHE_VERSION, file, tokenizer,
+                    (int)options->kind, (int)options->format, (int)options->truncation, options->max_length,
+                    options->train_on_inputs) &&
+      buffer_format(&text, error, "|%d|%s", options->by_safety, options->columns ? options->columns : "");
   if (ok && chat) {
     ok = buffer_format(&text, error, "|%s|%d|%d|%d%s|%d%s", chat_family_names[chat->family],
                        chat->leading_bos, chat->end_id, chat->default_system != NULL,
@@ -52,6 +55,7 @@ typedef struct Build {
   CacheWriter writer;
   Encoder encoder;
   Record record;
+  Columns columns;
   DatasetFormat format;
   Progress progress;
 } Build;
@@ -73,18 +77,25 @@ static bool check_format(Build *build, const json_t *root, RecordPlace place, Er
   return true;
 }
 
+static bool add_record(Build *build, json_t *root, RecordPlace place, Error *error) {
+  Record *record = &build->record;
+  if (!record_parse(record, root, build->options->kind, build->format, place, error)) return false;
+  if (!record->nothing) return encoder_add(&build->encoder, record, build->format, place, error);
+  build->encoder.counts.no_loss++;
+  return true;
+}
+
 static bool read_records(Build *build, Error *error) {
   LineReader *reader = &build->reader;
   for (;;) {
     json_t *root;
     if (!line_reader_record(reader, &root, error)) return false;
     if (!root) break;
-    RecordPlace place = {.file = reader->path, .line = reader->number};
-    DatasetKind kind = build->options->kind;
-    bool ok = build->encoder.counts.records > 0 || check_format(build, root, place, error);
+    RecordPlace place = {.file = reader->path, .line = reader->number, .columns = &build->columns};
+    bool ok = columns_apply(&build->columns, root, &build->record.passed, error) &&
+              (build->encoder.counts.records > 0 || check_format(build, root, place, error));
     build->encoder.counts.records++;
-    ok = ok && record_parse(&build->record, root, kind, build->format, place, error) &&
-         encoder_add(&build->encoder, &build->record, build->format, place, error);
+    ok = ok && add_record(build, root, place, error);
     json_decref(root);
     if (!ok) return false;
     if (build->progress.log) progress_update(&build->progress, (int64_t)(reader->bytes >> 10), NULL);
@@ -102,6 +113,8 @@ static bool build_cache(Build *build, const char *path, const char *cache, const
   if (options->max_record) line_reader_limit(&build->reader, options->max_record);
   if (!directory_create(options->cache_dir, error)) return false;
   if (!cache_writer_open(&build->writer, cache, error)) return false;
+  if (!columns_open(&build->columns, options->columns, options->format, options->name, error)) return false;
+  build->record.by_safety = options->by_safety;
   build->encoder = (Encoder){.options = options, .writer = &build->writer};
   bool large = build->reader.size > (4u << 20); /* small files are done before a bar could be read */
   if (large && options->log) {
@@ -126,6 +139,7 @@ static bool make_cache(const char *path, const char *cache, const char digest[33
   line_reader_close(&build.reader);
   encoder_free(&build.encoder);
   record_free(&build.record);
+  columns_close(&build.columns);
   return ok;
 }
 
@@ -154,8 +168,7 @@ bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, 
   if (ok && !root) ok = error_set(error, ERROR_DATA, "%s: no records: the file is empty", path);
   if (ok) {
     RecordPlace place = {.file = path, .line = reader.number};
-    *kind = record_kind(record_format(root, DATASET_SFT));
-    ok = record_detect(root, *kind, place, format, error);
+    ok = record_detect_kind(root, place, format, kind, error);
   }
   json_decref(root);
   line_reader_close(&reader);

@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "datasets/dataset.h"
 
-#define CACHE_VERSION 6 /* raise it whenever tokenising, masks or this layout change */
+#define CACHE_VERSION 7 /* raise it whenever tokenising, masks or this layout change */
 
 typedef struct CacheExample {
   int32_t count, answer_count, prompt_count, loss_count;

@@ -68,11 +68,14 @@ typedef enum DatasetFormat {
   FORMAT_ALPACA,
   FORMAT_MESSAGES,
   FORMAT_SHAREGPT,
+  FORMAT_DOLLY,
+  FORMAT_OASST, /* Open-Assistant's trees */
   FORMAT_PROMPT_COMPLETION,
   FORMAT_TEXT,
   FORMAT_PREFERENCE,
   FORMAT_RANKING,   /* one prompt, several answers with scores or ranks */
   FORMAT_SAFE_PAIR, /* two answers with the verdicts better and safer */
+  FORMAT_UNPAIRED,  /* an answer that is labelled good or bad: prompts only */
   FORMAT_PROMPTS,
   FORMAT_COUNT
 } DatasetFormat;
@@ -85,6 +88,8 @@ enum { MOST_ANSWERS = 64 }; /* to one prompt, in a preference */
  */
 extern const char *const dataset_format_names[];
 extern const char *const dataset_truncation_names[];
+extern const char
+    *const dataset_pair_label_names[]; /* "better", "safer": which verdict of a safe_pair decides */
 
 /* Which part of the records: all, or one side of a held-out split of eval_fraction of them. The split is
  * seeded, the same for both parts, and never puts the same prompt (or pieces of one text) on both sides. */
@@ -103,6 +108,8 @@ typedef struct DatasetOptions {
   int max_length;     /* tokens; of each answer with its prompt for preferences; of the prompt for prompts */
   int64_t max_record; /* bytes of a line; 0: 64 MiB */
   bool train_on_inputs;
+  bool by_safety;        /* safe_pair: the safer answer is the chosen one, not the better one */
+  const char *columns;   /* a JSON object: the format's key -> the user's; NULL: every key is the format's */
   const char *cache_dir; /* created when missing */
   Log *log;              /* reports and progress; NULL = silent */
 } DatasetOptions;
@@ -178,7 +185,7 @@ typedef struct ExampleRef {
 typedef struct ExampleAnswer {
   int32_t begin, count; /* its ids, from the example's on: those that follow the prompt, at least one */
   int32_t rank;         /* 0 the best; answers of one rank are not compared with each other */
-  float score;          /* as the data have it, larger is better; of a pair: its margin, and 0 */
+  float score; /* as the data have it, larger is better; of a pair: its two scores, else its margin, and 0 */
 } ExampleAnswer;
 
 /* Everything is borrowed from the mapping and valid until dataset_close. Of a preference, ids[count] are what all its

@@ -1,6 +1,7 @@
 #include "datasets/fields.h"
 
-#include "datasets/lines.h"
+#include "datasets/formats.h"
+#include "datasets/turns.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,7 @@ static bool has_name(const KeyNames *names, const char *name, size_t length) {
 }
 
 /* Names beyond the room that there is are not kept: three dots stand for them. */
-static void add_name(KeyNames *names, const char *prefix, const char *key) {
+void fields_pass(KeyNames *names, const char *prefix, const char *key) {
   char name[96];
   const int length = snprintf(name, sizeof name, "%s%s", prefix, key);
   if (length <= 0 || (size_t)length >= sizeof name || names->full) return;
@@ -35,40 +36,9 @@ static bool one_of(const char *key, const char *const *keys) {
   return *keys != NULL;
 }
 
-static const char *const *keys_read(DatasetFormat format) {
-  static const char *const alpaca[] = {"instruction", "input", "output", "system", "history", NULL};
-  static const char *const messages[] = {"messages", NULL};
-  static const char *const sharegpt[] = {"conversations", "system", NULL};
-  static const char *const completion[] = {"prompt", "completion", NULL};
-  static const char *const text[] = {"text", NULL};
-  static const char *const preference[] = {"prompt", "chosen", "rejected", "margin", NULL};
-  static const char *const ranking[] = {"prompt", "responses", "scores", NULL};
-  static const char *const prompts[] = {"prompt", NULL};
-  static const char *const none[] = {NULL};
-  switch (format) {
-    case FORMAT_ALPACA:
-      return alpaca;
-    case FORMAT_MESSAGES:
-      return messages;
-    case FORMAT_SHAREGPT:
-      return sharegpt;
-    case FORMAT_PROMPT_COMPLETION:
-      return completion;
-    case FORMAT_TEXT:
-      return text;
-    case FORMAT_PREFERENCE:
-      return preference;
-    case FORMAT_PROMPTS:
-      return prompts;
-    case FORMAT_RANKING:
-      return ranking;
-    case FORMAT_AUTO:
-    case FORMAT_SAFE_PAIR:
-    case FORMAT_COUNT:
-      break;
-  }
-  return none;
-}
+/* Keys of a message that go to the template with it. */
+static const char *const carried_keys[] = {"tool_calls", "tool_call_id",      "function_call", "name",
+                                           "reasoning",  "reasoning_content", "thinking",      NULL};
 
 /* -- what is refused --------------------------------------------------------------------------------------- */
 
@@ -92,15 +62,14 @@ static const char *const dialogue_keys[] = {"system",
                                             "chat_template_kwargs",
                                             NULL};
 
-static const char *const message_keys[] = {
-    "tool_calls", "tool_call_id", "function_call", "tools",  "reasoning", "reasoning_content",
-    "thinking",   "images",       "image",         "videos", "audios",    "train_detail",
-    NULL};
+static const char *const message_keys[] = {"tools",  "images", "image",        "videos", "video",
+                                           "audios", "audio",  "train_detail", NULL};
 
 /* Keys that leave a record out of training, or weigh it. */
 static const char *const share_keys[] = {"label", "weight", "train", NULL};
 
 static bool says_nothing(const json_t *value) {
+  if (!value) return true;
   switch (json_typeof(value)) {
     case JSON_NULL:
     case JSON_FALSE:
@@ -116,9 +85,14 @@ static bool says_nothing(const json_t *value) {
   }
 }
 
+bool fields_say(const json_t *value) {
+  return !says_nothing(value);
+}
+
 static bool refuse(RecordPlace place, const char *path, const char *key, const char *why, Error *error) {
-  return error_set(error, ERROR_DATA, "%s:%llu: key '%s%s%s': %s", place.file, (unsigned long long)place.line,
-                   path, *path ? "." : "", key, why);
+  char full[192];
+  snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", key);
+  return fail_text(place, full, why, error);
 }
 
 static bool refuse_unhonoured(RecordPlace place, const char *path, const char *key, Error *error) {
@@ -161,13 +135,12 @@ static bool check_share(const json_t *value, const char *key, RecordPlace place,
 
 bool fields_check_record(const json_t *root, DatasetKind kind, DatasetFormat format, RecordPlace place,
                          KeyNames *passed, Error *error) {
-  const char *const *read = keys_read(format);
   /* A raw text stands as it is whatever lies beside it; a prompt is not learnt from. */
   const bool dialogue = format != FORMAT_TEXT, learnt = kind != DATASET_PROMPT && kind != DATASET_PREFERENCE;
   const char *key;
   json_t *value;
   json_object_foreach((json_t *)root, key, value) {
-    if (one_of(key, read)) continue;
+    if (format_has_key(format, key)) continue;
     if (format == FORMAT_RANKING && !strcmp(key, "margin") && !says_nothing(value)) {
       return refuse(place, "", key, "is of a pair; of several answers it is not known which pair is meant",
                     error);
@@ -177,27 +150,30 @@ bool fields_check_record(const json_t *root, DatasetKind kind, DatasetFormat for
     } else if (learnt && one_of(key, share_keys) && (dialogue || strcmp(key, "label") != 0)) {
       if (!check_share(value, key, place, error)) return false;
     } else {
-      add_name(passed, "", key);
+      fields_pass(passed, "", key);
     }
   }
   return true;
 }
 
 bool fields_check_message(const json_t *message, const char *role, const char *content, const char *path,
-                          RecordPlace place, KeyNames *passed, bool *learnt, Error *error) {
+                          RecordPlace place, KeyNames *passed, bool *learnt, bool *carried, Error *error) {
   const char *key;
   json_t *value;
   *learnt = true;
+  *carried = false;
   json_object_foreach((json_t *)message, key, value) {
     if (!strcmp(key, role) || !strcmp(key, content)) continue;
     if (!strcmp(key, "weight") || !strcmp(key, "train")) {
       bool share;
       if (!read_share(value, path, key, place, &share, error)) return false;
       *learnt = *learnt && share;
+    } else if (one_of(key, carried_keys)) {
+      *carried = *carried || !says_nothing(value);
     } else if (one_of(key, message_keys)) {
       if (!says_nothing(value)) return refuse_unhonoured(place, path, key, error);
     } else {
-      add_name(passed, "messages[].", key);
+      fields_pass(passed, "messages[].", key);
     }
   }
   return true;

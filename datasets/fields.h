@@ -8,15 +8,21 @@
 
 #include "datasets/record.h"
 
+/* Whether a value says something: null, false, "", [] and {} do not, nor what is not there. */
+bool fields_say(const json_t *value);
+/* Adds the name of a key that is passed over. */
+void fields_pass(KeyNames *passed, const char *prefix, const char *key);
+
 /* ERROR_DATA naming file, line and key, and what to do, for a key of the record that the format does not honour. Adds the names of keys
  * that are passed over to `passed`. */
 NODISCARD bool fields_check_record(const json_t *root, DatasetKind kind, DatasetFormat format,
                                    RecordPlace place, KeyNames *passed, Error *error);
 
 /* The same for one message, whose own keys are `role` and `content`; `path` ("messages[2]") is for errors.
+ * *carried: it has keys that go to the template with it (tool_calls, reasoning_content, name ...).
  * *learnt = false when "weight": 0 or "train": false keep what the assistant says here out of the loss. */
 NODISCARD bool fields_check_message(const json_t *message, const char *role, const char *content,
                                     const char *path, RecordPlace place, KeyNames *passed, bool *learnt,
-                                    Error *error);
+                                    bool *carried, Error *error);
 
 #endif

@@ -54,8 +54,9 @@ static bool gather_one(Encoder *encoder, Candidate answer, RecordPlace place, Fi
 static bool gather(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
                    Field *field, Error *error) {
   if (format != FORMAT_RANKING) {
-    const Candidate chosen = {.talk = &record->talk, .worth = 1, .score = record->margin};
-    const Candidate rejected = {.talk = &record->rejected};
+    const Candidate chosen = {
+        .talk = &record->talk, .worth = 1, .score = record->scored ? record->chosen_score : record->margin};
+    const Candidate rejected = {.talk = &record->rejected, .score = record->rejected_score};
     return gather_one(encoder, chosen, place, field, error) &&
            gather_one(encoder, rejected, place, field, error);
   }

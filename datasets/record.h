@@ -33,6 +33,10 @@ typedef struct Record {
   const char *reference; /* DATASET_PROMPT: the answer taken off; NULL when none */
   size_t reference_bytes;
   double margin;
+  bool scored; /* FORMAT_PREFERENCE: the sides have scores, the chosen one's no less than the other's */
+  double chosen_score, rejected_score;
+  bool nothing;    /* there is no conversation in it: to be counted and left out */
+  bool by_safety;  /* set by the caller, for all records: data.pair_label is safer */
   KeyNames passed; /* keys that were passed over, of all records so far */
 } Record;
 
@@ -42,21 +46,24 @@ void record_free(Record *record);
 typedef struct RecordPlace {
   const char *file;
   uint64_t line;
+  const struct Columns *columns; /* the user's names of keys (datasets/columns.h); NULL: the format's */
 } RecordPlace;
 
-/* The format that the keys show. ERROR_DATA naming the keys found and the formats known, or that the kind
- * does not take the format. */
+/* The format that the keys show (datasets/formats.c). ERROR_DATA naming the keys found and the formats known, that the kind
+ * does not take the format, or that the keys fit several formats that the kind takes. */
 NODISCARD bool record_detect(const json_t *root, DatasetKind kind, RecordPlace place, DatasetFormat *format,
                              Error *error);
+/* The same, and the kind that such records are made for. */
+NODISCARD bool record_detect_kind(const json_t *root, RecordPlace place, DatasetFormat *format,
+                                  DatasetKind *kind, Error *error);
 /* The kind that records of a format are made for. */
 DatasetKind record_kind(DatasetFormat format);
-/* The format by the keys alone, FORMAT_AUTO when none is known. */
-DatasetFormat record_format(const json_t *root, DatasetKind kind);
 bool dataset_kind_takes(DatasetKind kind, DatasetFormat format);
 const char *dataset_kind_name(DatasetKind kind);
 
-/* ERROR_DATA naming file, line, key, what was expected and what was found. */
-NODISCARD bool record_parse(Record *record, const json_t *root, DatasetKind kind, DatasetFormat format,
+/* Fills the record. Values within `root` may be replaced by what they stand for: a message's list of parts by its text, tools in a
+ * string by the list. ERROR_DATA naming file, line, key, what was expected and what was found. */
+NODISCARD bool record_parse(Record *record, json_t *root, DatasetKind kind, DatasetFormat format,
                             RecordPlace place, Error *error);
 
 #endif

@@ -35,8 +35,7 @@ static void turns_can_be_left_out_of_the_loss(void **state) {
        "See you.<|im_end|>"},
       {"{\"instruction\": \"Bye.\", \"output\": \"See you.\", \"history\": [[\"Hi.\", \"Hello.\"]]}",
        "Hello.<|im_end|>See you.<|im_end|>"},
-      {"{\"prompt\": \"Hi.\", \"completion\": \"Hello.\", \"label\": true, \"weight\": 1}",
-       "Hello.<|im_end|>"}};
+      {"{\"prompt\": \"Hi.\", \"completion\": \"Hello.\", \"label\": 1, \"weight\": 1}", "Hello.<|im_end|>"}};
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     Dataset dataset;
     Error error;
@@ -56,8 +55,6 @@ static void what_is_not_honoured_is_refused_by_name(void **state) {
     DatasetKind kind;
     const char *fragment;
   } table[] = {
-      {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"label\": false}", DATASET_SFT,
-       "'label': false marks"},
       {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"weight\": 0}", DATASET_SFT, "'weight': says not to"},
       {"{\"prompt\": \"Hi.\", \"completion\": \"No.\", \"weight\": 0.5}", DATASET_SFT,
        "'weight': expected 0 or 1"},
@@ -72,16 +69,9 @@ static void what_is_not_honoured_is_refused_by_name(void **state) {
        "'history[0]'"},
       {"{\"instruction\": \"Hi.\", \"output\": \"No.\", \"history\": 3}", DATASET_SFT,
        "'history': expected list"},
-      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}], \"tools\": [{\"a\": 1}]}", DATASET_SFT,
-       "'tools'"},
-      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
-       "\"No.\", "
-       "\"tool_calls\": [{\"a\": 1}]}]}",
-       DATASET_SFT, "'messages[1].tool_calls'"},
-      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
-       "\"No.\", "
-       "\"reasoning_content\": \"Hm.\"}]}",
-       DATASET_SFT, "'messages[1].reasoning_content'"},
+      {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\", \"images\": [1]}]}", DATASET_SFT,
+       "'messages[0].images'"},
+      {"{\"instruction\": \"Hi.\", \"response\": \"No.\", \"tools\": [{\"a\": 1}]}", DATASET_SFT, "'tools'"},
       {"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": "
        "\"No.\", "
        "\"weight\": \"1\"}]}",
@@ -89,8 +79,7 @@ static void what_is_not_honoured_is_refused_by_name(void **state) {
       {"{\"prompt\": \"Hi.\", \"chosen\": \"Yes.\", \"rejected\": \"No.\", \"images\": [\"a.png\"]}",
        DATASET_PREFERENCE, "'images'"},
       {"{\"prompt\": \"Hi.\", \"chosen\": \"Yes.\", \"rejected\": \"No.\", \"margin\": 1e39}",
-       DATASET_PREFERENCE, "'margin': expected a number below"},
-      {"{\"prompt\": \"Hi.\", \"tools\": [{\"a\": 1}]}", DATASET_PROMPT, "'tools'"}};
+       DATASET_PREFERENCE, "'margin': expected a number below"}};
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     Dataset dataset;
     Error error;
@@ -127,7 +116,7 @@ static void other_keys_are_reported(void **state) {
     lines[0] = '\0';
     assert_true(open_record(world, record, DATASET_SFT, FORMAT_AUTO, &log, &dataset, &error));
     assert_int_equal(dataset.reused, reuse);
-    assert_non_null(strstr(lines, "keys that are passed over: id, source, idx, messages[].name, late\n"));
+    assert_non_null(strstr(lines, "keys that are passed over: id, source, idx, late\n"));
     assert_non_null(strstr(lines, "1 of 2 records have an empty answer"));
     assert_int_equal(dataset.sources[0].counts.empty, 1);
     dataset_close(&dataset);
