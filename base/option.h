@@ -32,7 +32,9 @@ typedef enum OptionType {
                      On the command line text that begins with [ is read as JSON. */
   OPTION_SOURCES, /* OptionSources: a path, or a list of paths or {"path":..., "weight":...}; on the command
                      line one path, or JSON when it begins with [ or { */
-  OPTION_BYTES    /* int64_t: number, or text with KiB/MiB/GiB; 0 = none */
+  OPTION_OBJECT, /* char *, owned: a JSON object as compact text, its keys in the user's order; NULL when unset. On the command line
+                     that text. Its own keys are the business of whoever reads it. */
+  OPTION_BYTES   /* int64_t: number, or text with KiB/MiB/GiB; 0 = none */
 } OptionType;
 
 typedef struct OptionStrings {
@@ -84,6 +86,8 @@ typedef struct Option {
   { key, OPTION_SOURCES, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_SOURCES_REQUIRED(key, Config, field, ...) \
   { key, OPTION_SOURCES, offsetof(Config, field), NULL, 0, 0, NULL, true, .help = __VA_ARGS__ }
+#define ROW_OBJECT(key, Config, field, ...) \
+  { key, OPTION_OBJECT, offsetof(Config, field), NULL, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_BYTES(key, Config, field, fallback, ...) \
   { key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 

@@ -39,6 +39,8 @@ static const char *placeholder(OptionType type) {
       return "A,B,...";
     case OPTION_SOURCES:
       return "PATH";
+    case OPTION_OBJECT:
+      return "JSON";
     case OPTION_BYTES:
       return "SIZE";
     default:
@@ -201,6 +203,8 @@ static bool print_value(const Option *option, const void *config, Buffer *out, E
       return print_strings(at, out, error);
     case OPTION_SOURCES:
       return print_sources(at, out, error);
+    case OPTION_OBJECT:
+      return buffer_text(out, *(char *const *)at ? *(char *const *)at : "null", error);
     default:
       return print_string(*(char *const *)at, out, error);
   }

@@ -22,7 +22,7 @@ static void *field(const Option *option, void *config) {
 }
 
 void option_clear(const Option *option, void *config) {
-  if (option->type == OPTION_STRING) {
+  if (option->type == OPTION_STRING || option->type == OPTION_OBJECT) {
     char **text = field(option, config);
     memory_free(*text);
     *text = NULL;
@@ -290,6 +290,30 @@ static bool set_list_text(const Option *option, void *config, const char *text, 
   return ok;
 }
 
+static bool set_object(const Option *option, void *config, const json_t *value, OptionPlace place,
+                       Error *error) {
+  if (json_is_null(value)) {
+    option_clear(option, config);
+    return true;
+  }
+  if (!json_holds_object(value)) return wrong_type(error, place, "a JSON object", value);
+  char *text = json_dumps(value, JSON_COMPACT);
+  if (!text) return error_out_of_memory(error, option->key, 0);
+  const bool ok = set_string(option, config, text, place, error);
+  free(text); /* jansson's */
+  return ok;
+}
+
+static bool set_object_text(const Option *option, void *config, const char *text, OptionPlace place,
+                            Error *error) {
+  json_error_t broken;
+  json_t *value = *text ? json_loads(text, JSON_REJECT_DUPLICATES, &broken) : json_null();
+  if (!value) return option_error(error, place, "broken JSON at column %d: %s", broken.column, broken.text);
+  const bool ok = set_object(option, config, value, place, error);
+  json_decref(value);
+  return ok;
+}
+
 bool option_set_text(const Option *option, void *config, const char *text, OptionPlace place, Error *error) {
   int64_t whole;
   char *end;
@@ -317,6 +341,8 @@ bool option_set_text(const Option *option, void *config, const char *text, Optio
       return set_int(option, config, whole, place, error);
     case OPTION_STRING:
       return set_string(option, config, text, place, error);
+    case OPTION_OBJECT:
+      return set_object_text(option, config, text, place, error);
     case OPTION_CHOICE:
       return set_choice(option, config, text, place, error);
     default:
@@ -355,6 +381,8 @@ bool option_set_json(const Option *option, void *config, const json_t *value, Op
       }
       if (!json_is_string(value)) return wrong_type(error, place, "a string", value);
       return set_string(option, config, json_string_value(value), place, error);
+    case OPTION_OBJECT:
+      return set_object(option, config, value, place, error);
     case OPTION_CHOICE:
       if (!json_is_string(value)) return wrong_type(error, place, "a string", value);
       return set_choice(option, config, json_string_value(value), place, error);

@@ -19,7 +19,8 @@ bool option_is_set(const Option *option, const void *config) {
   switch (option->type) {
     case OPTION_BOOL:
       return *(const bool *)field(option, config);
-    case OPTION_STRING: {
+    case OPTION_STRING:
+    case OPTION_OBJECT: {
       const char *text = *(char *const *)field(option, config);
       return text != NULL && *text;
     }
@@ -72,7 +73,8 @@ bool option_equals(const Option *option, const void *config, const char *text) {
       ASSERT(option->choices[index]);
       return *(const int *)field(option, config) == (int)index;
     }
-    case OPTION_STRING: {
+    case OPTION_STRING:
+    case OPTION_OBJECT: {
       const char *found = *(char *const *)field(option, config);
       return found && !strcmp(found, text);
     }

@@ -1,32 +1,42 @@
-/* Data sets: JSONL in the formats people have -> tokenised examples, read through a mapped cache file.
+/* Data sets: records in the formats people have -> tokenised examples, read through a mapped cache file.
  *
- * One record is one line; blank lines and a UTF-8 byte order mark are passed over. The format is detected
- * from the keys of the first record (or given), reported, and every later line must fit it:
+ * A source is a file of JSON Lines or one JSON list of objects, packed by gzip or zstd or not (datasets/lines.h); a directory
+ * stands for the files in it, and a pipe is kept in a file first (datasets/sources.h). The format is detected from the keys of
+ * the first record (or given), reported, and every later record must fit it:
  *
  *   alpaca             {"instruction", "input"?, "output", "system"?, "history"?: [[question, answer], ...]}
- *   messages           {"messages": [{"role": system|user|assistant, "content"}, ...]}
- *   sharegpt           {"conversations": [{"from": system|human|user|gpt|assistant, "value"}, ...], "system"?}
+ *   messages           {"messages": [{"role", "content"} or {"from", "content"}, ...]}
+ *   sharegpt           {"conversations": [{"from", "value"}, ...], "system"?}
+ *   dolly              {"instruction", "context"?, "response"}
+ *   oasst              {"prompt": {"text", "role": "prompter", "replies": [...]}}: the best path of a tree (record_formats.h)
  *   prompt_completion  {"prompt", "completion"}: strings, or lists of messages
  *   text               {"text"}: the raw text, no template
- *   preference         {"prompt"?, "chosen", "rejected", "margin"?}: strings, or lists of messages
- *   ranking            {"prompt", "responses": [...], "scores": [...]}: two to 64 answers to one prompt
+ *   preference         {"prompt"?, "chosen", "rejected", "margin"?, "score_chosen"?, "score_rejected"?}: strings, or lists
+ *                      of messages; "context" may stand for "prompt"
+ *   ranking            {"prompt", "responses": [2 to 64]} with one of "scores" (more is better), "rank" (less is better), "ranking"
+ *                      (numbers of the responses, the best first), or "score" or "rank" in each response
+ *   safe_pair          {"prompt", "response_0", "response_1", "better_response_id"?, "safer_response_id"?,
+ *                      "is_response_0_safe"?, "is_response_1_safe"?}; by_safety says which verdict decides
+ *   unpaired           {"prompt", "completion", "label": true or false}
  *   prompts            {"prompt"}: a string, or a list of messages
  *
- * Keys with ? may be missing or null. "weight": 0 or "train": false in a message keeps that turn out of the loss. Keys by
- * which other tools change what is learnt, and which are not honoured here (datasets/fields.c has the list: tools, images,
- * reasoning_content ...), are errors unless they are empty; further keys are passed over and their names reported. A string prompt is a user turn, a string
- * completion an assistant turn, both rendered by the template (`plain` puts nothing around them). A
- * preference side that begins with a user or system turn is a whole conversation (UltraFeedback; "prompt" is
- * then passed over), and so is a string side without "prompt" in the form "\n\nHuman: ...\n\nAssistant: ..."
- * (Anthropic HH); otherwise the side continues the prompt.
+ * Keys with ? may be missing or null. Keys that fit more than one format that the kind takes are an error naming them. `columns` gives
+ * the user's names for a format's keys (datasets/columns.h). Messages and their roles: datasets/turns.h. "tools" of a record, and
+ * "tool_calls", "reasoning_content" ... of a message go to the chat template as they are. "weight": 0 or "train": false in a message
+ * keeps that turn out of the loss. Keys by which other tools change what is learnt, and which are not honoured here
+ * (datasets/fields.c has the list: images, functions, train_detail ...), are errors unless they are empty; further keys are passed over and
+ * their names reported. A string prompt is a user turn, a string completion an assistant turn, both rendered by the template (`plain`
+ * puts nothing around them); a string prompt that begins with "\n\nHuman:" is a transcript. A preference side that begins with a
+ * user or system turn is a whole conversation (UltraFeedback; "prompt" is then passed over), and so is a string side in the form
+ * "\n\nHuman: ...\n\nAssistant: ..." (Anthropic HH); otherwise the side continues the prompt.
  *
  * Kinds and the formats they take:
- *   DATASET_SFT         alpaca, messages, sharegpt, prompt_completion, text
+ *   DATASET_SFT         alpaca, messages, sharegpt, dolly, oasst, prompt_completion, text
  *   DATASET_TEXT        the same (pretraining and ptx); a long `text` is cut into pieces that overlap by one
  *                       token, so that nothing is lost and every token but the first is predicted once
- *   DATASET_PREFERENCE  preference, ranking
+ *   DATASET_PREFERENCE  preference, ranking, safe_pair
  *   DATASET_PROMPT      prompts, and every format above but text: the last assistant turn is taken off and
- *                       kept as the reference answer
+ *                       kept as the reference answer (of an unpaired record only when it is labelled true)
  *
  * Ids of conversations are those of chat_encode; ids of `text` those of the tokenizer with its special
  * tokens, then EOS. BOS never comes twice.
@@ -46,7 +56,7 @@
  *
  * Cache: the tokenised examples of one source lie in one file of cache_dir, made on first use, mapped, and
  * made again when the source file, tokenizer, template or an option that matters has changed (a digest of all
- * of them stands in the file), and when the cache itself is damaged (as does a digest of its content). Sources are regular files: they are
+ * of them stands in the file), and when the cache itself is damaged (as does a digest of its content). Files are
  * read once for the digest and once for the content. Written atomically. Nothing of the size of the data is held in memory, but for
  * 8 bytes per example while a cache is made. */
 #ifndef DATASETS_DATASET_H

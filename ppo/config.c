@@ -56,10 +56,10 @@ const Option ppo_options[] = {
                                                         "reward model, or the base model of reward.adapter"),
     ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model"),
     LORA_OPTIONS(PpoConfig, lora, "0", "lora.enabled, no model.adapter or no reward.adapter")
-    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "JSONL file(s) of prompts, or a weighted list"),
-    ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "JSONL file(s) of prompts for evaluation"),
+    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "prompts: JSONL or JSON file, directory, -, or a weighted list"),
+    ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "the same for evaluation"),
     ROW_SOURCES("data.ptx", PpoConfig, data.ptx, NULL,
-                "JSONL file(s) for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),
+                "the same for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),
     DATA_COMMON_OPTIONS(PpoConfig, data, "512")
         OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "0", "4096")
             ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") PPO_OPTIONS(PpoConfig, ppo)

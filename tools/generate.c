@@ -39,7 +39,7 @@ static const Option options[] = {
   ROW_STRING("adapter", GenerateConfig, adapter, NULL, "PEFT adapter directory"),
   ROW_STRING("prompt", GenerateConfig, prompt, NULL, "the prompt's text"),
   ROW_STRING("prompts", GenerateConfig, prompts, NULL,
-      "JSONL file; \"prompt\" of each record is a text, or with --chat also a list of messages"),
+      "JSONL or JSON file, packed or not, or -; \"prompt\" of each record is a text, or with --chat also a list of messages"),
   ROW_STRING("ids", GenerateConfig, ids, NULL, "the prompt as token ids: 1,2,3"),
   ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template"),
   ROW_STRING("template", GenerateConfig, template, "auto",

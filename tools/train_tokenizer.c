@@ -15,7 +15,8 @@ typedef struct Config {
 
 /* clang-format off: one option a row */
 static const Option options[] = {
-    ROW_STRINGS("text", Config, text, NULL, "files to learn from: plain text, or JSONL (see key)"),
+    ROW_STRINGS("text", Config, text, NULL,
+                "files to learn from: plain text, or JSONL (see key), packed or not"),
     ROW_STRING_REQUIRED("out", Config, out, "directory to write tokenizer.json and tokenizer_config.json to"),
     ROW_INT("vocab", Config, vocab, "4096", 259, 1 << 20, "tokens, special ones included"),
     ROW_INT("max-length", Config, max_length, "1024", 0, 1 << 24,
@@ -25,9 +26,15 @@ static const Option options[] = {
 };
 /* clang-format on */
 
+/* By its name, a packed one too: plain text may look like anything. */
 static bool is_jsonl(const char *path) {
+  static const char *const endings[] = {".jsonl", ".jsonl.gz", ".jsonl.zst"};
   const size_t length = strlen(path);
-  return length > 6 && strcmp(path + length - 6, ".jsonl") == 0;
+  for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+    const size_t size = strlen(endings[i]);
+    if (length > size && strcmp(path + length - size, endings[i]) == 0) return true;
+  }
+  return false;
 }
 
 static bool add_jsonl(TokenizerTrainer *trainer, const char *path, const char *key, Error *error) {

@@ -71,6 +71,8 @@ typedef struct LoraConfig {
 typedef struct DataConfig {
   OptionSources train, eval, reference, ptx, prompts; /* a stage lists the rows of those it uses */
   int format;                              /* DatasetFormat */
+  char *columns;                           /* a JSON object; NULL: none */
+  int pair_label;                          /* of dataset_pair_label_names */
   char *template;                          /* chat family or "auto" */
   int64_t max_length;                      /* tokens */
   int64_t max_record;                      /* bytes of a line */
@@ -84,8 +86,8 @@ typedef struct DataConfig {
  * names of formats. default_length: default of data.max_length as text. */
 #define DATA_TRAIN_OPTIONS(Config, field, default_length)                                                   \
   ROW_SOURCES_REQUIRED("data.train", Config, field.train,                                                   \
-      "JSONL file, or a list of files with weights to blend"),                                              \
-  ROW_SOURCES("data.eval", Config, field.eval, NULL, "JSONL file(s) for evaluation"),                       \
+      "JSONL or JSON file, directory of such, or - ; or a list of them with weights"),                                              \
+  ROW_SOURCES("data.eval", Config, field.eval, NULL, "the same for evaluation"),                       \
   ROW_FLOAT("data.eval_fraction", Config, field.eval_fraction, "0", 0, 0.5,                                 \
       "share of data.train held out for evaluation when there is no data.eval"),                            \
   DATA_COMMON_OPTIONS(Config, field, default_length)
@@ -94,18 +96,26 @@ typedef struct DataConfig {
 #define DATA_COMMON_OPTIONS(Config, field, default_length)                                                  \
   ROW_CHOICE("data.format", Config, field.format, "auto", dataset_format_names,                             \
       "format of the examples; auto recognises it by the first record's keys"),                             \
+  ROW_OBJECT("data.columns", Config, field.columns,                                                         \
+      "what the records call the keys of the format, like {\"prompt\": \"question\"}"),                 \
   ROW_STRING("data.template", Config, field.template, "auto",                                               \
       "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or " \
       "adapter was trained with here, else the model's own"),                                               \
   ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
       "longest example, tokens"),                                                                           \
   ROW_BYTES("data.max_record", Config, field.max_record, "64MiB",                                           \
-      "longest line of a file; reading one takes up to eight times as much memory"),                        \
+      "longest record of a file; reading one takes up to eight times as much memory"),                        \
   ROW_CHOICE("data.truncation", Config, field.truncation, "drop", dataset_truncation_names,                 \
       "longer examples: leave out (counted and reported), stop with an error, or cut"),                     \
   ROW_STRING("data.cache", Config, field.cache, NULL,                                                       \
       "directory for tokenised data (default: cache in run.dir)"),                                          \
   ROW_BOOL("data.shuffle", Config, field.shuffle, "true", "a new seeded order in every epoch"),
+
+/* The row of a stage that compares answers. */
+#define DATA_PAIR_OPTIONS(Config, field)                                                                    \
+  ROW_CHOICE("data.pair_label", Config, field.pair_label, "better", dataset_pair_label_names,               \
+      "the verdict by which one answer of a safe-rlhf pair is the chosen one",                              \
+      .when = "data.format = auto or data.format = safe_pair"),
 
 #define DATA_PACKING_OPTIONS(Config, field)                                                                 \
   ROW_BOOL("data.packing", Config, field.packing, "true",                                                   \

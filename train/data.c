@@ -204,6 +204,8 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
                                   .max_length = (int)config->max_length,
                                   .max_record = config->max_record,
                                   .train_on_inputs = config->train_on_inputs,
+                                  .by_safety = config->pair_label == 1,
+                                  .columns = config->columns,
                                   .cache_dir = cache,
                                   .log = log};
   Error why = {0};
