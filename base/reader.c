@@ -28,8 +28,8 @@ bool reader_fail(const Reader *reader, Error *error, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
-  return error_set(error, ERROR_MODEL, "%s: %s%s%s", reader->path, reader->where,
-                   reader->where[0] ? ": " : "", message);
+  return error_set(error, ERROR_MODEL, "%s%s%s%s%s", reader->path ? reader->path : "",
+                   reader->path ? ": " : "", reader->where, reader->where[0] ? ": " : "", message);
 }
 
 static void join(Reader *out, const Reader *object, const char *key) {

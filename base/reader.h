@@ -9,7 +9,7 @@
 
 /* A JSON value and where it stands in the file. */
 typedef struct Reader {
-  const char *path; /* file, borrowed */
+  const char *path; /* file, borrowed; NULL: whoever asked for the reading says which */
   json_t *value;    /* borrowed */
   char where[160];  /* "pre_tokenizer.pretokenizers[1]"; "" at the top */
 } Reader;

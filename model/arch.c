@@ -1,9 +1,10 @@
 #include "model/arch.h"
 
-#include "base/json.h"
 #include "model/arch/list.h"
 
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A new architecture: its file in model/arch/, its line in list.h, its line here. */
@@ -12,81 +13,67 @@ static const Architecture *const architecture_list[] = {&architecture_llama,    
                                                         &architecture_gpt_neox, &architecture_gpt2};
 enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
 
-/* The value of a key, or NULL when it is absent or null: Transformers writes both for "the default". */
-static const json_t *config_value(const json_t *config, const char *key) {
-  const json_t *value = json_object_get(config, key);
-  return json_is_null(value) ? NULL : value;
-}
-
-bool config_has(const json_t *config, const char *key) {
-  return config_value(config, key) != NULL;
-}
-
-bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
-  const json_t *value = config_value(config, key);
+bool config_int_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
   *out = fallback;
-  if (!value) return true;
-  if (json_is_integer(value)) {
-    *out = json_integer_value(value);
-    return true;
-  }
-  return error_set(error, ERROR_MODEL, "\"%s\": expected an integer, found %s", key, json_kind(value));
+  return !reader_has(config, key) || config_int(config, key, out, error);
 }
 
-bool config_int(const json_t *config, const char *key, int64_t *out, Error *error) {
-  if (!config_has(config, key)) {
-    *out = 0;
-    return error_set(error, ERROR_MODEL, "\"%s\" is missing: expected an integer", key);
-  }
-  return config_int_or(config, key, 0, out, error);
+static bool read_int(const Reader *config, const char *key, int64_t least, int64_t most, int64_t *out,
+                     Error *error) {
+  long long value = 0;
+  const bool ok = reader_int(config, key, least, most, &value, error);
+  *out = value;
+  return ok;
+}
+
+bool config_int(const Reader *config, const char *key, int64_t *out, Error *error) {
+  return read_int(config, key, INT64_MIN, INT64_MAX, out, error);
 }
 
 /* No model comes near it, and products of a few such numbers stay far from the end of 64 bits. */
 static const int64_t largest_size = 1 << 24;
 
-bool config_size(const json_t *config, const char *key, int64_t *out, Error *error) {
-  if (!config_int(config, key, out, error)) return false;
-  if (*out >= 1 && *out <= largest_size) return true;
-  return error_set(error, ERROR_MODEL, "\"%s\": expected a number from 1 to %lld, found %lld", key,
-                   (long long)largest_size, (long long)*out);
+bool config_size(const Reader *config, const char *key, int64_t *out, Error *error) {
+  return read_int(config, key, 1, largest_size, out, error);
 }
 
-bool config_size_or(const json_t *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
+bool config_size_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
   *out = fallback;
-  return !config_has(config, key) || config_size(config, key, out, error);
+  return !reader_has(config, key) || config_size(config, key, out, error);
 }
 
-bool config_float_or(const json_t *config, const char *key, double fallback, double *out, Error *error) {
-  const json_t *value = config_value(config, key);
+bool config_float_or(const Reader *config, const char *key, double fallback, double *out, Error *error) {
   *out = fallback;
-  if (!value) return true;
-  if (json_is_number(value)) {
-    *out = json_number_value(value);
-    return true;
-  }
-  return error_set(error, ERROR_MODEL, "\"%s\": expected a number, found %s", key, json_kind(value));
+  return !reader_has(config, key) || reader_number(config, key, -INFINITY, INFINITY, fallback, out, error);
 }
 
-bool config_bool_or(const json_t *config, const char *key, bool fallback, bool *out, Error *error) {
-  const json_t *value = config_value(config, key);
+bool config_bool_or(const Reader *config, const char *key, bool fallback, bool *out, Error *error) {
   *out = fallback;
-  if (!value) return true;
-  if (json_is_boolean(value)) {
-    *out = json_is_true(value);
-    return true;
-  }
-  return error_set(error, ERROR_MODEL, "\"%s\": expected true or false, found %s", key, json_kind(value));
+  return !reader_has(config, key) || reader_bool(config, key, fallback, out, error);
 }
 
-static bool config_text_or(const json_t *config, const char *key, const char *fallback, const char **out,
+static bool config_text_or(const Reader *config, const char *key, const char *fallback, const char **out,
                            Error *error) {
-  const json_t *value = config_value(config, key);
-  *out = value ? json_string_value(value) : fallback;
-  if (!value || json_is_string(value)) return true;
-  return error_set(error, ERROR_MODEL, "\"%s\": expected a string, found %s", key, json_kind(value));
+  size_t bytes;
+  *out = fallback;
+  return !reader_has(config, key) || reader_text(config, key, true, out, &bytes, error);
 }
 
-bool config_activation(const json_t *config, const char *key, const char *fallback, Activation *out,
+/* An error about the value of a key. */
+static bool refuse(const Reader *config, const char *key, Error *error, const char *format, ...)
+    PRINTF_LIKE(4, 5);
+
+static bool refuse(const Reader *config, const char *key, Error *error, const char *format, ...) {
+  char message[256];
+  Reader member;
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  return reader_member(config, key, &member, error) && reader_fail(&member, error, "%s", message);
+}
+
+bool config_activation(const Reader *config, const char *key, const char *fallback, Activation *out,
                        Error *error) {
   /* gelu_fast writes the constant sqrt(2/pi) with ten digits, which is below what a float holds. */
   static const struct {
@@ -110,33 +97,35 @@ bool config_activation(const json_t *config, const char *key, const char *fallba
       *out = known[i].kind;
       return true;
     }
-  return error_set(error, ERROR_MODEL,
-                   "\"%s\": activation \"%s\" is not supported (known: silu, gelu, gelu_new, "
-                   "gelu_pytorch_tanh, gelu_fast, relu)",
-                   key, name);
+  return refuse(config, key, error,
+                "activation \"%s\" is not supported (known: silu, gelu, gelu_new, gelu_pytorch_tanh, "
+                "gelu_fast, relu)",
+                name);
 }
 
-bool config_refuse(const json_t *config, const char *key, const char *why, Error *error) {
-  const json_t *value = config_value(config, key);
-  if (!value || json_is_false(value)) return true;
+bool config_refuse(const Reader *config, const char *key, const char *why, Error *error) {
+  const json_t *value = json_object_get(config->value, key);
+  if (!value || json_is_null(value) || json_is_false(value)) return true;
   if ((json_is_object(value) || json_is_array(value)) &&
       json_object_size(value) + json_array_size(value) == 0)
     return true;
-  return error_set(error, ERROR_MODEL, "\"%s\": %s", key, why);
+  return refuse(config, key, error, "%s", why);
 }
 
-static bool rope_positive(const json_t *rope, const char *key, double *out, Error *error) {
-  if (!config_float_or(rope, key, 0, out, error)) return false;
-  if (*out > 0 && isfinite(*out)) return true;
-  if (!config_has(rope, key)) return error_set(error, ERROR_MODEL, "\"%s\" is missing", key);
-  return error_set(error, ERROR_MODEL, "\"%s\": expected a number above 0, found %g", key, *out);
+static bool rope_positive(const Reader *rope, const char *key, double *out, Error *error) {
+  Reader member;
+  if (!reader_member(rope, key, &member, error) ||
+      !reader_as_number(&member, -INFINITY, INFINITY, out, error))
+    return false;
+  return (*out > 0 && isfinite(*out)) ||
+         reader_fail(&member, error, "expected a number above 0, found %g", *out);
 }
 
 static double yarn_mscale(double factor, double mscale) {
   return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
 
-static bool rope_yarn(const json_t *config, const json_t *rope, RopeSpec *out, Error *error) {
+static bool rope_yarn(const Reader *config, const Reader *rope, RopeSpec *out, Error *error) {
   double mscale, mscale_all;
   bool truncate;
   if (!config_float_or(rope, "attention_factor", 0, &out->attention_factor, error) ||
@@ -146,28 +135,28 @@ static bool rope_yarn(const json_t *config, const json_t *rope, RopeSpec *out, E
       !config_float_or(rope, "mscale_all_dim", 0, &mscale_all, error) ||
       !config_bool_or(rope, "truncate", true, &truncate, error))
     return false;
-  if (!truncate) return error_set(error, ERROR_MODEL, "\"truncate\": false is not supported");
-  if (!config_has(rope, "factor")) {
+  if (!truncate) return refuse(rope, "truncate", error, "false is not supported");
+  if (!reader_has(rope, "factor")) {
     double longest;
     if (!rope_positive(config, "max_position_embeddings", &longest, error)) return false;
     out->factor = longest / out->original_max;
   } else if (!rope_positive(rope, "factor", &out->factor, error)) {
     return false;
   }
-  if (!config_has(rope, "attention_factor") && mscale != 0 && mscale_all != 0)
+  if (!reader_has(rope, "attention_factor") && mscale != 0 && mscale_all != 0)
     out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
   return true;
 }
 
 /* Where the training context stands: beside the rope keys, among them, or it is the longest position. */
-static bool rope_original_max(const json_t *config, const json_t *rope, double *out, Error *error) {
+static bool rope_original_max(const Reader *config, const Reader *rope, double *out, Error *error) {
   static const char *const key = "original_max_position_embeddings";
-  if (config_has(config, key)) return rope_positive(config, key, out, error);
-  if (config_has(rope, key)) return rope_positive(rope, key, out, error);
+  if (reader_has(config, key)) return rope_positive(config, key, out, error);
+  if (reader_has(rope, key)) return rope_positive(rope, key, out, error);
   return rope_positive(config, "max_position_embeddings", out, error);
 }
 
-static bool rope_by_type(const json_t *config, const json_t *rope, const char *type, RopeSpec *out,
+static bool rope_by_type(const Reader *config, const Reader *rope, const char *type, RopeSpec *out,
                          Error *error) {
   if (strcmp(type, "default") == 0) return true;
   if (strcmp(type, "linear") == 0) {
@@ -185,50 +174,38 @@ static bool rope_by_type(const json_t *config, const json_t *rope, const char *t
     out->kind = ROPE_YARN;
     return rope_original_max(config, rope, &out->original_max, error) && rope_yarn(config, rope, out, error);
   }
-  return error_set(error, ERROR_MODEL,
-                   "rope type \"%s\" is not supported (known: default, linear, llama3, yarn)", type);
+  return reader_fail(rope, error, "rope type \"%s\" is not supported (known: default, linear, llama3, yarn)",
+                     type);
 }
 
-bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error) {
-  const json_t *old = config_value(config, "rope_scaling");
-  bool has_old =
-      old && !(json_is_object(old) && json_object_size(old) == 0); /* as in Transformers, it goes first */
-  *key = has_old ? "rope_scaling" : "rope_parameters";
-  *rope = config_value(config, *key);
-  if (!*rope || json_holds_object(*rope)) return true;
-  return error_set(error, ERROR_MODEL, "\"%s\": expected an object, found %s", *key, json_kind(*rope));
+bool config_rope_object(const Reader *config, Reader *rope, Error *error) {
+  const json_t *old = json_object_get(config->value, "rope_scaling");
+  /* as in Transformers, it goes first */
+  const bool has_old =
+      reader_has(config, "rope_scaling") && !(json_is_object(old) && json_object_size(old) == 0);
+  return reader_member(config, has_old ? "rope_scaling" : "rope_parameters", rope, error) &&
+         (!rope->value || reader_as_object(rope, error));
 }
 
-bool config_rope(const json_t *config, double default_theta, RopeSpec *out, Error *error) {
-  *out = (RopeSpec){.kind = ROPE_DEFAULT};
-  const json_t *rope;
-  const char *key;
-  if (!config_rope_object(config, &rope, &key, error)) return false;
+bool config_rope(const Reader *config, double default_theta, RopeSpec *out, Error *error) {
+  *out = (RopeSpec){.kind = ROPE_DEFAULT, .theta = default_theta};
+  Reader rope;
+  if (!config_rope_object(config, &rope, error)) return false;
   const char *old_type, *type;
-  if (config_has(rope, "full_attention") || config_has(rope, "sliding_attention"))
-    return error_set(error, ERROR_MODEL, "\"%s\": parameters by layer type are not supported here", key);
-  if (!config_check_rope_keys(rope, error)) return error_context(error, "\"%s\"", key);
-  if (config_has(rope, "rope_theta")) {
-    if (!rope_positive(rope, "rope_theta", &out->theta, error)) return error_context(error, "\"%s\"", key);
-  } else {
-    out->theta = default_theta;
-    if (config_has(config, "rope_theta") && !rope_positive(config, "rope_theta", &out->theta, error))
-      return false;
-  }
-  if (!config_text_or(rope, "type", "default", &old_type, error) ||
-      !config_text_or(rope, "rope_type", old_type, &type, error) ||
-      !rope_by_type(config, rope, type, out, error))
-    return error_context(error, "\"%s\"", key);
-  return true;
+  if (reader_has(&rope, "full_attention") || reader_has(&rope, "sliding_attention"))
+    return reader_fail(&rope, error, "parameters by layer type are not supported here");
+  const Reader *theta = reader_has(&rope, "rope_theta") ? &rope : config;
+  return config_check_rope_keys(&rope, error) &&
+         (!reader_has(theta, "rope_theta") || rope_positive(theta, "rope_theta", &out->theta, error)) &&
+         config_text_or(&rope, "type", "default", &old_type, error) &&
+         config_text_or(&rope, "rope_type", old_type, &type, error) &&
+         rope_by_type(config, &rope, type, out, error);
 }
 
 const Architecture *architecture_find(const json_t *config, Error *error) {
-  if (!json_is_object(config)) {
-    error_set(error, ERROR_MODEL, "expected a JSON object");
-    return NULL;
-  }
+  const Reader top = reader_top(NULL, (json_t *)config);
   const char *type;
-  if (!config_text_or(config, "model_type", NULL, &type, error)) return NULL;
+  if (!reader_as_object(&top, error) || !config_text_or(&top, "model_type", NULL, &type, error)) return NULL;
   for (int i = 0; type && i < ARCHITECTURE_COUNT; i++)
     if (strcmp(type, architecture_list[i]->model_type) == 0) return architecture_list[i];
   char known[256] = "";
@@ -237,14 +214,14 @@ const Architecture *architecture_find(const json_t *config, Error *error) {
     snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architecture_list[i]->model_type);
   }
   if (type)
-    error_set(error, ERROR_MODEL, "\"model_type\": \"%s\" is not supported (known: %s)", type, known);
+    refuse(&top, "model_type", error, "\"%s\" is not supported (known: %s)", type, known);
   else
-    error_set(error, ERROR_MODEL, "\"model_type\" is missing (known: %s)", known);
+    refuse(&top, "model_type", error, "expected one of %s, found nothing", known);
   return NULL;
 }
 
 /* Options that no architecture supports yet, with more to say than that they are not known. */
-static bool refuse_unsupported(const json_t *config, Error *error) {
+static bool refuse_unsupported(const Reader *config, Error *error) {
   return config_refuse(config, "quantization_config", "quantised checkpoints are not supported", error) &&
          config_refuse(config, "is_encoder_decoder", "only decoder models are supported", error) &&
          config_refuse(config, "add_cross_attention", "cross attention is not supported", error) &&
@@ -271,9 +248,10 @@ static bool check_shape(const ModelSpec *spec, Error *error) {
 }
 
 bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec, Error *error) {
+  const Reader top = reader_top(NULL, (json_t *)config);
   *spec = (ModelSpec){.embedding_scale = 1, .alibi_max = 8, .final_norm = true};
-  return refuse_unsupported(config, error) && arch->read(config, spec, error) &&
-         config_check_keys(config, arch, error) && check_shape(spec, error);
+  return refuse_unsupported(&top, error) && arch->read(&top, spec, error) &&
+         config_check_keys(&top, arch, error) && check_shape(spec, error);
 }
 
 bool architecture_is_score(const Architecture *arch, const json_t *config) {

@@ -6,6 +6,7 @@
 #define MODEL_ARCH_H
 
 #include "base/memory.h"
+#include "base/reader.h"
 #include "model/spec.h"
 
 #include <jansson.h>
@@ -52,7 +53,7 @@ typedef struct Architecture {
   bool residual_init; /* fresh weights: products into the residual stream start smaller, by sqrt(2 layers) */
   bool norm_bias;     /* norms have a bias beside their weight */
   const char *const *keys; /* of config.json that only this family has; NULL at the end */
-  bool (*read)(const json_t *config, ModelSpec *spec, Error *error);
+  bool (*read)(const Reader *config, ModelSpec *spec, Error *error);
   bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */
   /* Overrides linear_bias from config.json (attention_bias, mlp_bias ...); NULL = the table above. */
   bool (*bias)(const json_t *config, LinearRole role);
@@ -68,29 +69,28 @@ NODISCARD bool architecture_read(const Architecture *arch, const json_t *config,
 /* Whether "architectures" names the ...ForSequenceClassification class. */
 bool architecture_is_score(const Architecture *arch, const json_t *config);
 
-/* Typed reads for the arch files. Errors name the key, expected and found. The `_or` forms take a fallback
- * when the key is absent or null. */
-NODISCARD bool config_int(const json_t *config, const char *key, int64_t *out, Error *error);
-NODISCARD bool config_int_or(const json_t *config, const char *key, int64_t fallback, int64_t *out,
+/* Typed reads for the arch files, as base/reader.h, into the types of a spec. The `_or` forms take a fallback when the key is
+ * absent or null, or when there is no such object at all. */
+NODISCARD bool config_int(const Reader *config, const char *key, int64_t *out, Error *error);
+NODISCARD bool config_int_or(const Reader *config, const char *key, int64_t fallback, int64_t *out,
                              Error *error);
 /* A size: 1 to 2^24. */
-NODISCARD bool config_size(const json_t *config, const char *key, int64_t *out, Error *error);
-NODISCARD bool config_size_or(const json_t *config, const char *key, int64_t fallback, int64_t *out,
+NODISCARD bool config_size(const Reader *config, const char *key, int64_t *out, Error *error);
+NODISCARD bool config_size_or(const Reader *config, const char *key, int64_t fallback, int64_t *out,
                               Error *error);
-NODISCARD bool config_float_or(const json_t *config, const char *key, double fallback, double *out,
+NODISCARD bool config_float_or(const Reader *config, const char *key, double fallback, double *out,
                                Error *error);
-NODISCARD bool config_bool_or(const json_t *config, const char *key, bool fallback, bool *out, Error *error);
-NODISCARD bool config_activation(const json_t *config, const char *key, const char *fallback, Activation *out,
+NODISCARD bool config_bool_or(const Reader *config, const char *key, bool fallback, bool *out, Error *error);
+NODISCARD bool config_activation(const Reader *config, const char *key, const char *fallback, Activation *out,
                                  Error *error);
-bool config_has(const json_t *config, const char *key); /* there and not null */
 /* An error "KEY: why" unless the key is absent, null, false or empty. */
-NODISCARD bool config_refuse(const json_t *config, const char *key, const char *why, Error *error);
+NODISCARD bool config_refuse(const Reader *config, const char *key, const char *why, Error *error);
 /* Refuses keys that are neither read, nor known to change nothing, nor off (config_keys.c). */
-NODISCARD bool config_check_keys(const json_t *config, const Architecture *arch, Error *error);
-NODISCARD bool config_check_rope_keys(const json_t *rope, Error *error);
-/* The object with the rotary keys (or NULL) and the name it stands under. */
-NODISCARD bool config_rope_object(const json_t *config, const json_t **rope, const char **key, Error *error);
+NODISCARD bool config_check_keys(const Reader *config, const Architecture *arch, Error *error);
+NODISCARD bool config_check_rope_keys(const Reader *rope, Error *error);
+/* The object with the rotary keys; its value is NULL where there is none. */
+NODISCARD bool config_rope_object(const Reader *config, Reader *rope, Error *error);
 /* rope_parameters (new) or rope_theta + rope_scaling (old). */
-NODISCARD bool config_rope(const json_t *config, double default_theta, RopeSpec *out, Error *error);
+NODISCARD bool config_rope(const Reader *config, double default_theta, RopeSpec *out, Error *error);
 
 #endif

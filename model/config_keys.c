@@ -1,6 +1,5 @@
 /* Which keys a config.json may have. A key that is not listed would mean something to Transformers, and nothing here: it is
  * refused unless it is off. */
-#include "base/json.h"
 #include "model/arch.h"
 
 #include <string.h>
@@ -61,10 +60,10 @@ static bool among(const char *key, const char *const *names, size_t count) {
   return false;
 }
 
-bool config_check_keys(const json_t *config, const Architecture *arch, Error *error) {
+bool config_check_keys(const Reader *config, const Architecture *arch, Error *error) {
   const char *key;
   json_t *value;
-  json_object_foreach((json_t *)config, key, value) {
+  json_object_foreach(config->value, key, value) {
     if (among(key, read_keys, sizeof read_keys / sizeof *read_keys) ||
         among(key, harmless_keys, sizeof harmless_keys / sizeof *harmless_keys) ||
         among(key, arch->keys, SIZE_MAX))
@@ -77,10 +76,10 @@ bool config_check_keys(const json_t *config, const Architecture *arch, Error *er
   return true;
 }
 
-bool config_check_rope_keys(const json_t *rope, Error *error) {
+bool config_check_rope_keys(const Reader *rope, Error *error) {
   const char *key;
   json_t *value;
-  json_object_foreach((json_t *)rope, key, value) {
+  json_object_foreach(rope->value, key, value) {
     if (!among(key, rope_keys, sizeof rope_keys / sizeof *rope_keys) &&
         !config_refuse(rope, key, "not known among rotary parameters", error))
       return false;

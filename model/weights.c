@@ -251,10 +251,11 @@ typedef struct ScoreValues {
 static bool read_score_zero(const char *directory, ScoreZero *zero, Error *error) {
   char *path = path_join(directory, "config.json");
   json_t *config = path ? json_file_read(path, error) : NULL;
+  const Reader top = reader_top(path, config);
   double value = 0;
   bool ok = (path || error_out_of_memory(error, "path", 0)) && config &&
-            config_float_or(config, "score_shift", 0, &value, error) &&
-            config_bool_or(config, "score_zero_point", false, &zero->known, error);
+            reader_number(&top, "score_shift", -1e30, 1e30, 0, &value, error) &&
+            reader_bool(&top, "score_zero_point", false, &zero->known, error);
   zero->shift = (float)value;
   json_decref(config);
   memory_free(path);

@@ -3,11 +3,11 @@
 #include "model/arch/list.h"
 
 /* The configuration class knows these sizes by two names. */
-static bool read_size(const json_t *config, const char *key, const char *alias, int64_t *out, Error *error) {
-  return config_size(config, !config_has(config, key) && config_has(config, alias) ? alias : key, out, error);
+static bool read_size(const Reader *config, const char *key, const char *alias, int64_t *out, Error *error) {
+  return config_size(config, !reader_has(config, key) && reader_has(config, alias) ? alias : key, out, error);
 }
 
-static bool read_attention(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_attention(const Reader *config, ModelSpec *spec, Error *error) {
   bool scaled;
   if (!config_bool_or(config, "scale_attn_weights", true, &scaled, error) ||
       !config_bool_or(config, "scale_attn_by_inverse_layer_idx", false, &spec->scale_by_layer, error))
@@ -22,7 +22,7 @@ static bool read_attention(const json_t *config, ModelSpec *spec, Error *error) 
   return true;
 }
 
-static bool read_gpt2(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_gpt2(const Reader *config, ModelSpec *spec, Error *error) {
   double eps;
   if (!config_size(config, "vocab_size", &spec->vocab, error) ||
       !read_size(config, "n_embd", "hidden_size", &spec->hidden, error) ||

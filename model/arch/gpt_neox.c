@@ -4,28 +4,26 @@
  * head, attention and MLP side by side (or one after the other: RedPajama). The LM head is a table of its own. */
 #include "model/arch/list.h"
 
-static bool read_rotary(const json_t *config, ModelSpec *spec, Error *error) {
-  const json_t *rope;
-  const char *key;
+static bool read_rotary(const Reader *config, ModelSpec *spec, Error *error) {
+  Reader rope;
   double part, theta;
   if (!config_float_or(config, "rope_theta", 10000, &theta, error) ||
       !config_float_or(config, "rotary_emb_base", theta, &theta, error) ||
-      !config_rope_object(config, &rope, &key, error) ||
+      !config_rope_object(config, &rope, error) ||
       !config_float_or(config, "partial_rotary_factor", 0.25, &part, error) ||
       !config_float_or(config, "rotary_pct", part, &part, error) ||
-      !config_float_or(rope, "partial_rotary_factor", part, &part, error) ||
+      !config_float_or(&rope, "partial_rotary_factor", part, &part, error) ||
       !config_rope(config, theta, &spec->rope, error))
     return false;
   if (part <= 0 || part > 1)
-    return error_set(error, ERROR_MODEL, "\"rotary_pct\": expected a number above 0 and up to 1, found %g",
-                     part);
-  if (!config_has(rope, "rope_theta")) spec->rope.theta = theta; /* rotary_emb_base goes before rope_theta */
+    return reader_fail(config, error, "rotary_pct: expected a number above 0 and up to 1, found %g", part);
+  if (!reader_has(&rope, "rope_theta")) spec->rope.theta = theta; /* rotary_emb_base goes before rope_theta */
   spec->position = POSITION_ROTARY;
   spec->rotary_size = (int64_t)((double)spec->head_size * part);
   return true;
 }
 
-static bool read_gpt_neox(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_gpt_neox(const Reader *config, ModelSpec *spec, Error *error) {
   double eps;
   if (!config_size(config, "vocab_size", &spec->vocab, error) ||
       !config_size(config, "hidden_size", &spec->hidden, error) ||

@@ -13,13 +13,13 @@ typedef struct LlamaDefaults {
   int64_t head_size; /* 0 = hidden / heads */
 } LlamaDefaults;
 
-static bool read_heads(const json_t *config, LlamaDefaults defaults, ModelSpec *spec, Error *error) {
+static bool read_heads(const Reader *config, LlamaDefaults defaults, ModelSpec *spec, Error *error) {
   if (!config_size(config, "num_attention_heads", &spec->heads, error)) return false;
   int64_t kv = spec->heads;
-  if (!json_object_get(config, "num_key_value_heads") && defaults.kv_heads) kv = defaults.kv_heads;
+  if (!json_object_get(config->value, "num_key_value_heads") && defaults.kv_heads) kv = defaults.kv_heads;
   if (!config_size_or(config, "num_key_value_heads", kv, &spec->kv_heads, error)) return false;
   int64_t head_size = defaults.head_size;
-  if (!head_size && !config_has(config, "head_dim")) {
+  if (!head_size && !reader_has(config, "head_dim")) {
     if (spec->hidden % spec->heads != 0)
       return error_set(error, ERROR_MODEL, "\"hidden_size\" %lld is not a multiple of %lld attention heads",
                        (long long)spec->hidden, (long long)spec->heads);
@@ -28,23 +28,21 @@ static bool read_heads(const json_t *config, LlamaDefaults defaults, ModelSpec *
   return config_size_or(config, "head_dim", head_size, &spec->head_size, error);
 }
 
-static bool read_rotary(const json_t *config, ModelSpec *spec, Error *error) {
-  const json_t *rope;
-  const char *key;
+static bool read_rotary(const Reader *config, ModelSpec *spec, Error *error) {
+  Reader rope;
   double top, part;
-  if (!config_rope(config, 10000, &spec->rope, error) || !config_rope_object(config, &rope, &key, error) ||
+  if (!config_rope(config, 10000, &spec->rope, error) || !config_rope_object(config, &rope, error) ||
       !config_float_or(config, "partial_rotary_factor", 1, &top, error) ||
-      !config_float_or(rope, "partial_rotary_factor", top, &part, error))
+      !config_float_or(&rope, "partial_rotary_factor", top, &part, error))
     return false;
   if (part != 1)
-    return error_set(error, ERROR_MODEL, "\"partial_rotary_factor\": %g is not supported for this model type",
-                     part);
+    return reader_fail(config, error, "partial_rotary_factor: %g is not supported for this model type", part);
   spec->position = POSITION_ROTARY;
   spec->rotary_size = spec->head_size;
   return true;
 }
 
-static bool read_common(const json_t *config, LlamaDefaults defaults, ModelSpec *spec, Error *error) {
+static bool read_common(const Reader *config, LlamaDefaults defaults, ModelSpec *spec, Error *error) {
   double eps;
   if (!config_size(config, "vocab_size", &spec->vocab, error) ||
       !config_size(config, "hidden_size", &spec->hidden, error) ||
@@ -64,44 +62,50 @@ static bool read_common(const json_t *config, LlamaDefaults defaults, ModelSpec 
   return true;
 }
 
-static bool read_llama(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_llama(const Reader *config, ModelSpec *spec, Error *error) {
   return config_refuse(config, "sliding_window", "not known for llama", error) &&
          read_common(config, (LlamaDefaults){.max_positions = 2048}, spec, error);
 }
 
 /* What "layer_types" says of a layer, when it is there: *windowed keeps its value otherwise. */
-static bool read_layer_type(const json_t *types, int64_t layer, bool *windowed, Error *error) {
-  if (!types || json_is_null(types)) return true;
-  const char *type = json_string_value(json_array_get(types, (size_t)layer));
-  if (!type)
-    return error_set(error, ERROR_MODEL, "\"layer_types\": expected a list with a string for each layer");
+static bool read_layer_type(const Reader *config, int64_t layer, bool *windowed, Error *error) {
+  Reader types, item;
+  const char *type;
+  size_t bytes;
+  if (!reader_has(config, "layer_types")) return true;
+  if (!reader_array(config, "layer_types", &types, error)) return false;
+  const size_t count = json_array_size(types.value);
+  if ((size_t)layer >= count)
+    return reader_fail(&types, error, "expected a string for each layer, found %zu of them", count);
+  if (!reader_item(&types, (size_t)layer, &item, error) || !reader_as_text(&item, &type, &bytes, error))
+    return false;
   *windowed = strcmp(type, "sliding_attention") == 0;
   if (*windowed || strcmp(type, "full_attention") == 0) return true;
-  return error_set(error, ERROR_MODEL,
-                   "\"layer_types\": \"%s\" is not supported (known: full_attention, sliding_attention)",
-                   type);
+  return reader_fail(&item, error, "\"%s\" is not supported (known: full_attention, sliding_attention)",
+                     type);
 }
 
-static bool read_mistral(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_mistral(const Reader *config, ModelSpec *spec, Error *error) {
   if (!read_common(config, (LlamaDefaults){.max_positions = 131072, .kv_heads = 8}, spec, error))
     return false;
-  int64_t window = json_object_get(config, "sliding_window") ? 0 : 4096; /* null = none, absent = 4096 */
+  int64_t window =
+      json_object_get(config->value, "sliding_window") ? 0 : 4096; /* null = none, absent = 4096 */
   if (!config_size_or(config, "sliding_window", window, &window, error)) return false;
   for (int64_t i = 0; i < spec->layers && i < MODEL_MAX_LAYERS; i++) {
     bool windowed = window > 0;
-    if (!read_layer_type(json_object_get(config, "layer_types"), i, &windowed, error)) return false;
+    if (!read_layer_type(config, i, &windowed, error)) return false;
     if (windowed != (window > 0))
-      return error_set(error, ERROR_MODEL, "\"layer_types\": layers of different kinds are not supported");
+      return reader_fail(config, error, "layer_types: layers of different kinds are not supported");
     spec->window[i] = (int)window;
   }
   return true;
 }
 
 /* Layers from max_window_layers on have a window, when it is switched on; or layer_types says it for each. */
-static bool read_qwen_windows(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_qwen_windows(const Reader *config, ModelSpec *spec, Error *error) {
   bool on;
   int64_t window, first;
-  int64_t fallback = json_object_get(config, "sliding_window") ? 0 : 4096;
+  int64_t fallback = json_object_get(config->value, "sliding_window") ? 0 : 4096;
   if (!config_bool_or(config, "use_sliding_window", false, &on, error) ||
       !config_size_or(config, "sliding_window", fallback, &window, error) ||
       !config_int_or(config, "max_window_layers", 28, &first, error))
@@ -109,23 +113,22 @@ static bool read_qwen_windows(const json_t *config, ModelSpec *spec, Error *erro
   if (!on) window = 0;
   for (int64_t i = 0; i < spec->layers && i < MODEL_MAX_LAYERS; i++) {
     bool windowed = window > 0 && i >= first;
-    if (!read_layer_type(json_object_get(config, "layer_types"), i, &windowed, error)) return false;
+    if (!read_layer_type(config, i, &windowed, error)) return false;
     if (windowed && window == 0)
-      return error_set(error, ERROR_MODEL,
-                       "\"layer_types\": layer %lld has a sliding window, but \"sliding_window\" is off",
-                       (long long)i);
+      return reader_fail(config, error, "layer_types[%lld]: a sliding window, but \"sliding_window\" is off",
+                         (long long)i);
     spec->window[i] = windowed ? (int)window : 0;
   }
   return true;
 }
 
-static bool read_qwen2(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_qwen2(const Reader *config, ModelSpec *spec, Error *error) {
   return config_refuse(config, "use_mrope", "not supported", error) &&
          read_common(config, (LlamaDefaults){.max_positions = 32768, .kv_heads = 32}, spec, error) &&
          read_qwen_windows(config, spec, error);
 }
 
-static bool read_qwen3(const json_t *config, ModelSpec *spec, Error *error) {
+static bool read_qwen3(const Reader *config, ModelSpec *spec, Error *error) {
   const LlamaDefaults defaults = {.max_positions = 32768, .kv_heads = 32, .head_size = 128};
   spec->qk_norm = QK_NORM_HEAD;
   return read_common(config, defaults, spec, error) && read_qwen_windows(config, spec, error);

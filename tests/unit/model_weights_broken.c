@@ -182,9 +182,9 @@ static void broken_directories_are_refused(void **state) {
   expect_failure(t.directory, ERROR_MODEL, "config.json:3: broken JSON");
   write_text(temporary_path(&t, "config.json"), "{\"model_type\": \"mamba\"}");
   expect_failure(t.directory, ERROR_MODEL,
-                 "config.json: \"model_type\": \"mamba\" is not supported (known: llama");
+                 "config.json: model_type: \"mamba\" is not supported (known: llama");
   write_text(temporary_path(&t, "config.json"), "[1]");
-  expect_failure(t.directory, ERROR_MODEL, "expected a JSON object");
+  expect_failure(t.directory, ERROR_MODEL, "config.json: expected an object, found a list");
   temporary_close(&t);
 }
 
@@ -196,10 +196,10 @@ static void the_zero_point_has_its_type(void **state) {
   } cases[] = {{"score_shift", "-1.5", NULL},
                {"score_shift", "2", NULL},
                {"score_shift", "null", NULL},
-               {"score_shift", "\"0.5\"", "\"score_shift\": expected a number, found a string"},
-               {"score_shift", "true", "\"score_shift\": expected a number, found a boolean"},
+               {"score_shift", "\"0.5\"", "config.json: score_shift: expected a number, found a string"},
+               {"score_shift", "true", "config.json: score_shift: expected a number, found a boolean"},
                {"score_zero_point", "true", NULL},
-               {"score_zero_point", "1", "\"score_zero_point\": expected true or false, found"}};
+               {"score_zero_point", "1", "config.json: score_zero_point: expected true or false, found"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Temporary t;
     Error error = {0};
