@@ -56,6 +56,15 @@ expect 'The kettle, über 100°.' "$bin/inspect" decode --model "$work/model" --
 expect "$(printf 'piped')" bash -c "printf piped | '$bin/inspect' tokens --model '$work/model' --json |
   sed 's/.*\\[\\(.*\\)\\],.*/\\1/' | xargs '$bin/inspect' decode --skip-special --model '$work/model' --ids"
 
+# Several answers to a prompt, the best one first; the scores of a ranking model.
+ranking=(--data tests/fixtures/runs/ranked.jsonl --template plain)
+expect '"answers":24,"pairs":38,"answers_too_long":0' "$bin/inspect" data --model tests/fixtures/runs/reward "${ranking[@]}" --json
+expect '"ranks":[1,2,2,2,3,3,4],"scores":[2.5,2,2,2,1.5,1.5,0.5]' "$bin/inspect" data --model tests/fixtures/runs/reward \
+  "${ranking[@]}" --json
+expect 'rank 4, score 0.5' "$bin/inspect" data --model tests/fixtures/runs/reward "${ranking[@]}"
+expect 'over 38 pairs' "$bin/inspect" score --model tests/fixtures/runs/reward "${ranking[@]}"
+expect '"ranks":[1,2,3,4]}' "$bin/inspect" score --model tests/fixtures/runs/reward "${ranking[@]}" --json
+
 # Every kind of mistake has its exit code.
 refuse 2 "did you mean 'score'" "$bin/inspect" scor
 refuse 2 "did you mean '--model'" "$bin/inspect" data --modle x
