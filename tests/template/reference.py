@@ -33,8 +33,6 @@ def expect(source, variables):
     """{"text": ...}, or {"error": the words of raise_exception, or true}."""
     try:
         return {"text": compiled(source).render(**variables)}
-    except RecursionError:
-        raise
     except Exception as error:
         return {"error": str(error) if getattr(error, "said", False) and error.message is not None else True}
 

@@ -272,20 +272,27 @@ static bool check_unique(Runner *runner, const json_t *variables) {
   return good;
 }
 
+static bool check_plain(Runner *runner, const json_t *variables, const json_t *this) {
+  const json_t *generations = json_object_get(this, "generations");
+  return check(runner, variables, json_object_get(this, "text"), "", json_object_get(this, "error")) &&
+         (!generations || same_generations(runner, generations)) && check_unique(runner, variables);
+}
+
 static bool check_case(Runner *runner, const json_t *variables, const json_t *this) {
-  const json_t *text = json_object_get(this, "text"), *generations = json_object_get(this, "generations");
-  if (!check(runner, variables, text, "", json_object_get(this, "error"))) return false;
-  if (generations && !same_generations(runner, generations)) return false;
-  if (!check_unique(runner, variables)) return false;
   const json_t *prompt = json_object_get(this, "prompt"), *other = json_object_get(this, "prompt_text"),
                *refusal = json_object_get(this, "prompt_error");
-  if (!prompt && !other && !refusal) return true;
-  json_t *prompting = json_copy((json_t *)variables);
-  json_object_set_new(prompting, "add_generation_prompt", json_true());
-  snprintf(runner->name + strlen(runner->name), sizeof runner->name - strlen(runner->name), " + prompt");
-  bool good =
-      check(runner, prompting, other ? other : text, prompt ? json_string_value(prompt) : "", refusal);
-  json_decref(prompting);
+  if (!prompt && !other && !refusal) return check_plain(runner, variables, this);
+  json_t *given = json_copy((json_t *)variables);
+  json_object_set_new(given, "add_generation_prompt", json_false());
+  bool good = check_plain(runner, given, this);
+  if (good) {
+    size_t length = strlen(runner->name);
+    snprintf(runner->name + length, sizeof runner->name - length, " + prompt");
+    json_object_set_new(given, "add_generation_prompt", json_true());
+    good = check(runner, given, other ? other : json_object_get(this, "text"),
+                 prompt ? json_string_value(prompt) : "", refusal);
+  }
+  json_decref(given);
   return good;
 }
 
