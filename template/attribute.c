@@ -72,6 +72,13 @@ static bool is_inner_name(const ValueString *name) {
   return false;
 }
 
+static bool is_macro_field(const ValueString *name) {
+  static const char *const names[] = {"name", "arguments", "catch_kwargs", "catch_varargs", "caller"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (string_equals(name, names[i])) return true;
+  return false;
+}
+
 /* What Python's getattr finds: a method, or a field of an object of the language. */
 static bool find_attribute(Run *run, Value object, Value name, Value *out, bool *found) {
   const ValueString *text = name.as.string;
@@ -87,6 +94,8 @@ static bool find_attribute(Run *run, Value object, Value name, Value *out, bool 
     if (!loop_attribute(run, &object.as.object->as.loop, text, out, found)) return false;
     if (*found) return true;
   }
+  if (value_is_object(object, OBJECT_MACRO) && is_macro_field(text))
+    return run_fail(run, "'%.*s' of a macro is not supported", (int)text->size, text->bytes);
   if (value_is_object(object, OBJECT_CYCLER) && string_equals(text, "current")) {
     *out = object.as.object->as.turn.items.as.list->items[object.as.object->as.turn.at];
     return true;

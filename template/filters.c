@@ -126,7 +126,8 @@ static bool filter_round(Run *run, Value self, const Value *arguments, Value *ou
   }
   double unit = pow(10, (double)digits), scaled = value_real(self) * unit;
   if (isnan(scaled) || isinf(scaled)) return run_fail(run, "cannot convert float infinity to integer");
-  *out = value_float((up ? ceil(scaled) : floor(scaled)) / unit);
+  *out =
+      value_float(((up ? ceil(scaled) : floor(scaled)) + 0.0) / unit); /* of whole numbers: there is no -0 */
   return true;
 }
 

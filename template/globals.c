@@ -65,6 +65,8 @@ static bool fill_dict(Run *run, ValueDict *dict, const CallArguments *arguments)
       if (!run_step(run) || !dict_set(run->heap, dict, from.as.dict->entries[i].key,
                                       from.as.dict->entries[i].value, run->error))
         return false;
+  } else if (from.kind == VALUE_UNDEFINED && arguments->count) {
+    return run_fail_undefined(run, from);
   } else if (arguments->count) {
     Iterator *iterator;
     if (!iterate(run, from, &iterator)) return false;

@@ -150,8 +150,7 @@ static bool next_back_of_string(Run *run, Iterator *iterator, Value *out, bool *
 
 bool iterate_reversed(Run *run, Value value, Value *out, bool *possible) {
   size_t length = 0;
-  *possible = value_has_length(value, &length) && value.kind != VALUE_UNDEFINED &&
-              !value_is_object(value, OBJECT_LOOP);
+  *possible = value_has_length(value, &length) && !value_is_object(value, OBJECT_LOOP);
   if (!*possible) return true;
   static const char *const view_types[] = {"dict_reversekeyiterator", "dict_reversevalueiterator",
                                            "dict_reverseitemiterator"};
@@ -168,7 +167,7 @@ bool iterate_reversed(Run *run, Value value, Value *out, bool *possible) {
     iterator->type = view_types[VIEW_KEYS];
   } else if (value_is_object(value, OBJECT_VIEW)) {
     iterator->type = view_types[value.as.object->as.view.type];
-  } else {
+  } else if (value_is_object(value, OBJECT_RANGE)) {
     iterator->type = "range_iterator";
   }
   return true;

@@ -26,7 +26,7 @@ static int escape_point(int32_t point, bool ascii, char out[16]) {
   for (size_t i = 0; i + 1 < sizeof letters; i += 2)
     if (letters[i] == point) return snprintf(out, 16, "\\%c", letters[i + 1]);
   if (point < 0x20) return snprintf(out, 16, "\\u%04x", (unsigned)point);
-  if (!ascii || point < 0x80) return 0; /* 0x7f stands for itself */
+  if (!ascii || point < 0x7f) return 0;
   if (point >= UNICODE_BROKEN) return snprintf(out, 16, "\\udc%02x", (unsigned)(point - UNICODE_BROKEN));
   if (point < 0x10000) return snprintf(out, 16, "\\u%04x", (unsigned)point);
   unsigned rest = (unsigned)(point - 0x10000);
@@ -40,7 +40,7 @@ static bool dump_string(Dump *dump, const ValueString *string) {
   for (size_t at = 0; at < string->size; at += width) {
     unsigned char c = (unsigned char)string->bytes[at];
     width = 1;
-    if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') continue;
+    if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') continue;
     char escape[16];
     int size = escape_point(unicode_read(string->bytes + at, string->size - at, &width), dump->ascii, escape);
     if (size == 0) continue;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NUMBER_TEXT = 400 /* that is read */ };
+
 /* ---- writing ---- */
 
 /* The shortest that reads back, as sign, digits and exponent of ten: "-d.ddde+xx". */
@@ -52,6 +54,24 @@ static void trim(const char **text, size_t *size) {
   while (*size && unicode_is_space(unicode_read_back(*text, *size, &width))) *size -= width;
 }
 
+/* Digits of every script as those of ASCII; a longer text with others is no number. Decimal digits stand together by tens, from 0 on. */
+static bool to_ascii(const char **text, size_t *size, char copy[NUMBER_TEXT]) {
+  size_t used = 0, width, plain = 0;
+  while (plain < *size && (unsigned char)(*text)[plain] < 0x80) plain++;
+  if (plain == *size) return true;
+  if (*size >= NUMBER_TEXT) return false;
+  for (size_t i = 0; i < *size; i += width) {
+    int32_t point = unicode_read(*text + i, *size - i, &width), first = point;
+    if (point >= 0x80 && !unicode_is_decimal(point)) return false;
+    while (point >= 0x80 && unicode_is_decimal(first - 1)) first--;
+    copy[used++] = point < 0x80 ? (char)point : (char)('0' + (point - first) % 10);
+  }
+  copy[used] = '\0';
+  *text = copy;
+  *size = used;
+  return true;
+}
+
 static int digit_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   c = (char)(c | 32);
@@ -76,8 +96,10 @@ static void read_prefix(const char **text, size_t *size, int *base) {
 }
 
 bool number_read_int(const char *text, size_t size, int base, int64_t *out, bool *overflow) {
+  char copy[NUMBER_TEXT];
   *overflow = false;
   trim(&text, &size);
+  if (!to_ascii(&text, &size, copy)) return false;
   bool negative = size && *text == '-';
   if (size && (*text == '-' || *text == '+')) {
     text++;
@@ -131,10 +153,10 @@ static bool is_float(const char *text) {
 }
 
 bool number_read_float(const char *text, size_t size, double *out) {
-  trim(&text, &size);
-  char copy[400];
+  char ascii[NUMBER_TEXT], copy[NUMBER_TEXT];
   size_t used = 0;
-  if (size >= sizeof copy) return false;
+  trim(&text, &size);
+  if (!to_ascii(&text, &size, ascii) || size >= sizeof copy) return false;
   for (size_t i = 0; i < size; i++) {
     bool between = i > 0 && i + 1 < size && digit_value(text[i - 1]) < 10 && digit_value(text[i + 1]) < 10;
     if (text[i] == '_' && between) continue;

@@ -127,5 +127,5 @@ bool strings_equal(const ValueString *left, const ValueString *right) {
 int strings_compare(const ValueString *left, const ValueString *right) {
   size_t common = left->size < right->size ? left->size : right->size;
   int order = memcmp(left->bytes, right->bytes, common);
-  return order ? order : (left->size > right->size) - (left->size < right->size);
+  return order ? (order > 0) - (order < 0) : (left->size > right->size) - (left->size < right->size);
 }

@@ -91,7 +91,7 @@ static bool test_sequence(Run *run, Value self, const Value *arguments, Value *o
   if (self.kind == VALUE_OBJECT)
     *out = value_bool(self.as.object->kind == OBJECT_RANGE);
   else
-    *out = value_bool(self.kind != VALUE_UNDEFINED && value_has_length(self, &length));
+    *out = value_bool(value_has_length(self, &length)); /* of what is undefined, too */
   return true;
 }
 

@@ -60,6 +60,7 @@ static bool add_span(Run *run, Span span) {
 
 bool text_add_slice(Run *run, const ValueString *string, size_t begin, size_t end) {
   size_t at = run->text->size;
+  if (begin == end) return true;
   if (!text_add(run, string->bytes + begin, end - begin)) return false;
   for (size_t i = span_after(string->spans, string->span_count, begin);
        i < string->span_count && string->spans[i].begin < end; i++) {

@@ -384,6 +384,8 @@ GROUPS["list filters"] = [
 ]
 
 GROUPS["other filters"] = [
+    "{{ ['xx', 'Z'] | max }}{{ 'z' > 'x' }}{{ 'x' < 'z' }}", "{{ undefined_thing | last }}|{{ undefined_thing | reverse | list }}", "{{ dict(undefined_thing, a=1) }}",
+    "{{ namespace(undefined_thing) }}", "{{ (-0.4) | round(0, 'ceil') }}", "{{ '١٢.٥' | float }}{{ '𝟗𝟘' | int }}{{ '１x' | int }}",
     "{{ undefined_thing | default('d') }}{{ nil | default('d') }}{{ '' | default('d') }}|{{ '' | default('d', true) }}{{ nil | default('d', boolean=true) }}{{ 0 | default(5, true) }}{{ n | default(5) }}",
     "{{ undefined_thing | default }}|{{ undefined_thing | d('x') }}{{ nested.q | default('q') }}", "{{ nested.q.r | default('q') }}",
     "{{ undefined_thing | default(default_value='x') }}{{ undefined_thing | default(undefined_other) }}|{{ undefined_thing | default(1) + 1 }}{{ undefined_thing | default([]) | length }}",

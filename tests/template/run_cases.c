@@ -84,7 +84,10 @@ static bool origins_hold(Runner *runner) {
   for (size_t i = 0; i < text->origin_count; i++) {
     const TemplateOrigin *origin = &text->origins[i];
     if (origin->begin < end || origin->end <= origin->begin || origin->end > text->text.size) {
-      return differs(runner, "origins do not ascend");
+      char what[96];
+      snprintf(what, sizeof what, "origins do not ascend: [%zu, %zu) after %zu of %zu", origin->begin,
+               origin->end, end, text->text.size);
+      return differs(runner, what);
     }
     end = origin->end;
     if (origin->exact && (origin->bytes != origin->end - origin->begin ||
