@@ -38,12 +38,19 @@ def expect(source, variables):
 
 
 def generations(source, variables):
-    """The stretches of {% generation %} in bytes; None where there is no text."""
+    """The stretches of {% generation %} in bytes, without empty ones, those that touch as one; None where there is no text."""
     try:
         text, stretches = chat_template_utils._render_with_assistant_indices(compiled(source), **variables)
     except Exception:
         return None
-    return [[len(text[:begin].encode()), len(text[:end].encode())] for begin, end in stretches]
+    result = []
+    for begin, end in stretches:
+        begin, end = len(text[:begin].encode()), len(text[:end].encode())
+        if result and result[-1][1] == begin:
+            result[-1][1] = end
+        elif end > begin:
+            result.append([begin, end])
+    return result
 
 
 def expect_both(source, variables):
