@@ -3,6 +3,8 @@
 #include "datasets/columns.h"
 #include "datasets/encode.h"
 #include "datasets/lines.h"
+#include "datasets/sources.h"
+#include "datasets/stream.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -160,7 +162,7 @@ bool source_open(DatasetSource *source, const DatasetOptions *options, bool *reu
   return ok;
 }
 
-bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error) {
+static bool detect_file(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error) {
   LineReader reader;
   json_t *root = NULL;
   if (!line_reader_open(&reader, path, error)) return false;
@@ -172,5 +174,19 @@ bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, 
   }
   json_decref(root);
   line_reader_close(&reader);
+  return ok;
+}
+
+bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error) {
+  OptionSource asked = {.path = (char *)path, .weight = 1};
+  const OptionSources list = {.items = &asked, .count = 1};
+  OptionSources files;
+  if (is_stream(path)) {
+    return error_set(error, ERROR_USAGE, "%s: a pipe can be read once: say what kind of data it brings",
+                     path);
+  }
+  if (!sources_resolve(&files, &list, "data", "", NULL, error)) return false;
+  const bool ok = detect_file(files.items[0].path, format, kind, error);
+  sources_free(&files);
   return ok;
 }

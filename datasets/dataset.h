@@ -183,7 +183,8 @@ NODISCARD bool dataset_open_file(Dataset *dataset, const char *path, const Datas
                                  Error *error);
 void dataset_close(Dataset *dataset);
 
-/* What the first record of a file shows: its format, and the kind of data set that it is for. */
+/* What the first record of a file, or of a directory's first file, shows: its format, and the kind of data set that it is for.
+ * ERROR_USAGE for a pipe. */
 NODISCARD bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error);
 
 typedef struct ExampleRef {

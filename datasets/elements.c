@@ -36,20 +36,31 @@ typedef struct Scan {
   bool in_text, escaped, done;
 } Scan;
 
+/* The bytes of a text from `at` up to and over its end, or an escape; all there are when neither comes. */
+static size_t text_span(Scan *scan, const char *at, size_t size) {
+  const char *quote = memchr(at, '"', size);
+  const size_t most = quote ? (size_t)(quote - at) : size;
+  const char *escape = memchr(at, '\\', most);
+  if (!escape && !quote) return size;
+  if (escape) {
+    scan->escaped = true;
+    return (size_t)(escape - at) + 1;
+  }
+  scan->in_text = false;
+  scan->done = scan->depth == 0;
+  return most + 1;
+}
+
 /* Looks at the bytes of the block and returns how many belong to the element. */
 static size_t scan_block(Scan *scan, const char *text, size_t size) {
   size_t i = 0;
-  for (; i < size && !scan->done; i++) {
+  while (i < size && !scan->done) {
     const char c = text[i];
-    if (scan->in_text) {
-      if (scan->escaped) {
-        scan->escaped = false;
-      } else if (c == '\\') {
-        scan->escaped = true;
-      } else if (c == '"') {
-        scan->in_text = false;
-      }
-      scan->done = !scan->in_text && scan->depth == 0;
+    if (scan->escaped) {
+      scan->escaped = false;
+    } else if (scan->in_text) {
+      i += text_span(scan, text + i, size - i);
+      continue;
     } else if (c == '"') {
       scan->in_text = true;
     } else if (c == '{' || c == '[') {
@@ -60,6 +71,7 @@ static size_t scan_block(Scan *scan, const char *text, size_t size) {
     } else if (c == '}' || c == ']') {
       scan->done = --scan->depth == 0;
     }
+    i++;
   }
   return i;
 }
