@@ -71,3 +71,17 @@ judged safer --data.train "$work/verdicts.jsonl" --data.pair_label safer
 same_files "$work/preference/model" "$work/better/model"
 differ "$work/better/model/model.safetensors" "$work/safer/model/model.safetensors"
 note "verdicts"
+
+# The tools read the same files.
+gzip -c "$world/text.jsonl" >"$work/text.jsonl.gz"
+pass "$bin/train_tokenizer" --text "$work/text.jsonl.gz" --out "$work/tokenizer" --vocab 300
+same_files "$world/tokenizer" "$work/tokenizer"
+generated() {
+  "$bin/generate" --model "$world/base" --max-new-tokens 3 --temperature 0 --json "$@" 2>"$work/log" ||
+    fail "generate: $(cat "$work/log")"
+}
+head -n 3 "$world/prompts.jsonl" >"$work/prompts.jsonl"
+generated --prompts "$work/prompts.jsonl" </dev/null >"$work/from_file"
+generated --prompts - <"$work/prompts.jsonl" >"$work/from_pipe"
+[[ -s $work/from_file ]] && cmp "$work/from_file" "$work/from_pipe" || fail "generate --prompts -"
+note "tools"

@@ -151,10 +151,76 @@ static void many_names_end_in_dots(void **state) {
   buffer_free(&record);
 }
 
+static bool reused_with(World *world, const char *record, const char *columns, bool by_safety) {
+  char path[512];
+  Dataset dataset;
+  Error error = {0};
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "named.jsonl"));
+  write_text(path, record);
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  options.columns = columns;
+  options.by_safety = by_safety;
+  if (!dataset_open_file(&dataset, path, &options, &error)) fail_msg("%s", error.message);
+  const bool reused = dataset.reused;
+  dataset_close(&dataset);
+  return reused;
+}
+
+/* What decides the examples decides whether a cache is theirs. */
+static void names_and_verdicts_are_in_the_digest(void **state) {
+  World *world = *state;
+  static const char record[] =
+      "{\"prompt\": \"Hi.\", \"response_0\": \"Hello.\", \"response_1\": \"No.\", \"better_response_id\": 0, "
+      "\"safer_response_id\": 1}\n";
+  static const char swapped[] = "{\"response_0\": \"response_1\", \"response_1\": \"response_0\"}";
+  assert_false(reused_with(world, record, NULL, false));
+  assert_true(reused_with(world, record, NULL, false));
+  assert_false(reused_with(world, record, NULL, true));
+  assert_false(reused_with(world, record, swapped, true));
+  assert_true(reused_with(world, record, swapped, true));
+}
+
+static void trees_without_an_answer_are_counted(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  Error error;
+  assert_true(open_record(
+      world,
+      "{\"prompt\": {\"text\": \"Hi.\", \"role\": \"prompter\", \"replies\": []}}\n"
+      "{\"prompt\": {\"text\": \"Hi.\", \"role\": \"prompter\", \"replies\": [{\"text\": \"Hello.\", "
+      "\"role\": \"assistant\", \"replies\": []}]}}\n",
+      DATASET_SFT, FORMAT_AUTO, NULL, &dataset, &error));
+  assert_int_equal(dataset.sources[0].format, FORMAT_OASST);
+  assert_int_equal(dataset.sources[0].counts.records, 2);
+  assert_int_equal(dataset.sources[0].counts.no_loss, 1);
+  assert_int_equal(dataset.sources[0].counts.examples, 1);
+  dataset_close(&dataset);
+}
+
+static void a_directory_shows_what_it_holds(void **state) {
+  World *world = *state;
+  char directory[512], path[600];
+  DatasetFormat format;
+  DatasetKind kind;
+  Error error = {0};
+  snprintf(directory, sizeof directory, "%s", temporary_path(&world->temporary, "shards"));
+  assert_int_equal(mkdir(directory, 0700), 0);
+  snprintf(path, sizeof path, "%s/a.jsonl", directory);
+  write_text(path, "{\"prompt\": \"Hi.\", \"responses\": [\"a\", \"b\"], \"scores\": [1, 2]}\n");
+  assert_true(dataset_detect(directory, &format, &kind, &error));
+  assert_int_equal(format, FORMAT_RANKING);
+  assert_int_equal(kind, DATASET_PREFERENCE);
+  assert_false(dataset_detect("-", &format, &kind, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(turns_can_be_left_out_of_the_loss),
                                      cmocka_unit_test(what_is_not_honoured_is_refused_by_name),
                                      cmocka_unit_test(other_keys_are_reported),
-                                     cmocka_unit_test(many_names_end_in_dots)};
+                                     cmocka_unit_test(many_names_end_in_dots),
+                                     cmocka_unit_test(names_and_verdicts_are_in_the_digest),
+                                     cmocka_unit_test(trees_without_an_answer_are_counted),
+                                     cmocka_unit_test(a_directory_shows_what_it_holds)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -190,6 +190,40 @@ static void tar_is_named(void **state) {
   temporary_close(&temporary);
 }
 
+/* Whatever a byte is changed to, reading ends, and says where it ended. */
+static void damage_is_told(void **state) {
+  (void)state;
+  static const char lines[] =
+      "{\"n\": 1, \"t\": \"a \\\" ] } b\"}\n{\"n\": 2}\n{\"n\": [3, {\"x\": \"\\u00e9\"}]}\n";
+  static const char list[] =
+      "[{\"n\": 1, \"t\": \"a \\\" ] } b\"},\n{\"n\": 2},\n{\"n\": [3, {\"x\": \"\\u00e9\"}]}]\n";
+  static const char values[] = "\"\\[]{},:\n 0\xff\x1f";
+  Temporary temporary;
+  temporary_open(&temporary);
+  int told = 0;
+  for (int kind = 0; kind < 4; kind++) {
+    Buffer file = {0};
+    Error error = {0};
+    if (kind < 2) {
+      assert_true(buffer_text(&file, kind ? list : lines, &error));
+    } else {
+      pack(&file, kind == 2 ? list : lines, kind == 2 ? strlen(list) : strlen(lines), kind == 2);
+    }
+    for (size_t at = 0; at < file.size; at++) {
+      const char kept = file.data[at];
+      file.data[at] = values[(at * 7 + (size_t)kind) % (sizeof values - 1)];
+      ErrorCode code;
+      read_all(write_file(&temporary, "damaged", file.data, file.size), &code);
+      assert_true(code == ERROR_NONE || code == ERROR_DATA);
+      told += code == ERROR_DATA;
+      file.data[at] = kept;
+    }
+    buffer_free(&file);
+  }
+  assert_true(told > 150);
+  temporary_close(&temporary);
+}
+
 /* ---- what paths stand for ---- */
 
 static void check_resolved(OptionSource asked, const char *cache, size_t count, OptionSources *files) {
@@ -293,6 +327,7 @@ int main(void) {
                                      cmocka_unit_test(large_files_of_each_kind_give_all_records),
                                      cmocka_unit_test(lists_are_read_and_their_faults_named),
                                      cmocka_unit_test(tar_is_named),
+                                     cmocka_unit_test(damage_is_told),
                                      cmocka_unit_test(a_directory_is_its_shards),
                                      cmocka_unit_test(a_pipe_is_kept_under_a_name_of_its_content),
                                      cmocka_unit_test(what_never_ends_or_never_came_is_refused)};
