@@ -269,7 +269,7 @@ static bool slice_range(Run *run, const ValueObject *range, Slice slice, Value *
 }
 
 bool value_slice(Run *run, Value object, Value start, Value stop, Value step, Value *out) {
-  Slice slice;
+  Slice slice = {0};
   if (object.kind == VALUE_UNDEFINED) return run_fail_undefined(run, object);
   if (object.kind == VALUE_DICT) return run_fail(run, "unhashable type: 'slice'");
   bool range = value_is_object(object, OBJECT_RANGE);
