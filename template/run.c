@@ -8,13 +8,13 @@
 
 const TemplateLimits template_limits = {.steps = 20000000, .depth = 200, .output = 64 << 20};
 
-bool run_fail(Run *run, const char *format, ...) {
+void run_set_error(Run *run, const char *format, ...) {
   char text[800];
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  return error_set(run->error, ERROR_DATA, "%s:%d: %s", run->template->name, run->line, text);
+  error_set(run->error, ERROR_DATA, "%s:%d: %s", run->template->name, run->line, text);
 }
 
 bool run_fail_steps(Run *run) {

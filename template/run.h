@@ -40,8 +40,9 @@ typedef struct CallArguments {
   size_t keyword_count;
 } CallArguments;
 
-/* run.c. Always false. */
-bool run_fail(Run *run, const char *format, ...) PRINTF_LIKE(2, 3);
+/* run.c. Always false, as the compiler can see. */
+#define run_fail(...) (run_set_error(__VA_ARGS__), false)
+void run_set_error(Run *run, const char *format, ...) PRINTF_LIKE(2, 3);
 /* With the reason why an undefined value is none. */
 bool run_fail_undefined(Run *run, Value undefined);
 bool run_fail_steps(Run *run);

@@ -254,12 +254,14 @@ static bool analyse(Binder *binder, Node *body) {
 
 static bool bind_body(Binder *binder, Node *body);
 
-static void open_scope(Binder *binder, Scope *scope, Function *function) {
-  Scope *parent = binder->scope;
+static bool open_scope(Binder *binder, Function *function) {
+  Scope *parent = binder->scope, *scope = heap_alloc(binder->template->heap, sizeof *scope, binder->error);
+  if (!scope) return false;
   *scope = (Scope){.parent = parent,
                    .function = function ? function : parent->function,
                    .level = !parent ? 0 : parent->level + (function != NULL)};
   binder->scope = scope;
+  return true;
 }
 
 static bool close_scope(Binder *binder, Loads *loads) {
@@ -286,25 +288,22 @@ static int name_number(const Binder *binder, const char *name) {
 }
 
 static bool bind_for_parts(Binder *binder, Node *node) {
-  Scope scope;
   if (node->as.loop.test) {
-    open_scope(binder, &scope, NULL);
-    if (!walk_target(binder, node->as.loop.test_target, declare_target) ||
+    if (!open_scope(binder, NULL) || !walk_target(binder, node->as.loop.test_target, declare_target) ||
         !walk(binder, node->as.loop.test, load) ||
         !walk_target(binder, node->as.loop.test_target, bind_name) ||
         !walk(binder, node->as.loop.test, bind_name) || !close_scope(binder, &node->as.loop.test_loads))
       return false;
   }
-  open_scope(binder, &scope, NULL);
+  if (!open_scope(binder, NULL)) return false;
   if (node->as.loop.extended && !declare(binder, name_number(binder, "loop"), &node->as.loop.loop_slot))
     return false;
   if (!walk_target(binder, node->as.loop.target, declare_target) || !analyse(binder, node->as.loop.body) ||
       !walk_target(binder, node->as.loop.target, bind_name) || !bind_body(binder, node->as.loop.body) ||
       !close_scope(binder, &node->as.loop.body_loads))
     return false;
-  open_scope(binder, &scope, NULL);
-  return analyse(binder, node->as.loop.otherwise) && bind_body(binder, node->as.loop.otherwise) &&
-         close_scope(binder, &node->as.loop.else_loads);
+  return open_scope(binder, NULL) && analyse(binder, node->as.loop.otherwise) &&
+         bind_body(binder, node->as.loop.otherwise) && close_scope(binder, &node->as.loop.else_loads);
 }
 
 static bool bind_for(Binder *binder, Node *node) {
@@ -312,10 +311,9 @@ static bool bind_for(Binder *binder, Node *node) {
   binder->loops++;
   bool done;
   if (node->as.loop.function) {
-    Scope scope;
     Loads none;
-    open_scope(binder, &scope, node->as.loop.function);
-    done = bind_for_parts(binder, node) && close_scope(binder, &none);
+    done = open_scope(binder, node->as.loop.function) && bind_for_parts(binder, node) &&
+           close_scope(binder, &none);
   } else {
     done = bind_for_parts(binder, node);
   }
@@ -341,8 +339,7 @@ static bool declare_special(Binder *binder, Node *node, const char *name, int *s
 
 static bool bind_function(Binder *binder, Node *node) {
   Function *function = node->as.macro.function;
-  Scope scope;
-  open_scope(binder, &scope, function);
+  if (!open_scope(binder, function)) return false;
   for (Node *parameter = function->parameters; parameter; parameter = parameter->next)
     if (!declare_name(binder, parameter)) return false;
   for (Node *parameter = function->parameters; parameter; parameter = parameter->next)
@@ -358,17 +355,13 @@ static bool bind_function(Binder *binder, Node *node) {
 
 /* What a filter is applied to, and the filter's arguments, in a scope of their own. */
 static bool bind_block(Binder *binder, Node *node) {
-  Scope scope;
-  open_scope(binder, &scope, NULL);
-  return analyse(binder, node->as.block.body) && walk(binder, node->as.block.filter, load) &&
-         bind_body(binder, node->as.block.body) && walk(binder, node->as.block.filter, bind_name) &&
-         close_scope(binder, &node->as.block.loads);
+  return open_scope(binder, NULL) && analyse(binder, node->as.block.body) &&
+         walk(binder, node->as.block.filter, load) && bind_body(binder, node->as.block.body) &&
+         walk(binder, node->as.block.filter, bind_name) && close_scope(binder, &node->as.block.loads);
 }
 
 static bool bind_with(Binder *binder, Node *node) {
-  if (!walk_all(binder, node->as.with.values, bind_name)) return false;
-  Scope scope;
-  open_scope(binder, &scope, NULL);
+  if (!walk_all(binder, node->as.with.values, bind_name) || !open_scope(binder, NULL)) return false;
   for (Node *target = node->as.with.targets; target; target = target->next)
     if (!walk_target(binder, target, declare_name)) return false;
   if (!analyse(binder, node->as.with.body)) return false;
@@ -431,8 +424,6 @@ bool scope_bind(Template *template, Error *error) {
   if (!binder.innermost || !template->context) return false;
   memset(binder.innermost, 0, names * sizeof *binder.innermost);
   memset(template->context, 0, names * sizeof *template->context);
-  Scope scope;
-  open_scope(&binder, &scope, &template->root);
-  return analyse(&binder, template->root.body) && bind_body(&binder, template->root.body) &&
-         close_scope(&binder, &template->root.loads);
+  return open_scope(&binder, &template->root) && analyse(&binder, template->root.body) &&
+         bind_body(&binder, template->root.body) && close_scope(&binder, &template->root.loads);
 }
