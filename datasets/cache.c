@@ -49,7 +49,7 @@ bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error) 
          write_content(writer, fixed, sizeof *fixed, error) &&  //
          write_content(writer, item->answers, (size_t)fixed->answer_count * sizeof *item->answers, error) &&
          write_content(writer, item->ids, cache_id_count(fixed, item->answers) * sizeof(int), error) &&
-         write_content(writer, item->loss, fixed->has_loss ? (size_t)fixed->count : 0, error) &&
+         write_content(writer, item->loss, fixed->loss_count ? (size_t)fixed->count : 0, error) &&
          write_content(writer, item->prompt, fixed->prompt_bytes, error) &&
          write_content(writer, "", 1, error) &&
          write_content(writer, item->reference, fixed->reference_bytes, error) &&
@@ -109,6 +109,14 @@ static bool answers_valid(const ExampleAnswer *answers, int32_t count, int32_t p
   return rank > 0;
 }
 
+static bool labels_valid(const PairLabels *labels) {
+  const int8_t all[] = {labels->better, labels->safer, labels->chosen_safe, labels->rejected_safe};
+  for (size_t i = 0; i < sizeof all; i++) {
+    if (all[i] < -1 || all[i] > 1) return false;
+  }
+  return true;
+}
+
 /* Whether the example is whole within [offset, end) and its counts fit each other. */
 static bool example_valid(const FileMap *map, uint64_t offset, uint64_t end) {
   if (offset % 8 || offset > end || end - offset < sizeof(CacheExample)) return false;
@@ -116,14 +124,14 @@ static bool example_valid(const FileMap *map, uint64_t offset, uint64_t end) {
   const ExampleAnswer *answers = (const ExampleAnswer *)(const void *)(fixed + 1);
   const int64_t count = fixed->count, room = (int64_t)(end - offset - sizeof *fixed);
   if (count < (fixed->answer_count ? 0 : 1) || count > MOST_TOKENS || fixed->answer_count < 0 ||
-      fixed->answer_count > MOST_ANSWERS || fixed->has_loss > 1 || fixed->prompt_count < 0 ||
-      fixed->prompt_count > count || fixed->loss_count < 0 || fixed->loss_count > count ||
-      !isfinite(fixed->margin) || room < fixed->answer_count * (int64_t)sizeof *answers) {
+      fixed->answer_count > MOST_ANSWERS || fixed->prompt_count < 0 || fixed->prompt_count > count ||
+      fixed->loss_count < 0 || fixed->loss_count > count || !isfinite(fixed->margin) ||
+      !labels_valid(&fixed->labels) || room < fixed->answer_count * (int64_t)sizeof *answers) {
     return false;
   }
   if (fixed->answer_count && !answers_valid(answers, fixed->answer_count, fixed->count)) return false;
   const uint64_t arrays = (uint64_t)fixed->answer_count * sizeof *answers +
-                          4 * cache_id_count(fixed, answers) + (fixed->has_loss ? (uint64_t)count : 0);
+                          4 * cache_id_count(fixed, answers) + (fixed->loss_count ? (uint64_t)count : 0);
   const uint64_t texts = (uint64_t)fixed->prompt_bytes + fixed->reference_bytes + 2;
   if (arrays + texts > (uint64_t)room) return false;
   const uint8_t *prompt = (const uint8_t *)(fixed + 1) + arrays;

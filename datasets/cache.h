@@ -4,7 +4,7 @@
  *
  *   example, at a multiple of 8 bytes:
  *     CacheExample | ExampleAnswer[answer_count] | ids int32[count, and those of the answers, one after another]
- *     | loss uint8[count] when has_loss | prompt text, NUL | reference text, NUL
+ *     | loss uint8[count] when loss_count > 0 | prompt text, NUL | reference text, NUL
  *
  * Little-endian, as every machine that Drover runs on. The trailer is last, so a file is written front to back
  * in one go; it carries the digest of all that decided the content, and that of the content itself. */
@@ -14,13 +14,13 @@
 #include "base/file.h"
 #include "datasets/dataset.h"
 
-#define CACHE_VERSION 7 /* raise it whenever tokenising, masks or this layout change */
+#define CACHE_VERSION 8 /* raise it whenever tokenising, masks or this layout change */
 
 typedef struct CacheExample {
   int32_t count, answer_count, prompt_count, loss_count;
   uint32_t prompt_bytes, reference_bytes; /* without NUL */
   float margin;
-  uint32_t has_loss; /* a mask follows */
+  PairLabels labels;
   uint64_t line;
   uint64_t group; /* hash of the prompt (of the text, for pieces): a split keeps a group together */
 } CacheExample;

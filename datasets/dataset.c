@@ -242,13 +242,14 @@ Example dataset_example(const Dataset *dataset, ExampleRef reference) {
                      .prompt_count = fixed->prompt_count,
                      .loss_count = fixed->loss_count,
                      .margin = fixed->margin,
+                     .labels = fixed->labels,
                      .source = reference.source,
                      .line = fixed->line};
   const ExampleAnswer *answers = (const ExampleAnswer *)(const void *)(fixed + 1);
   if (fixed->answer_count) example.answers = answers;
   example.ids = (const int *)(const void *)(answers + fixed->answer_count);
   const char *at = (const char *)(example.ids + cache_id_count(fixed, answers));
-  if (fixed->has_loss) {
+  if (fixed->loss_count) {
     example.loss = (const uint8_t *)at;
     at += fixed->count;
   }

@@ -199,6 +199,12 @@ typedef struct ExampleAnswer {
   float score; /* as the data have it, larger is better; of a pair: its two scores, else its margin, and 0 */
 } ExampleAnswer;
 
+/* The two verdicts of a safe-rlhf pair and what it says of each side; 0 where the record does not say. */
+typedef struct PairLabels {
+  int8_t better, safer;              /* 1: the chosen side, -1: the rejected one */
+  int8_t chosen_safe, rejected_safe; /* 1: safe, -1: unsafe */
+} PairLabels;
+
 /* Everything is borrowed from the mapping and valid until dataset_close. Of a preference, ids[count] are what all its
  * answers begin with (there may be none), and each answer is a sequence: these, then the answer's. It has at least two
  * answers, by rising rank, and at least two ranks. Preferences and prompts have prompt_count = count, and no mask. */
@@ -211,6 +217,7 @@ typedef struct Example {
   int prompt_count; /* ids before the answer: before the first loss token of SFT examples */
   int loss_count;
   float margin;       /* of a record with a pair; 0 when it has none */
+  PairLabels labels;  /* of a safe-rlhf pair */
   uint32_t source;    /* index into Dataset.sources */
   uint64_t line;      /* of the record in its file, from 1 */
   const char *prompt; /* prompts: the text to show (the one message's text, else the rendered one); else "" */

@@ -144,7 +144,6 @@ static bool add_masked(Encoder *encoder, const Encoded *encoded, size_t begin, s
   CacheItem item = {.fixed = {.count = (int32_t)count,
                               .prompt_count = prompt_count,
                               .loss_count = loss_count,
-                              .has_loss = 1,
                               .line = line,
                               .group = group},
                     .ids = encoded->ids.data + begin,

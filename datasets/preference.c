@@ -156,7 +156,7 @@ static bool lay_out(Encoder *encoder, const Field *field, size_t prompt, Example
   return true;
 }
 
-static bool put(Encoder *encoder, const Field *field, size_t excess, double margin, RecordPlace place,
+static bool put(Encoder *encoder, const Field *field, size_t excess, const Record *record, RecordPlace place,
                 Error *error) {
   const size_t prompt = shared_prompt(field) - excess;
   const int bos = tokenizer_bos(encoder->options->tokenizer);
@@ -173,7 +173,8 @@ static bool put(Encoder *encoder, const Field *field, size_t excess, double marg
   const CacheItem item = {.fixed = {.count = (int32_t)prompt,
                                     .prompt_count = (int32_t)prompt,
                                     .answer_count = (int32_t)field->count,
-                                    .margin = (float)margin,
+                                    .margin = (float)record->margin,
+                                    .labels = record->labels,
                                     .line = place.line,
                                     .group = group},
                           .answers = table,
@@ -201,5 +202,5 @@ bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetForma
   }
   counts->answers_no_loss += no_loss;
   counts->answers_too_long += too_long;
-  return put(encoder, &field, excess, record->margin, place, error);
+  return put(encoder, &field, excess, record, place, error);
 }

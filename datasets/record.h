@@ -13,12 +13,6 @@ typedef struct RankedAnswer {
       score; /* more is better, equal is a tie; of a record that has only an order: minus the rank (-1 is the best) */
 } RankedAnswer;
 
-/* The two verdicts of a safe-rlhf pair and what it says of each side; 0 where the record does not say. */
-typedef struct PairLabels {
-  int8_t better, safer;              /* 1: the chosen side, -1: the rejected one */
-  int8_t chosen_safe, rejected_safe; /* 1: safe, -1: unsafe */
-} PairLabels;
-
 /* All text is borrowed from the JSON record. A Record is reused from line to line. */
 typedef struct Record {
   Conversation talk; /* the dialogue; the chosen one of a preference; what comes before a prompt's answer */

@@ -62,6 +62,10 @@ expect '"answers":24,"pairs":38,"answers_too_long":0' "$bin/inspect" data --mode
 expect '"ranks":[1,2,2,2,3,3,4],"scores":[2.5,2,2,2,1.5,1.5,0.5]' "$bin/inspect" data --model tests/fixtures/runs/reward \
   "${ranking[@]}" --json
 expect 'rank 4, score 0.5' "$bin/inspect" data --model tests/fixtures/runs/reward "${ranking[@]}"
+echo '{"prompt":"a","response_0":"b","response_1":"c","better_response_id":1,"safer_response_id":0,"is_response_0_safe":true}' \
+  >"$work/safe.jsonl"
+expect '"margin":0,"labels":{"better":1,"safer":-1,"chosen_safe":0,"rejected_safe":1}' "$bin/inspect" data --template plain \
+  --model tests/fixtures/runs/reward --data "$work/safe.jsonl" --json
 expect 'over 38 pairs' "$bin/inspect" score --model tests/fixtures/runs/reward "${ranking[@]}"
 expect '"ranks":[1,2,3,4]}' "$bin/inspect" score --model tests/fixtures/runs/reward "${ranking[@]}" --json
 

@@ -212,7 +212,7 @@ static void sizes_that_lie_make_it_again(void **state) {
         example->prompt_bytes = UINT32_MAX;
         break;
       case 6:
-        example->has_loss = 7;
+        example->labels.safer = 7;
         break;
       case 7:
         trailer->format = FORMAT_COUNT;

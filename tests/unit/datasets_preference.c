@@ -217,6 +217,31 @@ static void equal_answers(void **state) {
   dataset_close(&dataset);
 }
 
+/* The verdicts of a safe-rlhf pair come along, seen from the chosen side. */
+static void verdicts_stay_with_the_pair(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  for (int by_safety = 0; by_safety < 2; by_safety++) {
+    options.by_safety = by_safety;
+    must_open(world, &dataset, &options,
+              "\"response_0\": \"Go.\", \"response_1\": \"See you.\", \"better_response_id\": 1, "
+              "\"safer_response_id\": 0, \"is_response_0_safe\": true, \"is_response_1_safe\": false");
+    const Example example = example_at(&dataset, 0);
+    const PairLabels *labels = &example.labels;
+    expect_answer(world, &example, 0, by_safety ? "Go.<|im_end|>" : "See you.<|im_end|>");
+    assert_int_equal(labels->better, by_safety ? -1 : 1);
+    assert_int_equal(labels->safer, by_safety ? 1 : -1);
+    assert_int_equal(labels->chosen_safe, by_safety ? 1 : -1);
+    assert_int_equal(labels->rejected_safe, by_safety ? -1 : 1);
+    dataset_close(&dataset);
+  }
+  must_open(world, &dataset, &options, "\"chosen\": \"Go.\", \"rejected\": \"See you.\"");
+  const PairLabels none = {0}, of_pair = example_at(&dataset, 0).labels;
+  assert_memory_equal(&of_pair, &none, sizeof none);
+  dataset_close(&dataset);
+}
+
 /* ---- What is refused ------------------------------------------------------------------------------- */
 
 static void records_that_are_no_ranking(void **state) {
@@ -224,14 +249,6 @@ static void records_that_are_no_ranking(void **state) {
   static const struct {
     const char *record, *message;
   } cases[] = {
-      {"\"responses\": [\"Go.\"], \"scores\": [1]", "key 'responses': expected at least two answers"},
-      {"\"responses\": \"Go.\", \"scores\": [1]", "key 'responses': expected list, found a string"},
-      {"\"responses\": [\"Go.\", \"Hi.\"], \"scores\": [1]",
-       "key 'scores': expected 2 items, one for each answer, found 1"},
-      {"\"responses\": [\"Go.\", 5], \"scores\": [1, 2]",
-       "key 'responses[1]': expected string, found a number"},
-      {"\"responses\": [\"Go.\", \"Hi.\"], \"scores\": [1, \"2\"]",
-       "key 'scores[1]': expected number, found a string"},
       {"\"responses\": [\"Go.\", \"Hi.\"], \"scores\": [1, 1e39]",
        "key 'scores[1]': expected a number below 3.4e38"},
       {"\"responses\": [\"Go.\", \"Hi.\"], \"scores\": [1, 2], \"margin\": 1", "key 'margin': is of a pair"},
@@ -277,10 +294,14 @@ static void too_many_answers(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(from_the_best_to_the_worst),   cmocka_unit_test(two_answers_are_a_pair),
-      cmocka_unit_test(prompts_keep_the_best_answer), cmocka_unit_test(a_long_answer_is_left_out),
-      cmocka_unit_test(cutting_is_of_the_prompt),     cmocka_unit_test(equal_answers),
-      cmocka_unit_test(records_that_are_no_ranking),  cmocka_unit_test(too_many_answers)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(from_the_best_to_the_worst),
+                                     cmocka_unit_test(two_answers_are_a_pair),
+                                     cmocka_unit_test(prompts_keep_the_best_answer),
+                                     cmocka_unit_test(a_long_answer_is_left_out),
+                                     cmocka_unit_test(cutting_is_of_the_prompt),
+                                     cmocka_unit_test(equal_answers),
+                                     cmocka_unit_test(verdicts_stay_with_the_pair),
+                                     cmocka_unit_test(records_that_are_no_ranking),
+                                     cmocka_unit_test(too_many_answers)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }

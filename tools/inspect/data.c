@@ -120,13 +120,24 @@ static bool show_answer(const Tokenizer *tokenizer, const char *name, const Exam
   return ok;
 }
 
+/* The verdicts of a safe-rlhf pair: 1 for the chosen side, and for safe; -1 for the other; 0 unsaid. */
+static bool show_labels(const PairLabels *labels, ProgramResult *result, Error *error) {
+  if (!labels->better && !labels->safer && !labels->chosen_safe && !labels->rejected_safe) return true;
+  return buffer_format(&result->text, error, "better %+d, safer %+d; safe: chosen %+d, rejected %+d\n",
+                       labels->better, labels->safer, labels->chosen_safe, labels->rejected_safe) &&
+         buffer_format(&result->json, error,
+                       ",\"labels\":{\"better\":%d,\"safer\":%d,\"chosen_safe\":%d,\"rejected_safe\":%d}",
+                       labels->better, labels->safer, labels->chosen_safe, labels->rejected_safe);
+}
+
 /* A pair is chosen and rejected, with its margin. Of more answers, the best first, rank and score are said. */
 static bool show_answers(const Tokenizer *tokenizer, const Example *example, ProgramResult *result,
                          Error *error) {
   if (example->answer_count == 2) {
     return show_answer(tokenizer, "chosen", example, 0, result, error) &&
            show_answer(tokenizer, "rejected", example, 1, result, error) &&
-           buffer_format(&result->json, error, ",\"margin\":%g", (double)example->margin);
+           buffer_format(&result->json, error, ",\"margin\":%g", (double)example->margin) &&
+           show_labels(&example->labels, result, error);
   }
   Buffer ranks = {0}, scores = {0};
   bool ok = true;
