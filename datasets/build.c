@@ -38,12 +38,7 @@ static bool cache_digest(const char *path, const DatasetOptions *options, char o
                     (int)options->kind, (int)options->format, (int)options->truncation, options->max_length,
                     options->train_on_inputs) &&
       buffer_format(&text, error, "|%d|%s", options->by_safety, options->columns ? options->columns : "");
-  if (ok && chat) {
-    ok = buffer_format(&text, error, "|%s|%d|%d|%d%s|%d%s", chat_family_names[chat->family],
-                       chat->leading_bos, chat->end_id, chat->default_system != NULL,
-                       chat->default_system ? chat->default_system : "", chat->date_line != NULL,
-                       chat->date_line ? chat->date_line : "");
-  }
+  if (ok && chat) ok = buffer_format(&text, error, "|%s", chat->digest);
   if (ok) bytes_digest(text.data, text.size, out);
   buffer_free(&text);
   return ok;

@@ -1,37 +1,35 @@
-/* Chat templates: a conversation -> the text a model was trained on, and which of it the model itself says.
+/* Conversations: the text that a chat template makes of them, its ids, and which of it the assistant says.
  *
- * Families, by name: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3. A
- * template is chosen by name, or recognised from the model's own chat_template by the expressions that are
- * characteristic of a family; a template that is not recognised is an error, never a guess. Variants of a
- * family that its template text shows (a default system turn as in Qwen2.5 and SmolLM2-Instruct, a leading
- * BOS, Llama-3.1's date lines) are followed.
+ * The template is the model's own (Jinja, template/template.h), one of another name that the model brings, a file, or one of the built-in
+ * ones for models that have none (chat_families.h). It is given what Transformers' apply_chat_template gives: messages, tools,
+ * add_generation_prompt, the special tokens by name, and the caller's own arguments. The model's "tool_use" template takes the conversations that have
+ * tools, where there is one.
  *
- * Renderings (u user, a assistant, s system, ⏎ newline; [..] goes into the loss):
- *   plain    u[a EOS]u[a EOS]                       texts end to end, nothing between them
- *   chatml   <|im_start|>system⏎s<|im_end|>⏎<|im_start|>user⏎u<|im_end|>⏎<|im_start|>assistant⏎[a<|im_end|>]⏎
- *   alpaca   preamble⏎⏎### Instruction:⏎u⏎⏎### Input:⏎i⏎⏎### Response:⏎[a EOS]   (s replaces the preamble)
- *   vicuna   preamble USER: u ASSISTANT:[ a EOS]USER: u ASSISTANT:[ a EOS]        (s replaces the preamble)
- *   zephyr   <|system|>⏎s EOS⏎<|user|>⏎u EOS⏎<|assistant|>⏎[a EOS]⏎
- *   llama2   BOS[INST] <<SYS>>⏎s⏎<</SYS>>⏎⏎u [/INST][ a EOS]BOS[INST] ...        (texts stripped; users and
- *                                                                               assistants take turns)
- *   llama3   BOS<|start_header_id|>role<|end_header_id|>⏎⏎u<|eot_id|>...⏎⏎[a<|eot_id|>]   (texts stripped)
- * EOS, BOS stand without the spaces shown. The mark that ends an assistant turn is in the loss: that is how a
- * model learns to stop.
+ * Ids are those of the whole rendered text encoded at once without adding special tokens, as apply_chat_template(tokenize=True) gives them, so
+ * BOS comes once, from the rendering. plain, alpaca and vicuna are conventions of text without a BOS of their own: there, BOS goes in front if
+ * the tokenizer puts it in front of any text.
  *
- * Ids are those of the whole rendered text encoded at once without adding special tokens, as Transformers'
- * apply_chat_template(tokenize=True) gives them, so BOS comes once, from the rendering. plain, alpaca and
- * vicuna are text conventions without BOS of their own: there, BOS goes in front if the tokenizer puts it in
- * front of any text. A token that holds at least one byte of a loss part is in the loss. */
+ * What the assistant says in a turn is what generation would have to write: it begins where the rendering of the turns before it, with the generation
+ * prompt, ends, or, where that is no beginning of the text, at the first byte of the message; it ends with the last special token
+ * that the turn's own rendering adds after the message's last byte (<|im_end|>, EOS ...): that is how a model learns to stop. A template with
+ * {% generation %} blocks says it itself; the end mark right behind a block is taken in. Nothing is searched for in the text: a rendering
+ * knows which of its bytes came from which message. A token that holds at least one byte of what the assistant says is in the loss.
+ *
+ * Some templates render a turn otherwise once others follow (Qwen3 and DeepSeek-R1 take the thinking out of earlier turns). The whole conversation is
+ * then not what generation saw at each turn, `apart` says so, and each turn has to be read as the last of its own. */
 #ifndef DATASETS_CHAT_H
 #define DATASETS_CHAT_H
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "template/template.h"
 #include "tokenizer/tokenizer.h"
 
 #include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* ---- Conversations --------------------------------------------------------------------------------- */
 
 typedef enum ChatRole { CHAT_SYSTEM, CHAT_USER, CHAT_ASSISTANT, CHAT_TOOL, CHAT_OTHER } ChatRole;
 
@@ -57,62 +55,77 @@ typedef struct Conversation {
   const json_t *tools; /* what the assistant may call, in OpenAI's form: a list; borrowed; NULL when none */
 } Conversation;
 
-typedef enum ChatFamily {
-  CHAT_PLAIN,
-  CHAT_CHATML,
-  CHAT_ALPACA,
-  CHAT_VICUNA,
-  CHAT_ZEPHYR,
-  CHAT_LLAMA2,
-  CHAT_LLAMA3,
-  CHAT_FAMILY_COUNT
-} ChatFamily;
+/* A role's name in records and templates ("system", "user", "assistant", "tool", or the message's own). */
+const char *chat_role_name(const ChatMessage *message);
+
+/* Appends the messages of a JSON list, [{"role", "content", ...}, ...], which must outlive the conversation. ERROR_DATA naming the entry and the
+ * key. */
+NODISCARD bool conversation_add_json(Conversation *talk, const json_t *messages, Error *error);
+NODISCARD bool conversation_push(Conversation *talk, ChatMessage message, Error *error);
+void conversation_free(Conversation *talk);
+
+/* ---- Templates ------------------------------------------------------------------------------------- */
+
+typedef struct ChatOptions {
+  const char *
+      name; /* NULL, "" or "auto": the model's own; the name of a built-in one, of one of the model's, or of a file (*.jinja) */
+  const json_t
+      *args;   /* an object: further variables of the template (enable_thinking ...); borrowed; NULL: none */
+  int64_t now; /* what strftime_now tells, in seconds since 1970, UTC */
+} ChatOptions;
 
 typedef struct ChatTemplate {
-  ChatFamily family;
-  const Tokenizer *tokenizer; /* borrowed */
-  bool leading_bos;           /* the rendering begins with the BOS token */
-  bool bos_in_front;          /* the rendering has no BOS, but the tokenizer puts it in front of any text */
-  bool trim;                  /* texts are stripped of white space at both ends */
-  char *default_system;       /* chatml: system turn when the first message is none; alpaca, vicuna: preamble;
-                                 NULL: nothing; owned */
-  char *date_line; /* llama3: the date lines before the system text (Llama-3.1); NULL: none; owned */
-  int end_id;      /* the token that ends an assistant turn; generation stops at it */
+  const Tokenizer *tokenizer;   /* borrowed */
+  char *name;                   /* for reports: "chatml", "the model's own", a file; owned */
+  Template *usual, *with_tools; /* owned; with_tools is NULL where `usual` takes them too */
+  json_t *args;                 /* owned; NULL: none */
+  int64_t now;
+  bool bos_in_front; /* the rendering has no BOS, but the tokenizer puts it in front of any text */
+  int end_id;        /* the token that ends an assistant turn; generation stops at it */
+  char digest[33];   /* of all that decides what it renders */
 } ChatTemplate;
 
-/* The names that chat_template_init knows, NULL-terminated (for option tables and messages). */
-extern const char *const chat_family_names[];
-bool chat_family_parse(const char *name, ChatFamily *family); /* false when unknown */
-
-/* name: a family, or NULL, "" or "auto" for the one that the model's own template shows. ERROR_MODEL when it
- * shows none (with the known names), ERROR_USAGE for an unknown name, ERROR_MODEL when the tokenizer lacks
- * the tokens the family needs (<|im_end|> ...). */
-NODISCARD bool chat_template_init(ChatTemplate *chat, const Tokenizer *tokenizer, const char *name,
+/* ERROR_MODEL when the model has no template and none is named (with the known names), when it is broken or uses what the interpreter does not have, or
+ * when it ends an answer by no special token and the tokenizer has no EOS either; ERROR_USAGE for an unknown name. */
+NODISCARD bool chat_template_init(ChatTemplate *chat, const Tokenizer *tokenizer, const ChatOptions *options,
                                   Error *error);
 void chat_template_free(ChatTemplate *chat);
 
-/* A stretch of the rendered text, in order, covering all of it. */
-typedef struct ChatSegment {
-  size_t begin, end; /* bytes */
-  int message;       /* index of the message it belongs to; -1 for what stands outside messages */
-  bool loss;         /* said by the assistant, its end mark included */
-} ChatSegment;
+/* ---- Reading --------------------------------------------------------------------------------------- */
 
-typedef struct ChatText {
-  Buffer text;
-  ChatSegment *segments;
-  size_t segment_count, segment_capacity;
-} ChatText;
+typedef enum ChatUse {
+  CHAT_ASK,        /* the conversation with the generation prompt; nothing is learnt */
+  CHAT_EVERY_TURN, /* every assistant turn that is not `unlearnt` */
+  CHAT_LAST_TURN   /* the last message, which must be the assistant's, `unlearnt` or not */
+} ChatUse;
 
-void chat_text_free(ChatText *text);
+/* What a user should hear of. Numbers of messages, from 0; -1: none. */
+typedef struct ChatFindings {
+  int left_out; /* the first message whose text, or calls of tools, the rendering lacks */
+  int changed; /* the first assistant turn that is learnt with another text than the record's, white space aside */
+  int without_end; /* the first assistant turn that is learnt without an end mark */
+  bool apart;      /* CHAT_EVERY_TURN: turns have to be read one by one (above); loss is all 0 */
+} ChatFindings;
 
-/* Renders the messages. generation_prompt: also the marks after which the assistant would answer.
- * ERROR_DATA when a conversation does not fit the family (Llama-2: turns must alternate, ...). */
-NODISCARD bool chat_render(const ChatTemplate *chat, const ChatMessage *messages, size_t count,
-                           bool generation_prompt, ChatText *out, Error *error);
+/* Reused from one conversation to the next; zero-initialised. */
+typedef struct ChatReading {
+  TemplateText text;
+  IntArray ids, loss; /* loss: 0 or 1 per id */
+  ChatFindings found;
+  /* working space */
+  TokenSpans spans;
+  IntArray owners; /* of the origins of `text`: message, or -1 */
+  TemplateText part;
+  ValueHeap *heap;
+  Buffer joined;
+  json_t *parsed;
+} ChatReading;
 
-/* Appends the ids of the rendered conversation and, when loss is not NULL, one 0 or 1 per id. */
-NODISCARD bool chat_encode(const ChatTemplate *chat, const ChatMessage *messages, size_t count,
-                           bool generation_prompt, IntArray *ids, IntArray *loss, Error *error);
+void chat_reading_free(ChatReading *reading);
+
+/* Reads the first `count` messages of the conversation. Turns that begin after the id number `limit` are not looked at (0: all are), so that a
+ * conversation that is cut there costs no more. ERROR_DATA in the template's own words when it refuses the conversation, and for tools that it does not read. */
+NODISCARD bool chat_read(const ChatTemplate *chat, const Conversation *talk, size_t count, ChatUse use,
+                         size_t limit, ChatReading *reading, Error *error);
 
 #endif

@@ -36,6 +36,35 @@ static void report_answers(const DatasetSource *source, const DatasetOptions *op
   }
 }
 
+static void report_note(const DatasetSource *source, const DatasetOptions *options, DatasetNote note,
+                        const char *what) {
+  char a[32], b[32];
+  if (note.records == 0) return;
+  log_warning(options->log, "%s: %s:%llu: %s (%s of %s records)", options->name, source->path,
+              (unsigned long long)note.line, what, grouped_number((int64_t)note.records, a),
+              grouped_number((int64_t)source->counts.records, b));
+}
+
+/* What the chat template makes of the records otherwise than a user may think. */
+static void report_template(const DatasetSource *source, const DatasetOptions *options) {
+  const DatasetCounts *counts = &source->counts;
+  report_note(source, options, counts->left_out,
+              "the chat template leaves out the text of a message, or its calls of tools");
+  report_note(source, options, counts->changed,
+              "the chat template gives what the assistant says otherwise than the record has it");
+  report_note(source, options, counts->without_end,
+              "the chat template puts no end mark after an answer: nothing there teaches the model to stop");
+  if (counts->apart.records) {
+    char a[32], b[32];
+    log_info(options->log,
+             "%s: %s: in %s of %s records the chat template changes earlier turns when others follow: each "
+             "turn of "
+             "theirs is an example of its own",
+             options->name, source->path, grouped_number((int64_t)counts->apart.records, a),
+             grouped_number((int64_t)counts->records, b));
+  }
+}
+
 static void report(const DatasetSource *source, const DatasetOptions *options) {
   Log *log = options->log;
   const DatasetCounts *counts = &source->counts;
@@ -61,7 +90,8 @@ static void report(const DatasetSource *source, const DatasetOptions *options) {
                 options->max_length);
   }
   if (counts->no_loss) {
-    log_warning(log, "%s: %s: %s of %s records dropped: no token to learn from", options->name, source->path,
+    log_warning(log, "%s: %s:%llu: %s of %s records dropped: no token to learn from", options->name,
+                source->path, (unsigned long long)counts->no_loss_line,
                 grouped_number((int64_t)counts->no_loss, a), grouped_number((int64_t)counts->records, b));
   }
   if (counts->empty) {
@@ -69,6 +99,7 @@ static void report(const DatasetSource *source, const DatasetOptions *options) {
                 grouped_number((int64_t)counts->empty, a), grouped_number((int64_t)counts->records, b),
                 options->kind == DATASET_PROMPT ? "prompt" : "answer: its end mark is all that is learnt");
   }
+  report_template(source, options);
   if (*source->passed.text) {
     log_info(log, "%s: %s: keys that are passed over: %s", options->name, source->path, source->passed.text);
   }

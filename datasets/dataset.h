@@ -38,7 +38,7 @@
  *   DATASET_PROMPT      prompts, and every format above but text: the last assistant turn is taken off and
  *                       kept as the reference answer (of an unpaired record only when it is labelled true)
  *
- * Ids of conversations are those of chat_encode; ids of `text` those of the tokenizer with its special
+ * Ids and masks of conversations are those of chat_read (chat.h); ids of `text` those of the tokenizer with its special
  * tokens, then EOS. BOS never comes twice.
  *
  * Loss mask: loss[t] = 1 when token t is predicted in the loss (so loss[0] is always 0): the assistant's
@@ -124,14 +124,25 @@ typedef struct DatasetOptions {
   Log *log;              /* reports and progress; NULL = silent */
 } DatasetOptions;
 
+/* Something that happened to records: to how many, and the line of the first. */
+typedef struct DatasetNote {
+  uint64_t records, line;
+} DatasetNote;
+
 typedef struct DatasetCounts {
-  uint64_t records;   /* lines with a record */
-  uint64_t examples;  /* usable ones (pieces of long texts count one by one) */
-  uint64_t too_long;  /* dropped */
-  uint64_t truncated; /* cut */
-  uint64_t no_loss;   /* dropped */
-  uint64_t empty;     /* an empty answer, or an empty prompt of DATASET_PROMPT: kept */
-  uint64_t tokens;    /* of the usable examples, all sequences of preferences */
+  uint64_t records;      /* lines with a record */
+  uint64_t examples;     /* usable ones (pieces of long texts count one by one) */
+  uint64_t too_long;     /* dropped */
+  uint64_t truncated;    /* cut */
+  uint64_t no_loss;      /* dropped: nothing in them is learnt */
+  uint64_t no_loss_line; /* of the first of them */
+  uint64_t empty;        /* an empty answer, or an empty prompt of DATASET_PROMPT: kept */
+  DatasetNote left_out;  /* the chat template leaves out a message's text, or its calls of tools */
+  DatasetNote
+      changed; /* it gives an answer that is learnt otherwise than the record has it, white space aside */
+  DatasetNote without_end; /* it puts no end mark after an answer that is learnt */
+  DatasetNote apart; /* it changes earlier turns, so that each turn became an example of its own (chat.h) */
+  uint64_t tokens;   /* of the usable examples, all sequences of preferences */
   uint64_t loss_tokens;
   uint64_t longest;          /* tokens of the longest example, all sequences of a preference together */
   uint64_t longest_sequence; /* tokens of the longest sequence: of one answer with its prompt */

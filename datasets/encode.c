@@ -14,7 +14,7 @@ void encoder_free(Encoder *encoder) {
   for (size_t i = 0; i < MOST_ANSWERS; i++) encoded_free(&encoder->answers[i]);
   int_array_free(&encoder->ids);
   buffer_free(&encoder->mask);
-  chat_text_free(&encoder->rendered);
+  chat_reading_free(&encoder->reading);
 }
 
 /* ---- Ids and masks --------------------------------------------------------------------------------- */
@@ -38,13 +38,43 @@ static void drop_double_bos(Encoded *encoded, const Tokenizer *tokenizer) {
   encoded_cut(encoded, 0, more);
 }
 
-bool encoder_talk(const Encoder *encoder, const Conversation *talk, bool generation_prompt, RecordPlace place,
-                  Encoded *out, Error *error) {
+static void note(DatasetNote *note, RecordPlace place) {
+  if (note->records == 0) note->line = place.line;
+  note->records++;
+}
+
+void encoder_note(Encoder *encoder, const ChatFindings *found, RecordPlace place) {
+  DatasetCounts *counts = &encoder->counts;
+  if (found->left_out >= 0) note(&counts->left_out, place);
+  if (found->changed >= 0) note(&counts->changed, place);
+  if (found->without_end >= 0) note(&counts->without_end, place);
+  if (found->apart) note(&counts->apart, place);
+}
+
+void encoder_note_no_loss(Encoder *encoder, uint64_t line) {
+  if (encoder->counts.no_loss++ == 0) encoder->counts.no_loss_line = line;
+}
+
+static void first_finding(int *to, int found) {
+  if (*to < 0) *to = found;
+}
+
+bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t count, ChatUse use, RecordPlace place,
+                  Encoded *out, ChatFindings *found, Error *error) {
+  ChatReading *reading = &encoder->reading;
   out->ids.size = out->loss.size = 0;
-  if (!chat_encode(encoder->options->chat, talk->items, talk->count, generation_prompt, &out->ids, &out->loss,
-                   error)) {
+  if (!chat_read(encoder->options->chat, talk, count, use, (size_t)encoder->options->max_length, reading,
+                 error)) {
     return error_context(error, "%s:%llu", place.file, (unsigned long long)place.line);
   }
+  if (!int_array_append(&out->ids, reading->ids.data, reading->ids.size, error) ||
+      !int_array_append(&out->loss, reading->loss.data, reading->loss.size, error)) {
+    return false;
+  }
+  first_finding(&found->left_out, reading->found.left_out);
+  first_finding(&found->changed, reading->found.changed);
+  first_finding(&found->without_end, reading->found.without_end);
+  found->apart |= reading->found.apart;
   drop_double_bos(out, encoder->options->tokenizer);
   if (out->loss.size) out->loss.data[0] = 0; /* nothing predicts the first token */
   return true;
@@ -138,7 +168,7 @@ static bool add_masked(Encoder *encoder, const Encoded *encoded, size_t begin, s
     if (!buffer_append(&encoder->mask, &bit, 1, error)) return false;
   }
   if (loss_count == 0) {
-    encoder->counts.no_loss++;
+    encoder_note_no_loss(encoder, line);
     return true;
   }
   CacheItem item = {.fixed = {.count = (int32_t)count,
@@ -204,52 +234,79 @@ bool conversation_empty_answer(const Conversation *talk) {
   return false;
 }
 
-static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
-  const DatasetOptions *options = encoder->options;
+/* Adds what stands in encoder->first. */
+static bool add_encoded(Encoder *encoder, uint64_t group, RecordPlace place, Error *error) {
   Encoded *encoded = &encoder->first;
-  if (!encoder_talk(encoder, &record->talk, false, place, encoded, error)) return false;
-  uint64_t group = bytes_hash(encoded->ids.data, first_loss(encoded) * sizeof(int));
-  if (options->train_on_inputs) set_all_loss(encoded);
   encoded_trim(encoded);
   size_t count = encoded->ids.size;
-  Verdict verdict = judge_length(encoder, count, place, error);
+  Verdict verdict = encoder_verdict(encoder, count, place, error);
   if (verdict == SKIP_IT || verdict == FAILED) return verdict == SKIP_IT;
   if (verdict == CUT_IT) {
     encoder->counts.truncated++;
-    encoded->ids.size = encoded->loss.size = (size_t)options->max_length;
+    encoded->ids.size = encoded->loss.size = (size_t)encoder->options->max_length;
     encoded_trim(encoded); /* the cut may fall into a later user turn */
     count = encoded->ids.size;
   }
-  encoder->counts.empty += conversation_empty_answer(&record->talk);
   return add_masked(encoder, encoded, 0, count, group, place.line, error);
 }
 
-/* The text to show: the one message as it is, else what the template makes of all. */
-static bool prompt_text(Encoder *encoder, const Conversation *talk, CacheItem *item, Error *error) {
-  const ChatMessage *only = &talk->items[0];
-  const char *text = only->text;
-  size_t bytes = only->bytes;
-  if (talk->count > 1 || only->input) {
-    encoder->rendered.text.size = 0;
-    encoder->rendered.segment_count = 0;
-    if (!chat_render(encoder->options->chat, talk->items, talk->count, true, &encoder->rendered, error)) {
-      return false;
-    }
-    text = encoder->rendered.text.data;
-    bytes = encoder->rendered.text.size;
+/* Each turn that is learnt as the last of its own conversation, all in one group. */
+static bool add_turns(Encoder *encoder, const Conversation *talk, RecordPlace place, ChatFindings *found,
+                      Error *error) {
+  Encoded *encoded = &encoder->first;
+  uint64_t group = 0;
+  bool first = true;
+  for (size_t i = 0; i < talk->count; i++) {
+    const ChatMessage *message = &talk->items[i];
+    if (message->role != CHAT_ASSISTANT || message->unlearnt) continue;
+    if (!encoder_talk(encoder, talk, i + 1, CHAT_LAST_TURN, place, encoded, found, error)) return false;
+    if (first) group = bytes_hash(encoded->ids.data, first_loss(encoded) * sizeof(int));
+    first = false;
+    if (!add_encoded(encoder, group, place, error)) return false;
   }
-  item->prompt = text;
-  item->fixed.prompt_bytes = (uint32_t)bytes;
   return true;
+}
+
+static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
+  const Conversation *talk = &record->talk;
+  Encoded *encoded = &encoder->first;
+  ChatFindings found = {-1, -1, -1, false};
+  if (!encoder_talk(encoder, talk, talk->count, CHAT_EVERY_TURN, place, encoded, &found, error)) return false;
+  uint64_t group = bytes_hash(encoded->ids.data, first_loss(encoded) * sizeof(int));
+  encoder->counts.empty += conversation_empty_answer(talk);
+  bool ok;
+  if (encoder->options->train_on_inputs) {
+    set_all_loss(encoded);
+    found.apart = false;
+    ok = add_encoded(encoder, group, place, error);
+  } else if (found.apart) {
+    ok = add_turns(encoder, talk, place, &found, error);
+  } else {
+    ok = add_encoded(encoder, group, place, error);
+  }
+  encoder_note(encoder, &found, place);
+  return ok;
+}
+
+/* The text to show: the one message as it is, else what the template made of all. */
+static void prompt_text(const Encoder *encoder, const Conversation *talk, CacheItem *item) {
+  const ChatMessage *only = &talk->items[0];
+  const Buffer *rendered = &encoder->reading.text.text;
+  const bool one = talk->count == 1 && !only->input && only->text;
+  item->prompt = one ? only->text : rendered->data;
+  item->fixed.prompt_bytes = (uint32_t)(one ? only->bytes : rendered->size);
 }
 
 static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
-  if (!encoder_talk(encoder, &record->talk, true, place, encoded, error)) return false;
+  ChatFindings found = {-1, -1, -1, false};
+  const Conversation *talk = &record->talk;
+  if (!encoder_talk(encoder, talk, talk->count, CHAT_ASK, place, encoded, &found, error)) return false;
+  encoder_note(encoder, &found, place);
   uint64_t group = bytes_hash(encoded->ids.data, encoded->ids.size * sizeof(int));
   if (encoded->ids.size == 0) { /* an empty text without marks around it: nothing to continue */
-    encoder->counts.no_loss++;
+    encoder_note_no_loss(encoder, place.line);
     return true;
   }
   Verdict verdict = judge_length(encoder, encoded->ids.size, place, error);
@@ -267,7 +324,8 @@ static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place
                               .group = group},
                     .ids = encoded->ids.data,
                     .reference = record->reference};
-  return prompt_text(encoder, &record->talk, &item, error) && encoder_put(encoder, &item, error);
+  prompt_text(encoder, talk, &item);
+  return encoder_put(encoder, &item, error);
 }
 
 bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,

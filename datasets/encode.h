@@ -19,7 +19,7 @@ typedef struct Encoder {
   Encoded answers[MOST_ANSWERS]; /* of a preference */
   IntArray ids;                  /* of a preference, as the cache has them */
   Buffer mask;                   /* loss as bytes */
-  ChatText rendered;
+  ChatReading reading;           /* the last conversation */
 } Encoder;
 
 /* Adds what the record gives to the cache and to the counts. ERROR_DATA when it does not fit the template, or
@@ -34,8 +34,12 @@ void encoder_free(Encoder *encoder);
 NODISCARD bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetFormat format,
                                       RecordPlace place, Error *error);
 
-NODISCARD bool encoder_talk(const Encoder *encoder, const Conversation *talk, bool generation_prompt,
-                            RecordPlace place, Encoded *out, Error *error);
+/* The first `count` messages, their ids without a second BOS. What the template did to them is added to *found. */
+NODISCARD bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t count, ChatUse use,
+                            RecordPlace place, Encoded *out, ChatFindings *found, Error *error);
+/* Counts what was found in a record, each kind once, and a record without anything to learn. */
+void encoder_note(Encoder *encoder, const ChatFindings *found, RecordPlace place);
+void encoder_note_no_loss(Encoder *encoder, uint64_t line);
 /* Cuts off what follows the last loss token. */
 void encoded_trim(Encoded *encoded);
 /* Cuts the earliest ids but for a leading BOS. */

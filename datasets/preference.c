@@ -43,22 +43,26 @@ static size_t field_take_out(Field *field, const bool *marked) {
   return before - left;
 }
 
-static bool gather_one(Encoder *encoder, Candidate answer, RecordPlace place, Field *field, Error *error) {
+static bool gather_one(Encoder *encoder, Candidate answer, RecordPlace place, Field *field,
+                       ChatFindings *found, Error *error) {
   answer.encoded = &encoder->answers[field->count];
-  if (!encoder_talk(encoder, answer.talk, false, place, answer.encoded, error)) return false;
+  if (!encoder_talk(encoder, answer.talk, answer.talk->count, CHAT_LAST_TURN, place, answer.encoded, found,
+                    error)) {
+    return false;
+  }
   encoded_trim(answer.encoded);
   field_insert(field, answer);
   return true;
 }
 
 static bool gather(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
-                   Field *field, Error *error) {
+                   Field *field, ChatFindings *found, Error *error) {
   if (format != FORMAT_RANKING) {
     const Candidate chosen = {
         .talk = &record->talk, .worth = 1, .score = record->scored ? record->chosen_score : record->margin};
     const Candidate rejected = {.talk = &record->rejected, .score = record->rejected_score};
-    return gather_one(encoder, chosen, place, field, error) &&
-           gather_one(encoder, rejected, place, field, error);
+    return gather_one(encoder, chosen, place, field, found, error) &&
+           gather_one(encoder, rejected, place, field, found, error);
   }
   if (record->answer_count > MOST_ANSWERS) {
     return error_set(error, ERROR_DATA, "%s:%llu: %zu answers to one prompt, expected at most %d", place.file,
@@ -67,7 +71,7 @@ static bool gather(Encoder *encoder, const Record *record, DatasetFormat format,
   for (size_t k = 0; k < record->answer_count; k++) {
     const RankedAnswer *of = &record->answers[k];
     const Candidate answer = {.talk = &of->talk, .worth = of->score, .score = of->score};
-    if (!gather_one(encoder, answer, place, field, error)) return false;
+    if (!gather_one(encoder, answer, place, field, found, error)) return false;
   }
   return true;
 }
@@ -187,12 +191,14 @@ bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetForma
   DatasetCounts *counts = &encoder->counts;
   Field field = {0};
   size_t too_long, excess;
-  if (!gather(encoder, record, format, place, &field, error)) return false;
+  ChatFindings found = {-1, -1, -1, false};
+  if (!gather(encoder, record, format, place, &field, &found, error)) return false;
+  encoder_note(encoder, &found, place);
   const size_t answers = field.count;
   leave_out_incomparable(&field);
   const size_t no_loss = answers - field.count;
   if (!field_has_two_ranks(&field)) {
-    counts->no_loss++;
+    encoder_note_no_loss(encoder, place.line);
     return true;
   }
   if (!leave_out_long(encoder, &field, place, &too_long, &excess, error)) return false;

@@ -7,9 +7,9 @@
 #include <string.h>
 
 void record_free(Record *record) {
-  memory_free(record->talk.items);
-  memory_free(record->rejected.items);
-  for (size_t i = 0; i < record->answer_capacity; i++) memory_free(record->answers[i].talk.items);
+  conversation_free(&record->talk);
+  conversation_free(&record->rejected);
+  for (size_t i = 0; i < record->answer_capacity; i++) conversation_free(&record->answers[i].talk);
   memory_free(record->answers);
   *record = (Record){0};
 }

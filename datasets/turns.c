@@ -49,18 +49,6 @@ bool get_number(const json_t *value, const char *key, RecordPlace place, bool *t
          || fail_text(place, key, "expected a number below 3.4e38", error);
 }
 
-bool conversation_push(Conversation *talk, ChatMessage message, Error *error) {
-  if (talk->count == talk->capacity) {
-    size_t capacity = talk->capacity ? 2 * talk->capacity : 8;
-    ChatMessage *items = memory_resize(talk->items, capacity * sizeof *items);
-    if (!items) return error_out_of_memory(error, "messages", capacity * sizeof *items);
-    talk->items = items;
-    talk->capacity = capacity;
-  }
-  talk->items[talk->count++] = message;
-  return true;
-}
-
 bool push_string(Conversation *talk, ChatRole role, const json_t *value, const char *key, RecordPlace place,
                  Error *error) {
   if (!json_is_string(value)) return fail_type(place, key, "string", value, error);

@@ -20,7 +20,6 @@ NODISCARD bool get_optional(const json_t *root, const char *key, RecordPlace pla
 NODISCARD bool get_number(const json_t *value, const char *key, RecordPlace place, bool *there,
                           double *number, Error *error);
 
-NODISCARD bool conversation_push(Conversation *talk, ChatMessage message, Error *error);
 NODISCARD bool push_string(Conversation *talk, ChatRole role, const json_t *value, const char *key,
                            RecordPlace place, Error *error);
 /* A list of at least one message. `key` is where it stands, for errors. */

@@ -11,6 +11,11 @@
 #include "tokenizer/table.h"
 #include "tokenizer/tokenizer.h"
 
+/* A chat template of the model's own. */
+typedef struct NamedTemplate {
+  char *name, *text;
+} NamedTemplate;
+
 struct Tokenizer {
   char *directory;
   Bpe *bpe;
@@ -30,7 +35,8 @@ struct Tokenizer {
 
   int bos, eos, pad, unk; /* -1: none */
   IntArray eos_ids;
-  char *chat_template; /* NULL: none */
+  NamedTemplate *templates;
+  size_t template_count;
   char digest[33];
   char *note; /* NULL: none */
 };
@@ -47,6 +53,10 @@ typedef struct Companions {
 /* Fills everything about added and special tokens; model, normalizer and post-processor are there already. */
 NODISCARD bool special_tokens_read(Tokenizer *tokenizer, const Reader *top, const Companions *files,
                                    Error *error);
+
+/* The model's own chat templates (tokenizer.h); the text of those that stand in files of their own is appended to `all`. */
+NODISCARD bool chat_templates_read(Tokenizer *tokenizer, const char *directory, const Reader *config,
+                                   Buffer *all, Error *error);
 
 /* The added token with this id, or NULL. */
 static inline const AddedToken *added_by_id(const Tokenizer *tokenizer, int id) {

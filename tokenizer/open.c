@@ -27,33 +27,6 @@ static bool read_main(Tokenizer *tokenizer, const Reader *top, Error *error) {
          reader_member(top, "decoder", &part, error) && decoder_init(&tokenizer->decoder, &part, error);
 }
 
-/* ---- chat templates ---- */
-
-static bool keep_template(Tokenizer *tokenizer, const char *text, Error *error) {
-  memory_free(tokenizer->chat_template);
-  tokenizer->chat_template = memory_copy_string(text);
-  return tokenizer->chat_template || error_out_of_memory(error, "chat template", strlen(text));
-}
-
-/* "chat_template": text, or [{"name": "default", "template": text}, ...]. */
-static bool read_chat_template(Tokenizer *tokenizer, const Reader *config, Error *error) {
-  Reader member, item;
-  const char *name, *text;
-  size_t bytes;
-  if (!config->value) return true;
-  if (!reader_member(config, "chat_template", &member, error)) return false;
-  if (!member.value) return true;
-  if (!json_is_array(member.value))
-    return reader_as_text(&member, &text, &bytes, error) && keep_template(tokenizer, text, error);
-  for (size_t i = 0; i < json_array_size(member.value); i++) {
-    if (!reader_item(&member, i, &item, error) || !reader_text(&item, "name", true, &name, &bytes, error) ||
-        !reader_text(&item, "template", true, &text, &bytes, error))
-      return false;
-    if (strcmp(name, "default") == 0) return keep_template(tokenizer, text, error);
-  }
-  return true;
-}
-
 /* ---- files ---- */
 
 /* Reads DIRECTORY/NAME into text, and appends it to `all`, from which the digest is made, unless that is NULL.
@@ -90,16 +63,6 @@ static void json_close(JsonFile *file) {
   memory_free(file->path);
 }
 
-static bool read_template_file(Tokenizer *tokenizer, const char *directory, Buffer *all, Error *error) {
-  Buffer text = {0};
-  char *path = NULL;
-  bool done = read_file(directory, "chat_template.jinja", false, &path, &text, all, error) &&
-              (text.size == 0 || keep_template(tokenizer, text.data, error));
-  buffer_free(&text);
-  memory_free(path);
-  return done;
-}
-
 enum { FILE_MAIN, FILE_CONFIG, FILE_SPECIAL, FILE_ADDED, FILE_GENERATION, FILE_MODEL, FILE_COUNT };
 
 static bool open_files(Tokenizer *tokenizer, const char *directory, JsonFile files[FILE_COUNT], Buffer *all,
@@ -117,8 +80,7 @@ static bool open_files(Tokenizer *tokenizer, const char *directory, JsonFile fil
                        .generation = reader_top(files[FILE_GENERATION].path, files[FILE_GENERATION].root),
                        .model = reader_top(files[FILE_MODEL].path, files[FILE_MODEL].root)};
   return read_main(tokenizer, &top, error) && special_tokens_read(tokenizer, &top, &beside, error) &&
-         read_chat_template(tokenizer, &beside.config, error) &&
-         read_template_file(tokenizer, directory, all, error);
+         chat_templates_read(tokenizer, directory, &beside.config, all, error);
 }
 
 Tokenizer *tokenizer_open(const char *directory, Error *error) {

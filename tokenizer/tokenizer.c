@@ -19,7 +19,11 @@ void tokenizer_free(Tokenizer *tokenizer) {
   string_table_free(&tokenizer->added_ids);
   memory_free(tokenizer->added_of);
   int_array_free(&tokenizer->eos_ids);
-  memory_free(tokenizer->chat_template);
+  for (size_t i = 0; i < tokenizer->template_count; i++) {
+    memory_free(tokenizer->templates[i].name);
+    memory_free(tokenizer->templates[i].text);
+  }
+  memory_free(tokenizer->templates);
   memory_free(tokenizer->note);
   memory_free(tokenizer);
 }
@@ -227,8 +231,15 @@ bool tokenizer_adds_eos(const Tokenizer *tokenizer) {
   return tokenizer->eos >= 0 && after->size > 0 && after->data[after->size - 1] == tokenizer->eos;
 }
 
-const char *tokenizer_chat_template(const Tokenizer *tokenizer) {
-  return tokenizer->chat_template;
+const char *tokenizer_chat_template(const Tokenizer *tokenizer, const char *name) {
+  for (size_t i = 0; i < tokenizer->template_count; i++) {
+    if (strcmp(tokenizer->templates[i].name, name) == 0) return tokenizer->templates[i].text;
+  }
+  return NULL;
+}
+
+const char *tokenizer_chat_template_name(const Tokenizer *tokenizer, size_t index) {
+  return index < tokenizer->template_count ? tokenizer->templates[index].name : NULL;
 }
 const char *tokenizer_note(const Tokenizer *tokenizer) {
   return tokenizer->note;

@@ -103,8 +103,11 @@ bool tokenizer_is_eos(const Tokenizer *tokenizer, int id);
 bool tokenizer_adds_bos(const Tokenizer *tokenizer);
 bool tokenizer_adds_eos(const Tokenizer *tokenizer);
 
-/* The model's own chat template (Jinja text), NULL when it has none. See chat.h. */
-const char *tokenizer_chat_template(const Tokenizer *tokenizer);
+/* The model's own chat template of this name (Jinja text), NULL when it has none. "default" is the one that stands alone in
+ * chat_template.jinja or tokenizer_config.json; others ("tool_use", "rag") come from a named list or additional_chat_templates/. A file of
+ * its own goes before tokenizer_config.json. */
+const char *tokenizer_chat_template(const Tokenizer *tokenizer, const char *name);
+const char *tokenizer_chat_template_name(const Tokenizer *tokenizer, size_t index); /* NULL after the last */
 /* What a user should be told about the files: a setting that is read otherwise than it seems to say. NULL: nothing. */
 const char *tokenizer_note(const Tokenizer *tokenizer);
 const char *tokenizer_directory(const Tokenizer *tokenizer);

@@ -25,7 +25,8 @@
 #include <string.h>
 
 typedef struct GenerateConfig {
-  char *model, *adapter, *prompt, *prompts, *ids, *system, *template;
+  char *model, *adapter, *prompt, *prompts, *ids, *system;
+  ChatConfig template;
   bool chat, logprobs, ignore_eos;
   int64_t max_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
   double temperature, top_p;
@@ -42,9 +43,7 @@ static const Option options[] = {
       "JSONL or JSON file, packed or not, or -; \"prompt\" of each record is a text, or with --chat also a list of messages"),
   ROW_STRING("ids", GenerateConfig, ids, NULL, "the prompt as token ids: 1,2,3"),
   ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template"),
-  ROW_STRING("template", GenerateConfig, template, "auto",
-      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or "
-      "adapter was trained with here, else the model's own", .when = "chat"),
+  CHAT_OPTIONS("", "-", GenerateConfig, template, .when = "chat"),
   ROW_STRING("system", GenerateConfig, system, NULL, "system turn before each conversation, with --chat"),
   ROW_INT("max-new-tokens", GenerateConfig, max_new_tokens, "128", 1, 1 << 24, "longest answer, tokens"),
   ROW_FLOAT("temperature", GenerateConfig, temperature, "1", 0, 100, "sampling temperature; 0 = greedy"),
@@ -127,48 +126,29 @@ static Prompt *prompt_new(Generate *g, Error *error) {
   return prompt;
 }
 
-enum { MAX_MESSAGES = 1024 };
-
-static bool message_read(const json_t *value, ChatMessage *message, Error *error) {
-  static const char *const roles[] = {"system", "user", "assistant"};
-  const char *role = json_string_value(json_object_get(value, "role"));
-  const json_t *content = json_object_get(value, "content");
-  for (int i = 0; role && i < 3; i++) {
-    if (strcmp(role, roles[i]) != 0) continue;
-    if (!json_is_string(content)) break;
-    *message = (ChatMessage){
-        .role = (ChatRole)i, .text = json_string_value(content), .bytes = json_string_length(content)};
-    return true;
-  }
-  return error_set(error, ERROR_DATA,
-                   "expected messages as {\"role\": \"system\"|\"user\"|\"assistant\", \"content\": string}");
-}
-
-/* A text is one user turn; a list is taken as it is. */
-static bool chat_prompt(Generate *g, const json_t *value, IntArray *ids, Error *error) {
+/* A text is one user turn; a list is taken as it is, with the record's "tools". */
+static bool chat_prompt(Generate *g, const json_t *value, const json_t *tools, IntArray *ids, Error *error) {
   const char *system = g->config->system;
-  const size_t count = json_is_string(value) ? 1 : json_array_size(value);
-  if (count == 0 || count > MAX_MESSAGES) {
-    return error_set(error, ERROR_DATA, "expected 1 to %d messages, found %zu", MAX_MESSAGES, count);
-  }
-  ChatMessage *messages = memory_zeroed(count + 1, sizeof *messages);
-  if (!messages) return error_out_of_memory(error, "messages", count * sizeof *messages);
-  size_t used = 0;
-  if (system) messages[used++] = (ChatMessage){.role = CHAT_SYSTEM, .text = system, .bytes = strlen(system)};
-  bool ok = true;
-  for (size_t i = 0; ok && i < count; i++, used++) {
-    if (json_is_string(value)) {
-      messages[used] = (ChatMessage){
-          .role = CHAT_USER, .text = json_string_value(value), .bytes = json_string_length(value)};
-    } else {
-      ok = message_read(json_array_get(value, i), &messages[used], error);
-    }
-  }
-  if (ok && system && messages[1].role == CHAT_SYSTEM) {
+  Conversation talk = {.tools = tools};
+  ChatReading reading = {0};
+  const ChatMessage first = {.role = CHAT_SYSTEM, .text = system, .bytes = system ? strlen(system) : 0};
+  const ChatMessage asked = {
+      .role = CHAT_USER, .text = json_string_value(value), .bytes = json_string_length(value)};
+  bool ok = !system || conversation_push(&talk, first, error);
+  ok = ok && (json_is_string(value) ? conversation_push(&talk, asked, error)
+                                    : conversation_add_json(&talk, value, error));
+  if (ok && talk.count == (system != NULL))
+    ok = error_set(error, ERROR_DATA, "expected at least one message");
+  if (ok && system && talk.items[1].role == CHAT_SYSTEM) {
     ok = error_set(error, ERROR_DATA, "has a system turn of its own beside --system");
   }
-  ok = ok && chat_encode(&g->text.chat, messages, used, true, ids, NULL, error);
-  memory_free(messages);
+  ok = ok && chat_read(&g->text.chat, &talk, talk.count, CHAT_ASK, 0, &reading, error) &&
+       int_array_append(ids, reading.ids.data, reading.ids.size, error);
+  if (ok && reading.found.left_out >= 0 && g->log) {
+    log_warning(g->log, "the chat template leaves out the text of message %d", reading.found.left_out + 1);
+  }
+  chat_reading_free(&reading);
+  conversation_free(&talk);
   return ok;
 }
 
@@ -178,7 +158,9 @@ static bool prompt_context(const Generate *g, const Prompt *prompt, Error *error
   return error_context(error, "%s:%llu", g->config->prompts, (unsigned long long)prompt->line);
 }
 
-static bool prompt_encode(Generate *g, const json_t *value, IntArray *ids, Error *error) {
+/* record: of --prompts; NULL: the text of --prompt. */
+static bool prompt_encode(Generate *g, const json_t *value, const json_t *record, IntArray *ids,
+                          Error *error) {
   if (json_is_array(value) && !g->config->chat) {
     return error_set(error, ERROR_DATA, "key 'prompt' is a list of messages, which needs --chat");
   }
@@ -186,7 +168,7 @@ static bool prompt_encode(Generate *g, const json_t *value, IntArray *ids, Error
     return error_set(error, ERROR_DATA, "key 'prompt': expected string or list of messages, found %s",
                      json_kind(value));
   }
-  const bool ok = g->config->chat ? chat_prompt(g, value, ids, error)
+  const bool ok = g->config->chat ? chat_prompt(g, value, json_object_get(record, "tools"), ids, error)
                                   : tokenizer_encode(g->text.tokenizer, json_string_value(value),
                                                      json_string_length(value), true, ids, error);
   if (ok && ids->size == 0) return error_set(error, ERROR_DATA, "the prompt has no tokens");
@@ -209,7 +191,7 @@ static bool read_prompt_file(Generate *g, Error *error) {
     }
     prompt->record = record;
     prompt->line = reader.number;
-    ok = prompt_encode(g, json_object_get(record, "prompt"), &prompt->ids, error) ||
+    ok = prompt_encode(g, json_object_get(record, "prompt"), record, &prompt->ids, error) ||
          prompt_context(g, prompt, error);
     if (!ok) break;
   }
@@ -225,7 +207,7 @@ static bool read_prompt_text(Generate *g, Error *error) {
   if (!prompt) return false;
   prompt->record = json_pack("{s:s}", "prompt", g->config->prompt);
   if (!prompt->record) return error_set(error, ERROR_USAGE, "--prompt: not valid UTF-8");
-  return prompt_encode(g, json_object_get(prompt->record, "prompt"), &prompt->ids, error);
+  return prompt_encode(g, json_object_get(prompt->record, "prompt"), NULL, &prompt->ids, error);
 }
 
 static bool read_prompt_ids(Generate *g, Error *error) {
@@ -269,7 +251,7 @@ static bool open_text(Generate *g, Error *error) {
   if (!exists && config->ids && config->stop.count == 0)
     return !config->adapter || identity_check_adapter(config->adapter, config->model, g->log, error);
   const ModelConfig model = {.path = config->model, .adapter = config->adapter};
-  const DataConfig data = {.template = config->template};
+  const DataConfig data = {.chat = config->template};
   const ChatTemplate *chat = &g->text.chat;
   if (!text_tools_open(&g->text, &model, &data, g->log, error)) return false;
   if (config->chat && !g->text.has_chat)

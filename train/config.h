@@ -68,12 +68,31 @@ typedef struct LoraConfig {
 
 /* -- data ----------------------------------------------------------------------------------------------- */
 
+/* Which chat template, and what it is given besides the conversation. */
+typedef struct ChatConfig {
+  char *name; /* "auto", or as datasets/chat.h has it */
+  char *args; /* a JSON object; NULL: none */
+  char *date; /* YYYY-MM-DD, or "today" */
+} ChatConfig;
+
+/* Its rows: prefix "data." and glue "_" in a stage, "" and "-" in a tool. Conditions may follow. */
+#define CHAT_OPTIONS(prefix, glue, Config, field, ...)                                                      \
+  ROW_STRING(prefix "template", Config, field.name, "auto",                                                 \
+      "chat template: auto = the one that model or adapter was trained with here, else the model's own; "   \
+      "or the name of one of the model's, a file *.jinja, or plain, chatml, alpaca, vicuna, zephyr, "       \
+      "llama2, llama3", ##__VA_ARGS__),                                                                     \
+  ROW_OBJECT(prefix "template" glue "args", Config, field.args,                                             \
+      "what the template is given besides, like {\"enable_thinking\": false}", ##__VA_ARGS__),              \
+  ROW_STRING(prefix "template" glue "date", Config, field.date, "2024-07-26",                               \
+      "the day that the template takes for today, YYYY-MM-DD; today = the real one, which makes a run "     \
+      "unlike the next", ##__VA_ARGS__)
+
 typedef struct DataConfig {
   OptionSources train, eval, reference, ptx, prompts; /* a stage lists the rows of those it uses */
   int format;                              /* DatasetFormat */
   char *columns;                           /* a JSON object; NULL: none */
   int pair_label;                          /* of dataset_pair_label_names */
-  char *template;                          /* chat family or "auto" */
+  ChatConfig chat;
   int64_t max_length;                      /* tokens */
   int64_t max_record;                      /* bytes of a line */
   int truncation;                          /* DatasetTruncation */
@@ -98,9 +117,7 @@ typedef struct DataConfig {
       "format of the examples; auto recognises it by the first record's keys"),                             \
   ROW_OBJECT("data.columns", Config, field.columns,                                                         \
       "what the records call the keys of the format, like {\"prompt\": \"question\"}"),                 \
-  ROW_STRING("data.template", Config, field.template, "auto",                                               \
-      "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or " \
-      "adapter was trained with here, else the model's own"),                                               \
+  CHAT_OPTIONS("data.", "_", Config, field.chat),                                                            \
   ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
       "longest example, tokens"),                                                                           \
   ROW_BYTES("data.max_record", Config, field.max_record, "64MiB",                                           \

@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <string.h>
+#include <time.h>
 
 /* -- tokenizer and template ----------------------------------------------------------------------------- */
 
@@ -70,12 +71,13 @@ static void tell_record(const TextIdentity *used, const TextIdentity *record, co
   }
 }
 
-static bool open_template(TextTools *text, const char *asked, const TextIdentity *record, const char *from,
-                          Error *error) {
+static bool open_named(TextTools *text, const char *asked, const json_t *args, int64_t now,
+                       const TextIdentity *record, const char *from, Error *error) {
   TextIdentity *identity = &text->identity;
   const bool recorded = strcmp(asked, "auto") == 0 && *record->template;
   const char *name = recorded ? record->template : asked;
-  text->has_chat = chat_template_init(&text->chat, text->tokenizer, name, &text->chat_error);
+  const ChatOptions options = {.name = name, .args = args, .now = now};
+  text->has_chat = chat_template_init(&text->chat, text->tokenizer, &options, &text->chat_error);
   if (!text->has_chat && strcmp(name, "auto") != 0) {
     return error_set(error, text->chat_error.code, "%s%s: %s", recorded ? from : "data.template",
                      recorded ? "/" IDENTITY_FILE : "", text->chat_error.message);
@@ -83,6 +85,29 @@ static bool open_template(TextTools *text, const char *asked, const TextIdentity
   if (!text->has_chat) return true;
   snprintf(identity->template, sizeof identity->template, "%s", name);
   return rendering_digest(&text->chat, identity->rendering, error);
+}
+
+/* The first second of the day, UTC. */
+static bool read_date(const char *date, int64_t *now, Error *error) {
+  struct tm day = {0};
+  if (strcmp(date, "today") == 0) {
+    *now = (int64_t)time(NULL) / 86400 * 86400;
+    return true;
+  }
+  const char *end = strptime(date, "%Y-%m-%d", &day);
+  *now = (int64_t)timegm(&day);
+  return (end && !*end) || error_set(error, ERROR_USAGE,
+                                     "data.template_date: expected YYYY-MM-DD or today, found '%.60s'", date);
+}
+
+static bool open_template(TextTools *text, const ChatConfig *config, const TextIdentity *record,
+                          const char *from, Error *error) {
+  int64_t now = 0;
+  if (config->date && !read_date(config->date, &now, error)) return false;
+  json_t *args = config->args ? json_loads(config->args, 0, NULL) : NULL; /* an object: the option is one */
+  const bool ok = open_named(text, config->name ? config->name : "auto", args, now, record, from, error);
+  json_decref(args);
+  return ok;
 }
 
 static bool open_text(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
@@ -93,7 +118,7 @@ static bool open_text(TextTools *text, const ModelConfig *model, const DataConfi
   if (!text->tokenizer || !read_rows(text, model->path, error) ||
       !identity_read_text(model->path, model->adapter, &record, &from, error) ||
       !tokenizer_vocabulary_digest(text->tokenizer, text->identity.vocabulary, error) ||
-      !open_template(text, config->template ? config->template : "auto", &record, from, error) ||
+      !open_template(text, &config->chat, &record, from, error) ||
       (model->adapter && !identity_check_adapter(model->adapter, model->path, log, error))) {
     return false;
   }

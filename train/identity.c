@@ -85,26 +85,27 @@ bool identity_write(const Identity *identity, const char *directory, Error *erro
   { .role = CHAT_##who, .text = said, .bytes = sizeof said - 1 }
 
 bool rendering_digest(const ChatTemplate *chat, char out[33], Error *error) {
-  static const ChatMessage talk[] = {TURN(SYSTEM, "Be kind."), TURN(USER, " Hello? "),
-                                     TURN(ASSISTANT, " Yes.\n"), TURN(USER, "Good.")};
+  static ChatMessage talk[] = {TURN(SYSTEM, "Be kind."), TURN(USER, " Hello? "), TURN(ASSISTANT, " Yes.\n"),
+                               TURN(USER, "Good.")};
   enum { TURNS = sizeof talk / sizeof *talk };
   Digest *digest = digest_open(error);
+  ChatReading reading = {0};
   bool ok = digest != NULL;
   for (size_t first = 0; ok && first < 2; first++) { /* with the system turn, and without it */
-    ChatText rendered = {0};
     Error why = {0};
-    if (chat_render(chat, talk + first, TURNS - first, true, &rendered, &why)) {
-      digest_add(digest, rendered.text.data, rendered.text.size + 1);
+    const Conversation turns = {.items = talk + first, .count = TURNS - first};
+    if (chat_read(chat, &turns, turns.count, CHAT_ASK, 0, &reading, &why)) {
+      digest_add(digest, reading.text.text.data, reading.text.text.size + 1);
     } else if (why.code == ERROR_MEMORY) {
       ok = error_set(error, why.code, "%s", why.message);
     } else {
       digest_add(digest, "", 1);
     }
-    chat_text_free(&rendered);
   }
   const char *end = tokenizer_token(chat->tokenizer, chat->end_id);
   if (ok && end) digest_add(digest, end, strlen(end));
   if (ok) digest_text(digest, out);
+  chat_reading_free(&reading);
   digest_close(digest);
   return ok;
 }
@@ -256,8 +257,8 @@ void identity_tell_own(const char *adapter, const Tokenizer *used, Log *log) {
   Tokenizer *own = tokenizer_open(adapter, &why);
   const bool compared = own && tokenizer_vocabulary_digest(own, own_digest, &why) &&
                         tokenizer_vocabulary_digest(used, used_digest, &why);
-  const char *own_template = own ? tokenizer_chat_template(own) : NULL;
-  const char *used_template = tokenizer_chat_template(used);
+  const char *own_template = own ? tokenizer_chat_template(own, "default") : NULL;
+  const char *used_template = tokenizer_chat_template(used, "default");
   if (!compared) {
     log_warning(log, "the tokenizer beside the adapter is not used, that of %s is: %s",
                 tokenizer_directory(used), why.message);

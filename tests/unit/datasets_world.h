@@ -40,9 +40,9 @@ static inline int open_world(void **state) {
   bool ok = trainer && tokenizer_trainer_add_text(trainer, text, strlen(text), &error) &&
             tokenizer_trainer_write(trainer, directory, NULL, &error) &&
             (world.tokenizer = tokenizer_open(directory, &error)) &&
-            chat_template_init(&world.chatml, world.tokenizer, "chatml", &error) &&
-            chat_template_init(&world.plain, world.tokenizer, "plain", &error) &&
-            chat_template_init(&world.alpaca, world.tokenizer, "alpaca", &error);
+            chat_template_init(&world.chatml, world.tokenizer, &(ChatOptions){.name = "chatml"}, &error) &&
+            chat_template_init(&world.plain, world.tokenizer, &(ChatOptions){.name = "plain"}, &error) &&
+            chat_template_init(&world.alpaca, world.tokenizer, &(ChatOptions){.name = "alpaca"}, &error);
   if (!ok) fprintf(stderr, "%s\n", error.message);
   tokenizer_trainer_free(trainer);
   memory_free(directory);

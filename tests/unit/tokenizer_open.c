@@ -277,7 +277,7 @@ static void test_special_ids(void **state) {
   assert_int_equal(tokenizer_unk(tokenizer), 0); /* the model's own */
   assert_true(tokenizer_is_special(tokenizer, 1) && !tokenizer_is_special(tokenizer, 50));
   assert_false(tokenizer_is_special(tokenizer, -1) || tokenizer_is_special(tokenizer, 1 << 20));
-  assert_null(tokenizer_chat_template(tokenizer));
+  assert_null(tokenizer_chat_template(tokenizer, "default"));
   char digest[33], other[33];
   tokenizer_digest(tokenizer, digest);
   tokenizer_free(tokenizer);
@@ -303,11 +303,11 @@ static void test_special_ids(void **state) {
   const int *eos = tokenizer_eos_ids(tokenizer, &count);
   assert_int_equal(count, 2); /* config.json's list does not count beside generation_config.json */
   assert_int_equal(eos[1], 0);
-  assert_string_equal(tokenizer_chat_template(tokenizer), "y");
+  assert_string_equal(tokenizer_chat_template(tokenizer, "default"), "y");
   tokenizer_free(tokenizer);
   write_file("chat_template.jinja", "{{ z }}");
   tokenizer = open_here();
-  assert_string_equal(tokenizer_chat_template(tokenizer), "{{ z }}");
+  assert_string_equal(tokenizer_chat_template(tokenizer, "default"), "{{ z }}");
   tokenizer_free(tokenizer);
 }
 

@@ -263,7 +263,7 @@ static const Option data_options[] = {
     ROW_CHOICE("kind", InspectConfig, kind, "auto", kind_names,
                "what for; auto: what its format is made for"),
     ROWS_DATA,
-    ROW_TEMPLATE,
+    ROWS_CHAT,
     ROW_BOOL("train-on-inputs", InspectConfig, train_on_inputs, "false", "loss on prompt tokens too"),
     ROW_INT("examples", InspectConfig, examples, "3", 0, 1 << 20, "examples to show, from the beginning")};
 

@@ -12,7 +12,8 @@ typedef struct InspectConfig {
   char *model, *adapter;
   int dtype, backend; /* of model_dtype_choices, device_choices */
   int64_t threads;
-  char *text, *ids, *prompt, *messages, *template;
+  char *text, *ids, *prompt, *messages, *tools;
+  ChatConfig chat;
   bool special, skip_special, generation_prompt;
   char *data;
   int kind, format, truncation; /* kind: 0 = by the records, else 1 + DatasetKind */
@@ -42,10 +43,7 @@ NODISCARD bool json_number(Buffer *out, double value, Error *error);
 /* Rows that several commands have. */
 /* clang-format off */
 #define ROW_MODEL ROW_STRING_REQUIRED("model", InspectConfig, model, "Hugging Face model directory")
-#define ROW_TEMPLATE                                                                                         \
-  ROW_STRING("template", InspectConfig, template, "auto",                                                    \
-             "chat template: plain, chatml, alpaca, vicuna, zephyr, llama2, llama3; auto = the one that model or "    \
-             "adapter was trained with here, else the model's own")
+#define ROWS_CHAT CHAT_OPTIONS("", "-", InspectConfig, chat)
 #define ROW_ADAPTER ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory")
 #define ROWS_COMPUTE                                                                                         \
   ROW_ADAPTER,                                                                                               \

@@ -360,7 +360,7 @@ static const Option score_options[] = {
                "token ids of one text, like 1,2,3: its score at the last one"),
     ROW_STRING("text", InspectConfig, text, NULL, "text instead of ids"),
     ROWS_DATA,
-    ROW_TEMPLATE,
+    ROWS_CHAT,
     ROWS_COMPUTE};
 
 const Program inspect_score = {

@@ -37,7 +37,7 @@ bool inspect_paths_check(const InspectConfig *config, Error *error) {
 
 bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error) {
   if (!inspect_paths_check(config, error)) return false;
-  DataConfig data = {.template = config->template ? config->template : (char *)"auto"};
+  const DataConfig data = {.chat = config->chat};
   const ModelConfig model = {.path = config->model, .adapter = config->adapter};
   return text_tools_open(text, &model, &data, log, error);
 }
@@ -146,77 +146,84 @@ const Program inspect_decode = {"inspect decode",      "token ids to text",   de
 /* -- chat ----------------------------------------------------------------------------------------------- */
 
 typedef struct Talk {
-  ChatMessage *items;
-  size_t count;
-  json_t *root; /* owns the texts */
+  Conversation turns;
+  json_t *root, *tools; /* own the texts */
 } Talk;
 
 static void talk_free(Talk *talk) {
-  memory_free(talk->items);
+  conversation_free(&talk->turns);
   json_decref(talk->root);
+  json_decref(talk->tools);
 }
 
-static bool read_message(const json_t *value, size_t index, ChatMessage *message, Error *error) {
-  static const char *const roles[] = {"system", "user", "assistant"}; /* in the order of ChatRole */
-  const char *role = json_string_value(json_object_get(value, "role"));
-  const json_t *content = json_object_get(value, "content");
-  *message = (ChatMessage){.text = json_string_value(content), .bytes = json_string_length(content)};
-  for (int r = 0; role && message->text && r < 3; r++) {
-    message->role = (ChatRole)r;
-    if (strcmp(role, roles[r]) == 0) return true;
-  }
-  return error_set(error, ERROR_USAGE,
-                   "--messages: entry %zu: expected {\"role\": system, user or assistant, \"content\": text}",
-                   index);
-}
-
-static bool read_messages(const char *text, Talk *talk, Error *error) {
+static bool read_list(const char *option, const char *text, json_t **list, Error *error) {
   json_error_t broken;
-  talk->root = json_loads(text, 0, &broken);
-  if (!talk->root) {
-    return error_set(error, ERROR_USAGE, "--messages: broken JSON at %d: %s", broken.column, broken.text);
+  *list = json_loads(text, 0, &broken);
+  if (!*list) {
+    return error_set(error, ERROR_USAGE, "%s: broken JSON at %d: %s", option, broken.column, broken.text);
   }
-  size_t count = json_array_size(talk->root);
-  if (count == 0) return error_set(error, ERROR_USAGE, "--messages: expected a list of messages");
-  talk->items = memory_zeroed(count, sizeof *talk->items);
-  if (!talk->items) return error_out_of_memory(error, "messages", count * sizeof *talk->items);
-  for (; talk->count < count; talk->count++) {
-    const json_t *value = json_array_get(talk->root, talk->count);
-    if (!read_message(value, talk->count, &talk->items[talk->count], error)) return false;
-  }
-  return true;
+  return json_array_size(*list) > 0 ||
+         error_set(error, ERROR_USAGE, "%s: expected a list, not empty", option);
 }
 
 static bool given_talk(const InspectConfig *config, Talk *talk, Error *error) {
-  if (config->messages) return read_messages(config->messages, talk, error);
+  if (config->tools && !read_list("--tools", config->tools, &talk->tools, error)) return false;
+  talk->turns.tools = talk->tools;
+  if (config->messages) {
+    Error why = {0};
+    return read_list("--messages", config->messages, &talk->root, error) &&
+           (conversation_add_json(&talk->turns, talk->root, &why) ||
+            error_set(error, ERROR_USAGE, "--messages: %s", why.message));
+  }
   if (!config->prompt) return error_set(error, ERROR_USAGE, "expected --messages JSON or --prompt TEXT");
-  talk->items = memory_zeroed(1, sizeof *talk->items);
-  if (!talk->items) return error_out_of_memory(error, "messages", sizeof *talk->items);
-  talk->items[0] = (ChatMessage){.role = CHAT_USER, .text = config->prompt, .bytes = strlen(config->prompt)};
-  talk->count = 1;
-  return true;
+  const ChatMessage only = {.role = CHAT_USER, .text = config->prompt, .bytes = strlen(config->prompt)};
+  return conversation_push(&talk->turns, only, error);
 }
 
-static bool chat_result(const TextTools *text, const Talk *talk, bool generation_prompt,
+/* What a user should hear of, as in the reports of data sets. */
+static void tell_findings(const ChatFindings *found, Log *log) {
+  if (found->left_out >= 0) {
+    log_warning(log, "message %d: the template leaves out its text, or its calls of tools",
+                found->left_out + 1);
+  }
+  if (found->changed >= 0) {
+    log_warning(log, "message %d: the template gives another text", found->changed + 1);
+  }
+  if (found->without_end >= 0) {
+    log_warning(log, "message %d: the template puts no end mark after it", found->without_end + 1);
+  }
+  if (found->apart) {
+    log_warning(
+        log,
+        "the template changes earlier turns when others follow: in training each turn is an example of its "
+        "own; here only the last one is marked");
+  }
+}
+
+static bool chat_result(const ProgramCall *call, const TextTools *text, const Talk *talk,
                         ProgramResult *result, Error *error) {
-  ChatText rendered = {0};
-  IntArray ids = {0}, loss = {0};
+  const InspectConfig *config = call->config;
+  const Conversation *turns = &talk->turns;
   const ChatTemplate *chat = &text->chat;
+  const bool asks = turns->items[turns->count - 1].role != CHAT_ASSISTANT;
+  ChatReading reading = {0};
   Buffer *json = &result->json, *lines = &result->text;
-  bool ok = chat_render(chat, talk->items, talk->count, generation_prompt, &rendered, error) &&
-            chat_encode(chat, talk->items, talk->count, generation_prompt, &ids, &loss, error) &&
-            text_tools_check_ids(text, "the conversation", &ids, error);
-  ok = ok &&
-       buffer_format(lines, error, "template %s; tokens in the loss are marked *\n\n%s\n\n",
-                     chat_family_names[chat->family], rendered.text.data) &&
-       token_lines(text->tokenizer, &ids, &loss, lines, error);
-  ok = ok && buffer_format(json, error, "{\"template\":\"%s\",\"text\":", chat_family_names[chat->family]) &&
-       result_string(json, rendered.text.data, error) && buffer_text(json, ",\"ids\":", error) &&
-       json_ids(json, ids.data, ids.size, error) && buffer_text(json, ",\"loss\":", error) &&
-       json_ids(json, loss.data, loss.size, error) && buffer_text(json, "}", error);
-  int_array_free(&ids);
-  int_array_free(&loss);
-  chat_text_free(&rendered);
+  bool ok = chat_read(chat, turns, turns->count,
+                      asks && config->generation_prompt ? CHAT_ASK : CHAT_EVERY_TURN, 0, &reading, error);
+  if (ok) tell_findings(&reading.found, call->log);
+  if (ok && reading.found.apart && !asks) {
+    ok = chat_read(chat, turns, turns->count, CHAT_LAST_TURN, 0, &reading, error);
+  }
+  ok = ok && text_tools_check_ids(text, "the conversation", &reading.ids, error) &&
+       buffer_format(lines, error, "template %s; tokens in the loss are marked *\n\n%s\n\n", chat->name,
+                     reading.text.text.data) &&
+       token_lines(text->tokenizer, &reading.ids, &reading.loss, lines, error);
+  ok = ok && buffer_text(json, "{\"template\":", error) && result_string(json, chat->name, error) &&
+       buffer_text(json, ",\"text\":", error) && result_string(json, reading.text.text.data, error) &&
+       buffer_text(json, ",\"ids\":", error) && json_ids(json, reading.ids.data, reading.ids.size, error) &&
+       buffer_text(json, ",\"loss\":", error) &&
+       json_ids(json, reading.loss.data, reading.loss.size, error) && buffer_text(json, "}", error);
+  chat_reading_free(&reading);
   return ok;
 }
 
@@ -226,11 +233,7 @@ static bool run_chat(const ProgramCall *call, ProgramResult *result, Error *erro
   Talk talk = {0};
   if (!inspect_text_open(config, &text, call->log, error)) return false;
   bool ok = text.has_chat || error_set(error, text.chat_error.code, "%s", text.chat_error.message);
-  ok = ok && given_talk(config, &talk, error);
-  if (ok) {
-    bool asks = talk.items[talk.count - 1].role != CHAT_ASSISTANT;
-    ok = chat_result(&text, &talk, config->generation_prompt && asks, result, error);
-  }
+  ok = ok && given_talk(config, &talk, error) && chat_result(call, &text, &talk, result, error);
   talk_free(&talk);
   text_tools_close(&text);
   return ok;
@@ -239,9 +242,10 @@ static bool run_chat(const ProgramCall *call, ProgramResult *result, Error *erro
 static const Option chat_options[] = {
     ROW_MODEL,
     ROW_ADAPTER,
-    ROW_TEMPLATE,
+    ROWS_CHAT,
     ROW_STRING("prompt", InspectConfig, prompt, NULL, "one user turn"),
     ROW_STRING("messages", InspectConfig, messages, NULL, "JSON list of {\"role\", \"content\"}"),
+    ROW_STRING("tools", InspectConfig, tools, NULL, "JSON list of the tools that the assistant may call"),
     ROW_BOOL("generation-prompt", InspectConfig, generation_prompt, "true",
              "with the marks after which the assistant answers, when the last turn is not the assistant's")};
 
