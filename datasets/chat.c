@@ -142,7 +142,10 @@ static bool parse(ChatTemplate *chat, const char *name, const Choice *choice, Er
                                     *name ? " " : "", name)
                     : memory_copy_string(name);
   chat->name = own && !*name ? memory_copy_string("the model's own") : memory_copy_string(name);
-  bool ok = (place && chat->name) || error_out_of_memory(error, "chat template", strlen(name));
+  chat->built_in = choice->family != NULL;
+  chat->source = *name ? memory_copy_string(text) : NULL;
+  bool ok = (place && chat->name && (chat->source || !*name)) ||
+            error_out_of_memory(error, "chat template", strlen(text));
   if (ok) chat->usual = template_parse(text, strlen(text), place, error);
   ok = ok && chat->usual;
   if (ok && choice->tools_text) {
@@ -180,6 +183,7 @@ bool chat_template_init(ChatTemplate *chat, const Tokenizer *tokenizer, const Ch
 
 void chat_template_free(ChatTemplate *chat) {
   memory_free(chat->name);
+  memory_free(chat->source);
   template_free(chat->usual);
   template_free(chat->with_tools);
   json_decref(chat->args);

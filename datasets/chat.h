@@ -75,7 +75,9 @@ typedef struct ChatOptions {
 } ChatOptions;
 
 typedef struct ChatTemplate {
-  const Tokenizer *tokenizer;   /* borrowed */
+  const Tokenizer *tokenizer; /* borrowed */
+  char *source;               /* its text, where it is not the model's own default one; owned; NULL: it is */
+  bool built_in;
   char *name;                   /* for reports: "chatml", "the model's own", a file; owned */
   Template *usual, *with_tools; /* owned; with_tools is NULL where `usual` takes them too */
   json_t *args;                 /* owned; NULL: none */

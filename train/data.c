@@ -75,16 +75,19 @@ static bool open_named(TextTools *text, const char *asked, const json_t *args, i
                        const TextIdentity *record, const char *from, Error *error) {
   TextIdentity *identity = &text->identity;
   const bool recorded = strcmp(asked, "auto") == 0 && *record->template;
-  const char *name = recorded ? record->template : asked;
+  const bool file = recorded && strcmp(record->template, IDENTITY_OWN_TEMPLATE) == 0;
+  char *path = file ? path_join(from, TEMPLATE_FILE) : NULL;
+  if (file && !path) return error_out_of_memory(error, "path", strlen(from));
+  const char *name = file ? path : recorded ? record->template : asked;
   const ChatOptions options = {.name = name, .args = args, .now = now};
   text->has_chat = chat_template_init(&text->chat, text->tokenizer, &options, &text->chat_error);
-  if (!text->has_chat && strcmp(name, "auto") != 0) {
-    return error_set(error, text->chat_error.code, "%s%s: %s", recorded ? from : "data.template",
-                     recorded ? "/" IDENTITY_FILE : "", text->chat_error.message);
-  }
-  if (!text->has_chat) return true;
-  snprintf(identity->template, sizeof identity->template, "%s", name);
-  return rendering_digest(&text->chat, identity->rendering, error);
+  const bool needed = strcmp(name, "auto") != 0;
+  const char *kept = !text->chat.source ? "auto" : text->chat.built_in ? name : IDENTITY_OWN_TEMPLATE;
+  if (text->has_chat) snprintf(identity->template, sizeof identity->template, "%s", kept);
+  memory_free(path);
+  if (text->has_chat) return rendering_digest(&text->chat, identity->rendering, error);
+  return !needed || error_set(error, text->chat_error.code, "%s%s: %s", recorded ? from : "data.template",
+                              recorded ? "/" IDENTITY_FILE : "", text->chat_error.message);
 }
 
 /* The first second of the day, UTC. */

@@ -81,6 +81,24 @@ bool identity_write(const Identity *identity, const char *directory, Error *erro
 
 /* -- templates ------------------------------------------------------------------------------------------ */
 
+bool template_save(const ChatTemplate *chat, const char *directory, Error *error) {
+  if (!chat->source) return true;
+  char *path = path_join(directory, TEMPLATE_FILE);
+  const bool ok = path ? file_write_text(path, chat->source, error)
+                       : error_out_of_memory(error, "path", strlen(directory));
+  memory_free(path);
+  return ok;
+}
+
+bool template_copy(const char *from, const char *to, Error *error) {
+  char *source = path_join(from, TEMPLATE_FILE), *target = path_join(to, TEMPLATE_FILE);
+  bool ok = (source && target) || error_out_of_memory(error, "path", strlen(from));
+  if (ok && file_exists(source)) ok = file_copy(source, target, error);
+  memory_free(source);
+  memory_free(target);
+  return ok;
+}
+
 #define TURN(who, said) \
   { .role = CHAT_##who, .text = said, .bytes = sizeof said - 1 }
 

@@ -15,12 +15,17 @@
 #include "datasets/chat.h"
 
 #define IDENTITY_FILE "identity.json"
+/* The template is the file chat_template.jinja beside identity.json, which is there for any that is not the base model's own, so that
+ * other programs use it too. */
+#define IDENTITY_OWN_TEMPLATE "own"
+#define TEMPLATE_FILE         "chat_template.jinja"
 
 /* How a model's ids come from text: the part of an identity that a stage knows before any weights. */
 typedef struct TextIdentity {
   char vocabulary[33]; /* "" = not known, here and below */
   char template
-      [32]; /* what data.template has to be for the same rendering: a family, or "auto": the model's own */
+      [32]; /* what data.template has to be for the same rendering: a built-in one's name; "auto": the model's own; or
+                        IDENTITY_OWN_TEMPLATE */
   char rendering[33];
 } TextIdentity;
 
@@ -35,6 +40,11 @@ NODISCARD bool identity_read(Identity *identity, const char *directory, Error *e
 NODISCARD bool identity_read_text(const char *model, const char *adapter, TextIdentity *text,
                                   const char **from, Error *error);
 NODISCARD bool identity_write(const Identity *identity, const char *directory, Error *error);
+
+/* Writes DIRECTORY/chat_template.jinja where the template is not the model's own; else does nothing. */
+NODISCARD bool template_save(const ChatTemplate *chat, const char *directory, Error *error);
+/* The same for what is made of a result: copies the file where `from` has one. */
+NODISCARD bool template_copy(const char *from, const char *to, Error *error);
 
 /* Of what a template makes of a conversation with a system turn and of one without, and of the mark that ends an answer.
  * A template that refuses one of them is known by that. */

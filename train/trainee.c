@@ -203,6 +203,7 @@ bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools
   Draft draft = {0};
   const bool ok = draft_directory(&draft, place, error) &&
                   save_into(trainee, source, &tokens, draft.path, compute, error) &&
+                  (!text || !text->has_chat || template_save(&text->chat, draft.path, error)) &&
                   save_identity(trainee, draft.path, error) && directory_replace(draft.path, place, error);
   draft_drop(&draft);
   return ok;
