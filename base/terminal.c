@@ -1,5 +1,7 @@
 #include "base/terminal.h"
 
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,4 +41,20 @@ void terminal_write(FILE *stream, const char *text, size_t bytes) {
     fwrite(spelled, 1, terminal_text(text + at, piece, spelled, sizeof spelled), stream);
     at += piece;
   }
+}
+
+void terminal_write_marked(FILE *stream, const char *text, size_t bytes) {
+  static const char begin[] = "\u27e6", end[] = "\u27e7"; /* of three bytes; only the last differs */
+  const char *none = getenv("NO_COLOR");
+  const bool colour = isatty(fileno(stream)) && !(none && *none);
+  size_t written = 0;
+  for (size_t at = 0; colour && at + 3 <= bytes; at++) {
+    const bool begins = memcmp(text + at, begin, 3) == 0;
+    if (!begins && memcmp(text + at, end, 3) != 0) continue;
+    terminal_write(stream, text + written, at - written);
+    fputs(begins ? "\x1b[32m" : "\x1b[0m", stream);
+    written = at + 3;
+  }
+  terminal_write(stream, text + written, bytes - written);
+  if (written) fputs("\x1b[0m", stream);
 }

@@ -14,4 +14,8 @@ size_t terminal_text(const char *text, size_t bytes, char *out, size_t size);
 /* Writes text: as terminal_text where the stream is a terminal, else as it is. Errors are the stream's (ferror). */
 void terminal_write(FILE *stream, const char *text, size_t bytes);
 
+/* The same for a text with marks, U+27E6 and U+27E7: on a terminal what stands between them is shown in colour and without them, unless
+ * NO_COLOR is set. */
+void terminal_write_marked(FILE *stream, const char *text, size_t bytes);
+
 #endif

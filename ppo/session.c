@@ -1,5 +1,7 @@
 #include "ppo/session.h"
 
+#include "train/examples.h"
+
 #include "base/memory.h"
 
 static int64_t longest_prompt(const PpoSession *s) {
@@ -43,6 +45,10 @@ static bool open_ptx(PpoSession *s, Error *error) {
                  &s->text, s->log, error)) {
     return false;
   }
+  if (!examples_say("data.ptx", &data, &s->text, s->log, error)) {
+    dataset_close(&data);
+    return false;
+  }
   s->has_ptx = ptx_init(&s->ptx, data, config->ppo.ptx_coef, config->ppo.batch_size / config->ppo.minibatches,
                         config->optim.micro_batch_tokens, (uint64_t)config->run.seed, error);
   return s->has_ptx;
@@ -66,6 +72,7 @@ static bool open_data(PpoSession *s, Error *error) {
                  &config->data, &config->run, &s->text, s->log, error)) {
     return false;
   }
+  if (!examples_say("data.prompts", &s->prompts, &s->text, s->log, error)) return false;
   s->has_eval = config->data.eval.count > 0;
   if (s->has_eval && !data_open(&s->eval, "data.eval", &config->data.eval, DATASET_PROMPT, DATASET_ALL,
                                 &config->data, &config->run, &s->text, s->log, error)) {

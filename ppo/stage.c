@@ -1,5 +1,7 @@
 #include "ppo/stage.h"
 
+#include "train/examples.h"
+
 #include "base/memory.h"
 #include "ppo/report.h"
 #include "ppo/session.h"
@@ -222,6 +224,7 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
   if (!session_allocate(s, error)) return false;
   log_info(s->log, "%s", ppo_models_describe(&s->models, &s->config));
   watch_begin(&s->config, &s->models, &s->text, s->log);
+  if (!examples_keep("data.prompts", &s->prompts, &s->text, &s->run.runlog, error)) return false;
   return run_load(&s->run, s->total_updates, session_state, s, &s->compute, error) &&
          run_session(s, result, error);
 }

@@ -40,7 +40,8 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
     ok = program->run(&call, &result, error);
     const Buffer *shown = request->json ? &result.json : &result.text;
     if (ok && shown->size) {
-      terminal_write(out, shown->data, shown->size);
+      const bool marked = result.marked && !request->json;
+      (marked ? terminal_write_marked : terminal_write)(out, shown->data, shown->size);
       fputc('\n', out);
     }
   }

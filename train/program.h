@@ -24,6 +24,7 @@ typedef struct ProgramCall {
 typedef struct ProgramResult {
   Buffer json; /* one object, no newline */
   Buffer text;
+  bool marked; /* the text has marks around what is to stand out (terminal_write_marked) */
 } ProgramResult;
 
 typedef struct Program {

@@ -24,7 +24,11 @@ static const char schema[] =
     "  digest TEXT NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS event (run INTEGER NOT NULL, step INTEGER NOT NULL, level TEXT NOT NULL,"
     "  text TEXT NOT NULL);"
-    "CREATE INDEX IF NOT EXISTS event_step ON event (run, step);";
+    "CREATE INDEX IF NOT EXISTS event_step ON event (run, step);"
+    "CREATE TABLE IF NOT EXISTS example (run INTEGER NOT NULL, data TEXT NOT NULL, number INTEGER NOT NULL,"
+    "  sequence TEXT NOT NULL, path TEXT NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, ids TEXT NOT "
+    "NULL,"
+    "  PRIMARY KEY (run, data, number, sequence)) WITHOUT ROWID;";
 
 #define NOW "strftime('%Y-%m-%dT%H:%M:%SZ','now')"
 
@@ -42,6 +46,7 @@ static const char schema[] =
     "response_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                                \
   X(CHECKPOINT, "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)")                                  \
   X(EVENT, "INSERT INTO event VALUES (?, ?, ?, ?)")                                                       \
+  X(EXAMPLE, "INSERT OR REPLACE INTO example VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                            \
   X(REWIND_METRIC, "DELETE FROM metric WHERE run = ? AND step > ?")                                       \
   X(REWIND_SAMPLE, "DELETE FROM sample WHERE run = ? AND step > ?")                                       \
   X(REWIND_CHECKPOINT, "DELETE FROM checkpoint WHERE run = ? AND step > ?")                               \
@@ -409,6 +414,20 @@ void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample) {
   sqlite3_bind_int64(statement, 8, sample->finished);
   bind_ids(statement, 9, sample->prompt_ids, sample->prompt_length);
   bind_ids(statement, 10, sample->response_ids, sample->length);
+  finish(log, statement);
+}
+
+void runlog_example(RunLog *log, const RunLogExample *example) {
+  sqlite3_stmt *statement = prepare(log, EXAMPLE);
+  if (!statement) return;
+  sqlite3_bind_int64(statement, 1, log->run);
+  bind_text(statement, 2, example->data);
+  sqlite3_bind_int64(statement, 3, example->number);
+  bind_text(statement, 4, example->sequence);
+  bind_text(statement, 5, example->path);
+  sqlite3_bind_int64(statement, 6, example->line);
+  bind_bytes(statement, 7, example->text, example->text_bytes);
+  bind_ids(statement, 8, example->ids, example->count);
   finish(log, statement);
 }
 

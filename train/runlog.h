@@ -2,7 +2,8 @@
  *
  * Tables: run (id, stage, config, version, host, started, ended, status), metric (run, step, name, value),
  * sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, response_ids), checkpoint (run, step,
- * path, digest), event (run, step, level, text). Times are UTC, ISO 8601.
+ * path, digest), event (run, step, level, text), example (run, data, number, sequence, path, line, text, ids): the first examples of each data set as
+ * the model reads them. Times are UTC, ISO 8601.
  *
  * Writes gather in one transaction until runlog_flush, so a process that is killed leaves whole steps. A machine that
  * loses power may take flushed rows of the last seconds with it, but none from before the last runlog_sync.
@@ -34,6 +35,17 @@ typedef struct RunLogSample {
   bool finished; /* it ended by itself */
 } RunLogSample;
 
+typedef struct RunLogExample {
+  const char *data;     /* "data.train" */
+  const char *path;     /* of the file */
+  int64_t line, number; /* in the file, from 1; of the example, from 0 */
+  const char *sequence; /* "example", "chosen", ... */
+  const char *text;     /* with what is learnt between marks (datasets/show.h); may have NUL in it */
+  size_t text_bytes;
+  const int32_t *ids; /* stored as text */
+  int64_t count;
+} RunLogExample;
+
 /* Opens or makes the file and begins a run row; with `resume`, the last run of this stage goes on. stage and config are
  * borrowed until runlog_close. What is wrong with the file is said as warnings through `said`; the only errors are of
  * memory. */
@@ -45,6 +57,7 @@ void runlog_rewind(RunLog *log, int64_t step);
 
 void runlog_metric(RunLog *log, int64_t step, const char *name, double value);
 void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample);
+void runlog_example(RunLog *log, const RunLogExample *example);
 void runlog_checkpoint(RunLog *log, int64_t step, const char *path, const char *digest);
 void runlog_event(RunLog *log, LogLevel level, const char *text);
 void runlog_flush(RunLog *log); /* commits */

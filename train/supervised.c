@@ -1,5 +1,7 @@
 #include "train/supervised.h"
 
+#include "train/examples.h"
+
 #include <inttypes.h>
 #include <math.h>
 
@@ -266,6 +268,7 @@ static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
   if (!corpus_open(&s->corpus, s->stage->kind, &config->model, &config->data, &config->run, s->log, error) ||
+      !examples_say("data.train", &s->corpus.train, &s->corpus.text, s->log, error) ||
       !device_open(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
@@ -282,6 +285,12 @@ static bool carry_out(void *context, ProgramResult *result, Error *error) {
     return false;
   }
   report(s);
+  const Corpus *corpus = &s->corpus;
+  if (!examples_keep("data.train", &corpus->train, &corpus->text, &s->run.runlog, error) ||
+      (corpus->has_eval &&
+       !examples_keep("data.eval", &corpus->eval, &corpus->text, &s->run.runlog, error))) {
+    return false;
+  }
   return run_load(&s->run, s->schedule.total, state, s, &s->compute, error) && train(s, error) &&
          finish(s, result, error);
 }

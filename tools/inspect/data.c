@@ -1,6 +1,8 @@
 /* inspect data: what a data set becomes. */
 #include "tools/inspect/inspect.h"
 
+#include "datasets/show.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,80 +46,28 @@ bool inspect_data_open(const InspectConfig *config, const TextTools *text, Datas
                    no_chat ? text->chat_error.message : "");
 }
 
-/* -- lengths -------------------------------------------------------------------------------------------- */
-
-enum { QUANTILES = 5 };
-static const double quantiles[QUANTILES] = {0, 0.5, 0.9, 0.99, 1};
-static const char *const quantile_names[QUANTILES] = {"shortest", "median", "p90", "p99", "longest"};
-
-typedef struct Lengths {
-  int at[QUANTILES];
-  double mean;
-} Lengths;
-
-static int compare_ints(const void *a, const void *b) {
-  int x = *(const int *)a, y = *(const int *)b;
-  return x < y ? -1 : x > y;
-}
-
-static bool measure(const Dataset *dataset, Lengths *out, Error *error) {
-  int *lengths = memory_alloc(dataset->count * sizeof *lengths);
-  if (!lengths) return error_out_of_memory(error, "lengths", dataset->count * sizeof *lengths);
-  for (uint64_t i = 0; i < dataset->count; i++) {
-    Example example = dataset_example(dataset, dataset_reference(dataset, i));
-    lengths[i] = example_tokens(&example);
-    out->mean += (double)lengths[i] / (double)dataset->count;
-  }
-  qsort(lengths, dataset->count, sizeof *lengths, compare_ints);
-  for (int q = 0; q < QUANTILES; q++) {
-    out->at[q] = lengths[(uint64_t)(quantiles[q] * (double)(dataset->count - 1) + 0.5)];
-  }
-  memory_free(lengths);
-  return true;
-}
-
 /* -- examples ------------------------------------------------------------------------------------------- */
 
-/* The text with tokens in the loss (or of the answer) between U+27E6 and U+27E7. */
-static bool marked_text(const Tokenizer *tokenizer, const int *ids, int count, const uint8_t *loss,
-                        int prompt, Buffer *out, Error *error) {
-  bool ok = buffer_append(out, "", 0, error);
-  for (int begin = 0, end; ok && begin < count; begin = end) {
-    bool inside = loss ? loss[begin] : begin >= prompt;
-    end = begin + 1;
-    while (end < count && (loss ? loss[end] : end >= prompt) == inside) end++;
-    ok = (!inside || buffer_text(out, "\u27e6", error)) &&
-         tokenizer_decode(tokenizer, ids + begin, (size_t)(end - begin), false, out, error) &&
-         (!inside || buffer_text(out, "\u27e7", error));
-  }
-  return ok;
-}
-
-static bool show_side(const Tokenizer *tokenizer, const char *name, const int *ids, int count,
-                      const uint8_t *loss, int prompt, ProgramResult *result, Error *error) {
+static bool show_sequence(const Tokenizer *tokenizer, const char *name, const Example *example, int k,
+                          ProgramResult *result, Error *error) {
   Buffer text = {0}, *json = &result->json;
-  bool ok = marked_text(tokenizer, ids, count, loss, prompt, &text, error) &&
-            buffer_format(&result->text, error, "\n%s, %d tokens\n%s\n", name, count, text.data) &&
+  IntArray ids = {0};
+  char number[32];
+  bool ok = example_show(example, k, tokenizer, &ids, &text, error) &&
+            buffer_format(&result->text, error, "\n%s, %zu tokens\n%s\n",
+                          example_sequence_name(example, k, number), ids.size, text.data) &&
             buffer_format(json, error, ",\"%s\":{\"text\":", name) && result_string(json, text.data, error) &&
-            buffer_text(json, ",\"ids\":", error) && json_ids(json, ids, (size_t)count, error);
-  if (ok && loss) {
+            buffer_text(json, ",\"ids\":", error) && json_ids(json, ids.data, ids.size, error);
+  if (ok && example->loss) {
     ok = buffer_text(json, ",\"loss\":[", error);
-    for (int i = 0; ok && i < count; i++) ok = buffer_format(json, error, "%s%d", i ? "," : "", loss[i]);
+    for (int i = 0; ok && i < example->count; i++) {
+      ok = buffer_format(json, error, "%s%d", i ? "," : "", example->loss[i]);
+    }
     ok = ok && buffer_text(json, "]", error);
   }
   buffer_free(&text);
-  return ok && buffer_text(json, "}", error);
-}
-
-static bool show_answer(const Tokenizer *tokenizer, const char *name, const Example *example, int k,
-                        ProgramResult *result, Error *error) {
-  const ExampleAnswer *answer = &example->answers[k];
-  IntArray ids = {0};
-  const bool ok = int_array_append(&ids, example->ids, (size_t)example->count, error) &&
-                  int_array_append(&ids, example->ids + answer->begin, (size_t)answer->count, error) &&
-                  show_side(tokenizer, name, ids.data, (int)ids.size, NULL, example->count, result, error);
   int_array_free(&ids);
-  return ok;
+  return ok && buffer_text(json, "}", error);
 }
 
 /* The verdicts of a safe-rlhf pair: 1 for the chosen side, and for safe; -1 for the other; 0 unsaid. */
@@ -134,8 +84,8 @@ static bool show_labels(const PairLabels *labels, ProgramResult *result, Error *
 static bool show_answers(const Tokenizer *tokenizer, const Example *example, ProgramResult *result,
                          Error *error) {
   if (example->answer_count == 2) {
-    return show_answer(tokenizer, "chosen", example, 0, result, error) &&
-           show_answer(tokenizer, "rejected", example, 1, result, error) &&
+    return show_sequence(tokenizer, "chosen", example, 0, result, error) &&
+           show_sequence(tokenizer, "rejected", example, 1, result, error) &&
            buffer_format(&result->json, error, ",\"margin\":%g", (double)example->margin) &&
            show_labels(&example->labels, result, error);
   }
@@ -146,7 +96,7 @@ static bool show_answers(const Tokenizer *tokenizer, const Example *example, Pro
     char name[32];
     snprintf(name, sizeof name, "answer_%d", k + 1);
     ok =
-        show_answer(tokenizer, name, example, k, result, error) &&
+        show_sequence(tokenizer, name, example, k, result, error) &&
         buffer_format(&result->text, error, "rank %d, score %g\n", answer->rank + 1, (double)answer->score) &&
         buffer_format(&ranks, error, "%s%d", k ? "," : "", answer->rank + 1) &&
         buffer_format(&scores, error, "%s%g", k ? "," : "", (double)answer->score);
@@ -164,8 +114,7 @@ static bool show_example(const Tokenizer *tokenizer, const Example *example, Pro
             buffer_format(&result->json, error, "{\"line\":%llu,\"prompt_tokens\":%d",
                           (unsigned long long)example->line, example->prompt_count) &&
             (example->answers ? show_answers(tokenizer, example, result, error)
-                              : show_side(tokenizer, name, example->ids, example->count, example->loss,
-                                          example->prompt_count, result, error));
+                              : show_sequence(tokenizer, name, example, 0, result, error));
   if (ok && !example->loss && *example->reference) {
     ok = buffer_format(&result->text, error, "reference: %s\n", example->reference) &&
          buffer_text(&result->json, ",\"reference\":", error) &&
@@ -209,27 +158,37 @@ static bool show_counts(const Dataset *dataset, ProgramResult *result, Error *er
   return ok;
 }
 
-static bool show_lengths(const Dataset *dataset, ProgramResult *result, Error *error) {
-  Lengths lengths = {0};
-  if (!measure(dataset, &lengths, error)) return false;
-  bool ok = buffer_format(&result->text, error, "tokens per %s: mean %.1f",
-                          dataset->kind == DATASET_PREFERENCE ? "preference" : "example", lengths.mean) &&
-            buffer_format(&result->json, error, ",\"lengths\":{\"mean\":%.6g", lengths.mean);
-  for (int q = 0; ok && q < QUANTILES; q++) {
-    ok = buffer_format(&result->text, error, ", %s %d", quantile_names[q], lengths.at[q]) &&
-         buffer_format(&result->json, error, ",\"%s\":%d", quantile_names[q], lengths.at[q]);
-  }
-  return ok && buffer_text(&result->text, "\n", error) && buffer_text(&result->json, "}", error);
+static bool show_note(const DatasetNote *note, const char *name, const char *what, ProgramResult *result,
+                      Error *error) {
+  char number[32];
+  return (note->records == 0 || buffer_format(&result->text, error, "%-16s %12s  %s (first: line %llu)\n",
+                                              name, grouped_number((int64_t)note->records, number), what,
+                                              (unsigned long long)note->line)) &&
+         buffer_format(&result->json, error, ",\"%s\":%llu", name, (unsigned long long)note->records);
+}
+
+/* What the template does to records, where it does. */
+static bool show_notes(const DatasetCounts *counts, ProgramResult *result, Error *error) {
+  return show_note(&counts->left_out, "left_out", "the template leaves out a message's text", result,
+                   error) &&
+         show_note(&counts->changed, "changed", "the template changes what the assistant says", result,
+                   error) &&
+         show_note(&counts->without_end, "without_end", "no end mark after an answer", result, error) &&
+         show_note(&counts->apart, "apart", "each turn is an example of its own", result, error);
 }
 
 static bool show_data(const InspectConfig *config, const TextTools *text, const Dataset *dataset,
                       ProgramResult *result, Error *error) {
-  bool ok = show_counts(dataset, result, error) && show_lengths(dataset, result, error) &&
+  const bool packs = dataset->kind != DATASET_PROMPT; /* rollouts fill batches as answers end */
+  const char *marked = dataset_marked(dataset->kind);
+  result->marked = true;
+  bool ok = show_counts(dataset, result, error) && show_notes(&dataset->sources[0].counts, result, error) &&
+            inspect_show_lengths(dataset, result, error) &&
+            (!packs || inspect_show_packing(dataset, (int)config->batch_size, (int)config->micro_batch_tokens,
+                                            result, error)) &&
             buffer_text(&result->json, ",\"shown\":[", error);
-  if (ok && config->examples > 0 && dataset->kind != DATASET_PROMPT) {
-    ok = buffer_format(
-        &result->text, error, "\nBetween \u27e6 and \u27e7: %s\n",
-        dataset->kind == DATASET_PREFERENCE ? "the answers that are compared" : "the tokens in the loss");
+  if (ok && config->examples > 0 && marked) {
+    ok = buffer_format(&result->text, error, "\nBetween " SHOW_BEGIN " and " SHOW_END ": %s\n", marked);
   }
   for (uint64_t i = 0; ok && i < dataset->count && i < (uint64_t)config->examples; i++) {
     Example example = dataset_example(dataset, dataset_reference(dataset, i));
@@ -265,6 +224,10 @@ static const Option data_options[] = {
     ROWS_DATA,
     ROWS_CHAT,
     ROW_BOOL("train-on-inputs", InspectConfig, train_on_inputs, "false", "loss on prompt tokens too"),
+    ROW_INT("batch-size", InspectConfig, batch_size, "16", 1, 1 << 24,
+            "sequences per update (optim.batch_size): for the packing"),
+    ROW_INT("micro-batch-tokens", InspectConfig, micro_batch_tokens, "2048", 1, 1 << 28,
+            "tokens computed at once (optim.micro_batch_tokens): for the packing"),
     ROW_INT("examples", InspectConfig, examples, "3", 0, 1 << 20, "examples to show, from the beginning")};
 
 const Program inspect_data = {

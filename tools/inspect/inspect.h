@@ -17,6 +17,7 @@ typedef struct InspectConfig {
   bool special, skip_special, generation_prompt;
   char *data;
   int kind, format, truncation; /* kind: 0 = by the records, else 1 + DatasetKind */
+  int64_t batch_size, micro_batch_tokens;
   int64_t max_length, examples; /* max_length 0 = the model's limit */
   bool train_on_inputs;
 } InspectConfig;
@@ -34,6 +35,12 @@ NODISCARD bool inspect_text_open(const InspectConfig *config, TextTools *text, L
  * max_length: what --max-length 0 stands for. */
 NODISCARD bool inspect_data_open(const InspectConfig *config, const TextTools *text, DatasetKind kind,
                                  int max_length, Log *log, Dataset *dataset, Error *error);
+
+/* Quantiles and a histogram of the tokens per example. */
+NODISCARD bool inspect_show_lengths(const Dataset *dataset, ProgramResult *result, Error *error);
+/* How full the micro-batches of one epoch are, in an order of training. */
+NODISCARD bool inspect_show_packing(const Dataset *dataset, int batch_size, int micro_batch_tokens,
+                                    ProgramResult *result, Error *error);
 
 /* Appends "[1,2,3]". */
 NODISCARD bool json_ids(Buffer *out, const int *ids, size_t count, Error *error);
