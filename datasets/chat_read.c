@@ -1,6 +1,8 @@
 /* Which bytes of a rendering are whose, and what of them the assistant says. */
 #include "datasets/chat_parts.h"
 
+#include "tokenizer/text.h"
+
 #include <string.h>
 
 void chat_reading_free(ChatReading *reading) {
@@ -93,15 +95,22 @@ static bool message_stretch(const ChatReading *out, size_t message, TemplateStre
 
 /* ---- What is left out, and what is changed ---------------------------------------------------------- */
 
-static bool is_space(char c) {
-  return c == ' ' || (c >= '\t' && c <= '\r');
+/* Past white space as Python's strip() knows it; ill-formed text has none beyond ASCII. */
+static const char *skip_space(const char *at, const char *end) {
+  while (at < end) {
+    size_t next = 0;
+    const unsigned char first = (unsigned char)*at;
+    const size_t size = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    if (size > (size_t)(end - at) || (first >= 0x80 && first < 0xc2)) return at;
+    const uint32_t c = first < 0x80 ? first : utf8_next(at, &next);
+    if (!char_is_space(c) && !(c >= 0x1c && c <= 0x1f)) return at;
+    at += size;
+  }
+  return at;
 }
 
 static bool is_blank(const char *text, size_t bytes) {
-  for (size_t i = 0; i < bytes; i++) {
-    if (!is_space(text[i])) return false;
-  }
-  return true;
+  return skip_space(text, text + bytes) == text + bytes;
 }
 
 static bool calls_rendered(const ChatReading *out, const json_t *calls) {
@@ -123,28 +132,28 @@ static void find_left_out(const Reading *r, size_t count) {
   }
 }
 
-/* Whether the bytes stand in the stretch, white space aside. */
-static bool stands_in(const char *text, size_t bytes, const char *at, const char *end) {
-  size_t i = 0;
-  const char *start = at;
-  while (i < bytes && is_space(text[i])) i++;
-  const size_t first = i;
-  while (
-      start <
-      end) { /* from every place where the first byte stands: answers are short, and the first one mostly fits */
-    start = memchr(start, text[first], (size_t)(end - start));
-    if (!start || i == bytes) break;
-    const char *here = start++;
-    for (i = first; i < bytes; i++) {
-      if (is_space(text[i])) continue;
-      while (here < end && is_space(*here)) here++;
-      if (here == end || *here != text[i]) break;
-      here++;
-    }
-    if (i == bytes) return true;
-    i = first;
+/* Whether `at` goes on with the text, white space in either aside. */
+static bool goes_on(const char *text, const char *text_end, const char *at, const char *end) {
+  for (;;) {
+    text = skip_space(text, text_end);
+    if (text == text_end) return true;
+    at = skip_space(at, end);
+    if (at == end || *at != *text) return false;
+    at++;
+    text++;
   }
-  return first == bytes;
+}
+
+/* Whether the bytes stand in the stretch, white space aside. Tried from every place where the first one stands: it mostly is the right
+ * one at once. */
+static bool stands_in(const char *text, size_t bytes, const char *at, const char *end) {
+  const char *text_end = text + bytes;
+  text = skip_space(text, text_end);
+  if (text == text_end) return true;
+  for (; at < end && (at = memchr(at, *text, (size_t)(end - at))); at++) {
+    if (goes_on(text, text_end, at, end)) return true;
+  }
+  return false;
 }
 
 static bool is_changed(const Reading *r, size_t turn, size_t begin, size_t end) {
@@ -240,12 +249,12 @@ static bool mark_turn(Reading *r, size_t turn, size_t end) {
   const ChatMessage *message = &r->talk->items[turn];
   const bool left_out = !any && message->text && !is_blank(message->text, message->bytes);
   if (left_out || (!any && !follows)) return true; /* an end mark alone would teach to say nothing */
-  const size_t begin = follows && (!any || prompt <= own.begin) ? prompt : own.begin;
+  const size_t begin = follows ? prompt : own.begin;
   if (template_has_generation(r->template)) {
     mark_generations(r, turn, begin, end);
     return true;
   }
-  const size_t stop = any ? own.end : begin;
+  const size_t stop = any && own.end > begin ? own.end : begin;
   const size_t marked = end_mark(r, stop, end, false);
   mark(out, begin, marked);
   if (marked == stop && out->found.without_end < 0) out->found.without_end = (int)turn;

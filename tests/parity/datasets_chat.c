@@ -9,6 +9,7 @@
 #include "base/companions.h"
 #include "base/file.h"
 #include "datasets/chat.h"
+#include "tokenizer/text.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -54,8 +55,11 @@ static void check_loss(const ChatTemplate *chat, const Conversation *talk, const
   for (int pass = 0; pass < 2; pass++) {
     Buffer *text = pass ? &said : &expected;
     size_t used = 0;
-    for (size_t i = 0; i < text->size; i++) {
-      if (!strchr(" \t\r\n", text->data[i])) text->data[used++] = text->data[i];
+    for (size_t i = 0, begin = 0; i < text->size; begin = i) {
+      const uint32_t c = utf8_next(text->data, &i);
+      if (char_is_space(c)) continue;
+      memmove(text->data + used, text->data + begin, i - begin);
+      used += i - begin;
     }
     text->data[used] = '\0';
   }

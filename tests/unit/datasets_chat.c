@@ -346,8 +346,10 @@ static void check_own(const char *jinja, ChatMessage *messages, size_t count, Ch
 /* Whatever a template does around and to the text, what the assistant says is found from the rendering. */
 static void test_own_template(void **state) {
   (void)state;
-  ChatMessage talk[] = {say(CHAT_USER, "A"), say(CHAT_ASSISTANT, " A "), say(CHAT_USER, "A"),
-                        say(CHAT_ASSISTANT, "A")};
+  const char asked[] = "A", again[] = "A",
+             answer[] = "A"; /* each in a place of its own, as texts of records are */
+  ChatMessage talk[] = {say(CHAT_USER, asked), say(CHAT_ASSISTANT, " A "), say(CHAT_USER, again),
+                        say(CHAT_ASSISTANT, answer)};
   /* Stripped; the same text in every turn: nothing could be found by searching. */
   check_own(
       "{% for m in messages %}{{ " TURN "m.content | trim + '<|im_end|>\n' }}{% endfor %}" ANSWER, talk, 4,
