@@ -107,7 +107,10 @@ typedef struct ChatFindings {
   int changed; /* the first assistant turn that is learnt with another text than the record's, white space aside */
   int without_end; /* the first assistant turn that is learnt without an end mark */
   bool apart;      /* CHAT_EVERY_TURN: turns have to be read one by one (above); loss is all 0 */
+  bool beyond;     /* CHAT_EVERY_TURN: a turn that is learnt begins after `limit`, and is not in the loss */
 } ChatFindings;
+
+#define CHAT_FOUND_NOTHING ((ChatFindings){-1, -1, -1, false, false})
 
 /* Reused from one conversation to the next; zero-initialised. */
 typedef struct ChatReading {

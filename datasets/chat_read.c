@@ -274,12 +274,15 @@ static bool mark_turns(Reading *r, size_t count, size_t limit) {
   for (size_t i = 0; i < count; i++) {
     const ChatMessage *message = &r->talk->items[i];
     if (message->role != CHAT_ASSISTANT || message->unlearnt) continue;
-    if (is_beyond(out, i, limit)) break;
+    if (is_beyond(out, i, limit)) {
+      out->found.beyond = true;
+      break;
+    }
     bool whole = i + 1 == count;
     size_t end = out->text.text.size;
     if (!whole && !begins(r, i + 1, false, &whole, &end)) return false;
     if (!whole) {
-      out->found = (ChatFindings){out->found.left_out, -1, -1, true};
+      out->found = (ChatFindings){out->found.left_out, -1, -1, true, false};
       memset(out->loss.data, 0, out->loss.size * sizeof *out->loss.data);
       return true;
     }
@@ -309,7 +312,7 @@ static bool encode(Reading *r) {
 
 static bool begin_reading(Reading *r) {
   ChatReading *out = r->out;
-  out->found = (ChatFindings){-1, -1, -1, false};
+  out->found = CHAT_FOUND_NOTHING;
   if (json_array_size(r->talk->tools) > 0) {
     if (r->chat->with_tools) r->template = r->chat->with_tools;
     if (!template_reads(r->template, "tools")) {

@@ -75,6 +75,7 @@ bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t count, Chat
   first_finding(&found->changed, reading->found.changed);
   first_finding(&found->without_end, reading->found.without_end);
   found->apart |= reading->found.apart;
+  found->beyond |= reading->found.beyond;
   drop_double_bos(out, encoder->options->tokenizer);
   if (out->loss.size) out->loss.data[0] = 0; /* nothing predicts the first token */
   return true;
@@ -234,12 +235,12 @@ bool conversation_empty_answer(const Conversation *talk) {
   return false;
 }
 
-/* Adds what stands in encoder->first. */
-static bool add_encoded(Encoder *encoder, uint64_t group, RecordPlace place, Error *error) {
+/* Adds what stands in encoder->first. beyond: it has more to learn than its mask says. */
+static bool add_encoded(Encoder *encoder, bool beyond, uint64_t group, RecordPlace place, Error *error) {
   Encoded *encoded = &encoder->first;
-  encoded_trim(encoded);
+  if (!beyond) encoded_trim(encoded);
   size_t count = encoded->ids.size;
-  Verdict verdict = encoder_verdict(encoder, count, place, error);
+  Verdict verdict = judge_length(encoder, count, place, error);
   if (verdict == SKIP_IT || verdict == FAILED) return verdict == SKIP_IT;
   if (verdict == CUT_IT) {
     encoder->counts.truncated++;
@@ -262,7 +263,7 @@ static bool add_turns(Encoder *encoder, const Conversation *talk, RecordPlace pl
     if (!encoder_talk(encoder, talk, i + 1, CHAT_LAST_TURN, place, encoded, found, error)) return false;
     if (first) group = bytes_hash(encoded->ids.data, first_loss(encoded) * sizeof(int));
     first = false;
-    if (!add_encoded(encoder, group, place, error)) return false;
+    if (!add_encoded(encoder, false, group, place, error)) return false;
   }
   return true;
 }
@@ -270,7 +271,7 @@ static bool add_turns(Encoder *encoder, const Conversation *talk, RecordPlace pl
 static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
   const Conversation *talk = &record->talk;
   Encoded *encoded = &encoder->first;
-  ChatFindings found = {-1, -1, -1, false};
+  ChatFindings found = CHAT_FOUND_NOTHING;
   if (!encoder_talk(encoder, talk, talk->count, CHAT_EVERY_TURN, place, encoded, &found, error)) return false;
   uint64_t group = bytes_hash(encoded->ids.data, first_loss(encoded) * sizeof(int));
   encoder->counts.empty += conversation_empty_answer(talk);
@@ -278,11 +279,11 @@ static bool add_dialogue(Encoder *encoder, const Record *record, RecordPlace pla
   if (encoder->options->train_on_inputs) {
     set_all_loss(encoded);
     found.apart = false;
-    ok = add_encoded(encoder, group, place, error);
+    ok = add_encoded(encoder, found.beyond, group, place, error);
   } else if (found.apart) {
     ok = add_turns(encoder, talk, place, &found, error);
   } else {
-    ok = add_encoded(encoder, group, place, error);
+    ok = add_encoded(encoder, found.beyond, group, place, error);
   }
   encoder_note(encoder, &found, place);
   return ok;
@@ -300,7 +301,7 @@ static void prompt_text(const Encoder *encoder, const Conversation *talk, CacheI
 static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
-  ChatFindings found = {-1, -1, -1, false};
+  ChatFindings found = CHAT_FOUND_NOTHING;
   const Conversation *talk = &record->talk;
   if (!encoder_talk(encoder, talk, talk->count, CHAT_ASK, place, encoded, &found, error)) return false;
   encoder_note(encoder, &found, place);

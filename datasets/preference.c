@@ -191,7 +191,7 @@ bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetForma
   DatasetCounts *counts = &encoder->counts;
   Field field = {0};
   size_t too_long, excess;
-  ChatFindings found = {-1, -1, -1, false};
+  ChatFindings found = CHAT_FOUND_NOTHING;
   if (!gather(encoder, record, format, place, &field, &found, error)) return false;
   encoder_note(encoder, &found, place);
   const size_t answers = field.count;

@@ -57,7 +57,7 @@ static void check_loss(const ChatTemplate *chat, const Conversation *talk, const
     size_t used = 0;
     for (size_t i = 0, begin = 0; i < text->size; begin = i) {
       const uint32_t c = utf8_next(text->data, &i);
-      if (char_is_space(c)) continue;
+      if (char_is_space(c) || (c >= 0x1c && c <= 0x1f)) continue; /* as Python's strip() */
       memmove(text->data + used, text->data + begin, i - begin);
       used += i - begin;
     }

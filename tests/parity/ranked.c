@@ -30,7 +30,7 @@ static void open_data(Lab *lab, const char *tokenizer_directory, const char *cac
   Tokenizer *tokenizer = tokenizer_open(tokenizer_directory, &error);
   rig_check(tokenizer != NULL, &error);
   ChatTemplate plain;
-  rig_check(chat_template_init(&plain, tokenizer, "plain", &error), &error);
+  rig_check(chat_template_init(&plain, tokenizer, &(ChatOptions){.name = "plain"}, &error), &error);
   const DatasetOptions options = {.name = "data",
                                   .kind = DATASET_PREFERENCE,
                                   .tokenizer = tokenizer,

@@ -103,6 +103,7 @@ static json_t *examples_of(Runner *runner, const ChatTemplate *chat, const json_
 static void check(Runner *runner, const ChatTemplate *chat, const json_t *item) {
   const char *name = json_string_value(json_object_get(item, "input"));
   const json_t *expected = json_object_get(item, "examples");
+  if (runner->shifted && strcmp(name, "empty content") == 0) return; /* nothing there can be seen to move */
   json_t *found = examples_of(runner, chat, json_object_get(runner->inputs, name));
   const bool equal = json_equal(found, expected);
   if (equal != runner->shifted) {

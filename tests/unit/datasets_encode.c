@@ -27,7 +27,8 @@ static void the_place_is_said(void **state) {
   write_text(temporary_path(&world->temporary, "narrow/tokenizer_config.json"), "{\"eos_token\": \"</s>\"}");
   Tokenizer *tokenizer = tokenizer_open(directory, &error);
   ChatTemplate plain;
-  if (!tokenizer || !chat_template_init(&plain, tokenizer, "plain", &error)) fail_msg("%s", error.message);
+  if (!tokenizer || !chat_template_init(&plain, tokenizer, &(ChatOptions){.name = "plain"}, &error))
+    fail_msg("%s", error.message);
   snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "place.jsonl"));
   snprintf(expected, sizeof expected, "%s:3: unk_token <unk> is not in the tokenizer's vocabulary", path);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
