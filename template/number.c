@@ -64,7 +64,7 @@ static bool to_ascii(const char **text, size_t *size, char copy[NUMBER_TEXT]) {
     int32_t point = unicode_read(*text + i, *size - i, &width), first = point;
     if (point >= 0x80 && !unicode_is_decimal(point)) return false;
     while (point >= 0x80 && unicode_is_decimal(first - 1)) first--;
-    copy[used++] = point < 0x80 ? (char)point : (char)('0' + (point - first) % 10);
+    copy[used++] = (char)(point < 0x80 ? point : '0' + (point - first) % 10);
   }
   copy[used] = '\0';
   *text = copy;
