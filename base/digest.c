@@ -18,6 +18,15 @@ uint64_t bytes_hash(const void *bytes, size_t count) {
   return hash;
 }
 
+Hash128 bytes_hash128(const void *bytes, size_t count) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes, count);
+  return (Hash128){hash.high64, hash.low64};
+}
+
+uint64_t bytes_hash_seeded(const void *bytes, size_t count, uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes, count, seed);
+}
+
 /* A Digest is the library's state under our name, so that its header stays here. */
 Digest *digest_open(Error *error) {
   XXH3_state_t *state = XXH3_createState();

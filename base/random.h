@@ -19,6 +19,7 @@ typedef enum RandomPurpose {
   RANDOM_BLEND = 7,   /* choice of the file in a weighted blend */
   RANDOM_MINIBATCH = 8,
   RANDOM_PRETRAIN = 9, /* random_seed of PPO's ptx data */
+  RANDOM_MINHASH = 10, /* permutations; sample = permutation */
   RANDOM_TEST = 100
 } RandomPurpose;
 

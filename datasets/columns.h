@@ -1,4 +1,4 @@
-/* Inside datasets/ only: data.columns, the user's names for the keys of a format.
+/* For datasets/ and tools: data.columns, the user's names for the keys of a format.
  *
  * {"prompt": "question"}: what the format calls prompt stands under question. A record is renamed before anything looks at it, and
  * messages name the user's key. A key of the record that has one of the format's names, and is not what the user means by it, is an

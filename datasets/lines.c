@@ -170,13 +170,14 @@ static bool fail_json(const LineReader *reader, const json_error_t *where, Error
                    where->text, hint);
 }
 
-bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
-  *record = NULL;
-  bool found;
+bool line_reader_text(LineReader *reader, bool *found, Error *error) {
   if (!reader->begun && !find_list(reader, error)) return false;
-  if (!(reader->is_list ? element_next : line_reader_next)(reader, &found, error)) return false;
-  if (!found) return true;
+  return (reader->is_list ? element_next : line_reader_next)(reader, found, error);
+}
+
+bool line_reader_parse(const LineReader *reader, json_t **record, Error *error) {
   json_error_t where;
+  *record = NULL;
   json_t *value = json_parse(reader->line.data, reader->line.size, reader->limit,
                              JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
   if (!value) return fail_json(reader, &where, error);
@@ -188,4 +189,10 @@ bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
   }
   *record = value;
   return true;
+}
+
+bool line_reader_record(LineReader *reader, json_t **record, Error *error) {
+  bool found;
+  *record = NULL;
+  return line_reader_text(reader, &found, error) && (!found || line_reader_parse(reader, record, error));
 }

@@ -37,8 +37,12 @@ void line_reader_limit(LineReader *reader, int64_t bytes);
  * that the file is none of text in UTF-8 (Parquet, UTF-16 ...), and for a byte order mark further on. */
 NODISCARD bool line_reader_next(LineReader *reader, bool *found, Error *error);
 
-/* The next line or element, parsed: a new reference to an object in *record, NULL at the end of the file. ERROR_DATA
- * "FILE:LINE:COLUMN: broken JSON: ...", LINE and COLUMN being those of the unpacked text. */
+/* The next line or element as text, in `line`; *found = false at the end of the file. */
+NODISCARD bool line_reader_text(LineReader *reader, bool *found, Error *error);
+/* The current text, parsed: a new reference to an object in *record. ERROR_DATA "FILE:LINE:COLUMN: broken JSON: ...", LINE
+ * and COLUMN being those of the unpacked text; the next text can be asked for all the same. */
+NODISCARD bool line_reader_parse(const LineReader *reader, json_t **record, Error *error);
+/* Both; *record = NULL at the end of the file. */
 NODISCARD bool line_reader_record(LineReader *reader, json_t **record, Error *error);
 
 /* ---- between lines.c and elements.c ---- */

@@ -1,4 +1,4 @@
-/* Inside datasets/ only: one JSON record in any format -> messages or text. */
+/* For datasets/ and tools: one JSON record in any format -> messages or text. */
 #ifndef DATASETS_RECORD_H
 #define DATASETS_RECORD_H
 

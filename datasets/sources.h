@@ -1,4 +1,4 @@
-/* Inside datasets/ and train/: from what the user names to files that can be read again and again.
+/* For datasets/, train/ and tools: from what the user names to files that can be read again and again.
  *
  * A directory stands for its files named *.jsonl or *.json, also with .gz or .zst behind, in the order of their names; each gets
  * the directory's weight, which is a number of passes and so means the same. Its other files are reported as passed over, and
