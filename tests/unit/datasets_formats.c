@@ -384,7 +384,9 @@ static void columns_rename_and_are_named(void **state) {
        "f:7: key 'question[0].content' is missing, expected string"},
       {"{'question':'q'}", SFT, FORMAT_PROMPT_COMPLETION,
        "f:7: key 'answer' is missing, expected string or list of messages"},
-      {"{'question':'q','answer':'a','prompt':'other'}", SFT, 0, "U:q A:a [prompt_completion]"}};
+      {"{'question':'q','answer':'a','prompt':'other'}", SFT, 0, "U:q A:a [prompt_completion]"},
+      {"{'prompt':'other','answer':'a'}", SFT, FORMAT_PROMPT_COMPLETION,
+       "f:7: key 'question' is missing, expected string or list of messages"}};
   check_cases(cases, sizeof cases / sizeof *cases, "{\"prompt\": \"question\", \"completion\": \"answer\"}",
               false);
   static const Case swapped[] = {
