@@ -264,7 +264,7 @@ static bool mark_turn(Reading *r, size_t turn, size_t end) {
 
 /* Whether the turn begins after the id number `limit`. */
 static bool is_beyond(const ChatReading *out, size_t turn, size_t limit) {
-  TemplateStretch own;
+  TemplateStretch own = {0};
   return limit > 0 && limit < out->ids.size && message_stretch(out, turn, &own) &&
          own.begin >= out->spans.data[limit - front(out)].begin;
 }
