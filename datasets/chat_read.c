@@ -84,6 +84,7 @@ static bool find_owners(Reading *r, size_t count) {
 /* From the first to the last byte that came from the message; false where none did. */
 static bool message_stretch(const ChatReading *out, size_t message, TemplateStretch *stretch) {
   bool any = false;
+  *stretch = (TemplateStretch){0};
   for (size_t i = 0; i < out->owners.size; i++) {
     if (out->owners.data[i] != (int)message) continue;
     if (!any) stretch->begin = out->text.origins[i].begin;
