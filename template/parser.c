@@ -303,7 +303,7 @@ static Node *parse_for(Parser *parser, const Token *tag) {
   bool parsed = parse_body(parser, "for", ends, &node->as.loop.body);
   parser->loops--;
   if (!parsed) return NULL;
-  node->as.loop.extended = recursive || parser->special[SPECIAL_LOOP] > reads;
+  node->as.loop.extended = parser->special[SPECIAL_LOOP] > reads;
   if (!parser_skip_name(parser, "else", &otherwise)) return NULL;
   if (!otherwise) return parser_advance(parser) ? node : NULL;
   int outer = parser->loops;

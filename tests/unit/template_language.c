@@ -62,7 +62,8 @@ static void loops(void **state) {
       {"{% for i in l %}{{ loop.previtem }}{{ i }}{{ loop.nextitem }}{{ loop.cycle('x', 'y') }} {% endfor %}",
        "31x 312y 12x "},
       {"{% for i in [1, [2, [3]]] recursive %}{{ i if i is number else loop(i) ~ loop.depth }}{% endfor %}",
-       "12321"});
+       "12321"},
+      {"{% for i in l recursive %}{{ i }}{% endfor %}", "312"});
 }
 
 static void macros(void **state) {
