@@ -19,13 +19,16 @@ bool lexer_fail_at(const char *name, int line, int column, Error *error, const c
 
 /* Places are asked for in ascending order. */
 static void place(Lexer *lexer, size_t at, int *line, int *column) {
-  for (; lexer->counted < at; lexer->counted++)
-    if (lexer->text[lexer->counted] == '\n') {
-      lexer->line++;
-      lexer->line_begin = lexer->counted + 1;
-    }
+  ASSERT(lexer->counted <= at);
+  for (const char *end; (end = memchr(lexer->text + lexer->counted, '\n', at - lexer->counted));) {
+    lexer->line++;
+    lexer->column = 0;
+    lexer->counted = (size_t)(end - lexer->text) + 1;
+  }
+  lexer->column += (int)unicode_count(lexer->text + lexer->counted, at - lexer->counted);
+  lexer->counted = at;
   *line = lexer->line;
-  *column = (int)unicode_count(lexer->text + lexer->line_begin, at - lexer->line_begin) + 1;
+  *column = lexer->column + 1;
 }
 
 static bool fail(Lexer *lexer, size_t at, Error *error, const char *what) {

@@ -60,8 +60,8 @@ typedef struct Lexer {
   const char *name; /* for messages */
   const char *text; /* line ends are "\n", one at the end is left off; on the heap */
   size_t size, at;
-  size_t counted, line_begin; /* `line` is that of byte `counted` */
-  int line;
+  size_t counted; /* bytes whose lines are counted: the next is in this line, behind so many characters */
+  int line, column;
   LexerState state;
   bool line_starting;          /* what was read last ended a line */
   bool at_tag;                 /* the text before the tag at `at` is dealt with */

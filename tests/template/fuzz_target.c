@@ -29,7 +29,7 @@ static const char conversation[] =
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
-  static const TemplateLimits limits = {.steps = 20000, .depth = 50, .output = 1 << 16};
+  static const TemplateLimits limits = {.steps = 5000, .depth = 50, .output = 1 << 16};
   static ValueHeap *heap;
   static TemplateText text;
   static json_t *variables;

@@ -11,7 +11,7 @@ clang=${CLANG:-clang}
 command -v "$clang" >/dev/null || { echo "skipped: no $clang"; exit 77; }
 mkdir -p "$folder/corpus"
 read -ra libraries <<<"$(pkg-config --cflags --libs jansson libpcre2-8 libutf8proc libxxhash)"
-"$clang" -std=c17 -O1 -g -D_GNU_SOURCE -DLIBFUZZER -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+"$clang" -std=c17 -O2 -g -D_GNU_SOURCE -DLIBFUZZER -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
   tests/template/fuzz_target.c base/*.c template/*.c "${libraries[@]}" -lm -o "$folder/fuzz_target"
 for template in tests/template/families/*.jinja; do cp "$template" "$folder/corpus/$(basename "$template")"; done
 number=0
@@ -73,5 +73,5 @@ cat >"$folder/words" <<'END'
 "strftime_now('"
 "raise_exception("
 END
-"$folder/fuzz_target" -runs="$executions" -dict="$folder/words" -max_len=4096 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+"$folder/fuzz_target" -runs="$executions" -dict="$folder/words" -max_len=2048 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
   -artifact_prefix="$folder/" "$folder/corpus"

@@ -14,9 +14,13 @@
 
 enum {
   MIB = 1 << 20,
-  HEAP = 64 * MIB,
-  SECONDS = 30 /* under sanitizers on a busy machine; else one or two */
+  HEAP = 32 * MIB,
+  BUILT = 64 * MIB, /* what a parsed template takes */
+  SECONDS = 20      /* under sanitizers; else half a second */
 };
+
+/* A tenth of template_limits, so that it takes a tenth of the time. */
+static const TemplateLimits limits = {.steps = 2000000, .depth = 200, .output = 8 * MIB};
 
 typedef struct World {
   ValueHeap *heap;
@@ -42,7 +46,7 @@ static int tear_down(void **state) {
 
 static double now(void) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time); /* others may be at work */
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
@@ -52,7 +56,7 @@ static long resident_most(void) { /* bytes */
   return usage.ru_maxrss * 1024;
 }
 
-/* Whether it was rendered; in any case soon, and within the memory of heap, output, and twice that for what the allocator keeps. */
+/* Whether it was rendered; in any case soon, and in memory that is a small multiple of heap and output. */
 static bool render(World *world, const char *source, size_t size, Error *error) {
   double begin = now();
   long before = resident_most();
@@ -65,12 +69,13 @@ static bool render(World *world, const char *source, size_t size, Error *error) 
         json_pack("{s:[{s:s,s:s}], s:n}", "messages", "role", "user", "content", "0123456789", "tools");
     Value variables;
     good = value_json(world->heap, json, true, &variables, error) &&
-           template_render(template, world->heap, variables, 0, &template_limits, &world->text, error);
+           template_render(template, world->heap, variables, 0, &limits, &world->text, error);
     json_decref(json);
   }
   template_free(template);
-  assert_true(now() - begin < SECONDS);
-  assert_true(resident_most() - before < 3l * (HEAP + (long)template_limits.output));
+  double taken = now() - begin;
+  if (taken > SECONDS) fail_msg("%.0f s: %.60s", taken, source);
+  assert_true(resident_most() - before < 3l * (HEAP + (long)limits.output) + BUILT);
   if (!good && error->code != ERROR_DATA && error->code != ERROR_MODEL) {
     fail_msg("%.60s: code %d, %s", source, error->code, error->message);
   }
@@ -205,41 +210,42 @@ static const Buffer *nested(World *world, const char *begin, const char *piece, 
 static void what_is_nested_without_measure_does_no_harm(void **state) {
   static const struct {
     const char *begin, *piece, *middle, *back;
+    bool fine; /* ten times */
   } table[] = {
-      {"{{ ", "(", "1", ")"},
-      {"{{ ", "[", "1", "]"},
-      {"{{ ", "{1:", "1", "}"},
-      {"{{ ", "not ", "1", ""},
-      {"{{ ", "- ", "1", ""},
-      {"{{ ", "-", "1", ""},
-      {"{{ 1", "", "", " + 1"},
-      {"{{ 1", "", "", " ~ 1"},
-      {"{{ 1", "", "", " and 1"},
-      {"{{ 1", "", "", " or 1"},
-      {"{{ 1", "", "", " < 1"},
-      {"{{ 2", "", "", " ** 1"},
-      {"{{ x", "", "", ".x"},
-      {"{{ x", "", "", "[0]"},
-      {"{{ x", "", "", "()"},
-      {"{{ 'x'", "", "", " | upper"},
-      {"{{ 'x'", "", "", " is string"},
-      {"{{ 1", "", "", " if 1 else 2"},
-      {"{{ x", "[x", "", "]"},
-      {"{{ x", "(x", "", ")"},
-      {"{{ 'a' ", "", "", " 'a'"},
-      {"{% set ", "(a, ", "b", ")"},
-      {"", "{% if 1 %}", "x", "{% endif %}"},
-      {"", "{% for i in [1] %}", "x", "{% endfor %}"},
-      {"{% if 0 %}", "", "", "{% elif 0 %}"},
-      {"", "{% set x %}", "x", "{% endset %}"},
-      {"", "{% macro m() %}", "x", "{% endmacro %}"},
-      {"", "{% call m() %}", "x", "{% endcall %}"},
-      {"", "{% generation %}", "x", "{% endgeneration %}"},
-      {"", "{% filter upper %}", "x", "{% endfilter %}"},
-      {"", "{{", "", "}}"},
-      {"", "{#", "", "#}"},
-      {"", "{% raw %}", "", "{% endraw %}"},
-      {"", "{% macro m(a, b) %}{{ a }}{% endmacro %}{{ m(", "1", ") }}"},
+      {"{{ ", "(", "1", ")", true},
+      {"{{ ", "[", "1", "]", true},
+      {"{{ ", "{1:", "1", "}", false},
+      {"{{ ", "not ", "1", "", true},
+      {"{{ ", "- ", "1", "", true},
+      {"{{ ", "-", "1", "", true},
+      {"{{ 1", "", "", " + 1", true},
+      {"{{ 1", "", "", " ~ 1", true},
+      {"{{ 1", "", "", " and 1", true},
+      {"{{ 1", "", "", " or 1", true},
+      {"{{ 1", "", "", " < 1", true},
+      {"{{ 2", "", "", " ** 1", true},
+      {"{{ x", "", "", ".x", false},
+      {"{{ x", "", "", "[0]", false},
+      {"{{ x", "", "", "()", false},
+      {"{{ 'x'", "", "", " | upper", true},
+      {"{{ 'x'", "", "", " is string", false},
+      {"{{ 1", "", "", " if 1 else 2", true},
+      {"{{ x", "[x", "", "]", false},
+      {"{{ x", "(x", "", ")", false},
+      {"{{ 'a' ", "", "", " 'a'", true},
+      {"{% set ", "(a, ", "b", ")", false},
+      {"", "{% if 1 %}", "x", "{% endif %}", false},
+      {"", "{% for i in [1] %}", "x", "{% endfor %}", false},
+      {"{% if 0 %}", "", "", "{% elif 0 %}", false},
+      {"", "{% set x %}", "x", "{% endset %}", false},
+      {"", "{% macro m() %}", "x", "{% endmacro %}", false},
+      {"", "{% call m() %}", "x", "{% endcall %}", false},
+      {"", "{% generation %}", "x", "{% endgeneration %}", false},
+      {"", "{% filter upper %}", "x", "{% endfilter %}", false},
+      {"", "{{", "", "}}", false},
+      {"", "{#", "", "#}", false},
+      {"", "{% raw %}", "", "{% endraw %}", false},
+      {"", "{% macro m(a, b) %}{{ a }}{% endmacro %}{{ m(", "1", ") }}", false},
   };
   World *world = *state;
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -248,13 +254,10 @@ static void what_is_nested_without_measure_does_no_harm(void **state) {
           nested(world, table[i].begin, table[i].piece, table[i].middle, table[i].back, times);
       Error error;
       render(world, source->data, source->size, &error);
-      bool open = strncmp(source->data, "{{ ", 3) == 0;
-      if (open) {
-        const char *end = " }}";
-        assert_true(buffer_text(&world->source, end, &error));
+      if (strncmp(source->data, "{{ ", 3) == 0) {
+        assert_true(buffer_text(&world->source, " }}", &error));
         bool good = render(world, world->source.data, world->source.size, &error);
-        if (times == 10 && table[i].begin[3] != 'x' && !good)
-          fail_msg("%s: %s", world->source.data, error.message);
+        if (times == 10 && table[i].fine && !good) fail_msg("%s: %s", world->source.data, error.message);
       }
     }
   }
