@@ -38,8 +38,8 @@ bool filter_trim(Run *run, Value self, const Value *arguments, Value *out) {
   if (!value_to_string(run, self, &self) || !strings_cut_set(run, "strip", arguments[0], &characters))
     return false;
   size_t begin, end;
-  letters_strip(self.as.string, characters, true, true, &begin, &end);
   return run_charge(run, self.as.string->size) &&
+         letters_strip(run, self.as.string, characters, true, true, &begin, &end) &&
          string_slice(run->heap, self.as.string, begin, end, out, run->error);
 }
 

@@ -125,19 +125,22 @@ static bool is_cut(const ValueString *characters, const char *at, size_t width, 
   return false;
 }
 
-void letters_strip(const ValueString *string, const ValueString *characters, bool left, bool right,
+bool letters_strip(Run *run, const ValueString *string, const ValueString *characters, bool left, bool right,
                    size_t *begin, size_t *end) {
   *begin = 0;
   *end = string->size;
-  size_t width;
+  size_t width, cost = characters ? characters->size : 0; /* of one character: the set is gone through */
   while (left && *begin < *end) {
+    if (!run_charge(run, cost)) return false;
     int32_t point = unicode_read(string->bytes + *begin, *end - *begin, &width);
     if (!is_cut(characters, string->bytes + *begin, width, point)) break;
     *begin += width;
   }
   while (right && *begin < *end) {
+    if (!run_charge(run, cost)) return false;
     int32_t point = unicode_read_back(string->bytes + *begin, *end - *begin, &width);
     if (!is_cut(characters, string->bytes + *end - width, width, point)) break;
     *end -= width;
   }
+  return true;
 }

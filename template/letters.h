@@ -33,7 +33,7 @@ typedef enum LettersClass {
 bool letters_are(const ValueString *string, LettersClass kind);
 
 /* The part [*begin, *end) that str.strip leaves; characters: what is cut off, NULL: space. */
-void letters_strip(const ValueString *string, const ValueString *characters, bool left, bool right,
-                   size_t *begin, size_t *end);
+NODISCARD bool letters_strip(Run *run, const ValueString *string, const ValueString *characters, bool left,
+                             bool right, size_t *begin, size_t *end);
 
 #endif

@@ -106,8 +106,8 @@ static bool strip(Run *run, Value self, Value characters, const char *method, bo
   const ValueString *set;
   size_t begin, end;
   if (!strings_cut_set(run, method, characters, &set) || !run_charge(run, self.as.string->size)) return false;
-  letters_strip(self.as.string, set, left, right, &begin, &end);
-  return string_slice(run->heap, self.as.string, begin, end, out, run->error);
+  return letters_strip(run, self.as.string, set, left, right, &begin, &end) &&
+         string_slice(run->heap, self.as.string, begin, end, out, run->error);
 }
 
 static bool text_strip(Run *run, Value self, const Value *arguments, Value *out) {
@@ -184,7 +184,11 @@ static bool find(Run *run, Value self, const Value *arguments, const char *metho
       !byte_range(run, string, arguments[1], arguments[2], &begin, &end, &valid))
     return false;
   if (!valid) return true;
-  size_t at = (last ? strings_find_last : strings_find)(string, part, begin, end);
+  size_t at;
+  if (!last)
+    at = strings_find(string, part, begin, end);
+  else if (!strings_find_last(run, string, part, begin, end, &at))
+    return false;
   if (at != SIZE_MAX) *out = (int64_t)unicode_count(string->bytes, at);
   return true;
 }
@@ -265,7 +269,11 @@ static bool partition(Run *run, Value self, Value separator, bool last, Value *o
   if (!value_is_string(separator)) return run_fail(run, "must be str, not %s", value_type(separator));
   part = separator.as.string;
   if (part->size == 0) return run_fail(run, "empty separator");
-  size_t at = (last ? strings_find_last : strings_find)(string, part, 0, string->size), size = part->size;
+  size_t at, size = part->size;
+  if (!last)
+    at = strings_find(string, part, 0, string->size);
+  else if (!strings_find_last(run, string, part, 0, string->size, &at))
+    return false;
   if (at == SIZE_MAX) {
     at = last ? 0 : string->size;
     size = 0;

@@ -15,11 +15,17 @@ size_t strings_find(const ValueString *string, const ValueString *part, size_t f
   return found ? (size_t)(found - string->bytes) : SIZE_MAX;
 }
 
-size_t strings_find_last(const ValueString *string, const ValueString *part, size_t from, size_t to) {
-  if (from > to || part->size > to - from) return SIZE_MAX;
-  for (size_t at = to - part->size + 1; at-- > from;)
-    if (memcmp(string->bytes + at, part->bytes, part->size) == 0) return at;
-  return SIZE_MAX;
+bool strings_find_last(Run *run, const ValueString *string, const ValueString *part, size_t from, size_t to,
+                       size_t *out) {
+  *out = SIZE_MAX;
+  if (from > to || part->size > to - from) return true;
+  for (size_t at = to - part->size + 1; at-- > from;) {
+    if (!run_charge(run, part->size)) return false; /* long parts are compared again at every place */
+    if (memcmp(string->bytes + at, part->bytes, part->size) != 0) continue;
+    *out = at;
+    return true;
+  }
+  return true;
 }
 
 /* ---- replace ---- */
@@ -83,7 +89,8 @@ static bool split_back(Run *run, const ValueString *string, const ValueString *s
                        Value list) {
   size_t end = string->size;
   for (; count != 0; count--) {
-    size_t at = strings_find_last(string, separator, 0, end);
+    size_t at;
+    if (!strings_find_last(run, string, separator, 0, end, &at)) return false;
     if (at == SIZE_MAX) break;
     if (!push_part(run, string, at + separator->size, end, list)) return false;
     end = at;

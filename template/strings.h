@@ -6,7 +6,8 @@
 
 /* Byte position of `part` at or behind `from` (the last one that ends at or before `to`, for rfind); SIZE_MAX: not there. */
 size_t strings_find(const ValueString *string, const ValueString *part, size_t from, size_t to);
-size_t strings_find_last(const ValueString *string, const ValueString *part, size_t from, size_t to);
+NODISCARD bool strings_find_last(Run *run, const ValueString *string, const ValueString *part, size_t from,
+                                 size_t to, size_t *out);
 
 /* count: at most so many, all if negative. */
 NODISCARD bool strings_replace(Run *run, const ValueString *string, const ValueString *old,

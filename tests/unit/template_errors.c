@@ -79,6 +79,10 @@ static void limits_are_named(void **state) {
        "t:1: nested too deeply: more than 160 expressions and blocks within each other"},
       {"{{ range(999999) }}",
        "t:1: Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."},
+      {"{% set a = 'a' * 5000 %}{{ a.strip('b' * 4999 ~ 'a') }}",
+       "t:1: the chat template takes too long: more than 100000 steps"},
+      {"{{ ('a' * 9000).rfind('b' ~ 'a' * 4500) }}",
+       "t:1: the chat template takes too long: more than 100000 steps"},
       {"{{ [1] * 99999999999999 }}", "t:1: the chat template takes too long: more than 100000 steps"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
