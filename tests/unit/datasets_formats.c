@@ -420,6 +420,41 @@ static void columns_that_mean_nothing_are_refused(void **state) {
   }
 }
 
+/* ---- the manual ---- */
+
+/* Rows "| `format` | for | `{...}` |" of docs/data.md: each record is what its row calls it. */
+static void the_manual_shows_what_is_read(void **state) {
+  (void)state;
+  char line[1024], name[32] = "";
+  size_t read = 0;
+  FILE *file = fopen(FIXTURES "/../../docs/data.md", "rb");
+  assert_non_null(file);
+  while (fgets(line, sizeof line, file)) {
+    if (strncmp(line, "| `", 3) == 0)
+      snprintf(name, sizeof name, "%.*s", (int)strcspn(line + 3, "`"), line + 3);
+    char *record = strstr(line, "`{\""), *end = record ? strstr(record, "}`") : NULL;
+    if (line[0] != '|' || !end) continue;
+    json_error_t where;
+    json_t *root = json_parse(record + 1, (size_t)(end - record), json_limit_record, 0, &where);
+    if (!root) continue; /* a row that names values instead of having them */
+    const RecordPlace place = {.file = "data.md", .line = read + 1};
+    DatasetFormat format;
+    DatasetKind kind;
+    Error error = {0};
+    Record parsed = {0};
+    if (!record_detect_kind(root, place, &format, &kind, &error) ||
+        !record_parse(&parsed, root, kind, format, place, &error)) {
+      fail_msg("%s: %s", line, error.message);
+    }
+    assert_string_equal(dataset_format_names[format], name);
+    record_free(&parsed);
+    json_decref(root);
+    read++;
+  }
+  fclose(file);
+  assert_true(read >= FORMAT_COUNT - 1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(conversations),
                                      cmocka_unit_test(tools_and_thoughts_go_with_the_message),
@@ -428,6 +463,7 @@ int main(void) {
                                      cmocka_unit_test(pairs_with_two_verdicts),
                                      cmocka_unit_test(faults_have_their_messages),
                                      cmocka_unit_test(columns_rename_and_are_named),
-                                     cmocka_unit_test(columns_that_mean_nothing_are_refused)};
+                                     cmocka_unit_test(columns_that_mean_nothing_are_refused),
+                                     cmocka_unit_test(the_manual_shows_what_is_read)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
