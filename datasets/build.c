@@ -157,31 +157,44 @@ bool source_open(DatasetSource *source, const DatasetOptions *options, bool *reu
   return ok;
 }
 
-static bool detect_file(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error) {
-  LineReader reader;
+static bool detect_record(LineReader *reader, const Columns *columns, DatasetFormat *format,
+                          DatasetKind *kind, Error *error) {
+  KeyNames passed = {0};
   json_t *root = NULL;
-  if (!line_reader_open(&reader, path, error)) return false;
-  bool ok = line_reader_record(&reader, &root, error);
-  if (ok && !root) ok = error_set(error, ERROR_DATA, "%s: no records: the file is empty", path);
-  if (ok) {
-    RecordPlace place = {.file = path, .line = reader.number};
-    ok = record_detect_kind(root, place, format, kind, error);
-  }
+  bool ok = line_reader_record(reader, &root, error);
+  const RecordPlace place = {.file = reader->path, .line = reader->number, .columns = columns};
+  if (ok && !root) ok = error_set(error, ERROR_DATA, "%s: no records: the file is empty", reader->path);
+  ok = ok && columns_apply(columns, root, &passed, error) &&
+       record_detect_kind(root, place, format, kind, error);
   json_decref(root);
-  line_reader_close(&reader);
   return ok;
 }
 
-bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error) {
+static bool detect_file(const char *path, const char *names, DatasetFormat *format, DatasetKind *kind,
+                        Error *error) {
+  LineReader reader;
+  Columns columns;
+  if (!columns_open(&columns, names, FORMAT_AUTO, "data", error)) return false;
+  bool ok = line_reader_open(&reader, path, error);
+  ok = ok && detect_record(&reader, &columns, format, kind, error);
+  line_reader_close(&reader);
+  columns_close(&columns);
+  return ok;
+}
+
+bool dataset_detect(const char *path, const char *columns, DatasetFormat *format, DatasetKind *kind,
+                    Error *error) {
   OptionSource asked = {.path = (char *)path, .weight = 1};
   const OptionSources list = {.items = &asked, .count = 1};
   OptionSources files;
+  *kind = record_kind(*format);
+  if (*format != FORMAT_AUTO) return true;
   if (is_stream(path)) {
     return error_set(error, ERROR_USAGE, "%s: a pipe can be read once: say what kind of data it brings",
                      path);
   }
   if (!sources_resolve(&files, &list, "data", "", NULL, error)) return false;
-  const bool ok = detect_file(files.items[0].path, format, kind, error);
+  const bool ok = detect_file(files.items[0].path, columns, format, kind, error);
   sources_free(&files);
   return ok;
 }

@@ -194,9 +194,10 @@ NODISCARD bool dataset_open_file(Dataset *dataset, const char *path, const Datas
                                  Error *error);
 void dataset_close(Dataset *dataset);
 
-/* What the first record of a file, or of a directory's first file, shows: its format, and the kind of data set that it is for.
- * ERROR_USAGE for a pipe. */
-NODISCARD bool dataset_detect(const char *path, DatasetFormat *format, DatasetKind *kind, Error *error);
+/* What the first record of a file, or of a directory's first file, shows: its format, when *format is FORMAT_AUTO, and the kind of
+ * data set that such records are for. columns: as in DatasetOptions. ERROR_USAGE for a pipe whose format is not given. */
+NODISCARD bool dataset_detect(const char *path, const char *columns, DatasetFormat *format, DatasetKind *kind,
+                              Error *error);
 
 typedef struct ExampleRef {
   uint32_t source;

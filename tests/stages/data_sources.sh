@@ -84,4 +84,6 @@ head -n 3 "$world/prompts.jsonl" >"$work/prompts.jsonl"
 generated --prompts "$work/prompts.jsonl" </dev/null >"$work/from_file"
 generated --prompts - <"$work/prompts.jsonl" >"$work/from_pipe"
 [[ -s $work/from_file ]] && cmp "$work/from_file" "$work/from_pipe" || fail "generate --prompts -"
+expect 'preference' "$bin/inspect" data --model "$world/base" --data "$work/verdicts.jsonl" --template chatml \
+  --columns '{"chosen": "response_1", "rejected": "response_0"}' --format preference
 note "tools"

@@ -200,18 +200,25 @@ static void trees_without_an_answer_are_counted(void **state) {
 static void a_directory_shows_what_it_holds(void **state) {
   World *world = *state;
   char directory[512], path[600];
-  DatasetFormat format;
+  DatasetFormat format = FORMAT_AUTO;
   DatasetKind kind;
   Error error = {0};
   snprintf(directory, sizeof directory, "%s", temporary_path(&world->temporary, "shards"));
   assert_int_equal(mkdir(directory, 0700), 0);
   snprintf(path, sizeof path, "%s/a.jsonl", directory);
   write_text(path, "{\"prompt\": \"Hi.\", \"responses\": [\"a\", \"b\"], \"scores\": [1, 2]}\n");
-  assert_true(dataset_detect(directory, &format, &kind, &error));
+  assert_true(dataset_detect(directory, NULL, &format, &kind, &error));
   assert_int_equal(format, FORMAT_RANKING);
   assert_int_equal(kind, DATASET_PREFERENCE);
-  assert_false(dataset_detect("-", &format, &kind, &error));
+  assert_true(dataset_detect("-", NULL, &format, &kind, &error)); /* it is known now */
+  format = FORMAT_AUTO;
+  assert_false(dataset_detect("-", NULL, &format, &kind, &error));
   assert_int_equal(error.code, ERROR_USAGE);
+  write_text(path, "{\"question\": \"Hi.\", \"good\": \"a\", \"bad\": \"b\"}\n");
+  error = (Error){0};
+  assert_true(dataset_detect(path, "{\"prompt\": \"question\", \"chosen\": \"good\", \"rejected\": \"bad\"}",
+                             &format, &kind, &error));
+  assert_int_equal(format, FORMAT_PREFERENCE);
 }
 
 int main(void) {

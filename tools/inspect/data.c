@@ -30,6 +30,8 @@ bool inspect_data_open(const InspectConfig *config, const TextTools *text, Datas
                                   .chat = text->has_chat ? &text->chat : NULL,
                                   .max_length = config->max_length ? (int)config->max_length : max_length,
                                   .train_on_inputs = config->train_on_inputs,
+                                  .by_safety = config->pair_label == 1,
+                                  .columns = config->columns,
                                   .cache_dir = cache,
                                   .log = log};
   Error open_error = {0}, ignored = {0};
@@ -204,9 +206,10 @@ static bool run_data(const ProgramCall *call, ProgramResult *result, Error *erro
   const InspectConfig *config = call->config;
   TextTools text;
   Dataset dataset = {0};
-  DatasetFormat format;
+  DatasetFormat format = (DatasetFormat)config->format;
   DatasetKind kind = (DatasetKind)(config->kind - 1);
-  if (config->kind == 0 && !dataset_detect(config->data, &format, &kind, error)) return false;
+  if (config->kind == 0 && !dataset_detect(config->data, config->columns, &format, &kind, error))
+    return false;
   if (!inspect_text_open(config, &text, call->log, error)) return false;
   bool ok = inspect_data_open(config, &text, kind, 1 << 24, call->log, &dataset, error) &&
             show_data(config, &text, &dataset, result, error);

@@ -17,6 +17,8 @@ typedef struct InspectConfig {
   bool special, skip_special, generation_prompt;
   char *data;
   int kind, format, truncation; /* kind: 0 = by the records, else 1 + DatasetKind */
+  char *columns;
+  int pair_label; /* of dataset_pair_label_names */
   int64_t batch_size, micro_batch_tokens;
   int64_t max_length, examples; /* max_length 0 = the model's limit */
   bool train_on_inputs;
@@ -60,6 +62,10 @@ NODISCARD bool json_number(Buffer *out, double value, Error *error);
 #define ROWS_DATA                                                                                            \
   ROW_CHOICE("format", InspectConfig, format, "auto", dataset_format_names,                                  \
              "format of the records; auto recognises it by the first one's keys"),                           \
+  ROW_OBJECT("columns", InspectConfig, columns,                                                              \
+             "what the records call the keys of the format, like {\"prompt\": \"question\"}"),                 \
+  ROW_CHOICE("pair-label", InspectConfig, pair_label, "better", dataset_pair_label_names,                    \
+             "the verdict by which one answer of a safe-rlhf pair is the chosen one"),                       \
   ROW_INT("max-length", InspectConfig, max_length, "0", 0, 1 << 24,                                          \
           "longest example, tokens; 0 = no limit (score: the model's)"),                                           \
   ROW_CHOICE("truncation", InspectConfig, truncation, "drop", dataset_truncation_names,                      \
