@@ -22,26 +22,26 @@ static FrequentItem *find_place(FrequentItem *items, uint64_t hash) {
   return &items[at];
 }
 
-static int compare_counts(const void *a, const void *b) {
-  const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-  return x < y ? -1 : x > y;
+/* The median of the counters, or COUNTED where it is more. */
+static uint64_t find_median(const Frequent *frequent) {
+  enum { COUNTED = 1024 };
+  size_t having[COUNTED] = {0}, seen = 0;
+  for (size_t i = 0; i < PLACES; i++) {
+    const uint64_t count = frequent->items[i].count;
+    having[count < COUNTED ? count : 0] += count > 0;
+  }
+  for (uint64_t count = 1; count < COUNTED; count++) {
+    seen += having[count];
+    if (2 * seen >= frequent->count) return count;
+  }
+  return COUNTED;
 }
 
 /* Takes the median off every counter: half of them or more become free. */
 static bool lower(Frequent *frequent, Error *error) {
-  uint64_t *counts = memory_alloc(frequent->count * sizeof *counts);
   FrequentItem *items = memory_zeroed(PLACES, sizeof *items);
-  if (!counts || !items) {
-    memory_free(counts);
-    memory_free(items);
-    return error_out_of_memory(error, "counters", PLACES * sizeof *items);
-  }
-  size_t used = 0;
-  for (size_t i = 0; i < PLACES; i++) {
-    if (frequent->items[i].count) counts[used++] = frequent->items[i].count;
-  }
-  qsort(counts, used, sizeof *counts, compare_counts);
-  const uint64_t median = counts[used / 2];
+  if (!items) return error_out_of_memory(error, "counters", PLACES * sizeof *items);
+  const uint64_t median = find_median(frequent);
   frequent->count = 0;
   for (size_t i = 0; i < PLACES; i++) {
     FrequentItem item = frequent->items[i];
@@ -54,7 +54,6 @@ static bool lower(Frequent *frequent, Error *error) {
     }
   }
   memory_free(frequent->items);
-  memory_free(counts);
   frequent->items = items;
   frequent->error += median;
   return true;
@@ -70,6 +69,10 @@ static char *copy_text(const char *text, size_t bytes) {
   memcpy(copy, text, bytes);
   copy[bytes] = '\0';
   return copy;
+}
+
+void frequent_expect(const Frequent *frequent, uint64_t hash) {
+  __builtin_prefetch(&frequent->items[hash % PLACES], 1);
 }
 
 bool frequent_add(Frequent *frequent, uint64_t hash, const char *text, size_t bytes, Error *error) {
@@ -96,8 +99,10 @@ void frequent_finish(Frequent *frequent) {
   for (size_t i = 0; i < PLACES; i++) {
     FrequentItem item = frequent->items[i];
     frequent->items[i] = (FrequentItem){0};
-    if (item.text) {
+    if (item.text && item.count > 1 && item.count > frequent->error) {
       frequent->items[frequent->count++] = item;
+    } else {
+      memory_free(item.text);
     }
   }
   if (frequent->count) qsort(frequent->items, frequent->count, sizeof *frequent->items, compare_items);

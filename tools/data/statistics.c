@@ -65,12 +65,19 @@ static bool add_sentence(Frequent *frequent, const Buffer *text, Error *error) {
 }
 
 static bool add_grams(Statistics *statistics, const char *folded, const Words *words, Error *error) {
-  const size_t n = (size_t)statistics->n;
+  enum { AHEAD = 16 };
+  uint64_t hashes[AHEAD];
+  const size_t n = (size_t)statistics->n, count = words->units.size < n ? 0 : words->units.size - n + 1;
   bool ok = true;
-  for (size_t i = 0; ok && i + n <= words->units.size; i++) {
-    const uint32_t begin = words->begin.data[i], end = words->end.data[i + n - 1];
-    ok = frequent_add(&statistics->grams, bytes_hash_seeded(words->units.data + i, n * sizeof(uint32_t), 0),
-                      folded + begin, end - begin, error);
+  for (size_t i = 0; ok && i < count + AHEAD; i++) {
+    const size_t late = i - AHEAD;
+    if (i >= AHEAD && late < count) {
+      const uint32_t begin = words->begin.data[late], end = words->end.data[late + n - 1];
+      ok = frequent_add(&statistics->grams, hashes[late % AHEAD], folded + begin, end - begin, error);
+    }
+    if (i >= count) continue;
+    hashes[i % AHEAD] = bytes_hash_seeded(words->units.data + i, n * sizeof(uint32_t), 0);
+    frequent_expect(&statistics->grams, hashes[i % AHEAD]);
   }
   return ok;
 }

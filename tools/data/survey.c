@@ -34,6 +34,10 @@ FileNote survey_total(const Survey *survey) {
   return total;
 }
 
+static bool splits_near(const Survey *survey) {
+  return survey->config->eval_out && survey->config->split_near;
+}
+
 /* ---- Evaluation files ------------------------------------------------------------------------------ */
 
 static bool read_against(Survey *survey, const char *path, Error *error) {
@@ -120,7 +124,7 @@ static bool take_record(Survey *survey, const RecordText *text, Error *error) {
   } else if (!look_for_duplicates(survey, text, record, error)) {
     return false;
   }
-  if (!config->split_near || note->fate != FATE_KEPT) return true;
+  if (!splits_near(survey) || note->fate != FATE_KEPT) return true;
   return words_cut(&view->words, view->prompt.data ? view->prompt.data : "", view->prompt.size, error) &&
          add_near(survey, &survey->prompts, record, &view->prompt, &view->words.signed_units, error);
 }
@@ -174,7 +178,7 @@ static bool finish_near(Survey *survey, Error *error) {
     RecordNote *note = &survey->notes[i];
     if (note->fate == FATE_EXACT) note->first = survey->notes[note->first].first;
   }
-  if (survey->config->split_near && !near_finish(prompts, error)) return false;
+  if (splits_near(survey) && !near_finish(prompts, error)) return false;
   for (size_t i = 0; i < prompts->count; i++) {
     survey->notes[prompts->records[i]].prompt = survey->notes[near_first(prompts, i)].prompt;
   }
@@ -212,7 +216,7 @@ static bool prepare(Survey *survey, const Tokenizer *tokenizer, Error *error) {
          statistics_init(&survey->statistics, tokenizer, (int)config->ngram, error) &&
          (config->dedup != DEDUP_NEAR ||
           near_init(&survey->near, config->threshold, permutations, size, seed, place, error)) &&
-         (!config->split_near ||
+         (!splits_near(survey) ||
           near_init(&survey->prompts, config->threshold, permutations, size, seed, place, error));
 }
 

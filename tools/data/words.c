@@ -49,20 +49,18 @@ static size_t squeeze(char *text, size_t bytes) {
   return to;
 }
 
+/* Without a branch for each byte: where words end cannot be foretold. */
 static size_t squeeze_ascii(char *text, size_t bytes, bool lower) {
   size_t to = 0;
-  bool space = false;
+  bool after_space = true; /* none at the beginning */
   for (size_t at = 0; at < bytes; at++) {
-    const char c = text[at];
-    if (c == ' ' || (c >= '\t' && c <= '\r')) {
-      space = to > 0;
-      continue;
-    }
-    if (space) text[to++] = ' ';
-    space = false;
-    text[to++] = lower && c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+    const unsigned c = (unsigned char)text[at];
+    const bool space = (c == ' ') | (c - '\t' < 5u), capital = lower & (c - 'A' < 26u);
+    text[to] = (char)(space ? ' ' : c + (capital ? 32 : 0));
+    to += !(space & after_space);
+    after_space = space;
   }
-  return to;
+  return to > 0 && text[to - 1] == ' ' ? to - 1 : to;
 }
 
 bool folder_fold(Folder *folder, Folding folding, const char *text, size_t bytes, Buffer *out, Error *error) {
