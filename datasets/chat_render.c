@@ -84,14 +84,30 @@ static bool is_one_of(const char *key, const char *const *names) {
 
 const char *const chat_said_keys[] = {"reasoning_content", "reasoning", "thinking", "tool_calls", NULL};
 
-/* The record's own keys beside role and content. */
+/* Reasoning has three names in records, and templates read one of two. */
+static bool set_reasoning(Reading *r, Value dict, const json_t *extra) {
+  static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+  const json_t *given = NULL;
+  for (size_t i = 0; i < sizeof names / sizeof *names && !given; i++) {
+    const json_t *value = json_object_get(extra, names[i]);
+    if (value && !json_is_null(value)) given = value;
+  }
+  Value value;
+  if (!given) return true;
+  const json_t *thinking = json_object_get(extra, "thinking");
+  return value_json(r->out->heap, given, true, &value, r->error) &&
+         set(r, dict, "reasoning_content", value) &&
+         ((thinking && !json_is_null(thinking)) || set(r, dict, "thinking", value));
+}
+
+/* The record's own keys beside role and content, as Transformers passes them on: without those that are null. */
 static bool set_extra(Reading *r, Value dict, size_t message) {
   static const char *const taken[] = {"role", "content", "from", "value", NULL};
   const json_t *calls = chat_calls_of(r, message);
   const char *key;
   json_t *item;
   json_object_foreach((json_t *)r->talk->items[message].extra, key, item) {
-    if (is_one_of(key, taken)) continue;
+    if (json_is_null(item) || is_one_of(key, taken)) continue;
     const json_t *given = calls && strcmp(key, "tool_calls") == 0 ? calls : item;
     Value value;
     if (!value_json(r->out->heap, given, is_one_of(key, chat_said_keys), &value, r->error) ||
@@ -99,7 +115,7 @@ static bool set_extra(Reading *r, Value dict, size_t message) {
       return false;
     }
   }
-  return true;
+  return set_reasoning(r, dict, r->talk->items[message].extra);
 }
 
 static bool set_content(Reading *r, Value dict, const ChatMessage *message, size_t *joined_at) {
@@ -111,8 +127,7 @@ static bool set_content(Reading *r, Value dict, const ChatMessage *message, size
            set_text(r, dict, "instruction", message->text, message->bytes, true) &&
            set_text(r, dict, "input", message->input, message->input_bytes, true);
   }
-  if (message->text) return set_text(r, dict, "content", message->text, message->bytes, true);
-  return !json_object_get(message->extra, "content") || set(r, dict, "content", value_none());
+  return !message->text || set_text(r, dict, "content", message->text, message->bytes, true);
 }
 
 static bool make_messages(Reading *r, size_t count, Value *list) {

@@ -298,7 +298,7 @@ pass sft "$base" --data.template plain
 keep plain
 plain=$work/plain-lora/adapter
 [[ $(jq -r .template.name "$plain/identity.json") == plain ]] || fail "the template is not kept"
-chat chatml "$base"
+chat "the model's own" "$base"
 chat plain "$base" --adapter "$plain"
 chat plain "$work/plain/model"
 expect '⟦' "$bin/inspect" data --model "$base" --data "$world/sft.jsonl" --examples 1
@@ -337,6 +337,20 @@ pass ppo "$work/plain/model" "$work/rm/model"
 said "$work/rm/model was trained with the chat template auto (the model's own), and plain, which is used"
 pass "$bin/merge" --model "$base" --adapter "$plain" --out "$work/merged"
 chat plain "$work/merged"
+[[ -s $work/merged/chat_template.jinja ]] || fail "merge: the template stays behind"
+# One of a file goes with the result, and the file may go.
+echo '{% for m in messages %}{{ m.role ~ ": " ~ m.content ~ eos_token }}{% endfor %}{{ "assistant: " if add_generation_prompt }}' \
+  >"$work/mine.jinja"
+pass sft "$base" --data.template "$work/mine.jinja" "${lora[@]}"
+keep mine
+mine=$work/mine/adapter
+cmp -s "$mine/chat_template.jinja" "$work/mine.jinja" || fail "the template of a file is not kept"
+rm "$work/mine.jinja"
+expect '"text":"user: red door?' "$bin/inspect" chat --json --prompt 'red door?' --model "$base" --adapter "$mine"
+pass reward "$base" --model.adapter "$mine" "${more[@]}" --check
+silent
+pass "$bin/merge" --model "$base" --adapter "$mine" --out "$work/merged-mine"
+expect '"text":"user: red door?' "$bin/inspect" chat --json --prompt 'red door?' --model "$work/merged-mine"
 # The model's own, changed since.
 cp -r "$work/rm/model" "$work/changed"
 jq '.template.rendering = "0"' "$work/rm/model/identity.json" >"$work/changed/identity.json"

@@ -496,6 +496,42 @@ static void test_tools(void **state) {
   json_decref(call);
 }
 
+/* What has three names in records is there under both that templates read; keys that are null are not there at all. */
+static void test_keys(void **state) {
+  (void)state;
+  static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+  ChatTemplate chat;
+  ChatReading reading = {0};
+  Buffer marked = {0};
+  Error error = {0};
+  Tokenizer *tokenizer = open_own(
+      "{% for m in messages %}{{ '<|im_start|>' + m.role }}\n{{ m.content is defined }}{{ m.name is defined "
+      "}}"
+      "{% if m.thinking %}<t>{{ m.reasoning_content }}|{{ m.thinking }}</t>{% endif %}{{ m.content }}{{ "
+      "'<|im_end|>' }}"
+      "{% endfor %}" ANSWER);
+  must_init(&chat, tokenizer, NULL);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    json_t *list = json_pack("[{s:s, s:s, s:n}, {s:s, s:s, s:s}]", "role", "user", "content", "Q", "name",
+                             "role", "assistant", "content", "A", names[i], "Hm.");
+    Conversation talk = {0};
+    assert_true(conversation_add_json(&talk, list, &error));
+    assert_true(chat_read(&chat, &talk, 2, CHAT_EVERY_TURN, 0, &reading, &error));
+    buffer_clear(&marked);
+    mark_text(&reading, &marked);
+    assert_string_equal(marked.data,
+                        "<|im_start|>user\nTrueFalseQ<|im_end|><|im_start|>assistant\n"
+                        "[TrueFalse<t>Hm.|Hm.</t>A<|im_end|>]");
+    assert_int_equal(reading.found.changed, -1);
+    conversation_free(&talk);
+    json_decref(list);
+  }
+  chat_template_free(&chat);
+  tokenizer_free(tokenizer);
+  buffer_free(&marked);
+  chat_reading_free(&reading);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_families),     cmocka_unit_test(test_system_and_input),
@@ -503,6 +539,7 @@ int main(void) {
       cmocka_unit_test(test_refusals),     cmocka_unit_test(test_turns),
       cmocka_unit_test(test_own_template), cmocka_unit_test(test_turns_apart),
       cmocka_unit_test(test_findings),     cmocka_unit_test(test_tools),
+      cmocka_unit_test(test_keys),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
