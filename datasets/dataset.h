@@ -194,6 +194,9 @@ NODISCARD bool dataset_open_file(Dataset *dataset, const char *path, const Datas
                                  Error *error);
 void dataset_close(Dataset *dataset);
 
+/* The keys that make a record one of this format, for a person: "instruction, output". */
+const char *dataset_format_needs(DatasetFormat format, char out[128]);
+
 /* What the first record of a file, or of a directory's first file, shows: its format, when *format is FORMAT_AUTO, and the kind of
  * data set that such records are for. columns: as in DatasetOptions. ERROR_USAGE for a pipe whose format is not given. */
 NODISCARD bool dataset_detect(const char *path, const char *columns, DatasetFormat *format, DatasetKind *kind,

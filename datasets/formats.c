@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *const dataset_format_names[] = {
@@ -255,4 +256,13 @@ bool record_detect_kind(const json_t *root, RecordPlace place, DatasetFormat *fo
   if (readings.count > 1) return fail_ambiguous(&readings, place, error);
   *kind = readings.count ? record_kind(readings.items[0]) : DATASET_SFT;
   return record_detect(root, *kind, place, format, error);
+}
+
+const char *dataset_format_needs(DatasetFormat format, char out[128]) {
+  size_t used = 0;
+  *out = '\0';
+  for (size_t i = 0; i < 4 && format_keys[format].needed[i]; i++) {
+    used += (size_t)snprintf(out + used, 128 - used, "%s%s", i ? ", " : "", format_keys[format].needed[i]);
+  }
+  return out;
 }

@@ -127,7 +127,8 @@ static bool show_example(const Tokenizer *tokenizer, const Example *example, Pro
 
 /* -- the command ---------------------------------------------------------------------------------------- */
 
-static bool show_counts(const Dataset *dataset, ProgramResult *result, Error *error) {
+static bool show_counts(const InspectConfig *config, const Dataset *dataset, ProgramResult *result,
+                        Error *error) {
   const DatasetSource *source = &dataset->sources[0];
   const DatasetCounts *counts = &source->counts;
   const struct {
@@ -148,10 +149,14 @@ static bool show_counts(const Dataset *dataset, ProgramResult *result, Error *er
   const size_t row_count = COUNT(rows) - (dataset->kind == DATASET_PREFERENCE ? 0 : 4);
   char number[32];
   const char *kind = kind_names[1 + dataset->kind], *format = dataset_format_names[source->format];
-  bool ok = buffer_format(&result->text, error, "%s: %s records, as %s data\n", source->path, format, kind) &&
-            buffer_text(&result->json, "{\"path\":", error) &&
-            result_string(&result->json, source->path, error) &&
-            buffer_format(&result->json, error, ",\"format\":\"%s\",\"kind\":\"%s\"", format, kind);
+  char needs[128];
+  const bool given = config->format != FORMAT_AUTO;
+  dataset_format_needs(source->format, needs);
+  bool ok =
+      buffer_format(&result->text, error, "%s: %s records (%s%s), as %s data\n", source->path, format,
+                    given ? "as --format says; their keys: " : "by the keys of the first: ", needs, kind) &&
+      buffer_text(&result->json, "{\"path\":", error) && result_string(&result->json, source->path, error) &&
+      buffer_format(&result->json, error, ",\"format\":\"%s\",\"kind\":\"%s\"", format, kind);
   for (size_t i = 0; ok && i < row_count; i++) {
     ok = buffer_format(&result->text, error, "%-16s %12s\n", rows[i].name,
                        grouped_number((int64_t)rows[i].value, number)) &&
@@ -184,7 +189,8 @@ static bool show_data(const InspectConfig *config, const TextTools *text, const 
   const bool packs = dataset->kind != DATASET_PROMPT; /* rollouts fill batches as answers end */
   const char *marked = dataset_marked(dataset->kind);
   result->marked = true;
-  bool ok = show_counts(dataset, result, error) && show_notes(&dataset->sources[0].counts, result, error) &&
+  bool ok = show_counts(config, dataset, result, error) &&
+            show_notes(&dataset->sources[0].counts, result, error) &&
             inspect_show_lengths(dataset, result, error) &&
             (!packs || inspect_show_packing(dataset, (int)config->batch_size, (int)config->micro_batch_tokens,
                                             result, error)) &&
