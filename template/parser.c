@@ -18,6 +18,20 @@ bool parser_fail(Parser *parser, const Token *at, const char *format, ...) {
   return lexer_fail_at(parser->lexer.name, at->line, at->column, parser->error, "%s", text);
 }
 
+Node *parser_fail_null(Parser *parser, const Token *at, const char *what) {
+  parser_fail(parser, at, "%s", what);
+  return NULL;
+}
+
+Node *parser_unexpected(Parser *parser, const char *before) {
+  const Token *token = &parser->current;
+  if (token->kind == TOKEN_NAME)
+    parser_fail(parser, token, "%s'%.*s'", before, (int)(token->size < 100 ? token->size : 100), token->text);
+  else
+    parser_fail(parser, token, "%s'%s'", before, token_kind_name(token->kind));
+  return NULL;
+}
+
 bool parser_advance(Parser *parser) {
   if (parser->has_ahead) {
     parser->current = parser->ahead;

@@ -1,4 +1,4 @@
-/* Tokens to a tree, as jinja2's parser does. parser.c has statements, expression.c expressions. */
+/* Tokens to a tree, as jinja2's parser does. parser.c has what all of it stands on, and statements; expression.c operands and operators; postfix.c what follows an operand. */
 #ifndef TEMPLATE_PARSER_H
 #define TEMPLATE_PARSER_H
 
@@ -22,6 +22,8 @@ enum { SPECIAL_LOOP, SPECIAL_CALLER, SPECIAL_KWARGS, SPECIAL_VARARGS };
 
 /* parser.c. What returns a node returns NULL after an error; parse_statements may return NULL for an empty body, so it says by itself. */
 bool parser_fail(Parser *parser, const Token *at, const char *format, ...) PRINTF_LIKE(3, 4);
+Node *parser_fail_null(Parser *parser, const Token *at, const char *what);
+Node *parser_unexpected(Parser *parser, const char *before); /* the current token */
 NODISCARD bool parser_advance(Parser *parser);
 NODISCARD bool parser_look(Parser *parser, const Token **ahead); /* the token behind the current one */
 NODISCARD bool parser_expect(Parser *parser, TokenKind kind);
@@ -44,6 +46,12 @@ typedef enum TupleEnd { TUPLE_AT_END, TUPLE_AT_IN, TUPLE_AT_RECURSIVE } TupleEnd
 Node *parse_tuple(Parser *parser, bool inline_if, TupleEnd end);
 Node *parse_target(Parser *parser, bool fields, TupleEnd end); /* of an assignment */
 Node *parse_name_target(Parser *parser);
+Node *parse_primary(Parser *parser);
+Node *parser_constant(Parser *parser, const Token *token, Value value);
+
+/* postfix.c */
+Node *parse_postfix(Parser *parser, Node *node);                /* calls, attributes, items */
+Node *parse_filters_and_tests(Parser *parser, Node *node);      /* after those */
 Node *parse_filters(Parser *parser, Node *operand, bool begun); /* begun: the first | is not written */
 
 #endif
