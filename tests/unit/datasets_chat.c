@@ -367,6 +367,11 @@ static void test_own_template(void **state) {
       "{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>' }}\n{% endfor "
       "%}" ANSWER,
       talk + 2, 2, CHAT_EVERY_TURN, "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\n[A<|im_end|>]\n");
+  /* More than one special token: the last one is the end. */
+  check_own(
+      "{% for m in messages %}{{ " TURN "m.content + '<|endoftext|>x<|im_end|>\n' }}{% endfor %}" ANSWER,
+      talk + 2, 2, CHAT_EVERY_TURN,
+      "<|im_start|>user\nA<|endoftext|>x<|im_end|>\n<|im_start|>assistant\n[A<|endoftext|>x<|im_end|>]\n");
   /* A turn that is kept out. */
   talk[1].unlearnt = true;
   check_own("{% for m in messages %}{{ " TURN "m.content + '<|im_end|>' }}{% endfor %}" ANSWER, talk, 4,

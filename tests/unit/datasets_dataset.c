@@ -235,6 +235,35 @@ static void long_records_are_dropped_and_counted(void **state) {
   dataset_close(&dataset);
 }
 
+/* A later turn that lies beyond the limit counts, though it is not looked at; cut, the turns before it are learnt. */
+static void a_turn_beyond_the_limit_is_too_long(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  Error error = {0};
+  DatasetOptions options = options_of(world, DATASET_SFT);
+  char path[512];
+  snprintf(path, sizeof path, "%s", temporary_path(&world->temporary, "beyond.jsonl"));
+  assert_true(file_write_text(path,
+                              "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": "
+                              "\"assistant\", \"content\": \"Bye.\"}, "
+                              "{\"role\": \"user\", \"content\": \"0123456789 0123456789 0123456789 "
+                              "0123456789 0123456789 0123456789\"}, "
+                              "{\"role\": \"assistant\", \"content\": \"See you.\"}]}\n"
+                              "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": "
+                              "\"assistant\", \"content\": \"Bye.\"}]}\n",
+                              &error));
+  options.max_length = 60;
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_int_equal(dataset.sources[0].counts.too_long, 1);
+  assert_int_equal(dataset.sources[0].counts.examples, 1);
+  dataset_close(&dataset);
+  options.truncation = TRUNCATION_CUT;
+  assert_true(dataset_open_file(&dataset, path, &options, &error));
+  assert_int_equal(dataset.sources[0].counts.truncated, 1);
+  assert_int_equal(example_at(&dataset, 0).loss_count, example_at(&dataset, 1).loss_count);
+  dataset_close(&dataset);
+}
+
 static void long_records_are_cut_when_asked(void **state) {
   World *world = *state;
   Dataset whole, cut;
@@ -551,6 +580,7 @@ int main(void) {
                                      cmocka_unit_test(preference_records),
                                      cmocka_unit_test(prompt_records),
                                      cmocka_unit_test(long_records_are_dropped_and_counted),
+                                     cmocka_unit_test(a_turn_beyond_the_limit_is_too_long),
                                      cmocka_unit_test(long_records_are_cut_when_asked),
                                      cmocka_unit_test(long_prompts_keep_their_end),
                                      cmocka_unit_test(long_preferences_lose_their_first_tokens),
