@@ -267,6 +267,33 @@ static void masks_do_not_depend_on_packing(void **state) {
   bench_close(&bench);
 }
 
+/* Two linears with the same input and the same matrices drop different values of it. */
+static void linears_have_masks_of_their_own(void **state) {
+  (void)state;
+  Bench bench;
+  bench_open(&bench, 0.4f, false, false);
+  LoraSpec spec = spec_for("all-linear");
+  spec.dropout = 0.4f;
+  LoraSet all;
+  Error error = {0};
+  assert_true(lora_open(&all, &spec, modules, MODULES, DTYPE_F32, false, &compute, &bench.arena, &error));
+  lora_spec_free(&spec);
+  all.dropout_key = bench.set.dropout_key;
+  float out[2][MOST];
+  for (int id = 0; id < 2; id++) {
+    LoraState kept;
+    fill(all.pairs[id].a.value, 1);
+    fill(all.pairs[id].b.value, 2);
+    assert_true(lora_forward(&compute, &all, id, bench.out, bench.x, 0, &kept, bench.rows, &bench.arena));
+    values_of(bench.out, out[id]);
+  }
+  int different = 0;
+  for (int i = 0; i < T * O; i++) different += out[0][i] != out[1][i];
+  assert_true(different > T * O / 2);
+  lora_free(&all);
+  bench_close(&bench);
+}
+
 static void without_a_pair_nothing_happens(void **state) {
   (void)state;
   Bench bench;
@@ -448,6 +475,7 @@ int main(void) {
                                      cmocka_unit_test(the_backward_is_the_slope),
                                      cmocka_unit_test(a_frozen_set_only_passes_gradients_on),
                                      cmocka_unit_test(masks_do_not_depend_on_packing),
+                                     cmocka_unit_test(linears_have_masks_of_their_own),
                                      cmocka_unit_test(without_a_pair_nothing_happens),
                                      cmocka_unit_test(a_merged_weight_does_what_the_adapter_does),
                                      cmocka_unit_test(files_keep_exact_values),
