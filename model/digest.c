@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "formats/safetensors.h"
+#include "formats/weight_files.h"
 #include "model/card.h"
 #include "model/weights.h"
 
@@ -18,23 +19,23 @@ typedef struct Lines {
   StringList exact, rounded;
 } Lines;
 
-static void add_run(Digest *exact, Digest *rounded, const SafetensorsEntry *entry, size_t first,
-                    size_t count) {
+static void add_run(Digest *exact, Digest *rounded, const WeightEntry *entry, size_t first, size_t count) {
   const size_t size = dtype_size(entry->dtype);
-  const char *data = (const char *)entry->data + first * size;
-  uint16_t values[RUN];
-  digest_add(exact, data, count * size);
+  double values[RUN]; /* of the widest type */
+  weight_read(entry, first, count, entry->dtype, values);
+  digest_add(exact, values, count * size);
   if (dtype_is_float(entry->dtype)) {
-    dtype_convert(values, DTYPE_BF16, data, entry->dtype, count);
-    digest_add(rounded, values, count * sizeof *values);
+    uint16_t narrow[RUN];
+    dtype_convert(narrow, DTYPE_BF16, values, entry->dtype, count);
+    digest_add(rounded, narrow, count * sizeof *narrow);
   } else {
-    digest_add(rounded, data, count * size);
+    digest_add(rounded, values, count * size);
   }
-  file_pages_release(data, count * size);
+  weight_release(entry, first, count);
 }
 
-static void add_content(Digest *exact, Digest *rounded, const SafetensorsEntry *entry) {
-  const size_t count = entry->bytes / dtype_size(entry->dtype);
+static void add_content(Digest *exact, Digest *rounded, const WeightEntry *entry) {
+  const size_t count = entry->count;
   const bool whole = count <= (size_t)RUNS * RUN;
   const size_t runs = whole ? (count + RUN - 1) / RUN : RUNS;
   for (size_t i = 0; i < runs; i++) {
@@ -54,7 +55,7 @@ static bool push_line(StringList *list, const char *name, const char *shape, con
   return ok;
 }
 
-static bool add_tensor(Lines *lines, const char *name, const SafetensorsEntry *entry, Error *error) {
+static bool add_tensor(Lines *lines, const char *name, const WeightEntry *entry, Error *error) {
   char shape[128];
   Digest *exact = digest_open(error), *rounded = exact ? digest_open(error) : NULL;
   bool ok = exact && rounded;
@@ -100,29 +101,29 @@ static char *plain_name(const ModelCard *card, const char *name) {
 
 static bool add_model(Lines *lines, const char *directory, Error *error) {
   ModelCard card;
-  SafetensorsSet set = {0};
-  bool ok = model_card_read(&card, directory, error) && safetensors_set_open(&set, directory, "model", error);
-  for (size_t i = 0; ok && i < set.count; i++) {
-    if (weights_is_buffer(set.entries[i]->name)) continue;
-    char *name = plain_name(&card, set.entries[i]->name);
-    ok = name ? add_tensor(lines, name, set.entries[i], error)
-              : error_out_of_memory(error, "tensor name", strlen(set.entries[i]->name));
+  WeightFiles files = {0};
+  bool ok = model_card_read(&card, directory, error) && weight_files_open(&files, directory, error);
+  for (size_t i = 0; ok && i < files.count; i++) {
+    if (weights_is_buffer(files.entries[i].name)) continue;
+    char *name = plain_name(&card, files.entries[i].name);
+    ok = name ? add_tensor(lines, name, &files.entries[i], error)
+              : error_out_of_memory(error, "tensor name", strlen(files.entries[i].name));
     memory_free(name);
   }
-  safetensors_set_close(&set);
+  weight_files_close(&files);
   model_card_free(&card);
   return ok;
 }
 
 static bool add_adapter(Lines *lines, const char *directory, const char *config, Error *error) {
   char digest[33];
-  SafetensorsSet set = {0};
+  WeightFiles files = {0};
   bool ok = file_digest(config, digest, error) && string_list_push(&lines->exact, digest, error) &&
             string_list_push(&lines->rounded, digest, error) &&
-            safetensors_set_open(&set, directory, "adapter_model", error);
-  for (size_t i = 0; ok && i < set.count; i++)
-    ok = add_tensor(lines, set.entries[i]->name, set.entries[i], error);
-  safetensors_set_close(&set);
+            weight_files_open_safetensors(&files, directory, "adapter_model", error);
+  for (size_t i = 0; ok && i < files.count; i++)
+    ok = add_tensor(lines, files.entries[i].name, &files.entries[i], error);
+  weight_files_close(&files);
   return ok;
 }
 

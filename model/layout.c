@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "formats/safetensors.h"
+#include "formats/weight_files.h"
 
 #include <string.h>
 
@@ -203,18 +203,14 @@ bool model_open_config(Model *model, const json_t *config, DType dtype, Compute 
 static bool find_prefix(const char *directory, const json_t *config, const char **prefix, Error *error) {
   *prefix = NULL;
   const Architecture *arch = architecture_find(config, error);
-  char *single = path_join(directory, "model.safetensors");
-  char *index = path_join(directory, "model.safetensors.index.json");
   char *bare = arch ? memory_format("%s.weight", arch->embedding) : NULL;
-  bool ok = arch && ((single && index && bare) || error_out_of_memory(error, "paths", 0));
-  if (ok && (file_exists(single) || file_exists(index))) {
-    SafetensorsSet set;
-    ok = safetensors_set_open(&set, directory, "model", error);
-    if (ok && safetensors_set_find(&set, bare)) *prefix = "";
-    if (ok) safetensors_set_close(&set);
+  bool ok = arch && (bare || error_out_of_memory(error, "tensor name", 0));
+  if (ok && weight_files_exist(directory)) {
+    WeightFiles files;
+    ok = weight_files_open(&files, directory, error);
+    if (ok && weight_files_find(&files, bare)) *prefix = "";
+    if (ok) weight_files_close(&files);
   }
-  memory_free(single);
-  memory_free(index);
   memory_free(bare);
   return ok;
 }

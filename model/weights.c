@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "formats/safetensors.h"
+#include "formats/weight_files.h"
 #include "lora/lora.h"
 
 #include <math.h>
@@ -37,32 +38,31 @@ static int compare_names(const void *a, const void *b) {
   return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static const SafetensorsEntry *find_head(const Model *model, const SafetensorsSet *set) {
+static const WeightEntry *find_head(const Model *model, const WeightFiles *files) {
   char name[64];
   snprintf(name, sizeof name, "%s.weight", model->arch->head);
-  return safetensors_set_find(set, name);
+  return weight_files_find(files, name);
 }
 
 /* The tensor in the file. A table that is also the head may stand under the head's name alone: of tied tensors
  * safetensors' save_model keeps the one whose name is first in the alphabet, "lm_head.weight" before "model...". */
-static const SafetensorsEntry *find_entry(const Model *model, const SafetensorsSet *set, int tensor) {
-  const SafetensorsEntry *entry = safetensors_set_find(set, model->tensors[tensor].name);
+static const WeightEntry *find_entry(const Model *model, const WeightFiles *files, int tensor) {
+  const WeightEntry *entry = weight_files_find(files, model->tensors[tensor].name);
   const bool tied = tensor == model->embedding && model->head == tensor;
-  return entry || !tied ? entry : find_head(model, set);
+  return entry || !tied ? entry : find_head(model, files);
 }
 
 /* Whether both hold the same numbers once they are `dtype`; a is of floating point. */
-static bool same_values(const SafetensorsEntry *a, const SafetensorsEntry *b, DType dtype) {
+static bool same_values(const WeightEntry *a, const WeightEntry *b, DType dtype) {
   enum { PIECE = 4096 };
   char left[PIECE * sizeof(float)], right[PIECE * sizeof(float)];
-  const size_t count = a->bytes / dtype_size(a->dtype);
   if (!dtype_is_float(b->dtype) || a->rank != b->rank ||
       memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) != 0)
     return false;
-  for (size_t first = 0; first < count; first += PIECE) {
-    const size_t n = count - first < PIECE ? count - first : PIECE;
-    dtype_convert(left, dtype, (const char *)a->data + first * dtype_size(a->dtype), a->dtype, n);
-    dtype_convert(right, dtype, (const char *)b->data + first * dtype_size(b->dtype), b->dtype, n);
+  for (size_t first = 0; first < a->count; first += PIECE) {
+    const size_t n = a->count - first < PIECE ? a->count - first : PIECE;
+    weight_read(a, first, n, dtype, left);
+    weight_read(b, first, n, dtype, right);
     if (memcmp(left, right, n * dtype_size(dtype)) != 0) return false;
   }
   return true;
@@ -70,16 +70,16 @@ static bool same_values(const SafetensorsEntry *a, const SafetensorsEntry *b, DT
 
 /* A copy of the tied table under the head's name is fine when it is one; in files of two dtypes it is one in the dtype
  * of the model. Transformers decides likewise (tie_weights). */
-static bool check_tied_copy(const Model *model, const SafetensorsSet *set, const SafetensorsEntry *copy,
+static bool check_tied_copy(const Model *model, const WeightFiles *files, const WeightEntry *copy,
                             Error *error) {
-  const SafetensorsEntry *table = find_entry(model, set, model->embedding);
+  const WeightEntry *table = find_entry(model, files, model->embedding);
   if (table == copy || same_values(table, copy, model->dtype)) return true;
   return error_set(error, ERROR_MODEL,
                    "%s: %s differs from %s, but config.json ties them (\"tie_word_embeddings\")", copy->path,
                    copy->name, table->name);
 }
 
-static bool check_unexpected(const Model *model, const SafetensorsSet *set, Error *error) {
+static bool check_unexpected(const Model *model, const WeightFiles *files, Error *error) {
   const size_t count = (size_t)model->tensor_count;
   const char **names = memory_alloc(count * sizeof *names);
   char *head = memory_format("%s.weight", model->arch->head);
@@ -88,13 +88,13 @@ static bool check_unexpected(const Model *model, const SafetensorsSet *set, Erro
     for (size_t i = 0; i < count; i++) names[i] = model->tensors[i].name;
     qsort(names, count, sizeof *names, compare_names);
   }
-  for (size_t i = 0; ok && i < set->count; i++) {
-    const SafetensorsEntry *entry = set->entries[i];
+  for (size_t i = 0; ok && i < files->count; i++) {
+    const WeightEntry *entry = &files->entries[i];
     if (bsearch(&entry->name, names, count, sizeof *names, compare_names) || is_passed_over(entry->name))
       continue;
     if (strcmp(entry->name, head) == 0 && model->head < 0) continue;
     if (strcmp(entry->name, head) == 0)
-      ok = check_tied_copy(model, set, entry, error);
+      ok = check_tied_copy(model, files, entry, error);
     else
       ok = error_set(error, ERROR_MODEL, "%s: unexpected tensor %s for a model of type \"%s\"", entry->path,
                      entry->name, model->arch->model_type);
@@ -104,7 +104,7 @@ static bool check_unexpected(const Model *model, const SafetensorsSet *set, Erro
   return ok;
 }
 
-static bool check_tensor(const SafetensorsEntry *entry, const char *directory, const ModelTensor *tensor,
+static bool check_tensor(const WeightEntry *entry, const char *directory, const ModelTensor *tensor,
                          Error *error) {
   char expected[64], found[128];
   safetensors_shape_text(tensor->value.rank, tensor->value.dim, expected, sizeof expected);
@@ -118,125 +118,98 @@ static bool check_tensor(const SafetensorsEntry *entry, const char *directory, c
                      entry->path, tensor->name, expected, found);
   if (dtype_is_float(entry->dtype)) return true;
   return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
-                   tensor->name, dtype_file_name(entry->dtype));
+                   tensor->name, entry->kind);
 }
 
 /* ---- reading ---- */
 
-static void convert_parallel(void *out, DType out_type, const char *in, DType in_type, int64_t count) {
-  const int64_t grain = 1 << 14;
-#pragma omp parallel for schedule(static)
-  for (int64_t first = 0; first < count; first += grain) {
-    size_t n = (size_t)(count - first < grain ? count - first : grain);
-    dtype_convert((char *)out + (size_t)first * dtype_size(out_type), out_type,
-                  in + (size_t)first * dtype_size(in_type), in_type, n);
-  }
-}
+enum { GRAIN = 1 << 12 }; /* elements of one thread at a time: they stay in its cache */
 
-static size_t count_not_finite(const char *data, DType type, int64_t count) {
-  const int64_t grain = 1 << 14;
-  size_t found = 0;
-#pragma omp parallel for schedule(static) reduction(+ : found)
-  for (int64_t first = 0; first < count; first += grain) {
-    const int64_t n = count - first < grain ? count - first : grain;
-    found += dtype_count_not_finite(data + (size_t)first * dtype_size(type), type, (size_t)n);
+/* Elements first to first + count - 1 as `type` into `out`, which may be NULL: then they are only looked at. Returns how many are not
+ * finite. */
+static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count, DType type, char *out) {
+  const size_t size = dtype_size(entry->dtype);
+  size_t broken = 0;
+#pragma omp parallel for schedule(static) reduction(+ : broken)
+  for (size_t done = 0; done < count; done += GRAIN) {
+    const size_t n = count - done < GRAIN ? count - done : GRAIN;
+    double undone[GRAIN]; /* of the widest type */
+    const void *values = (const char *)entry->data + (first + done) * size;
+    if (entry->read) {
+      entry->read(entry, first + done, n, undone);
+      values = undone;
+    }
+    broken += dtype_count_not_finite(values, entry->dtype, n);
+    if (out) dtype_convert(out + done * dtype_size(type), type, values, entry->dtype, n);
   }
-  return found;
+  return broken;
 }
 
 /* From the mapping to the device, by way of `staging` (CHUNK elements), so that no second copy of the model
  * exists. */
-static bool load_tensor(Tensor out, const SafetensorsEntry *entry, void *staging, Compute *compute,
-                        Error *error) {
-  const int64_t total = tensor_count(out);
-  const Tensor flat = tensor_1d(out.data, out.dtype, total);
-  const char *data = entry->data;
+static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Compute *compute, Error *error) {
+  const size_t total = entry->count, size = dtype_size(entry->dtype);
+  const Tensor flat = tensor_1d(out.data, out.dtype, (int64_t)total);
+  const bool as_it_is = !entry->read && entry->dtype == out.dtype;
   size_t broken = 0;
-  for (int64_t first = 0; first < total; first += CHUNK) {
-    int64_t n = total - first < CHUNK ? total - first : CHUNK;
-    const char *in = data + (size_t)first * dtype_size(entry->dtype);
-    const void *ready = in;
-    broken += count_not_finite(in, entry->dtype, n);
-    if (entry->dtype != out.dtype) {
-      convert_parallel(staging, out.dtype, in, entry->dtype, n);
-      ready = staging;
-    }
-    compute_upload(compute, tensor_rows(flat, first, n), ready);
-    file_pages_release(in,
-                       (size_t)n * dtype_size(entry->dtype)); /* or the process would count the file too */
+  for (size_t first = 0; first < total; first += CHUNK) {
+    const size_t n = total - first < CHUNK ? total - first : CHUNK;
+    broken += read_parallel(entry, first, n, out.dtype, as_it_is ? NULL : staging);
+    compute_upload(compute, tensor_rows(flat, (int64_t)first, (int64_t)n),
+                   as_it_is ? (const char *)entry->data + first * size : staging);
+    weight_release(entry, first, n); /* or the process would count the file too */
   }
-  return broken == 0 || safetensors_not_finite(entry, broken, error);
-}
-
-static bool has_file(const char *directory, const char *name) {
-  char *path = path_join(directory, name);
-  bool found = path && file_exists(path);
-  memory_free(path);
-  return found;
-}
-
-/* Opens the weights; where they are there in PyTorch's own form alone, says so. */
-static bool open_weights(SafetensorsSet *set, const char *directory, Error *error) {
-  bool pickled =
-      has_file(directory, "pytorch_model.bin") || has_file(directory, "pytorch_model.bin.index.json");
-  bool ours = has_file(directory, "model.safetensors") || has_file(directory, "model.safetensors.index.json");
-  if (pickled && !ours)
-    return error_set(error, ERROR_MODEL,
-                     "%s: pytorch_model.bin is not read: save the model as safetensors first", directory);
-  return safetensors_set_open(set, directory, "model", error);
+  return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
 /* Opens the weights and sees that they are those of the model. */
-static bool open_checked(SafetensorsSet *set, const Model *model, const char *directory, Error *error) {
-  if (!open_weights(set, directory, error)) return false;
+static bool open_checked(WeightFiles *files, const Model *model, const char *directory, Error *error) {
+  if (!weight_files_open(files, directory, error)) return false;
   bool ok = true;
   for (int i = 0; ok && i < model->tensor_count; i++)
-    ok = check_tensor(find_entry(model, set, i), directory, &model->tensors[i], error);
-  ok = ok && check_unexpected(model, set, error);
-  if (!ok) safetensors_set_close(set);
+    ok = check_tensor(find_entry(model, files, i), directory, &model->tensors[i], error);
+  ok = ok && check_unexpected(model, files, error);
+  if (!ok) weight_files_close(files);
   return ok;
 }
 
 bool model_check(const Model *model, const char *directory, Error *error) {
-  SafetensorsSet set;
-  if (!open_checked(&set, model, directory, error)) return false;
-  safetensors_set_close(&set);
+  WeightFiles files;
+  if (!open_checked(&files, model, directory, error)) return false;
+  weight_files_close(&files);
   return true;
 }
 
-static bool check_values(const SafetensorsEntry *entry, Error *error) {
-  const size_t size = dtype_size(entry->dtype);
-  const int64_t total = (int64_t)(entry->bytes / size);
+static bool check_values(const WeightEntry *entry, Error *error) {
   size_t broken = 0;
-  for (int64_t first = 0; first < total; first += CHUNK) {
-    const int64_t n = total - first < CHUNK ? total - first : CHUNK;
-    const char *in = (const char *)entry->data + (size_t)first * size;
-    broken += count_not_finite(in, entry->dtype, n);
-    file_pages_release(in, (size_t)n * size);
+  for (size_t first = 0; first < entry->count; first += CHUNK) {
+    const size_t n = entry->count - first < CHUNK ? entry->count - first : CHUNK;
+    broken += read_parallel(entry, first, n, entry->dtype, NULL);
+    weight_release(entry, first, n);
   }
-  return broken == 0 || safetensors_not_finite(entry, broken, error);
+  return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
 bool model_check_values(const Model *model, const char *directory, Error *error) {
-  SafetensorsSet set;
-  if (!open_checked(&set, model, directory, error)) return false;
+  WeightFiles files;
+  if (!open_checked(&files, model, directory, error)) return false;
   bool ok = true;
-  for (int i = 0; ok && i < model->tensor_count; i++) ok = check_values(find_entry(model, &set, i), error);
-  safetensors_set_close(&set);
+  for (int i = 0; ok && i < model->tensor_count; i++) ok = check_values(find_entry(model, &files, i), error);
+  weight_files_close(&files);
   return ok;
 }
 
 bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
-  SafetensorsSet set;
-  if (!open_checked(&set, model, directory, error)) return false;
+  WeightFiles files;
+  if (!open_checked(&files, model, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
-    ok = load_tensor(tensor->value, find_entry(model, &set, i), staging, compute, error);
+    ok = load_tensor(tensor->value, find_entry(model, &files, i), staging, compute, error);
   }
   memory_free(staging);
-  safetensors_set_close(&set);
+  weight_files_close(&files);
   return ok;
 }
 
@@ -263,20 +236,20 @@ static bool read_score_zero(const char *directory, ScoreZero *zero, Error *error
 }
 
 static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, Error *error) {
-  SafetensorsSet set;
-  if (!safetensors_set_open(&set, directory, "model", error)) return false;
-  const SafetensorsEntry *entry = safetensors_set_find(&set, "score.weight");
+  WeightFiles files;
+  if (!weight_files_open(&files, directory, error)) return false;
+  const WeightEntry *entry = weight_files_find(&files, "score.weight");
   bool ok = true;
   out->found = entry != NULL;
   if (entry) {
     const ModelTensor tensor = {.name = (char *)"score.weight",
                                 .value = tensor_2d(out->weight, DTYPE_F32, 1, hidden)};
     ok = check_tensor(entry, directory, &tensor, error) && read_score_zero(directory, &out->zero, error);
-    const size_t broken = ok ? dtype_count_not_finite(entry->data, entry->dtype, (size_t)hidden) : 0;
-    ok = ok && (broken == 0 || safetensors_not_finite(entry, broken, error));
-    if (ok) dtype_convert(out->weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
+    if (ok) weight_read(entry, 0, (size_t)hidden, DTYPE_F32, out->weight);
+    const size_t broken = ok ? dtype_count_not_finite(out->weight, DTYPE_F32, (size_t)hidden) : 0;
+    ok = ok && (broken == 0 || weight_not_finite(entry, broken, error));
   }
-  safetensors_set_close(&set);
+  weight_files_close(&files);
   return ok;
 }
 

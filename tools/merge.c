@@ -1,7 +1,7 @@
 /* merge: adds an adapter to its base: a Hugging Face directory that gives the same outputs without it. */
 #include "base/process.h"
 #include "base/file.h"
-#include "formats/safetensors.h"
+#include "formats/weight_files.h"
 #include "model/weights.h"
 #include "train/identity.h"
 #include "train/model_path.h"
@@ -58,15 +58,15 @@ typedef struct Merge {
 
 /* The type of the base's files decides: bf16 files are held as they are, all others in fp32. */
 static bool choose_types(Merge *m, Error *error) {
-  SafetensorsSet set;
-  if (!safetensors_set_open(&set, m->config->model, "model", error)) return false;
+  WeightFiles files;
+  if (!weight_files_open(&files, m->config->model, error)) return false;
   bool all_bf16 = true, all_f16 = true;
-  for (size_t i = 0; i < set.count; i++) {
-    if (strcmp(set.entries[i]->name, "score.weight") == 0) continue; /* F32 in any file of ours */
-    all_bf16 &= set.entries[i]->dtype == DTYPE_BF16;
-    all_f16 &= set.entries[i]->dtype == DTYPE_F16;
+  for (size_t i = 0; i < files.count; i++) {
+    if (strcmp(files.entries[i].name, "score.weight") == 0) continue; /* F32 in any file of ours */
+    all_bf16 &= files.entries[i].dtype == DTYPE_BF16;
+    all_f16 &= files.entries[i].dtype == DTYPE_F16;
   }
-  safetensors_set_close(&set);
+  weight_files_close(&files);
   m->loaded = all_bf16 ? DTYPE_BF16 : DTYPE_F32;
   m->written = all_bf16 ? DTYPE_BF16 : all_f16 ? DTYPE_F16 : DTYPE_F32;
   if (m->config->dtype && !dtype_parse(dtypes[m->config->dtype], &m->written)) abort();

@@ -1,0 +1,136 @@
+#include "formats/weight_files.h"
+
+#include "base/file.h"
+#include "formats/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- entries ---- */
+
+static int compare_names(const void *a, const void *b) {
+  return strcmp(((const WeightEntry *)a)->name, ((const WeightEntry *)b)->name);
+}
+
+const WeightEntry *weight_files_find(const WeightFiles *files, const char *name) {
+  const WeightEntry wanted = {.name = name};
+  return files->count ? bsearch(&wanted, files->entries, files->count, sizeof wanted, compare_names) : NULL;
+}
+
+/* By way of a piece on the stack, where the form's own order and the wanted type differ from what lies in the file. */
+static void read_converted(const WeightEntry *entry, size_t first, size_t count, DType type, char *out) {
+  enum { PIECE = 2048 };
+  double piece[PIECE]; /* of the widest type */
+  for (size_t done = 0; done < count; done += PIECE) {
+    const size_t n = count - done < PIECE ? count - done : PIECE;
+    entry->read(entry, first + done, n, piece);
+    dtype_convert(out + done * dtype_size(type), type, piece, entry->dtype, n);
+  }
+}
+
+void weight_read(const WeightEntry *entry, size_t first, size_t count, DType type, void *out) {
+  ASSERT(first <= entry->count && count <= entry->count - first);
+  const size_t size = dtype_size(entry->dtype);
+  const char *from = (const char *)entry->data + first * size;
+  if (count == 0) return;
+  if (entry->read && type == entry->dtype)
+    entry->read(entry, first, count, out);
+  else if (entry->read)
+    read_converted(entry, first, count, type, out);
+  else if (type == entry->dtype)
+    memcpy(out, from, count * size);
+  else
+    dtype_convert(out, type, from, entry->dtype, count);
+}
+
+void weight_release(const WeightEntry *entry, size_t first, size_t count) {
+  if (count == 0) return;
+  const double per_element = (double)entry->bytes / (double)entry->count; /* of blocks: not whole */
+  const size_t begin = (size_t)((double)first * per_element);
+  const size_t end =
+      first + count == entry->count ? entry->bytes : (size_t)((double)(first + count) * per_element);
+  file_pages_release((const char *)entry->data + begin, end - begin);
+}
+
+bool weight_not_finite(const WeightEntry *entry, size_t broken, Error *error) {
+  const SafetensorsEntry shown = {.name = entry->name,
+                                  .path = entry->path,
+                                  .dtype = entry->dtype,
+                                  .bytes = entry->count * dtype_size(entry->dtype)};
+  return safetensors_not_finite(&shown, broken, error);
+}
+
+void weight_files_close(WeightFiles *files) {
+  if (files->close) files->close(files->source);
+  memory_free(files->entries);
+  *files = (WeightFiles){0};
+}
+
+/* ---- safetensors ---- */
+
+static void close_safetensors(void *source) {
+  safetensors_set_close(source);
+  memory_free(source);
+}
+
+static WeightEntry from_safetensors(const SafetensorsEntry *from) {
+  WeightEntry entry = {.name = from->name,
+                       .path = from->path,
+                       .kind = dtype_file_name(from->dtype),
+                       .dtype = from->dtype,
+                       .rank = from->rank,
+                       .count = from->bytes / dtype_size(from->dtype),
+                       .data = from->data,
+                       .bytes = from->bytes};
+  memcpy(entry.shape, from->shape, sizeof entry.shape);
+  return entry;
+}
+
+bool weight_files_open_safetensors(WeightFiles *files, const char *directory, const char *stem,
+                                   Error *error) {
+  _Static_assert((int)SAFETENSORS_MAX_RANK == (int)WEIGHT_MAX_RANK, "shapes are copied");
+  *files = (WeightFiles){0};
+  SafetensorsSet *set = memory_alloc(sizeof *set);
+  if (!set) return error_out_of_memory(error, "list of tensors", sizeof *set);
+  if (!safetensors_set_open(set, directory, stem, error)) {
+    memory_free(set);
+    return false;
+  }
+  *files = (WeightFiles){.source = set, .close = close_safetensors, .count = set->count};
+  files->entries = memory_zeroed(set->count, sizeof *files->entries);
+  if (!files->entries) {
+    weight_files_close(files);
+    return error_out_of_memory(error, "list of tensors", set->count * sizeof *files->entries);
+  }
+  for (size_t i = 0; i < set->count; i++) files->entries[i] = from_safetensors(set->entries[i]);
+  return true;
+}
+
+/* ---- directories ---- */
+
+static bool has_file(const char *directory, const char *name) {
+  char *path = path_join(directory, name);
+  const bool found = path && file_exists(path);
+  memory_free(path);
+  return found;
+}
+
+static bool has_safetensors(const char *path) {
+  return has_file(path, "model.safetensors") || has_file(path, "model.safetensors.index.json");
+}
+
+static bool has_pickle(const char *path) {
+  return has_file(path, "pytorch_model.bin") || has_file(path, "pytorch_model.bin.index.json");
+}
+
+bool weight_files_exist(const char *path) {
+  return has_safetensors(path) || has_pickle(path);
+}
+
+bool weight_files_open(WeightFiles *files, const char *path, Error *error) {
+  *files = (WeightFiles){0};
+  if (!has_safetensors(path) && has_pickle(path))
+    return error_set(error, ERROR_MODEL,
+                     "%s: pytorch_model.bin is not read: save the model as safetensors first", path);
+  return weight_files_open_safetensors(files, path, "model", error);
+}
