@@ -1,30 +1,23 @@
 #include "tokenizer/bpe.h"
 
-#include "tokenizer/table.h"
+#include "base/memory.h"
 #include "tokenizer/text.h"
-#include "tokenizer/wordcache.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_ID = (1 << 24) - 1, DIRECT = 0x250 };
+enum { DIRECT = 0x250 };
 
-struct Bpe {
-  const char **texts; /* by id; NULL = unused */
-  uint32_t *lengths;
-  int vocab_size;
-  StringPool pool;
-  StringTable ids;
+typedef struct Bpe {
+  TokenModel base;
   PairTable merges;
   int direct[DIRECT]; /* ids of one-character tokens */
   int byte_ids[256];  /* of <0x00> ...; -1 when absent */
-  int unk;
-  char *unk_missing; /* a named unknown token that the vocabulary lacks: an error only when it is needed */
+  char *unk_missing;  /* a named unknown token that the vocabulary lacks: an error only when it is needed */
   bool fuse_unk, byte_fallback, ignore_merges;
   char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix; NULL when empty */
-  WordCache *cache;
-};
+} Bpe;
 
 typedef struct BpeSymbol {
   int id;
@@ -38,37 +31,6 @@ typedef struct BpeCandidate {
 } BpeCandidate;
 
 /* ---- reading ---- */
-
-static bool read_vocab(Bpe *bpe, const Reader *vocab, Error *error) {
-  const char *text;
-  json_t *value;
-  long long max = -1;
-  if (!reader_as_object(vocab, error)) return false;
-  json_object_foreach(vocab->value, text, value) {
-    long long id = json_is_integer(value) ? json_integer_value(value) : -1;
-    if (id < 0 || id > MAX_ID)
-      return reader_fail(vocab, error, "token \"%.60s\": expected an id from 0 to %d", text, MAX_ID);
-    if (id > max) max = id;
-  }
-  size_t rows = (size_t)(max + 1);
-  bpe->vocab_size = (int)rows;
-  bpe->texts = memory_zeroed(rows + 1, sizeof *bpe->texts);
-  bpe->lengths = memory_zeroed(rows + 1, sizeof *bpe->lengths);
-  if (!bpe->texts || !bpe->lengths)
-    return error_out_of_memory(error, "vocabulary", rows * sizeof *bpe->texts);
-  size_t bytes;
-  json_object_keylen_foreach(vocab->value, text, bytes, value) {
-    size_t id = (size_t)json_integer_value(value);
-    if (bpe->texts[id])
-      return reader_fail(vocab, error, "tokens \"%.60s\" and \"%.60s\" have the same id %zu", bpe->texts[id],
-                         text, id);
-    const char *kept = string_pool_add(&bpe->pool, text, bytes, error);
-    if (!kept || !string_table_put(&bpe->ids, kept, bytes, (int)id, error)) return false;
-    bpe->texts[id] = kept;
-    bpe->lengths[id] = (uint32_t)bytes;
-  }
-  return true;
-}
 
 /* A merge is ["a", "b"] or "a b". */
 static bool split_merge(const Reader *item, const char *part[2], size_t bytes[2], Error *error) {
@@ -100,7 +62,7 @@ static bool read_merge(Bpe *bpe, const Reader *item, uint32_t rank, Buffer *join
   int id[2];
   if (!split_merge(item, part, bytes, error)) return false;
   for (size_t side = 0; side < 2; side++) {
-    id[side] = string_table_get(&bpe->ids, part[side], bytes[side]);
+    id[side] = vocabulary_id(&bpe->base.vocabulary, part[side], bytes[side]);
     if (id[side] < 0)
       return reader_fail(item, error, "token \"%.*s\" is not in the vocabulary",
                          (int)(bytes[side] > 60 ? 60 : bytes[side]), part[side]);
@@ -111,7 +73,7 @@ static bool read_merge(Bpe *bpe, const Reader *item, uint32_t rank, Buffer *join
   if (!buffer_append(joined, part[0], bytes[0], error) ||
       !buffer_append(joined, part[1] + cut, bytes[1] - cut, error))
     return false;
-  int result = string_table_get(&bpe->ids, joined->data, joined->size);
+  int result = vocabulary_id(&bpe->base.vocabulary, joined->data, joined->size);
   if (result < 0)
     return reader_fail(item, error, "merged token \"%.60s\" is not in the vocabulary", joined->data);
   PairSlot *slot = pair_table_put(&bpe->merges, (uint32_t)id[0], (uint32_t)id[1], error);
@@ -167,69 +129,20 @@ static bool read_options(Bpe *bpe, const Reader *model, Error *error) {
       !read_affix(model, "end_of_word_suffix", &bpe->suffix, error) ||
       !reader_text(model, "unk_token", false, &unk, &bytes, error))
     return false;
-  bpe->unk = unk ? string_table_get(&bpe->ids, unk, bytes) : -1;
-  if (bytes == 0 || bpe->unk >= 0) return true;
+  bpe->base.unk = unk ? vocabulary_id(&bpe->base.vocabulary, unk, bytes) : -1;
+  if (bytes == 0 || bpe->base.unk >= 0) return true;
   bpe->unk_missing = memory_copy_string(unk);
   return bpe->unk_missing || error_out_of_memory(error, "unk_token", bytes);
 }
 
 static void index_characters(Bpe *bpe) {
   char utf8[8];
-  for (uint32_t c = 0; c < DIRECT; c++) bpe->direct[c] = string_table_get(&bpe->ids, utf8, utf8_put(c, utf8));
+  for (uint32_t c = 0; c < DIRECT; c++)
+    bpe->direct[c] = vocabulary_id(&bpe->base.vocabulary, utf8, utf8_put(c, utf8));
   for (unsigned byte = 0; byte < 256; byte++) {
     snprintf(utf8, sizeof utf8, "<0x%02X>", byte);
-    bpe->byte_ids[byte] = string_table_get(&bpe->ids, utf8, 6);
+    bpe->byte_ids[byte] = vocabulary_id(&bpe->base.vocabulary, utf8, 6);
   }
-}
-
-Bpe *bpe_open(const Reader *model, Error *error) {
-  Bpe *bpe = memory_zeroed(1, sizeof *bpe);
-  if (!bpe) {
-    error_out_of_memory(error, "tokenizer", sizeof *bpe);
-    return NULL;
-  }
-  Reader vocab;
-  bool done = reader_member(model, "vocab", &vocab, error) && read_vocab(bpe, &vocab, error) &&
-              read_options(bpe, model, error) && read_merges(bpe, model, error);
-  if (done) {
-    index_characters(bpe);
-    bpe->cache = word_cache_new(error);
-    if (bpe->cache) return bpe;
-  }
-  bpe_free(bpe);
-  return NULL;
-}
-
-void bpe_free(Bpe *bpe) {
-  if (!bpe) return;
-  memory_free(bpe->texts);
-  memory_free(bpe->lengths);
-  string_table_free(&bpe->ids);
-  string_pool_free(&bpe->pool);
-  pair_table_free(&bpe->merges);
-  memory_free(bpe->prefix);
-  memory_free(bpe->suffix);
-  memory_free(bpe->unk_missing);
-  word_cache_free(bpe->cache);
-  memory_free(bpe);
-}
-
-int bpe_count(const Bpe *bpe) {
-  return (int)bpe->ids.count;
-}
-
-int bpe_vocab_size(const Bpe *bpe) {
-  return bpe->vocab_size;
-}
-
-const char *bpe_token(const Bpe *bpe, int id, size_t *bytes) {
-  if (id < 0 || id >= bpe->vocab_size || !bpe->texts[id]) return NULL;
-  *bytes = bpe->lengths[id];
-  return bpe->texts[id];
-}
-
-int bpe_id(const Bpe *bpe, const char *token, size_t bytes) {
-  return string_table_get(&bpe->ids, token, bytes);
 }
 
 static int compare_ranks(const void *a, const void *b) {
@@ -237,8 +150,8 @@ static int compare_ranks(const void *a, const void *b) {
   return x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
-bool bpe_digest_merges(const Bpe *bpe, Digest *digest, Error *error) {
-  const PairTable *table = &bpe->merges;
+static bool bpe_digest(const TokenModel *model, Digest *digest, Error *error) {
+  const PairTable *table = &((const Bpe *)model)->merges;
   PairSlot *merges = memory_alloc(table->count * sizeof *merges);
   if (!merges) return error_out_of_memory(error, "merges", table->count * sizeof *merges);
   size_t count = 0;
@@ -254,55 +167,34 @@ bool bpe_digest_merges(const Bpe *bpe, Digest *digest, Error *error) {
   return true;
 }
 
-int bpe_unk(const Bpe *bpe) {
-  return bpe->unk;
-}
-
 /* ---- encoding ---- */
 
-void bpe_work_free(BpeWork *work) {
-  memory_free(work->tokens);
+typedef struct BpeWork {
+  BpeSymbol *symbols;
+  size_t symbol_count, symbol_capacity;
+  BpeCandidate *heap;
+  size_t heap_count, heap_capacity;
+  Buffer character; /* a character with prefix or suffix */
+} BpeWork;
+
+static void bpe_work_free(void *own) {
+  BpeWork *work = own;
   memory_free(work->symbols);
   memory_free(work->heap);
   buffer_free(&work->character);
-  *work = (BpeWork){0};
-}
-
-/* `data` with room for `count` items, which may have moved; NULL when memory is out (data is still valid then). */
-static void *grown(void *data, size_t *capacity, size_t count, size_t size, Error *error) {
-  if (data && count <= *capacity) return data;
-  size_t bigger = count + *capacity / 2 + 32;
-  void *moved = memory_resize(data, bigger * size);
-  if (!moved) {
-    error_out_of_memory(error, "encoding", bigger * size);
-    return NULL;
-  }
-  *capacity = bigger;
-  return moved;
-}
-
-static bool reserve_tokens(BpeWork *work, size_t count, Error *error) {
-  BpeToken *tokens = grown(work->tokens, &work->token_capacity, count, sizeof *tokens, error);
-  if (tokens) work->tokens = tokens;
-  return tokens != NULL;
+  memory_free(work);
 }
 
 static bool reserve_symbols(BpeWork *work, size_t count, Error *error) {
-  BpeSymbol *symbols = grown(work->symbols, &work->symbol_capacity, count, sizeof *symbols, error);
+  BpeSymbol *symbols = model_work_grown(work->symbols, &work->symbol_capacity, count, sizeof *symbols, error);
   if (symbols) work->symbols = symbols;
   return symbols != NULL;
 }
 
 static bool reserve_heap(BpeWork *work, size_t count, Error *error) {
-  BpeCandidate *heap = grown(work->heap, &work->heap_capacity, count, sizeof *heap, error);
+  BpeCandidate *heap = model_work_grown(work->heap, &work->heap_capacity, count, sizeof *heap, error);
   if (heap) work->heap = heap;
   return heap != NULL;
-}
-
-static bool push_token(BpeWork *work, BpeToken token, Error *error) {
-  if (!reserve_tokens(work, work->count + 1, error)) return false;
-  work->tokens[work->count++] = token;
-  return true;
 }
 
 static void push_symbol(BpeWork *work, int id, uint32_t begin, uint32_t end) {
@@ -390,7 +282,7 @@ static bool character_id(const Bpe *bpe, BpeWork *work, const char **text, size_
       return true;
     }
   }
-  *id = string_table_get(&bpe->ids, *text, *bytes);
+  *id = vocabulary_id(&bpe->base.vocabulary, *text, *bytes);
   return true;
 }
 
@@ -424,50 +316,68 @@ static bool make_symbols(const Bpe *bpe, BpeWork *work, const char *piece, size_
     bytes = at - begin;
     if (!character_id(bpe, work, &text, &bytes, begin == 0, at == size, &id, error)) return false;
     if (id >= 0) {
-      if (waiting) push_symbol(work, bpe->unk, unk_begin, unk_end);
+      if (waiting) push_symbol(work, bpe->base.unk, unk_begin, unk_end);
       waiting = false;
       push_symbol(work, id, (uint32_t)begin, (uint32_t)at);
     } else if (!push_bytes(bpe, work, text, bytes, (uint32_t)begin, (uint32_t)at)) {
       if (bpe->unk_missing)
         return error_set(error, ERROR_MODEL, "unk_token %s is not in the tokenizer's vocabulary",
                          bpe->unk_missing);
-      if (bpe->unk < 0) continue; /* nothing stands for it */
-      if (waiting && !bpe->fuse_unk) push_symbol(work, bpe->unk, unk_begin, unk_end);
+      if (bpe->base.unk < 0) continue; /* nothing stands for it */
+      if (waiting && !bpe->fuse_unk) push_symbol(work, bpe->base.unk, unk_begin, unk_end);
       if (!waiting || !bpe->fuse_unk) unk_begin = (uint32_t)begin;
       unk_end = (uint32_t)at;
       waiting = true;
     }
   }
-  if (waiting) push_symbol(work, bpe->unk, unk_begin, unk_end);
+  if (waiting) push_symbol(work, bpe->base.unk, unk_begin, unk_end);
   return true;
 }
 
-bool bpe_encode(const Bpe *bpe, BpeWork *work, const char *piece, size_t bytes, Error *error) {
-  ASSERT(bytes > 0 && bytes <= UINT32_MAX / 2);
-  work->count = 0;
-  uint64_t hash = 0;
-  bool cached = bytes <= WORD_CACHE_BYTES;
-  if (cached) {
-    BpeToken found[WORD_CACHE_TOKENS];
-    hash = hash_bytes(piece, bytes);
-    size_t count = word_cache_get(bpe->cache, hash, piece, bytes, found);
-    if (count > 0) {
-      if (!reserve_tokens(work, count, error)) return false;
-      memcpy(work->tokens, found, count * sizeof *found);
-      work->count = count;
-      return true;
-    }
-  }
+static bool bpe_encode(const TokenModel *model, ModelWork *result, const char *piece, size_t bytes,
+                       Error *error) {
+  const Bpe *bpe = (const Bpe *)model;
   if (bpe->ignore_merges) {
-    int id = string_table_get(&bpe->ids, piece, bytes);
-    if (id >= 0) return push_token(work, (BpeToken){id, 0, (uint32_t)bytes}, error);
+    int id = vocabulary_id(&model->vocabulary, piece, bytes);
+    if (id >= 0) return model_work_push(result, (ModelToken){id, 0, (uint32_t)bytes}, error);
   }
+  if (!result->own) result->own = memory_zeroed(1, sizeof(BpeWork));
+  BpeWork *work = result->own;
+  if (!work) return error_out_of_memory(error, "encoding", sizeof *work);
   if (!make_symbols(bpe, work, piece, bytes, error) || !merge_symbols(bpe, work, error)) return false;
   for (size_t i = 0; i < work->symbol_count; i++) {
     const BpeSymbol *symbol = &work->symbols[i];
-    if (!symbol->gone && !push_token(work, (BpeToken){symbol->id, symbol->begin, symbol->end}, error))
-      return false;
+    ModelToken token = {symbol->id, symbol->begin, symbol->end};
+    if (!symbol->gone && !model_work_push(result, token, error)) return false;
   }
-  if (cached) word_cache_put(bpe->cache, hash, piece, bytes, work->tokens, work->count);
   return true;
+}
+
+/* ---- opening ---- */
+
+static void bpe_free(TokenModel *model) {
+  Bpe *bpe = (Bpe *)model;
+  pair_table_free(&bpe->merges);
+  memory_free(bpe->prefix);
+  memory_free(bpe->suffix);
+  memory_free(bpe->unk_missing);
+  memory_free(bpe);
+}
+
+TokenModel *bpe_open(const Reader *model, Error *error) {
+  static const ModelKind kind = {"BPE", bpe_encode, bpe_digest, bpe_free, bpe_work_free};
+  Bpe *bpe = memory_zeroed(1, sizeof *bpe);
+  if (!bpe) {
+    error_out_of_memory(error, "tokenizer", sizeof *bpe);
+    return NULL;
+  }
+  bpe->base = (TokenModel){.kind = &kind, .unk = -1};
+  Reader vocab;
+  if (reader_member(model, "vocab", &vocab, error) && vocabulary_read(&bpe->base.vocabulary, &vocab, error) &&
+      read_options(bpe, model, error) && read_merges(bpe, model, error)) {
+    index_characters(bpe);
+    return &bpe->base;
+  }
+  token_model_free(&bpe->base);
+  return NULL;
 }

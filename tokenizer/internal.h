@@ -3,8 +3,8 @@
 #define TOKENIZER_INTERNAL_H
 
 #include "tokenizer/added.h"
-#include "tokenizer/bpe.h"
 #include "tokenizer/decode.h"
+#include "tokenizer/model.h"
 #include "tokenizer/normalize.h"
 #include "tokenizer/postprocess.h"
 #include "tokenizer/pretokenize.h"
@@ -18,7 +18,7 @@ typedef struct NamedTemplate {
 
 struct Tokenizer {
   char *directory;
-  Bpe *bpe;
+  TokenModel *model;
   Normalizer normalizer;
   PreTokenizer pretokenizer;
   PostProcessor postprocessor;

@@ -9,16 +9,9 @@
 
 static bool read_main(Tokenizer *tokenizer, const Reader *top, Error *error) {
   Reader model, part;
-  const char *type;
-  size_t bytes;
   if (!reader_member(top, "model", &model, error)) return false;
-  if (!model.value) return reader_fail(&model, error, "missing");
-  if (!reader_text(&model, "type", false, &type, &bytes, error)) return false;
-  if (!type) type = reader_has(&model, "merges") ? "BPE" : "(none)"; /* files of 2020 leave it out */
-  if (strcmp(type, "BPE") != 0)
-    return reader_fail(&model, error, "tokenizer model %s is not supported (known: BPE)", type);
-  tokenizer->bpe = bpe_open(&model, error);
-  return tokenizer->bpe && reader_member(top, "normalizer", &part, error) &&
+  tokenizer->model = token_model_open(&model, error);
+  return tokenizer->model && reader_member(top, "normalizer", &part, error) &&
          normalizer_init(&tokenizer->normalizer, &part, error) &&
          reader_member(top, "pre_tokenizer", &part, error) &&
          pretokenizer_init(&tokenizer->pretokenizer, &part, error) &&

@@ -31,13 +31,13 @@ static bool set_pattern(Tokenizer *tokenizer, AddedToken *token, RegexScratch *s
 
 /* The id that `tokenizers` gives to a text: that of the vocabulary, else the next free one. */
 static bool choose_id(const Tokenizer *tokenizer, const Reader *reader, AddedToken *token, Error *error) {
-  int known = bpe_id(tokenizer->bpe, token->text, token->bytes), written = token->id;
+  int known = vocabulary_id(&tokenizer->model->vocabulary, token->text, token->bytes), written = token->id;
   token->id = known;
   if (known >= 0) return true;
-  int next = bpe_count(tokenizer->bpe);
+  int next = tokenizer->model->vocabulary.count;
   if (next <= tokenizer->largest_added) next = tokenizer->largest_added + 1;
   size_t bytes;
-  const char *other = bpe_token(tokenizer->bpe, next, &bytes);
+  const char *other = vocabulary_token(&tokenizer->model->vocabulary, next, &bytes);
   token->id = next;
   if (other || next > MAX_ADDED_ID)
     return reader_fail(reader, error, "added token \"%.60s\" would get the id %d of token \"%.60s\"",
@@ -289,7 +289,7 @@ static bool add_old_file(Tokenizer *tokenizer, const Companions *files, Error *e
 static bool index_tokens(Tokenizer *tokenizer, Error *error) {
   RegexScratch *scratch = regex_scratch_new(error);
   bool done = scratch != NULL;
-  tokenizer->vocab_size = bpe_vocab_size(tokenizer->bpe);
+  tokenizer->vocab_size = tokenizer->model->vocabulary.size;
   for (size_t i = 0; done && i < tokenizer->added_count; i++) {
     AddedToken *token = &tokenizer->added[i];
     if (token->id >= tokenizer->vocab_size) tokenizer->vocab_size = token->id + 1;
@@ -366,7 +366,7 @@ static bool find_special_ids(Tokenizer *tokenizer, const Companions *files, Erro
       !find_named(tokenizer, files, "pad_token", "pad_token_id", &tokenizer->pad, error) ||
       !named_id(tokenizer, files, "unk_token", &tokenizer->unk, &named, error))
     return false;
-  if (!named) tokenizer->unk = bpe_unk(tokenizer->bpe);
+  if (!named) tokenizer->unk = tokenizer->model->unk;
   IntArray *ids = &tokenizer->eos_ids;
   if (!named_id(tokenizer, files, "eos_token", &eos, &named, error)) return false;
   if (eos >= 0 && !push_unique(ids, eos, error)) return false;

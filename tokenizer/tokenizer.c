@@ -7,7 +7,7 @@
 void tokenizer_free(Tokenizer *tokenizer) {
   if (!tokenizer) return;
   memory_free(tokenizer->directory);
-  bpe_free(tokenizer->bpe);
+  token_model_free(tokenizer->model);
   normalizer_free(&tokenizer->normalizer);
   pretokenizer_free(&tokenizer->pretokenizer);
   postprocessor_free(&tokenizer->postprocessor);
@@ -43,7 +43,7 @@ typedef struct Encoder {
   Text section, spare;   /* a stretch between added tokens, being normalised */
   AddedParts raw, parts; /* of the input; of the section */
   PieceWork work;
-  BpeWork bpe;
+  ModelWork tokens;
   IntArray *ids;
   TokenSpans *spans; /* NULL: not wanted */
 } Encoder;
@@ -76,11 +76,11 @@ static bool encode_plain(Encoder *encoder, size_t begin, size_t end, bool at_sta
     Piece piece = work->pieces.data[i];
     if (piece.end - piece.begin > UINT32_MAX / 4)
       return error_set(error, ERROR_DATA, "text is too long to tokenise");
-    if (!bpe_encode(tokenizer->bpe, &encoder->bpe, work->text.data + piece.begin, piece.end - piece.begin,
-                    error))
+    if (!token_model_encode(tokenizer->model, &encoder->tokens, work->text.data + piece.begin,
+                            piece.end - piece.begin, error))
       return false;
-    for (size_t k = 0; k < encoder->bpe.count; k++) {
-      BpeToken token = encoder->bpe.tokens[k];
+    for (size_t k = 0; k < encoder->tokens.count; k++) {
+      ModelToken token = encoder->tokens.tokens[k];
       TokenSpan span = text_span(&work->text, piece.begin + token.begin, piece.begin + token.end);
       if (!emit(encoder, token.id, span, error)) return false;
     }
@@ -143,7 +143,7 @@ bool tokenizer_encode_spans(const Tokenizer *tokenizer, const char *text, size_t
   added_parts_free(&encoder.raw);
   added_parts_free(&encoder.parts);
   piece_work_free(&encoder.work);
-  bpe_work_free(&encoder.bpe);
+  model_work_free(tokenizer->model, &encoder.tokens);
   return done;
 }
 
@@ -161,7 +161,8 @@ bool tokenizer_decode(const Tokenizer *tokenizer, const int *ids, size_t count, 
   for (size_t i = 0; done && i < count; i++) {
     const AddedToken *added = added_by_id(tokenizer, ids[i]);
     size_t bytes = 0;
-    const char *text = added ? added->pattern : bpe_token(tokenizer->bpe, ids[i], &bytes);
+    const char *text =
+        added ? added->pattern : vocabulary_token(&tokenizer->model->vocabulary, ids[i], &bytes);
     if (added) bytes = added->pattern_bytes;
     if (!text || (skip_special && added && added->special)) continue;
     done = token_strings_push(&strings, text, bytes, error);
@@ -180,12 +181,13 @@ int tokenizer_vocab_size(const Tokenizer *tokenizer) {
 const char *tokenizer_token(const Tokenizer *tokenizer, int id) {
   const AddedToken *added = added_by_id(tokenizer, id);
   size_t bytes;
-  return added ? added->text : bpe_token(tokenizer->bpe, id, &bytes);
+  return added ? added->text : vocabulary_token(&tokenizer->model->vocabulary, id, &bytes);
 }
 
 int tokenizer_id(const Tokenizer *tokenizer, const char *token) {
   int index = string_table_get(&tokenizer->added_ids, token, strlen(token));
-  return index >= 0 ? tokenizer->added[index].id : bpe_id(tokenizer->bpe, token, strlen(token));
+  return index >= 0 ? tokenizer->added[index].id
+                    : vocabulary_id(&tokenizer->model->vocabulary, token, strlen(token));
 }
 
 bool tokenizer_is_special(const Tokenizer *tokenizer, int id) {
@@ -261,7 +263,7 @@ bool tokenizer_vocabulary_digest(const Tokenizer *tokenizer, char out[33], Error
     digest_add(digest, &id, sizeof id);
     digest_add(digest, token, strlen(token) + 1);
   }
-  const bool ok = bpe_digest_merges(tokenizer->bpe, digest, error);
+  const bool ok = token_model_digest(tokenizer->model, digest, error);
   if (ok) digest_text(digest, out);
   digest_close(digest);
   return ok;

@@ -3,7 +3,7 @@
  * Reading follows the `tokenizers` library: added tokens are cut out of the raw text, the rest is normalised,
  * cut at the added tokens that are matched after normalisation, pre-tokenised, and each pre-token goes
  * through the BPE merges; the post-processor adds BOS/EOS. One idea per file: added.h, normalize.h,
- * pretokenize.h, bpe.h, postprocess.h, decode.h. Components that are not supported (Unigram, WordPiece, BPE
+ * pretokenize.h, model.h, postprocess.h, decode.h. Components that are not supported (Unigram, WordPiece, BPE
  * dropout, Precompiled ...) are an error at opening that names file, key and component, never a silent
  * difference.
  *

@@ -45,21 +45,21 @@ static void give_back(CacheSlot *slot) {
 }
 
 size_t word_cache_get(WordCache *cache, uint64_t hash, const char *piece, size_t bytes,
-                      BpeToken out[WORD_CACHE_TOKENS]) {
+                      ModelToken out[WORD_CACHE_TOKENS]) {
   CacheSlot *slot = take(cache, hash);
   if (!slot) return 0;
   size_t count = 0;
   if (slot->bytes == bytes && memcmp(slot->piece, piece, bytes) == 0) {
     count = slot->count;
     for (size_t i = 0; i < count; i++)
-      out[i] = (BpeToken){slot->tokens[i].id, slot->tokens[i].begin, slot->tokens[i].end};
+      out[i] = (ModelToken){slot->tokens[i].id, slot->tokens[i].begin, slot->tokens[i].end};
   }
   give_back(slot);
   return count;
 }
 
-void word_cache_put(WordCache *cache, uint64_t hash, const char *piece, size_t bytes, const BpeToken *tokens,
-                    size_t count) {
+void word_cache_put(WordCache *cache, uint64_t hash, const char *piece, size_t bytes,
+                    const ModelToken *tokens, size_t count) {
   if (count == 0 || count > WORD_CACHE_TOKENS) return;
   CacheSlot *slot = take(cache, hash);
   if (!slot) return;

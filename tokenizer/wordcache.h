@@ -3,7 +3,7 @@
 #ifndef TOKENIZER_WORDCACHE_H
 #define TOKENIZER_WORDCACHE_H
 
-#include "tokenizer/bpe.h"
+#include "tokenizer/model.h"
 
 enum { WORD_CACHE_BYTES = 32, WORD_CACHE_TOKENS = 6 };
 
@@ -14,9 +14,9 @@ void word_cache_free(WordCache *cache);
 
 /* Number of tokens written to `out`; 0 when the piece is not there. bytes <= WORD_CACHE_BYTES. */
 size_t word_cache_get(WordCache *cache, uint64_t hash, const char *piece, size_t bytes,
-                      BpeToken out[WORD_CACHE_TOKENS]);
+                      ModelToken out[WORD_CACHE_TOKENS]);
 /* Keeps the tokens unless there are too many. */
-void word_cache_put(WordCache *cache, uint64_t hash, const char *piece, size_t bytes, const BpeToken *tokens,
-                    size_t count);
+void word_cache_put(WordCache *cache, uint64_t hash, const char *piece, size_t bytes,
+                    const ModelToken *tokens, size_t count);
 
 #endif
