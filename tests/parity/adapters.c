@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tests/support/rig.h"
+#include "tests/support/saved.h"
 #include "tests/temporary.h"
 
 static const double TOLERANCE = 1e-5;
@@ -22,34 +23,14 @@ typedef struct Case {
 
 typedef struct Work {
   Fixture *fixture;
-  int32_t *rows; /* 0, 1, ... T-1 */
-  float *out;    /* of all tokens */
+  float *out; /* of all tokens */
   double loss;
 } Work;
 
 /* The output of every token. */
 static void forward(Rig *rig, void *context) {
   Work *work = context;
-  const TokenRows all = {.rows = work->rows, .count = rig->batch.tokens};
-  const size_t mark = arena_mark(&rig->step);
-  rig_forward(rig, PASS_INFERENCE);
-  if (rig->spec.score) {
-    score_values(&rig->pass, &rig->head, all, work->out);
-  } else {
-    lm_logits(&rig->pass, all, work->out);
-  }
-  arena_release(&rig->step, mark);
-}
-
-static void backward_lm(Rig *rig, Work *work) {
-  float dlogprob[64], logprob[64];
-  TokenRows rows;
-  rows.rows = fixture_ints(work->fixture, "rows", &rows.count);
-  rows.targets = fixture_ints(work->fixture, "targets", NULL);
-  for (int64_t n = 0; n < rows.count; n++) dlogprob[n] = -1.0f / (float)rows.count;
-  lm_logprobs_backward(&rig->pass, rows, 1, dlogprob, NULL, logprob);
-  work->loss = 0;
-  for (int64_t n = 0; n < rows.count; n++) work->loss -= logprob[n] / (double)rows.count;
+  rig_outputs(rig, work->out);
 }
 
 /* loss = mean square of the scores of the last tokens */
@@ -77,7 +58,8 @@ static void forward_backward(Rig *rig, void *context) {
   if (rig->spec.score) {
     backward_score(rig, work);
   } else {
-    backward_lm(rig, work);
+    float logprob[RIG_ROWS];
+    work->loss = rig_sft_backward(rig, work->fixture, logprob);
   }
   pass_backward(&rig->pass);
   arena_release(&rig->step, mark);
@@ -97,16 +79,14 @@ static void prepare(Loaded *l, const Case *c) {
   snprintf(name, sizeof name, "peft/%s/expected", c->name);
   fixture_open(&l->fixture, name);
   l->want = fixture_floats(&l->fixture, c->score ? "scores" : "logits", &l->count);
-  l->work = (Work){.fixture = &l->fixture, .rows = malloc(1024 * sizeof(int32_t))};
+  l->work = (Work){.fixture = &l->fixture};
   l->work.out = calloc((size_t)l->count, sizeof(float));
-  for (int32_t t = 0; t < 1024; t++) l->work.rows[t] = t;
   fixture_path(l->model, sizeof l->model, "models", c->model);
   fixture_path(l->adapter, sizeof l->adapter, "peft", c->name);
 }
 
 static void release(Loaded *l) {
   fixture_close(&l->fixture);
-  free(l->work.rows);
   free(l->work.out);
 }
 
@@ -129,24 +109,6 @@ static void test_adapter(void **state) {
 
 /* -- saving: the same names, shapes and values as PEFT's file, and the same outputs when loaded ------------- */
 
-static void assert_same_tensors(const char *saved, const char *original) {
-  Error error = {0};
-  SafetensorsSet a = {0}, b = {0};
-  rig_check(safetensors_set_open(&a, saved, "adapter_model", &error), &error);
-  rig_check(safetensors_set_open(&b, original, "adapter_model", &error), &error);
-  assert_int_equal(a.count, b.count);
-  for (size_t i = 0; i < a.count; i++) {
-    const SafetensorsEntry *x = a.entries[i], *y = b.entries[i];
-    assert_string_equal(x->name, y->name);
-    assert_int_equal(x->dtype, y->dtype);
-    assert_int_equal(x->rank, y->rank);
-    assert_memory_equal(x->shape, y->shape, (size_t)x->rank * sizeof *x->shape);
-    assert_memory_equal(x->data, y->data, x->bytes);
-  }
-  safetensors_set_close(&a);
-  safetensors_set_close(&b);
-}
-
 static void save_adapter(Rig *rig, const char *directory) {
   Error error = {0};
   float *score = rig->spec.score ? rig_host(rig, rig->head.weight) : NULL;
@@ -168,7 +130,7 @@ static void test_save(void **state) {
   rig_open(&l.rig, spec, forward, &l.work);
   save_adapter(&l.rig, saved);
   rig_close(&l.rig);
-  assert_same_tensors(saved, l.adapter);
+  assert_same_tensors(saved, l.adapter, "adapter_model");
   spec.adapter = saved;
   rig_open(&l.rig, spec, forward, &l.work);
   forward(&l.rig, &l.work);

@@ -17,16 +17,14 @@
 static const double TOLERANCE = 1e-4; /* relative, per tensor */
 static const double OUTPUT_TOLERANCE = 2e-5;
 
-enum { MAX_ROWS = 64 };
-
 /* A loss on an opened rig: fills the result from the fixture's inputs and runs the backward. */
 typedef struct Run {
   Fixture *fixture;
   PassMode mode;
   RigWork *work;
   double loss;
-  float output[MAX_ROWS], entropy[MAX_ROWS]; /* log-probabilities or scores */
-  float doutput[MAX_ROWS], dentropy[MAX_ROWS];
+  float output[RIG_ROWS], entropy[RIG_ROWS]; /* log-probabilities or scores */
+  float doutput[RIG_ROWS], dentropy[RIG_ROWS];
   double clipped;
 } Run;
 
@@ -34,21 +32,17 @@ static TokenRows fixture_rows(Fixture *fixture) {
   TokenRows rows = {0};
   rows.rows = fixture_ints(fixture, "rows", &rows.count);
   if (fixture_has(fixture, "targets")) rows.targets = fixture_ints(fixture, "targets", NULL);
-  assert_in_range((uintmax_t)rows.count, 1, MAX_ROWS);
+  assert_in_range((uintmax_t)rows.count, 1, RIG_ROWS);
   return rows;
 }
 
 static void sft(Rig *rig, void *context) {
   Run *run = context;
-  const TokenRows rows = fixture_rows(run->fixture);
   const size_t mark = arena_mark(&rig->step);
   rig_forward(rig, run->mode);
-  for (int64_t n = 0; n < rows.count; n++) run->doutput[n] = -1.0f / (float)rows.count;
-  lm_logprobs_backward(&rig->pass, rows, 1, run->doutput, NULL, run->output);
+  run->loss = rig_sft_backward(rig, run->fixture, run->output);
   pass_backward(&rig->pass);
   arena_release(&rig->step, mark);
-  run->loss = 0;
-  for (int64_t n = 0; n < rows.count; n++) run->loss -= run->output[n] / (double)rows.count;
 }
 
 static void ppo(Rig *rig, void *context) {

@@ -14,21 +14,12 @@
 static const double TOLERANCE = 2e-5;
 
 typedef struct Forward {
-  int32_t *rows;
   float *out; /* logits [T,V] or scores [T] */
 } Forward;
 
 static void forward(Rig *rig, void *context) {
   Forward *f = context;
-  const size_t mark = arena_mark(&rig->step);
-  rig_forward(rig, PASS_INFERENCE);
-  const TokenRows rows = {.rows = f->rows, .count = rig->batch.tokens};
-  if (rig->spec.score) {
-    score_values(&rig->pass, &rig->head, rows, f->out);
-  } else {
-    lm_logits(&rig->pass, rows, f->out);
-  }
-  arena_release(&rig->step, mark);
+  rig_outputs(rig, f->out);
 }
 
 typedef struct Case {
@@ -51,8 +42,7 @@ static void load(Loaded *l, const Case *c) {
   snprintf(name, sizeof name, "models/%s/expected", c->expected ? c->expected : c->name);
   fixture_open(&l->fixture, name);
   l->want = fixture_floats(&l->fixture, c->score ? "scores" : "logits", &l->count);
-  l->work = (Forward){.rows = malloc(1024 * sizeof(int32_t)), .out = calloc((size_t)l->count, sizeof(float))};
-  for (int32_t t = 0; t < 1024; t++) l->work.rows[t] = t;
+  l->work = (Forward){.out = calloc((size_t)l->count, sizeof(float))};
   fixture_path(path, sizeof path, "models", c->name);
   rig_open(&l->rig, (RigSpec){.model = path, .score = c->score, .dtype = c->dtype, .batch = &l->fixture},
            forward, &l->work);
@@ -61,7 +51,6 @@ static void load(Loaded *l, const Case *c) {
 static void unload(Loaded *l) {
   rig_close(&l->rig);
   fixture_close(&l->fixture);
-  free(l->work.rows);
   free(l->work.out);
 }
 

@@ -31,6 +31,8 @@ typedef struct Rig {
   Pass pass;
 } Rig;
 
+enum { RIG_ROWS = 64 }; /* of the completions in a batch */
+
 /* One unit of work on an opened rig. It runs in the dry run too, where host results are not valid and loops over
  * data are harmless. */
 typedef void RigWork(Rig *rig, void *context);
@@ -41,10 +43,16 @@ void rig_close(Rig *rig);
 
 /* pass_forward over rig->batch with the adapter, if any. */
 void rig_forward(Rig *rig, PassMode mode);
+/* Logits [T,V] of every token of the batch, or scores [T]. */
+void rig_outputs(Rig *rig, float *out);
+/* After a rig_forward that keeps: adds the gradient of the loss, the mean of -log p(targets) at the fixture's rows, to
+ * pass.dhidden. Returns the loss; logprob gets that of each row, at most RIG_ROWS. */
+double rig_sft_backward(Rig *rig, Fixture *fixture, float *logprob);
 /* Fails the test with the message of the error when `ok` is false. */
 void rig_check(bool ok, const Error *error);
 /* Whether every gradient of rig.parameters equals "grad.NAME" of the fixture, and the fixture has no others.
- * Prints the worst. */
+ * Prints the worst. Where the fixture has zeros alone (a key bias without rotary positions, which softmax does not see), what
+ * rounding leaves must be less than a millionth of all gradients. */
 void rig_assert_gradients(Rig *rig, Fixture *fixture, double tolerance);
 /* "grad." and the name that the oracle gave it: an adapter's score head has PEFT's prefix. */
 void rig_gradient_name(const Rig *rig, const Fixture *fixture, const Parameter *p, char *out, size_t size);
