@@ -47,7 +47,8 @@ typedef enum Activation {
   ACTIVATION_SILU,
   ACTIVATION_GELU,      /* x/2 (1 + erf(x/sqrt 2)) */
   ACTIVATION_GELU_TANH, /* the tanh form: "gelu_new", "gelu_pytorch_tanh" */
-  ACTIVATION_RELU
+  ACTIVATION_RELU,
+  ACTIVATION_RELU_SQUARED /* max(x, 0)^2 */
 } Activation;
 
 /* Rotary position embedding (Su et al. 2021) on the first 2*pairs elements of each head. */

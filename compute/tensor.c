@@ -77,6 +77,13 @@ Tensor tensor_heads(Tensor x, int64_t first, int64_t heads, int64_t head_stride,
                   .stride = {x.stride[0], head_stride, 1}};
 }
 
+Tensor tensor_head(Tensor x, int64_t head) {
+  ASSERT(x.rank == 3 && head >= 0 && head < x.dim[1]);
+  x.data = moved(x, head * x.stride[1]);
+  x.dim[1] = 1;
+  return x;
+}
+
 int64_t tensor_count(Tensor x) {
   int64_t count = 1;
   for (int i = 0; i < x.rank; i++) count *= x.dim[i];

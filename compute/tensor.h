@@ -37,6 +37,7 @@ Tensor tensor_rows(Tensor x, int64_t first, int64_t count);    /* first dimensio
 Tensor tensor_columns(Tensor x, int64_t first, int64_t count); /* of a 2-d tensor: strided rows */
 /* [T, ...] seen as [T, heads, size]: head h of row t begins at first + h*head_stride elements of that row. */
 Tensor tensor_heads(Tensor x, int64_t first, int64_t heads, int64_t head_stride, int64_t size);
+Tensor tensor_head(Tensor x, int64_t head); /* of [T, H, D]: [T, 1, D] */
 
 static inline bool tensor_is_none(Tensor x) {
   return x.data == NULL;

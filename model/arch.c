@@ -88,7 +88,8 @@ bool config_activation(const Reader *config, const char *key, const char *fallba
                {"gelu_python_tanh", ACTIVATION_GELU_TANH},
                {"gelu_fast", ACTIVATION_GELU_TANH},
                {"gelu_accurate", ACTIVATION_GELU_TANH},
-               {"relu", ACTIVATION_RELU}};
+               {"relu", ACTIVATION_RELU},
+               {"relu2", ACTIVATION_RELU_SQUARED}};
   *out = ACTIVATION_SILU;
   const char *name;
   if (!config_text_or(config, key, fallback, &name, error)) return false;
@@ -99,7 +100,7 @@ bool config_activation(const Reader *config, const char *key, const char *fallba
     }
   return refuse(config, key, error,
                 "activation \"%s\" is not supported (known: silu, gelu, gelu_new, gelu_pytorch_tanh, "
-                "gelu_fast, relu)",
+                "gelu_fast, relu, relu2)",
                 name);
 }
 
@@ -249,7 +250,8 @@ static bool check_shape(const ModelSpec *spec, Error *error) {
 
 bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec, Error *error) {
   const Reader top = reader_top(NULL, (json_t *)config);
-  *spec = (ModelSpec){.embedding_scale = 1, .alibi_max = 8, .final_norm = true};
+  *spec = (ModelSpec){
+      .embedding_scale = 1, .alibi_max = 8, .residual_scale = 1, .logit_scale = 1, .final_norm = true};
   return refuse_unsupported(&top, error) && arch->read(&top, spec, error) &&
          config_check_keys(&top, arch, error) && check_shape(spec, error);
 }

@@ -37,21 +37,29 @@ typedef enum NormRole {
 } NormRole;
 
 typedef struct Architecture {
-  const char *model_type;   /* config.json "model_type" */
+  const char *model_type; /* config.json "model_type" */
+  bool (*applies)(
+      const json_t
+          *config); /* where one model_type names tensors in several ways (Falcon): whether these names
+                                            are meant; NULL = always */
   const char *causal_class; /* "LlamaForCausalLM" */
   const char *score_class;  /* "LlamaForSequenceClassification" */
   const char *prefix;       /* of everything but the LM head, may be absent in a file: "model." */
   const char *layer;        /* "layers.%d." after the prefix */
   const char *embedding;    /* "embed_tokens" (".weight" is added to every module name) */
   const char *positions;    /* learned position table, or NULL */
+  const char *project_in,
+      *project_out; /* linears without bias around the blocks where embedding_size is given */
   const char *embedding_norm;
   const char *final_norm;
   const char *head;                 /* "lm_head", without prefix */
   const char *linear[LINEAR_ROLES]; /* module after the layer prefix, "self_attn.q_proj"; NULL = not there */
-  const char *norm[NORM_ROLES];
-  bool transposed;    /* block linears are [in, out]: GPT-2 */
+  const char
+      *norm[NORM_ROLES]; /* NULL: not there, or without parameters. With "%d": a tensor for each head */
+  bool transposed;       /* block linears are [in, out]: GPT-2 */
   bool residual_init; /* fresh weights: products into the residual stream start smaller, by sqrt(2 layers) */
-  bool norm_bias;     /* norms have a bias beside their weight */
+  bool norm_bias;     /* norms have a bias beside their weight, but for those of q and k: */
+  bool qk_norm_bias;
   const char *const *keys; /* of config.json that only this family has; NULL at the end */
   bool (*read)(const Reader *config, ModelSpec *spec, Error *error);
   bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */

@@ -43,9 +43,29 @@ typedef struct BlockState {
   LoraState lora[LINEAR_ROLES];
 } BlockState;
 
-/* Token embeddings, learned positions and embedding norm: [T,C], the residual stream before block 0.
- * norm_state may be NULL without a backward. */
-Tensor model_embed(const BlockContext *context, Tensor ids, NormState *norm_state);
+/* What is before the blocks leaves for the backward. */
+typedef struct EmbedState {
+  Tensor table; /* [T,E] rows of the embedding table, where they are projected */
+  LoraState project_in;
+  NormState norm;
+} EmbedState;
+
+/* What is behind the blocks leaves for the backward. */
+typedef struct FinishState {
+  NormState norm;
+  Tensor normed; /* [T,C] after the final norm */
+  LoraState project_out;
+} FinishState;
+
+/* Token embeddings, learned positions and embedding norm: [T,C], the residual stream before block 0. */
+Tensor model_embed(const BlockContext *context, Tensor ids, EmbedState *state);
+/* dx [T,C]: the gradient of the residual stream before block 0; used up. */
+void model_embed_backward(const BlockContext *context, Tensor ids, Tensor dx, EmbedState *state);
+
+/* Final norm, and the projection to the width of the head: the hidden states [N,E] that heads read, of x [N,C]. */
+Tensor model_finish(const BlockContext *context, Tensor x, FinishState *state);
+/* The gradient of x, in the place of dhidden [N,E] where their shapes are equal. */
+Tensor model_finish_backward(const BlockContext *context, Tensor dhidden, FinishState *state);
 
 /* Runs block `layer` on the residual stream x [T,C] and returns the stream after it: x itself, updated in
  * place, unless context->keep. With context->state_only the products that only the output needs are left out (a fifth

@@ -49,9 +49,10 @@ static Tensor picked_logits(const BlockContext *context, Tensor x, Tensor picked
     hidden = tensor_new_2d(arena, x.dtype, count, model->spec.hidden);
     op_gather_rows(c, hidden, x, picked);
   }
-  NormState norm;
-  if (model->spec.final_norm) hidden = norm_forward(context, model->final_norm, hidden, true, &norm);
-  op_linear(c, out, hidden, model_head(model), model_tensor(model, model->head_bias), 1, 0);
+  FinishState finish;
+  hidden = model_finish(context, hidden, &finish);
+  op_linear(c, out, hidden, model_head(model), model_tensor(model, model->head_bias), model->spec.logit_scale,
+            0);
   if (model->spec.logit_softcap > 0) op_softcap(c, out, model->spec.logit_softcap);
   arena_release(arena, mark);
   return out;
@@ -68,7 +69,8 @@ Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter
                           .positions = rows.position,
                           .caches = cache->layers,
                           .sequence = rows.sequence};
-  Tensor x = model_embed(&context, rows.ids, NULL);
+  EmbedState embed;
+  Tensor x = model_embed(&context, rows.ids, &embed);
   for (int layer = 0; layer < model->spec.layers; layer++) {
     BlockState state;
     x = block_forward(&context, layer, x, &state);

@@ -25,8 +25,11 @@ static Tensor uploaded(Pass *pass, const float *values, int64_t count) {
   return out;
 }
 
+/* With logits multiplied by s before the cap c and the temperature T: s c/s tanh(l / (c/s)) / T, which is the cap c/s and the
+ * temperature T/s. */
 static HeadSpec head_spec(const Model *model, float temperature) {
-  return (HeadSpec){.temperature = temperature, .softcap = model->spec.logit_softcap};
+  const float scale = model->spec.logit_scale;
+  return (HeadSpec){.temperature = temperature / scale, .softcap = model->spec.logit_softcap / scale};
 }
 
 void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, float *entropy) {
@@ -70,7 +73,8 @@ void lm_logits(Pass *pass, TokenRows rows, float *logits) {
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor out = tensor_new_2d(arena, DTYPE_F32, rows.count, model->spec.vocab);
-  op_linear(c, out, picked.x, model_head(model), model_tensor(model, model->head_bias), 1, 0);
+  op_linear(c, out, picked.x, model_head(model), model_tensor(model, model->head_bias),
+            model->spec.logit_scale, 0);
   if (model->spec.logit_softcap > 0) op_softcap(c, out, model->spec.logit_softcap);
   compute_download(c, logits, out);
   arena_release(arena, mark);

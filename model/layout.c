@@ -35,16 +35,44 @@ static int add_tensor(Builder *b, const char *prefix, const char *layer, const c
   return m->tensor_count++;
 }
 
-static int add_table(Builder *b, const char *module, int64_t rows) {
-  return add_tensor(b, b->prefix, "", module, "weight", 2, rows, b->model->spec.hidden);
+static int add_table(Builder *b, const char *module, int64_t rows, int64_t columns) {
+  return add_tensor(b, b->prefix, "", module, "weight", 2, rows, columns);
 }
 
-static Norm add_norm(Builder *b, const char *layer, const char *module, int64_t size) {
+static Norm add_norm(Builder *b, const char *layer, const char *module, int64_t size, bool bias) {
   Norm norm = {-1, -1};
   if (!module) return norm;
   norm.weight = add_tensor(b, b->prefix, layer, module, "weight", 1, size, 0);
-  if (b->model->arch->norm_bias) norm.bias = add_tensor(b, b->prefix, layer, module, "bias", 1, size, 0);
+  if (bias) norm.bias = add_tensor(b, b->prefix, layer, module, "bias", 1, size, 0);
   return norm;
+}
+
+/* A norm whose heads have weights of their own: one tensor of all, or (a name with "%d") one each, in order. */
+static Norm add_heads_norm(Builder *b, const char *layer, const char *module, int64_t heads) {
+  Norm norm = {-1, -1};
+  const int64_t size = b->model->spec.head_size;
+  if (!strstr(module, "%d")) {
+    norm.weight = add_tensor(b, b->prefix, layer, module, "weight", 2, heads, size);
+    return norm;
+  }
+  for (int64_t h = 0; h < heads; h++) {
+    char name[128];
+    snprintf(name, sizeof name, module, (int)h);
+    const int index = add_tensor(b, b->prefix, layer, name, "weight", 1, size, 0);
+    if (h == 0) norm.weight = index;
+  }
+  return norm;
+}
+
+static Norm add_qk_norm(Builder *b, const char *layer, NormRole role) {
+  const Model *m = b->model;
+  const ModelSpec *s = &m->spec;
+  const char *module = m->arch->norm[role];
+  const int64_t heads = role == NORM_Q ? s->heads : s->kv_heads;
+  if (s->qk_norm == QK_NORM_NONE) module = NULL;
+  if (module && s->qk_norm == QK_NORM_HEADS) return add_heads_norm(b, layer, module, heads);
+  const int64_t size = s->qk_norm == QK_NORM_ALL ? heads * s->head_size : s->head_size;
+  return add_norm(b, layer, module, size, m->arch->qk_norm_bias);
 }
 
 static bool has_bias(const Model *m, LinearRole role) {
@@ -83,37 +111,47 @@ static int add_module(Builder *b, const char *prefix, const char *layer, const c
   return m->module_count++;
 }
 
-static Linear add_linear(Builder *b, const char *layer, LinearRole role) {
+static Linear add_linear(Builder *b, const char *layer, const char *name, int64_t inputs, int64_t outputs,
+                         bool bias) {
   Linear linear = {-1, -1, -1};
   const Model *m = b->model;
-  const char *name = m->arch->linear[role];
-  if (!name) return linear;
-  int64_t inputs, outputs;
-  linear_shape(&m->spec, role, &inputs, &outputs);
-  bool t = m->arch->transposed;
+  const bool t = m->arch->transposed;
   linear.weight =
       add_tensor(b, b->prefix, layer, name, "weight", 2, t ? inputs : outputs, t ? outputs : inputs);
-  if (has_bias(m, role)) linear.bias = add_tensor(b, b->prefix, layer, name, "bias", 1, outputs, 0);
+  if (bias) linear.bias = add_tensor(b, b->prefix, layer, name, "bias", 1, outputs, 0);
   /* An adapter's names are those of the whole causal LM, with the prefix, however the files spell it. */
   linear.id = add_module(b, m->arch->prefix, layer, name, inputs, outputs, false);
   return linear;
 }
 
+static Linear add_role(Builder *b, const char *layer, LinearRole role) {
+  const Model *m = b->model;
+  int64_t inputs, outputs;
+  if (!m->arch->linear[role]) return (Linear){-1, -1, -1};
+  linear_shape(&m->spec, role, &inputs, &outputs);
+  return add_linear(b, layer, m->arch->linear[role], inputs, outputs, has_bias(m, role));
+}
+
 static void add_block(Builder *b, int64_t index) {
   const Model *m = b->model;
-  const ModelSpec *s = &m->spec;
   char layer[64];
   snprintf(layer, sizeof layer, m->arch->layer, (int)index);
   Block *block = &b->model->blocks[index];
-  for (int role = 0; role < LINEAR_ROLES; role++)
-    block->linear[role] = add_linear(b, layer, (LinearRole)role);
-  for (int role = 0; role < NORM_ROLES; role++) {
-    int64_t size = s->hidden;
-    bool all = s->qk_norm == QK_NORM_ALL;
-    if (role == NORM_Q) size = s->head_size * (all ? s->heads : 1);
-    if (role == NORM_K) size = s->head_size * (all ? s->kv_heads : 1);
-    block->norm[role] = add_norm(b, layer, m->arch->norm[role], size);
-  }
+  for (int role = 0; role < LINEAR_ROLES; role++) block->linear[role] = add_role(b, layer, (LinearRole)role);
+  for (int role = 0; role < NORM_Q; role++)
+    block->norm[role] = add_norm(b, layer, m->arch->norm[role], m->spec.hidden, m->arch->norm_bias);
+  block->norm[NORM_Q] = add_qk_norm(b, layer, NORM_Q);
+  block->norm[NORM_K] = add_qk_norm(b, layer, NORM_K);
+}
+
+/* The linears around the blocks of a model whose tables are narrower than its blocks. */
+static void add_projections(Builder *b) {
+  Model *m = b->model;
+  const ModelSpec *s = &m->spec;
+  m->project_in = m->project_out = (Linear){-1, -1, -1};
+  if (model_width(s) == s->hidden) return;
+  m->project_in = add_linear(b, "", m->arch->project_in, s->embedding_size, s->hidden, false);
+  m->project_out = add_linear(b, "", m->arch->project_out, s->hidden, s->embedding_size, false);
 }
 
 static void add_head(Builder *b) {
@@ -121,9 +159,11 @@ static void add_head(Builder *b) {
   m->head = m->head_bias = -1;
   if (architecture_is_score(m->arch, m->config)) return;
   m->head = m->embedding;
+  if (m->spec.head_bias) m->head_bias = add_tensor(b, "", "", m->arch->head, "bias", 1, m->spec.vocab, 0);
   if (m->spec.tied) return;
-  m->head = add_tensor(b, "", "", m->arch->head, "weight", 2, m->spec.vocab, m->spec.hidden);
-  add_module(b, "", "", m->arch->head, m->spec.hidden, m->spec.vocab, true);
+  const int64_t width = model_width(&m->spec);
+  m->head = add_tensor(b, "", "", m->arch->head, "weight", 2, m->spec.vocab, width);
+  add_module(b, "", "", m->arch->head, width, m->spec.vocab, true);
 }
 
 static void upload_floats(Compute *compute, Arena *arena, Tensor *out, const float *values, int64_t count) {
@@ -142,7 +182,7 @@ static void add_positions(Builder *b, Compute *compute) {
     return;
   }
   if (s->position == POSITION_ALIBI) {
-    alibi_slopes(s->heads, s->alibi_max, values);
+    alibi_slopes(s, values);
     upload_floats(compute, b->arena, &m->alibi, values, count);
   }
   for (int i = 0; s->position == POSITION_ROTARY && i < (s->rope_by_window ? 2 : 1); i++) {
@@ -154,10 +194,11 @@ static void add_positions(Builder *b, Compute *compute) {
 
 static bool allocate_tables(Model *m, Error *error) {
   const size_t layers = (size_t)m->spec.layers;
-  const size_t most = 16 + layers * 2 * (LINEAR_ROLES + NORM_ROLES);
+  const size_t heads = (size_t)(m->spec.heads + m->spec.kv_heads); /* norms with a tensor per head */
+  const size_t most = 16 + layers * (2 * (LINEAR_ROLES + NORM_ROLES) + heads);
   m->tensors = memory_zeroed(most, sizeof *m->tensors);
   m->blocks = memory_zeroed(layers, sizeof *m->blocks);
-  m->modules = memory_zeroed(layers * LINEAR_ROLES + 1, sizeof *m->modules);
+  m->modules = memory_zeroed(layers * LINEAR_ROLES + 3, sizeof *m->modules); /* and head and projections */
   return (m->tensors && m->blocks && m->modules) ||
          error_out_of_memory(error, "model tables", most * sizeof *m->tensors);
 }
@@ -165,13 +206,17 @@ static bool allocate_tables(Model *m, Error *error) {
 static void add_all(Builder *b, Compute *compute) {
   Model *m = b->model;
   const Architecture *arch = m->arch;
-  m->embedding = add_table(b, arch->embedding, m->spec.vocab);
+  m->embedding = add_table(b, arch->embedding, m->spec.vocab, model_width(&m->spec));
   m->positions = -1;
   if (arch->positions)
-    m->positions = add_table(b, arch->positions, m->spec.max_positions + m->spec.position_offset);
-  m->embedding_norm = add_norm(b, "", m->spec.embedding_norm ? arch->embedding_norm : NULL, m->spec.hidden);
+    m->positions =
+        add_table(b, arch->positions, m->spec.max_positions + m->spec.position_offset, m->spec.hidden);
+  m->embedding_norm =
+      add_norm(b, "", m->spec.embedding_norm ? arch->embedding_norm : NULL, m->spec.hidden, arch->norm_bias);
+  add_projections(b);
   for (int64_t i = 0; i < m->spec.layers; i++) add_block(b, i);
-  m->final_norm = add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden);
+  m->final_norm =
+      add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_head(b);
   add_positions(b, compute);
 }

@@ -50,6 +50,7 @@ typedef struct Model {
   int tensor_count;
   int embedding, positions; /* indices; positions -1 when not learned */
   Norm embedding_norm, final_norm;
+  Linear project_in, project_out; /* between the tables and the blocks, where embedding_size is given */
   int head,
       head_bias; /* head = embedding when tied; -1 in a ...ForSequenceClassification model: it only scores */
   Block *blocks; /* [layers] */

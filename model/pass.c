@@ -33,7 +33,7 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   }
   context->offsets = upload(compute, arena, batch->offsets, batch->sequences + 1);
 
-  Tensor x = model_embed(context, pass->ids, &pass->embedding_norm);
+  Tensor x = model_embed(context, pass->ids, &pass->embed);
   for (int layer = 0; layer < model->spec.layers; layer++) {
     BlockState *state = &pass->blocks[layer];
     if (mode == PASS_RECOMPUTE) {
@@ -47,26 +47,10 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
       x = block_forward(context, layer, x, state);
     }
   }
-  pass->final_norm = (NormState){.in = x};
-  pass->hidden =
-      model->spec.final_norm ? norm_forward(context, model->final_norm, x, true, &pass->final_norm) : x;
+  pass->hidden = model_finish(context, x, &pass->finish);
   if (mode != PASS_INFERENCE) {
     pass->dhidden = tensor_new_like(arena, pass->hidden, pass->hidden.dtype);
     op_fill(compute, pass->dhidden, 0);
-  }
-}
-
-static void embed_backward(Pass *pass, Tensor dx) {
-  const BlockContext *context = &pass->context;
-  const Model *model = context->model;
-  if (tensor_is_none(model_grad(model, model->embedding))) return;
-  if (model->spec.embedding_norm) {
-    norm_backward(context, model->embedding_norm, dx, dx, &pass->embedding_norm, 0);
-  }
-  op_embedding_backward(context->compute, model_grad(model, model->embedding), dx, pass->ids,
-                        model->spec.embedding_scale);
-  if (model->positions >= 0) {
-    op_embedding_backward(context->compute, model_position_grads(model), dx, context->positions, 1);
   }
 }
 
@@ -76,9 +60,7 @@ void pass_backward(Pass *pass) {
   ASSERT(pass->mode != PASS_INFERENCE);
   const size_t mark = arena_mark(context->arena);
   pass->context.state_only = true; /* for blocks that run again */
-  /* The residual stream's gradient takes dhidden's place. */
-  const Tensor dx = pass->dhidden;
-  if (model->spec.final_norm) norm_backward(context, model->final_norm, dx, dx, &pass->final_norm, 0);
+  const Tensor dx = model_finish_backward(context, pass->dhidden, &pass->finish);
   for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
     const size_t block_mark = arena_mark(context->arena);
     BlockState *state = &pass->blocks[layer];
@@ -86,6 +68,6 @@ void pass_backward(Pass *pass) {
     block_backward(context, layer, dx, state);
     arena_release(context->arena, block_mark);
   }
-  embed_backward(pass, dx);
+  model_embed_backward(context, pass->ids, dx, &pass->embed);
   arena_release(context->arena, mark);
 }

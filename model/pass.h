@@ -25,12 +25,12 @@ typedef struct Pass {
   BlockContext context; /* compute, model, adapter, arena, positions, offsets */
   PassMode mode;
   int64_t tokens;
-  Tensor ids;               /* [T] */
-  NormState embedding_norm; /* where there is one */
-  BlockState *blocks;       /* [layers] */
-  NormState final_norm;     /* its input is the residual after the last block */
-  Tensor hidden;            /* [T,C] after the final norm */
-  Tensor dhidden;           /* [T,C], zeroed by pass_forward in the training modes */
+  Tensor ids; /* [T] */
+  EmbedState embed;
+  BlockState *blocks; /* [layers] */
+  FinishState finish;
+  Tensor hidden;  /* [T,E] as heads read them; E = C but for OPT-350m */
+  Tensor dhidden; /* [T,E], zeroed by pass_forward in the training modes */
 } Pass;
 
 NODISCARD bool pass_init(Pass *pass, const Model *model, Error *error);

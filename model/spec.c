@@ -56,13 +56,31 @@ void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, flo
   *scale = (float)factor;
 }
 
-void alibi_slopes(int64_t heads, float alibi_max, float *out) {
+float attention_scale(const ModelSpec *spec) {
+  return spec->attention_scale != 0 ? spec->attention_scale : 1 / sqrtf((float)spec->head_size);
+}
+
+/* Heads beyond the last power of two fall between the first ones. */
+static double alibi_exponent(int64_t head, int64_t heads) {
   int64_t power = 1;
   while (power * 2 <= heads) power *= 2;
-  for (int64_t h = 0; h < heads; h++) {
-    /* Heads beyond the last power of two fall between the first ones. */
-    double exponent = h < power ? (double)alibi_max * (double)(h + 1) / (double)power
-                                : (double)alibi_max / 2 * (double)(2 * (h - power) + 1) / (double)power;
-    out[h] = (float)exp2(-exponent);
+  if (head < power) return (double)(head + 1) / (double)power;
+  return (double)(2 * (head - power) + 1) / (double)(2 * power);
+}
+
+/* Of the slopes for the next power of two every second one, then those left out. */
+static double alibi_exponent_alternating(int64_t head, int64_t heads) {
+  int64_t power = 1;
+  while (power < heads) power *= 2;
+  if (power == heads) return (double)(head + 1) / (double)power;
+  return (double)(head < power / 2 ? 2 * head + 2 : 2 * (head - power / 2) + 1) / (double)power;
+}
+
+void alibi_slopes(const ModelSpec *spec, float *out) {
+  for (int64_t h = 0; h < spec->heads; h++) {
+    const double exponent =
+        spec->alibi_alternating ? alibi_exponent_alternating(h, spec->heads) : alibi_exponent(h, spec->heads);
+    out[h] = (float)exp2(-exponent * (double)spec->alibi_max);
+    if (spec->alibi_scaled) out[h] = float_from_bf16(bf16_from_float(out[h])) * attention_scale(spec);
   }
 }

@@ -255,7 +255,7 @@ static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, 
 
 bool score_head_open(ScoreHead *head, const Model *model, const char *directory, bool must_exist,
                      uint64_t seed, Compute *compute, Arena *arena, Error *error) {
-  const int64_t hidden = model->spec.hidden;
+  const int64_t hidden = model_width(&model->spec);
   *head = (ScoreHead){.weight = tensor_new_2d(arena, DTYPE_F32, 1, hidden)};
   ScoreValues values = {.weight = memory_alloc((size_t)hidden * sizeof(float))};
   char *adapter = path_join(directory, "adapter_config.json");

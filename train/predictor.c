@@ -68,11 +68,11 @@ static bool open_adapter(Predictor *predictor, const PredictorSpec *spec, Predic
 static bool head_directory(const PredictorSpec *spec, const Model *model, const char **out, Error *error) {
   *out = spec->head_from;
   if (!spec->adapter) return true;
-  size_t bytes = (size_t)model->spec.hidden * sizeof(float);
+  size_t bytes = (size_t)model_width(&model->spec) * sizeof(float);
   float *weight = memory_alloc(bytes);
   ScoreZero zero;
   bool found = false;
-  bool ok = weight ? lora_read_score(spec->adapter, model->spec.hidden, weight, &zero, &found, error)
+  bool ok = weight ? lora_read_score(spec->adapter, model_width(&model->spec), weight, &zero, &found, error)
                    : error_out_of_memory(error, "score head", bytes);
   memory_free(weight);
   if (ok && found) *out = spec->adapter;

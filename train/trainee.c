@@ -160,14 +160,14 @@ bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group,
 static bool save_adapter(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
                          Error *error) {
   if (!predictor_has_head(&trainee->predictor)) {
-    return lora_save(&trainee->predictor.adapter, NULL, trainee->predictor.model->spec.hidden, (ScoreZero){0},
-                     source, directory, compute, error);
+    return lora_save(&trainee->predictor.adapter, NULL, model_width(&trainee->predictor.model->spec),
+                     (ScoreZero){0}, source, directory, compute, error);
   }
   float *weight = memory_alloc(tensor_bytes(trainee->predictor.head.weight));
   bool ok = weight || error_out_of_memory(error, "score head", tensor_bytes(trainee->predictor.head.weight));
   if (ok) {
     compute_download(compute, weight, trainee->predictor.head.weight);
-    ok = lora_save(&trainee->predictor.adapter, weight, trainee->predictor.model->spec.hidden,
+    ok = lora_save(&trainee->predictor.adapter, weight, model_width(&trainee->predictor.model->spec),
                    trainee->predictor.head.zero, source, directory, compute, error);
   }
   memory_free(weight);

@@ -34,6 +34,11 @@ static inline Curve curve_relu(Vec x) {
   return (Curve){vec_max(zero, x), vec_select(vec_less(zero, x), vec_splat(1.0f), zero)};
 }
 
+static inline Curve curve_relu_squared(Vec x) {
+  Vec positive = vec_max(vec_splat(0.0f), x);
+  return (Curve){positive * positive, positive + positive};
+}
+
 static inline __attribute__((always_inline)) Curve curve(Activation kind, Vec x) {
   switch (kind) {
     case ACTIVATION_SILU:
@@ -43,26 +48,31 @@ static inline __attribute__((always_inline)) Curve curve(Activation kind, Vec x)
     case ACTIVATION_GELU_TANH:
       return curve_gelu_tanh(x);
     case ACTIVATION_RELU:
+      return curve_relu(x);
+    case ACTIVATION_RELU_SQUARED:
       break;
   }
-  return curve_relu(x);
+  return curve_relu_squared(x);
 }
 
 /* Runs `body` with the kind as a compile-time constant, so that each activation gets its own tight loop. */
-#define FOR_ACTIVATION(kind, body) \
-  switch (kind) {                  \
-    case ACTIVATION_SILU:          \
-      body(ACTIVATION_SILU);       \
-      break;                       \
-    case ACTIVATION_GELU:          \
-      body(ACTIVATION_GELU);       \
-      break;                       \
-    case ACTIVATION_GELU_TANH:     \
-      body(ACTIVATION_GELU_TANH);  \
-      break;                       \
-    case ACTIVATION_RELU:          \
-      body(ACTIVATION_RELU);       \
-      break;                       \
+#define FOR_ACTIVATION(kind, body)   \
+  switch (kind) {                    \
+    case ACTIVATION_SILU:            \
+      body(ACTIVATION_SILU);         \
+      break;                         \
+    case ACTIVATION_GELU:            \
+      body(ACTIVATION_GELU);         \
+      break;                         \
+    case ACTIVATION_GELU_TANH:       \
+      body(ACTIVATION_GELU_TANH);    \
+      break;                         \
+    case ACTIVATION_RELU:            \
+      body(ACTIVATION_RELU);         \
+      break;                         \
+    case ACTIVATION_RELU_SQUARED:    \
+      body(ACTIVATION_RELU_SQUARED); \
+      break;                         \
   }
 
 static inline __attribute__((always_inline)) void activation_span(float *out, const float *x, int64_t n,

@@ -34,30 +34,36 @@ __device__ __forceinline__ Curve curve(float x) {
     Logistic s = logistic(scale * x * fmaf(cube, square, 1.0f));
     return Curve{x * s.value, s.value * fmaf(x * inner, s.rest, 1.0f)};
   }
-  return Curve{x < 0 ? 0.0f : x, x > 0 ? 1.0f : 0.0f}; /* NaN goes through */
+  const float positive = x < 0 ? 0.0f : x; /* NaN goes through */
+  if (KIND == ACTIVATION_RELU) return Curve{positive, x > 0 ? 1.0f : 0.0f};
+  return Curve{positive * positive, 2 * positive};
 }
 
 /* Runs the statement with KIND as a compile-time constant. */
-#define WITH_ACTIVATION(kind, KIND, ...)           \
-  do {                                             \
-    switch (kind) {                                \
-      case ACTIVATION_SILU: {                      \
-        constexpr int KIND = ACTIVATION_SILU;      \
-        __VA_ARGS__;                               \
-      } break;                                     \
-      case ACTIVATION_GELU: {                      \
-        constexpr int KIND = ACTIVATION_GELU;      \
-        __VA_ARGS__;                               \
-      } break;                                     \
-      case ACTIVATION_GELU_TANH: {                 \
-        constexpr int KIND = ACTIVATION_GELU_TANH; \
-        __VA_ARGS__;                               \
-      } break;                                     \
-      case ACTIVATION_RELU: {                      \
-        constexpr int KIND = ACTIVATION_RELU;      \
-        __VA_ARGS__;                               \
-      } break;                                     \
-    }                                              \
+#define WITH_ACTIVATION(kind, KIND, ...)              \
+  do {                                                \
+    switch (kind) {                                   \
+      case ACTIVATION_SILU: {                         \
+        constexpr int KIND = ACTIVATION_SILU;         \
+        __VA_ARGS__;                                  \
+      } break;                                        \
+      case ACTIVATION_GELU: {                         \
+        constexpr int KIND = ACTIVATION_GELU;         \
+        __VA_ARGS__;                                  \
+      } break;                                        \
+      case ACTIVATION_GELU_TANH: {                    \
+        constexpr int KIND = ACTIVATION_GELU_TANH;    \
+        __VA_ARGS__;                                  \
+      } break;                                        \
+      case ACTIVATION_RELU: {                         \
+        constexpr int KIND = ACTIVATION_RELU;         \
+        __VA_ARGS__;                                  \
+      } break;                                        \
+      case ACTIVATION_RELU_SQUARED: {                 \
+        constexpr int KIND = ACTIVATION_RELU_SQUARED; \
+        __VA_ARGS__;                                  \
+      } break;                                        \
+    }                                                 \
   } while (0)
 
 /* -- activation ----------------------------------------------------------------------------------------- */

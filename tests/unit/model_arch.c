@@ -167,7 +167,7 @@ static void alibi_slopes_are_those_of_bloom(void **state) {
   (void)state;
   static const float expected[6] = {0.25f, 0.0625f, 0.015625f, 0.00390625f, 0.5f, 0.125f};
   float found[6];
-  alibi_slopes(6, 8, found);
+  alibi_slopes(&(ModelSpec){.heads = 6, .alibi_max = 8}, found);
   for (int i = 0; i < 6; i++) assert_float_equal(found[i], expected[i], 0);
 }
 

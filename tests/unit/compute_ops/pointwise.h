@@ -15,6 +15,8 @@ static inline double curve_ref(Activation kind, double x) {
       return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
     case ACTIVATION_RELU:
       return x > 0 ? x : 0;
+    case ACTIVATION_RELU_SQUARED:
+      return x > 0 ? x * x : 0;
   }
   return 0;
 }
@@ -38,8 +40,8 @@ typedef struct CurveCase {
   double *expected;
 } CurveCase;
 
-/* Zero and inputs far out on both sides among them; but none near the kink of relu, where a difference over a step
- * takes in both slopes. */
+/* Zero and inputs far out on both sides among them; but none near the kink of relu (or of the slope of
+ * its square), where a difference over a step takes in both sides. */
 static inline CurveCase curve_case(Test *t) {
   int64_t rows = t->shape.size[0], columns = t->shape.size[1];
   CurveCase k = {.x = random_2d(t, rows, columns),
@@ -50,7 +52,7 @@ static inline CurveCase curve_case(Test *t) {
   int64_t n = rows * columns;
   for (int64_t i = 0; i < n; i++) {
     double spread = i == 0 ? 0 : i % 7 == 0 ? 6 : i % 11 == 0 ? 60 : 1, x = spread * at(t, k.x, i);
-    if (t->shape.size[2] == ACTIVATION_RELU && fabs(x) < 0.01) x += 0.02;
+    if (t->shape.size[2] >= ACTIVATION_RELU && fabs(x) < 0.01) x += 0.02;
     store(t, k.x, offset_of(k.x, i), x);
   }
   k.ref = (CurveRef){.n = n, .kind = (Activation)t->shape.size[2]};
@@ -198,6 +200,7 @@ static void test_softcap(Test *t) {
       {op, run, {{7, 33, ACTIVATION_GELU}, f | STRIDED}, tolerance},           \
       {op, run, {{7, 33, ACTIVATION_GELU_TANH}, f | STRIDED}, tolerance},      \
       {op, run, {{7, 33, ACTIVATION_RELU}, f | STRIDED}, tolerance},           \
+      {op, run, {{7, 33, ACTIVATION_RELU_SQUARED}, f | STRIDED}, tolerance},   \
       {op, run, {{5, 72, ACTIVATION_SILU}, f | STRIDED | ALIGNED}, tolerance}, \
       {op, run, {{2, 5000, ACTIVATION_GELU}, f}, tolerance}, {                 \
     op, run, {{0, 20, ACTIVATION_GELU_TANH}, f}, tolerance                     \

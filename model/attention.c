@@ -1,0 +1,189 @@
+/* The attention branch of a block: projections, q/k norms, rotation, attention, output. */
+#include "model/branch.h"
+
+/* The heads of q, k and v as views of the projections' outputs (or of their gradients, laid out alike). The query heads of
+ * QKV_GROUPS stand at no regular distance: they are in `queries` [T,H*D], a copy or still to be filled. */
+static void qkv_views(const ModelSpec *spec, const Tensor projection[3], Tensor queries, Tensor view[3]) {
+  const int64_t h = spec->heads, k = spec->kv_heads, d = spec->head_size, group = h / k;
+  switch (spec->qkv) {
+    case QKV_SEPARATE:
+      view[0] = tensor_heads(projection[0], 0, h, d, d);
+      view[1] = tensor_heads(projection[1], 0, k, d, d);
+      view[2] = tensor_heads(projection[2], 0, k, d, d);
+      return;
+    case QKV_BLOCKS:
+      view[0] = tensor_heads(projection[0], 0, h, d, d);
+      view[1] = tensor_heads(projection[0], h * d, k, d, d);
+      view[2] = tensor_heads(projection[0], (h + k) * d, k, d, d);
+      return;
+    case QKV_HEADS:
+      for (int i = 0; i < 3; i++) view[i] = tensor_heads(projection[0], i * d, h, 3 * d, d);
+      return;
+    case QKV_GROUPS:
+      view[0] = tensor_heads(queries, 0, h, d, d);
+      view[1] = tensor_heads(projection[0], group * d, k, (group + 2) * d, d);
+      view[2] = tensor_heads(projection[0], (group + 1) * d, k, (group + 2) * d, d);
+      return;
+  }
+}
+
+/* Copies the query heads out of the groups of a projection, or back into them. */
+static void group_queries(const BlockContext *context, Tensor queries, Tensor projection, bool back) {
+  const ModelSpec *spec = &context->model->spec;
+  const int64_t d = spec->head_size, group = spec->heads / spec->kv_heads;
+  for (int64_t g = 0; g < spec->kv_heads; g++) {
+    const Tensor together = tensor_columns(queries, g * group * d, group * d);
+    const Tensor apart = tensor_columns(projection, g * (group + 2) * d, group * d);
+    op_axpby(context->compute, back ? apart : together, back ? together : apart, 1, 0);
+  }
+}
+
+static Tensor queries_new(const BlockContext *context, int64_t rows) {
+  const ModelSpec *spec = &context->model->spec;
+  return spec->qkv == QKV_GROUPS ? activation_new(context, rows, spec->heads * spec->head_size) : (Tensor){0};
+}
+
+static bool rotates(const ModelSpec *spec, int layer) {
+  return spec->position == POSITION_ROTARY && !spec->without_rotary[layer];
+}
+
+static RotarySpec rotary_of(const Model *model, int layer) {
+  const int table = model->spec.rope_by_window && model->spec.window[layer] > 0;
+  return (RotarySpec){model->rope_frequency[table], model->rope_scale[table], model->spec.rotary_interleaved};
+}
+
+static AttentionSpec attention_of(const Model *model, int layer) {
+  const ModelSpec *spec = &model->spec;
+  float scale = attention_scale(spec);
+  if (spec->scale_by_layer) scale /= (float)(layer + 1);
+  return (AttentionSpec){scale, spec->attention_softcap, spec->window[layer], model->alibi};
+}
+
+static int projection_count(const ModelSpec *spec) {
+  return spec->qkv == QKV_SEPARATE ? 3 : 1;
+}
+
+static LinearRole projection_role(const ModelSpec *spec, int i) {
+  return spec->qkv == QKV_SEPARATE ? (LinearRole)(LINEAR_Q + i) : LINEAR_QKV;
+}
+
+static void projections_new(const BlockContext *context, int layer, int64_t rows, Tensor out[3]) {
+  const Model *model = context->model;
+  for (int i = 0; i < projection_count(&model->spec); i++) {
+    const Linear linear = model->blocks[layer].linear[projection_role(&model->spec, i)];
+    out[i] = activation_new(context, rows, weight_outputs(model_weight(model, linear)));
+  }
+}
+
+/* Normalises q (which = 0) or k (1), per head or over the whole projection. */
+static Tensor qk_norm(const BlockContext *context, int layer, int which, Tensor projection, Tensor view,
+                      BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  const NormRole role = which == 0 ? NORM_Q : NORM_K;
+  const Norm norm = context->model->blocks[layer].norm[role];
+  if (spec->qk_norm == QK_NORM_HEADS) return heads_norm_forward(context, norm, view, &state->norm[role]);
+  if (spec->qk_norm == QK_NORM_HEAD) return norm_forward(context, norm, view, true, &state->norm[role]);
+  ASSERT(spec->qkv == QKV_SEPARATE);
+  Tensor out = norm_forward(context, norm, projection, true, &state->norm[role]);
+  return tensor_heads(out, 0, view.dim[1], spec->head_size, spec->head_size);
+}
+
+/* Projections, clamp, q/k norms and rotary: state->qkv as attention reads it. */
+static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockState *state) {
+  const Model *model = context->model;
+  const ModelSpec *spec = &model->spec;
+  Tensor seen[3];
+  projections_new(context, layer, x.dim[0], state->projection);
+  for (int i = 0; i < projection_count(spec); i++) {
+    role_forward(context, layer, projection_role(spec, i), state->projection[i], x, 0, state);
+    seen[i] = state->projection[i];
+    if (spec->clip_qkv > 0) {
+      op_clamp(context->compute, seen[i], spec->clip_qkv);
+      /* The backward asks what was clamped, before the rotation below changes it. */
+      if (context->keep) seen[i] = activation_copy(context, seen[i]);
+    }
+  }
+  const Tensor queries = queries_new(context, x.dim[0]);
+  if (!tensor_is_none(queries)) group_queries(context, queries, seen[0], false);
+  qkv_views(spec, seen, queries, state->qkv);
+  for (int i = 0; i < 2; i++) {
+    if (spec->qk_norm != QK_NORM_NONE) {
+      state->qkv[i] = qk_norm(context, layer, i, seen[i], state->qkv[i], state);
+    }
+    if (rotates(spec, layer)) {
+      op_rotary(context->compute, state->qkv[i], context->positions, rotary_of(model, layer), false);
+    }
+  }
+}
+
+void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  const int64_t rows = x.dim[0];
+  Compute *c = context->compute;
+  qkv_forward(context, layer, x, state);
+  state->attended = activation_new(context, rows, spec->heads * spec->head_size);
+  const Tensor out = tensor_heads(state->attended, 0, spec->heads, spec->head_size, spec->head_size);
+  const AttentionSpec attention = attention_of(context->model, layer);
+  if (context->caches) {
+    const PagedCache cache = context->caches[layer];
+    op_cache_store(c, cache, state->qkv[1], state->qkv[2], context->sequence, context->positions);
+    op_attention_paged(c, out, state->qkv[0], cache, context->sequence, context->positions, attention);
+  } else {
+    state->lse = tensor_new_2d(context->arena, DTYPE_F32, rows, spec->heads);
+    op_attention(c, out, state->lse, state->qkv[0], state->qkv[1], state->qkv[2], context->offsets,
+                 attention);
+  }
+  branch_close(context, layer, LINEAR_O, output_norm_role(spec, NORM_ATTENTION, NORM_ATTENTION_POST),
+               residual, state->attended, state);
+}
+
+static void qkv_backward(const BlockContext *context, int layer, Tensor dprojection[3], Tensor dqkv[3],
+                         Tensor dqueries, BlockState *state) {
+  const Model *model = context->model;
+  const ModelSpec *spec = &model->spec;
+  for (int i = 0; i < 2; i++) {
+    if (rotates(spec, layer)) {
+      op_rotary(context->compute, dqkv[i], context->positions, rotary_of(model, layer), true);
+    }
+    if (spec->qk_norm == QK_NORM_NONE) continue;
+    const NormRole role = i == 0 ? NORM_Q : NORM_K;
+    const Norm norm = model->blocks[layer].norm[role];
+    if (spec->qk_norm == QK_NORM_HEADS) {
+      heads_norm_backward(context, norm, dqkv[i], dqkv[i], &state->norm[role]);
+    } else {
+      const Tensor d = spec->qk_norm == QK_NORM_HEAD ? dqkv[i] : dprojection[i];
+      norm_backward(context, norm, d, d, &state->norm[role], 0);
+    }
+  }
+  if (!tensor_is_none(dqueries)) group_queries(context, dqueries, dprojection[0], true);
+  if (spec->clip_qkv > 0) {
+    for (int i = 0; i < projection_count(spec); i++) {
+      op_clamp_backward(context->compute, dprojection[i], state->projection[i], spec->clip_qkv);
+    }
+  }
+}
+
+void attention_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, Tensor x, float beta,
+                        BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  const size_t mark = arena_mark(context->arena);
+  const Tensor d = branch_open_backward(
+      context, layer, output_norm_role(spec, NORM_ATTENTION, NORM_ATTENTION_POST), dx, state);
+  Tensor dattended = activation_new(context, x.dim[0], spec->heads * spec->head_size);
+  role_backward(context, layer, LINEAR_O, dattended, d, state->attended, 0, state);
+
+  Tensor dprojection[3], dqkv[3];
+  projections_new(context, layer, x.dim[0], dprojection);
+  const Tensor dqueries = queries_new(context, x.dim[0]);
+  qkv_views(spec, dprojection, dqueries, dqkv);
+  op_attention_backward(context->compute, dqkv[0], dqkv[1], dqkv[2],
+                        tensor_heads(dattended, 0, spec->heads, spec->head_size, spec->head_size),
+                        tensor_heads(state->attended, 0, spec->heads, spec->head_size, spec->head_size),
+                        state->lse, state->qkv[0], state->qkv[1], state->qkv[2], context->offsets,
+                        attention_of(context->model, layer));
+  qkv_backward(context, layer, dprojection, dqkv, dqueries, state);
+  for (int i = 0; i < projection_count(spec); i++) {
+    role_backward(context, layer, projection_role(spec, i), dn, dprojection[i], x, i == 0 ? beta : 1, state);
+  }
+  arena_release(context->arena, mark);
+}

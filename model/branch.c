@@ -1,0 +1,177 @@
+#include "model/branch.h"
+
+Tensor activation_new(const BlockContext *context, int64_t rows, int64_t columns) {
+  return tensor_new_2d(context->arena, compute_activation(context->compute, context->model->dtype), rows,
+                       columns);
+}
+
+Tensor activation_copy(const BlockContext *context, Tensor x) {
+  Tensor copy = activation_new(context, x.dim[0], x.dim[1]);
+  op_axpby(context->compute, copy, x, 1, 0);
+  return copy;
+}
+
+Tensor residual_start(const BlockContext *context, Tensor x) {
+  return context->keep ? activation_copy(context, x) : x;
+}
+
+static int64_t norm_rows(Tensor x) {
+  return x.rank == 3 ? x.dim[0] * x.dim[1] : x.dim[0];
+}
+
+/* Room for what a norm over x leaves behind. */
+static NormState norm_state_new(const BlockContext *context, Tensor x, bool in_place) {
+  NormState state = {.in = x};
+  if (context->keep) {
+    if (context->model->spec.norm.kind == NORM_LAYER) {
+      state.mean = tensor_new_1d(context->arena, DTYPE_F32, norm_rows(x));
+    }
+    state.rstd = tensor_new_1d(context->arena, DTYPE_F32, norm_rows(x));
+  }
+  if (in_place && !context->keep) {
+    state.out = x;
+  } else if (x.rank == 3) {
+    state.out = tensor_new_3d(context->arena, x.dtype, x.dim[0], x.dim[1], x.dim[2]);
+  } else {
+    state.out = activation_new(context, x.dim[0], x.dim[1]);
+  }
+  return state;
+}
+
+Tensor norm_forward(const BlockContext *context, Norm norm, Tensor x, bool in_place, NormState *state) {
+  const Model *model = context->model;
+  *state = norm_state_new(context, x, in_place);
+  op_norm(context->compute, state->out, state->mean, state->rstd, x, model_tensor(model, norm.weight),
+          model_tensor(model, norm.bias), model->spec.norm);
+  return state->out;
+}
+
+void norm_backward(const BlockContext *context, Norm norm, Tensor dx, Tensor dy, const NormState *state,
+                   float beta) {
+  const Model *model = context->model;
+  op_norm_backward(context->compute, dx, model_grad(model, norm.weight), model_grad(model, norm.bias), dy,
+                   state->in, state->mean, state->rstd, model_tensor(model, norm.weight), model->spec.norm,
+                   beta);
+}
+
+/* The weight of head h, or its gradient: a row of one tensor, or the tensor h places after the first. */
+static Tensor head_weight(Tensor (*part)(const Model *, int), const Model *model, Norm norm, int64_t h) {
+  const Tensor first = part(model, norm.weight);
+  if (first.rank != 2) return part(model, tensor_is_none(first) ? -1 : norm.weight + (int)h);
+  return tensor_1d(tensor_rows(first, h, 1).data, first.dtype, first.dim[1]);
+}
+
+/* The statistics of head h; none where none are kept. */
+static Tensor head_rows(Tensor statistics, int64_t h, int64_t rows) {
+  return tensor_is_none(statistics) ? statistics : tensor_rows(statistics, h * rows, rows);
+}
+
+Tensor heads_norm_forward(const BlockContext *context, Norm norm, Tensor x, NormState *state) {
+  const Model *model = context->model;
+  const int64_t rows = x.dim[0];
+  *state = norm_state_new(context, x, true);
+  for (int64_t h = 0; h < x.dim[1]; h++) {
+    op_norm(context->compute, tensor_head(state->out, h), head_rows(state->mean, h, rows),
+            head_rows(state->rstd, h, rows), tensor_head(x, h), head_weight(model_tensor, model, norm, h),
+            (Tensor){0}, model->spec.norm);
+  }
+  return state->out;
+}
+
+void heads_norm_backward(const BlockContext *context, Norm norm, Tensor dx, Tensor dy,
+                         const NormState *state) {
+  const Model *model = context->model;
+  const int64_t rows = dy.dim[0];
+  for (int64_t h = 0; h < dy.dim[1]; h++) {
+    op_norm_backward(context->compute, tensor_head(dx, h), head_weight(model_grad, model, norm, h),
+                     (Tensor){0}, tensor_head(dy, h), tensor_head(state->in, h),
+                     head_rows(state->mean, h, rows), head_rows(state->rstd, h, rows),
+                     head_weight(model_tensor, model, norm, h), model->spec.norm, 0);
+  }
+}
+
+static LoraRows adapter_rows(const BlockContext *context) {
+  return (LoraRows){.draws = context->draws, .positions = context->positions};
+}
+
+void linear_forward(const BlockContext *context, Linear linear, Tensor out, Tensor x, float beta,
+                    LoraState *state) {
+  const Model *model = context->model;
+  const bool adapted = lora_forward(context->compute, context->adapter, linear.id, out, x, beta,
+                                    context->keep ? state : NULL, adapter_rows(context), context->arena);
+  op_linear(context->compute, out, x, model_weight(model, linear), model_tensor(model, linear.bias), 1,
+            adapted ? 1 : beta);
+}
+
+void linear_backward(const BlockContext *context, Linear linear, Tensor dx, Tensor dy, Tensor x, float beta,
+                     LoraState *state) {
+  const Model *model = context->model;
+  const Tensor dw = model_grad(model, linear.weight);
+  if (!tensor_is_none(dw)) {
+    op_linear_backward_weight(context->compute, (Weight){dw, model->arch->transposed},
+                              model_grad(model, linear.bias), dy, x, 1);
+  }
+  const bool adapted =
+      lora_backward(context->compute, context->adapter, linear.id, dx, dy, x, beta, state, context->arena);
+  op_linear_backward_input(context->compute, dx, dy, model_weight(model, linear), 1, adapted ? 1 : beta);
+}
+
+void role_forward(const BlockContext *context, int layer, LinearRole role, Tensor out, Tensor x, float beta,
+                  BlockState *state) {
+  linear_forward(context, context->model->blocks[layer].linear[role], out, x, beta, &state->lora[role]);
+}
+
+void role_backward(const BlockContext *context, int layer, LinearRole role, Tensor dx, Tensor dy, Tensor x,
+                   float beta, BlockState *state) {
+  linear_backward(context, context->model->blocks[layer].linear[role], dx, dy, x, beta, &state->lora[role]);
+}
+
+bool norm_comes_first(const ModelSpec *spec) {
+  return spec->placement == NORM_PRE || spec->placement == NORM_SANDWICH;
+}
+
+NormRole output_norm_role(const ModelSpec *spec, NormRole before, NormRole after) {
+  if (spec->placement == NORM_OUTPUT) return before;
+  if (spec->placement == NORM_SANDWICH) return after;
+  return NORM_ROLES;
+}
+
+/* A linear over x, where only what its adapter keeps for the backward is wanted. */
+static void linear_state(const BlockContext *context, Linear linear, Tensor x, LoraState *state) {
+  lora_forward(context->compute, context->adapter, linear.id, (Tensor){0}, x, 0, state, adapter_rows(context),
+               context->arena);
+}
+
+void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm, Tensor residual,
+                  Tensor x, BlockState *state) {
+  const Block *block = &context->model->blocks[layer];
+  const Linear linear = block->linear[role];
+  const float scale = context->model->spec.residual_scale;
+  const bool wanted = !tensor_is_none(residual);
+  if (norm == NORM_ROLES && !wanted) {
+    linear_state(context, linear, x, &state->lora[role]);
+    return;
+  }
+  if (norm == NORM_ROLES && scale == 1) {
+    linear_forward(context, linear, residual, x, 1, &state->lora[role]);
+    return;
+  }
+  Tensor out = activation_new(context, x.dim[0], context->model->spec.hidden);
+  linear_forward(context, linear, out, x, 0, &state->lora[role]);
+  if (norm != NORM_ROLES) out = norm_forward(context, block->norm[norm], out, true, &state->norm[norm]);
+  if (wanted) op_axpby(context->compute, residual, out, scale, 1);
+}
+
+Tensor branch_open_backward(const BlockContext *context, int layer, NormRole norm, Tensor dx,
+                            const BlockState *state) {
+  const float scale = context->model->spec.residual_scale;
+  if (norm == NORM_ROLES && scale == 1) return dx;
+  Tensor d = activation_new(context, dx.dim[0], dx.dim[1]);
+  if (scale != 1) {
+    op_axpby(context->compute, d, dx, scale, 0);
+    dx = d;
+  }
+  if (norm != NORM_ROLES)
+    norm_backward(context, context->model->blocks[layer].norm[norm], d, dx, &state->norm[norm], 0);
+  return d;
+}

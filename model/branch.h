@@ -1,0 +1,54 @@
+/* What attention and feed-forward are made of: norms, linears with their adapters, and the end of a branch in the
+ * residual stream. Shapes as in block.h. */
+#ifndef MODEL_BRANCH_H
+#define MODEL_BRANCH_H
+
+#include "model/block.h"
+
+/* [rows, columns] in the dtype of activations. */
+Tensor activation_new(const BlockContext *context, int64_t rows, int64_t columns);
+Tensor activation_copy(const BlockContext *context, Tensor x);
+/* Where the sum x + f(x) will grow: a copy when x is needed again, else x itself. */
+Tensor residual_start(const BlockContext *context, Tensor x);
+
+/* A norm per head whose heads have weights of their own (QK_NORM_HEADS), over x [T,H,D]; as norm_forward and norm_backward
+ * (block.h) with in_place and beta 0. */
+Tensor heads_norm_forward(const BlockContext *context, Norm norm, Tensor x, NormState *state);
+void heads_norm_backward(const BlockContext *context, Norm norm, Tensor dx, Tensor dy,
+                         const NormState *state);
+
+/* out = x W^T + bias + adapter + beta*out. state: what the adapter keeps for the backward. */
+void linear_forward(const BlockContext *context, Linear linear, Tensor out, Tensor x, float beta,
+                    LoraState *state);
+/* dx = gradient + beta*dx, through the base weight and the adapter. dx and dy must not overlap. */
+void linear_backward(const BlockContext *context, Linear linear, Tensor dx, Tensor dy, Tensor x, float beta,
+                     LoraState *state);
+
+/* The same for the linear of that role in the layer's block. */
+void role_forward(const BlockContext *context, int layer, LinearRole role, Tensor out, Tensor x, float beta,
+                  BlockState *state);
+void role_backward(const BlockContext *context, int layer, LinearRole role, Tensor dx, Tensor dy, Tensor x,
+                   float beta, BlockState *state);
+
+bool norm_comes_first(const ModelSpec *spec);
+/* The norm on a branch's output, for the placements that have one; NORM_ROLES otherwise. */
+NormRole output_norm_role(const ModelSpec *spec, NormRole before, NormRole after);
+
+/* residual += residual_scale * branch, where the branch ends in linear `role` over x and perhaps a norm. residual none: only
+ * what the backward needs of it. */
+void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm, Tensor residual,
+                  Tensor x, BlockState *state);
+/* The gradient that enters a branch's last linear: dx itself, or scaled and pulled back through the output norm. */
+Tensor branch_open_backward(const BlockContext *context, int layer, NormRole norm, Tensor dx,
+                            const BlockState *state);
+
+/* residual += attention(x); dn = gradient of the branch's input x + beta*dn */
+void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state);
+void attention_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, Tensor x, float beta,
+                        BlockState *state);
+/* The same for the feed-forward branch. */
+void mlp_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state);
+void mlp_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, Tensor x, float beta,
+                  BlockState *state);
+
+#endif

@@ -1,0 +1,54 @@
+/* The feed-forward branch of a block: plain or gated. */
+#include "model/branch.h"
+
+void mlp_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  const int64_t rows = x.dim[0], inner = spec->intermediate;
+  Compute *c = context->compute;
+  if (spec->gate_up_fused) {
+    state->gate_up = activation_new(context, rows, 2 * inner);
+    role_forward(context, layer, LINEAR_GATE_UP, state->gate_up, x, 0, state);
+    state->gate = tensor_columns(state->gate_up, 0, inner);
+    state->up = tensor_columns(state->gate_up, inner, inner);
+  } else {
+    if (spec->gated) {
+      state->gate = activation_new(context, rows, inner);
+      role_forward(context, layer, LINEAR_GATE, state->gate, x, 0, state);
+    }
+    state->up = activation_new(context, rows, inner);
+    role_forward(context, layer, LINEAR_UP, state->up, x, 0, state);
+  }
+  state->activated = context->keep ? activation_new(context, rows, inner) : state->up;
+  if (spec->gated) {
+    op_gated(c, state->activated, state->gate, state->up, spec->activation);
+  } else {
+    op_activation(c, state->activated, state->up, spec->activation);
+  }
+  branch_close(context, layer, LINEAR_DOWN, output_norm_role(spec, NORM_MLP, NORM_MLP_POST), residual,
+               state->activated, state);
+}
+
+void mlp_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, Tensor x, float beta,
+                  BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  Compute *c = context->compute;
+  const size_t mark = arena_mark(context->arena);
+  const Tensor d =
+      branch_open_backward(context, layer, output_norm_role(spec, NORM_MLP, NORM_MLP_POST), dx, state);
+  Tensor dactivated = activation_new(context, x.dim[0], spec->intermediate);
+  role_backward(context, layer, LINEAR_DOWN, dactivated, d, state->activated, 0, state);
+  if (!spec->gated) {
+    op_activation_backward(c, dactivated, dactivated, state->up, spec->activation);
+    role_backward(context, layer, LINEAR_UP, dn, dactivated, x, beta, state);
+  } else {
+    /* The gradients take the place of gate and up, which are not needed again. */
+    op_gated_backward(c, state->gate, state->up, dactivated, state->gate, state->up, spec->activation);
+    if (spec->gate_up_fused) {
+      role_backward(context, layer, LINEAR_GATE_UP, dn, state->gate_up, x, beta, state);
+    } else {
+      role_backward(context, layer, LINEAR_GATE, dn, state->gate, x, beta, state);
+      role_backward(context, layer, LINEAR_UP, dn, state->up, x, 1, state);
+    }
+  }
+  arena_release(context->arena, mark);
+}
