@@ -3,7 +3,6 @@
 #include "base/memory.h"
 #include "tokenizer/text.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,13 +135,10 @@ static bool read_options(Bpe *bpe, const Reader *model, Error *error) {
 }
 
 static void index_characters(Bpe *bpe) {
-  char utf8[8];
+  char utf8[4];
   for (uint32_t c = 0; c < DIRECT; c++)
     bpe->direct[c] = vocabulary_id(&bpe->base.vocabulary, utf8, utf8_put(c, utf8));
-  for (unsigned byte = 0; byte < 256; byte++) {
-    snprintf(utf8, sizeof utf8, "<0x%02X>", byte);
-    bpe->byte_ids[byte] = vocabulary_id(&bpe->base.vocabulary, utf8, 6);
-  }
+  vocabulary_byte_ids(&bpe->base.vocabulary, bpe->byte_ids);
 }
 
 static int compare_ranks(const void *a, const void *b) {

@@ -6,15 +6,19 @@ typedef enum DecoderKind {
   DECODE_BYTE_FALLBACK,
   DECODE_FUSE,
   DECODE_STRIP,
-  DECODE_METASPACE
+  DECODE_METASPACE,
+  DECODE_WORDPIECE,
+  DECODE_BPE
 } DecoderKind;
 
 struct DecoderStep {
   DecoderKind kind;
   Regex *pattern; /* Replace */
-  char *content;  /* Replace: what is put in. Strip, Metaspace: the character. Owned */
+  char *content;  /* Replace: what is put in. Strip, Metaspace: the character.
+                    WordPiece: the prefix, BPEDecoder: the suffix. Owned */
   size_t content_bytes;
   size_t start, stop; /* Strip: how many at most */
+  bool cleanup;       /* WordPiece */
   bool prefix;        /* Metaspace: the first token begins with one that stands for nothing */
 };
 
@@ -74,13 +78,28 @@ static bool read_strip(DecoderStep *step, const Reader *reader, Error *error) {
   return true;
 }
 
+static bool read_text(DecoderStep *step, const Reader *reader, const char *key, Error *error) {
+  const char *text;
+  size_t bytes;
+  return reader_text(reader, key, true, &text, &bytes, error) && set_content(step, text, bytes, error);
+}
+
+/* The suffix is replaced as plain text is. */
+static bool read_bpe(DecoderStep *step, const Reader *reader, Error *error) {
+  if (!read_text(step, reader, "suffix", error)) return false;
+  if (step->content_bytes == 0) return reader_fail(reader, error, "suffix must not be empty");
+  step->pattern = regex_compile(step->content, step->content_bytes, REGEX_LITERAL, error);
+  return step->pattern != NULL;
+}
+
 static bool read_step(DecoderStep *step, const Reader *reader, const char *type, Error *error) {
   static const struct {
     const char *name;
     DecoderKind kind;
   } known[] = {
-      {"ByteLevel", DECODE_BYTES}, {"Replace", DECODE_REPLACE}, {"ByteFallback", DECODE_BYTE_FALLBACK},
-      {"Fuse", DECODE_FUSE},       {"Strip", DECODE_STRIP},     {"Metaspace", DECODE_METASPACE}};
+      {"ByteLevel", DECODE_BYTES},     {"Replace", DECODE_REPLACE}, {"ByteFallback", DECODE_BYTE_FALLBACK},
+      {"Fuse", DECODE_FUSE},           {"Strip", DECODE_STRIP},     {"Metaspace", DECODE_METASPACE},
+      {"WordPiece", DECODE_WORDPIECE}, {"BPEDecoder", DECODE_BPE}};
   for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
     if (strcmp(type, known[i].name) != 0) continue;
     step->kind = known[i].kind;
@@ -91,14 +110,22 @@ static bool read_step(DecoderStep *step, const Reader *reader, const char *type,
         return read_strip(step, reader, error);
       case DECODE_METASPACE:
         return read_metaspace(step, reader, error);
+      case DECODE_WORDPIECE:
+        return read_text(step, reader, "prefix", error) &&
+               reader_bool_required(reader, "cleanup", &step->cleanup, error);
+      case DECODE_BPE:
+        return read_bpe(step, reader, error);
       default:
         return true;
     }
   }
+  if (strcmp(type, "CTC") == 0)
+    return reader_fail(reader, error,
+                       "decoder CTC is not supported: it is for speech, and drops repeated tokens");
   return reader_fail(
       reader, error,
       "decoder %s is not supported (known: Sequence, ByteLevel, Replace, ByteFallback, Fuse, Strip, "
-      "Metaspace)",
+      "Metaspace, WordPiece, BPEDecoder)",
       type);
 }
 
@@ -212,23 +239,35 @@ static bool apply_bytes(const ByteAlphabet *alphabet, const TokenStrings *in, To
   return done;
 }
 
+/* Ends a string that is the text with every match of the step's pattern replaced. */
+static bool push_replaced(const DecoderStep *step, RegexScratch *scratch, const char *text, size_t count,
+                          const char *content, size_t content_bytes, TokenStrings *out, Error *error) {
+  RegexCursor cursor = {0};
+  RegexMatch match;
+  size_t copied = 0;
+  for (bool found = true;;) {
+    if (!regex_next(step->pattern, scratch, text, count, &cursor, &match, &found, error)) return false;
+    if (!found) return token_strings_push(out, text + copied, count - copied, error);
+    if (!buffer_append(&out->text, text + copied, match.begin - copied, error) ||
+        !buffer_append(&out->text, content, content_bytes, error))
+      return false;
+    copied = match.end;
+  }
+}
+
+/* Replace; and BPEDecoder, for which the end of a word is a space, but not at the end of the text. */
 static bool apply_replace(const DecoderStep *step, const TokenStrings *in, TokenStrings *out, Error *error) {
   RegexScratch *scratch = regex_scratch_new(error);
   bool done = scratch != NULL;
   for (size_t i = 0; done && i < in->count; i++) {
-    const char *text;
-    size_t count, copied = 0;
-    RegexCursor cursor = {0};
-    RegexMatch match;
+    const char *text, *content = step->content;
+    size_t count, bytes = step->content_bytes;
     string_at(in, i, &text, &count);
-    for (bool found = true; done;) {
-      done = regex_next(step->pattern, scratch, text, count, &cursor, &match, &found, error);
-      if (!done || !found) break;
-      done = buffer_append(&out->text, text + copied, match.begin - copied, error) &&
-             buffer_append(&out->text, step->content, step->content_bytes, error);
-      copied = match.end;
+    if (step->kind == DECODE_BPE) {
+      content = " ";
+      bytes = i + 1 < in->count;
     }
-    done = done && token_strings_push(out, text + copied, count - copied, error);
+    done = push_replaced(step, scratch, text, count, content, bytes, out, error);
   }
   regex_scratch_free(scratch);
   return done;
@@ -320,12 +359,53 @@ static bool apply_metaspace(const DecoderStep *step, const TokenStrings *in, Tok
   return true;
 }
 
+/* Takes spaces out of the end of `text`, from `begin` on, as they stand before these in turn. */
+static void clean_up(Buffer *text, size_t begin) {
+  static const char *const pairs[][2] = {
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (size_t pair = 0; pair < sizeof pairs / sizeof pairs[0]; pair++) {
+    const char *from = pairs[pair][0], *to = pairs[pair][1];
+    size_t width = strlen(from), kept = begin, bytes = strlen(to);
+    for (size_t at = begin; at < text->size;) {
+      bool match = text->size - at >= width && memcmp(text->data + at, from, width) == 0;
+      if (match)
+        memcpy(text->data + kept, to, bytes);
+      else
+        text->data[kept] = text->data[at];
+      kept += match ? bytes : 1;
+      at += match ? width : 1;
+    }
+    text->size = kept; /* no replacement is longer than what it replaces */
+  }
+}
+
+static bool apply_wordpiece(const DecoderStep *step, const TokenStrings *in, TokenStrings *out,
+                            Error *error) {
+  for (size_t i = 0; i < in->count; i++) {
+    const char *text;
+    size_t count, begin = out->text.size, prefix = step->content_bytes;
+    string_at(in, i, &text, &count);
+    if (i > 0) {
+      bool continues = count >= prefix && memcmp(text, step->content, prefix) == 0;
+      text += continues ? prefix : 0;
+      count -= continues ? prefix : 0;
+      if (!continues && !buffer_text(&out->text, " ", error)) return false;
+    }
+    if (!buffer_append(&out->text, text, count, error)) return false;
+    if (step->cleanup) clean_up(&out->text, begin);
+    if (!end_string(out, error)) return false;
+  }
+  return true;
+}
+
 static bool apply(const Decoder *decoder, const DecoderStep *step, const TokenStrings *in, TokenStrings *out,
                   Error *error) {
   switch (step->kind) {
     case DECODE_BYTES:
       return apply_bytes(&decoder->alphabet, in, out, error);
     case DECODE_REPLACE:
+    case DECODE_BPE:
       return apply_replace(step, in, out, error);
     case DECODE_BYTE_FALLBACK:
       return apply_byte_fallback(in, out, error);
@@ -335,6 +415,8 @@ static bool apply(const Decoder *decoder, const DecoderStep *step, const TokenSt
       return apply_strip(step, in, out, error);
     case DECODE_METASPACE:
       return apply_metaspace(step, in, out, error);
+    case DECODE_WORDPIECE:
+      return apply_wordpiece(step, in, out, error);
   }
   return true;
 }

@@ -1,4 +1,5 @@
-/* The "decoder" of tokenizer.json: ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace, Sequence. It turns the
+/* The "decoder" of tokenizer.json: ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace, WordPiece, BPEDecoder,
+ * Sequence. It turns the
  * texts of tokens into text; each step maps a list of strings to a list of strings. */
 #ifndef TOKENIZER_DECODE_H
 #define TOKENIZER_DECODE_H

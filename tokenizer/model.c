@@ -2,7 +2,9 @@
 
 #include "base/memory.h"
 #include "tokenizer/bpe.h"
+#include "tokenizer/unigram.h"
 #include "tokenizer/wordcache.h"
+#include "tokenizer/words.h"
 
 #include <string.h>
 
@@ -10,7 +12,10 @@ TokenModel *token_model_open(const Reader *reader, Error *error) {
   static const struct {
     const char *type;
     TokenModel *(*open)(const Reader *, Error *);
-  } kinds[] = {{"BPE", bpe_open}};
+  } kinds[] = {{"BPE", bpe_open},
+               {"Unigram", unigram_open},
+               {"WordPiece", wordpiece_open},
+               {"WordLevel", wordlevel_open}};
   const char *type;
   size_t bytes;
   if (!reader->value) {
@@ -28,7 +33,8 @@ TokenModel *token_model_open(const Reader *reader, Error *error) {
     token_model_free(model);
     return NULL;
   }
-  reader_fail(reader, error, "tokenizer model %s is not supported (known: BPE)", type);
+  reader_fail(reader, error,
+              "tokenizer model %s is not supported (known: BPE, Unigram, WordPiece, WordLevel)", type);
   return NULL;
 }
 

@@ -44,7 +44,7 @@ struct TokenModel {
   struct WordCache *cache;
 };
 
-/* Reads the member "model". Known types: BPE. */
+/* Reads the member "model". Known types: BPE, Unigram, WordPiece, WordLevel. */
 NODISCARD TokenModel *token_model_open(const Reader *model, Error *error);
 void token_model_free(TokenModel *model); /* NULL is fine */
 

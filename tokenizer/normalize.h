@@ -1,5 +1,5 @@
 /* The "normalizer" of tokenizer.json: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip, StripAccents,
- * Lowercase. */
+ * Lowercase, BertNormalizer, Nmt, Precompiled, ByteLevel. */
 #ifndef TOKENIZER_NORMALIZE_H
 #define TOKENIZER_NORMALIZE_H
 
@@ -12,6 +12,7 @@ typedef struct NormalizerStep NormalizerStep;
 typedef struct Normalizer {
   NormalizerStep *steps; /* sequences are flattened */
   size_t count;
+  ByteAlphabet alphabet;
 } Normalizer;
 
 /* value NULL: no normalizer. */

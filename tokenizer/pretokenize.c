@@ -23,6 +23,7 @@ struct PreTokenizerStep {
   /* the cut, which STEP_BYTES and STEP_METASPACE make only when `cuts` */
   bool cuts;
   Regex *pattern;            /* or, when NULL, */
+  size_t length;             /* stretches of so many characters (FixedLength), or, when 0, */
   int (*class_of)(uint32_t); /* runs of characters of one class >= 0; CLASS_ALONE characters stand alone */
   SplitBehavior behavior;
   bool invert;
@@ -123,57 +124,97 @@ static bool read_metaspace(PreTokenizerStep *step, const Reader *reader, Error *
   return step->pattern != NULL;
 }
 
-static bool read_step(PreTokenizerStep *step, const Reader *reader, const char *type, Error *error) {
-  step->kind = STEP_SPLIT;
-  step->cuts = true;
-  if (strcmp(type, "Split") == 0) return read_split(step, reader, error);
-  if (strcmp(type, "ByteLevel") == 0) return read_byte_level(step, reader, error);
-  if (strcmp(type, "Metaspace") == 0) return read_metaspace(step, reader, error);
-  if (strcmp(type, "Digits") == 0) {
-    bool individual;
-    step->class_of = class_numeric;
-    if (!reader_bool_required(reader, "individual_digits", &individual, error)) return false;
-    step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
-    return true;
-  }
-  if (strcmp(type, "Punctuation") == 0) {
-    step->class_of = class_punctuation;
-    return read_behavior(reader, SPLIT_ISOLATED, false, &step->behavior, error);
-  }
+static bool read_digits(PreTokenizerStep *step, const Reader *reader, Error *error) {
+  bool individual;
+  step->class_of = class_numeric;
+  if (!reader_bool_required(reader, "individual_digits", &individual, error)) return false;
+  step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
+  return true;
+}
+
+static bool read_punctuation(PreTokenizerStep *step, const Reader *reader, Error *error) {
+  step->class_of = class_punctuation;
+  return read_behavior(reader, SPLIT_ISOLATED, false, &step->behavior, error);
+}
+
+static bool read_whitespace(PreTokenizerStep *step, const Reader *reader, Error *error) {
+  (void)reader, (void)error;
+  step->class_of = class_whitespace;
   step->behavior = SPLIT_REMOVED;
-  if (strcmp(type, "Whitespace") == 0) {
-    step->class_of = class_whitespace;
-    step->invert = true;
-    return true;
-  }
-  if (strcmp(type, "WhitespaceSplit") == 0) {
-    step->class_of = class_space;
-    return true;
-  }
+  step->invert = true;
+  return true;
+}
+
+static bool read_whitespace_split(PreTokenizerStep *step, const Reader *reader, Error *error) {
+  (void)reader, (void)error;
+  step->class_of = class_space;
+  step->behavior = SPLIT_REMOVED;
+  return true;
+}
+
+static bool read_delimiter(PreTokenizerStep *step, const Reader *reader, Error *error) {
+  const char *text;
+  size_t bytes, at = 0;
+  step->behavior = SPLIT_REMOVED;
+  if (!reader_text(reader, "delimiter", true, &text, &bytes, error)) return false;
+  if (bytes > 0) (void)utf8_next(text, &at);
+  if (bytes == 0 || at != bytes) return reader_fail(reader, error, "delimiter must be one character");
+  step->pattern = regex_compile(text, bytes, REGEX_LITERAL, error);
+  return step->pattern != NULL;
+}
+
+static bool read_length(PreTokenizerStep *step, const Reader *reader, Error *error) {
+  long long length = 5;
+  step->behavior = SPLIT_ISOLATED;
+  if (reader_has(reader, "length") && !reader_int(reader, "length", 1, 1 << 30, &length, error)) return false;
+  step->length = (size_t)length;
+  return true;
+}
+
+typedef struct StepType {
+  const char *name;
+  bool (*read)(PreTokenizerStep *step, const Reader *reader, Error *error);
+} StepType;
+
+static const StepType step_types[] = {{"Split", read_split},
+                                      {"ByteLevel", read_byte_level},
+                                      {"Metaspace", read_metaspace},
+                                      {"Digits", read_digits},
+                                      {"Punctuation", read_punctuation},
+                                      {"Whitespace", read_whitespace},
+                                      {"WhitespaceSplit", read_whitespace_split},
+                                      {"CharDelimiterSplit", read_delimiter},
+                                      {"FixedLength", read_length}};
+
+static bool push_step(PreTokenizer *pretokenizer, const Reader *reader, const char *type, Error *error) {
+  PreTokenizerStep *steps = memory_resize(pretokenizer->steps, (pretokenizer->count + 1) * sizeof *steps);
+  if (!steps) return error_out_of_memory(error, "pre-tokenizer", (pretokenizer->count + 1) * sizeof *steps);
+  pretokenizer->steps = steps;
+  PreTokenizerStep *step = &steps[pretokenizer->count++];
+  *step = (PreTokenizerStep){.kind = STEP_SPLIT, .cuts = true};
+  for (size_t i = 0; i < sizeof step_types / sizeof step_types[0]; i++)
+    if (strcmp(type, step_types[i].name) == 0) return step_types[i].read(step, reader, error);
   return reader_fail(
       reader, error,
-      "pre-tokenizer %s is not supported (known: Sequence, Split, ByteLevel, Metaspace, Digits, "
-      "Punctuation, Whitespace, WhitespaceSplit)",
+      "pre-tokenizer %s is not supported (known: Sequence, Split, ByteLevel, Metaspace, Digits, Punctuation, "
+      "Whitespace, WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit, FixedLength)",
       type);
 }
 
 static bool read_steps(PreTokenizer *pretokenizer, const Reader *reader, int depth, Error *error) {
   const char *type;
   if (!reader_type(reader, &type, error)) return false;
-  if (strcmp(type, "Sequence") == 0) {
-    Reader list, item;
-    if (depth == 0) return reader_fail(reader, error, "sequences are nested too deeply");
-    if (!reader_array(reader, "pretokenizers", &list, error)) return false;
-    for (size_t i = 0; i < json_array_size(list.value); i++)
-      if (!reader_item(&list, i, &item, error) || !read_steps(pretokenizer, &item, depth - 1, error))
-        return false;
-    return true;
-  }
-  PreTokenizerStep *steps = memory_resize(pretokenizer->steps, (pretokenizer->count + 1) * sizeof *steps);
-  if (!steps) return error_out_of_memory(error, "pre-tokenizer", (pretokenizer->count + 1) * sizeof *steps);
-  pretokenizer->steps = steps;
-  steps[pretokenizer->count] = (PreTokenizerStep){0};
-  return read_step(&steps[pretokenizer->count++], reader, type, error);
+  if (strcmp(type, "BertPreTokenizer") == 0)
+    return push_step(pretokenizer, reader, "WhitespaceSplit", error) &&
+           push_step(pretokenizer, reader, "Punctuation", error);
+  if (strcmp(type, "Sequence") != 0) return push_step(pretokenizer, reader, type, error);
+  Reader list, item;
+  if (depth == 0) return reader_fail(reader, error, "sequences are nested too deeply");
+  if (!reader_array(reader, "pretokenizers", &list, error)) return false;
+  for (size_t i = 0; i < json_array_size(list.value); i++)
+    if (!reader_item(&list, i, &item, error) || !read_steps(pretokenizer, &item, depth - 1, error))
+      return false;
+  return true;
 }
 
 bool pretokenizer_init(PreTokenizer *pretokenizer, const Reader *reader, Error *error) {
@@ -258,6 +299,15 @@ static bool mark_classes(const PreTokenizerStep *step, PieceWork *work, Piece pi
   return push_mark(work, begin, piece.end, (class != CLASS_NONE) != step->invert, error);
 }
 
+static bool mark_lengths(const PreTokenizerStep *step, PieceWork *work, Piece piece, Error *error) {
+  for (size_t at = piece.begin; at < piece.end;) {
+    size_t begin = at;
+    for (size_t i = 0; i < step->length && at < piece.end; i++) (void)utf8_next(work->text.data, &at);
+    if (!push_mark(work, begin, at, true, error)) return false;
+  }
+  return true;
+}
+
 /* Joins marks into pieces. A match is joined to its neighbour only when that neighbour is not itself a match. */
 static bool cut_marks(SplitBehavior behavior, const SplitMark *marks, size_t count, Pieces *out,
                       Error *error) {
@@ -301,8 +351,9 @@ static bool step_cut(const PreTokenizerStep *step, PieceWork *work, RegexScratch
   for (size_t i = 0; i < work->pieces.size; i++) {
     Piece piece = work->pieces.data[i];
     work->mark_count = 0;
-    bool marked = step->pattern ? mark_pattern(step, work, piece, scratch, error)
-                                : mark_classes(step, work, piece, error);
+    bool marked = step->pattern  ? mark_pattern(step, work, piece, scratch, error)
+                  : step->length ? mark_lengths(step, work, piece, error)
+                                 : mark_classes(step, work, piece, error);
     if (!marked || !cut_marks(step->behavior, work->marks, work->mark_count, &work->spare_pieces, error))
       return false;
   }
@@ -345,20 +396,12 @@ static bool step_prefix(const PreTokenizerStep *step, PieceWork *work, Error *er
 }
 
 static bool step_bytes(const ByteAlphabet *alphabet, PieceWork *work, Error *error) {
-  const Text *in = &work->text;
   Text *out = &work->spare_text;
   out->size = 0;
-  if (!text_reserve(out, in->size * 2, error)) return false;
   for (size_t i = 0; i < work->pieces.size; i++) {
     Piece *piece = &work->pieces.data[i];
     size_t begin = out->size;
-    for (size_t at = piece->begin; at < piece->end; at++) {
-      unsigned char byte = (unsigned char)in->data[at];
-      for (size_t k = 0; k < alphabet->length[byte]; k++) {
-        if (in->tracked) out->spans[out->size] = in->spans[at];
-        out->data[out->size++] = alphabet->utf8[byte][k];
-      }
-    }
+    if (!text_append_bytes(out, alphabet, &work->text, piece->begin, piece->end, error)) return false;
     *piece = (Piece){begin, out->size};
   }
   swap_texts(work);

@@ -1,5 +1,5 @@
 /* The "pre_tokenizer" of tokenizer.json: Sequence, Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace,
- * WhitespaceSplit. It cuts a text into pieces that the model never merges across, and may rewrite it (bytes as
+ * WhitespaceSplit, BertPreTokenizer, CharDelimiterSplit, FixedLength. It cuts a text into pieces that the model never merges across, and may rewrite it (bytes as
  * printable characters, spaces as U+2581). */
 #ifndef TOKENIZER_PRETOKENIZE_H
 #define TOKENIZER_PRETOKENIZE_H

@@ -43,6 +43,19 @@ bool text_append_part(Text *text, const Text *from, size_t begin, size_t end, Er
   return true;
 }
 
+bool text_append_bytes(Text *text, const ByteAlphabet *alphabet, const Text *from, size_t begin, size_t end,
+                       Error *error) {
+  if (!text_reserve(text, (end - begin) * 2, error)) return false;
+  for (size_t at = begin; at < end; at++) {
+    unsigned char byte = (unsigned char)from->data[at];
+    for (size_t k = 0; k < alphabet->length[byte]; k++) {
+      if (text->tracked) text->spans[text->size] = from->spans[at];
+      text->data[text->size++] = alphabet->utf8[byte][k];
+    }
+  }
+  return true;
+}
+
 TokenSpan text_span(const Text *text, size_t begin, size_t end) {
   if (!text->tracked || begin >= end) return (TokenSpan){0, 0};
   return (TokenSpan){text->spans[begin].begin, text->spans[end - 1].end};

@@ -15,6 +15,7 @@ typedef struct Text {
   TokenSpan *spans; /* one per byte; only when tracked */
   size_t size, capacity;
   bool tracked;
+  bool from_start; /* of a normalised text: it begins with what the input begins with */
 } Text;
 
 NODISCARD bool text_reserve(Text *text, size_t more, Error *error); /* room for `more` further bytes */
@@ -24,6 +25,17 @@ void text_free(Text *text);
 NODISCARD bool text_append(Text *text, const char *bytes, size_t count, TokenSpan span, Error *error);
 /* Appends bytes begin..end of another text, with their spans. */
 NODISCARD bool text_append_part(Text *text, const Text *from, size_t begin, size_t end, Error *error);
+/* GPT-2's byte alphabet: printable bytes are themselves, the others U+0100 onwards. */
+typedef struct ByteAlphabet {
+  char utf8[256][2];
+  uint8_t length[256];
+  int16_t byte_of[0x144]; /* by character; -1 when not in the alphabet */
+} ByteAlphabet;
+void byte_alphabet_init(ByteAlphabet *alphabet);
+
+/* Appends bytes begin..end of another text in the byte alphabet, each with its span. */
+NODISCARD bool text_append_bytes(Text *text, const ByteAlphabet *alphabet, const Text *from, size_t begin,
+                                 size_t end, Error *error);
 /* What bytes begin..end stand for together; {0,0} when not tracked or empty. */
 TokenSpan text_span(const Text *text, size_t begin, size_t end);
 /* Appends raw input, ill-formed parts as U+FFFD; spans are offsets into the input. */
@@ -67,13 +79,5 @@ bool char_is_space(uint32_t c);       /* White_Space */
 bool char_is_numeric(uint32_t c);     /* Nd, Nl, No */
 bool char_is_punctuation(uint32_t c); /* P*, and ASCII's symbols */
 bool char_is_word(uint32_t c);        /* \w of UTS #18: Alphabetic, M, Nd, Pc, Join_Control */
-
-/* GPT-2's byte alphabet: printable bytes are themselves, the others U+0100 onwards. */
-typedef struct ByteAlphabet {
-  char utf8[256][2];
-  uint8_t length[256];
-  int16_t byte_of[0x144]; /* by character; -1 when not in the alphabet */
-} ByteAlphabet;
-void byte_alphabet_init(ByteAlphabet *alphabet);
 
 #endif

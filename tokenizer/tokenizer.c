@@ -93,6 +93,7 @@ static bool encode_section(Encoder *encoder, size_t begin, size_t end, Error *er
   const Tokenizer *tokenizer = encoder->tokenizer;
   Text *section = &encoder->section;
   section->size = 0;
+  section->from_start = begin == 0;
   section->tracked = encoder->spare.tracked = encoder->spans != NULL;
   if (!text_append_part(section, &encoder->input, begin, end, error) ||
       !normalizer_apply(&tokenizer->normalizer, section, &encoder->spare, encoder->scratch, error) ||
@@ -100,9 +101,9 @@ static bool encode_section(Encoder *encoder, size_t begin, size_t end, Error *er
     return false;
   for (size_t i = 0; i < encoder->parts.size; i++) {
     AddedPart part = encoder->parts.data[i];
-    bool done = part.token
-                    ? emit(encoder, part.token->id, text_span(section, part.begin, part.end), error)
-                    : encode_plain(encoder, part.begin, part.end, begin == 0 && part.begin == 0, error);
+    bool done = part.token ? emit(encoder, part.token->id, text_span(section, part.begin, part.end), error)
+                           : encode_plain(encoder, part.begin, part.end,
+                                          part.begin == 0 && section->from_start, error);
     if (!done) return false;
   }
   return true;

@@ -2,6 +2,8 @@
 
 #include "base/memory.h"
 
+#include <stdio.h>
+
 bool vocabulary_reserve(Vocabulary *vocabulary, int size, Error *error) {
   size_t rows = (size_t)size;
   vocabulary->size = size;
@@ -57,4 +59,12 @@ const char *vocabulary_token(const Vocabulary *vocabulary, int id, size_t *bytes
   if (id < 0 || id >= vocabulary->size || !vocabulary->texts[id]) return NULL;
   *bytes = vocabulary->lengths[id];
   return vocabulary->texts[id];
+}
+
+void vocabulary_byte_ids(const Vocabulary *vocabulary, int ids[256]) {
+  char token[8];
+  for (unsigned byte = 0; byte < 256; byte++) {
+    snprintf(token, sizeof token, "<0x%02X>", byte);
+    ids[byte] = vocabulary_id(vocabulary, token, 6);
+  }
 }

@@ -32,5 +32,7 @@ const char *vocabulary_token(const Vocabulary *vocabulary, int id, size_t *bytes
 static inline int vocabulary_id(const Vocabulary *vocabulary, const char *token, size_t bytes) {
   return string_table_get(&vocabulary->ids, token, bytes); /* -1 when absent */
 }
+/* The ids of <0x00> to <0xFF>; -1 for those that are absent. */
+void vocabulary_byte_ids(const Vocabulary *vocabulary, int ids[256]);
 
 #endif

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "tokenizer/tokenizer.h"
+#include "tests/support/tokens.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,9 +20,7 @@ static const char *const families[] = {"gpt2",    "neox",          "llama3",    
                                        "odd_one", "odd_two"};
 
 static uint32_t fnv(const void *bytes, size_t count) {
-  uint32_t state = 0x811c9dc5u;
-  for (size_t i = 0; i < count; i++) state = (state ^ ((const uint8_t *)bytes)[i]) * 0x01000193u;
-  return state;
+  return fnv_add(FNV_START, bytes, count);
 }
 
 static uint32_t read_u32(const char *bytes) {
