@@ -16,7 +16,7 @@ room_rules='
 base:
 formats: base
 compute: base
-tokenizer: base
+tokenizer: base formats
 lora: base formats compute
 model: base formats compute lora
 template: base
@@ -141,7 +141,7 @@ compute/cpu/b.c <ptx.cuh>
 compute/cuda/d.c <cmath>
 base/j.c <boost/context/detail/fcontext.hpp>
 tests/unit/c.c <boost/container/vector.hpp>
-tokenizer/b.c "formats/a.h"
+tokenizer/b.c "model/a.h"
 lora/a.c "model/a.h"
 model/a.c <cblas.h>
 model/b.cu <cuda_runtime.h>
