@@ -83,6 +83,16 @@ typedef struct DropoutSpec {
       positions; /* [T] I32: each row's sequence, by its number among all that the run trains on; its position */
 } DropoutSpec;
 
+/* The logits of an LM head over rows x: x W^T + bias + scale * u b^T, where the thin product is an adapter's. The same
+ * struct names the gradients of its parts. */
+typedef struct HeadTerms {
+  Tensor x;    /* [N,C] */
+  Weight w;    /* [V,C] */
+  Tensor bias; /* [V], or none */
+  Tensor u, b; /* [N,R] like x, [V,R]; or none */
+  float scale; /* of the thin product */
+} HeadTerms;
+
 typedef struct HeadSpec {
   float temperature; /* logits are divided by it; 1 in training on text */
   float softcap;     /* c*tanh(logit/c) before the temperature; 0 = none */

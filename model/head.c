@@ -32,6 +32,10 @@ static HeadSpec head_spec(const Model *model, float temperature) {
   return (HeadSpec){.temperature = temperature / scale, .softcap = model->spec.logit_softcap / scale};
 }
 
+static HeadTerms head_terms(const Model *model, Tensor x) {
+  return (HeadTerms){.x = x, .w = model_head(model), .bias = model_tensor(model, model->head_bias)};
+}
+
 void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, float *entropy) {
   const Model *model = pass->context.model;
   Compute *c = pass->context.compute;
@@ -40,8 +44,8 @@ void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, 
   const Picked picked = pick(pass, rows);
   const Tensor logprobs = tensor_new_1d(arena, DTYPE_F32, rows.count);
   const Tensor entropies = entropy ? tensor_new_1d(arena, DTYPE_F32, rows.count) : (Tensor){0};
-  op_head_logprob(c, logprobs, entropies, picked.x, model_head(model), model_tensor(model, model->head_bias),
-                  picked.targets, head_spec(model, temperature));
+  op_head_logprob(c, logprobs, entropies, head_terms(model, picked.x), picked.targets,
+                  head_spec(model, temperature));
   compute_download(c, logprob, logprobs);
   if (entropy) compute_download(c, entropy, entropies);
   arena_release(arena, mark);
@@ -55,13 +59,13 @@ void lm_logprobs_backward(Pass *pass, TokenRows rows, float temperature, const f
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor logprobs = logprob_out ? tensor_new_1d(arena, DTYPE_F32, rows.count) : (Tensor){0};
-  const Tensor dx = tensor_new_like(arena, picked.x, picked.x.dtype);
-  op_head_logprob_backward(c, dx, (Weight){model_grad(model, model->head), false},
-                           model_grad(model, model->head_bias), logprobs, picked.x, model_head(model),
-                           model_tensor(model, model->head_bias), picked.targets,
+  const HeadTerms gradients = {.x = tensor_new_like(arena, picked.x, picked.x.dtype),
+                               .w = {model_grad(model, model->head), false},
+                               .bias = model_grad(model, model->head_bias)};
+  op_head_logprob_backward(c, gradients, logprobs, head_terms(model, picked.x), picked.targets,
                            uploaded(pass, dlogprob, rows.count), uploaded(pass, dentropy, rows.count),
                            head_spec(model, temperature));
-  op_scatter_add_rows(c, pass->dhidden, dx, picked.rows);
+  op_scatter_add_rows(c, pass->dhidden, gradients.x, picked.rows);
   if (logprob_out) compute_download(c, logprob_out, logprobs);
   arena_release(arena, mark);
 }

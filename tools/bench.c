@@ -205,17 +205,17 @@ static void bench_head(Bench *b, int64_t N, int64_t C, int64_t V, DType dtype) {
   if (!wanted(b, line)) return;
   size_t mark = arena_mark(&b->arena);
   Tensor x = filled(b, DTYPE_F32, N, C, 0.1f), dx = filled(b, DTYPE_F32, N, C, 0.1f), none = {0};
-  Weight w = {filled(b, dtype, V, C, 0.01f), false}, dw = {filled(b, DTYPE_F32, V, C, 0), false};
+  HeadTerms z = {.x = x, .w = {filled(b, dtype, V, C, 0.01f), false}};
+  HeadTerms d = {.x = dx, .w = {filled(b, DTYPE_F32, V, C, 0), false}};
   Tensor logprob = tensor_1d(filled(b, DTYPE_F32, 1, N, 1).data, DTYPE_F32, N);
   Tensor entropy = tensor_1d(filled(b, DTYPE_F32, 1, N, 1e-6f).data, DTYPE_F32, N);
   Tensor targets = tensor_new_1d(&b->arena, DTYPE_I32, N);
   for (int64_t i = 0; i < N; i++) ((int32_t *)targets.data)[i] = (int32_t)(i % V);
   HeadSpec spec = {.temperature = 1};
   double flop = 2.0 * (double)N * (double)C * (double)V * 1e-9, best;
-  SHORTEST(b, best, op_head_logprob(&b->c, logprob, entropy, x, w, none, targets, spec));
+  SHORTEST(b, best, op_head_logprob(&b->c, logprob, entropy, z, targets, spec));
   report(line, best, flop / best, "GFLOP/s", 0, "");
-  SHORTEST(b, best,
-           op_head_logprob_backward(&b->c, dx, dw, none, none, x, w, none, targets, entropy, none, spec));
+  SHORTEST(b, best, op_head_logprob_backward(&b->c, d, none, z, targets, entropy, none, spec));
   report("  backward (3 products)", best, 3 * flop / best, "GFLOP/s", 0, "");
   arena_release(&b->arena, mark);
 }

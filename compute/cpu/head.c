@@ -89,57 +89,72 @@ static Chunk chunk_at(int64_t first, int64_t rows, int64_t step) {
   return (Chunk){first, min64(step, rows - first)};
 }
 
-static void chunk_logits(Compute *c, Tensor logits, Tensor x, Weight w, Tensor bias, Chunk chunk) {
-  CPU(linear)
-  (c, tensor_rows(logits, 0, chunk.count), tensor_rows(x, chunk.first, chunk.count), w, bias, 1.0f, 0.0f);
+/* The rows of a chunk; w, bias and b are all of them. */
+static HeadTerms chunk_terms(HeadTerms all, Chunk chunk) {
+  HeadTerms part = all;
+  if (!tensor_is_none(all.x)) part.x = tensor_rows(all.x, chunk.first, chunk.count);
+  if (!tensor_is_none(all.u)) part.u = tensor_rows(all.u, chunk.first, chunk.count);
+  return part;
 }
 
-void CPU(head_logprob)(Compute *c, Tensor logprob, Tensor entropy, Tensor x, Weight w, Tensor bias,
-                       Tensor targets, HeadSpec spec) {
-  int64_t rows = x.dim[0], n = weight_outputs(w), step = chunk_rows(rows, n);
+static void chunk_logits(Compute *c, Tensor logits, HeadTerms z) {
+  const bool thin = !tensor_is_none(z.u);
+  if (thin) CPU(linear)(c, logits, z.u, (Weight){z.b, false}, (Tensor){0}, z.scale, 0.0f);
+  CPU(linear)(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
+}
+
+/* dz: gradient of the chunk's logits */
+static void chunk_backward(Compute *c, HeadTerms d, Tensor dz, HeadTerms z) {
+  if (!tensor_is_none(d.x)) CPU(linear_backward_input)(c, d.x, dz, z.w, 1.0f, 0.0f);
+  CPU(linear_backward_weight)(c, d.w, d.bias, dz, z.x, 1.0f);
+  if (tensor_is_none(z.u)) return;
+  if (!tensor_is_none(d.u)) CPU(linear_backward_input)(c, d.u, dz, (Weight){z.b, false}, z.scale, 0.0f);
+  CPU(linear_backward_weight)(c, (Weight){d.b, false}, (Tensor){0}, dz, z.u, z.scale);
+}
+
+void CPU(head_logprob)(Compute *c, Tensor logprob, Tensor entropy, HeadTerms z, Tensor targets,
+                       HeadSpec spec) {
+  int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(rows, n);
   size_t mark = scratch_open(c);
   Tensor logits = tensor_2d(scratch_floats(c, step * n), DTYPE_F32, step, n);
-  if (c->dry) chunk_logits(c, logits, x, w, bias, chunk_at(0, rows, step));
-  for (int64_t first = 0; !c->dry && first < rows; first += step) {
+  for (int64_t first = 0; first < rows; first += step) {
     Chunk chunk = chunk_at(first, rows, step);
-    chunk_logits(c, logits, x, w, bias, chunk);
+    chunk_logits(c, tensor_rows(logits, 0, chunk.count), chunk_terms(z, chunk));
+    if (c->dry) break;
 #pragma omp parallel for num_threads(c->threads) schedule(static) if (chunk.count * n > SPAN)
     for (int64_t r = 0; r < chunk.count; r++) {
-      float *z = f32(logits) + r * n;
+      float *row = f32(logits) + r * n;
       int64_t target = i32(targets)[first + r];
       ASSERT(target >= 0 && target < n);
-      RowStats stats = row_stats(z, n, spec);
-      f32(logprob)[first + r] = row_logprob(z, stats, target);
+      RowStats stats = row_stats(row, n, spec);
+      f32(logprob)[first + r] = row_logprob(row, stats, target);
       if (!tensor_is_none(entropy)) f32(entropy)[first + r] = (float)stats.entropy;
     }
   }
   scratch_close(c, mark);
 }
 
-void CPU(head_logprob_backward)(Compute *c, Tensor dx, Weight dw, Tensor dbias, Tensor logprob, Tensor x,
-                                Weight w, Tensor bias, Tensor targets, Tensor dlogprob, Tensor dentropy,
-                                HeadSpec spec) {
-  int64_t rows = x.dim[0], n = weight_outputs(w), step = chunk_rows(rows, n);
+void CPU(head_logprob_backward)(Compute *c, HeadTerms d, Tensor logprob, HeadTerms z, Tensor targets,
+                                Tensor dlogprob, Tensor dentropy, HeadSpec spec) {
+  int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(rows, n);
   size_t mark = scratch_open(c);
   Tensor logits = tensor_2d(scratch_floats(c, step * n), DTYPE_F32, step, n);
   for (int64_t first = 0; first < rows; first += step) {
     Chunk chunk = chunk_at(first, rows, step);
-    chunk_logits(c, logits, x, w, bias, chunk);
+    Tensor part = tensor_rows(logits, 0, chunk.count);
+    HeadTerms terms = chunk_terms(z, chunk);
+    chunk_logits(c, part, terms);
 #pragma omp parallel for num_threads(c->threads) schedule(static) if (chunk.count * n > SPAN)
     for (int64_t r = 0; r < (c->dry ? 0 : chunk.count); r++) {
-      float *z = f32(logits) + r * n;
+      float *logit = f32(logits) + r * n;
       int64_t row = first + r, target = i32(targets)[row];
       ASSERT(target >= 0 && target < n);
-      RowStats stats = row_stats(z, n, spec);
-      if (!tensor_is_none(logprob)) f32(logprob)[row] = row_logprob(z, stats, target);
-      row_gradient(z, n, stats, spec, target, f32(dlogprob)[row],
+      RowStats stats = row_stats(logit, n, spec);
+      if (!tensor_is_none(logprob)) f32(logprob)[row] = row_logprob(logit, stats, target);
+      row_gradient(logit, n, stats, spec, target, f32(dlogprob)[row],
                    tensor_is_none(dentropy) ? 0.0f : f32(dentropy)[row]);
     }
-    Tensor d = tensor_rows(logits, 0, chunk.count), px = tensor_rows(x, first, chunk.count);
-    if (!tensor_is_none(dx)) {
-      CPU(linear_backward_input)(c, tensor_rows(dx, first, chunk.count), d, w, 1.0f, 0.0f);
-    }
-    CPU(linear_backward_weight)(c, dw, dbias, d, px, 1.0f);
+    chunk_backward(c, chunk_terms(d, chunk), part, terms);
   }
   scratch_close(c, mark);
 }

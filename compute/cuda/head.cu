@@ -178,14 +178,47 @@ typedef struct Chunks {
   int64_t rows, total;
 } Chunks;
 
-static Chunks chunks_new(Compute *c, Tensor x, Weight w) {
-  const int64_t V = weight_outputs(w), stride = divide_up(V, ROW_UNIT) * ROW_UNIT, most = chunk_rows(stride);
+static Chunks chunks_new(Compute *c, HeadTerms z) {
+  const int64_t V = weight_outputs(z.w), stride = divide_up(V, ROW_UNIT) * ROW_UNIT,
+                most = chunk_rows(stride);
   Chunks chunks = {};
-  chunks.total = x.dim[0];
+  chunks.total = z.x.dim[0];
   chunks.rows = most < chunks.total ? most : chunks.total;
   chunks.logits = tensor_2d(scratch_new<float>(c, chunks.rows * stride), DTYPE_F32, chunks.rows, V);
   chunks.logits.stride[0] = stride;
   return chunks;
+}
+
+/* `count` rows of the terms; w, bias and b are all of them. */
+static HeadTerms terms_of(HeadTerms all, int64_t first, int64_t count) {
+  HeadTerms part = all;
+  if (!tensor_is_none(all.x)) part.x = tensor_rows(all.x, first, count);
+  if (!tensor_is_none(all.u)) part.u = tensor_rows(all.u, first, count);
+  return part;
+}
+
+static Weight plain(Tensor data) {
+  Weight weight = {};
+  weight.data = data;
+  return weight;
+}
+
+/* The thin product first: the large one reads what it adds to behind its arithmetic. */
+static void chunk_logits(Compute *c, Tensor logits, HeadTerms z) {
+  const bool thin = !tensor_is_none(z.u);
+  if (thin) cuda_linear(c, logits, z.u, plain(z.b), {}, z.scale, 0.0f);
+  cuda_linear(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
+}
+
+/* dz: gradient of the chunk's logits */
+static void chunk_backward(Compute *c, HeadTerms d, Tensor dz, HeadTerms z) {
+  if (!tensor_is_none(d.x)) cuda_linear_backward_input(c, d.x, dz, z.w, 1.0f, 0.0f);
+  if (!tensor_is_none(d.w.data) || !tensor_is_none(d.bias)) {
+    cuda_linear_backward_weight(c, d.w, d.bias, dz, z.x, 1.0f);
+  }
+  if (tensor_is_none(z.u)) return;
+  if (!tensor_is_none(d.u)) cuda_linear_backward_input(c, d.u, dz, plain(z.b), z.scale, 0.0f);
+  if (!tensor_is_none(d.b)) cuda_linear_backward_weight(c, plain(d.b), {}, dz, z.u, z.scale);
 }
 
 static HeadRows head_rows(Tensor logits, Tensor targets, int64_t first, Tensor logprob, Tensor entropy,
@@ -221,14 +254,14 @@ static Tensor chunk_gradient(Compute *c, Tensor logits, DType dtype, HeadRows h,
 
 }  // namespace
 
-extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, Tensor x, Weight w, Tensor bias,
-                                  Tensor targets, HeadSpec spec) {
+extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, HeadTerms z, Tensor targets,
+                                  HeadSpec spec) {
   const size_t mark = scratch_open(c);
-  const Chunks chunks = chunks_new(c, x, w);
+  const Chunks chunks = chunks_new(c, z);
   for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
     const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
     const Tensor logits = tensor_rows(chunks.logits, 0, count);
-    cuda_linear(c, logits, tensor_rows(x, first, count), w, bias, 1.0f, 0.0f);
+    chunk_logits(c, logits, terms_of(z, first, count));
     if (c->dry) continue;
     LAUNCH(c, head_logprob_kernel, dim3((unsigned)count), dim3(HEAD_THREADS), 0,
            head_rows(logits, targets, first, logprob, entropy, spec));
@@ -236,21 +269,18 @@ extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, Te
   scratch_close(c, mark);
 }
 
-extern "C" void cuda_head_logprob_backward(Compute *c, Tensor dx, Weight dw, Tensor dbias, Tensor logprob,
-                                           Tensor x, Weight w, Tensor bias, Tensor targets, Tensor dlogprob,
-                                           Tensor dentropy, HeadSpec spec) {
+extern "C" void cuda_head_logprob_backward(Compute *c, HeadTerms d, Tensor logprob, HeadTerms z,
+                                           Tensor targets, Tensor dlogprob, Tensor dentropy, HeadSpec spec) {
   const size_t mark = scratch_open(c);
-  const Chunks chunks = chunks_new(c, x, w);
+  const Chunks chunks = chunks_new(c, z);
   for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
     const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
-    const Tensor logits = tensor_rows(chunks.logits, 0, count), part = tensor_rows(x, first, count);
-    cuda_linear(c, logits, part, w, bias, 1.0f, 0.0f);
+    const Tensor logits = tensor_rows(chunks.logits, 0, count);
+    const HeadTerms part = terms_of(z, first, count);
+    chunk_logits(c, logits, part);
     const HeadRows h = head_rows(logits, targets, first, logprob, {}, spec);
-    const Tensor d = chunk_gradient(c, logits, x.dtype, h, dlogprob, dentropy, first);
-    if (!tensor_is_none(dx)) cuda_linear_backward_input(c, tensor_rows(dx, first, count), d, w, 1.0f, 0.0f);
-    if (!tensor_is_none(dw.data) || !tensor_is_none(dbias)) {
-      cuda_linear_backward_weight(c, dw, dbias, d, part, 1.0f);
-    }
+    const Tensor dz = chunk_gradient(c, logits, z.x.dtype, h, dlogprob, dentropy, first);
+    chunk_backward(c, terms_of(d, first, count), dz, part);
   }
   scratch_close(c, mark);
 }

@@ -52,7 +52,7 @@ static void test_dry_run(void **state) {
   compute_dry_begin(&c);
   op_linear(&c, out, x, w, none, 1, 0);
   size_t first = c.scratch.peak;
-  op_head_logprob(&c, logprob, none, x, w, none, ids, (HeadSpec){.temperature = 1});
+  op_head_logprob(&c, logprob, none, (HeadTerms){.x = x, .w = w}, ids, (HeadSpec){.temperature = 1});
   size_t second = c.scratch.peak;
   compute_upload(&c, x, NULL);
   compute_download(&c, NULL, x);

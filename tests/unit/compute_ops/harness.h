@@ -44,7 +44,8 @@ enum {
   NARROW = 1 << 16,    /* activations are bf16: only where the backend has such */
   WIDE_OUT = 1 << 17,  /* F32 logits of bf16 activations */
   WIDE_BIAS = 1 << 18, /* F32 bias beside a bf16 weight */
-  ALIGNED = 1 << 19    /* with STRIDED: gaps of 48 or 96 bytes, as between the parts of a fused projection */
+  ALIGNED = 1 << 19,   /* with STRIDED: gaps of 48 or 96 bytes, as between the parts of a fused projection */
+  THIN = 1 << 20       /* a head with an adapter's product */
 };
 
 typedef struct Shape {

@@ -7,10 +7,18 @@
 
 typedef struct HeadRef {
   LinearRef linear;
+  double *u, *b; /* [N,R], [V,R]; or NULL */
   const int32_t *targets;
   HeadSpec spec;
   double *logprob, *entropy, *dlogprob, *dentropy; /* dentropy or NULL */
 } HeadRef;
+
+enum { THIN_RANK = 3 };
+static const double THIN_SCALE = 0.75;
+
+static inline double thin_ref(const HeadRef *r, int64_t t, int64_t j) {
+  return r->u ? THIN_SCALE * dot(r->u + t * THIN_RANK, r->b + j * THIN_RANK, THIN_RANK) : 0;
+}
 
 static inline void head_ref(HeadRef *r) {
   linear_ref(&r->linear);
@@ -19,6 +27,7 @@ static inline void head_ref(HeadRef *r) {
     double *z = r->linear.out + t * V, highest = -INFINITY, sum = 0, mean = 0;
     for (int64_t j = 0; j < V; j++) {
       double cap = (double)r->spec.softcap;
+      z[j] += thin_ref(r, t, j);
       if (cap > 0) z[j] = cap * tanh(z[j] / cap);
       z[j] /= (double)r->spec.temperature;
       highest = fmax(highest, z[j]);
@@ -42,6 +51,7 @@ static inline double head_loss(void *context) {
 
 typedef struct HeadCase {
   LinearCase linear;
+  HeadTerms z;
   Tensor targets, logprob, entropy, dlogprob, dentropy;
   HeadSpec spec;
   HeadRef ref;
@@ -55,6 +65,12 @@ static inline HeadCase head_case(Test *t) {
   }
   k.linear.ref.x = doubles(t, k.linear.x);
   round_for_matrix_unit(t, k.linear.ref.x, N * C);
+  k.z = (HeadTerms){.x = k.linear.x, .w = k.linear.w, .bias = k.linear.bias};
+  if (t->shape.flags & THIN) {
+    k.z.u = random_2d(t, N, THIN_RANK);
+    k.z.b = random_tensor(t, activation_dtype(t), 2, V, THIN_RANK, 1, 1);
+    k.z.scale = (float)THIN_SCALE;
+  }
   k.targets = random_ids(t, N, V);
   k.logprob = random_1d(t, DTYPE_F32, N, 1);
   k.entropy = random_1d(t, DTYPE_F32, N, 1);
@@ -63,6 +79,10 @@ static inline HeadCase head_case(Test *t) {
   k.spec = (HeadSpec){.temperature = t->shape.flags & TEMPERATURE ? 0.7f : 1.0f,
                       .softcap = t->shape.flags & CAP ? 2.5f : 0.0f};
   k.ref = (HeadRef){.linear = k.linear.ref, .targets = ids_of(t, k.targets), .spec = k.spec};
+  if (t->shape.flags & THIN) {
+    k.ref.u = doubles(t, k.z.u);
+    k.ref.b = doubles(t, k.z.b);
+  }
   k.ref.logprob = zeros(t, N);
   k.ref.entropy = zeros(t, N);
   k.ref.dlogprob = doubles(t, k.dlogprob);
@@ -74,14 +94,13 @@ static void test_head_logprob(Test *t) {
   HeadCase k = head_case(t);
   poison(t, k.logprob);
   poison(t, k.entropy);
-  RUN(t,
-      op_head_logprob(&t->c, k.logprob, k.entropy, k.linear.x, k.linear.w, k.linear.bias, k.targets, k.spec));
+  RUN(t, op_head_logprob(&t->c, k.logprob, k.entropy, k.z, k.targets, k.spec));
   head_ref(&k.ref);
   compare(t, "logprob", k.ref.logprob, k.logprob);
   compare(t, "entropy", k.ref.entropy, k.entropy);
   poison(t, k.logprob);
   Tensor none = {0};
-  RUN(t, op_head_logprob(&t->c, k.logprob, none, k.linear.x, k.linear.w, k.linear.bias, k.targets, k.spec));
+  RUN(t, op_head_logprob(&t->c, k.logprob, none, k.z, k.targets, k.spec));
   compare(t, "logprob alone", k.ref.logprob, k.logprob);
 }
 
@@ -92,30 +111,38 @@ static const double NARROW_LOGIT_GRADIENT = 0x1p-7;
 static void test_head_logprob_backward(Test *t) {
   HeadCase k = head_case(t);
   LinearCase *l = &k.linear;
-  Tensor dx = random_2d(t, l->ref.T, l->ref.I), dbias = {0};
-  Weight dw = l->w;
-  dw.data = random_tensor(t, DTYPE_F32, 2, l->w.data.dim[0], l->w.data.dim[1], 1, 1);
-  double *before = doubles(t, dw.data), *before_bias = NULL;
+  HeadTerms d = {.x = random_2d(t, l->ref.T, l->ref.I), .w = l->w};
+  d.w.data = random_tensor(t, DTYPE_F32, 2, l->w.data.dim[0], l->w.data.dim[1], 1, 1);
+  double *before = doubles(t, d.w.data), *before_bias = NULL, *before_b = NULL;
   if (l->ref.bias) {
-    dbias = random_1d(t, DTYPE_F32, l->ref.O, 1);
-    before_bias = doubles(t, dbias);
+    d.bias = random_1d(t, DTYPE_F32, l->ref.O, 1);
+    before_bias = doubles(t, d.bias);
   }
-  poison(t, dx);
+  if (k.ref.u) {
+    d.u = random_2d(t, l->ref.T, THIN_RANK);
+    d.b = random_tensor(t, DTYPE_F32, 2, l->ref.O, THIN_RANK, 1, 1);
+    before_b = doubles(t, d.b);
+    poison(t, d.u);
+  }
+  poison(t, d.x);
   poison(t, k.logprob);
-  RUN(t, op_head_logprob_backward(&t->c, dx, dw, dbias, k.logprob, l->x, l->w, l->bias, k.targets, k.dlogprob,
-                                  k.dentropy, k.spec));
+  RUN(t, op_head_logprob_backward(&t->c, d, k.logprob, k.z, k.targets, k.dlogprob, k.dentropy, k.spec));
   head_ref(&k.ref);
   compare(t, "logprob", k.ref.logprob, k.logprob);
   if (t->shape.flags & NARROW || on_matrix_unit(t)) t->tolerance = NARROW_LOGIT_GRADIENT;
-  compare_gradient(t, "dx", k.ref.linear.x, dx, 1, NULL, 0, head_loss, &k.ref);
-  compare_gradient(t, "dw", k.ref.linear.w, dw.data, 1, before, 1, head_loss, &k.ref);
+  compare_gradient(t, "dx", k.ref.linear.x, d.x, 1, NULL, 0, head_loss, &k.ref);
+  compare_gradient(t, "dw", k.ref.linear.w, d.w.data, 1, before, 1, head_loss, &k.ref);
   if (l->ref.bias)
-    compare_gradient(t, "dbias", k.ref.linear.bias, dbias, 1, before_bias, 1, head_loss, &k.ref);
+    compare_gradient(t, "dbias", k.ref.linear.bias, d.bias, 1, before_bias, 1, head_loss, &k.ref);
+  if (k.ref.u) {
+    compare_gradient(t, "du", k.ref.u, d.u, 1, NULL, 0, head_loss, &k.ref);
+    compare_gradient(t, "db", k.ref.b, d.b, 1, before_b, 1, head_loss, &k.ref);
+  }
   /* nothing but dx wanted, as for a frozen head */
-  Tensor none = {0}, again = random_2d(t, l->ref.T, l->ref.I);
-  RUN(t, op_head_logprob_backward(&t->c, again, (Weight){0}, none, none, l->x, l->w, l->bias, k.targets,
-                                  k.dlogprob, k.dentropy, k.spec));
-  compare(t, "dx alone", doubles(t, dx), again);
+  const Tensor none = {0};
+  const HeadTerms alone = {.x = random_2d(t, l->ref.T, l->ref.I)};
+  RUN(t, op_head_logprob_backward(&t->c, alone, none, k.z, k.targets, k.dlogprob, k.dentropy, k.spec));
+  compare(t, "dx alone", doubles(t, d.x), alone.x);
 }
 
 /* -- sample -- */
@@ -198,16 +225,17 @@ static void test_sample(Test *t) {
 #define HEAD_SHAPES(op, run, f, tolerance)                                                                  \
   {op, run, {{1, 20, 7}, f}, tolerance}, {op, run, {{9, 33, 65}, f | BIAS | STRIDED | ENTROPY}, tolerance}, \
       {op, run, {{5, 16, 301}, f | TEMPERATURE | ENTROPY | BF16}, tolerance},                               \
-      {op, run, {{6, 12, 50}, f | CAP | TEMPERATURE | ENTROPY | TRANSPOSED | BIAS}, tolerance}, {           \
+      {op, run, {{6, 12, 50}, f | CAP | TEMPERATURE | ENTROPY | TRANSPOSED | BIAS}, tolerance},             \
+      {op, run, {{7, 18, 90}, f | CAP | ENTROPY | BIAS | STRIDED | THIN}, tolerance}, {                     \
     op, run, {{0, 20, 7}, f | BIAS}, tolerance                                                              \
   }
 
 /* The logits of all rows are too many for one chunk. */
 #define HEAD_LARGE(op, run, tolerance) \
-  { op, run, {{31, 3, 300001}, ENTROPY | FEW}, tolerance }
+  { op, run, {{31, 3, 300001}, ENTROPY | FEW | THIN}, tolerance }
 #define HEAD_NARROW(op, run, tolerance)                                                 \
   {op, run, {{37, 64, 520}, NARROW | BF16 | ENTROPY | STRIDED | ALIGNED}, tolerance}, { \
-    op, run, {{20, 8, 70001}, NARROW | BF16 | FEW}, 4 * tolerance                       \
+    op, run, {{20, 8, 70001}, NARROW | BF16 | FEW | THIN}, 4 * tolerance                \
   }
 
 #define HEAD_CASES                                                                                          \
