@@ -8,9 +8,9 @@
 #include <string.h>
 
 /* A new architecture: its file in model/arch/, its line in list.h, its line here. */
-static const Architecture *const architecture_list[] = {&architecture_llama,    &architecture_mistral,
-                                                        &architecture_qwen2,    &architecture_qwen3,
-                                                        &architecture_gpt_neox, &architecture_gpt2};
+static const Architecture *const architecture_list[] = {
+    &architecture_llama, &architecture_mistral,  &architecture_ministral, &architecture_qwen2,
+    &architecture_qwen3, &architecture_gpt_neox, &architecture_gpt2};
 enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
 
 bool config_int_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
@@ -52,8 +52,8 @@ bool config_bool_or(const Reader *config, const char *key, bool fallback, bool *
   return !reader_has(config, key) || reader_bool(config, key, fallback, out, error);
 }
 
-static bool config_text_or(const Reader *config, const char *key, const char *fallback, const char **out,
-                           Error *error) {
+bool config_text_or(const Reader *config, const char *key, const char *fallback, const char **out,
+                    Error *error) {
   size_t bytes;
   *out = fallback;
   return !reader_has(config, key) || reader_text(config, key, true, out, &bytes, error);
@@ -64,7 +64,7 @@ static bool refuse(const Reader *config, const char *key, Error *error, const ch
     PRINTF_LIKE(4, 5);
 
 static bool refuse(const Reader *config, const char *key, Error *error, const char *format, ...) {
-  char message[256];
+  char message[900];
   Reader member;
   va_list arguments;
   va_start(arguments, format);
@@ -113,103 +113,13 @@ bool config_refuse(const Reader *config, const char *key, const char *why, Error
   return refuse(config, key, error, "%s", why);
 }
 
-static bool rope_positive(const Reader *rope, const char *key, double *out, Error *error) {
-  Reader member;
-  if (!reader_member(rope, key, &member, error) ||
-      !reader_as_number(&member, -INFINITY, INFINITY, out, error))
-    return false;
-  return (*out > 0 && isfinite(*out)) ||
-         reader_fail(&member, error, "expected a number above 0, found %g", *out);
-}
-
-static double yarn_mscale(double factor, double mscale) {
-  return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
-}
-
-static bool rope_yarn(const Reader *config, const Reader *rope, RopeSpec *out, Error *error) {
-  double mscale, mscale_all;
-  bool truncate;
-  if (!config_float_or(rope, "attention_factor", 0, &out->attention_factor, error) ||
-      !config_float_or(rope, "beta_fast", 32, &out->beta_fast, error) ||
-      !config_float_or(rope, "beta_slow", 1, &out->beta_slow, error) ||
-      !config_float_or(rope, "mscale", 0, &mscale, error) ||
-      !config_float_or(rope, "mscale_all_dim", 0, &mscale_all, error) ||
-      !config_bool_or(rope, "truncate", true, &truncate, error))
-    return false;
-  if (!truncate) return refuse(rope, "truncate", error, "false is not supported");
-  if (!reader_has(rope, "factor")) {
-    double longest;
-    if (!rope_positive(config, "max_position_embeddings", &longest, error)) return false;
-    out->factor = longest / out->original_max;
-  } else if (!rope_positive(rope, "factor", &out->factor, error)) {
-    return false;
-  }
-  if (!reader_has(rope, "attention_factor") && mscale != 0 && mscale_all != 0)
-    out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
-  return true;
-}
-
-/* Where the training context stands: beside the rope keys, among them, or it is the longest position. */
-static bool rope_original_max(const Reader *config, const Reader *rope, double *out, Error *error) {
-  static const char *const key = "original_max_position_embeddings";
-  if (reader_has(config, key)) return rope_positive(config, key, out, error);
-  if (reader_has(rope, key)) return rope_positive(rope, key, out, error);
-  return rope_positive(config, "max_position_embeddings", out, error);
-}
-
-static bool rope_by_type(const Reader *config, const Reader *rope, const char *type, RopeSpec *out,
-                         Error *error) {
-  if (strcmp(type, "default") == 0) return true;
-  if (strcmp(type, "linear") == 0) {
-    out->kind = ROPE_LINEAR;
-    return rope_positive(rope, "factor", &out->factor, error);
-  }
-  if (strcmp(type, "llama3") == 0) {
-    out->kind = ROPE_LLAMA3;
-    return rope_positive(rope, "factor", &out->factor, error) &&
-           rope_positive(rope, "low_freq_factor", &out->low_freq_factor, error) &&
-           rope_positive(rope, "high_freq_factor", &out->high_freq_factor, error) &&
-           rope_original_max(config, rope, &out->original_max, error);
-  }
-  if (strcmp(type, "yarn") == 0) {
-    out->kind = ROPE_YARN;
-    return rope_original_max(config, rope, &out->original_max, error) && rope_yarn(config, rope, out, error);
-  }
-  return reader_fail(rope, error, "rope type \"%s\" is not supported (known: default, linear, llama3, yarn)",
-                     type);
-}
-
-bool config_rope_object(const Reader *config, Reader *rope, Error *error) {
-  const json_t *old = json_object_get(config->value, "rope_scaling");
-  /* as in Transformers, it goes first */
-  const bool has_old =
-      reader_has(config, "rope_scaling") && !(json_is_object(old) && json_object_size(old) == 0);
-  return reader_member(config, has_old ? "rope_scaling" : "rope_parameters", rope, error) &&
-         (!rope->value || reader_as_object(rope, error));
-}
-
-bool config_rope(const Reader *config, double default_theta, RopeSpec *out, Error *error) {
-  *out = (RopeSpec){.kind = ROPE_DEFAULT, .theta = default_theta};
-  Reader rope;
-  if (!config_rope_object(config, &rope, error)) return false;
-  const char *old_type, *type;
-  if (reader_has(&rope, "full_attention") || reader_has(&rope, "sliding_attention"))
-    return reader_fail(&rope, error, "parameters by layer type are not supported here");
-  const Reader *theta = reader_has(&rope, "rope_theta") ? &rope : config;
-  return config_check_rope_keys(&rope, error) &&
-         (!reader_has(theta, "rope_theta") || rope_positive(theta, "rope_theta", &out->theta, error)) &&
-         config_text_or(&rope, "type", "default", &old_type, error) &&
-         config_text_or(&rope, "rope_type", old_type, &type, error) &&
-         rope_by_type(config, &rope, type, out, error);
-}
-
 const Architecture *architecture_find(const json_t *config, Error *error) {
   const Reader top = reader_top(NULL, (json_t *)config);
   const char *type;
   if (!reader_as_object(&top, error) || !config_text_or(&top, "model_type", NULL, &type, error)) return NULL;
   for (int i = 0; type && i < ARCHITECTURE_COUNT; i++)
     if (strcmp(type, architecture_list[i]->model_type) == 0) return architecture_list[i];
-  char known[256] = "";
+  char known[768] = "";
   for (int i = 0; i < ARCHITECTURE_COUNT; i++) {
     size_t used = strlen(known);
     snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architecture_list[i]->model_type);
@@ -245,7 +155,9 @@ static bool check_shape(const ModelSpec *spec, Error *error) {
       (spec->rotary_size < 2 || spec->rotary_size % 2 || spec->rotary_size > spec->head_size))
     return error_set(error, ERROR_MODEL, "%lld rotary elements in heads of %lld: expected an even number",
                      (long long)spec->rotary_size, (long long)spec->head_size);
-  return true;
+  return spec->position != POSITION_ROTARY ||
+         (config_rope_fits(&spec->rope, spec->rotary_size, error) &&
+          (!spec->rope_by_window || config_rope_fits(&spec->rope_local, spec->rotary_size, error)));
 }
 
 bool architecture_read(const Architecture *arch, const json_t *config, ModelSpec *spec, Error *error) {

@@ -89,6 +89,8 @@ NODISCARD bool config_size_or(const Reader *config, const char *key, int64_t fal
 NODISCARD bool config_float_or(const Reader *config, const char *key, double fallback, double *out,
                                Error *error);
 NODISCARD bool config_bool_or(const Reader *config, const char *key, bool fallback, bool *out, Error *error);
+NODISCARD bool config_text_or(const Reader *config, const char *key, const char *fallback, const char **out,
+                              Error *error);
 NODISCARD bool config_activation(const Reader *config, const char *key, const char *fallback, Activation *out,
                                  Error *error);
 /* An error "KEY: why" unless the key is absent, null, false or empty. */
@@ -96,9 +98,33 @@ NODISCARD bool config_refuse(const Reader *config, const char *key, const char *
 /* Refuses keys that are neither read, nor known to change nothing, nor off (config_keys.c). */
 NODISCARD bool config_check_keys(const Reader *config, const Architecture *arch, Error *error);
 NODISCARD bool config_check_rope_keys(const Reader *rope, Error *error);
-/* The object with the rotary keys; its value is NULL where there is none. */
+
+/* Rotary keys (config_rope.c): rope_parameters (new), or rope_theta and rope_scaling (old). */
+typedef struct RopeDefaults {
+  double theta; /* the base, of a config that names none */
+  double
+      part; /* partial_rotary_factor, likewise; 0 = whole heads rotate, and a config that says otherwise is refused */
+  double original_max; /* original_max_position_embeddings beside the rotary object, likewise; 0 = none */
+  bool longrope_alone; /* Phi-3: scaled rotations are longrope's, even where they are called "su" or "yarn" */
+} RopeDefaults;
+
+/* position, rotary_size and rope of the spec; head_size and max_positions are read before. */
+NODISCARD bool config_rotary(const Reader *config, RopeDefaults defaults, ModelSpec *spec, Error *error);
+
+/* Layers with a window have a table of their own. Old keys: rope_theta and rope_scaling are those of the other layers, and
+ * local_key, where it is given, is the base of these. */
+typedef struct LayerRopeDefaults {
+  double theta, local_theta;
+  const char *local_key; /* or NULL */
+} LayerRopeDefaults;
+NODISCARD bool config_rotary_by_layer(const Reader *config, LayerRopeDefaults defaults, ModelSpec *spec,
+                                      Error *error);
+
+/* The parts, for families with keys of their own: the object with the rotary keys, whose value is NULL where there is none;
+ * and one table. */
 NODISCARD bool config_rope_object(const Reader *config, Reader *rope, Error *error);
-/* rope_parameters (new) or rope_theta + rope_scaling (old). */
 NODISCARD bool config_rope(const Reader *config, double default_theta, RopeSpec *out, Error *error);
+/* What only the size of the heads decides. */
+NODISCARD bool config_rope_fits(const RopeSpec *rope, int64_t rotary_size, Error *error);
 
 #endif

@@ -26,8 +26,12 @@ static double yarn_correction(const RopeSpec *spec, int64_t rotary_size, double 
 }
 
 static void yarn_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out) {
-  double low = floor(yarn_correction(spec, rotary_size, spec->beta_fast));
-  double high = ceil(yarn_correction(spec, rotary_size, spec->beta_slow));
+  double low = yarn_correction(spec, rotary_size, spec->beta_fast);
+  double high = yarn_correction(spec, rotary_size, spec->beta_slow);
+  if (!spec->yarn_exact) {
+    low = floor(low);
+    high = ceil(high);
+  }
   if (low < 0) low = 0;
   if (high > (double)(rotary_size - 1)) high = (double)(rotary_size - 1);
   if (low == high) high += 0.001; /* no division by 0 */
@@ -40,20 +44,41 @@ static void yarn_frequencies(const RopeSpec *spec, int64_t rotary_size, float *o
   }
 }
 
+bool rope_is_extended(const RopeSpec *spec) {
+  return (spec->kind == ROPE_DYNAMIC || spec->kind == ROPE_LONGROPE) && spec->context > spec->original_max;
+}
+
+/* The base grows with the longest sequence, so that the lowest frequency spans it (NTK-aware scaling). */
+static float dynamic_theta(const RopeSpec *spec, int64_t rotary_size) {
+  const float factor = (float)spec->factor;
+  const float growth = factor * (float)spec->context / (float)spec->original_max - (float)(spec->factor - 1);
+  const double power = (double)rotary_size / (double)(rotary_size - 2);
+  return (float)spec->theta * (float)pow((double)growth, power);
+}
+
+static double attention_factor(const RopeSpec *spec) {
+  if (spec->kind != ROPE_YARN && spec->kind != ROPE_LONGROPE) return 1;
+  if (spec->attention_factor != 0) return spec->attention_factor;
+  if (spec->factor <= 1) return 1;
+  return spec->kind == ROPE_YARN ? 0.1 * log(spec->factor) + 1
+                                 : sqrt(1 + log(spec->factor) / log(spec->original_max));
+}
+
 void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale) {
-  *scale = 1;
+  const bool extended = rope_is_extended(spec);
+  const float *factors = extended ? spec->long_factor : spec->short_factor;
+  float theta = (float)spec->theta;
+  if (extended && spec->kind == ROPE_DYNAMIC) theta = dynamic_theta(spec, rotary_size);
   for (int64_t i = 0; i < rotary_size / 2; i++) {
-    float exponent = (float)(2 * i) / (float)rotary_size;
-    float inverse = 1 / powf((float)spec->theta, exponent);
+    float wave = powf(theta, (float)(2 * i) / (float)rotary_size);
+    if (spec->kind == ROPE_LONGROPE) wave *= factors[i];
+    float inverse = 1 / wave;
     if (spec->kind == ROPE_LINEAR) inverse /= (float)spec->factor;
     if (spec->kind == ROPE_LLAMA3) inverse = llama3_frequency(spec, inverse);
     out[i] = inverse;
   }
-  if (spec->kind != ROPE_YARN) return;
-  yarn_frequencies(spec, rotary_size, out);
-  double factor = spec->attention_factor;
-  if (factor == 0) factor = spec->factor <= 1 ? 1 : 0.1 * log(spec->factor) + 1;
-  *scale = (float)factor;
+  if (spec->kind == ROPE_YARN) yarn_frequencies(spec, rotary_size, out);
+  *scale = (float)attention_factor(spec);
 }
 
 float attention_scale(const ModelSpec *spec) {

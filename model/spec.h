@@ -119,6 +119,10 @@ static inline int64_t model_width(const ModelSpec *spec) {
   return spec->embedding_size ? spec->embedding_size : spec->hidden;
 }
 
+/* Whether `context` asks for other frequencies than sequences within the original positions have. Transformers looks at the
+ * length of each call, Drover once at the longest sequence of a run, so that a token turns by the same angle in training, in
+ * scoring and in the cache. */
+bool rope_is_extended(const RopeSpec *spec);
 /* Inverse frequencies of `spec` for rotary_size/2 pairs into out (host), and the factor on cos and sin. */
 void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale);
 

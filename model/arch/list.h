@@ -6,6 +6,7 @@
 
 extern const Architecture architecture_llama;
 extern const Architecture architecture_mistral;
+extern const Architecture architecture_ministral;
 extern const Architecture architecture_qwen2;
 extern const Architecture architecture_qwen3;
 extern const Architecture architecture_gpt_neox;

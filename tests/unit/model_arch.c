@@ -98,15 +98,15 @@ static void rope_is_read_in_both_spellings(void **state) {
     assert_float_equal(s.rope.high_freq_factor, 4, 0);
     assert_float_equal(s.rope.original_max, 8192, 0);
   }
-  /* the oldest spelling says "type"; where both objects stand, rope_scaling goes first, as in Transformers */
+  /* the oldest spelling says "type"; both objects may stand if they say the same */
   ModelSpec s = spec_of(llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}");
   assert_int_equal(s.rope.kind, ROPE_LINEAR);
   assert_float_equal(s.rope.factor, 2, 0);
-  s = spec_of(
-      llama,
-      "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\": {\"rope_theta\": 5}}");
+  s = spec_of(llama,
+              "{\"rope_theta\": 5, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, "
+              "\"rope_parameters\": {\"rope_theta\": 5.0, \"type\": \"linear\", \"factor\": 2.0}}");
   assert_int_equal(s.rope.kind, ROPE_LINEAR);
-  assert_float_equal(s.rope.theta, 10000, 0);
+  assert_float_equal(s.rope.theta, 5, 0);
   /* without the length of the first training, llama3 takes the longest position */
   s = spec_of(
       llama,
@@ -161,6 +161,84 @@ static void yarn_is_that_of_transformers(void **state) {
                      (const float[]){1, 0.197642356f, 0.0250000004f, 0.00790569466f, 0.00249999994f,
                                      0.000790569466f, 0.000250000012f, 7.90569466e-05f},
                      1.129643251f);
+  s = spec_of(llama,
+              "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 10000, \"factor\": 4, "
+              "\"original_max_position_embeddings\": 64, \"truncate\": false}}");
+  assert_frequencies(s.rope,
+                     (const float[]){1, 0.198583528f, 0.0255952496f, 0.00790569466f, 0.00249999994f,
+                                     0.000790569466f, 0.000250000012f, 7.90569466e-05f},
+                     1.138629436f);
+}
+
+/* Tables of dynamic and longrope are those of a run's longest sequence: Transformers' with seq_len. */
+static void long_sequences_have_frequencies_of_their_own(void **state) {
+  (void)state;
+  static const char head[] = "{\"num_attention_heads\": 2, \"max_position_embeddings\": 64, ";
+  char changes[1024];
+  snprintf(changes, sizeof changes, "%s\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.5}}", head);
+  ModelSpec s = spec_of(llama, changes);
+  static const float plain[8] = {1,
+                                 0.316227764f,
+                                 0.100000001f,
+                                 0.0316227786f,
+                                 0.00999999978f,
+                                 0.00316227786f,
+                                 0.00100000005f,
+                                 0.000316227786f};
+  assert_frequencies(s.rope, plain, 1);
+  s.rope.context = 64;
+  assert_false(rope_is_extended(&s.rope));
+  assert_frequencies(s.rope, plain, 1);
+  s.rope.context = 100;
+  assert_true(rope_is_extended(&s.rope));
+  assert_frequencies(s.rope,
+                     (const float[]){1, 0.278947681f, 0.0778118074f, 0.0217054226f, 0.00605467707f,
+                                     0.00168893812f, 0.000471125386f, 0.000131419336f},
+                     1);
+  s.rope.context = 1000;
+  assert_frequencies(s.rope,
+                     (const float[]){1, 0.188380122f, 0.0354870707f, 0.00668505812f, 0.00125933206f,
+                                     0.000237233136f, 4.46900085e-05f, 8.4187086e-06f},
+                     1);
+
+  static const char lists[] =
+      "\"short_factor\": [1, 1.05, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5], "
+      "\"long_factor\": [1, 1.2, 1.7, 2.9, 5.5, 9.25, 16, 31.5]";
+  static const float near[8] = {1,
+                                0.301169306f,
+                                0.0909090936f,
+                                0.0252982229f,
+                                0.00666666683f,
+                                0.00180701585f,
+                                0.000500000024f,
+                                0.000126491112f};
+  static const float far[8] = {1,
+                               0.263523132f,
+                               0.0588235296f,
+                               0.0109044053f,
+                               0.00181818183f,
+                               0.000341867883f,
+                               6.2500003e-05f,
+                               1.00389771e-05f};
+  static const char *const places[] = {
+      "{\"num_attention_heads\": 2, \"max_position_embeddings\": 512, \"original_max_position_embeddings\": "
+      "64, "
+      "\"rope_scaling\": {\"type\": \"longrope\", %s}}",
+      "{\"num_attention_heads\": 2, \"max_position_embeddings\": 512, \"rope_parameters\": {\"rope_type\": "
+      "\"longrope\", \"original_max_position_embeddings\": 64, \"rope_theta\": 10000, %s}}"};
+  for (int i = 0; i < 2; i++) {
+    snprintf(changes, sizeof changes, places[i], lists);
+    s = spec_of(llama, changes);
+    assert_frequencies(s.rope, near, 1.22474487f);
+    s.rope.context = 64;
+    assert_frequencies(s.rope, near, 1.22474487f);
+    s.rope.context = 65;
+    assert_frequencies(s.rope, far, 1.22474487f);
+  }
+  s.rope.factor = 3;
+  assert_frequencies(s.rope, far, 1.12434889f);
+  s.rope.attention_factor = 1.5;
+  assert_frequencies(s.rope, far, 1.5f);
 }
 
 static void alibi_slopes_are_those_of_bloom(void **state) {
@@ -276,8 +354,8 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
     const char *base, *changes, *message; /* a part of it */
   } cases[] = {
       {llama, "{\"model_type\": \"bloom\"}",
-       "model_type: \"bloom\" is not supported (known: llama, mistral, qwen2"},
-      {llama, "{\"model_type\": null}", "model_type: expected one of llama, mistral, qwen2"},
+       "model_type: \"bloom\" is not supported (known: llama, mistral, ministral"},
+      {llama, "{\"model_type\": null}", "model_type: expected one of llama, mistral, ministral"},
       {llama, "{\"hidden_size\": null}", "hidden_size: expected an integer, found nothing"},
       {llama, "{\"hidden_size\": \"32\"}", "hidden_size: expected an integer, found a string"},
       {llama, "{\"hidden_size\": 0}", "hidden_size: expected a number from 1 to 16777216, found 0"},
@@ -290,9 +368,30 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
       {llama, "{\"rms_norm_eps\": true}", "rms_norm_eps: expected a number, found a boolean"},
       {llama, "{\"tie_word_embeddings\": 1}", "tie_word_embeddings: expected true or false"},
       {llama, "{\"quantization_config\": {\"bits\": 4}}", "quantization_config: quantised checkpoints"},
-      {llama, "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}",
-       "rope_scaling: rope type \"dynamic\" is not supported"},
-      {llama, "{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", "\"longrope\" is not supported"},
+      {llama, "{\"rope_scaling\": {\"type\": \"cubic\", \"factor\": 2}}",
+       "rope_scaling: rope type \"cubic\" is not supported"},
+      {llama, "{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", "rope_parameters.short_factor: "},
+      {llama,
+       "{\"rope_parameters\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 1, 1, 1], \"long_factor\": "
+       "[1, 1, 1]}}",
+       "\"long_factor\": expected a number for each of 4 rotary pairs"},
+      {llama,
+       "{\"rope_parameters\": {\"rope_type\": \"longrope\", \"short_factor\": [1, 1, 0, 1], \"long_factor\": "
+       "[1]}}",
+       "rope_parameters.short_factor[2]: expected a number above 0"},
+      {llama, "{\"rope_theta\": 1e6, \"rope_parameters\": {\"rope_theta\": 10000}}",
+       "\"rope_theta\" is 10000 here and 1e+06 beside it"},
+      {llama, "{\"rope_scaling\": {\"type\": \"linear\", \"rope_type\": \"yarn\", \"factor\": 2}}",
+       "\"rope_type\" is \"yarn\" and \"type\" is \"linear\""},
+      {llama,
+       "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}, \"rope_parameters\": {\"rope_theta\": 5}}",
+       "rope_parameters: \"rope_theta\" is not what \"rope_scaling\" says"},
+      {llama,
+       "{\"original_max_position_embeddings\": 32, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 2, "
+       "\"original_max_position_embeddings\": 64}}",
+       "\"original_max_position_embeddings\" is 64 here and 32 beside it"},
+      {llama, "{\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5}}}",
+       "rope_parameters: parameters by layer type are not known"},
       {llama, "{\"rope_scaling\": {\"type\": \"linear\"}}",
        "rope_scaling.factor: expected a number, found nothing"},
       {llama, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": -1}}",
@@ -303,13 +402,13 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
       {llama, "{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor: 0.5 is not supported"},
       {llama, "{\"is_encoder_decoder\": true}", "is_encoder_decoder: only"},
       {mistral, "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
-       "layer_types: layers of different kinds"},
+       "layer_types[0]: all layers of model_type \"mistral\" are alike"},
       {qwen2, "{\"layer_types\": [\"full_attention\", \"chunked_attention\", \"full_attention\"]}",
        "layer_types[1]: \"chunked_attention\" is not supported"},
       {qwen2, "{\"layer_types\": [\"full_attention\"]}",
        "layer_types: expected a string for each layer, found 1 of them"},
       {qwen2, "{\"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"]}",
-       "\"sliding_window\" is off"},
+       "layer_types[0]: a sliding window, but \"use_sliding_window\" is off"},
       {llama, "{\"logit_scale\": 0.25}", "logit_scale: not known for llama; take it out if"},
       {llama, "{\"an_option_to_come\": true}", "an_option_to_come: not known for llama"},
       {llama, "{\"an_option_to_come\": \"cubic\"}", "an_option_to_come: "},
@@ -353,6 +452,7 @@ int main(void) {
                                      cmocka_unit_test(rope_is_read_in_both_spellings),
                                      cmocka_unit_test(frequencies_are_those_of_transformers),
                                      cmocka_unit_test(yarn_is_that_of_transformers),
+                                     cmocka_unit_test(long_sequences_have_frequencies_of_their_own),
                                      cmocka_unit_test(alibi_slopes_are_those_of_bloom),
                                      cmocka_unit_test(windows_stand_where_the_config_puts_them),
                                      cmocka_unit_test(qwen_heads),
