@@ -109,6 +109,24 @@ static void scaled_by_layer(Model *m) {
   m->spec.scale_by_layer = true;
 }
 
+static void scaled_branches(Model *m) {
+  m->spec.residual_scale = 0.4f;
+}
+static void scaled_sandwich(Model *m) {
+  sandwich(m);
+  scaled_branches(m);
+}
+static void scaled_logits(Model *m) {
+  m->spec.logit_scale = 0.3f;
+  m->spec.logit_softcap = 1.5f;
+}
+static void one_layer_without_rotary(Model *m) {
+  m->spec.without_rotary[1] = true;
+}
+static void squared_relu(Model *m) {
+  m->spec.activation = ACTIVATION_RELU_SQUARED;
+}
+
 static const struct {
   const char *name, *config;
   void (*change)(Model *);
@@ -125,6 +143,11 @@ static const struct {
     {"parallel, one norm", llama, parallel_shared},
     {"interleaved rotary", llama_gqa, interleaved},
     {"ALiBi", llama, alibi},
+    {"scaled branches", llama_gqa, scaled_branches},
+    {"scaled branches, sandwich norms", llama, scaled_sandwich},
+    {"scaled and capped logits", llama, scaled_logits},
+    {"a layer without rotary", llama, one_layer_without_rotary},
+    {"squared relu", neox, squared_relu},
     {"gpt_neox", neox, none},
     {"gpt_neox, sequential", neox, sequential},
     {"gpt2", gpt2, none},
