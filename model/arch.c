@@ -9,8 +9,9 @@
 
 /* A new architecture: its file in model/arch/, its line in list.h, its line here. */
 static const Architecture *const architecture_list[] = {
-    &architecture_llama, &architecture_mistral,  &architecture_ministral, &architecture_qwen2,
-    &architecture_qwen3, &architecture_gpt_neox, &architecture_gpt2};
+    &architecture_llama,   &architecture_mistral,  &architecture_ministral, &architecture_qwen2,
+    &architecture_qwen3,   &architecture_gpt_neox, &architecture_gpt2,      &architecture_gptj,
+    &architecture_gpt_neo, &architecture_bloom,    &architecture_phi};
 enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
 
 bool config_int_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
@@ -40,6 +41,26 @@ bool config_size(const Reader *config, const char *key, int64_t *out, Error *err
 bool config_size_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
   *out = fallback;
   return !reader_has(config, key) || config_size(config, key, out, error);
+}
+
+bool config_size_named(const Reader *config, const char *key, const char *other, int64_t fallback,
+                       int64_t *out, Error *error) {
+  const bool here = reader_has(config, key), there = reader_has(config, other);
+  if (here && there &&
+      !json_equal(json_object_get(config->value, key), json_object_get(config->value, other)))
+    return reader_fail(config, error, "%s and %s are two names of one number, and differ", key, other);
+  const char *name = there && !here ? other : key;
+  return fallback && !here && !there ? config_size_or(config, key, fallback, out, error)
+                                     : config_size(config, name, out, error);
+}
+
+bool config_even_heads(const Reader *config, ModelSpec *spec, Error *error) {
+  if (spec->hidden % spec->heads != 0)
+    return reader_fail(config, error, "a hidden size of %lld is not a multiple of %lld attention heads",
+                       (long long)spec->hidden, (long long)spec->heads);
+  spec->kv_heads = spec->heads;
+  spec->head_size = spec->hidden / spec->heads;
+  return true;
 }
 
 bool config_float_or(const Reader *config, const char *key, double fallback, double *out, Error *error) {

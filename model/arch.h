@@ -86,6 +86,10 @@ NODISCARD bool config_int_or(const Reader *config, const char *key, int64_t fall
 NODISCARD bool config_size(const Reader *config, const char *key, int64_t *out, Error *error);
 NODISCARD bool config_size_or(const Reader *config, const char *key, int64_t fallback, int64_t *out,
                               Error *error);
+/* A size with another name in older or newer files; fallback 0: one of them must be there. Both, with different values, are an
+ * error. */
+NODISCARD bool config_size_named(const Reader *config, const char *key, const char *other, int64_t fallback,
+                                 int64_t *out, Error *error);
 NODISCARD bool config_float_or(const Reader *config, const char *key, double fallback, double *out,
                                Error *error);
 NODISCARD bool config_bool_or(const Reader *config, const char *key, bool fallback, bool *out, Error *error);
@@ -93,6 +97,8 @@ NODISCARD bool config_text_or(const Reader *config, const char *key, const char 
                               Error *error);
 NODISCARD bool config_activation(const Reader *config, const char *key, const char *fallback, Activation *out,
                                  Error *error);
+/* Heads that share hidden evenly, each with its own keys and values: kv_heads and head_size from heads and hidden. */
+NODISCARD bool config_even_heads(const Reader *config, ModelSpec *spec, Error *error);
 /* An error "KEY: why" unless the key is absent, null, false or empty. */
 NODISCARD bool config_refuse(const Reader *config, const char *key, const char *why, Error *error);
 /* Refuses keys that are neither read, nor known to change nothing, nor off (config_keys.c). */

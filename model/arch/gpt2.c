@@ -2,33 +2,23 @@
  * c_attn holds q, then k, then v. */
 #include "model/arch/list.h"
 
-/* The configuration class knows these sizes by two names. */
-static bool read_size(const Reader *config, const char *key, const char *alias, int64_t *out, Error *error) {
-  return config_size(config, !reader_has(config, key) && reader_has(config, alias) ? alias : key, out, error);
-}
-
 static bool read_attention(const Reader *config, ModelSpec *spec, Error *error) {
   bool scaled;
   if (!config_bool_or(config, "scale_attn_weights", true, &scaled, error) ||
       !config_bool_or(config, "scale_attn_by_inverse_layer_idx", false, &spec->scale_by_layer, error))
     return false;
-  if (spec->hidden % spec->heads != 0)
-    return error_set(error, ERROR_MODEL, "\"n_embd\" %lld is not a multiple of %lld heads",
-                     (long long)spec->hidden, (long long)spec->heads);
-  spec->kv_heads = spec->heads;
-  spec->head_size = spec->hidden / spec->heads;
   spec->attention_scale = scaled ? 0 : 1;
   spec->qkv = QKV_BLOCKS;
-  return true;
+  return config_even_heads(config, spec, error);
 }
 
 static bool read_gpt2(const Reader *config, ModelSpec *spec, Error *error) {
   double eps;
   if (!config_size(config, "vocab_size", &spec->vocab, error) ||
-      !read_size(config, "n_embd", "hidden_size", &spec->hidden, error) ||
-      !read_size(config, "n_layer", "num_hidden_layers", &spec->layers, error) ||
-      !read_size(config, "n_head", "num_attention_heads", &spec->heads, error) ||
-      !read_size(config, "n_positions", "max_position_embeddings", &spec->max_positions, error) ||
+      !config_size_named(config, "n_embd", "hidden_size", 0, &spec->hidden, error) ||
+      !config_size_named(config, "n_layer", "num_hidden_layers", 0, &spec->layers, error) ||
+      !config_size_named(config, "n_head", "num_attention_heads", 0, &spec->heads, error) ||
+      !config_size_named(config, "n_positions", "max_position_embeddings", 0, &spec->max_positions, error) ||
       !config_size_or(config, "n_inner", 4 * spec->hidden, &spec->intermediate, error) ||
       !config_float_or(config, "layer_norm_epsilon", 1e-5, &eps, error) ||
       !config_activation(config, "activation_function", "gelu_new", &spec->activation, error) ||

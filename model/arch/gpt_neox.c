@@ -36,14 +36,9 @@ static bool read_gpt_neox(const Reader *config, ModelSpec *spec, Error *error) {
       !config_bool_or(config, "use_parallel_residual", true, &spec->parallel, error) ||
       !config_bool_or(config, "tie_word_embeddings", false, &spec->tied, error))
     return false;
-  if (spec->hidden % spec->heads != 0)
-    return error_set(error, ERROR_MODEL, "\"hidden_size\" %lld is not a multiple of %lld attention heads",
-                     (long long)spec->hidden, (long long)spec->heads);
-  spec->kv_heads = spec->heads;
-  spec->head_size = spec->hidden / spec->heads;
   spec->norm = (NormSpec){.kind = NORM_LAYER, .eps = (float)eps};
   spec->qkv = QKV_HEADS;
-  return read_rotary(config, spec, error);
+  return config_even_heads(config, spec, error) && read_rotary(config, spec, error);
 }
 
 static bool bias_by_config(const json_t *config, LinearRole role) {

@@ -11,5 +11,9 @@ extern const Architecture architecture_qwen2;
 extern const Architecture architecture_qwen3;
 extern const Architecture architecture_gpt_neox;
 extern const Architecture architecture_gpt2;
+extern const Architecture architecture_gptj;
+extern const Architecture architecture_gpt_neo;
+extern const Architecture architecture_bloom;
+extern const Architecture architecture_phi;
 
 #endif
