@@ -1,6 +1,7 @@
 #include "formats/safetensors.h"
 
 #include "base/json.h"
+#include "formats/weight_index.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -229,82 +230,34 @@ const char *safetensors_file_metadata(const SafetensorsFile *file, const char *k
 
 /* ---- sets ---- */
 
-static bool set_error(Error *error, const char *index_path, const char *what, const char *name) {
-  return error_set(error, ERROR_MODEL, "%s: %s '%.200s'", index_path, what, name);
-}
-
-/* A shard lies beside its index: any path in its name is an attempt to read something else. */
-static bool check_shard_name(const char *index_path, const char *name, Error *error) {
-  size_t length = strlen(name);
-  static const char suffix[] = ".safetensors";
-  bool plain = length >= sizeof suffix && !strpbrk(name, "/\\") && *name != '.' &&
-               !strcmp(name + length - (sizeof suffix - 1), suffix);
-  return plain || set_error(error, index_path, "expected the name of a .safetensors file, found", name);
-}
-
-static bool open_shard(SafetensorsSet *set, const char *directory, const char *index_path, const char *name,
-                       Error *error) {
-  SafetensorsFile *files = memory_resize(set->files, (set->file_count + 1) * sizeof *files);
-  if (!files) return error_out_of_memory(error, "list of shards", (set->file_count + 1) * sizeof *files);
-  set->files = files;
-  char *path = path_join(directory, name);
-  bool ok = path || error_out_of_memory(error, "path", strlen(name));
-  if (ok && !file_exists(path)) ok = set_error(error, index_path, "names a shard that is not there:", name);
-  ok = ok && safetensors_file_open(&set->files[set->file_count], path, error);
-  if (ok) set->file_count++;
-  memory_free(path);
-  return ok;
-}
-
-/* The open shard of that file name; the last one is tried first, since maps name one shard in a row. */
-static SafetensorsFile *opened_shard(const SafetensorsSet *set, const char *name) {
-  for (size_t i = set->file_count; i-- > 0;) {
-    if (!strcmp(path_name(set->files[i].path), name)) return &set->files[i];
+/* All shards that the index names, then the tensors: the map alone says which there are. */
+static bool open_shards(SafetensorsSet *set, const char *index_path, const WeightIndex *index, Error *error) {
+  const size_t count = json_object_size(index->map);
+  set->files = memory_zeroed(index->shards.count, sizeof *set->files);
+  set->entries = memory_zeroed(count, sizeof *set->entries);
+  if (!set->files || !set->entries)
+    return error_out_of_memory(error, "list of tensors", count * sizeof *set->entries);
+  for (size_t i = 0; i < index->shards.count; i++) {
+    if (!safetensors_file_open(&set->files[i], index->shards.items[i], error)) return false;
+    set->file_count++;
   }
-  return NULL;
-}
-
-static bool read_weight_map(SafetensorsSet *set, const char *directory, const char *index_path,
-                            const json_t *map, Error *error) {
-  if (!json_is_object(map)) return set_error(error, index_path, "expected an object", "weight_map");
-  set->entries = memory_zeroed(json_object_size(map), sizeof *set->entries);
-  if (!set->entries) return error_out_of_memory(error, "list of tensors", json_object_size(map));
   const char *name;
   json_t *value;
-  json_object_foreach((json_t *)map, name, value) {
-    const char *shard = json_string_value(value);
-    if (!shard) return set_error(error, index_path, "expected the name of a file for", name);
-    if (opened_shard(set, shard)) continue;
-    if (!check_shard_name(index_path, shard, error)) return false;
-    if (!open_shard(set, directory, index_path, shard, error)) return false;
-  }
-  /* Looked up only now: opening moves the files, but no longer their entries. */
-  json_object_foreach((json_t *)map, name, value) {
-    const SafetensorsFile *shard = opened_shard(set, json_string_value(value));
+  json_object_foreach((json_t *)index->map, name, value) {
+    const SafetensorsFile *shard = &set->files[weight_index_shard(index, value)];
     const SafetensorsEntry *entry = safetensors_file_find(shard, name);
-    if (!entry) {
-      return error_set(error, ERROR_MODEL, "%s: tensor '%.200s' is not in it, though %s says so", shard->path,
-                       name, path_name(index_path));
-    }
+    if (!entry) return weight_index_lacks(index_path, shard->path, name, error);
     set->entries[set->count++] = entry;
   }
   if (set->count) qsort(set->entries, set->count, sizeof *set->entries, compare_names);
   return true;
 }
 
-static bool open_index(SafetensorsSet *set, const char *directory, const char *index_path, Error *error) {
-  Buffer text = {0};
-  bool ok = json_file_text(index_path, json_limit_tensors, &text, error);
-  json_t *root = NULL;
-  if (ok) {
-    json_error_t broken;
-    root = json_parse(text.data, text.size, json_limit_tensors, JSON_REJECT_DUPLICATES, &broken);
-    ok = root ||
-         error_set(error, ERROR_MODEL, "%s:%d:%d: %s", index_path, broken.line, broken.column, broken.text);
-  }
-  ok = ok && read_weight_map(set, directory, index_path, json_object_get(root, "weight_map"), error);
-  json_decref(root);
-  buffer_free(&text);
+static bool open_index(SafetensorsSet *set, const char *index_path, Error *error) {
+  WeightIndex index;
+  if (!weight_index_open(&index, index_path, ".safetensors", error)) return false;
+  const bool ok = open_shards(set, index_path, &index, error);
+  weight_index_close(&index);
   return ok;
 }
 
@@ -331,7 +284,7 @@ bool safetensors_set_open(SafetensorsSet *set, const char *directory, const char
   } else if (file_exists(single)) {
     ok = open_single(set, single, error);
   } else if (file_exists(index)) {
-    ok = open_index(set, directory, index, error);
+    ok = open_index(set, index, error);
   } else {
     ok = error_set(error, ERROR_MODEL, "%s: neither %s nor %s is there", directory, path_name(single),
                    path_name(index));

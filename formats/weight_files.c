@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "formats/safetensors.h"
+#include "formats/torch_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -108,29 +109,61 @@ bool weight_files_open_safetensors(WeightFiles *files, const char *directory, co
 
 /* ---- directories ---- */
 
-static bool has_file(const char *directory, const char *name) {
+static char *path_if_there(const char *directory, const char *name, Error *error) {
   char *path = path_join(directory, name);
-  const bool found = path && file_exists(path);
+  if (!path) error_out_of_memory(error, "path", strlen(directory));
+  if (path && file_exists(path)) return path;
   memory_free(path);
-  return found;
+  return NULL;
 }
 
-static bool has_safetensors(const char *path) {
-  return has_file(path, "model.safetensors") || has_file(path, "model.safetensors.index.json");
+typedef bool Opener(WeightFiles *files, const char *path, Error *error);
+
+/* Opens by the file's path, which names the directory too. */
+static bool open_model_safetensors(WeightFiles *files, const char *path, Error *error) {
+  char *directory = path_parent(path);
+  const bool ok = directory ? weight_files_open_safetensors(files, directory, "model", error)
+                            : error_out_of_memory(error, "path", strlen(path));
+  memory_free(directory);
+  return ok;
 }
 
-static bool has_pickle(const char *path) {
-  return has_file(path, "pytorch_model.bin") || has_file(path, "pytorch_model.bin.index.json");
+/* The file of a directory that goes first, and what opens it. NULL: none is there, or an error. */
+static char *find_form(const char *directory, Opener **opener, Error *error) {
+  static const struct {
+    const char *name;
+    Opener *opener;
+  } forms[] = {{"model.safetensors", open_model_safetensors},
+               {"model.safetensors.index.json", open_model_safetensors},
+               {"pytorch_model.bin", torch_file_open},
+               {"pytorch_model.bin.index.json", torch_file_open_index}};
+  char *path = NULL;
+  for (size_t i = 0; !path && i < sizeof forms / sizeof *forms && error->code == ERROR_NONE; i++) {
+    path = path_if_there(directory, forms[i].name, error);
+    *opener = forms[i].opener;
+  }
+  return path;
 }
 
 bool weight_files_exist(const char *path) {
-  return has_safetensors(path) || has_pickle(path);
+  Error error = {0};
+  Opener *opener;
+  char *file = find_form(path, &opener, &error);
+  memory_free(file);
+  return file != NULL;
 }
 
 bool weight_files_open(WeightFiles *files, const char *path, Error *error) {
   *files = (WeightFiles){0};
-  if (!has_safetensors(path) && has_pickle(path))
-    return error_set(error, ERROR_MODEL,
-                     "%s: pytorch_model.bin is not read: save the model as safetensors first", path);
-  return weight_files_open_safetensors(files, path, "model", error);
+  Error local = {0};
+  Opener *opener;
+  char *file = find_form(path, &opener, &local);
+  if (!file && local.code != ERROR_NONE) return error_set(error, local.code, "%s", local.message);
+  if (!file)
+    return error_set(
+        error, ERROR_MODEL,
+        "%s: no weights: expected model.safetensors or pytorch_model.bin, or the index of its shards", path);
+  const bool ok = opener(files, file, error);
+  memory_free(file);
+  return ok;
 }

@@ -49,9 +49,9 @@ typedef struct WeightFiles {
 } WeightFiles;
 
 /* The weights of a model's directory. Of several forms the first of these is read, as in Transformers, and the others are left aside:
- * model.safetensors, model.safetensors.index.json. On failure the struct is zeroed, and closing it does nothing. */
+ * model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json. On failure the struct is zeroed, and closing it does nothing. */
 NODISCARD bool weight_files_open(WeightFiles *files, const char *path, Error *error);
-/* Whether there are any, in a form that is read or not. */
+/* Whether there are any. */
 bool weight_files_exist(const char *path);
 /* STEM.safetensors of a directory, or the shards of its index, alone. */
 NODISCARD bool weight_files_open_safetensors(WeightFiles *files, const char *directory, const char *stem,

@@ -2,6 +2,8 @@
  * tests/fixtures/models. */
 #include "tests/unit/model_weights_world.h"
 
+#include "model/digest.h"
+
 static bool is_buffer(const char *name) {
   return strstr(name, ".attn.bias") || strstr(name, ".attn.masked_bias");
 }
@@ -48,6 +50,53 @@ static void what_was_loaded_is_saved(void **state) {
     loaded_free(&second);
     temporary_close(&t);
   }
+}
+
+static void copy_as(const char *from, Temporary *to, const char *name) {
+  Error error = {0};
+  assert_ok(file_copy(from, temporary_path(to, name), &error), &error);
+}
+
+static void assert_is_llama(const char *directory) {
+  Loaded expected, loaded;
+  WeightsDigest a, b;
+  Error error = {0};
+  load_fixture(&expected, "llama", DTYPE_F32);
+  assert_ok(load(&loaded, directory, DTYPE_F32, &error), &error);
+  assert_same_tensors(&loaded.model, &expected.model);
+  assert_ok(model_check_values(&loaded.model, directory, &error), &error);
+  /* The identity of a model says nothing of the form of its files. */
+  assert_ok(weights_digest(&a, directory, &error), &error);
+  assert_ok(weights_digest(&b, FIXTURES "/models/llama", &error), &error);
+  assert_string_equal(a.exact, b.exact);
+  assert_string_equal(a.rounded, b.rounded);
+  loaded_free(&loaded);
+  loaded_free(&expected);
+}
+
+/* pytorch_model.bin, its shards (one a zip archive and one older), and which form goes first. */
+static void files_of_torch_save_are_the_same_model(void **state) {
+  (void)state;
+  Temporary t;
+  temporary_open(&t);
+  copy_as(FIXTURES "/models/llama/config.json", &t, "config.json");
+  copy_as(FIXTURES "/torch/shards/pytorch_model.bin.index.json", &t, "pytorch_model.bin.index.json");
+  copy_as(FIXTURES "/torch/shards/pytorch_model-00001-of-00002.bin", &t, "pytorch_model-00001-of-00002.bin");
+  Loaded loaded;
+  Error error = {0};
+  assert_false(load(&loaded, t.directory, DTYPE_F32, &error));
+  assert_non_null(
+      strstr(error.message, "names a shard that is not there: 'pytorch_model-00002-of-00002.bin'"));
+  loaded_free(&loaded);
+  copy_as(FIXTURES "/torch/shards/pytorch_model-00002-of-00002.bin", &t, "pytorch_model-00002-of-00002.bin");
+  assert_is_llama(t.directory);
+  copy_as(FIXTURES "/torch/llama.bin", &t, "pytorch_model.bin");
+  write_text(temporary_path(&t, "pytorch_model.bin.index.json"), "{}"); /* no longer looked at */
+  assert_is_llama(t.directory);
+  copy_as(FIXTURES "/models/llama/model.safetensors", &t, "model.safetensors");
+  write_text(temporary_path(&t, "pytorch_model.bin"), "x");
+  assert_is_llama(t.directory);
+  temporary_close(&t);
 }
 
 /* The first 16 values of a tensor in the file, as floats. */
@@ -299,6 +348,7 @@ static void companions_are_copied_and_existing_directories_kept(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_loaded_is_saved),
+                                     cmocka_unit_test(files_of_torch_save_are_the_same_model),
                                      cmocka_unit_test(half_precision_is_converted),
                                      cmocka_unit_test(written_values_are_rounded_to_the_type_asked_for),
                                      cmocka_unit_test(adapter_modules_have_the_prefix_that_files_may_lack),

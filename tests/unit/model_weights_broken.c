@@ -169,7 +169,7 @@ static void broken_directories_are_refused(void **state) {
   copy_config(FIXTURES "/models/llama", t.directory);
   expect_failure(t.directory, ERROR_MODEL, "model.safetensors");
   write_text(temporary_path(&t, "pytorch_model.bin"), "x");
-  expect_failure(t.directory, ERROR_MODEL, "pytorch_model.bin is not read");
+  expect_failure(t.directory, ERROR_MODEL, "pytorch_model.bin: is no file of torch.save");
   Buffer content = {0};
   Error error = {0};
   assert_ok(file_read(FIXTURES "/models/llama/model.safetensors", &content, &error), &error);
