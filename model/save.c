@@ -28,13 +28,16 @@ typedef struct Saving {
   char *raw, *rounded; /* CHUNK elements each */
 } Saving;
 
+static void map_module(const Saving *s, const Linear *linear) {
+  if (linear->weight >= 0) s->module[linear->weight] = linear->id;
+}
+
 static void map_modules(const Saving *s) {
   for (int i = 0; i < s->model->tensor_count; i++) s->module[i] = -1;
   for (int64_t layer = 0; layer < s->model->spec.layers; layer++)
-    for (int role = 0; role < LINEAR_ROLES; role++) {
-      const Linear *linear = &s->model->blocks[layer].linear[role];
-      if (linear->weight >= 0) s->module[linear->weight] = linear->id;
-    }
+    for (int role = 0; role < LINEAR_ROLES; role++) map_module(s, &s->model->blocks[layer].linear[role]);
+  map_module(s, &s->model->project_in);
+  map_module(s, &s->model->project_out);
 }
 
 static Tensor saved_tensor(const Saving *s, int index) {

@@ -189,6 +189,23 @@ static void test_save_adapter(void **state) {
   unload(&l);
 }
 
+/* The adapter added to the weights gives the logits of both. */
+static void test_merge(void **state) {
+  Error error = {0};
+  Loaded l;
+  char saved[512];
+  saved_path(saved, sizeof saved, "merged", *state);
+  load(&l, *state, (RigSpec){.adapter = ""}, all_logits);
+  rig_check(
+      model_save(&l.rig.model, NULL, &l.rig.adapter, NULL, l.model, saved, DTYPE_F32, &l.rig.compute, &error),
+      &error);
+  rig_close(&l.rig);
+  rig_open(&l.rig, (RigSpec){.model = saved, .batch = &l.fixture}, all_logits, &l);
+  all_logits(&l.rig, &l);
+  assert_logits(*state, &l);
+  unload(&l);
+}
+
 static int open_folder(void **state) {
   (void)state;
   temporary_open(&folder);
@@ -212,7 +229,8 @@ int main(int argc, char **argv) {
     const char *name;
     CMUnitTestFunction run;
   } kinds[] = {{"logits", test_logits},   {"gradients", test_gradients}, {"decode", test_decode},
-               {"adapter", test_adapter}, {"save", test_save},           {"save adapter", test_save_adapter}};
+               {"adapter", test_adapter}, {"save", test_save},           {"save adapter", test_save_adapter},
+               {"merge", test_merge}};
   enum { KINDS = sizeof kinds / sizeof *kinds, MOST = 256 };
   static char names[MOST * KINDS][128];
   static struct CMUnitTest tests[MOST * KINDS];
