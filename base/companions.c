@@ -5,7 +5,7 @@
 #include <fnmatch.h>
 #include <string.h>
 
-/* As Transformers names them: its tokenizer base classes, and the vocabulary files of single ones. */
+/* As Transformers names them: its tokenizer base classes, and the vocabulary files of single ones; and code, which names itself. */
 static const char *const patterns[] = {"tokenizer.json",
                                        "tokenizer_config.json",
                                        "special_tokens_map.json",
@@ -20,7 +20,7 @@ static const char *const patterns[] = {"tokenizer.json",
                                        "tekken.json",
                                        "*.tiktoken",
                                        "tiktoken.model",
-                                       "tokenization_*.py",
+                                       "*.py",
                                        "chat_template.jinja",
                                        "chat_template.json",
                                        "additional_chat_templates"};

@@ -1,4 +1,5 @@
-/* The files beside a model's weights that belong to its tokenizer: the one list of them, for all who copy a model. */
+/* The files beside a model's weights that go with every copy of it: those of its tokenizer, and the code (*.py) of tokenizer and
+ * model that config.json names in auto_map. The one list of them, for all who copy a model. */
 #ifndef BASE_COMPANIONS_H
 #define BASE_COMPANIONS_H
 

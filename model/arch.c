@@ -9,9 +9,12 @@
 
 /* A new architecture: its file in model/arch/, its line in list.h, its line here. */
 static const Architecture *const architecture_list[] = {
-    &architecture_llama,   &architecture_mistral,  &architecture_ministral, &architecture_qwen2,
-    &architecture_qwen3,   &architecture_gpt_neox, &architecture_gpt2,      &architecture_gptj,
-    &architecture_gpt_neo, &architecture_bloom,    &architecture_phi};
+    &architecture_llama,    &architecture_mistral,  &architecture_ministral, &architecture_qwen2,
+    &architecture_qwen3,    &architecture_gpt_neox, &architecture_gpt2,      &architecture_gptj,
+    &architecture_gpt_neo,  &architecture_bloom,    &architecture_phi,       &architecture_baichuan_7b,
+    &architecture_baichuan, &architecture_internlm, &architecture_internlm2, &architecture_internlm3,
+    &architecture_chatglm,  &architecture_minicpm,  &architecture_exaone,    &architecture_qwen,
+    &architecture_aquila,   &architecture_xverse,   &architecture_orion,     &architecture_yi};
 enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
 
 bool config_int_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
@@ -134,17 +137,36 @@ bool config_refuse(const Reader *config, const char *key, const char *why, Error
   return refuse(config, key, error, "%s", why);
 }
 
+/* "architectures" names the class that is written, for language models and for reward models. */
+static bool names_class(const Architecture *arch, const json_t *config) {
+  const char *name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+  return name && (strcmp(name, arch->causal_class) == 0 || strcmp(name, arch->score_class) == 0);
+}
+
+/* Some models with code on the hub have no model_type: then it is the class that tells. */
+static bool is_meant(const Architecture *arch, const json_t *config, const char *type) {
+  if (type ? strcmp(type, arch->model_type) != 0 : !names_class(arch, config)) return false;
+  return !arch->applies || arch->applies(config);
+}
+
+/* The names of all types, each once: those of one type stand together. */
+static void list_types(char *out, size_t size) {
+  size_t used = 0;
+  for (int i = 0; i < ARCHITECTURE_COUNT && used < size; i++) {
+    const char *type = architecture_list[i]->model_type;
+    if (i > 0 && strcmp(type, architecture_list[i - 1]->model_type) == 0) continue;
+    used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "", type);
+  }
+}
+
 const Architecture *architecture_find(const json_t *config, Error *error) {
   const Reader top = reader_top(NULL, (json_t *)config);
   const char *type;
   if (!reader_as_object(&top, error) || !config_text_or(&top, "model_type", NULL, &type, error)) return NULL;
-  for (int i = 0; type && i < ARCHITECTURE_COUNT; i++)
-    if (strcmp(type, architecture_list[i]->model_type) == 0) return architecture_list[i];
-  char known[768] = "";
-  for (int i = 0; i < ARCHITECTURE_COUNT; i++) {
-    size_t used = strlen(known);
-    snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architecture_list[i]->model_type);
-  }
+  for (int i = 0; i < ARCHITECTURE_COUNT; i++)
+    if (is_meant(architecture_list[i], config, type)) return architecture_list[i];
+  char known[1024];
+  list_types(known, sizeof known);
   if (type)
     refuse(&top, "model_type", error, "\"%s\" is not supported (known: %s)", type, known);
   else

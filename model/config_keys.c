@@ -14,12 +14,12 @@ static const char *const read_keys[] = {
 /* What changes no logit of an evaluation: */
 static const char *const harmless_keys[] = {
     /* where a model comes from, and which program wrote or runs it */
-    "_name_or_path", "name_or_path", "transformers_version", "auto_map", "tokenizer_class",
-    "custom_pipelines", "unsloth_fixed", "unsloth_version", "transformers.js_config", "is_llama_config",
-    "use_cache", "use_flash_attn", "use_flash_attention", "_attn_implementation", "attn_implementation",
-    "_attn_implementation_autoset", "_flash_attn_2_enabled", "gradient_checkpointing", "use_bfloat16",
-    "torchscript", "pretraining_tp", "model_max_length", "max_sequence_length", "reorder_and_upcast_attn",
-    "is_decoder",
+    "_name_or_path", "name_or_path", "_from_model_config", "transformers_version", "auto_map",
+    "tokenizer_class", "custom_pipelines", "unsloth_fixed", "unsloth_version", "transformers.js_config",
+    "is_llama_config", "use_cache", "use_flash_attn", "use_flash_attention", "_attn_implementation",
+    "attn_implementation", "_attn_implementation_autoset", "_flash_attn_2_enabled", "gradient_checkpointing",
+    "use_bfloat16", "torchscript", "pretraining_tp", "model_max_length", "max_sequence_length",
+    "reorder_and_upcast_attn", "is_decoder",
     /* training */
     "initializer_factor", "attention_dropout", "hidden_dropout", "classifier_dropout", "attn_pdrop",
     "embd_pdrop", "resid_pdrop", "neftune_noise_alpha",

@@ -6,6 +6,7 @@
 #include "formats/safetensors.h"
 #include "formats/weight_files.h"
 #include "lora/lora.h"
+#include "model/unit_rows.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,8 +23,9 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 bool weights_is_buffer(const char *name) {
-  static const char *const buffers[] = {".attn.bias", ".attn.masked_bias", ".attention.bias",
-                                        ".attention.masked_bias", ".rotary_emb.inv_freq"};
+  static const char *const buffers[] = {".attn.bias",           ".attn.masked_bias",
+                                        ".attention.bias",      ".attention.masked_bias",
+                                        ".rotary_emb.inv_freq", ".rotary_pos_emb.inv_freq"};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     if (ends_with(name, buffers[i])) return true;
   return false;
@@ -210,6 +212,8 @@ bool model_read(Model *model, const char *directory, Compute *compute, Error *er
     ModelTensor *tensor = &model->tensors[i];
     ok = load_tensor(tensor->value, find_entry(model, &files, i), staging, compute, error);
   }
+  if (ok && model->spec.head_normalized && model->head >= 0)
+    ok = unit_rows(model->tensors[model->head].value, compute, error);
   memory_free(staging);
   weight_files_close(&files);
   return ok;

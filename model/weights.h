@@ -1,8 +1,9 @@
 /* Models on disk: Hugging Face directories in, Hugging Face directories out.
  *
  * Reading: config.json, model.safetensors or its sharded index; F32, F16 and BF16 are converted to `dtype`.
- * Names may lack the base prefix; known buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed
+ * Names may lack the base prefix; known buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq, ...) are passed
  * over; a missing, unexpected or misshapen tensor is ERROR_MODEL naming file, tensor, expected and found.
+ * Rows of a head that the spec calls normalized are divided by their lengths (unit_rows.h), and saved so.
  * Where the spec ties the head, one copy of the table under either name is fine, and so are two that are equal in
  * `dtype`, as Transformers takes them; a `score.weight` is read when asked for.
  * Writing: the same names, shapes and layout, tied weights once, config.json with the dtype written (and

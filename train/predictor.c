@@ -91,6 +91,16 @@ static bool open_head(Predictor *predictor, const PredictorSpec *spec, Predictor
           score_head_make_trainable(&predictor->head, compute, arena, parameters, error));
 }
 
+/* A step of the optimiser would leave the rows of such a head at other lengths than 1. */
+static bool check_trainable(const PredictorSpec *spec, const Model *model, Error *error) {
+  if (!model->spec.head_normalized || model->head < 0) return true;
+  return error_set(
+      error, ERROR_USAGE,
+      "%s: full fine-tuning of this model is not supported: the rows of its LM head are kept at length 1 "
+      "(NormHead of Baichuan 2). Train an adapter, or a reward model",
+      spec->name);
+}
+
 bool predictor_open(Predictor *predictor, const PredictorSpec *spec, Model *model, PredictorUse use,
                     ParameterList *parameters, Compute *compute, TrainMemory *memory, Error *error) {
   *predictor = (Predictor){.name = spec->name, .model = model, .adapted = spec->adapted};
@@ -100,7 +110,8 @@ bool predictor_open(Predictor *predictor, const PredictorSpec *spec, Model *mode
   } else if (ok && use == PREDICTOR_RECALLED) {
     ok = model_parameters(model, parameters, error);
   } else if (ok && use == PREDICTOR_TRAINED) {
-    ok = model_make_trainable(model, compute, &memory->gradients, parameters, error);
+    ok = check_trainable(spec, model, error) &&
+         model_make_trainable(model, compute, &memory->gradients, parameters, error);
   }
   ok = ok && (!spec->score_head || open_head(predictor, spec, use, parameters, compute, memory, error));
   if (!ok) predictor_close(predictor);

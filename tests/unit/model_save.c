@@ -299,7 +299,7 @@ static void old_weights_go(void **state) {
   rig_close(&rig);
 }
 
-static void every_file_of_the_tokenizer_comes_along(void **state) {
+static void the_files_of_the_tokenizer_and_the_code_come_along(void **state) {
   (void)state;
   static const char *const taken[] = {"tokenizer.json",
                                       "tokenizer_config.json",
@@ -313,6 +313,8 @@ static void every_file_of_the_tokenizer_comes_along(void **state) {
                                       "tekken.json",
                                       "qwen.tiktoken",
                                       "tokenization_qwen.py",
+                                      "modeling_qwen.py",
+                                      "generation_utils.py",
                                       "chat_template.jinja",
                                       "additional_chat_templates/tool_use.jinja",
                                       "generation_config.json"};
@@ -352,7 +354,7 @@ int main(void) {
       TEST(numbers_that_are_not_finite_are_refused),
       TEST(merged_numbers_are_finite),
       TEST(old_weights_go),
-      TEST(every_file_of_the_tokenizer_comes_along),
+      TEST(the_files_of_the_tokenizer_and_the_code_come_along),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
