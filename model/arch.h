@@ -60,6 +60,9 @@ typedef struct Architecture {
   bool residual_init; /* fresh weights: products into the residual stream start smaller, by sqrt(2 layers) */
   bool norm_bias;     /* norms have a bias beside their weight, but for those of q and k: */
   bool qk_norm_bias;
+  /* Tensors that its files carry and the model does without, beside the usual buffers: ".x" ends their names, "x." begins them.
+   * NULL at the end. */
+  const char *const *passed_over;
   const char *const *keys; /* of config.json that only this family has; NULL at the end */
   bool (*read)(const Reader *config, ModelSpec *spec, Error *error);
   bool linear_bias[LINEAR_ROLES]; /* whether a bias exists when config.json has no say */

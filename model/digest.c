@@ -104,7 +104,7 @@ static bool add_model(Lines *lines, const char *directory, Error *error) {
   WeightFiles files = {0};
   bool ok = model_card_read(&card, directory, error) && weight_files_open(&files, directory, error);
   for (size_t i = 0; ok && i < files.count; i++) {
-    if (weights_is_buffer(files.entries[i].name)) continue;
+    if (weights_is_passed_over(card.arch, files.entries[i].name)) continue;
     char *name = plain_name(&card, files.entries[i].name);
     ok = name ? add_tensor(lines, name, &files.entries[i], error)
               : error_out_of_memory(error, "tensor name", strlen(files.entries[i].name));

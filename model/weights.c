@@ -3,10 +3,9 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "formats/safetensors.h"
-#include "formats/weight_files.h"
 #include "lora/lora.h"
 #include "model/unit_rows.h"
+#include "model/weights_check.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,116 +13,6 @@
 
 /* Elements converted at a time: small beside any model, large beside the cost of a call. */
 enum { CHUNK = 1 << 20 };
-
-/* ---- which tensors a directory may have ---- */
-
-static bool ends_with(const char *text, const char *end) {
-  size_t length = strlen(text), tail = strlen(end);
-  return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
-bool weights_is_buffer(const char *name) {
-  static const char *const buffers[] = {".attn.bias",           ".attn.masked_bias",
-                                        ".attention.bias",      ".attention.masked_bias",
-                                        ".rotary_emb.inv_freq", ".rotary_pos_emb.inv_freq"};
-  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-    if (ends_with(name, buffers[i])) return true;
-  return false;
-}
-
-/* Buffers, and heads that a language model does without. */
-static bool is_passed_over(const char *name) {
-  return weights_is_buffer(name) || strcmp(name, "score.weight") == 0 || strncmp(name, "v_head.", 7) == 0;
-}
-
-static int compare_names(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static const WeightEntry *find_head(const Model *model, const WeightFiles *files) {
-  char name[64];
-  snprintf(name, sizeof name, "%s.weight", model->arch->head);
-  return weight_files_find(files, name);
-}
-
-/* The tensor in the file. A table that is also the head may stand under the head's name alone: of tied tensors
- * safetensors' save_model keeps the one whose name is first in the alphabet, "lm_head.weight" before "model...". */
-static const WeightEntry *find_entry(const Model *model, const WeightFiles *files, int tensor) {
-  const WeightEntry *entry = weight_files_find(files, model->tensors[tensor].name);
-  const bool tied = tensor == model->embedding && model->head == tensor;
-  return entry || !tied ? entry : find_head(model, files);
-}
-
-/* Whether both hold the same numbers once they are `dtype`; a is of floating point. */
-static bool same_values(const WeightEntry *a, const WeightEntry *b, DType dtype) {
-  enum { PIECE = 4096 };
-  char left[PIECE * sizeof(float)], right[PIECE * sizeof(float)];
-  if (!dtype_is_float(b->dtype) || a->rank != b->rank ||
-      memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) != 0)
-    return false;
-  if (a->data == b->data && a->dtype == b->dtype && !a->read && !b->read)
-    return true; /* one storage, two names */
-  for (size_t first = 0; first < a->count; first += PIECE) {
-    const size_t n = a->count - first < PIECE ? a->count - first : PIECE;
-    weight_read(a, first, n, dtype, left);
-    weight_read(b, first, n, dtype, right);
-    if (memcmp(left, right, n * dtype_size(dtype)) != 0) return false;
-  }
-  return true;
-}
-
-/* A copy of the tied table under the head's name is fine when it is one; in files of two dtypes it is one in the dtype
- * of the model. Transformers decides likewise (tie_weights). */
-static bool check_tied_copy(const Model *model, const WeightFiles *files, const WeightEntry *copy,
-                            Error *error) {
-  const WeightEntry *table = find_entry(model, files, model->embedding);
-  if (table == copy || same_values(table, copy, model->dtype)) return true;
-  return error_set(error, ERROR_MODEL,
-                   "%s: %s differs from %s, but config.json ties them (\"tie_word_embeddings\")", copy->path,
-                   copy->name, table->name);
-}
-
-static bool check_unexpected(const Model *model, const WeightFiles *files, Error *error) {
-  const size_t count = (size_t)model->tensor_count;
-  const char **names = memory_alloc(count * sizeof *names);
-  char *head = memory_format("%s.weight", model->arch->head);
-  bool ok = (names && head) || error_out_of_memory(error, "tensor names", count * sizeof *names);
-  if (ok) {
-    for (size_t i = 0; i < count; i++) names[i] = model->tensors[i].name;
-    qsort(names, count, sizeof *names, compare_names);
-  }
-  for (size_t i = 0; ok && i < files->count; i++) {
-    const WeightEntry *entry = &files->entries[i];
-    if (bsearch(&entry->name, names, count, sizeof *names, compare_names) || is_passed_over(entry->name))
-      continue;
-    if (strcmp(entry->name, head) == 0 && model->head < 0) continue;
-    if (strcmp(entry->name, head) == 0)
-      ok = check_tied_copy(model, files, entry, error);
-    else
-      ok = error_set(error, ERROR_MODEL, "%s: unexpected tensor %s for a model of type \"%s\"", entry->path,
-                     entry->name, model->arch->model_type);
-  }
-  memory_free(names);
-  memory_free(head);
-  return ok;
-}
-
-static bool check_tensor(const WeightEntry *entry, const char *directory, const ModelTensor *tensor,
-                         Error *error) {
-  char expected[64], found[128];
-  safetensors_shape_text(tensor->value.rank, tensor->value.dim, expected, sizeof expected);
-  if (!entry)
-    return error_set(error, ERROR_MODEL, "%s: tensor %s %s is missing", directory, tensor->name, expected);
-  bool same = entry->rank == tensor->value.rank;
-  for (int d = 0; same && d < entry->rank; d++) same = entry->shape[d] == tensor->value.dim[d];
-  safetensors_shape_text(entry->rank, entry->shape, found, sizeof found);
-  if (!same)
-    return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s by config.json, found %s",
-                     entry->path, tensor->name, expected, found);
-  if (dtype_is_float(entry->dtype)) return true;
-  return error_set(error, ERROR_MODEL, "%s: %s: expected F32, F16 or BF16, found %s", entry->path,
-                   tensor->name, entry->kind);
-}
 
 /* ---- reading ---- */
 
@@ -166,20 +55,9 @@ static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Com
   return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
-/* Opens the weights and sees that they are those of the model. */
-static bool open_checked(WeightFiles *files, const Model *model, const char *directory, Error *error) {
-  if (!weight_files_open(files, directory, error)) return false;
-  bool ok = true;
-  for (int i = 0; ok && i < model->tensor_count; i++)
-    ok = check_tensor(find_entry(model, files, i), directory, &model->tensors[i], error);
-  ok = ok && check_unexpected(model, files, error);
-  if (!ok) weight_files_close(files);
-  return ok;
-}
-
 bool model_check(const Model *model, const char *directory, Error *error) {
   WeightFiles files;
-  if (!open_checked(&files, model, directory, error)) return false;
+  if (!weights_open_checked(&files, model, directory, error)) return false;
   weight_files_close(&files);
   return true;
 }
@@ -196,21 +74,22 @@ static bool check_values(const WeightEntry *entry, Error *error) {
 
 bool model_check_values(const Model *model, const char *directory, Error *error) {
   WeightFiles files;
-  if (!open_checked(&files, model, directory, error)) return false;
+  if (!weights_open_checked(&files, model, directory, error)) return false;
   bool ok = true;
-  for (int i = 0; ok && i < model->tensor_count; i++) ok = check_values(find_entry(model, &files, i), error);
+  for (int i = 0; ok && i < model->tensor_count; i++)
+    ok = check_values(weights_entry(&files, model, i), error);
   weight_files_close(&files);
   return ok;
 }
 
 bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
   WeightFiles files;
-  if (!open_checked(&files, model, directory, error)) return false;
+  if (!weights_open_checked(&files, model, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
-    ok = load_tensor(tensor->value, find_entry(model, &files, i), staging, compute, error);
+    ok = load_tensor(tensor->value, weights_entry(&files, model, i), staging, compute, error);
   }
   if (ok && model->spec.head_normalized && model->head >= 0)
     ok = unit_rows(model->tensors[model->head].value, compute, error);
@@ -248,9 +127,8 @@ static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, 
   bool ok = true;
   out->found = entry != NULL;
   if (entry) {
-    const ModelTensor tensor = {.name = (char *)"score.weight",
-                                .value = tensor_2d(out->weight, DTYPE_F32, 1, hidden)};
-    ok = check_tensor(entry, directory, &tensor, error) && read_score_zero(directory, &out->zero, error);
+    ok = weights_check_entry(entry, tensor_2d(out->weight, DTYPE_F32, 1, hidden), error) &&
+         read_score_zero(directory, &out->zero, error);
     if (ok) weight_read(entry, 0, (size_t)hidden, DTYPE_F32, out->weight);
     const size_t broken = ok ? dtype_count_not_finite(out->weight, DTYPE_F32, (size_t)hidden) : 0;
     ok = ok && (broken == 0 || weight_not_finite(entry, broken, error));
@@ -321,6 +199,11 @@ static bool is_residual(const Model *model, int tensor) {
   return false;
 }
 
+static bool is_bias(const char *name) {
+  const char *last = strrchr(name, '.');
+  return last && strcmp(last, ".bias") == 0;
+}
+
 void model_initialize(Model *model, Compute *compute, uint64_t seed) {
   RandomKey key = random_key(seed, RANDOM_INIT);
   const json_t *range = json_object_get(model->config, "initializer_range");
@@ -330,7 +213,7 @@ void model_initialize(Model *model, Compute *compute, uint64_t seed) {
     const ModelTensor *tensor = &model->tensors[i];
     Filling how = {.constant = tensor->value.rank == 1, .value = deviation};
     if (how.constant)
-      how.value = ends_with(tensor->name, ".bias") ? 0 : 1 - model->spec.norm.weight_offset;
+      how.value = is_bias(tensor->name) ? 0 : 1 - model->spec.norm.weight_offset;
     else if (model->arch->residual_init && is_residual(model, i))
       how.value = residual;
     fill_tensor(tensor->value, how, key, (uint64_t)i, compute);

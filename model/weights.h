@@ -1,8 +1,8 @@
 /* Models on disk: Hugging Face directories in, Hugging Face directories out.
  *
- * Reading: config.json, model.safetensors or its sharded index; F32, F16 and BF16 are converted to `dtype`.
+ * Reading: config.json, and weights in any form of formats/weight_files.h; F32, F16 and BF16, also mixed, are converted to `dtype`.
  * Names may lack the base prefix; known buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq, ...) are passed
- * over; a missing, unexpected or misshapen tensor is ERROR_MODEL naming file, tensor, expected and found.
+ * over; missing, unexpected and misshapen tensors are one ERROR_MODEL with their names, expected and found.
  * Rows of a head that the spec calls normalized are divided by their lengths (unit_rows.h), and saved so.
  * Where the spec ties the head, one copy of the table under either name is fine, and so are two that are equal in
  * `dtype`, as Transformers takes them; a `score.weight` is read when asked for.
@@ -22,9 +22,10 @@ NODISCARD bool model_open(Model *model, const char *directory, DType dtype, Comp
 /* The same from a config in memory (borrowed), for a model that is in no directory yet. */
 NODISCARD bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute,
                                  Arena *arena, Error *error);
-/* Whether a tensor of that name is none of the weights: causal masks and rotary tables that old files carry. */
-bool weights_is_buffer(const char *name);
-/* What model_read would find wrong with the names and shapes in the directory: for a model in a dry arena. */
+/* Whether a tensor of that name is none of the weights: causal masks and rotary tables that old files carry, and what the architecture
+ * passes over. */
+bool weights_is_passed_over(const Architecture *arch, const char *name);
+/* What model_read would find wrong with the names, shapes and types in the directory: for a model in a dry arena. */
 NODISCARD bool model_check(const Model *model, const char *directory, Error *error);
 /* What it would find wrong with the values themselves: reads all weights, and keeps none. */
 NODISCARD bool model_check_values(const Model *model, const char *directory, Error *error);

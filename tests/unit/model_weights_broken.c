@@ -4,6 +4,7 @@
 /* One change to a copy of a checkpoint. */
 typedef struct Change {
   const char *drop; /* a tensor left out */
+  const char *part; /* all tensors left out whose names have it in them */
   const char *flat; /* a tensor written with its shape turned into one row */
   const char *add;  /* a tensor added, a copy of `like` (or zeros of it) */
   const char *like;
@@ -31,6 +32,7 @@ static void write_changed(const char *from, const char *to, Change change) {
   for (size_t i = 0; i < set.count; i++) {
     const SafetensorsEntry *e = set.entries[i];
     if (change.drop && strcmp(e->name, change.drop) == 0) continue;
+    if (change.part && strstr(e->name, change.part)) continue;
     bool flat = change.flat && strcmp(e->name, change.flat) == 0;
     const int64_t row[2] = {1, (int64_t)(e->bytes / dtype_size(e->dtype))};
     assert_ok(safetensors_writer_declare(&writer, e->name, e->dtype, flat ? 2 : e->rank,
@@ -80,7 +82,38 @@ static void changed_files_are_judged(void **state) {
       {"llama",
        {.add = "model.layers.0.self_attn.q_proj.bias", .like = "model.norm.weight"},
        "unexpected tensor model.layers.0.self_attn.q_proj.bias for a model of type \"llama\""},
+      /* All of it at once, by name: what is missing, of another shape, unexpected; of many the first. */
+      {"llama",
+       {.drop = "model.norm.weight",
+        .flat = "model.layers.1.mlp.up_proj.weight",
+        .add = "model.norm.bias",
+        .like = "model.norm.weight"},
+       "tensor model.norm.weight [32] is missing; model.layers.1.mlp.up_proj.weight: expected the shape [56, "
+       "32] by "
+       "config.json, found [1, 1792]; unexpected tensor model.norm.bias for a model of type \"llama\""},
+      {"llama",
+       {.part = "layers.1.", .add = "x", .like = "model.norm.weight", .dtype = DTYPE_I32, .zeros = true},
+       "9 tensors are missing: model.layers.1.self_attn.q_proj.weight [32, 32], "
+       "model.layers.1.self_attn.k_proj.weight [16, 32], model.layers.1.self_attn.v_proj.weight [16, 32] and "
+       "6 more; "
+       "unexpected tensor x"},
+      {"llama",
+       {.drop = "model.norm.weight",
+        .add = "model.norm.weight",
+        .like = "model.norm.weight",
+        .dtype = DTYPE_I32,
+        .zeros = true},
+       "model.norm.weight: expected F32, F16 or BF16, found I32"},
       {"llama", {.add = "model.layers.0.self_attn.rotary_emb.inv_freq", .like = "model.norm.weight"}, NULL},
+      {"llama", {.add = "rotary_pos_emb.inv_freq", .like = "model.norm.weight"}, NULL},
+      {"gpt2", {.add = "transformer.h.0.attn.attention.masked_bias", .like = "transformer.ln_f.bias"}, NULL},
+      /* Types may be mixed in a file. */
+      {"llama",
+       {.drop = "model.norm.weight",
+        .add = "model.norm.weight",
+        .like = "model.norm.weight",
+        .dtype = DTYPE_F64},
+       NULL},
       {"llama", {.add = "score.weight", .like = "model.norm.weight"}, NULL},
       {"llama",
        {.spoil = "model.layers.1.mlp.up_proj.weight"},
