@@ -7,7 +7,7 @@
 
 /* How far from 1 the length of a unit row may be once its numbers are rounded. */
 static double rounding(DType dtype) {
-  return dtype == DTYPE_BF16 ? 0x1p-9 : 0x1p-21;
+  return dtype == DTYPE_BF16 ? 0x1p-8 : 0x1p-21;
 }
 
 static void unit_row(float *row, int64_t size, double tolerance) {

@@ -95,7 +95,7 @@ static bool open_head(Predictor *predictor, const PredictorSpec *spec, Predictor
 static bool check_trainable(const PredictorSpec *spec, const Model *model, Error *error) {
   if (!model->spec.head_normalized || model->head < 0) return true;
   return error_set(
-      error, ERROR_USAGE,
+      error, ERROR_MODEL,
       "%s: full fine-tuning of this model is not supported: the rows of its LM head are kept at length 1 "
       "(NormHead of Baichuan 2). Train an adapter, or a reward model",
       spec->name);

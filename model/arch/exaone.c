@@ -3,8 +3,12 @@
 #include "model/arch/llama_like.h"
 
 /* A key by its name on the hub, or by that of Transformers. */
-static const char *spelled(const Reader *config, const char *hub, const char *transformers) {
-  return reader_has(config, hub) ? hub : transformers;
+static bool spelled(const Reader *config, const char *hub, const char *transformers, const char **key,
+                    Error *error) {
+  *key = reader_has(config, hub) ? hub : transformers;
+  return !(reader_has(config, hub) && reader_has(config, transformers)) ||
+         reader_fail(config, error, "%s and %s are two names of one thing: take one of them out", hub,
+                     transformers);
 }
 
 static bool need(const Reader *config, const char *key, Error *error) {
@@ -16,18 +20,20 @@ static bool need(const Reader *config, const char *key, Error *error) {
 static bool read_exaone(const Reader *config, ModelSpec *spec, Error *error) {
   double eps;
   Reader rope;
+  const char *eps_key, *activation_key;
   if (!config_rope_object(config, &rope, error) || !need(config, "tie_word_embeddings", error) ||
       (!reader_has(&rope, "rope_theta") && !need(config, "rope_theta", error)) ||
       !config_size(config, "vocab_size", &spec->vocab, error) ||
       !config_size(config, "hidden_size", &spec->hidden, error) ||
       !config_size_or(config, "intermediate_size", 4 * spec->hidden, &spec->intermediate, error) ||
-      !config_size(config, spelled(config, "num_layers", "num_hidden_layers"), &spec->layers, error) ||
+      !config_size_named(config, "num_layers", "num_hidden_layers", 0, &spec->layers, error) ||
       !config_size(config, "num_attention_heads", &spec->heads, error) ||
       !config_size_or(config, "num_key_value_heads", spec->heads, &spec->kv_heads, error) ||
       !config_size_or(config, "max_position_embeddings", 2048, &spec->max_positions, error) ||
-      !config_float_or(config, spelled(config, "layer_norm_epsilon", "rms_norm_eps"), 1e-5, &eps, error) ||
-      !config_activation(config, spelled(config, "activation_function", "hidden_act"), "silu",
-                         &spec->activation, error) ||
+      !spelled(config, "layer_norm_epsilon", "rms_norm_eps", &eps_key, error) ||
+      !spelled(config, "activation_function", "hidden_act", &activation_key, error) ||
+      !config_float_or(config, eps_key, 1e-5, &eps, error) ||
+      !config_activation(config, activation_key, "silu", &spec->activation, error) ||
       !config_bool_or(config, "tie_word_embeddings", false, &spec->tied, error))
     return false;
   if (!reader_has(config, "head_dim") && spec->hidden % spec->heads != 0)

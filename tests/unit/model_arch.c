@@ -353,8 +353,8 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
   static const struct {
     const char *base, *changes, *message; /* a part of it */
   } cases[] = {
-      {llama, "{\"model_type\": \"bloom\"}",
-       "model_type: \"bloom\" is not supported (known: llama, mistral, ministral"},
+      {llama, "{\"model_type\": \"mamba\"}",
+       "model_type: \"mamba\" is not supported (known: llama, mistral, ministral"},
       {llama, "{\"model_type\": null}", "model_type: expected one of llama, mistral, ministral"},
       {llama, "{\"hidden_size\": null}", "hidden_size: expected an integer, found nothing"},
       {llama, "{\"hidden_size\": \"32\"}", "hidden_size: expected an integer, found a string"},
@@ -420,7 +420,7 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
       {gpt2, "{\"rms_norm_eps\": 1e-5}", "rms_norm_eps: not known for gpt2"},
       {neox, "{\"rotary_pct\": 1.5}", "rotary_pct: "},
       {gpt2, "{\"add_cross_attention\": true}", "add_cross_attention: "},
-      {gpt2, "{\"n_head\": 5}", "\"n_embd\" 32 is not a multiple of 5 heads"},
+      {gpt2, "{\"n_head\": 5}", "not a multiple of 5"},
       {gpt2, "{\"n_embd\": null}", "n_embd: expected an integer, found nothing"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Error error = {0};

@@ -312,6 +312,22 @@ static void refuse(const char *model, TraineeSpec spec, const char *text) {
   compute_close(&lab.compute);
 }
 
+static void unit_rows_of_a_head_are_not_trained(void **state) {
+  (void)state;
+  char normalized[512], plain[512];
+  fixture_path(normalized, sizeof normalized, "arch", "baichuan2_7b");
+  fixture_path(plain, sizeof plain, "arch", "baichuan_7b");
+  refuse(normalized, full_spec(), "full fine-tuning of this model is not supported: the rows of its LM head");
+  Lab lab;
+  LoraSpec down = {.r = 2, .alpha = 4, .targets = (char *[]){(char *)"down_proj"}, .target_count = 1};
+  TraineeSpec adapted = adapter_spec(NULL);
+  adapted.predictor.lora = &down;
+  open_lab(&lab, normalized, NULL, adapted);
+  close_lab(&lab);
+  open_lab(&lab, plain, NULL, full_spec());
+  close_lab(&lab);
+}
+
 /* Element i of a parameter's fp32 value: of its master copy where it has one. */
 static float precise(const Lab *lab, size_t parameter, int64_t i) {
   return ((const float *)lab->trainee.optimizer.tensors[parameter].p.data)[i];
@@ -423,6 +439,7 @@ static void adapters_share_a_base(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_kind_learns),
+      cmocka_unit_test(unit_rows_of_a_head_are_not_trained),
       cmocka_unit_test(a_merged_base_gives_the_adapters_logits),
       cmocka_unit_test(what_is_saved_opens_again),
       cmocka_unit_test(a_checkpoint_carries_everything),
