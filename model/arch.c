@@ -7,14 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A new architecture: its file in model/arch/, its line in list.h, its line here. */
+/* A new architecture: its file in model/arch/ and its line in list.def. */
 static const Architecture *const architecture_list[] = {
-    &architecture_llama,    &architecture_mistral,  &architecture_ministral, &architecture_qwen2,
-    &architecture_qwen3,    &architecture_gpt_neox, &architecture_gpt2,      &architecture_gptj,
-    &architecture_gpt_neo,  &architecture_bloom,    &architecture_phi,       &architecture_baichuan_7b,
-    &architecture_baichuan, &architecture_internlm, &architecture_internlm2, &architecture_internlm3,
-    &architecture_chatglm,  &architecture_minicpm,  &architecture_exaone,    &architecture_qwen,
-    &architecture_aquila,   &architecture_xverse,   &architecture_orion,     &architecture_yi};
+#define ARCHITECTURE(name) &architecture_##name,
+#include "model/arch/list.def"
+#undef ARCHITECTURE
+};
 enum { ARCHITECTURE_COUNT = sizeof architecture_list / sizeof *architecture_list };
 
 bool config_int_or(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
@@ -179,9 +177,7 @@ static bool refuse_unsupported(const Reader *config, Error *error) {
   return config_refuse(config, "quantization_config", "quantised checkpoints are not supported", error) &&
          config_refuse(config, "is_encoder_decoder", "only decoder models are supported", error) &&
          config_refuse(config, "add_cross_attention", "cross attention is not supported", error) &&
-         config_refuse(config, "pruned_heads", "pruned heads are not supported", error) &&
-         config_refuse(config, "clip_qkv", "not known for this model type", error) &&
-         config_refuse(config, "alibi", "not known for this model type", error);
+         config_refuse(config, "pruned_heads", "pruned heads are not supported", error);
 }
 
 static bool check_shape(const ModelSpec *spec, Error *error) {

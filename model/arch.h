@@ -106,6 +106,9 @@ NODISCARD bool config_even_heads(const Reader *config, ModelSpec *spec, Error *e
 NODISCARD bool config_refuse(const Reader *config, const char *key, const char *why, Error *error);
 /* Refuses keys that are neither read, nor known to change nothing, nor off (config_keys.c). */
 NODISCARD bool config_check_keys(const Reader *config, const Architecture *arch, Error *error);
+/* The same for an object of configuration in it: `keys` are those that are read, NULL at the end. */
+NODISCARD bool config_check_members(const Reader *config, const char *const *keys, const char *type,
+                                    Error *error);
 NODISCARD bool config_check_rope_keys(const Reader *rope, Error *error);
 
 /* Rotary keys (config_rope.c): rope_parameters (new), or rope_theta and rope_scaling (old). */

@@ -9,7 +9,7 @@ static const char *const read_keys[] = {
     "architectures", "model_type", "vocab_size", "tie_word_embeddings", "bos_token_id", "eos_token_id",
     "pad_token_id", "dtype", "torch_dtype", "initializer_range", "score_shift", "score_zero_point",
     /* refused by name in arch.c, with a better message */
-    "quantization_config", "is_encoder_decoder", "add_cross_attention", "pruned_heads", "clip_qkv", "alibi"};
+    "quantization_config", "is_encoder_decoder", "add_cross_attention", "pruned_heads"};
 
 /* What changes no logit of an evaluation: */
 static const char *const harmless_keys[] = {
@@ -62,20 +62,22 @@ static bool among(const char *key, const char *const *names, size_t count) {
   return false;
 }
 
-bool config_check_keys(const Reader *config, const Architecture *arch, Error *error) {
+bool config_check_members(const Reader *config, const char *const *keys, const char *type, Error *error) {
   const char *key;
   json_t *value;
   json_object_foreach(config->value, key, value) {
     if (among(key, read_keys, sizeof read_keys / sizeof *read_keys) ||
-        among(key, harmless_keys, sizeof harmless_keys / sizeof *harmless_keys) ||
-        among(key, arch->keys, SIZE_MAX))
+        among(key, harmless_keys, sizeof harmless_keys / sizeof *harmless_keys) || among(key, keys, SIZE_MAX))
       continue;
     char why[160];
-    snprintf(why, sizeof why, "not known for %s; take it out if the model is the same without it",
-             arch->model_type);
+    snprintf(why, sizeof why, "not known for %s; take it out if the model is the same without it", type);
     if (!config_refuse(config, key, why, error)) return false;
   }
   return true;
+}
+
+bool config_check_keys(const Reader *config, const Architecture *arch, Error *error) {
+  return config_check_members(config, arch->keys, arch->model_type, error);
 }
 
 bool config_check_rope_keys(const Reader *rope, Error *error) {

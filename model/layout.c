@@ -244,19 +244,32 @@ bool model_open_config(Model *model, const json_t *config, DType dtype, Compute 
   return open_with_prefix(model, config, NULL, dtype, compute, arena, error);
 }
 
-/* Files saved from the bare backbone lack the prefix ("model.") on every name: "" then, else NULL. */
+/* Whether the embedding table of the files is called PREFIX MODULE. */
+static bool has_prefix(const WeightFiles *files, const Architecture *arch, const char *prefix, bool *found,
+                       Error *error) {
+  char *name = memory_format("%s%s.weight", prefix, arch->embedding);
+  *found = name && weight_files_find(files, name);
+  memory_free(name);
+  return name || error_out_of_memory(error, "tensor name", 0);
+}
+
+/* Files saved from the bare backbone lack the prefix on every name, or its first part ("decoder." of "model.decoder."): what they
+ * have instead, a part of the architecture's own, or NULL. */
 static bool find_prefix(const char *directory, const json_t *config, const char **prefix, Error *error) {
   *prefix = NULL;
   const Architecture *arch = architecture_find(config, error);
-  char *bare = arch ? memory_format("%s.weight", arch->embedding) : NULL;
-  bool ok = arch && (bare || error_out_of_memory(error, "tensor name", 0));
-  if (ok && weight_files_exist(directory)) {
-    WeightFiles files;
-    ok = weight_files_open(&files, directory, error);
-    if (ok && weight_files_find(&files, bare)) *prefix = "";
-    if (ok) weight_files_close(&files);
+  if (!arch) return false;
+  if (!weight_files_exist(directory)) return true;
+  WeightFiles files;
+  if (!weight_files_open(&files, directory, error)) return false;
+  bool ok = true, found = false;
+  for (const char *rest = arch->prefix; ok && !found && *rest;) {
+    const char *dot = strchr(rest, '.');
+    rest = dot ? dot + 1 : "";
+    ok = has_prefix(&files, arch, rest, &found, error);
+    if (found) *prefix = rest;
   }
-  memory_free(bare);
+  weight_files_close(&files);
   return ok;
 }
 
