@@ -135,6 +135,20 @@ bool config_refuse(const Reader *config, const char *key, const char *why, Error
   return refuse(config, key, error, "%s", why);
 }
 
+bool config_same_value(const json_t *a, const json_t *b) {
+  if (json_is_number(a) && json_is_number(b)) return json_number_value(a) == json_number_value(b);
+  return a && json_equal(a, b);
+}
+
+bool config_expect(const Reader *config, const char *key, const char *json, Error *error) {
+  if (!reader_has(config, key)) return true;
+  json_t *expected = json_loads(json, JSON_DECODE_ANY, NULL);
+  ASSERT(expected);
+  const bool same = config_same_value(json_object_get(config->value, key), expected);
+  json_decref(expected);
+  return same || refuse(config, key, error, "only %s is supported", json);
+}
+
 /* "architectures" names the class that is written, for language models and for reward models. */
 static bool names_class(const Architecture *arch, const json_t *config) {
   const char *name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));

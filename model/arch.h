@@ -104,6 +104,10 @@ NODISCARD bool config_activation(const Reader *config, const char *key, const ch
 NODISCARD bool config_even_heads(const Reader *config, ModelSpec *spec, Error *error);
 /* An error "KEY: why" unless the key is absent, null, false or empty. */
 NODISCARD bool config_refuse(const Reader *config, const char *key, const char *why, Error *error);
+/* An error unless the key is absent, null or `json`, the one value of it that means what is computed here. */
+NODISCARD bool config_expect(const Reader *config, const char *key, const char *json, Error *error);
+/* Numbers by their value, whatever they are written as; false when either is NULL. */
+bool config_same_value(const json_t *a, const json_t *b);
 /* Refuses keys that are neither read, nor known to change nothing, nor off (config_keys.c). */
 NODISCARD bool config_check_keys(const Reader *config, const Architecture *arch, Error *error);
 /* The same for an object of configuration in it: `keys` are those that are read, NULL at the end. */

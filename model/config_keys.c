@@ -22,7 +22,7 @@ static const char *const harmless_keys[] = {
     "reorder_and_upcast_attn", "is_decoder",
     /* training */
     "initializer_factor", "attention_dropout", "hidden_dropout", "classifier_dropout", "attn_pdrop",
-    "embd_pdrop", "resid_pdrop", "neftune_noise_alpha",
+    "embd_pdrop", "resid_pdrop", "residual_dropout", "embedding_dropout", "neftune_noise_alpha",
     /* names of classes and tasks, other heads than those here */
     "id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params",
     "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",

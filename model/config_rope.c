@@ -6,8 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const original_key = "original_max_position_embeddings";
-
 /* -- numbers ---------------------------------------------------------------------------------------------- */
 
 static bool positive(const Reader *object, const char *key, double *out, Error *error) {
@@ -24,10 +22,11 @@ static bool positive_or(const Reader *object, const char *key, double *out, Erro
   return !reader_has(object, key) || positive(object, key, out, error);
 }
 
-/* A number that stands beside the rotary object, within it, or in both alike. */
-static bool positive_in_both(const Reader *config, const Reader *rope, const char *key, double *out,
-                             Error *error) {
-  double outside = 0, inside = 0;
+/* A number that stands beside the rotary object (`outside` when it does not), within it, or in both alike; in neither: *out
+ * keeps its value. */
+static bool positive_in_both(const Reader *config, const Reader *rope, const char *key, double outside,
+                             double *out, Error *error) {
+  double inside = 0;
   if (!positive_or(config, key, &outside, error) || !positive_or(rope, key, &inside, error)) return false;
   if (outside > 0 && inside > 0 && outside != inside)
     return reader_fail(rope, error, "\"%s\" is %g here and %g beside it: take one of them out", key, inside,
@@ -51,15 +50,10 @@ static bool need_longest(const Source *from, Error *error) {
 }
 
 static bool read_original_max(const Source *from, double *out, Error *error) {
-  double outside = from->defaults.original_max, inside = 0;
-  if (!need_longest(from, error) || !positive_or(from->config, original_key, &outside, error) ||
-      !positive_or(from->rope, original_key, &inside, error))
-    return false;
-  if (outside > 0 && inside > 0 && outside != inside)
-    return reader_fail(from->rope, error, "\"%s\" is %g here and %g beside it: take one of them out",
-                       original_key, inside, outside);
-  *out = outside > 0 ? outside : inside > 0 ? inside : from->longest;
-  return true;
+  *out = from->longest;
+  return need_longest(from, error) &&
+         positive_in_both(from->config, from->rope, "original_max_position_embeddings",
+                          from->defaults.original_max, out, error);
 }
 
 /* From how the positions grew, where no factor is given. */
@@ -175,18 +169,13 @@ static bool object_or_none(const Reader *config, const char *key, Reader *out, E
   return reader_member(config, key, out, error) && (!out->value || reader_as_object(out, error));
 }
 
-static bool same_value(const json_t *a, const json_t *b) {
-  if (json_is_number(a) && json_is_number(b)) return json_number_value(a) == json_number_value(b);
-  return a && json_equal(a, b);
-}
-
 /* Transformers takes rope_scaling and drops rope_parameters whole: they must say the same. */
 static bool check_both(const Reader *config, const Reader *old, const Reader *newer, Error *error) {
   const char *key;
   json_t *value;
   json_object_foreach(newer->value, key, value) {
     const bool moved = strcmp(key, "rope_theta") == 0 && !reader_has(old, key);
-    if (!same_value(json_object_get(moved ? config->value : old->value, key), value))
+    if (!config_same_value(json_object_get(moved ? config->value : old->value, key), value))
       return reader_fail(newer, error, "\"%s\" is not what \"rope_scaling\" says: take one of the two out",
                          key);
   }
@@ -219,7 +208,7 @@ static bool read_alone(const Source *from, RopeSpec *out, Error *error) {
   double theta = from->defaults.theta;
   if (is_by_layer(from->rope))
     return reader_fail(from->rope, error, "parameters by layer type are not known for this model type");
-  return positive_in_both(from->config, from->rope, "rope_theta", &theta, error) &&
+  return positive_in_both(from->config, from->rope, "rope_theta", 0, &theta, error) &&
          read_table(from, theta, out, error);
 }
 
@@ -237,7 +226,7 @@ static bool read_part(const Source *from, ModelSpec *spec, Error *error) {
   static const char *const key = "partial_rotary_factor";
   const bool whole = from->defaults.part == 0;
   double part = whole ? 1 : from->defaults.part;
-  if (!positive_in_both(from->config, from->rope, key, &part, error)) return false;
+  if (!positive_in_both(from->config, from->rope, key, 0, &part, error)) return false;
   if (whole && part != 1)
     return reader_fail(from->config, error, "%s: %g is not supported for this model type", key, part);
   if (part > 1)

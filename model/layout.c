@@ -132,6 +132,11 @@ static Linear add_role(Builder *b, const char *layer, LinearRole role) {
   return add_linear(b, layer, m->arch->linear[role], inputs, outputs, has_bias(m, role));
 }
 
+/* One norm of a parallel block may serve both branches. */
+static bool has_norm(const Model *m, NormRole role) {
+  return role != NORM_MLP || !m->spec.parallel || !m->spec.parallel_shared;
+}
+
 static void add_block(Builder *b, int64_t index) {
   const Model *m = b->model;
   char layer[64];
@@ -139,7 +144,8 @@ static void add_block(Builder *b, int64_t index) {
   Block *block = &b->model->blocks[index];
   for (int role = 0; role < LINEAR_ROLES; role++) block->linear[role] = add_role(b, layer, (LinearRole)role);
   for (int role = 0; role < NORM_Q; role++)
-    block->norm[role] = add_norm(b, layer, m->arch->norm[role], m->spec.hidden, m->arch->norm_bias);
+    block->norm[role] = add_norm(b, layer, has_norm(m, (NormRole)role) ? m->arch->norm[role] : NULL,
+                                 m->spec.hidden, m->arch->norm_bias);
   block->norm[NORM_Q] = add_qk_norm(b, layer, NORM_Q);
   block->norm[NORM_K] = add_qk_norm(b, layer, NORM_K);
 }
