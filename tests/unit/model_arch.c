@@ -47,6 +47,13 @@ static const char mistral[] = "{\"model_type\": \"mistral\", " COMMON ", \"num_k
 static const char qwen2[] = "{\"model_type\": \"qwen2\", " COMMON ", \"num_key_value_heads\": 2}";
 static const char qwen3[] = "{\"model_type\": \"qwen3\", " COMMON ", \"num_key_value_heads\": 2}";
 static const char neox[] = "{\"model_type\": \"gpt_neox\", " COMMON "}";
+static const char gemma[] = "{\"model_type\": \"gemma\", " COMMON "}";
+static const char gemma3[] = "{\"model_type\": \"gemma3_text\", " COMMON ", \"sliding_window\": 5}";
+static const char olmo3[] = "{\"model_type\": \"olmo3\", " COMMON ", \"sliding_window\": 5}";
+static const char cohere2[] = "{\"model_type\": \"cohere2\", " COMMON "}";
+static const char smollm3[] = "{\"model_type\": \"smollm3\", " COMMON "}";
+static const char stablelm[] = "{\"model_type\": \"stablelm\", " COMMON ", \"num_key_value_heads\": 4}";
+static const char phi3[] = "{\"model_type\": \"phi3\", " COMMON ", \"max_position_embeddings\": 8192}";
 static const char gpt2[] =
     "{\"model_type\": \"gpt2\", \"vocab_size\": 96, \"n_embd\": 32, \"n_layer\": 3, \"n_head\": 4, "
     "\"n_positions\": 64}";
@@ -302,6 +309,51 @@ static void neox_is_read_in_both_spellings(void **state) {
   assert_int_equal(spec_of(neox, "{\"hidden_act\": \"gelu_fast\"}").activation, ACTIVATION_GELU_TANH);
 }
 
+static void layers_have_tables_by_their_type(void **state) {
+  (void)state;
+  ModelSpec s = spec_of(gemma3, "{}"); /* every sixth layer sees all */
+  assert_true(s.rope_by_window);
+  assert_float_equal(s.rope.theta, 1e6, 0);
+  assert_float_equal(s.rope_local.theta, 1e4, 0);
+  assert_int_equal(s.window[2], 5);
+  s = spec_of(gemma3,
+              "{\"sliding_window_pattern\": 2, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}, "
+              "\"rope_theta\": 2e6, \"rope_local_base_freq\": 500}");
+  assert_int_equal(s.window[0], 5);
+  assert_int_equal(s.window[1], 0);
+  assert_int_equal(s.rope.kind, ROPE_LINEAR);
+  assert_float_equal(s.rope.theta, 2e6, 0);
+  assert_int_equal(s.rope_local.kind, ROPE_DEFAULT);
+  assert_float_equal(s.rope_local.theta, 500, 0);
+  s = spec_of(gemma3,
+              "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"yarn\", \"factor\": 4}, "
+              "\"sliding_attention\": {\"rope_theta\": 300}}}");
+  assert_int_equal(s.rope.kind, ROPE_YARN);
+  assert_float_equal(s.rope.theta, 1e6, 0);
+  assert_float_equal(s.rope_local.theta, 300, 0);
+  s = spec_of(olmo3, "{}");
+  assert_float_equal(s.rope.theta, 500000, 0);
+  assert_float_equal(s.rope_local.theta, 500000, 0);
+}
+
+static void phi3_is_read_in_all_spellings(void **state) {
+  (void)state;
+  static const char *const types[] = {"longrope", "su", "yarn"};
+  char changes[512];
+  for (int i = 0; i < 3; i++) {
+    snprintf(
+        changes, sizeof changes,
+        "{\"rope_scaling\": {\"type\": \"%s\", \"short_factor\": [1, 1, 2], \"long_factor\": [1, 2, 4]}, "
+        "\"partial_rotary_factor\": 0.75}",
+        types[i]);
+    const ModelSpec s = spec_of(phi3, changes);
+    assert_int_equal(s.rope.kind, ROPE_LONGROPE);
+    assert_int_equal(s.rotary_size, 6);
+    assert_float_equal(s.rope.original_max, 4096, 0); /* of the class */
+    assert_float_equal(s.rope.factor, 2, 0);
+  }
+}
+
 static void gpt2_is_read(void **state) {
   (void)state;
   ModelSpec s = spec_of(gpt2, "{\"n_inner\": null}");
@@ -419,6 +471,33 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
       {mistral, "{\"attention_bias\": true}", "attention_bias: not known for mistral"},
       {gpt2, "{\"rms_norm_eps\": 1e-5}", "rms_norm_eps: not known for gpt2"},
       {neox, "{\"rotary_pct\": 1.5}", "rotary_pct: "},
+      {gemma, "{\"hidden_activation\": \"relu\"}", "\"hidden_activation\" is not the activation"},
+      {gemma, "{\"use_bidirectional_attention\": true}", "use_bidirectional_attention: only causal"},
+      {gemma3, "{\"attn_logit_softcapping\": 50.0}", "attn_logit_softcapping: Gemma 3 has no cap"},
+      {gemma3, "{\"rope_parameters\": {\"rope_theta\": 10000}}", "rope_parameters: expected parameters of"},
+      {gemma3, "{\"rope_parameters\": {\"full_attention\": {}, \"factor\": 2}}", "\"factor\" stands beside"},
+      {gemma3, "{\"rope_theta\": 5, \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 6}}}",
+       "rope_parameters.full_attention: the base is 6 here and \"rope_theta\" is 5"},
+      {gemma3,
+       "{\"rope_local_base_freq\": 5, \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": 6}}}",
+       "rope_parameters.sliding_attention: the base is 6 here and \"rope_local_base_freq\" is 5"},
+      {gemma3, "{\"sliding_window\": null}",
+       "layer_types[0]: a sliding window, but \"sliding_window\" is off"},
+      {olmo3, "{\"rope_theta\": 10000}", "rope_theta: Transformers gives 10000 to the layers without"},
+      {cohere2, "{\"use_parallel_block\": false}", "use_parallel_block: only true is supported"},
+      {cohere2, "{\"head_dim\": 4}", "head_dim: 4, but this model type has hidden_size / heads"},
+      {smollm3,
+       "{\"sliding_window\": 5, \"layer_types\": [\"sliding_attention\", \"full_attention\", "
+       "\"full_attention\"]}",
+       "\"use_sliding_window\" is off"},
+      {smollm3, "{\"no_rope_layers\": [1, 0]}", "no_rope_layers: expected a number for each layer"},
+      {stablelm, "{\"head_dim\": 4}", "head_dim: not known for stablelm"},
+      {phi3, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", "(known: longrope)"},
+      {phi3,
+       "{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 1, 1], \"long_factor\": [1, 1, "
+       "1, 1], "
+       "\"original_max_position_embeddings\": 2048}}",
+       "\"original_max_position_embeddings\" is 2048 here and 4096 beside it"},
       {gpt2, "{\"add_cross_attention\": true}", "add_cross_attention: "},
       {gpt2, "{\"n_head\": 5}", "not a multiple of 5"},
       {gpt2, "{\"n_embd\": null}", "n_embd: expected an integer, found nothing"}};
@@ -457,6 +536,8 @@ int main(void) {
                                      cmocka_unit_test(windows_stand_where_the_config_puts_them),
                                      cmocka_unit_test(qwen_heads),
                                      cmocka_unit_test(neox_is_read_in_both_spellings),
+                                     cmocka_unit_test(layers_have_tables_by_their_type),
+                                     cmocka_unit_test(phi3_is_read_in_all_spellings),
                                      cmocka_unit_test(gpt2_is_read),
                                      cmocka_unit_test(biases_follow_the_config),
                                      cmocka_unit_test(what_is_not_supported_is_refused_by_name),
