@@ -56,5 +56,5 @@ static bool copy_all(const char *from, const char *to, bool (*chosen)(const char
 }
 
 bool companions_copy(const char *from, const char *to, Error *error) {
-  return path_same(from, to) || copy_all(from, to, is_companion, error);
+  return !directory_exists(from) || path_same(from, to) || copy_all(from, to, is_companion, error);
 }

@@ -8,7 +8,7 @@
 /* Copies byte for byte what there is of them in the directory `from` into the existing directory `to`: tokenizer.json,
  * tokenizer_config.json, special_tokens_map.json, added_tokens.json; vocabularies and merges of slow tokenizers;
  * SentencePiece and tiktoken models; chat_template.jinja and the folder additional_chat_templates. Nothing is done when
- * both are the same directory. ERROR_FILE. */
+ * both are the same directory, or `from` is none (a file has all in itself). ERROR_FILE. */
 NODISCARD bool companions_copy(const char *from, const char *to, Error *error);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "model/source.h"
 
 #include <string.h>
 
@@ -16,9 +17,8 @@ static bool read_card(ModelCard *card, const json_t *config, Error *error) {
 
 bool model_card_read(ModelCard *card, const char *directory, Error *error) {
   *card = (ModelCard){0};
-  char *path = path_join(directory, "config.json");
-  if (!path) return error_out_of_memory(error, "path", strlen(directory));
-  json_t *config = json_file_read(path, error);
+  char *path;
+  json_t *config = model_config_read(directory, &path, error);
   Error why = {0};
   const bool ok =
       config && (read_card(card, config, &why) || error_set(error, why.code, "%s: %s", path, why.message));

@@ -4,6 +4,7 @@
 #include "formats/safetensors.h"
 #include "formats/weight_files.h"
 #include "model/card.h"
+#include "model/source.h"
 #include "model/weights.h"
 
 #include <inttypes.h>
@@ -102,7 +103,7 @@ static char *plain_name(const ModelCard *card, const char *name) {
 static bool add_model(Lines *lines, const char *directory, Error *error) {
   ModelCard card;
   WeightFiles files = {0};
-  bool ok = model_card_read(&card, directory, error) && weight_files_open(&files, directory, error);
+  bool ok = model_card_read(&card, directory, error) && model_weights_open(&files, directory, error);
   for (size_t i = 0; ok && i < files.count; i++) {
     if (weights_is_passed_over(card.arch, files.entries[i].name)) continue;
     char *name = plain_name(&card, files.entries[i].name);

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "formats/weight_files.h"
+#include "model/source.h"
 
 #include <string.h>
 
@@ -265,9 +266,9 @@ static bool find_prefix(const char *directory, const json_t *config, const char 
   *prefix = NULL;
   const Architecture *arch = architecture_find(config, error);
   if (!arch) return false;
-  if (!weight_files_exist(directory)) return true;
+  if (!model_weights_exist(directory)) return true;
   WeightFiles files;
-  if (!weight_files_open(&files, directory, error)) return false;
+  if (!model_weights_open(&files, directory, error)) return false;
   bool ok = true, found = false;
   for (const char *rest = arch->prefix; ok && !found && *rest;) {
     const char *dot = strchr(rest, '.');
@@ -282,9 +283,8 @@ static bool find_prefix(const char *directory, const json_t *config, const char 
 bool model_open(Model *model, const char *directory, DType dtype, Compute *compute, Arena *arena,
                 Error *error) {
   *model = (Model){0};
-  char *path = path_join(directory, "config.json");
-  if (!path) return error_out_of_memory(error, "path", strlen(directory));
-  json_t *config = json_file_read(path, error);
+  char *path;
+  json_t *config = model_config_read(directory, &path, error);
   Error local = {0};
   const char *prefix;
   if (config && !architecture_find(config, &local))

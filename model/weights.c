@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "lora/lora.h"
+#include "model/source.h"
 #include "model/unit_rows.h"
 #include "model/weights_check.h"
 
@@ -122,7 +123,7 @@ static bool read_score_zero(const char *directory, ScoreZero *zero, Error *error
 
 static bool read_score(ScoreValues *out, const char *directory, int64_t hidden, Error *error) {
   WeightFiles files;
-  if (!weight_files_open(&files, directory, error)) return false;
+  if (!model_weights_open(&files, directory, error)) return false;
   const WeightEntry *entry = weight_files_find(&files, "score.weight");
   bool ok = true;
   out->found = entry != NULL;

@@ -1,6 +1,7 @@
 #include "model/weights_check.h"
 
 #include "formats/safetensors.h"
+#include "model/source.h"
 #include "model/weights.h"
 
 #include <stdarg.h>
@@ -206,7 +207,7 @@ static bool check_all(const WeightFiles *files, const Model *model, const char *
 }
 
 bool weights_open_checked(WeightFiles *files, const Model *model, const char *directory, Error *error) {
-  if (!weight_files_open(files, directory, error)) return false;
+  if (!model_weights_open(files, directory, error)) return false;
   const bool ok = check_all(files, model, directory, error);
   if (!ok) weight_files_close(files);
   return ok;

@@ -2,6 +2,7 @@
 #include "base/process.h"
 #include "base/file.h"
 #include "formats/weight_files.h"
+#include "model/source.h"
 #include "model/weights.h"
 #include "train/identity.h"
 #include "train/model_path.h"
@@ -59,7 +60,7 @@ typedef struct Merge {
 /* The type of the base's files decides: bf16 files are held as they are, all others in fp32. */
 static bool choose_types(Merge *m, Error *error) {
   WeightFiles files;
-  if (!weight_files_open(&files, m->config->model, error)) return false;
+  if (!model_weights_open(&files, m->config->model, error)) return false;
   bool all_bf16 = true, all_f16 = true;
   for (size_t i = 0; i < files.count; i++) {
     if (strcmp(files.entries[i].name, "score.weight") == 0) continue; /* F32 in any file of ours */

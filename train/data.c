@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "datasets/sources.h"
 #include "model/card.h"
+#include "model/source.h"
 
 #include <limits.h>
 #include <string.h>
@@ -11,11 +12,7 @@
 /* -- tokenizer and template ----------------------------------------------------------------------------- */
 
 static bool read_rows(TextTools *text, const char *directory, Error *error) {
-  char *config = path_join(directory, "config.json");
-  if (!config) return error_out_of_memory(error, "path", strlen(directory));
-  const bool there = file_exists(config);
-  memory_free(config);
-  if (!there) return true;
+  if (!model_config_exists(directory)) return true;
   ModelCard card;
   const bool ok = model_card_read(&card, directory, error);
   text->rows = ok ? card.spec.vocab : 0;

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "lora/lora.h"
 #include "model/card.h"
+#include "model/source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -137,13 +138,6 @@ static Likeness compare(const WeightsDigest *a, const WeightsDigest *b) {
   return strcmp(a->rounded, b->rounded) == 0 ? ROUNDED : OTHER;
 }
 
-static bool is_model(const char *directory) {
-  char *config = path_join(directory, "config.json");
-  const bool is = config && file_exists(config);
-  memory_free(config);
-  return is;
-}
-
 /* Whether `base` lies where the Hugging Face cache keeps "owner/name": .../models--owner--name/snapshots/... */
 static bool lies_in_cache(const char *real, const char *name) {
   const char *slash = strchr(name, '/');
@@ -183,7 +177,7 @@ static bool tell(Likeness likeness, const char *adapter, const char *base, const
 static bool check_by_name(const char *adapter, const char *base, const char *name, Log *log, Error *error) {
   WeightsDigest here, there;
   if (path_same(name, base)) return true;
-  if (is_model(name)) {
+  if (model_config_exists(name)) {
     return weights_digest(&here, base, error) && weights_digest(&there, name, error) &&
            tell(compare(&here, &there), adapter, base, name, "", log, error);
   }

@@ -1,0 +1,47 @@
+#include "model/source.h"
+
+#include "base/file.h"
+#include "formats/gguf.h"
+#include "model/gguf_config.h"
+
+#include <string.h>
+
+json_t *model_config_read(const char *path, char **shown, Error *error) {
+  if (!gguf_locate(path, shown, error)) return NULL;
+  if (*shown) return gguf_config_read(*shown, error);
+  *shown = path_join(path, "config.json");
+  if (!*shown) {
+    error_out_of_memory(error, "path", strlen(path));
+    return NULL;
+  }
+  return json_file_read(*shown, error);
+}
+
+/* A directory of several models has none that could be read, but is not without. */
+static bool is_gguf(const char *path) {
+  Error ignored = {0};
+  char *file;
+  const bool is = !gguf_locate(path, &file, &ignored) || file;
+  memory_free(file);
+  return is;
+}
+
+bool model_config_exists(const char *path) {
+  char *config = path_join(path, "config.json");
+  const bool there = config && file_exists(config);
+  memory_free(config);
+  return there || is_gguf(path);
+}
+
+bool model_weights_exist(const char *path) {
+  return weight_files_exist(path) || is_gguf(path);
+}
+
+bool model_weights_open(WeightFiles *files, const char *path, Error *error) {
+  char *file;
+  *files = (WeightFiles){0};
+  if (!gguf_locate(path, &file, error)) return false;
+  const bool ok = file ? gguf_weights_open(files, file, error) : weight_files_open(files, path, error);
+  memory_free(file);
+  return ok;
+}
