@@ -34,6 +34,21 @@ static Tokenizer *open_kind(const json_t *kind) {
   return tokenizer;
 }
 
+/* One id after the other gives the same text. */
+static void check_stream(const Tokenizer *tokenizer, const IntArray *ids, const Buffer *whole) {
+  Error error = {0};
+  DecodeStream stream;
+  Buffer text = {0};
+  decode_stream_init(&stream, tokenizer, false);
+  for (size_t i = 0; i < ids->size; i++)
+    assert_true(decode_stream_push(&stream, ids->data[i], &text, &error));
+  assert_true(decode_stream_finish(&stream, &text, &error));
+  assert_int_equal(text.size, whole->size);
+  if (text.size > 0) assert_memory_equal(text.data, whole->data, text.size);
+  decode_stream_free(&stream);
+  buffer_free(&text);
+}
+
 static uint32_t result_of(const Tokenizer *tokenizer, const char *text, size_t bytes, bool with_spans) {
   Error error = {0};
   IntArray ids = {0}, plain = {0};
@@ -41,6 +56,7 @@ static uint32_t result_of(const Tokenizer *tokenizer, const char *text, size_t b
   Buffer decoded = {0};
   assert_true(tokenizer_encode(tokenizer, text, bytes, true, &ids, &error));
   assert_true(tokenizer_decode(tokenizer, ids.data, ids.size, false, &decoded, &error));
+  check_stream(tokenizer, &ids, &decoded);
   assert_true(tokenizer_encode_spans(tokenizer, text, bytes, false, &plain, &spans, &error));
   assert_int_equal(spans.size, plain.size);
   uint32_t digest = fnv_add(FNV_START, ids.data, ids.size * sizeof *ids.data);
