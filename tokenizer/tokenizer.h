@@ -2,10 +2,10 @@
  *
  * Reading follows the `tokenizers` library: added tokens are cut out of the raw text, the rest is normalised,
  * cut at the added tokens that are matched after normalisation, pre-tokenised, and each pre-token goes
- * through the BPE merges; the post-processor adds BOS/EOS. One idea per file: added.h, normalize.h,
- * pretokenize.h, model.h, postprocess.h, decode.h. Components that are not supported (Unigram, WordPiece, BPE
- * dropout, Precompiled ...) are an error at opening that names file, key and component, never a silent
- * difference.
+ * through the model; the post-processor adds BOS/EOS. One idea per file: added.h, normalize.h, pretokenize.h,
+ * model.h (with bpe.h, unigram.h, words.h), postprocess.h, decode.h. Components that are not supported (BPE
+ * dropout, the decoder CTC ...) are an error at opening that names file, key and component, never a silent
+ * difference. "truncation" and "padding" are left aside: lengths are the callers' business.
  *
  * Also read, when present: tokenizer_config.json, special_tokens_map.json and added_tokens.json (added tokens and
  * their flags, which tokens are BOS, EOS, PAD, UNK; chat_template), chat_template.jinja, generation_config.json and
@@ -15,7 +15,8 @@
  * ill-formed part were U+FFFD (what Python's errors="replace" does). Ids are int, from 0.
  *
  * A Tokenizer is not changed after opening (a cache of words inside locks itself), so several threads may use
- * one. Encoding costs O(n log n) in the length of the longest pre-token; repeated words are looked up. */
+ * one. Encoding costs O(n log n) in the length of the longest pre-token, with Unigram and WordPiece times the
+ * length of the longest token; repeated words are looked up. */
 #ifndef TOKENIZER_TOKENIZER_H
 #define TOKENIZER_TOKENIZER_H
 
