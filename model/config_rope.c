@@ -296,8 +296,10 @@ bool config_rotary_by_layer(const Reader *config, LayerRopeDefaults defaults, Mo
 
 bool config_rope_fits(const RopeSpec *rope, int64_t rotary_size, Error *error) {
   const int64_t pairs = rotary_size / 2;
-  if (rope->kind == ROPE_DYNAMIC && pairs < 2)
-    return error_set(error, ERROR_MODEL, "rope type \"dynamic\" with one rotary pair is not supported");
+  if (rope->kind == ROPE_DYNAMIC && (pairs < 2 || pairs > ROPE_MAX_PAIRS))
+    return error_set(error, ERROR_MODEL,
+                     "rope type \"dynamic\" with %lld rotary pairs is not supported (from 2 to %d are)",
+                     (long long)pairs, ROPE_MAX_PAIRS);
   if (rope->kind != ROPE_LONGROPE) return true;
   const float *const lists[] = {rope->short_factor, rope->long_factor};
   for (int i = 0; i < 2; i++) {

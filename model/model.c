@@ -15,6 +15,26 @@ void model_free(Model *model) {
   *model = (Model){0};
 }
 
+void model_set_context(Model *model, Compute *compute, int64_t longest) {
+  ModelSpec *spec = &model->spec;
+  RopeSpec *const ropes[] = {&spec->rope, &spec->rope_local};
+  for (int i = 0; spec->position == POSITION_ROTARY && i < (spec->rope_by_window ? 2 : 1); i++) {
+    const bool was = rope_is_extended(ropes[i]);
+    ropes[i]->context = (double)longest;
+    if (!was && !rope_is_extended(ropes[i])) continue;
+    float values[ROPE_MAX_PAIRS]; /* as many as these kinds have (config_rope_fits) */
+    rope_frequencies(ropes[i], spec->rotary_size, values, &model->rope_scale[i]);
+    compute_upload(compute, model->rope_frequency[i], values);
+  }
+}
+
+bool model_serves(const Model *model, int64_t length) {
+  const ModelSpec *spec = &model->spec;
+  return spec->position != POSITION_ROTARY ||
+         (rope_serves(&spec->rope, length) &&
+          (!spec->rope_by_window || rope_serves(&spec->rope_local, length)));
+}
+
 bool model_parameters(const Model *model, ParameterList *list, Error *error) {
   for (int i = 0; i < model->tensor_count; i++) {
     const ModelTensor *t = &model->tensors[i];

@@ -65,6 +65,12 @@ typedef struct Model {
   DType dtype; /* of the weights */
 } Model;
 
+/* Says how long the longest sequence of the run is, before the first pass: rotary tables of a kind that looks at it (dynamic,
+ * longrope) are computed again and uploaded. Without it sequences stay within the original positions. */
+void model_set_context(Model *model, Compute *compute, int64_t longest);
+/* Whether the tables are right for a sequence of `length` tokens; passes and engines insist on it. */
+bool model_serves(const Model *model, int64_t length);
+
 void model_free(Model *model); /* tensors' memory belongs to the arena */
 
 static inline Weight model_weight(const Model *m, Linear linear) {

@@ -19,11 +19,20 @@ static Tensor upload(Compute *compute, Arena *arena, const int32_t *values, int6
   return out;
 }
 
+/* The batch of a dry run is a size alone. */
+static bool serves_batch(const Compute *compute, const Model *model, const Batch *batch) {
+  bool serves = true;
+  for (int64_t b = 0; !compute->dry && b < batch->sequences; b++)
+    serves = serves && model_serves(model, batch->offsets[b + 1] - batch->offsets[b]);
+  return serves;
+}
+
 void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
                   const Batch *batch, PassMode mode, Arena *arena) {
   pass->context = (BlockContext){
       .compute = compute, .model = model, .adapter = adapter, .arena = arena, .keep = mode != PASS_INFERENCE};
   BlockContext *context = &pass->context;
+  ASSERT(serves_batch(compute, model, batch));
   pass->mode = mode;
   pass->tokens = batch->tokens;
   pass->ids = upload(compute, arena, batch->ids, batch->tokens);

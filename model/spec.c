@@ -48,6 +48,12 @@ bool rope_is_extended(const RopeSpec *spec) {
   return (spec->kind == ROPE_DYNAMIC || spec->kind == ROPE_LONGROPE) && spec->context > spec->original_max;
 }
 
+bool rope_serves(const RopeSpec *spec, int64_t length) {
+  RopeSpec asked = *spec;
+  asked.context = (double)length;
+  return !rope_is_extended(&asked) || asked.context <= spec->context;
+}
+
 /* The base grows with the longest sequence, so that the lowest frequency spans it (NTK-aware scaling). */
 static float dynamic_theta(const RopeSpec *spec, int64_t rotary_size) {
   const float factor = (float)spec->factor;

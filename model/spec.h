@@ -123,6 +123,8 @@ static inline int64_t model_width(const ModelSpec *spec) {
  * length of each call, Drover once at the longest sequence of a run, so that a token turns by the same angle in training, in
  * scoring and in the cache. */
 bool rope_is_extended(const RopeSpec *spec);
+/* Whether the table is right for a sequence of `length` tokens. */
+bool rope_serves(const RopeSpec *spec, int64_t length);
 /* Inverse frequencies of `spec` for rotary_size/2 pairs into out (host), and the factor on cos and sin. */
 void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale);
 

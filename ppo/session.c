@@ -94,10 +94,8 @@ static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) 
   return engine;
 }
 
-/* Answers end where the policy's positions do (engine_init); a prompt must leave room for one, and what the policy
- * writes the reward model must be able to read. */
+/* Answers end where the policy's positions do (engine_init); a prompt must leave room for one. */
 static bool check_positions(const PpoSession *s, Log *log, Error *error) {
-  const PpoModels *models = &s->models;
   const int64_t prompt = longest_prompt(s), most = s->engine.config.max_length;
   if (prompt >= most) {
     return error_set(error, ERROR_USAGE,
@@ -105,14 +103,26 @@ static bool check_positions(const PpoSession *s, Log *log, Error *error) {
                      "positions for %lld; lower data.max_length",
                      (long long)prompt, (long long)most);
   }
-  const int64_t answered = longest_answered(s), seen = answered < most ? answered : most;
-  if (log && seen < answered) {
+  if (log && most < longest_answered(s)) {
     log_warning(log, "answers to the longest prompts end early: the model has positions for %lld tokens",
                 (long long)most);
   }
-  return base_check_length(models->critic.predictor.model, seen, log, error) &&
-         (!s->has_ptx || base_check_length(models->actor.predictor.model,
-                                           (int64_t)s->ptx.data.longest_sequence, log, error));
+  return true;
+}
+
+/* What the policy writes all models read, in the same rotations as their frozen copies; data.ptx the policy alone. */
+static bool set_lengths(PpoSession *s, Log *log, Error *error) {
+  PpoModels *models = &s->models;
+  Compute *c = &s->compute;
+  Model *policy = models->actor.predictor.model;
+  const int64_t answered = longest_answered(s), most = policy->spec.max_positions;
+  const int64_t seen = most > 0 && most < answered ? most : answered;
+  const int64_t ptx = s->has_ptx ? (int64_t)s->ptx.data.longest_sequence : 0;
+  const int64_t longest = seen > ptx ? seen : ptx;
+  return base_set_length(policy, longest, c, log, error) &&
+         base_set_length(models->reference.model, longest, c, NULL, error) &&
+         (models->shared || (base_set_length(models->critic.predictor.model, seen, c, log, error) &&
+                             base_set_length(models->reward.model, seen, c, NULL, error)));
 }
 
 /* The largest steps there will be, in a dry memory. */
@@ -129,14 +139,16 @@ static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
 /* Models and engine as `config` has them: the session's, or one that the plan tries. */
 static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
+  Log *log = s->compute.dry ? NULL : s->log;
   if (!ppo_models_open(models, config, &s->lora, &s->text.identity, &s->compute, &s->memory, error) ||
+      !set_lengths(s, log, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
       !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||
       !pass_init(&s->reward_pass, models->critic.predictor.model, error) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
-      !check_positions(s, s->compute.dry ? NULL : s->log, error)) {
+      !check_positions(s, log, error)) {
     return false;
   }
   return !s->compute.dry || plan_steps(s, config, error);

@@ -126,6 +126,7 @@ bool engine_begin(Engine *engine, const RolloutSpec *spec, RolloutSample *sample
                   Error *error) {
   ASSERT(!engine_busy(engine) && !engine->compute->dry);
   ASSERT(spec->tokenizer || spec->stop_count == 0);
+  ASSERT(model_serves(engine->model, engine->config.max_length));
   for (int64_t i = 0; i < count; i++) {
     if (!sample_check(engine, &samples[i], i, error)) return false;
   }

@@ -35,7 +35,8 @@
 typedef struct EngineConfig {
   int64_t batch;       /* sequences decoded at once */
   int64_t max_length;  /* tokens of the longest prompt + response; at most the model's max_positions, where it
-                          has such a limit (engine_init lowers it); 0 = the model's */
+                          has such a limit (engine_init lowers it); 0 = the model's. model_set_context has been called
+                          with it where the rotations depend on it */
   int64_t block_size;  /* tokens in a block */
   int64_t cache_bytes; /* budget of the cache; 0 = as much as batch * max_length tokens take */
   int64_t prefill_chunk; /* prompt tokens in a step, at most; >= 1 */

@@ -310,6 +310,12 @@ static EngineConfig engine_settings(const Generate *g) {
   return settings;
 }
 
+/* The rotations are those of the longest answer there may be: the model's positions end it. */
+static bool set_length(Generate *g, Error *error) {
+  const int64_t asked = engine_settings(g).max_length, most = g->model.spec.max_positions;
+  return base_set_length(&g->model, most > 0 && most < asked ? most : asked, &g->compute, NULL, error);
+}
+
 static void close_model(Generate *g) {
   engine_free(&g->engine);
   lora_free(&g->adapter);
@@ -320,7 +326,7 @@ static bool open_model(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
   const DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
   return base_open(&g->model, config->model, NULL, dtype, &g->compute, &g->memory, error) &&
-         open_adapter(g, error) &&
+         set_length(g, error) && open_adapter(g, error) &&
          engine_init(&g->engine, engine_settings(g), &g->model, config->adapter ? &g->adapter : NULL,
                      &g->compute, &g->memory.cache, error);
 }

@@ -144,8 +144,9 @@ void base_close(Model *model) {
   model_free(model);
 }
 
-bool base_check_length(const Model *model, int64_t longest, Log *log, Error *error) {
+bool base_set_length(Model *model, int64_t longest, Compute *compute, Log *log, Error *error) {
   const int64_t most = model->spec.max_positions;
+  model_set_context(model, compute, longest);
   if (most == 0 || longest <= most) return true;
   if (model->spec.position == POSITION_LEARNED) {
     return error_set(error, ERROR_USAGE,

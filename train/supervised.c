@@ -130,8 +130,8 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
                    &s->compute, &s->memory, error) &&
          trainee_open(&s->trainee, &spec, &s->base, &s->compute, &s->memory, error) &&
          pass_init(&s->pass, &s->base, error) &&
-         base_check_length(&s->base, corpus_longest_sequence(&s->corpus), s->compute.dry ? NULL : s->log,
-                           error);
+         base_set_length(&s->base, corpus_longest_sequence(&s->corpus), &s->compute,
+                         s->compute.dry ? NULL : s->log, error);
 }
 
 static void close_model(Supervised *s) {

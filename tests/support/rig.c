@@ -37,6 +37,7 @@ static void open_parts(Rig *rig) {
   Compute *c = &rig->compute;
   rig_check(model_open(&rig->model, spec->model, spec->dtype, c, &rig->memory, &error), &error);
   if (!c->dry) rig_check(model_read(&rig->model, spec->model, c, &error), &error);
+  model_set_context(&rig->model, c, rig->longest);
   if (spec->adapter) {
     LoraSpec lora = {0};
     rig_check(lora_spec_read(&lora, spec->adapter, &error), &error);
@@ -73,6 +74,7 @@ static void fill_batch(Rig *rig) {
     int64_t first;
     assert_true(batch_add(&rig->batch, ids + offset[b], offset[b + 1] - offset[b], &first));
     assert_int_equal(first, offset[b]);
+    if (offset[b + 1] - offset[b] > rig->longest) rig->longest = offset[b + 1] - offset[b];
   }
 }
 

@@ -28,6 +28,7 @@ typedef struct Rig {
   ScoreHead head;
   ParameterList parameters; /* what is trained */
   Batch batch;
+  int64_t longest; /* sequence in spec.batch */
   Pass pass;
 } Rig;
 

@@ -239,8 +239,12 @@ static void long_sequences_have_frequencies_of_their_own(void **state) {
     assert_frequencies(s.rope, near, 1.22474487f);
     s.rope.context = 64;
     assert_frequencies(s.rope, near, 1.22474487f);
+    assert_true(rope_serves(&s.rope, 64));
+    assert_false(rope_serves(&s.rope, 65));
     s.rope.context = 65;
     assert_frequencies(s.rope, far, 1.22474487f);
+    assert_true(rope_serves(&s.rope, 3) && rope_serves(&s.rope, 65));
+    assert_false(rope_serves(&s.rope, 66));
   }
   s.rope.factor = 3;
   assert_frequencies(s.rope, far, 1.12434889f);

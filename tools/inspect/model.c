@@ -18,6 +18,7 @@ typedef struct Machine {
   Pass pass;
   Batch batch;
   bool score;
+  int64_t longest; /* sequence that it will be given */
 } Machine;
 
 static void machine_close_model(Machine *m) {
@@ -41,8 +42,9 @@ static bool machine_open_model(Machine *m, const InspectConfig *config, Error *e
                               .head_from = config->model,
                               .head_must_exist = true};
   DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
-  return base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error) &&
-         predictor_open(&m->predictor, &spec, &m->model, PREDICTOR_FROZEN, NULL, &m->compute, &m->memory,
+  if (!base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error)) return false;
+  model_set_context(&m->model, &m->compute, m->longest);
+  return predictor_open(&m->predictor, &spec, &m->model, PREDICTOR_FROZEN, NULL, &m->compute, &m->memory,
                         error) &&
          pass_init(&m->pass, &m->model, error);
 }
@@ -79,9 +81,9 @@ static bool machine_plan(Machine *m, const InspectConfig *config, Error *error) 
   return ok;
 }
 
-static bool machine_open(Machine *m, const InspectConfig *config, bool score, int64_t tokens,
+static bool machine_open(Machine *m, const InspectConfig *config, bool score, int64_t longest, int64_t tokens,
                          int64_t sequences, Error *error) {
-  *m = (Machine){.score = score};
+  *m = (Machine){.score = score, .longest = longest};
   if (!compute_open(&m->compute, (DeviceKind)config->backend, (int)config->threads, error)) return false;
   train_memory_dry(&m->memory);
   compute_dry_begin(&m->compute);
@@ -144,7 +146,7 @@ static bool run_logprobs(const ProgramCall *call, ProgramResult *result, Error *
   float *values = ok ? memory_zeroed(ids.size, sizeof *values) : NULL;
   if (ok && !values) ok = error_out_of_memory(error, "log-probabilities", ids.size * sizeof *values);
   for (size_t i = 0; ok && i + 1 < ids.size; i++) ok = int_array_push(&rows, (int)i, error);
-  if (ok && (ok = machine_open(&machine, config, false, (int64_t)ids.size, 1, error))) {
+  if (ok && (ok = machine_open(&machine, config, false, (int64_t)ids.size, (int64_t)ids.size, 1, error))) {
     ok = check_ids(&machine.model.spec, &ids, config->model, error);
     if (ok) {
       int64_t first;
@@ -282,7 +284,7 @@ static void scoring_close(Scoring *s) {
 static bool scoring_open(Scoring *s, const InspectConfig *config, int64_t longest, Error *error) {
   enum { TOKENS = 2048, SEQUENCES = 4 * MOST_ANSWERS };
   int64_t tokens = longest > TOKENS ? longest : TOKENS;
-  if (!machine_open(&s->machine, config, true, tokens, SEQUENCES, error)) return false;
+  if (!machine_open(&s->machine, config, true, longest, tokens, SEQUENCES, error)) return false;
   s->rows = memory_zeroed(SEQUENCES, sizeof *s->rows);
   s->values = memory_zeroed(SEQUENCES, sizeof *s->values);
   s->examples = memory_zeroed(SEQUENCES, sizeof *s->examples);
