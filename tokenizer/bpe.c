@@ -86,12 +86,14 @@ static bool read_merges(Bpe *bpe, const Reader *model, Error *error) {
   Reader list, item;
   Buffer joined = {0};
   if (!reader_array(model, "merges", &list, error)) return false;
+  const json_t *ranks = json_object_get(model->value, "merge_ranks");
   bool done = pair_table_reserve(&bpe->merges, json_array_size(list.value), error);
   uint32_t rank = 0;
   for (size_t i = 0; done && i < json_array_size(list.value); i++) {
     done = reader_item(&list, i, &item, error);
     const char *line = done ? json_string_value(item.value) : NULL;
     if (line && strncmp(line, "#version", 8) == 0) continue; /* first line of a merges.txt */
+    if (ranks) rank = (uint32_t)json_integer_value(json_array_get(ranks, i));
     done = done && read_merge(bpe, &item, rank++, &joined, error);
   }
   buffer_free(&joined);

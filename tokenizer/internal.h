@@ -38,6 +38,7 @@ struct Tokenizer {
   NamedTemplate *templates;
   size_t template_count;
   char digest[33];
+  bool made;  /* there is no tokenizer.json: add_bos_token and add_eos_token decide */
   char *note; /* NULL: none */
 };
 

@@ -379,75 +379,23 @@ static bool find_special_ids(Tokenizer *tokenizer, const Companions *files, Erro
 
 /* ---- settings that go over tokenizer.json ---- */
 
-/* Whether the file puts a space in front: 1 or 0; -1 where it has no part that could. */
-static int adds_prefix_space(const json_t *part) {
-  static const char *const lists[] = {"pretokenizers", "normalizers"};
-  const char *type = json_string_value(json_object_get(part, "type"));
-  const json_t *scheme = json_object_get(part, "prepend_scheme"),
-               *flag = json_object_get(part, "add_prefix_space");
-  if (!type) return -1;
-  if (strcmp(type, "Prepend") == 0) return 1;
-  if (strcmp(type, "ByteLevel") == 0) return json_is_true(flag);
-  if (strcmp(type, "Metaspace") == 0)
-    return scheme ? strcmp(json_string_value(scheme), "never") != 0 : !json_is_false(flag);
-  int found = -1;
-  for (size_t k = 0; k < 2; k++) {
-    size_t i;
-    const json_t *item, *list = json_object_get(part, lists[k]);
-    json_array_foreach(list, i, item) {
-      int inner = adds_prefix_space(item);
-      if (inner > found) found = inner;
-    }
-  }
-  return found;
-}
-
-/* The class that AutoTokenizer takes: that of tokenizer_config.json, else the model's. "" when neither says. */
-static bool tokenizer_class(const Companions *files, char *out, size_t size, Error *error) {
-  static const char *const by_model[][2] = {{"gpt2", "GPT2Tokenizer"},
-                                            {"gpt_neox", "GPTNeoXTokenizer"},
-                                            {"qwen2", "Qwen2Tokenizer"},
-                                            {"qwen3", "Qwen2Tokenizer"},
-                                            {"llama", "LlamaTokenizer"}};
-  const char *name, *type = json_string_value(json_object_get(files->model.value, "model_type"));
-  size_t bytes;
-  out[0] = '\0';
-  if (!reader_text(&files->config, "tokenizer_class", false, &name, &bytes, error)) return false;
-  for (size_t i = 0; !name && type && i < sizeof by_model / sizeof by_model[0]; i++)
-    if (strcmp(type, by_model[i][0]) == 0) name = by_model[i][1];
-  if (!name) return true;
-  size_t length = strlen(name);
-  if (length > 4 && strcmp(name + length - 4, "Fast") == 0) length -= 4;
-  snprintf(out, size, "%.*s", (int)length, name);
-  return true;
-}
-
-/* These classes build their own step that adds a space, whatever tokenizer.json has. */
-static bool check_prefix_space(const Reader *top, const Companions *files, Error *error) {
-  char name[64];
-  bool wanted;
-  if (!tokenizer_class(files, name, sizeof name, error)) return false;
-  bool bytes = strcmp(name, "GPT2Tokenizer") == 0 || strcmp(name, "GPTNeoXTokenizer") == 0 ||
-               strcmp(name, "Qwen2Tokenizer") == 0;
-  bool llama = strcmp(name, "LlamaTokenizer") == 0 && reader_has(&files->config, "add_prefix_space");
-  if (!bytes && !llama) return true;
-  if (!reader_bool(&files->config, "add_prefix_space", false, &wanted, error)) return false;
-  int found = adds_prefix_space(json_object_get(top->value, "pre_tokenizer"));
-  int earlier = adds_prefix_space(json_object_get(top->value, "normalizer"));
-  if (earlier > found) found = earlier;
-  if (found < 0 || (found == 1) == wanted) return true;
-  return reader_fail(
-      &files->config, error,
-      "add_prefix_space: %s for the class %s, but %s puts %s space in front of a text; make both agree",
-      wanted ? "true" : "false", name, top->path, found ? "a" : "no");
-}
-
-static bool check_settings(const Reader *top, const Companions *files, Error *error) {
+static bool check_settings(const Companions *files, Error *error) {
   bool split;
   if (!files->config.value) return true;
   if (!reader_bool(&files->config, "split_special_tokens", false, &split, error)) return false;
-  if (split) return reader_fail(&files->config, error, "split_special_tokens: true is not supported");
-  return check_prefix_space(top, files, error);
+  return !split || reader_fail(&files->config, error, "split_special_tokens: true is not supported");
+}
+
+/* Without a tokenizer.json, and so without its post-processor, two keys say what goes before and behind a text. */
+static bool add_around(Tokenizer *tokenizer, const Companions *files, Error *error) {
+  bool bos, eos;
+  if (!files->config.value) return true;
+  return reader_bool(&files->config, "add_bos_token", false, &bos, error) &&
+         reader_bool(&files->config, "add_eos_token", false, &eos, error) &&
+         (!bos || tokenizer->bos < 0 ||
+          int_array_push(&tokenizer->postprocessor.before, tokenizer->bos, error)) &&
+         (!eos || tokenizer->eos < 0 ||
+          int_array_push(&tokenizer->postprocessor.after, tokenizer->eos, error));
 }
 
 /* Transformers 5 leaves add_bos_token and add_eos_token aside where there is a tokenizer.json; earlier versions did not. */
@@ -470,7 +418,7 @@ static bool note_ignored(Tokenizer *tokenizer, const Companions *files, Error *e
 
 bool special_tokens_read(Tokenizer *tokenizer, const Reader *top, const Companions *files, Error *error) {
   tokenizer->largest_added = -1;
-  if (!check_settings(top, files, error) || !read_list(tokenizer, top, error) ||
+  if (!check_settings(files, error) || !read_list(tokenizer, top, error) ||
       !add_decoder(tokenizer, files, error) || !add_old_file(tokenizer, files, error))
     return false;
   for (size_t i = 0; i < STANDARD_COUNT; i++) {
@@ -482,5 +430,6 @@ bool special_tokens_read(Tokenizer *tokenizer, const Reader *top, const Companio
   return add_model_tokens(tokenizer, files, &files->config, error) &&
          (has_decoder(files) || add_model_tokens(tokenizer, files, &files->special, error)) &&
          add_extra_tokens(tokenizer, files, error) && index_tokens(tokenizer, error) &&
-         find_special_ids(tokenizer, files, error) && note_ignored(tokenizer, files, error);
+         find_special_ids(tokenizer, files, error) &&
+         (tokenizer->made ? add_around(tokenizer, files, error) : note_ignored(tokenizer, files, error));
 }

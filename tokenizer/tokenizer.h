@@ -28,10 +28,20 @@
 
 typedef struct Tokenizer Tokenizer;
 
-/* Opens DIRECTORY/tokenizer.json and its companions. ERROR_FILE when tokenizer.json cannot be read,
- * ERROR_MODEL when a file is broken or not supported. */
-NODISCARD Tokenizer *tokenizer_open(const char *directory, Error *error);
-void tokenizer_free(Tokenizer *tokenizer); /* NULL is fine */
+/* Whose reading of a directory's files is followed, where they differ. */
+typedef enum TokenizerKind {
+  TOKENIZER_AUTO, /* that of AutoTokenizer of Transformers 5.24, whose classes may build steps of their own */
+  TOKENIZER_FILE, /* what tokenizer.json says, as `tokenizers` and Transformers 4 read it */
+  TOKENIZER_SENTENCEPIECE /* what the sentencepiece library makes of tokenizer.model, between the added tokens */
+} TokenizerKind;
+
+/* Opens the tokenizer of a model directory: DIRECTORY/tokenizer.json and its companions; without one tokenizer.model
+ * (SentencePiece), vocab.json with merges.txt, or the vocabulary of a GGUF file, which `directory` may name itself. What
+ * a user should know of the choice is tokenizer_note. ERROR_FILE when there is none or it cannot be read, ERROR_MODEL when a
+ * file is broken or not supported. */
+NODISCARD Tokenizer *tokenizer_open_kind(const char *directory, TokenizerKind kind, Error *error);
+NODISCARD Tokenizer *tokenizer_open(const char *directory, Error *error); /* TOKENIZER_AUTO */
+void tokenizer_free(Tokenizer *tokenizer);                                /* NULL is fine */
 
 /* Appends the ids of `bytes` bytes at `text`. add_special: also what the post-processor adds (BOS, EOS). */
 NODISCARD bool tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t bytes, bool add_special,

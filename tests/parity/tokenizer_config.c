@@ -111,7 +111,7 @@ static void files_mean_what_they_mean_to_autotokenizer(void **state) {
     tokenizer_free(tokenizer);
     temporary_close(&t);
   }
-  assert_true(i > 30 && refused_count < 8);
+  assert_true(i > 40 && refused_count < 5);
 }
 
 int main(void) {

@@ -235,6 +235,7 @@ static void test_not_json(void **state) {
   write_file("tokenizer_config.json", "{\n\n oops");
   expect_failure(ERROR_MODEL, "tokenizer_config.json:3: broken JSON: ");
   remove_file("tokenizer.json");
+  remove_file("tokenizer_config.json");
   expect_failure(ERROR_FILE, "tokenizer.json");
 }
 
