@@ -132,26 +132,40 @@ bool dtype_is_float(DType type) {
   return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
 }
 
-/* All bits of the exponent set: NaN or infinite. */
+/* All bits of the exponent set: NaN or infinite. Counted in 32 bits, of which a vector holds more. */
+static uint32_t count_32(const char *from, size_t count) {
+  uint32_t found = 0;
+  for (size_t i = 0; i < count; i++) {
+    uint32_t bits;
+    memcpy(&bits, from + 4 * i, sizeof bits);
+    found += (bits & 0x7f800000u) == 0x7f800000u;
+  }
+  return found;
+}
+
+static uint32_t count_16(const char *from, size_t count, uint16_t exponent) {
+  uint32_t found = 0;
+  for (size_t i = 0; i < count; i++) {
+    uint16_t bits;
+    memcpy(&bits, from + 2 * i, sizeof bits);
+    found += (bits & exponent) == exponent;
+  }
+  return found;
+}
+
 size_t dtype_count_not_finite(const void *data, DType type, size_t count) {
   ASSERT(dtype_is_float(type));
-  const char *from = data;
+  const size_t piece = 1 << 20, size = dtype_size(type);
   size_t found = 0;
-  if (type == DTYPE_F32) {
-    for (size_t i = 0; i < count; i++) {
-      uint32_t bits;
-      memcpy(&bits, from + 4 * i, sizeof bits);
-      found += (bits & 0x7f800000u) == 0x7f800000u;
-    }
-  } else if (type == DTYPE_F64) {
-    for (size_t i = 0; i < count; i++) found += !isfinite(load(from + 8 * i, type));
-  } else {
-    const uint16_t exponent = type == DTYPE_BF16 ? 0x7f80u : 0x7c00u;
-    for (size_t i = 0; i < count; i++) {
-      uint16_t bits;
-      memcpy(&bits, from + 2 * i, sizeof bits);
-      found += (bits & exponent) == exponent;
-    }
+  for (size_t first = 0; first < count; first += piece) {
+    const char *from = (const char *)data + first * size;
+    const size_t n = count - first < piece ? count - first : piece;
+    if (type == DTYPE_F32)
+      found += count_32(from, n);
+    else if (type == DTYPE_F64)
+      for (size_t i = 0; i < n; i++) found += !isfinite(load(from + 8 * i, type));
+    else
+      found += count_16(from, n, type == DTYPE_BF16 ? 0x7f80u : 0x7c00u);
   }
   return found;
 }

@@ -102,6 +102,10 @@ void compute_download(Compute *compute, void *host, Tensor device) {
   if (!compute->dry && tensor_bytes(device)) compute->backend->download(compute, host, device);
 }
 
+bool compute_on_host(const Compute *compute) {
+  return compute->backend->host_memory;
+}
+
 bool compute_can_record(const Compute *compute) {
   return compute->backend->record_begin != NULL;
 }

@@ -77,5 +77,7 @@ void compute_graph_free(Compute *compute, ComputeGraph *graph); /* NULL is allow
 /* Host <-> device copies of contiguous tensors, finished on return; nothing in a dry run. */
 void compute_upload(Compute *compute, Tensor device, const void *host);
 void compute_download(Compute *compute, void *host, Tensor device);
+/* Whether the data of tensors are the host's own memory, to be written without an upload, by several threads too. */
+bool compute_on_host(const Compute *compute);
 
 #endif

@@ -148,6 +148,7 @@ typedef struct SgdStep {
 /* The table of one backend: what compute.h asks of a device, and every operation of ops.def. */
 typedef struct Backend {
   const char *name;
+  bool host_memory;        /* tensors lie in the host's own memory, which may be written without an upload */
   bool narrow_activations; /* activations take the dtype of the weights; else they are F32 */
   bool (*open)(Compute *c, Error *error);
   void (*close)(Compute *c);

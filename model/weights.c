@@ -12,19 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Elements converted at a time: small beside any model, large beside the cost of a call. */
-enum { CHUNK = 1 << 20 };
-
 /* ---- reading ---- */
 
-enum { GRAIN = 1 << 12 }; /* elements of one thread at a time: they stay in its cache */
+enum {
+  GRAIN = 1 << 12, /* elements at a time: they stay in the cache while they are looked at and converted */
+  PIECE = 1 << 16, /* that a thread takes on in a row */
+  CHUNK = 1 << 20  /* that are staged for a device of its own memory */
+};
 
 /* Elements first to first + count - 1 as `type` into `out`, which may be NULL: then they are only looked at. Returns how many are not
  * finite. */
-static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count, DType type, char *out) {
+static size_t read_piece(const WeightEntry *entry, size_t first, size_t count, DType type, char *out) {
   const size_t size = dtype_size(entry->dtype);
   size_t broken = 0;
-#pragma omp parallel for schedule(static) reduction(+ : broken)
   for (size_t done = 0; done < count; done += GRAIN) {
     const size_t n = count - done < GRAIN ? count - done : GRAIN;
     double undone[GRAIN]; /* of the widest type */
@@ -39,20 +39,39 @@ static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count
   return broken;
 }
 
-/* From the mapping to the device, by way of `staging` (CHUNK elements), so that no second copy of the model
- * exists. */
-static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Compute *compute, Error *error) {
-  const size_t total = entry->count, size = dtype_size(entry->dtype);
-  const Tensor flat = tensor_1d(out.data, out.dtype, (int64_t)total);
+/* The same on all threads. release: gives pages of the file back as they have been read, or the process would count the file too. */
+static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count, DType type, char *out,
+                            bool release) {
+  size_t broken = 0;
+#pragma omp parallel for schedule(static) reduction(+ : broken) if (count > PIECE)
+  for (size_t done = 0; done < count; done += PIECE) {
+    const size_t n = count - done < PIECE ? count - done : PIECE;
+    broken += read_piece(entry, first + done, n, type, out ? out + done * dtype_size(type) : NULL);
+    if (release) weight_release(entry, first + done, n);
+  }
+  return broken;
+}
+
+/* By way of `staging` (CHUNK elements), or from the mapping where it has the type. */
+static size_t upload_tensor(Tensor out, const WeightEntry *entry, void *staging, Compute *compute) {
+  const Tensor flat = tensor_1d(out.data, out.dtype, (int64_t)entry->count);
   const bool as_it_is = !entry->read && entry->dtype == out.dtype;
   size_t broken = 0;
-  for (size_t first = 0; first < total; first += CHUNK) {
-    const size_t n = total - first < CHUNK ? total - first : CHUNK;
-    broken += read_parallel(entry, first, n, out.dtype, as_it_is ? NULL : staging);
-    compute_upload(compute, tensor_rows(flat, (int64_t)first, (int64_t)n),
-                   as_it_is ? (const char *)entry->data + first * size : staging);
-    weight_release(entry, first, n); /* or the process would count the file too */
+  for (size_t first = 0; first < entry->count; first += CHUNK) {
+    const size_t n = entry->count - first < CHUNK ? entry->count - first : CHUNK;
+    broken += read_parallel(entry, first, n, out.dtype, as_it_is ? NULL : staging, false);
+    const char *mapped = (const char *)entry->data + first * dtype_size(entry->dtype);
+    compute_upload(compute, tensor_rows(flat, (int64_t)first, (int64_t)n), as_it_is ? mapped : staging);
+    weight_release(entry, first, n);
   }
+  return broken;
+}
+
+/* From the mapping to where it is computed with, so that no second copy of the model exists. */
+static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Compute *compute, Error *error) {
+  const size_t broken = compute_on_host(compute)
+                            ? read_parallel(entry, 0, entry->count, out.dtype, out.data, true)
+                            : upload_tensor(out, entry, staging, compute);
   return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
@@ -64,12 +83,7 @@ bool model_check(const Model *model, const char *directory, Error *error) {
 }
 
 static bool check_values(const WeightEntry *entry, Error *error) {
-  size_t broken = 0;
-  for (size_t first = 0; first < entry->count; first += CHUNK) {
-    const size_t n = entry->count - first < CHUNK ? entry->count - first : CHUNK;
-    broken += read_parallel(entry, first, n, entry->dtype, NULL);
-    weight_release(entry, first, n);
-  }
+  const size_t broken = read_parallel(entry, 0, entry->count, entry->dtype, NULL, true);
   return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
@@ -174,7 +188,6 @@ typedef struct Filling {
 } Filling;
 
 static void fill_tensor(Tensor out, Filling how, RandomKey key, uint64_t sample, Compute *compute) {
-  enum { PIECE = 1 << 16 };
   float values[PIECE];
   uint16_t rounded[PIECE];
   const int64_t total = tensor_count(out);
