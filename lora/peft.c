@@ -31,11 +31,40 @@ bool peft_tensors_open(SafetensorsSet *set, const char *directory, Error *error)
 
 /* ---- reading ---- */
 
-static bool check_entry(const SafetensorsEntry *entry, const int64_t shape[2], Error *error) {
+/* The tensors of one module that a file may have. */
+enum { MODULE_MATRICES = 4 };
+
+/* The k-th, or NULL where there is none. *shared: it is the table's, under the head's name. */
+static const LoraMatrix *matrix_at(const LoraSet *set, int id, int k, bool *shared) {
+  const LoraPair *pair = &set->pairs[id];
+  const LoraCopy *copy = &set->copies[id];
+  const LoraMatrix *all[MODULE_MATRICES] = {&pair->a, &pair->b, &copy->weight, &copy->bias};
+  *shared = k < 2 ? pair->shared : copy->shared;
+  return all[k]->name ? all[k] : NULL;
+}
+
+static const LoraMatrix *find_matrix(const LoraSet *set, const char *name) {
+  bool shared;
+  for (int id = 0; id < set->count; id++)
+    for (int k = 0; k < MODULE_MATRICES; k++) {
+      const LoraMatrix *matrix = matrix_at(set, id, k, &shared);
+      if (matrix && strcmp(matrix->name, name) == 0) return matrix;
+    }
+  return NULL;
+}
+
+/* Its shape in the file. */
+static void file_shape(const LoraMatrix *matrix, int64_t shape[2]) {
+  const Tensor value = matrix->value;
+  shape[0] = value.dim[matrix->turned ? 1 : 0];
+  shape[1] = value.rank == 1 ? 0 : value.dim[matrix->turned ? 0 : 1];
+}
+
+static bool check_entry(const SafetensorsEntry *entry, int rank, const int64_t *shape, Error *error) {
   char expected[64], found[128];
-  safetensors_shape_text(2, shape, expected, sizeof expected);
+  safetensors_shape_text(rank, shape, expected, sizeof expected);
   safetensors_shape_text(entry->rank, entry->shape, found, sizeof found);
-  if (entry->rank != 2 || entry->shape[0] != shape[0] || entry->shape[1] != shape[1])
+  if (entry->rank != rank || memcmp(entry->shape, shape, (size_t)rank * sizeof *shape) != 0)
     return error_set(error, ERROR_MODEL, "%s: %s: expected the shape %s, found %s", entry->path, entry->name,
                      expected, found);
   if (dtype_is_float(entry->dtype)) return true;
@@ -43,30 +72,102 @@ static bool check_entry(const SafetensorsEntry *entry, const int64_t shape[2], E
                    entry->name, dtype_file_name(entry->dtype));
 }
 
-static bool read_matrix(const SafetensorsSet *set, const char *directory, const LoraMatrix *out,
-                        Compute *compute, Error *error) {
-  const SafetensorsEntry *entry = safetensors_set_find(set, out->name);
-  if (!entry) return error_set(error, ERROR_MODEL, "%s: tensor %s is missing", directory, out->name);
-  if (!check_entry(entry, out->value.dim, error)) return false;
-  const size_t count = (size_t)tensor_count(out->value);
+/* Adapters of a base that was given more tokens. */
+static bool check_vocabulary(const SafetensorsEntry *entry, const LoraModule *module, int rank,
+                             const int64_t *shape, Error *error) {
+  const int64_t tokens = module->kind == LORA_EMBEDDING ? module->inputs : module->outputs;
+  if (module->kind == LORA_LINEAR || entry->rank != rank) return true;
+  for (int d = 0; d < rank; d++) {
+    if (shape[d] != tokens || entry->shape[d] <= tokens) continue;
+    return error_set(
+        error, ERROR_MODEL,
+        "%s: %s is of a vocabulary of %lld tokens, and the base has %lld: the adapter was trained "
+        "after tokens were added. Add them to the base first (drover tokenizer add), and give "
+        "the result as the model",
+        entry->path, entry->name, (long long)entry->shape[d], (long long)tokens);
+  }
+  return true;
+}
+
+static float *read_values(const SafetensorsEntry *entry, size_t count, Error *error) {
   const size_t broken = dtype_count_not_finite(entry->data, entry->dtype, count);
-  if (broken) return safetensors_not_finite(entry, broken, error);
+  if (broken) {
+    (void)safetensors_not_finite(entry, broken, error);
+    return NULL;
+  }
   float *values = memory_alloc(count * sizeof *values);
-  if (!values) return error_out_of_memory(error, "adapter tensor", count * sizeof *values);
+  if (!values) {
+    error_out_of_memory(error, "adapter tensor", count * sizeof *values);
+    return NULL;
+  }
   dtype_convert(values, DTYPE_F32, entry->data, entry->dtype, count);
-  const bool ok = lora_upload(out, values, compute, error);
+  return values;
+}
+
+/* What a tied head's tensors say again must be what the table's said. */
+static bool check_same(const LoraMatrix *matrix, const SafetensorsEntry *entry, const float *values,
+                       Compute *compute, Error *error) {
+  if (compute->dry) return true;
+  float *known = lora_download(matrix, compute, error);
+  if (!known) return false;
+  bool same = true;
+  for (int64_t i = 0; same && i < tensor_count(matrix->value); i++) {
+    float stored = values[i];
+    if (matrix->value.dtype == DTYPE_BF16 && tensor_is_none(matrix->master))
+      stored = float_from_bf16(bf16_from_float(stored));
+    same = stored == known[i];
+  }
+  memory_free(known);
+  return same ||
+         error_set(error, ERROR_MODEL,
+                   "%s: %s: expected the numbers of the embedding table's tensor, since the base ties "
+                   "the LM head to it, found others",
+                   entry->path, entry->name);
+}
+
+static bool read_matrix(const SafetensorsSet *file, const char *directory, const LoraMatrix *out, bool shared,
+                        const LoraModule *module, Compute *compute, Error *error) {
+  const SafetensorsEntry *entry = safetensors_set_find(file, out->name);
+  int64_t shape[2];
+  file_shape(out, shape);
+  if (!entry) return error_set(error, ERROR_MODEL, "%s: tensor %s is missing", directory, out->name);
+  if (!check_vocabulary(entry, module, out->value.rank, shape, error) ||
+      !check_entry(entry, out->value.rank, shape, error))
+    return false;
+  float *values = read_values(entry, (size_t)tensor_count(out->value), error);
+  const bool ok = values && (shared ? check_same(out, entry, values, compute, error)
+                                    : lora_upload(out, values, compute, error));
   memory_free(values);
   return ok;
 }
 
-static bool set_has(const LoraSet *set, const char *name) {
+/* The score head's tensor, read elsewhere; and those of an LM head, in a model that only scores. */
+static bool is_passed_over(const LoraSet *set, const char *name) {
+  if (strcmp(name, PEFT_SCORE) == 0) return true;
+  const size_t prefix = strlen(PEFT_PREFIX);
+  if (!set->spec.sequence_classification || strncmp(name, PEFT_PREFIX, prefix) != 0) return false;
   for (int id = 0; id < set->count; id++) {
-    const LoraPair *pair = &set->pairs[id];
-    if (!tensor_is_none(pair->a.value) &&
-        (strcmp(pair->a.name, name) == 0 || strcmp(pair->b.name, name) == 0))
+    const char *module = set->modules[id].name;
+    const size_t length = strlen(module);
+    if (set->modules[id].kind == LORA_HEAD && strncmp(name + prefix, module, length) == 0 &&
+        name[prefix + length] == '.')
       return true;
   }
   return false;
+}
+
+/* shared: those that repeat another's, which are compared once the others are there */
+static bool read_matrices(LoraSet *set, const SafetensorsSet *file, const char *directory, bool shared,
+                          Compute *compute, Error *error) {
+  bool own;
+  for (int id = 0; id < set->count; id++)
+    for (int k = 0; k < MODULE_MATRICES; k++) {
+      const LoraMatrix *matrix = matrix_at(set, id, k, &own);
+      if (matrix && own == shared &&
+          !read_matrix(file, directory, matrix, shared, &set->modules[id], compute, error))
+        return false;
+    }
+  return true;
 }
 
 bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *error) {
@@ -75,16 +176,12 @@ bool lora_read(LoraSet *set, const char *directory, Compute *compute, Error *err
   bool ok = true;
   for (size_t i = 0; ok && i < file.count; i++) {
     const char *name = file.entries[i]->name;
-    if (strcmp(name, PEFT_SCORE) != 0 && !set_has(set, name))
+    if (!is_passed_over(set, name) && !find_matrix(set, name))
       ok = error_set(error, ERROR_MODEL, "%s: unexpected tensor %s: the model has no such module to adapt",
                      file.entries[i]->path, name);
   }
-  for (int id = 0; ok && id < set->count; id++) {
-    LoraPair *pair = &set->pairs[id];
-    if (tensor_is_none(pair->a.value)) continue;
-    ok = read_matrix(&file, directory, &pair->a, compute, error) &&
-         read_matrix(&file, directory, &pair->b, compute, error);
-  }
+  ok = ok && read_matrices(set, &file, directory, false, compute, error) &&
+       read_matrices(set, &file, directory, true, compute, error);
   safetensors_set_close(&file);
   return ok;
 }
@@ -101,7 +198,7 @@ bool lora_read_score(const char *directory, int64_t hidden, float *weight, Score
     const SafetensorsEntry *entry = safetensors_set_find(&file, PEFT_SCORE);
     const int64_t shape[2] = {1, hidden};
     *found = entry != NULL;
-    ok = !entry || check_entry(entry, shape, error);
+    ok = !entry || check_entry(entry, 2, shape, error);
     const size_t broken = ok && entry ? dtype_count_not_finite(entry->data, entry->dtype, (size_t)hidden) : 0;
     ok = ok && (broken == 0 || safetensors_not_finite(entry, broken, error));
     if (ok && entry) dtype_convert(weight, DTYPE_F32, entry->data, entry->dtype, (size_t)hidden);
@@ -147,31 +244,23 @@ bool lora_is_score(const char *directory, bool *score, Error *error) {
 
 static bool declare_tensors(SafetensorsWriter *writer, const LoraSet *set, bool score, int64_t hidden,
                             Error *error) {
-  for (int id = 0; id < set->count; id++) {
-    const LoraPair *p = &set->pairs[id];
-    if (tensor_is_none(p->a.value)) continue;
-    if (!safetensors_writer_declare(writer, p->a.name, DTYPE_F32, 2, p->a.value.dim, error) ||
-        !safetensors_writer_declare(writer, p->b.name, DTYPE_F32, 2, p->b.value.dim, error))
-      return false;
-  }
+  bool shared;
+  for (int id = 0; id < set->count; id++)
+    for (int k = 0; k < MODULE_MATRICES; k++) {
+      const LoraMatrix *matrix = matrix_at(set, id, k, &shared);
+      int64_t shape[2];
+      if (!matrix) continue;
+      file_shape(matrix, shape);
+      if (!safetensors_writer_declare(writer, matrix->name, DTYPE_F32, matrix->value.rank, shape, error))
+        return false;
+    }
   const int64_t shape[2] = {1, hidden};
   return !score || safetensors_writer_declare(writer, PEFT_SCORE, DTYPE_F32, 2, shape, error);
 }
 
-/* The matrix of a declared name; NULL for the score. */
-static const LoraMatrix *find_matrix(const LoraSet *set, const char *name) {
-  for (int id = 0; id < set->count; id++) {
-    const LoraPair *p = &set->pairs[id];
-    if (tensor_is_none(p->a.value)) continue;
-    if (strcmp(name, p->a.name) == 0) return &p->a;
-    if (strcmp(name, p->b.name) == 0) return &p->b;
-  }
-  return NULL;
-}
-
 static bool write_entry(SafetensorsWriter *writer, const SafetensorsEntry *entry, const LoraSet *set,
                         const float *score, Compute *compute, Error *error) {
-  const LoraMatrix *matrix = find_matrix(set, entry->name);
+  const LoraMatrix *matrix = find_matrix(set, entry->name); /* NULL for the score */
   if (!matrix) return safetensors_writer_write_finite(writer, score, entry->bytes, error);
   float *values = lora_download(matrix, compute, error);
   if (!values) return false;
@@ -193,13 +282,6 @@ static bool write_tensors(const LoraSet *set, const float *score, int64_t hidden
   return ok;
 }
 
-/* The module's last part, "q_proj", of a tensor name. */
-static void last_part(const char *name_a, char *out, size_t size) {
-  size_t end = strlen(name_a) - strlen(PEFT_SUFFIX_A), begin = end;
-  while (begin > 0 && name_a[begin - 1] != '.') begin--;
-  snprintf(out, size, "%.*s", (int)(end - begin), name_a + begin);
-}
-
 /* The targets as a list. "all-linear" is spelled out by the last parts of the modules' names, so that no
  * library has to know what it means for this model. */
 static json_t *targets_json(const LoraSet *set) {
@@ -211,10 +293,9 @@ static json_t *targets_json(const LoraSet *set) {
       continue;
     }
     for (int id = 0; id < set->count; id++) {
-      char name[256];
-      if (tensor_is_none(set->pairs[id].a.value)) continue;
-      last_part(set->pairs[id].a.name, name, sizeof name);
-      json_object_set_new(names, name, json_null());
+      const char *name = set->modules[id].name, *dot = strrchr(name, '.');
+      if (lora_pair(set, id) && set->modules[id].kind == LORA_LINEAR)
+        json_object_set_new(names, dot ? dot + 1 : name, json_null());
     }
   }
   json_t *list = json_array();
@@ -240,11 +321,20 @@ static void set_overrides(json_t *config, const LoraSpec *spec) {
   json_object_set_new(config, "alpha_pattern", alphas);
 }
 
+/* null where no module is whole. */
+static json_t *copies_json(const LoraSpec *spec, bool score) {
+  if (!score && spec->copy_count == 0) return json_null();
+  json_t *list = json_array();
+  for (size_t i = 0; i < spec->copy_count; i++) json_array_append_new(list, json_string(spec->copies[i]));
+  if (score) json_array_append_new(list, json_string("score"));
+  return list;
+}
+
 static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, const char *base_path) {
   const LoraSpec *spec = &set->spec;
   bool transposed = false;
   for (int id = 0; id < set->count; id++)
-    if (!tensor_is_none(set->pairs[id].a.value) && set->transposed[id]) transposed = true;
+    if (lora_pair(set, id) && set->modules[id].kind == LORA_LINEAR) transposed |= set->modules[id].transposed;
   char dropout[32];
   snprintf(dropout, sizeof dropout, "%.7g", (double)spec->dropout); /* 0.1, not 0.10000000149 */
   json_t *config = json_pack(
@@ -256,7 +346,8 @@ static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, const
       "lora_bias", 0, "init_lora_weights", 1, "exclude_modules", "layers_to_transform", "layers_pattern");
   if (!config) return NULL;
   set_overrides(config, spec);
-  json_object_set_new(config, "modules_to_save", score ? json_pack("[s]", "score") : json_null());
+  json_object_set_new(config, "modules_to_save", copies_json(spec, score));
+  if (spec->tie) json_object_set_new(config, "ensure_weight_tying", json_true());
   if (score) {
     json_object_set_new(config, PEFT_SHIFT, json_real((double)zero.shift));
     json_object_set_new(config, PEFT_ZERO, json_boolean(zero.known));

@@ -11,6 +11,9 @@
 #define PEFT_STEM     "adapter_model"
 #define PEFT_PREFIX   "base_model.model."
 #define PEFT_SUFFIX_A ".lora_A.weight"
+#define PEFT_TABLE_A  ".lora_embedding_A"
+#define PEFT_WEIGHT   ".weight"
+#define PEFT_BASE     ".base_layer"
 #define PEFT_SCORE    "base_model.model.score.weight"
 #define PEFT_SHIFT    "score_shift" /* keys of ours in adapter_config.json */
 #define PEFT_ZERO     "score_zero_point"

@@ -28,15 +28,16 @@ static const char *const read_keys[] = {"peft_type",
                                         "alpha_pattern",
                                         "base_model_name_or_path",
                                         "init_lora_weights",
+                                        "ensure_weight_tying",
                                         PEFT_SHIFT,
                                         PEFT_ZERO};
 
 /* What says nothing about what an adapter computes once it is trained: where it comes from, how it was made, how
  * matrices lie in the base (which is known from the base), and settings of options that are refused when they are on. */
-static const char *const harmless_keys[] = {
-    "auto_mapping",  "peft_version",      "revision",           "inference_mode", "fan_in_fan_out",
-    "loftq_config",  "eva_config",        "corda_config",       "lora_ga_config", "runtime_config",
-    "megatron_core", "qalora_group_size", "ensure_weight_tying"};
+static const char *const harmless_keys[] = {"auto_mapping",   "peft_version",   "revision",
+                                            "inference_mode", "fan_in_fan_out", "loftq_config",
+                                            "eva_config",     "corda_config",   "lora_ga_config",
+                                            "runtime_config", "megatron_core",  "qalora_group_size"};
 
 static bool among(const char *key, const char *const *names, size_t count) {
   for (size_t i = 0; i < count; i++)
@@ -66,7 +67,8 @@ static bool check_initialization(const Reader *config, Error *error) {
          reader_fail(&member, error, "\"%s\" changes the base weights, which is not supported", name);
 }
 
-static bool check_modules_to_save(const Reader *config, Error *error) {
+/* modules_to_save but for the names of score heads. */
+static bool read_copies(LoraSpec *spec, const Reader *config, Error *error) {
   Reader list, item;
   const char *name;
   size_t bytes;
@@ -75,8 +77,9 @@ static bool check_modules_to_save(const Reader *config, Error *error) {
   if (!reader_as_list(&list, error)) return false;
   for (size_t i = 0; i < json_array_size(list.value); i++) {
     if (!reader_item(&list, i, &item, error) || !reader_as_text(&item, &name, &bytes, error)) return false;
-    if (strcmp(name, "score") != 0 && strcmp(name, "classifier") != 0)
-      return reader_fail(&item, error, "\"%s\" is not supported (known: score, classifier)", name);
+    if (bytes == 0) return reader_fail(&item, error, "expected the name of a module, found an empty string");
+    if (strcmp(name, "score") == 0 || strcmp(name, "classifier") == 0) continue;
+    if (!lora_spec_copied(spec, name, error)) return false;
   }
   return true;
 }
@@ -104,7 +107,7 @@ static bool check_options(const Reader *config, Error *error) {
       continue;
     return reader_fail(config, error, "%s: an adapter with this option is not supported", key);
   }
-  return check_initialization(config, error) && check_modules_to_save(config, error);
+  return check_initialization(config, error);
 }
 
 /* As peft_config_read; *path is new too. */
@@ -338,28 +341,60 @@ static bool check_rank(const Config *config, const LoraSpec *spec, const char *m
                      rank == spec->r ? "r" : "rank_pattern", rank, module, a->path, (long long)a->shape[0]);
 }
 
+/* The module of a tensor whose name ends in `suffix`. */
+static bool module_name(const SafetensorsEntry *entry, const char *suffix, char *out, size_t size,
+                        Error *error) {
+  const size_t prefix = strlen(PEFT_PREFIX), end = strlen(suffix), length = strlen(entry->name);
+  if (length <= prefix + end || length - prefix - end >= size ||
+      strncmp(entry->name, PEFT_PREFIX, prefix) != 0)
+    return error_set(error, ERROR_MODEL, "%s: unexpected tensor %s", entry->path, entry->name);
+  memcpy(out, entry->name + prefix, length - prefix - end);
+  out[length - prefix - end] = '\0';
+  return true;
+}
+
 /* Adds what the file says of one module, given its A. */
-static bool add_module(LoraSpec *spec, const Config *config, const SafetensorsEntry *a, bool as_target,
-                       Error *error) {
-  const size_t prefix = strlen(PEFT_PREFIX), suffix = strlen(PEFT_SUFFIX_A);
+static bool add_module(LoraSpec *spec, const Config *config, const SafetensorsEntry *a, const char *suffix,
+                       bool as_target, Error *error) {
   char module[512];
-  size_t length = strlen(a->name);
-  if (length <= prefix + suffix || length - prefix - suffix >= sizeof module ||
-      strncmp(a->name, PEFT_PREFIX, prefix) != 0)
-    return error_set(error, ERROR_MODEL, "%s: unexpected tensor %s", a->path, a->name);
-  length -= prefix + suffix;
-  memcpy(module, a->name + prefix, length);
-  module[length] = '\0';
+  if (!module_name(a, suffix, module, sizeof module, error)) return false;
   if (a->rank != 2 || a->shape[0] < 1 || a->shape[0] > INT32_MAX)
     return error_set(error, ERROR_MODEL, "%s: %s: expected a matrix [r, inputs]", a->path, a->name);
   double alpha;
   if (!patterns_value(&config->alphas, config->scratch, module, spec->alpha, &alpha, error) ||
-      !check_rank(config, spec, module, a, error) || (as_target && !check_selected(config, module, error)))
+      !check_rank(config, spec, module, a, error) ||
+      (as_target && !spec->tie && !check_selected(config, module, error)))
     return false;
   int r = (int)a->shape[0];
   if ((r != spec->r || alpha != spec->alpha) && !lora_spec_override(spec, module, r, alpha, error))
     return false;
   return !as_target || lora_spec_target(spec, module, error);
+}
+
+/* Whether modules_to_save names it: PEFT compares ends. */
+static bool is_copy(const LoraSpec *spec, const char *module) {
+  for (size_t i = 0; i < spec->copy_count; i++)
+    if (peft_ends_with(module, spec->copies[i])) return true;
+  return false;
+}
+
+/* A whole weight. */
+static bool add_whole(LoraSpec *spec, const SafetensorsEntry *entry, Error *error) {
+  char module[512];
+  const bool base_layer = peft_ends_with(entry->name, PEFT_BASE PEFT_WEIGHT);
+  if (strcmp(entry->name, PEFT_SCORE) == 0) return true;
+  return module_name(entry, base_layer ? PEFT_BASE PEFT_WEIGHT : PEFT_WEIGHT, module, sizeof module, error) &&
+         (is_copy(spec, module) || lora_spec_carried(spec, module, base_layer, error));
+}
+
+static bool add_tensor(LoraSpec *spec, const Config *config, const SafetensorsEntry *entry, bool as_targets,
+                       Error *error) {
+  if (peft_ends_with(entry->name, PEFT_SUFFIX_A))
+    return add_module(spec, config, entry, PEFT_SUFFIX_A, as_targets, error);
+  if (peft_ends_with(entry->name, PEFT_TABLE_A))
+    return add_module(spec, config, entry, PEFT_TABLE_A, as_targets, error);
+  if (!peft_ends_with(entry->name, PEFT_WEIGHT) || strstr(entry->name, ".lora_")) return true;
+  return add_whole(spec, entry, error);
 }
 
 static bool read_modules(LoraSpec *spec, const Config *config, const char *directory, bool as_targets,
@@ -368,8 +403,7 @@ static bool read_modules(LoraSpec *spec, const Config *config, const char *direc
   if (!peft_tensors_open(&set, directory, error)) return false;
   bool ok = true;
   for (size_t i = 0; ok && i < set.count; i++)
-    if (peft_ends_with(set.entries[i]->name, PEFT_SUFFIX_A))
-      ok = add_module(spec, config, set.entries[i], as_targets, error);
+    ok = add_tensor(spec, config, set.entries[i], as_targets, error);
   if (ok && as_targets && spec->target_count == 0)
     ok = error_set(error, ERROR_MODEL, "%s: there are no adapter tensors in it", directory);
   safetensors_set_close(&set);
@@ -409,11 +443,13 @@ static bool read_numbers(LoraSpec *spec, const Reader *config, Error *error) {
       !reader_as_number(&alpha, 0, largest_alpha, &spec->alpha, error) ||
       !reader_number(config, "lora_dropout", 0, 1, 0, &dropout, error) ||
       !reader_bool(config, "use_rslora", false, &spec->rslora, error) ||
+      !reader_bool(config, "ensure_weight_tying", false, &spec->tie, error) ||
       !reader_text(config, "task_type", false, &task, &bytes, error))
     return false;
   spec->r = (int)r;
   spec->dropout = (float)dropout;
   spec->sequence_classification = task && strcmp(task, "SEQ_CLS") == 0;
+  spec->names_shared = spec->sequence_classification; /* PEFT passes over what is not there */
   if (!task || spec->sequence_classification || strcmp(task, "CAUSAL_LM") == 0) return true;
   return reader_fail(config, error, "task_type: \"%s\" is not supported (known: CAUSAL_LM, SEQ_CLS)", task);
 }
@@ -425,7 +461,7 @@ bool lora_spec_read(LoraSpec *spec, const char *directory, Error *error) {
   Config config = {.top = reader_top(path, root)};
   bool all, suffice = targets_suffice(root, &all);
   bool ok = root && config_read(&config, error) && read_numbers(spec, &config.top, error) &&
-            (!suffice || read_targets(spec, &config, all, error)) &&
+            read_copies(spec, &config.top, error) && (!suffice || read_targets(spec, &config, all, error)) &&
             read_modules(spec, &config, directory, !suffice, error);
   config_free(&config);
   json_decref(root);

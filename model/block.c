@@ -10,7 +10,11 @@ static float embedding_scale(const Model *model) {
 Tensor model_embed(const BlockContext *context, Tensor ids, EmbedState *state) {
   const Model *model = context->model;
   Tensor x = activation_new(context, ids.dim[0], model_width(&model->spec));
-  op_embedding(context->compute, x, model_tensor(model, model->embedding), ids, embedding_scale(model), 0);
+  const LoraCopy *copy = lora_copy(context->adapter, model->embedding_id);
+  const Tensor table = copy ? copy->weight.value : model_tensor(model, model->embedding);
+  op_embedding(context->compute, x, table, ids, embedding_scale(model), 0);
+  lora_embed(context->compute, context->adapter, model->embedding_id, x, ids, embedding_scale(model),
+             context->arena);
   if (model->project_in.weight >= 0) {
     state->table = x;
     x = activation_new(context, ids.dim[0], model->spec.hidden);
@@ -25,22 +29,28 @@ Tensor model_embed(const BlockContext *context, Tensor ids, EmbedState *state) {
 
 void model_embed_backward(const BlockContext *context, Tensor ids, Tensor dx, EmbedState *state) {
   const Model *model = context->model;
-  const bool trained = !tensor_is_none(model_grad(model, model->embedding));
-  if (!trained && model->project_in.weight < 0) return;
+  const LoraCopy *copy = lora_copy(context->adapter, model->embedding_id);
+  const LoraPair *pair = lora_pair(context->adapter, model->embedding_id);
+  const Tensor dtable = copy ? copy->weight.grad : model_grad(model, model->embedding);
+  const bool trained = !tensor_is_none(dtable) || (pair && !tensor_is_none(pair->b.grad));
+  const Tensor dpositions = model->positions >= 0 ? model_position_grads(model) : (Tensor){0};
+  if (!trained && tensor_is_none(dpositions) && model->project_in.weight < 0) return;
   if (model->spec.embedding_norm) {
     norm_backward(context, model->embedding_norm, dx, dx, &state->norm, 0);
   }
-  if (model->positions >= 0 && trained) {
-    op_embedding_backward(context->compute, model_position_grads(model), dx, context->positions, 1);
+  if (!tensor_is_none(dpositions)) {
+    op_embedding_backward(context->compute, dpositions, dx, context->positions, 1);
   }
   if (model->project_in.weight >= 0) {
-    const Tensor dtable = activation_new(context, dx.dim[0], model_width(&model->spec));
-    linear_backward(context, model->project_in, dtable, dx, state->table, 0, &state->project_in);
-    dx = dtable;
+    const Tensor dlookup = activation_new(context, dx.dim[0], model_width(&model->spec));
+    linear_backward(context, model->project_in, dlookup, dx, state->table, 0, &state->project_in);
+    dx = dlookup;
   }
-  if (trained)
-    op_embedding_backward(context->compute, model_grad(model, model->embedding), dx, ids,
-                          embedding_scale(model));
+  if (!tensor_is_none(dtable)) {
+    op_embedding_backward(context->compute, dtable, dx, ids, embedding_scale(model));
+  }
+  lora_embed_backward(context->compute, context->adapter, model->embedding_id, dx, ids,
+                      embedding_scale(model), context->arena);
 }
 
 Tensor model_finish(const BlockContext *context, Tensor x, FinishState *state) {

@@ -1,7 +1,7 @@
 #include "model/decode.h"
 
 #include "base/memory.h"
-#include "model/block.h"
+#include "model/head.h"
 
 int64_t kv_block_bytes(const ModelSpec *spec, int64_t block_size, DType dtype) {
   return 2 * spec->layers * spec->kv_heads * block_size * spec->head_size * (int64_t)dtype_size(dtype);
@@ -51,9 +51,7 @@ static Tensor picked_logits(const BlockContext *context, Tensor x, Tensor picked
   }
   FinishState finish;
   hidden = model_finish(context, hidden, &finish);
-  op_linear(c, out, hidden, model_head(model), model_tensor(model, model->head_bias), model->spec.logit_scale,
-            0);
-  if (model->spec.logit_softcap > 0) op_softcap(c, out, model->spec.logit_softcap);
+  head_logits(context, out, hidden);
   arena_release(arena, mark);
   return out;
 }

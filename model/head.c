@@ -32,20 +32,69 @@ static HeadSpec head_spec(const Model *model, float temperature) {
   return (HeadSpec){.temperature = temperature / scale, .softcap = model->spec.logit_softcap / scale};
 }
 
-static HeadTerms head_terms(const Model *model, Tensor x) {
-  return (HeadTerms){.x = x, .w = model_head(model), .bias = model_tensor(model, model->head_bias)};
+/* The terms of the logits over x [N,C], of the model and the adapter. state: what the adapter's backward needs; its memory,
+ * from the arena, is the caller's. */
+static HeadTerms head_terms(const BlockContext *context, Tensor x, LoraRows rows, LoraState *state) {
+  const Model *model = context->model;
+  const LoraCopy *copy = lora_copy(context->adapter, model->head_id);
+  HeadTerms terms = {.x = x,
+                     .w.data = copy ? copy->weight.value : model_tensor(model, model->head),
+                     .bias = model_tensor(model, model->head_bias)};
+  if (copy && !tensor_is_none(copy->bias.value)) terms.bias = copy->bias.value;
+  if (!lora_forward(context->compute, context->adapter, model->head_id, (Tensor){0}, x, 0, state, rows,
+                    context->arena))
+    return terms;
+  const LoraPair *pair = lora_pair(context->adapter, model->head_id);
+  terms.u = state->u;
+  terms.b = pair->b.value;
+  terms.scale = pair->scale;
+  return terms;
+}
+
+/* Gradients of the terms, as far as they are trained; dx in any case. */
+static HeadTerms head_gradients(const BlockContext *context, HeadTerms terms) {
+  const Model *model = context->model;
+  const LoraCopy *copy = lora_copy(context->adapter, model->head_id);
+  const LoraPair *pair = lora_pair(context->adapter, model->head_id);
+  HeadTerms gradients = {.x = tensor_new_like(context->arena, terms.x, terms.x.dtype),
+                         .w.data = copy ? copy->weight.grad : model_grad(model, model->head),
+                         .bias = model_grad(model, model->head_bias)};
+  if (copy && !tensor_is_none(copy->bias.value)) gradients.bias = copy->bias.grad;
+  if (!pair) return gradients;
+  gradients.u = tensor_new_like(context->arena, terms.u, terms.u.dtype);
+  gradients.b = pair->b.grad;
+  return gradients;
+}
+
+/* The rows' parts of what dropout asks for. The numbers are moved as they are, whatever they stand for. */
+static Tensor picked_numbers(Pass *pass, Tensor numbers, Tensor rows) {
+  if (tensor_is_none(numbers)) return numbers;
+  const Tensor out = tensor_new_1d(pass->context.arena, DTYPE_I32, rows.dim[0]);
+  op_gather_rows(pass->context.compute, tensor_2d(out.data, DTYPE_F32, rows.dim[0], 1),
+                 tensor_2d(numbers.data, DTYPE_F32, numbers.dim[0], 1), rows);
+  return out;
+}
+
+static HeadTerms picked_terms(Pass *pass, Picked picked, LoraState *state) {
+  const BlockContext *context = &pass->context;
+  LoraRows rows = {0};
+  if (lora_pair(context->adapter, context->model->head_id) && !tensor_is_none(context->draws)) {
+    rows.draws = picked_numbers(pass, context->draws, picked.rows);
+    rows.positions = picked_numbers(pass, context->positions, picked.rows);
+  }
+  return head_terms(context, picked.x, rows, state);
 }
 
 void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, float *entropy) {
-  const Model *model = pass->context.model;
   Compute *c = pass->context.compute;
   Arena *arena = pass->context.arena;
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor logprobs = tensor_new_1d(arena, DTYPE_F32, rows.count);
   const Tensor entropies = entropy ? tensor_new_1d(arena, DTYPE_F32, rows.count) : (Tensor){0};
-  op_head_logprob(c, logprobs, entropies, head_terms(model, picked.x), picked.targets,
-                  head_spec(model, temperature));
+  LoraState state;
+  op_head_logprob(c, logprobs, entropies, picked_terms(pass, picked, &state), picked.targets,
+                  head_spec(pass->context.model, temperature));
   compute_download(c, logprob, logprobs);
   if (entropy) compute_download(c, entropy, entropies);
   arena_release(arena, mark);
@@ -53,34 +102,47 @@ void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, 
 
 void lm_logprobs_backward(Pass *pass, TokenRows rows, float temperature, const float *dlogprob,
                           const float *dentropy, float *logprob_out) {
-  const Model *model = pass->context.model;
-  Compute *c = pass->context.compute;
-  Arena *arena = pass->context.arena;
+  const BlockContext *context = &pass->context;
+  const Model *model = context->model;
+  Compute *c = context->compute;
+  Arena *arena = context->arena;
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor logprobs = logprob_out ? tensor_new_1d(arena, DTYPE_F32, rows.count) : (Tensor){0};
-  const HeadTerms gradients = {.x = tensor_new_like(arena, picked.x, picked.x.dtype),
-                               .w = {model_grad(model, model->head), false},
-                               .bias = model_grad(model, model->head_bias)};
-  op_head_logprob_backward(c, gradients, logprobs, head_terms(model, picked.x), picked.targets,
+  LoraState state;
+  const HeadTerms terms = picked_terms(pass, picked, &state), gradients = head_gradients(context, terms);
+  op_head_logprob_backward(c, gradients, logprobs, terms, picked.targets,
                            uploaded(pass, dlogprob, rows.count), uploaded(pass, dentropy, rows.count),
                            head_spec(model, temperature));
+  if (!tensor_is_none(gradients.u)) {
+    lora_backward_thin(c, context->adapter, model->head_id, gradients.x, gradients.u, picked.x, 1, &state,
+                       arena);
+  }
   op_scatter_add_rows(c, pass->dhidden, gradients.x, picked.rows);
   if (logprob_out) compute_download(c, logprob_out, logprobs);
   arena_release(arena, mark);
 }
 
+void head_logits(const BlockContext *context, Tensor out, Tensor x) {
+  const ModelSpec *spec = &context->model->spec;
+  Compute *c = context->compute;
+  const size_t mark = arena_mark(context->arena);
+  LoraState state;
+  const HeadTerms z = head_terms(context, x, (LoraRows){0}, &state);
+  const bool thin = !tensor_is_none(z.u);
+  if (thin) op_linear(c, out, z.u, (Weight){.data = z.b}, (Tensor){0}, spec->logit_scale * z.scale, 0);
+  op_linear(c, out, x, z.w, z.bias, spec->logit_scale, thin ? 1 : 0);
+  if (spec->logit_softcap > 0) op_softcap(c, out, spec->logit_softcap);
+  arena_release(context->arena, mark);
+}
+
 void lm_logits(Pass *pass, TokenRows rows, float *logits) {
-  const Model *model = pass->context.model;
-  Compute *c = pass->context.compute;
   Arena *arena = pass->context.arena;
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
-  const Tensor out = tensor_new_2d(arena, DTYPE_F32, rows.count, model->spec.vocab);
-  op_linear(c, out, picked.x, model_head(model), model_tensor(model, model->head_bias),
-            model->spec.logit_scale, 0);
-  if (model->spec.logit_softcap > 0) op_softcap(c, out, model->spec.logit_softcap);
-  compute_download(c, logits, out);
+  const Tensor out = tensor_new_2d(arena, DTYPE_F32, rows.count, pass->context.model->spec.vocab);
+  head_logits(&pass->context, out, picked.x);
+  compute_download(pass->context.compute, logits, out);
   arena_release(arena, mark);
 }
 

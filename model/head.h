@@ -28,6 +28,9 @@ void lm_logprobs_backward(Pass *pass, TokenRows rows, float temperature, const f
 void score_values(Pass *pass, const ScoreHead *head, TokenRows rows, float *values);
 void score_values_backward(Pass *pass, const ScoreHead *head, TokenRows rows, const float *dvalues);
 
+/* out[N,V] F32 = logits of x [N,C], scaled and after the softcap: what cached decoding samples from. */
+void head_logits(const BlockContext *context, Tensor out, Tensor x);
+
 /* Raw logits [count, V] (after the softcap, no temperature) to the host: inspection and tests. */
 void lm_logits(Pass *pass, TokenRows rows, float *logits);
 

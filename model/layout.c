@@ -95,15 +95,12 @@ static void linear_shape(const ModelSpec *s, LinearRole role, int64_t *inputs, i
   *outputs = shape[role][1];
 }
 
-static int add_module(Builder *b, const char *prefix, const char *layer, const char *name, int64_t inputs,
-                      int64_t outputs, bool is_head) {
+/* Adds PREFIX LAYER NAME; the rest of the module is given. Returns its index, or -1 after an error. */
+static int add_module(Builder *b, const char *prefix, const char *layer, const char *name,
+                      LoraModule module) {
   if (failed(b)) return -1;
   Model *m = b->model;
-  LoraModule module = {.name = memory_format("%s%s%s", prefix, layer, name),
-                       .inputs = inputs,
-                       .outputs = outputs,
-                       .transposed = !is_head && m->arch->transposed,
-                       .is_head = is_head};
+  module.name = memory_format("%s%s%s", prefix, layer, name);
   if (!module.name) {
     error_out_of_memory(b->error, "module names", 0);
     return -1;
@@ -121,7 +118,9 @@ static Linear add_linear(Builder *b, const char *layer, const char *name, int64_
       add_tensor(b, b->prefix, layer, name, "weight", 2, t ? inputs : outputs, t ? outputs : inputs);
   if (bias) linear.bias = add_tensor(b, b->prefix, layer, name, "bias", 1, outputs, 0);
   /* An adapter's names are those of the whole causal LM, with the prefix, however the files spell it. */
-  linear.id = add_module(b, m->arch->prefix, layer, name, inputs, outputs, false);
+  linear.id =
+      add_module(b, m->arch->prefix, layer, name,
+                 (LoraModule){.inputs = inputs, .outputs = outputs, .transposed = t, .kind = LORA_LINEAR});
   return linear;
 }
 
@@ -167,10 +166,30 @@ static void add_head(Builder *b) {
   if (architecture_is_score(m->arch, m->config)) return;
   m->head = m->embedding;
   if (m->spec.head_bias) m->head_bias = add_tensor(b, "", "", m->arch->head, "bias", 1, m->spec.vocab, 0);
-  if (m->spec.tied) return;
+  if (!m->spec.tied)
+    m->head = add_tensor(b, "", "", m->arch->head, "weight", 2, m->spec.vocab, model_width(&m->spec));
+}
+
+/* The modules of head and table. A head whose rows are normalised is no linear, and takes no adapter. */
+static void add_table_modules(Builder *b) {
+  Model *m = b->model;
   const int64_t width = model_width(&m->spec);
-  m->head = add_tensor(b, "", "", m->arch->head, "weight", 2, m->spec.vocab, width);
-  add_module(b, "", "", m->arch->head, width, m->spec.vocab, true);
+  m->head_id = m->embedding_id = -1;
+  if (failed(b)) return;
+  if (m->head >= 0 && !m->spec.head_normalized)
+    m->head_id = add_module(b, "", "", m->arch->head,
+                            (LoraModule){.inputs = width,
+                                         .outputs = m->spec.vocab,
+                                         .kind = LORA_HEAD,
+                                         .tied = m->spec.tied,
+                                         .weight = model_tensor(m, m->head),
+                                         .bias = model_tensor(m, m->head_bias)});
+  m->embedding_id = add_module(b, m->arch->prefix, "", m->arch->embedding,
+                               (LoraModule){.inputs = m->spec.vocab,
+                                            .outputs = width,
+                                            .transposed = true,
+                                            .kind = LORA_EMBEDDING,
+                                            .weight = model_tensor(m, m->embedding)});
 }
 
 static void upload_floats(Compute *compute, Arena *arena, Tensor *out, const float *values, int64_t count) {
@@ -205,7 +224,8 @@ static bool allocate_tables(Model *m, Error *error) {
   const size_t most = 16 + layers * (2 * (LINEAR_ROLES + NORM_ROLES) + heads);
   m->tensors = memory_zeroed(most, sizeof *m->tensors);
   m->blocks = memory_zeroed(layers, sizeof *m->blocks);
-  m->modules = memory_zeroed(layers * LINEAR_ROLES + 3, sizeof *m->modules); /* and head and projections */
+  m->modules =
+      memory_zeroed(layers * LINEAR_ROLES + 4, sizeof *m->modules); /* and table, head and projections */
   return (m->tensors && m->blocks && m->modules) ||
          error_out_of_memory(error, "model tables", most * sizeof *m->tensors);
 }
@@ -225,6 +245,7 @@ static void add_all(Builder *b, Compute *compute) {
   m->final_norm =
       add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_head(b);
+  add_table_modules(b);
   add_positions(b, compute);
 }
 

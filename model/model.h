@@ -55,8 +55,9 @@ typedef struct Model {
       head_bias; /* head = embedding when tied; -1 in a ...ForSequenceClassification model: it only scores */
   Block *blocks; /* [layers] */
 
-  LoraModule *modules; /* every linear by id, for adapters */
+  LoraModule *modules; /* every linear by id, the table and the head, for adapters */
   int module_count;
+  int embedding_id, head_id; /* -1: takes no adapter */
 
   Tensor rope_frequency[2]; /* [rotary_size/2]: global, local */
   float rope_scale[2];
@@ -92,10 +93,6 @@ static inline Tensor model_position_grads(const Model *m) {
   return tensor_is_none(grad)
              ? grad
              : tensor_rows(grad, m->spec.position_offset, grad.dim[0] - m->spec.position_offset);
-}
-/* The matrix of the LM head, [V, C]. */
-static inline Weight model_head(const Model *m) {
-  return (Weight){m->tensors[m->head].value, false};
 }
 
 /* Lists every tensor, with its gradient where it has one; and the score head. */

@@ -11,8 +11,6 @@ static const uint64_t shard_bytes = 5000000000u;
 
 enum { CHUNK = 1 << 20 };
 
-/* ---- config.json ---- */
-
 /* ---- weights ---- */
 
 typedef struct Saving {
@@ -23,8 +21,9 @@ typedef struct Saving {
   DType dtype;
   Compute *compute;
   SafetensorsWriter writer;
-  int *module;         /* [tensor_count] the linear a tensor is the weight of, or -1 */
-  int *order;          /* [declared] tensor index; tensor_count stands for the score head */
+  bool untied;         /* the adapter sets apart the head and the table, which are one tensor of the model */
+  int *module;         /* [tensor_count + 2] the module a tensor is the weight or bias of, or -1 */
+  int *order;          /* [declared] tensor index; tensor_count and the next: see below */
   char *raw, *rounded; /* CHUNK elements each */
 } Saving;
 
@@ -32,8 +31,21 @@ static void map_module(const Saving *s, const Linear *linear) {
   if (linear->weight >= 0) s->module[linear->weight] = linear->id;
 }
 
+/* What stands behind the model's tensors in the numbering: the score head, and the head of an untied model. */
+static int score_index(const Saving *s) {
+  return s->model->tensor_count;
+}
+
+static int untied_index(const Saving *s) {
+  return s->model->tensor_count + 1;
+}
+
 static void map_modules(const Saving *s) {
-  for (int i = 0; i < s->model->tensor_count; i++) s->module[i] = -1;
+  const Model *m = s->model;
+  for (int i = 0; i <= untied_index(s); i++) s->module[i] = -1;
+  s->module[m->embedding] = m->embedding_id;
+  if (m->head_bias >= 0) s->module[m->head_bias] = m->head_id;
+  if (m->head >= 0) s->module[m->spec.tied ? untied_index(s) : m->head] = m->head_id;
   for (int64_t layer = 0; layer < s->model->spec.layers; layer++)
     for (int role = 0; role < LINEAR_ROLES; role++) map_module(s, &s->model->blocks[layer].linear[role]);
   map_module(s, &s->model->project_in);
@@ -41,7 +53,17 @@ static void map_modules(const Saving *s) {
 }
 
 static Tensor saved_tensor(const Saving *s, int index) {
-  return index == s->model->tensor_count ? s->head->weight : s->model->tensors[index].value;
+  if (index == untied_index(s)) return s->model->tensors[s->model->head].value;
+  return index == score_index(s) ? s->head->weight : s->model->tensors[index].value;
+}
+
+static bool declare_untied(Saving *s, Error *error) {
+  const Tensor value = saved_tensor(s, untied_index(s));
+  char *name = memory_format("%s.weight", s->model->arch->head);
+  const bool ok = name ? safetensors_writer_declare(&s->writer, name, s->dtype, value.rank, value.dim, error)
+                       : error_out_of_memory(error, "tensor name", 0);
+  memory_free(name);
+  return ok;
 }
 
 static bool declare_all(Saving *s, Error *error) {
@@ -58,7 +80,10 @@ static bool declare_all(Saving *s, Error *error) {
   if (ok && s->head) {
     /* Rounded, it would give other scores than those that made the zero point. */
     ok = safetensors_writer_declare(&s->writer, "score.weight", DTYPE_F32, 2, s->head->weight.dim, error);
-    s->order[declared] = m->tensor_count;
+    s->order[declared] = score_index(s);
+  } else if (ok && s->untied) {
+    ok = declare_untied(s, error);
+    s->order[declared] = untied_index(s);
   }
   return ok;
 }
@@ -114,7 +139,8 @@ static bool write_merged(Saving *s, const SafetensorsEntry *entry, Tensor tensor
     compute_download(s->compute, s->raw, tensor_rows(flat, first, n));
     dtype_convert(whole + first, DTYPE_F32, s->raw, tensor.dtype, (size_t)n);
   }
-  bool ok = lora_merge(s->adapter, module, whole, s->compute, error) &&
+  bool ok = (tensor.rank == 1 ? lora_merge_bias(s->adapter, module, whole, s->compute, error)
+                              : lora_merge(s->adapter, module, whole, s->compute, error)) &&
             check_merged(entry, whole, total, error) &&
             write_values(s, entry, (const char *)whole, DTYPE_F32, total, error);
   memory_free(whole);
@@ -128,8 +154,8 @@ static bool write_weights(Saving *s, const char *directory, Error *error) {
   const SafetensorsEntry *next;
   while ((next = safetensors_writer_next(&s->writer)) != NULL) {
     int index = s->order[next->index];
-    int module = s->adapter && index < s->model->tensor_count ? s->module[index] : -1;
-    bool adapted = module >= 0 && !tensor_is_none(s->adapter->pairs[module].a.value);
+    int module = s->module[index];
+    bool adapted = lora_pair(s->adapter, module) || lora_copy(s->adapter, module);
     bool ok = adapted ? write_merged(s, next, saved_tensor(s, index), module, error)
                       : write_plain(s, next, saved_tensor(s, index), error);
     if (!ok) return false;
@@ -138,7 +164,7 @@ static bool write_weights(Saving *s, const char *directory, Error *error) {
 }
 
 static bool save_weights(Saving *s, const char *directory, Error *error) {
-  const size_t count = (size_t)s->model->tensor_count + 1;
+  const size_t count = (size_t)s->model->tensor_count + 2;
   s->module = memory_alloc(count * sizeof *s->module);
   s->order = memory_alloc(count * sizeof *s->order);
   s->raw = memory_alloc(CHUNK * sizeof(float));
@@ -160,7 +186,7 @@ static bool save_weights(Saving *s, const char *directory, Error *error) {
 static bool save_into(Saving *s, const char *source, const char *directory, Error *error) {
   return save_weights(s, directory, error) && (!source || companions_copy(source, directory, error)) &&
          generation_config_save(s->model->config, s->tokens, source, directory, error) &&
-         saved_config_write(s->model, s->head, s->tokens, s->dtype, source, directory, error);
+         saved_config_write(s->model, s->head, s->untied, s->tokens, s->dtype, source, directory, error);
 }
 
 static bool save_new(Saving *s, const char *source, const char *directory, Error *error) {
@@ -178,6 +204,9 @@ bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapte
                      "%s: this model has no LM head: it can only be saved with a score head", directory);
   Saving saving = {
       .model = model, .head = head, .adapter = adapter, .tokens = tokens, .dtype = dtype, .compute = compute};
+  saving.untied =
+      !head && adapter && model->spec.tied && !lora_keeps_tie(adapter, model->embedding_id, model->head_id);
+  if (saving.untied && !saved_config_can_untie(model, error)) return false;
   return directory_exists(directory) ? save_into(&saving, source, directory, error)
                                      : save_new(&saving, source, directory, error);
 }

@@ -179,8 +179,28 @@ static json_t *all_ends(const json_t *config, const SavedTokens *tokens, const c
   return NULL;
 }
 
-bool saved_config_write(const Model *model, const ScoreHead *head, const SavedTokens *tokens, DType dtype,
-                        const char *source, const char *directory, Error *error) {
+static void set_untied(json_t *config) {
+  json_object_set_new(config, "tie_word_embeddings", json_false());
+}
+
+bool saved_config_can_untie(const Model *model, Error *error) {
+  ModelSpec spec = {0};
+  json_t *config = json_deep_copy(model->config);
+  if (!config) return error_out_of_memory(error, "config.json", 0);
+  set_untied(config);
+  bool ok = architecture_read(model->arch, config, &spec, error);
+  if (ok && spec.tied)
+    ok =
+        error_set(error, ERROR_MODEL,
+                  "the adapter changes the embedding table and the LM head apart, and a model of type \"%s\" "
+                  "always ties them: it cannot be merged",
+                  model->arch->model_type);
+  json_decref(config);
+  return ok;
+}
+
+bool saved_config_write(const Model *model, const ScoreHead *head, bool untied, const SavedTokens *tokens,
+                        DType dtype, const char *source, const char *directory, Error *error) {
   json_t *ends = all_ends(model->config, tokens, source, error);
   if (!ends) return false;
   json_t *config = json_deep_copy(model->config);
@@ -190,6 +210,7 @@ bool saved_config_write(const Model *model, const ScoreHead *head, const SavedTo
     const char *name = head ? model->arch->score_class : model->arch->causal_class;
     json_object_set_new(config, "architectures", json_pack("[s]", name));
     set_dtype(config, dtype);
+    if (untied) set_untied(config);
     complete_ends(config, tokens);
     if (head) {
       set_labels(config, head->zero);

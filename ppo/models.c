@@ -14,6 +14,7 @@ static TraineeSpec critic_spec(const PpoConfig *config, const LoraSpec *lora) {
   spec.predictor.score_head = true;
   spec.predictor.head_from = config->reward.path;
   spec.predictor.head_must_exist = true;
+  spec.predictor.lora_shared = true;
   /* Its own initial A matrices, where it starts without an adapter. */
   spec.predictor.seed++;
   return spec;

@@ -99,7 +99,7 @@ static double product_parameters(const Model *model) {
       if (linear.id >= 0) count += (double)tensor_count(model->tensors[linear.weight].value);
     }
   }
-  return count + (double)tensor_count(model_head(model).data);
+  return count + (double)tensor_count(model_tensor(model, model->head));
 }
 
 static bool measure(Bench *b, const MemoryPlan *plan, ProgramResult *result, Error *error) {

@@ -47,6 +47,8 @@ static const Option run_options[] = {
   ROW_FLOAT("lora.alpha", RunSettings, common.lora.alpha, "16", 0, 0, ""),
   ROW_FLOAT("lora.dropout", RunSettings, common.lora.dropout, "0", 0, 0, ""),
   ROW_STRINGS("lora.targets", RunSettings, common.lora.targets, "all-linear", ""),
+  ROW_STRINGS("lora.modules_to_save", RunSettings, common.lora.modules_to_save, NULL, ""),
+  ROW_BOOL("lora.ensure_weight_tying", RunSettings, common.lora.ensure_weight_tying, "false", ""),
   ROW_BOOL("lora.rslora", RunSettings, common.lora.rslora, "false", ""),
   DATA_COMMON_OPTIONS(RunSettings, common.data, "1024")
   DATA_PACKING_OPTIONS(RunSettings, common.data)

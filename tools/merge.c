@@ -135,7 +135,7 @@ static size_t largest_sum(const Merge *m) {
   for (int id = 0; id < m->model.module_count; id++) {
     const LoraModule *module = &m->model.modules[id];
     const int64_t count = module->inputs * module->outputs;
-    if (!tensor_is_none(m->adapter.pairs[id].a.value) && count > largest) largest = count;
+    if ((lora_pair(&m->adapter, id) || lora_copy(&m->adapter, id)) && count > largest) largest = count;
   }
   return (size_t)largest * sizeof(float);
 }

@@ -66,17 +66,25 @@ void train_memory_free(TrainMemory *memory, Compute *compute) {
 
 /* -- the base ------------------------------------------------------------------------------------------- */
 
-static ModelTensor *weight_of(Model *model, const char *module) {
-  size_t length = strlen(module);
-  for (int i = 0; i < model->tensor_count; i++) {
+/* The tensors of a module; bias none where there is none. */
+typedef struct ModuleTensors {
+  Tensor weight, bias;
+} ModuleTensors;
+
+static ModuleTensors tensors_of(const Model *model, int id) {
+  const LoraModule *module = &model->modules[id];
+  ModuleTensors found = {.weight = module->weight, .bias = module->bias};
+  const size_t length = strlen(module->name);
+  for (int i = 0; module->kind == LORA_LINEAR && i < model->tensor_count; i++) {
     const char *name = model->tensors[i].name;
-    if (!strncmp(name, module, length) && !strcmp(name + length, ".weight")) return &model->tensors[i];
+    if (!strncmp(name, module->name, length) && !strcmp(name + length, ".weight"))
+      found.weight = model->tensors[i].value;
   }
-  return NULL;
+  return found;
 }
 
-/* One weight takes the adapter's delta: in fp32 on the host, rounded once. */
-static bool merge_weight(Tensor weight, const LoraSet *set, int id, Compute *compute, Error *error) {
+/* One weight or bias takes what the adapter says of it: in fp32 on the host, rounded once. */
+static bool merge_tensor(Tensor weight, const LoraSet *set, int id, Compute *compute, Error *error) {
   size_t count = (size_t)tensor_count(weight);
   float *wide = memory_alloc(count * sizeof *wide);
   void *narrow = weight.dtype == DTYPE_F32 ? wide : memory_alloc(tensor_bytes(weight));
@@ -84,7 +92,8 @@ static bool merge_weight(Tensor weight, const LoraSet *set, int id, Compute *com
   if (ok) {
     compute_download(compute, narrow, weight);
     if (narrow != wide) dtype_convert(wide, DTYPE_F32, narrow, weight.dtype, count);
-    ok = lora_merge(set, id, wide, compute, error);
+    ok = weight.rank == 1 ? lora_merge_bias(set, id, wide, compute, error)
+                          : lora_merge(set, id, wide, compute, error);
     if (narrow != wide) dtype_convert(narrow, weight.dtype, wide, DTYPE_F32, count);
     if (ok) compute_upload(compute, weight, narrow);
   }
@@ -111,18 +120,35 @@ static bool read_adapter(LoraSet *set, const LoraSpec *spec, const Model *model,
   return ok && lora_read(set, directory, compute, error);
 }
 
+static bool check_tie(const Model *model, const LoraSet *set, const char *directory, Error *error) {
+  if (!model->spec.tied || model->head < 0 || lora_keeps_tie(set, model->embedding_id, model->head_id))
+    return true;
+  return error_set(
+      error, ERROR_MODEL,
+      "%s changes the embedding table and the LM head apart, and %s ties them: merge the adapter "
+      "with drover merge, which writes a model that is not tied, or train with lora.enabled",
+      directory, model->directory);
+}
+
+static bool merge_module(const Model *model, const LoraSet *set, int id, Compute *compute, Error *error) {
+  const LoraPair *pair = lora_pair(set, id);
+  const LoraCopy *copy = lora_copy(set, id);
+  if ((!pair || pair->shared) && (!copy || copy->shared)) return true;
+  const ModuleTensors tensors = tensors_of(model, id);
+  ASSERT(!tensor_is_none(tensors.weight));
+  return merge_tensor(tensors.weight, set, id, compute, error) &&
+         (tensor_is_none(tensors.bias) || merge_tensor(tensors.bias, set, id, compute, error));
+}
+
 static bool merge(Model *model, const char *directory, Compute *compute, Error *error) {
   LoraSpec spec = {0};
   LoraSet set = {0};
   Arena arena = {0};
   bool ok = lora_spec_read(&spec, directory, error) &&
-            read_adapter(&set, &spec, model, directory, compute, &arena, error);
-  for (int id = 0; ok && !compute->dry && id < model->module_count; id++) {
-    if (tensor_is_none(set.pairs[id].a.value)) continue;
-    ModelTensor *weight = weight_of(model, model->modules[id].name);
-    ASSERT(weight);
-    ok = merge_weight(weight->value, &set, id, compute, error);
-  }
+            read_adapter(&set, &spec, model, directory, compute, &arena, error) &&
+            check_tie(model, &set, directory, error);
+  for (int id = 0; ok && !compute->dry && id < model->module_count; id++)
+    ok = merge_module(model, &set, id, compute, error);
   lora_free(&set);
   lora_spec_free(&spec);
   if (arena.base) compute_arena_free(compute, &arena);

@@ -46,23 +46,30 @@ typedef struct LoraConfig {
   bool enabled;
   int64_t r;
   double alpha, dropout;
-  OptionStrings targets;
-  bool rslora;
+  OptionStrings targets, modules_to_save;
+  bool ensure_weight_tying, rslora;
 } LoraConfig;
 
-/* dropout: default as text; shape_when: the condition (base/option.h) under which an adapter is made that r, alpha, targets
- * and rslora give its shape. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
+/* dropout: default as text; shape_when: the condition (base/option.h) under which an adapter is made that all but
+ * dropout give its shape. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
  * for it), where PEFT's LLaMA default is q_proj,v_proj. */
 #define LORA_OPTIONS(Config, field, default_dropout, shape_when)                                            \
   ROW_BOOL("lora.enabled", Config, field.enabled, "false", "train a LoRA adapter instead of all weights"),  \
   ROW_INT("lora.r", Config, field.r, "8", 1, 4096,                                                          \
-      "rank (an adapter that is continued keeps its own r, alpha, targets, rslora)", .when = shape_when),   \
+      "rank (an adapter that is continued keeps its own r, alpha, targets, modules_to_save, ...)", .when = shape_when),   \
   ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 0, 65536,                                              \
       "scale: the adapter's output is multiplied by alpha / r", .when = shape_when),                        \
   ROW_FLOAT("lora.dropout", Config, field.dropout, default_dropout, 0, 0.99,                                \
       "dropout on the adapter's input while training", .when = "lora.enabled"),                             \
   ROW_STRINGS("lora.targets", Config, field.targets, "all-linear",                                          \
-      "module names as PEFT matches them, or all-linear", .when = shape_when),                              \
+      "module names as PEFT matches them (also the embedding table and the LM head: embed_tokens, lm_head), or " \
+      "all-linear: every linear but the LM head", .when = shape_when),                                      \
+  ROW_STRINGS("lora.modules_to_save", Config, field.modules_to_save, NULL,                                  \
+      "modules trained whole and kept with the adapter, as PEFT matches them: the embedding table, the LM head", \
+      .when = shape_when),                                                                                  \
+  ROW_BOOL("lora.ensure_weight_tying", Config, field.ensure_weight_tying, "false",                          \
+      "where the model ties embed_tokens and lm_head: naming one of them is for both, which stay tied",     \
+      .when = shape_when),                                                                                  \
   ROW_BOOL("lora.rslora", Config, field.rslora, "false", "scale by alpha / sqrt(r) instead",                \
       .when = shape_when),
 

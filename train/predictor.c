@@ -40,6 +40,8 @@ static bool adapter_spec(LoraSpec *out, const PredictorSpec *spec, Error *error)
   if (!ok) return false;
   if (spec->lora) out->dropout = spec->lora->dropout;
   if (spec->score_head) out->sequence_classification = true;
+  /* A language model's adapter that a reward model starts from leaves behind what it has on the LM head. */
+  out->names_shared = spec->score_head && (spec->adapter || spec->lora_shared);
   return true;
 }
 
@@ -58,7 +60,7 @@ static bool open_adapter(Predictor *predictor, const PredictorSpec *spec, Predic
   const bool dry = memory->adapters.dry;
   if (spec->adapter && (!dry || compute->dry)) {
     if (!lora_read(set, spec->adapter, compute, error)) return false;
-  } else if (!dry && !lora_initialize(set, compute, spec->seed, error)) {
+  } else if (!dry && use != PREDICTOR_RECALLED && !lora_initialize(set, compute, spec->seed, error)) {
     return false;
   }
   return use == PREDICTOR_FROZEN || lora_parameters(set, parameters, error);

@@ -12,14 +12,15 @@ bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *error) {
   *spec = (LoraSpec){.r = (int)config->r,
                      .alpha = config->alpha,
                      .dropout = (float)config->dropout,
-                     .rslora = config->rslora};
-  for (size_t i = 0; i < config->targets.count; i++) {
-    if (!lora_spec_target(spec, config->targets.items[i], error)) {
-      lora_spec_free(spec);
-      return false;
-    }
-  }
-  return true;
+                     .rslora = config->rslora,
+                     .tie = config->ensure_weight_tying};
+  bool ok = true;
+  for (size_t i = 0; ok && i < config->targets.count; i++)
+    ok = lora_spec_target(spec, config->targets.items[i], error);
+  for (size_t i = 0; ok && i < config->modules_to_save.count; i++)
+    ok = lora_spec_copied(spec, config->modules_to_save.items[i], error);
+  if (!ok) lora_spec_free(spec);
+  return ok;
 }
 
 PassMode training_mode(const ModelConfig *model) {

@@ -65,8 +65,9 @@ typedef struct PredictorSpec {
   /* PEFT directory to start from (its r, alpha, targets), or NULL; where not adapted: the one that was merged into the
    * model. Borrowed while it is open. */
   const char *adapter;
-  const LoraSpec *lora;  /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
-  bool score_head;       /* with a scalar head: the one that `adapter` carries, else the one of ... */
+  const LoraSpec *lora; /* shape of a new adapter when `adapter` is NULL; its dropout in any case */
+  bool lora_shared; /* lora is a language model's too: what it says of the LM head is for that one alone */
+  bool score_head;  /* with a scalar head: the one that `adapter` carries, else the one of ... */
   const char *head_from; /* ... this model directory, random from seed where it has none ... */
   bool head_must_exist;  /* ... unless this is set: then ERROR_MODEL */
   uint64_t seed;         /* adapter and head initialisation, dropout */

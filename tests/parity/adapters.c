@@ -189,9 +189,15 @@ static void test_scale_matters(void **state) {
 
 int main(void) {
   static Case cases[] = {
-      {"llama_qv", "llama", false},   {"llama_all", "llama", false}, {"llama_pattern", "llama", false},
-      {"gpt2_c_attn", "gpt2", false}, {"gpt2_all", "gpt2", false},   {"gpt_neox_rslora", "gpt_neox", false},
-      {"cls_llama", "llama", true},
+      {"llama_qv", "llama", false},         {"llama_all", "llama", false},
+      {"llama_pattern", "llama", false},    {"gpt2_c_attn", "gpt2", false},
+      {"gpt2_all", "gpt2", false},          {"gpt_neox_rslora", "gpt_neox", false},
+      {"cls_llama", "llama", true},         {"llama_tables", "llama", false},
+      {"llama_carried", "llama", false},    {"llama_saved", "llama", false},
+      {"qwen2_embed", "qwen2", false},      {"qwen2_head", "qwen2", false},
+      {"qwen2_tied", "qwen2", false},       {"qwen2_saved", "qwen2", false},
+      {"qwen2_saved_tied", "qwen2", false}, {"gpt2_tables", "gpt2", false},
+      {"gpt2_saved", "gpt2", false},        {"cls_llama_saved", "llama", true},
   };
   enum { COUNT = sizeof cases / sizeof *cases };
   static char names[3 * COUNT][64];

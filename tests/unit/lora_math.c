@@ -34,7 +34,7 @@ static LoraModule modules[] = {
     {.name = (char *)"model.layers.0.self_attn.q_proj", .inputs = I, .outputs = O},
     {.name = (char *)"model.layers.0.self_attn.xq_proj", .inputs = I, .outputs = O},
     {.name = (char *)"model.layers.0.mlp.down_proj", .inputs = I, .outputs = O, .transposed = true},
-    {.name = (char *)"lm_head", .inputs = I, .outputs = 11, .is_head = true}};
+    {.name = (char *)"lm_head", .inputs = I, .outputs = 11, .kind = LORA_HEAD}};
 enum { MODULES = sizeof modules / sizeof *modules };
 
 static LoraSpec spec_for(const char *target) {
@@ -315,7 +315,7 @@ static void a_merged_weight_does_what_the_adapter_does(void **state) {
   for (int transposed = 0; transposed < 2; transposed++) {
     Bench bench;
     bench_open(&bench, 0.4f, false, false);
-    bench.set.transposed[0] = transposed;
+    modules[0].transposed = transposed;
     Tensor weight = transposed ? matrix(&bench, I, O) : matrix(&bench, O, I);
     Tensor merged = matrix(&bench, T, O);
     const Weight w = {.data = weight, .transposed = transposed};
@@ -418,8 +418,7 @@ static void wrong_specs_are_refused(void **state) {
     const char *target, *message;
   } cases[] = {
       {"k_proj", "\"k_proj\" is no linear of this model (there are: q_proj, xq_proj, down_proj, lm_head)"},
-      {"proj", "\"proj\" is no linear"},
-      {"lm_head", "an adapter on the LM head is not supported"}};
+      {"proj", "\"proj\" is no linear"}};
   for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
     LoraSet set;
     Arena arena;

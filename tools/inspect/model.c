@@ -442,7 +442,7 @@ static bool show_adapter(const InspectConfig *config, const Model *model, Comput
       lora_spec_read(&spec, config->adapter, error) &&
       lora_open(&set, &spec, model->modules, model->module_count, model->dtype, false, compute, arena, error);
   int adapted = 0;
-  for (int i = 0; ok && i < set.count; i++) adapted += !tensor_is_none(set.pairs[i].a.value);
+  for (int i = 0; ok && i < set.count; i++) adapted += lora_pair(&set, i) != NULL;
   ok = ok && show_number("adapter_r", spec.r, result, error) &&
        show_number("adapter_modules", adapted, result, error) &&
        show_number("adapter_parameters", lora_parameter_count(&set), result, error);

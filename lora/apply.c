@@ -1,0 +1,105 @@
+/* Forward and backward of one module's adapter. */
+#include "lora/lora.h"
+
+static Weight plain(Tensor data) {
+  return (Weight){.data = data};
+}
+
+static Weight a_weight(const LoraPair *pair) {
+  return (Weight){.data = pair->a.value, .transposed = pair->a.turned};
+}
+
+static int64_t rank_of(const LoraPair *pair) {
+  return pair->b.value.dim[1];
+}
+
+static const Tensor none = {0};
+
+bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
+                  LoraRows rows, Arena *arena) {
+  const LoraPair *pair = lora_pair(set, id);
+  if (!pair) return false;
+  size_t outer = arena_mark(arena);
+  Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], rank_of(pair));
+  size_t inner = arena_mark(arena);
+  const bool dropped = state && set->spec.dropout > 0 && !tensor_is_none(rows.draws);
+  DropoutSpec dropout = {0};
+  if (dropped) {
+    Tensor kept = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
+    dropout = (DropoutSpec){.p = set->spec.dropout,
+                            .key = set->dropout_key,
+                            .site = (uint32_t)id,
+                            .draws = rows.draws,
+                            .positions = rows.positions};
+    op_dropout(c, kept, x, dropout);
+    x = kept;
+  }
+  op_linear(c, u, x, a_weight(pair), none, 1, 0);
+  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b.value), none, pair->scale, beta);
+  arena_release(arena, state ? inner : outer);
+  if (state) *state = (LoraState){.u = u, .dropped = dropped, .dropout = dropout};
+  return true;
+}
+
+void lora_backward_thin(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor du, Tensor x, float beta,
+                        const LoraState *state, Arena *arena) {
+  const LoraPair *pair = lora_pair(set, id);
+  const size_t mark = arena_mark(arena);
+  Tensor dropped = none; /* first dropout(x), then the gradient of it */
+  if (state->dropped) dropped = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
+  if (!tensor_is_none(pair->a.grad)) {
+    if (state->dropped) op_dropout(c, dropped, x, state->dropout);
+    op_linear_backward_weight(c, (Weight){pair->a.grad, pair->a.turned}, none, du,
+                              state->dropped ? dropped : x, 1);
+  }
+  if (!tensor_is_none(dx) && state->dropped) {
+    op_linear_backward_input(c, dropped, du, a_weight(pair), 1, 0);
+    op_dropout(c, dropped, dropped, state->dropout);
+    op_axpby(c, dx, dropped, 1, beta);
+  } else if (!tensor_is_none(dx)) {
+    op_linear_backward_input(c, dx, du, a_weight(pair), 1, beta);
+  }
+  arena_release(arena, mark);
+}
+
+bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, float beta,
+                   const LoraState *state, Arena *arena) {
+  const LoraPair *pair = lora_pair(set, id);
+  if (!pair) return false;
+  size_t mark = arena_mark(arena);
+  Tensor du = tensor_new_2d(arena, x.dtype, x.dim[0], rank_of(pair));
+  op_linear_backward_input(c, du, dout, plain(pair->b.value), pair->scale, 0);
+  if (!tensor_is_none(pair->b.grad))
+    op_linear_backward_weight(c, plain(pair->b.grad), none, dout, state->u, pair->scale);
+  lora_backward_thin(c, set, id, dx, du, x, beta, state, arena);
+  arena_release(arena, mark);
+  return true;
+}
+
+/* u[T,R] = A[:,ids] */
+static Tensor thin_rows(Compute *c, const LoraPair *pair, Tensor like, Tensor ids, Arena *arena) {
+  const Tensor u = tensor_new_2d(arena, like.dtype, ids.dim[0], rank_of(pair));
+  op_embedding(c, u, pair->a.value, ids, 1, 0);
+  return u;
+}
+
+void lora_embed(Compute *c, const LoraSet *set, int id, Tensor out, Tensor ids, float scale, Arena *arena) {
+  const LoraPair *pair = lora_pair(set, id);
+  if (!pair) return;
+  const size_t mark = arena_mark(arena);
+  const Tensor u = thin_rows(c, pair, out, ids, arena);
+  op_linear(c, out, u, plain(pair->b.value), none, scale * pair->scale, 1);
+  arena_release(arena, mark);
+}
+
+void lora_embed_backward(Compute *c, const LoraSet *set, int id, Tensor dout, Tensor ids, float scale,
+                         Arena *arena) {
+  const LoraPair *pair = lora_pair(set, id);
+  if (!pair || tensor_is_none(pair->a.grad)) return;
+  const size_t mark = arena_mark(arena);
+  const Tensor u = thin_rows(c, pair, dout, ids, arena);
+  op_linear_backward_weight(c, plain(pair->b.grad), none, dout, u, scale * pair->scale);
+  op_linear_backward_input(c, u, dout, plain(pair->b.value), scale * pair->scale, 0);
+  op_embedding_backward(c, pair->a.grad, u, ids, 1);
+  arena_release(arena, mark);
+}
