@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "formats/gguf.h"
 #include "model/gguf_config.h"
+#include "model/text_part.h"
 
 #include <string.h>
 
@@ -14,7 +15,22 @@ json_t *model_config_read(const char *path, char **shown, Error *error) {
     error_out_of_memory(error, "path", strlen(path));
     return NULL;
   }
-  return json_file_read(*shown, error);
+  json_t *config = json_file_read(*shown, error);
+  if (!config || !text_part_is(config)) return config;
+  Error why = {0};
+  json_t *text = text_part_config_take(config, &why);
+  if (!text) error_set(error, why.code, "%s: %s", *shown, why.message);
+  return text;
+}
+
+bool model_source_is_part(const char *path) {
+  Error ignored = {0};
+  char *file = path_join(path, "config.json");
+  json_t *config = file && file_exists(file) ? json_file_read(file, &ignored) : NULL;
+  const bool is = config && text_part_is(config);
+  json_decref(config);
+  memory_free(file);
+  return is;
 }
 
 /* A directory of several models has none that could be read, but is not without. */
@@ -43,5 +59,5 @@ bool model_weights_open(WeightFiles *files, const char *path, Error *error) {
   if (!gguf_locate(path, &file, error)) return false;
   const bool ok = file ? gguf_weights_open(files, file, error) : weight_files_open(files, path, error);
   memory_free(file);
-  return ok;
+  return ok && (!model_source_is_part(path) || text_part_weights(files, error));
 }

@@ -222,6 +222,7 @@ static bool prepare(void *session, Error *error) {
 static bool carry_out(void *session, ProgramResult *result, Error *error) {
   PpoSession *s = session;
   if (!session_allocate(s, error)) return false;
+  base_say(&s->models.policy_base, s->log);
   log_info(s->log, "%s", ppo_models_describe(&s->models, &s->config));
   watch_begin(&s->config, &s->models, &s->text, s->log);
   if (!examples_keep("data.prompts", &s->prompts, &s->text, &s->run.runlog, error)) return false;

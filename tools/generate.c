@@ -477,6 +477,7 @@ static bool generate(Generate *g, Error *error) {
       !ends_of_config(g, error) || !prompts_fit(g, error) || !make_samples(g, error)) {
     return false;
   }
+  base_say(&g->model, g->log);
   if (g->check) return true;
   const RolloutSpec spec = {.seed = (uint64_t)config->seed,
                             .temperature = (float)config->temperature,

@@ -2,6 +2,7 @@
 #include "train/trainee.h"
 
 #include "base/memory.h"
+#include "model/source.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -168,6 +169,14 @@ bool base_open(Model *model, const char *path, const char *merge_directory, DTyp
 
 void base_close(Model *model) {
   model_free(model);
+}
+
+void base_say(const Model *model, Log *log) {
+  if (!log || !model->directory || !model_source_is_part(model->directory)) return;
+  log_info(log,
+           "%s: the language model of a multimodal one; the other tensors are passed over, and what is saved "
+           "is of type %s",
+           model->directory, model->arch->model_type);
 }
 
 bool base_set_length(Model *model, int64_t longest, Compute *compute, Log *log, Error *error) {

@@ -254,6 +254,7 @@ static const char *what_is_trained(const Supervised *s) {
 }
 
 static void report(const Supervised *s) {
+  base_say(&s->base, s->log);
   const int64_t batch = s->config->optim.batch_size, epoch = (int64_t)s->corpus.order.epoch_size;
   char last[64] = "";
   if (epoch % batch) snprintf(last, sizeof last, ", the last of each epoch of %" PRId64, epoch % batch);

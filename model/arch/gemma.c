@@ -77,7 +77,14 @@ static bool read_vaultgemma(const Reader *config, ModelSpec *spec, Error *error)
 }
 
 static bool read_gemma3(const Reader *config, ModelSpec *spec, Error *error) {
-  const LlamaDefaults defaults = {.max_positions = 131072, .activation_key = "hidden_activation"};
+  /* The text part of a multimodal file leaves out whatever is the class's own. */
+  const LlamaDefaults defaults = {.vocab = 262208,
+                                  .hidden = 2304,
+                                  .intermediate = 9216,
+                                  .layers = 26,
+                                  .heads = 8,
+                                  .max_positions = 131072,
+                                  .activation_key = "hidden_activation"};
   const LayerRopeDefaults rope = {.theta = 1e6, .local_theta = 1e4, .local_key = "rope_local_base_freq"};
   int64_t period;
   bool windowed[MODEL_MAX_LAYERS];

@@ -4,8 +4,13 @@
 
 /* -- sizes ------------------------------------------------------------------------------------------------ */
 
+static bool read_size(const Reader *config, const char *key, int64_t fallback, int64_t *out, Error *error) {
+  return fallback > 0 ? config_size_or(config, key, fallback, out, error)
+                      : config_size(config, key, out, error);
+}
+
 static bool read_heads(const Reader *config, const LlamaDefaults *defaults, ModelSpec *spec, Error *error) {
-  if (!config_size(config, "num_attention_heads", &spec->heads, error)) return false;
+  if (!read_size(config, "num_attention_heads", defaults->heads, &spec->heads, error)) return false;
   int64_t kv = spec->heads;
   if (!json_object_get(config->value, "num_key_value_heads") && defaults->kv_heads) kv = defaults->kv_heads;
   if (!config_size_or(config, "num_key_value_heads", kv, &spec->kv_heads, error)) return false;
@@ -25,10 +30,10 @@ static const char *or_else(const char *given, const char *fallback) {
 
 bool llama_like_read(const Reader *config, LlamaDefaults defaults, ModelSpec *spec, Error *error) {
   double eps;
-  if (!config_size(config, "vocab_size", &spec->vocab, error) ||
-      !config_size(config, "hidden_size", &spec->hidden, error) ||
-      !config_size(config, "intermediate_size", &spec->intermediate, error) ||
-      !config_size(config, "num_hidden_layers", &spec->layers, error) ||
+  if (!read_size(config, "vocab_size", defaults.vocab, &spec->vocab, error) ||
+      !read_size(config, "hidden_size", defaults.hidden, &spec->hidden, error) ||
+      !read_size(config, "intermediate_size", defaults.intermediate, &spec->intermediate, error) ||
+      !read_size(config, "num_hidden_layers", defaults.layers, &spec->layers, error) ||
       !read_heads(config, &defaults, spec, error) ||
       !config_size_or(config, "max_position_embeddings", defaults.max_positions, &spec->max_positions,
                       error) ||

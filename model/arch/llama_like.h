@@ -6,6 +6,8 @@
 
 /* Values of keys that a config lacks: those of the family's configuration class in Transformers. */
 typedef struct LlamaDefaults {
+  int64_t vocab, hidden, intermediate, layers,
+      heads;        /* 0 = the key must be there, as in all files but Gemma 3's */
   int64_t kv_heads; /* 0 = as many as heads; null always means as many as heads */
   int64_t max_positions;
   int64_t head_size;                       /* 0 = hidden / heads */

@@ -388,7 +388,7 @@ static bool show_spec(const Model *model, ProgramResult *result, Error *error) {
   static const char *const placements[] = {"before", "after the sum", "after the branch", "before and after"};
   static const char *const positions[] = {"rotary", "learned", "alibi"};
   static const char *const layouts[] = {"separate", "fused blocks", "fused by head", "fused by group"};
-  static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu"};
+  static const char *const activations[] = {"silu", "gelu", "gelu_tanh", "relu", "relu2"};
   const ModelSpec *s = &model->spec;
   int windowed = 0;
   for (int i = 0; i < s->layers; i++) windowed += s->window[i] > 0;
