@@ -68,6 +68,8 @@ typedef struct ModelSpec {
   int64_t
       embedding_size; /* columns of the embedding table and of the head where they are not hidden: OPT-350m; else 0 */
   int64_t max_positions; /* longest sequence; 0 = no limit of the architecture */
+  bool
+      positions_end; /* longer ones are refused, as where positions are learned: Qwen, whose code changes its mathematics there */
 
   /* norms */
   NormSpec norm;

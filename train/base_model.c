@@ -183,7 +183,7 @@ bool base_set_length(Model *model, int64_t longest, Compute *compute, Log *log, 
   const int64_t most = model->spec.max_positions;
   model_set_context(model, compute, longest);
   if (most == 0 || longest <= most) return true;
-  if (model->spec.position == POSITION_LEARNED) {
+  if (model->spec.position == POSITION_LEARNED || model->spec.positions_end) {
     return error_set(error, ERROR_USAGE,
                      "the longest sequence has %" PRId64 " tokens, and the model has positions for %" PRId64
                      ": lower data.max_length",

@@ -1,6 +1,6 @@
 /* Qwen, the first (1.8B to 72B), by the code on the hub: names of GPT-2, q, k and v in c_attn, and two products of half of
  * intermediate_size, of which w2 is the gate. Beyond seq_length the code rotates more slowly (use_dynamic_ntk) and scales
- * queries (use_logn_attn); neither is done here, so that seq_length is the longest text with either. */
+ * queries (use_logn_attn); neither is done here: with either of them no text may be longer than seq_length. */
 #include "model/arch/list.h"
 
 static bool read_attention(const Reader *config, ModelSpec *spec, Error *error) {
@@ -36,7 +36,8 @@ static bool read_positions(const Reader *config, ModelSpec *spec, Error *error) 
   spec->position = POSITION_ROTARY;
   spec->rope = (RopeSpec){.kind = ROPE_DEFAULT, .theta = base};
   spec->rotary_size = (int64_t)((double)spec->head_size * part);
-  spec->max_positions = grows || scales ? trained : longest;
+  spec->positions_end = grows || scales;
+  spec->max_positions = spec->positions_end ? trained : longest;
   return true;
 }
 

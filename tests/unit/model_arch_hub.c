@@ -243,6 +243,9 @@ static void qwen_has_half_an_mlp_and_a_context_without_tricks(void **state) {
   ModelSpec s = spec_of(qwen, "{}", QWEN);
   assert_int_equal(s.intermediate, 11008);
   assert_int_equal(s.max_positions, 8192);
+  assert_true(s.positions_end);
+  assert_false(spec_of(qwen, "{\"use_dynamic_ntk\": false, \"use_logn_attn\": false}", QWEN).positions_end);
+  assert_true(spec_of(qwen, "{\"use_logn_attn\": false}", QWEN).positions_end);
   assert_int_equal(spec_of(qwen, "{\"use_dynamic_ntk\": false}", QWEN).max_positions, 8192);
   assert_int_equal(
       spec_of(qwen, "{\"use_dynamic_ntk\": false, \"use_logn_attn\": false}", QWEN).max_positions, 32768);

@@ -328,6 +328,28 @@ static void unit_rows_of_a_head_are_not_trained(void **state) {
   close_lab(&lab);
 }
 
+/* Qwen's code changes its mathematics there; Llama's goes on. */
+static void texts_end_where_positions_do(void **state) {
+  (void)state;
+  const struct {
+    const char *name;
+    int64_t positions;
+    bool end;
+  } cases[] = {{"qwen", 48, true}, {"gpt2", 40, true}, {"llama", 64, false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char path[512];
+    Lab lab;
+    Error error = {0};
+    fixture_path(path, sizeof path, "arch", cases[i].name);
+    open_lab(&lab, path, NULL, full_spec());
+    assert_true(base_set_length(&lab.base, cases[i].positions, &lab.compute, NULL, &error));
+    assert_int_equal(base_set_length(&lab.base, cases[i].positions + 1, &lab.compute, NULL, &error),
+                     !cases[i].end);
+    assert_true(!cases[i].end || strstr(error.message, "has positions for"));
+    close_lab(&lab);
+  }
+}
+
 /* Element i of a parameter's fp32 value: of its master copy where it has one. */
 static float precise(const Lab *lab, size_t parameter, int64_t i) {
   return ((const float *)lab->trainee.optimizer.tensors[parameter].p.data)[i];
@@ -440,6 +462,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_kind_learns),
       cmocka_unit_test(unit_rows_of_a_head_are_not_trained),
+      cmocka_unit_test(texts_end_where_positions_do),
       cmocka_unit_test(a_merged_base_gives_the_adapters_logits),
       cmocka_unit_test(what_is_saved_opens_again),
       cmocka_unit_test(a_checkpoint_carries_everything),
