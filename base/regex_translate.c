@@ -178,18 +178,47 @@ static bool put_escape(Translation *t, bool in_class, bool *single) {
 
 /* ---- classes ---- */
 
-/* One member of a class. */
-static bool put_member(Translation *t, bool *single) {
+static bool put_members(Translation *t, size_t from, bool nested);
+
+/* One member of a class; *single: one character, which may begin or end a range. */
+static bool put_member(Translation *t, bool nested, bool *single) {
   char c = t->pattern[t->at];
   if (c == '\\') return put_escape(t, true, single);
   *single = true;
-  if (t->syntax == REGEX_ONIGURUMA && c == '[')
-    return refuse(t, t->at, t->at + 1, "a class inside a class is not supported");
+  if (t->syntax == REGEX_ONIGURUMA && c == '[') { /* its members are the outer class's too */
+    size_t from = t->at++;
+    *single = false;
+    if (nested || peek(t, 0) == '^' || peek(t, 0) == ':')
+      return refuse(t, from, t->at, "this class inside a class is not supported");
+    return put_members(t, from, true);
+  }
   if (t->syntax == REGEX_ONIGURUMA && starts(t, "&&"))
     return refuse(t, t->at, t->at + 2, "the intersection of classes is not supported");
   if (t->folds && (unsigned char)c >= 0x80)
     return refuse(t, t->at, t->at + 1, "characters beyond ASCII, where case is ignored, are not supported");
   return put_plain(t);
+}
+
+/* What stands up to the ] that ends the class, and passes it. */
+static bool put_members(Translation *t, size_t from, bool nested) {
+  for (bool first = true;;
+       first = false) { /* ] right after the opening stands for itself, in all three engines */
+    if (t->at == t->bytes) return refuse(t, from, t->at, "this class does not end");
+    if (t->pattern[t->at] == ']' && !first) break;
+    size_t member = t->at;
+    bool single, range = false;
+    if (!put_member(t, nested, &single)) return false;
+    if (peek(t, 0) == '-' && t->at + 1 < t->bytes && peek(t, 1) != ']') {
+      t->at++;
+      range = true;
+      bool also;
+      if (!put_text(t, "-") || !put_member(t, nested, &also)) return false;
+      single = single && also;
+    }
+    if (range && !single) return refuse(t, member, t->at, "this range is not supported");
+  }
+  t->at++;
+  return true;
 }
 
 static bool put_class(Translation *t) {
@@ -200,24 +229,7 @@ static bool put_class(Translation *t) {
     t->at++;
     if (!put_text(t, "^")) return false;
   }
-  for (bool first = true;;
-       first = false) { /* ] right after the opening stands for itself, in all three engines */
-    if (t->at == t->bytes) return refuse(t, from, t->at, "this class does not end");
-    if (t->pattern[t->at] == ']' && !first) break;
-    size_t member = t->at;
-    bool single, range = false;
-    if (!put_member(t, &single)) return false;
-    if (peek(t, 0) == '-' && t->at + 1 < t->bytes && peek(t, 1) != ']') {
-      t->at++;
-      range = true;
-      bool also;
-      if (!put_text(t, "-") || !put_member(t, &also)) return false;
-      single = single && also;
-    }
-    if (range && !single) return refuse(t, member, t->at, "this range is not supported");
-  }
-  t->at++;
-  return put_text(t, "]");
+  return put_members(t, from, false) && put_text(t, "]");
 }
 
 /* ---- groups ---- */

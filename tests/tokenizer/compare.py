@@ -89,17 +89,16 @@ def untrim(part):
             untrim(item)
 
 
-def table(rows, total):
-    wrong = 0
-    print(f"{'tokenizer':40} {'texts':>8} {'ids':>7} {'text':>7} {'spans':>7} {'(joined)':>8}")
-    for name, counts in rows:
-        if isinstance(counts, str):
-            print(f"{name:40} refused: {counts}")
-        else:
-            print(f"{name:40} {total:8} {counts[0]:7} {counts[1]:7} {counts[3]:7} {counts[2]:8}")
-            wrong += counts[0] + counts[1]
-    print(f"{len(rows)} tokenizers, {total} texts each: {wrong} ids or texts differ")
-    return wrong == 0
+HEAD = f"{'tokenizer':40} {'texts':>8} {'ids':>7} {'text':>7} {'spans':>7} {'(joined)':>8}"
+
+
+def row(name, total, counts):
+    """Prints a line; returns how many ids and texts differ."""
+    if isinstance(counts, str):
+        print(f"{name:40} refused: {counts}", flush=True)
+        return 0
+    print(f"{name:40} {total:8} {counts[0]:7} {counts[1]:7} {counts[3]:7} {counts[2]:8}", flush=True)
+    return counts[0] + counts[1]
 
 
 # The whole maps of SentencePiece are too large to be among the fixtures.
@@ -113,13 +112,15 @@ def tokenizer_of(name):
 
 
 def all_kinds(program, count, names):
-    texts, rows = kinds.strings(count, 12), []
+    texts, wrong = kinds.strings(count, 12), 0
+    print(HEAD)
     for name in names or [*kinds.KINDS, *MAPS]:
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             (folder / "tokenizer.json").write_text(tokenizer_of(name).to_str(), encoding="utf-8")
-            rows.append((name, compare(program, folder, texts, name)))
-    return table(rows, count)
+            wrong += row(name, count, compare(program, folder, texts, name))
+    print(f"{wrong} ids or texts differ")
+    return wrong == 0
 
 
 # ---- what packages ship ----
@@ -177,17 +178,20 @@ def gather(cache):
 
 
 def real(program, count, folders):
-    texts, rows = kinds.strings(count, 13), []
+    texts, wrong = kinds.strings(count, 13), 0
+    print(HEAD)
     for folder in folders:
         for path in sorted(pathlib.Path(folder).glob("*/tokenizer.json")):
             with tempfile.TemporaryDirectory() as alone:  # without the files beside it, which the library does not read
                 alone = pathlib.Path(alone)
                 (alone / "tokenizer.json").write_bytes(path.read_bytes())
                 try:
-                    rows.append((path.parent.name, compare(program, alone, texts, path.parent.name)))
+                    counts = compare(program, alone, texts, path.parent.name)
                 except ValueError as problem:
-                    rows.append((path.parent.name, str(problem)))
-    return table(rows, count)
+                    counts = str(problem)
+                wrong += row(path.parent.name, count, counts)
+    print(f"{wrong} ids or texts differ")
+    return wrong == 0
 
 
 if __name__ == "__main__":
