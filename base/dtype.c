@@ -44,25 +44,6 @@ bool dtype_parse(const char *name, DType *dtype) {
 }
 
 /* f16: 1 sign bit, 5 exponent bits (bias 15), 10 fraction bits; f32: 1, 8 (bias 127), 23. */
-float float_from_f16(uint16_t bits) {
-  uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
-  uint32_t exponent = (bits >> 10) & 31u, fraction = bits & 0x3ffu;
-  uint32_t wide;
-  if (exponent == 31) {
-    wide = sign | 0x7f800000u | fraction << 13;
-  } else if (exponent) {
-    wide = sign | (exponent + 112) << 23 | fraction << 13;
-  } else {
-    /* A subnormal is fraction * 2^-24, which a float holds exactly. */
-    float magnitude = (float)fraction * 0x1p-24f;
-    memcpy(&wide, &magnitude, sizeof wide);
-    wide |= sign;
-  }
-  float value;
-  memcpy(&value, &wide, sizeof value);
-  return value;
-}
-
 uint16_t f16_from_float(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
@@ -176,11 +157,18 @@ void dtype_convert(void *out, DType out_type, const void *in, DType in_type, siz
   const char *from = in;
   if (out_type == in_type) {
     if (count) memcpy(to, from, count * dtype_size(in_type));
-  } else if (in_type == DTYPE_BF16 && out_type == DTYPE_F32) { /* the two common cases, as tight loops */
+  } else if (in_type == DTYPE_BF16 && out_type == DTYPE_F32) { /* the common cases, as tight loops */
     for (size_t i = 0; i < count; i++) {
       uint16_t bits;
       memcpy(&bits, from + 2 * i, sizeof bits);
       float value = float_from_bf16(bits);
+      memcpy(to + 4 * i, &value, sizeof value);
+    }
+  } else if (in_type == DTYPE_F16 && out_type == DTYPE_F32) {
+    for (size_t i = 0; i < count; i++) {
+      uint16_t bits;
+      memcpy(&bits, from + 2 * i, sizeof bits);
+      float value = float_from_f16(bits);
       memcpy(to + 4 * i, &value, sizeof value);
     }
   } else if (in_type == DTYPE_F32 && out_type == DTYPE_BF16) {

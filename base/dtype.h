@@ -51,7 +51,19 @@ static inline uint16_t bf16_from_float(float value) {
   return (uint16_t)(bits >> 16);
 }
 
-float float_from_f16(uint16_t bits);
+/* Exact. Without branches, so that loops of it can run side by side: exponent and fraction in a float's places are the value by
+ * 2^112, subnormal or not. */
+static inline float float_from_f16(uint16_t bits) {
+  const uint32_t magnitude = (uint32_t)(bits & 0x7fffu) << 13, sign = (uint32_t)(bits & 0x8000u) << 16;
+  uint32_t wide;
+  float value;
+  memcpy(&value, &magnitude, sizeof value);
+  value *= 0x1p112f;
+  memcpy(&wide, &value, sizeof wide);
+  wide = (magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : wide) | sign; /* infinities and NaN */
+  memcpy(&value, &wide, sizeof value);
+  return value;
+}
 uint16_t f16_from_float(float value); /* nearest even, overflow to infinity */
 
 bool dtype_is_float(DType type); /* F32, BF16, F16 or F64 */

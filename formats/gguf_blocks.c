@@ -5,82 +5,82 @@
 
 #include <stdio.h>
 
-static float half_at(const uint8_t *at) {
-  return float_from_f16((uint16_t)(at[0] | at[1] << 8));
+static inline float half_at(const uint8_t *at) {
+  uint16_t bits;
+  memcpy(&bits, at, sizeof bits);
+  return float_from_f16(bits);
 }
 
 /* ---- plain numbers ---- */
 
-static void read_f32(const uint8_t *in, size_t blocks, float *out) {
+static void read_f32(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   memcpy(out, in, blocks * sizeof *out);
 }
 
-static void read_f16(const uint8_t *in, size_t blocks, float *out) {
+static void read_f16(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (size_t i = 0; i < blocks; i++) out[i] = half_at(in + 2 * i);
 }
 
-static void read_bf16(const uint8_t *in, size_t blocks, float *out) {
+static void read_bf16(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (size_t i = 0; i < blocks; i++) out[i] = float_from_bf16((uint16_t)(in[2 * i] | in[2 * i + 1] << 8));
 }
 
 /* ---- blocks of 32: a scale, perhaps a minimum, perhaps the fifth bits, and then low nibbles 0 to 15, high 16 to 31 ---- */
 
-static void read_q8_0(const uint8_t *in, size_t blocks, float *out) {
+static void read_q8_0(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 34, out += 32) {
     const float scale = half_at(in);
     for (int i = 0; i < 32; i++) out[i] = (float)(int8_t)in[2 + i] * scale;
   }
 }
 
-static void read_q4_0(const uint8_t *in, size_t blocks, float *out) {
+static void read_q4_0(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 18, out += 32) {
     const float scale = half_at(in);
-    for (int i = 0; i < 16; i++) {
-      out[i] = scale * (float)((in[2 + i] & 15) - 8);
-      out[16 + i] = scale * (float)((in[2 + i] >> 4) - 8);
-    }
+    for (int i = 0; i < 16; i++) out[i] = scale * (float)((in[2 + i] & 15) - 8);
+    for (int i = 0; i < 16; i++) out[16 + i] = scale * (float)((in[2 + i] >> 4) - 8);
   }
 }
 
-static void read_q4_1(const uint8_t *in, size_t blocks, float *out) {
+static void read_q4_1(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 20, out += 32) {
     const float scale = half_at(in), least = half_at(in + 2);
-    for (int i = 0; i < 16; i++) {
-      out[i] = scale * (float)(in[4 + i] & 15) + least;
-      out[16 + i] = scale * (float)(in[4 + i] >> 4) + least;
-    }
+    for (int i = 0; i < 16; i++) out[i] = scale * (float)(in[4 + i] & 15) + least;
+    for (int i = 0; i < 16; i++) out[16 + i] = scale * (float)(in[4 + i] >> 4) + least;
   }
 }
 
-/* The fifth bit of element i, in its place. */
-static int fifth(const uint8_t *bits, int i) {
-  return (bits[i / 8] >> (i % 8) & 1) << 4;
+/* The fifth bits of 32 elements, in their place. */
+static inline void fifth_bits(const uint8_t *restrict packed, uint8_t *restrict out) {
+  static const uint8_t mask[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  for (int byte = 0; byte < 4; byte++)
+    for (int i = 0; i < 8; i++) out[8 * byte + i] = packed[byte] & mask[i] ? 16 : 0;
 }
 
-static void read_q5_0(const uint8_t *in, size_t blocks, float *out) {
+static void read_q5_0(const uint8_t *restrict in, size_t blocks, float *restrict out) {
+  uint8_t high[32];
   for (; blocks > 0; blocks--, in += 22, out += 32) {
     const float scale = half_at(in);
-    for (int i = 0; i < 16; i++) {
-      out[i] = scale * (float)(((in[6 + i] & 15) | fifth(in + 2, i)) - 16);
-      out[16 + i] = scale * (float)((in[6 + i] >> 4 | fifth(in + 2, 16 + i)) - 16);
-    }
+    fifth_bits(in + 2, high);
+    for (int i = 0; i < 16; i++) out[i] = scale * (float)(((in[6 + i] & 15) | high[i]) - 16);
+    for (int i = 0; i < 16; i++) out[16 + i] = scale * (float)((in[6 + i] >> 4 | high[16 + i]) - 16);
   }
 }
 
-static void read_q5_1(const uint8_t *in, size_t blocks, float *out) {
+static void read_q5_1(const uint8_t *restrict in, size_t blocks, float *restrict out) {
+  uint8_t high[32];
   for (; blocks > 0; blocks--, in += 24, out += 32) {
     const float scale = half_at(in), least = half_at(in + 2);
-    for (int i = 0; i < 16; i++) {
-      out[i] = scale * (float)((in[8 + i] & 15) | fifth(in + 4, i)) + least;
-      out[16 + i] = scale * (float)(in[8 + i] >> 4 | fifth(in + 4, 16 + i)) + least;
-    }
+    fifth_bits(in + 4, high);
+    for (int i = 0; i < 16; i++) out[i] = scale * (float)((in[8 + i] & 15) | high[i]) + least;
+    for (int i = 0; i < 16; i++) out[16 + i] = scale * (float)(in[8 + i] >> 4 | high[16 + i]) + least;
   }
 }
 
 static const int8_t iq4_level[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                      1,    13,   25,  38,  53,  69,  89,  113};
 
-static void read_iq4_nl(const uint8_t *in, size_t blocks, float *out) {
+static void read_iq4_nl(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 18, out += 32) {
     const float scale = half_at(in);
     for (int i = 0; i < 16; i++) {
@@ -107,7 +107,7 @@ static void scale_and_least(const uint8_t *packed, int i, float *scale, float *l
   *least = (float)m;
 }
 
-static void read_q4_k(const uint8_t *in, size_t blocks, float *out) {
+static void read_q4_k(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 144, out += 256) {
     const float scale = half_at(in), least = half_at(in + 2);
     for (int group = 0; group < 8; group++) {
@@ -115,13 +115,13 @@ static void read_q4_k(const uint8_t *in, size_t blocks, float *out) {
       scale_and_least(in + 4, group, &s, &m);
       const float step = scale * s, shift = least * m;
       const uint8_t *nibbles = in + 16 + group / 2 * 32;
-      for (int i = 0; i < 32; i++)
-        out[32 * group + i] = step * (float)(nibbles[i] >> group % 2 * 4 & 15) - shift;
+      const int by = group % 2 * 4;
+      for (int i = 0; i < 32; i++) out[32 * group + i] = step * (float)(nibbles[i] >> by & 15) - shift;
     }
   }
 }
 
-static void read_q5_k(const uint8_t *in, size_t blocks, float *out) {
+static void read_q5_k(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 176, out += 256) {
     const float scale = half_at(in), least = half_at(in + 2);
     for (int group = 0; group < 8; group++) {
@@ -137,35 +137,36 @@ static void read_q5_k(const uint8_t *in, size_t blocks, float *out) {
   }
 }
 
-static void read_q6_k(const uint8_t *in, size_t blocks, float *out) {
+static void read_q6_k(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 210, out += 256) {
     const uint8_t *low = in, *high = in + 128, *scales = in + 192;
     const float scale = half_at(in + 208);
-    for (int part = 0; part < 8; part++) { /* of 32 elements, two groups */
-      const uint8_t *nibbles = low + part / 4 * 64 + part % 2 * 32, *pairs = high + part / 4 * 32;
-      const float step[2] = {scale * (float)(int8_t)scales[2 * part],
-                             scale * (float)(int8_t)scales[2 * part + 1]};
-      for (int i = 0; i < 32; i++) {
-        const int value = (nibbles[i] >> part % 4 / 2 * 4 & 15) | (pairs[i] >> part % 4 * 2 & 3) << 4;
-        out[32 * part + i] = step[i / 16] * (float)(value - 32);
+    for (int group = 0; group < 16; group++) {
+      const int part = group / 2, at = group % 2 * 16; /* of 32 elements; in it */
+      const uint8_t *nibbles = low + part / 4 * 64 + part % 2 * 32 + at, *pairs = high + part / 4 * 32 + at;
+      const int low_shift = part % 4 / 2 * 4, high_shift = part % 4 * 2;
+      const float step = scale * (float)(int8_t)scales[group];
+      for (int i = 0; i < 16; i++) {
+        const int value = (nibbles[i] >> low_shift & 15) | (pairs[i] >> high_shift & 3) << 4;
+        out[16 * group + i] = step * (float)(value - 32);
       }
     }
   }
 }
 
-static void read_q2_k(const uint8_t *in, size_t blocks, float *out) {
+static void read_q2_k(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 84, out += 256) {
     const float scale = half_at(in + 80), least = half_at(in + 82);
     for (int group = 0; group < 16; group++) {
       const float step = scale * (float)(in[group] & 15), shift = least * (float)(in[group] >> 4);
       const uint8_t *pairs = in + 16 + group / 8 * 32 + group % 2 * 16;
-      for (int i = 0; i < 16; i++)
-        out[16 * group + i] = step * (float)(pairs[i] >> group % 8 / 2 * 2 & 3) - shift;
+      const int by = group % 8 / 2 * 2;
+      for (int i = 0; i < 16; i++) out[16 * group + i] = step * (float)(pairs[i] >> by & 3) - shift;
     }
   }
 }
 
-static void read_q3_k(const uint8_t *in, size_t blocks, float *out) {
+static void read_q3_k(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 110, out += 256) {
     const uint8_t *high = in, *scales = in + 96;
     const float scale = half_at(in + 108);
@@ -174,15 +175,16 @@ static void read_q3_k(const uint8_t *in, size_t blocks, float *out) {
                                                                     << 4;
       const float step = scale * (float)(s - 32);
       const uint8_t *pairs = in + 32 + group / 8 * 32 + group % 2 * 16, *bits = high + group % 2 * 16;
+      const int by = group % 8 / 2 * 2, bit = 1 << group / 2;
       for (int i = 0; i < 16; i++) {
-        const int value = (pairs[i] >> group % 8 / 2 * 2 & 3) - (bits[i] >> group / 2 & 1 ? 0 : 4);
+        const int value = (pairs[i] >> by & 3) - (bits[i] & bit ? 0 : 4);
         out[16 * group + i] = step * (float)value;
       }
     }
   }
 }
 
-static void read_iq4_xs(const uint8_t *in, size_t blocks, float *out) {
+static void read_iq4_xs(const uint8_t *restrict in, size_t blocks, float *restrict out) {
   for (; blocks > 0; blocks--, in += 136, out += 256) {
     const float scale = half_at(in);
     for (int group = 0; group < 8; group++) {
