@@ -4,7 +4,7 @@
  * not fit there. */
 #include "base/file.h"
 #include "base/process.h"
-#include "formats/weight_files.h"
+#include "model/source.h"
 #include "model/weights.h"
 #include "train/device.h"
 #include "train/program.h"
@@ -66,7 +66,7 @@ static bool read_file(const char *path, double *bytes, Error *error) {
 /* The files of the weights, each once. */
 static bool read_files(const char *model, double *bytes, Times *times, Error *error) {
   WeightFiles files;
-  if (!weight_files_open(&files, model, error)) return false;
+  if (!model_weights_open(&files, model, error)) return false;
   bool ok = true;
   StringList seen = {0};
   const Times started = times_now();
