@@ -12,14 +12,14 @@ static const char *const attention_keys[] = {"attn_type",     "attn_pdrop", "att
 
 static bool read_attention(const Reader *config, ModelSpec *spec, Error *error) {
   Reader attention;
-  const char *type;
+  const char *type = NULL;
   size_t bytes;
   double clip, scale, alibi_max;
   bool alibi;
   if (!reader_member(config, "attn_config", &attention, error) ||
       (attention.value && (!reader_as_object(&attention, error) ||
                            !config_check_members(&attention, attention_keys, "mpt", error))) ||
-      !reader_text(&attention, "attn_type", false, &type, &bytes, error) ||
+      (attention.value && !reader_text(&attention, "attn_type", false, &type, &bytes, error)) ||
       !config_float_or(&attention, "clip_qkv", 0, &clip, error) ||
       !config_float_or(&attention, "softmax_scale", 0, &scale, error) ||
       !config_float_or(&attention, "alibi_bias_max", 8, &alibi_max, error) ||

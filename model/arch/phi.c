@@ -28,12 +28,16 @@ static bool read_phi(const Reader *config, ModelSpec *spec, Error *error) {
       !config_size_or(config, "num_attention_heads", 32, &spec->heads, error) ||
       !config_even_heads(config, spec, error) ||
       !config_size_or(config, "num_key_value_heads", spec->heads, &spec->kv_heads, error) ||
+      !config_size_or(config, "head_dim", spec->head_size, &spec->head_size, error) ||
       !config_size_or(config, "max_position_embeddings", 2048, &spec->max_positions, error) ||
       !config_float_or(config, "layer_norm_eps", 1e-5, &eps, error) ||
       !config_activation(config, "hidden_act", "gelu_new", &spec->activation, error) ||
       !config_bool_or(config, "qk_layernorm", false, &normalized, error) ||
       !config_bool_or(config, "tie_word_embeddings", false, &spec->tied, error))
     return false;
+  if (normalized && spec->head_size * spec->heads != spec->hidden)
+    return reader_fail(config, error, "head_dim: %lld with qk_layernorm is not supported",
+                       (long long)spec->head_size);
   spec->norm = (NormSpec){.kind = NORM_LAYER, .eps = (float)eps};
   spec->parallel = spec->parallel_shared = true;
   spec->head_bias = true;
@@ -42,13 +46,21 @@ static bool read_phi(const Reader *config, ModelSpec *spec, Error *error) {
   return read_rotary(config, spec, error);
 }
 
-static const char *const keys[] = {"hidden_size",         "intermediate_size",
-                                   "num_hidden_layers",   "num_attention_heads",
-                                   "num_key_value_heads", "max_position_embeddings",
-                                   "layer_norm_eps",      "hidden_act",
-                                   "rope_theta",          "rope_scaling",
-                                   "rope_parameters",     "partial_rotary_factor",
-                                   "qk_layernorm",        NULL};
+static const char *const keys[] = {"hidden_size",
+                                   "intermediate_size",
+                                   "num_hidden_layers",
+                                   "num_attention_heads",
+                                   "num_key_value_heads",
+                                   "head_dim",
+                                   "max_position_embeddings",
+                                   "layer_norm_eps",
+                                   "hidden_act",
+                                   "rope_theta",
+                                   "rope_scaling",
+                                   "rope_parameters",
+                                   "partial_rotary_factor",
+                                   "qk_layernorm",
+                                   NULL};
 
 const Architecture architecture_phi = {.model_type = "phi",
                                        .causal_class = "PhiForCausalLM",
