@@ -99,19 +99,9 @@ static double alibi_exponent(int64_t head, int64_t heads) {
   return (double)(2 * (head - power) + 1) / (double)(2 * power);
 }
 
-/* Of the slopes for the next power of two every second one, then those left out. */
-static double alibi_exponent_alternating(int64_t head, int64_t heads) {
-  int64_t power = 1;
-  while (power < heads) power *= 2;
-  if (power == heads) return (double)(head + 1) / (double)power;
-  return (double)(head < power / 2 ? 2 * head + 2 : 2 * (head - power / 2) + 1) / (double)power;
-}
-
 void alibi_slopes(const ModelSpec *spec, float *out) {
   for (int64_t h = 0; h < spec->heads; h++) {
-    const double exponent =
-        spec->alibi_alternating ? alibi_exponent_alternating(h, spec->heads) : alibi_exponent(h, spec->heads);
-    out[h] = (float)exp2(-exponent * (double)spec->alibi_max);
+    out[h] = (float)exp2(-alibi_exponent(h, spec->heads) * (double)spec->alibi_max);
     if (spec->alibi_scaled) out[h] = float_from_bf16(bf16_from_float(out[h])) * attention_scale(spec);
   }
 }

@@ -100,7 +100,6 @@ typedef struct ModelSpec {
   float attention_softcap;
   int window[MODEL_MAX_LAYERS]; /* keys seen by each layer, 0 = all */
   float alibi_max;              /* 8 */
-  bool alibi_alternating;       /* slopes of a head count that is no power of two in MPT's order */
   bool alibi_scaled; /* Falcon: the bias is multiplied by attention_scale, its slopes rounded to BF16 */
 
   /* feed-forward */
@@ -130,8 +129,8 @@ bool rope_serves(const RopeSpec *spec, int64_t length);
 /* Inverse frequencies of `spec` for rotary_size/2 pairs into out (host), and the factor on cos and sin. */
 void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale);
 
-/* ALiBi slopes of all heads (Press et al. 2022; references: Transformers' build_alibi_tensor of BLOOM, Falcon and, with
- * alibi_alternating, build_mpt_alibi_tensor) into out (host): the bias on the score of key k for query q is
+/* ALiBi slopes of all heads (Press et al. 2022; references: Transformers' build_alibi_tensor of BLOOM and Falcon and
+ * build_mpt_alibi_tensor, which come to the same) into out (host): the bias on the score of key k for query q is
  * slope * (k - q). */
 void alibi_slopes(const ModelSpec *spec, float *out);
 

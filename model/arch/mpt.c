@@ -33,7 +33,6 @@ static bool read_attention(const Reader *config, ModelSpec *spec, Error *error) 
   spec->clip_qkv = (float)clip;
   spec->attention_scale = (float)scale;
   spec->alibi_max = (float)alibi_max;
-  spec->alibi_alternating = true;
   spec->position = POSITION_ALIBI;
   spec->qkv = QKV_BLOCKS;
   return true;

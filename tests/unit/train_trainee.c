@@ -318,6 +318,10 @@ static void unit_rows_of_a_head_are_not_trained(void **state) {
   fixture_path(normalized, sizeof normalized, "arch", "baichuan2_7b");
   fixture_path(plain, sizeof plain, "arch", "baichuan_7b");
   refuse(normalized, full_spec(), "full fine-tuning of this model is not supported: the rows of its LM head");
+  LoraSpec head = {.r = 2, .alpha = 4, .targets = (char *[]){(char *)"lm_head"}, .target_count = 1};
+  TraineeSpec on_head = adapter_spec(NULL);
+  on_head.predictor.lora = &head;
+  refuse(normalized, on_head, "lm_head");
   Lab lab;
   LoraSpec down = {.r = 2, .alpha = 4, .targets = (char *[]){(char *)"down_proj"}, .target_count = 1};
   TraineeSpec adapted = adapter_spec(NULL);
