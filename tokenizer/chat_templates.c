@@ -84,7 +84,8 @@ static bool read_additional(Tokenizer *tokenizer, const char *directory, Buffer 
   if (!folder) return error_out_of_memory(error, "path", strlen(directory));
   struct dirent **entries = NULL;
   const int count = scandir(folder, &entries, is_jinja, alphasort);
-  bool ok = count >= 0 || errno == ENOENT || error_set(error, ERROR_FILE, "%s: %s", folder, strerror(errno));
+  bool ok = count >= 0 || errno == ENOENT || errno == ENOTDIR ||
+            error_set(error, ERROR_FILE, "%s: %s", folder, strerror(errno));
   for (int i = 0; i < count; i++) {
     const char *file = entries[i]->d_name;
     ok = ok && read_text(tokenizer, folder, file, file, strlen(file) - strlen(".jinja"), all, error);

@@ -26,6 +26,7 @@
 
 typedef struct GenerateConfig {
   char *model, *adapter, *prompt, *prompts, *ids, *system;
+  int tokenizer; /* TokenizerKind */
   ChatConfig template;
   bool chat, logprobs, ignore_eos;
   int64_t max_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
@@ -38,6 +39,7 @@ typedef struct GenerateConfig {
 static const Option options[] = {
   ROW_STRING_REQUIRED("model", GenerateConfig, model, "Hugging Face model directory"),
   ROW_STRING("adapter", GenerateConfig, adapter, NULL, "PEFT adapter directory"),
+  TOKENIZER_OPTION("tokenizer", GenerateConfig, tokenizer),
   ROW_STRING("prompt", GenerateConfig, prompt, NULL, "the prompt's text"),
   ROW_STRING("prompts", GenerateConfig, prompts, NULL,
       "JSONL or JSON file, packed or not, or -; \"prompt\" of each record is a text, or with --chat also a list of messages"),
@@ -250,7 +252,7 @@ static bool open_text(Generate *g, Error *error) {
   memory_free(path);
   if (!exists && config->ids && config->stop.count == 0)
     return !config->adapter || identity_check_adapter(config->adapter, config->model, g->log, error);
-  const ModelConfig model = {.path = config->model, .adapter = config->adapter};
+  const ModelConfig model = {.path = config->model, .adapter = config->adapter, .tokenizer = config->tokenizer};
   const DataConfig data = {.chat = config->template};
   const ChatTemplate *chat = &g->text.chat;
   if (!text_tools_open(&g->text, &model, &data, g->log, error)) return false;

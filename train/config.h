@@ -24,17 +24,26 @@ typedef struct ModelConfig {
   char *path;     /* Hugging Face directory */
   char *adapter;  /* PEFT directory or NULL */
   int dtype;      /* ModelDtype; model_config_dtype gives the DType */
+  int tokenizer;  /* TokenizerKind */
   bool recompute; /* keep only each block's input, run the block again in the backward */
 } ModelConfig;
 
 typedef enum ModelDtype { MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
 extern const char *const model_dtype_choices[]; /* f32, bf16: in the order of ModelDtype */
 DType model_config_dtype(const ModelConfig *config);
+extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in the order of TokenizerKind */
+
+/* A row of an option table of that key. */
+#define TOKENIZER_OPTION(key, Config, field)                                                                \
+  ROW_CHOICE(key, Config, field, "auto", tokenizer_choices,                                                 \
+      "whose reading of the tokenizer's files: auto = Transformers 5's AutoTokenizer; file = tokenizer.json alone; "                 \
+      "sentencepiece = tokenizer.model as that library does")
 
 #define MODEL_OPTIONS(Config, field)                                                                        \
   ROW_STRING_REQUIRED("model.path", Config, field.path, "Hugging Face model directory"),                    \
   ROW_STRING("model.adapter", Config, field.adapter, NULL,                                                  \
       "PEFT adapter directory: continued with LoRA, merged into the weights without"),                      \
+  TOKENIZER_OPTION("model.tokenizer", Config, field.tokenizer),                                             \
   ROW_CHOICE("model.dtype", Config, field.dtype, "f32", model_dtype_choices,                                \
       "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights"),           \
   ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \

@@ -114,7 +114,7 @@ static bool open_text(TextTools *text, const ModelConfig *model, const DataConfi
                       Error *error) {
   TextIdentity record;
   const char *from;
-  text->tokenizer = tokenizer_open(model->path, error);
+  text->tokenizer = tokenizer_open_kind(model->path, (TokenizerKind)model->tokenizer, error);
   if (!text->tokenizer || !read_rows(text, model->path, error) ||
       !identity_read_text(model->path, model->adapter, &record, &from, error) ||
       !tokenizer_vocabulary_digest(text->tokenizer, text->identity.vocabulary, error) ||

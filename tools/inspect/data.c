@@ -227,6 +227,7 @@ static bool run_data(const ProgramCall *call, ProgramResult *result, Error *erro
 static const Option data_options[] = {
     ROW_MODEL,
     ROW_ADAPTER,
+    ROW_TOKENIZER,
     ROW_STRING_REQUIRED("data", InspectConfig, data, "JSONL file"),
     ROW_CHOICE("kind", InspectConfig, kind, "auto", kind_names,
                "what for; auto: what its format is made for"),

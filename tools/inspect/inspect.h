@@ -10,6 +10,7 @@
 
 typedef struct InspectConfig {
   char *model, *adapter;
+  int tokenizer; /* TokenizerKind */
   int dtype, backend; /* of model_dtype_choices, device_choices */
   int64_t threads;
   char *text, *ids, *prompt, *messages, *tools;
@@ -54,8 +55,9 @@ NODISCARD bool json_number(Buffer *out, double value, Error *error);
 #define ROW_MODEL ROW_STRING_REQUIRED("model", InspectConfig, model, "Hugging Face model directory")
 #define ROWS_CHAT CHAT_OPTIONS("", "-", InspectConfig, chat)
 #define ROW_ADAPTER ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory")
+#define ROW_TOKENIZER TOKENIZER_OPTION("tokenizer", InspectConfig, tokenizer)
 #define ROWS_COMPUTE                                                                                         \
-  ROW_ADAPTER,                                                                                               \
+  ROW_ADAPTER, ROW_TOKENIZER,                                                                                               \
   ROW_CHOICE("dtype", InspectConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),    \
   ROW_CHOICE("backend", InspectConfig, backend, "auto", device_choices, "where to compute"),                 \
   ROW_INT("threads", InspectConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores")

@@ -38,7 +38,8 @@ bool inspect_paths_check(const InspectConfig *config, Error *error) {
 bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error) {
   if (!inspect_paths_check(config, error)) return false;
   const DataConfig data = {.chat = config->chat};
-  const ModelConfig model = {.path = config->model, .adapter = config->adapter};
+  const ModelConfig model = {
+      .path = config->model, .adapter = config->adapter, .tokenizer = config->tokenizer};
   return text_tools_open(text, &model, &data, log, error);
 }
 
@@ -113,7 +114,8 @@ static bool run_tokens(const ProgramCall *call, ProgramResult *result, Error *er
 }
 
 static const Option tokens_options[] = {
-    ROW_MODEL, ROW_STRING("text", InspectConfig, text, NULL, "the text; standard input when not given"),
+    ROW_MODEL, ROW_TOKENIZER,
+    ROW_STRING("text", InspectConfig, text, NULL, "the text; standard input when not given"),
     ROW_BOOL("special", InspectConfig, special, "true",
              "with what the tokenizer adds to any text (BOS ...)")};
 
@@ -137,7 +139,7 @@ static bool run_decode(const ProgramCall *call, ProgramResult *result, Error *er
 }
 
 static const Option decode_options[] = {
-    ROW_MODEL, ROW_STRING_REQUIRED("ids", InspectConfig, ids, "token ids, like 1,2,3"),
+    ROW_MODEL, ROW_TOKENIZER, ROW_STRING_REQUIRED("ids", InspectConfig, ids, "token ids, like 1,2,3"),
     ROW_BOOL("skip-special", InspectConfig, skip_special, "false", "leave out special tokens")};
 
 const Program inspect_decode = {"inspect decode",      "token ids to text",   decode_options,
@@ -242,6 +244,7 @@ static bool run_chat(const ProgramCall *call, ProgramResult *result, Error *erro
 static const Option chat_options[] = {
     ROW_MODEL,
     ROW_ADAPTER,
+    ROW_TOKENIZER,
     ROWS_CHAT,
     ROW_STRING("prompt", InspectConfig, prompt, NULL, "one user turn"),
     ROW_STRING("messages", InspectConfig, messages, NULL, "JSON list of {\"role\", \"content\"}"),
