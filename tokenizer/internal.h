@@ -51,6 +51,10 @@ typedef struct Companions {
   Reader model;      /* config.json */
 } Companions;
 
+/* What tokenizer.json and tokenizer_config.json say, or would say (new references; config an object). */
+NODISCARD bool tokenizer_files_read(const char *directory, TokenizerKind kind, json_t **top, json_t **config,
+                                    Error *error);
+
 /* Fills everything about added and special tokens; model, normalizer and post-processor are there already. */
 NODISCARD bool special_tokens_read(Tokenizer *tokenizer, const Reader *top, const Companions *files,
                                    Error *error);

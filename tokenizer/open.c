@@ -217,6 +217,25 @@ static bool read_all(Tokenizer *tokenizer, TokenizerKind kind, JsonFile files[FI
          chat_templates_read(tokenizer, tokenizer->directory, &beside.config, all, error);
 }
 
+bool tokenizer_files_read(const char *directory, TokenizerKind kind, json_t **top, json_t **config,
+                          Error *error) {
+  Tokenizer *tokenizer = memory_zeroed(1, sizeof *tokenizer);
+  JsonFile files[FILE_COUNT] = {0};
+  Buffer all = {0};
+  *top = *config = NULL;
+  bool done = tokenizer && (tokenizer->directory = memory_copy_string(directory));
+  done = done ? read_files(tokenizer, kind, files, &all, error) : error_out_of_memory(error, "tokenizer", 0);
+  if (done) {
+    *top = json_incref(files[FILE_MAIN].root);
+    *config = files[FILE_CONFIG].root ? json_incref(files[FILE_CONFIG].root) : json_object();
+    done = *config || error_out_of_memory(error, "tokenizer", 0);
+  }
+  for (size_t i = 0; i < FILE_COUNT; i++) json_close(&files[i]);
+  buffer_free(&all);
+  tokenizer_free(tokenizer);
+  return done;
+}
+
 Tokenizer *tokenizer_open_kind(const char *directory, TokenizerKind kind, Error *error) {
   Tokenizer *tokenizer = memory_zeroed(1, sizeof *tokenizer);
   char *name = memory_copy_string(directory);

@@ -1,4 +1,4 @@
-/* What Drover makes of many texts with one tokenizer: tokenizer_encode DIRECTORY < TEXTS > RESULTS; for compare.py.
+/* What Drover makes of many texts with one tokenizer: tokenizer_encode DIRECTORY [KIND] < TEXTS > RESULTS; for compare.py.
  *
  * Numbers are u32 of the machine. In: per text its bytes and their number in front. Out, per text: the ids with special tokens (their number, then
  * each), the text of those (bytes, then it), the ids without special tokens, and for each of these two numbers, its span of whole characters. */
@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void fail(const char *message) {
   fprintf(stderr, "tokenizer_encode: %s\n", message);
@@ -42,8 +43,11 @@ static void run(const Tokenizer *tokenizer, const char *text, size_t bytes) {
 
 int main(int argc, char **argv) {
   Error error = {0};
-  if (argc != 2) fail("a directory is wanted");
-  Tokenizer *tokenizer = tokenizer_open(argv[1], &error);
+  if (argc != 2 && argc != 3) fail("a directory is wanted");
+  const TokenizerKind kind = argc == 2 || strcmp(argv[2], "auto") == 0 ? TOKENIZER_AUTO
+                             : strcmp(argv[2], "file") == 0            ? TOKENIZER_FILE
+                                                                       : TOKENIZER_SENTENCEPIECE;
+  Tokenizer *tokenizer = tokenizer_open_kind(argv[1], kind, &error);
   if (!tokenizer) fail(error.message);
   uint32_t bytes;
   while (fread(&bytes, sizeof bytes, 1, stdin) == 1) {
