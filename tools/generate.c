@@ -252,7 +252,8 @@ static bool open_text(Generate *g, Error *error) {
   memory_free(path);
   if (!exists && config->ids && config->stop.count == 0)
     return !config->adapter || identity_check_adapter(config->adapter, config->model, g->log, error);
-  const ModelConfig model = {.path = config->model, .adapter = config->adapter, .tokenizer = config->tokenizer};
+  const ModelConfig model = {
+      .path = config->model, .adapter = config->adapter, .tokenizer = config->tokenizer};
   const DataConfig data = {.chat = config->template};
   const ChatTemplate *chat = &g->text.chat;
   if (!text_tools_open(&g->text, &model, &data, g->log, error)) return false;

@@ -10,7 +10,7 @@
 
 typedef struct InspectConfig {
   char *model, *adapter;
-  int tokenizer; /* TokenizerKind */
+  int tokenizer;      /* TokenizerKind */
   int dtype, backend; /* of model_dtype_choices, device_choices */
   int64_t threads;
   char *text, *ids, *prompt, *messages, *tools;
