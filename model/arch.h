@@ -113,7 +113,8 @@ NODISCARD bool config_check_keys(const Reader *config, const Architecture *arch,
 /* The same for an object of configuration in it: `keys` are those that are read, NULL at the end. */
 NODISCARD bool config_check_members(const Reader *config, const char *const *keys, const char *type,
                                     Error *error);
-NODISCARD bool config_check_rope_keys(const Reader *rope, Error *error);
+/* own_key: one more that is known, or NULL. */
+NODISCARD bool config_check_rope_keys(const Reader *rope, const char *own_key, Error *error);
 
 /* Rotary keys (config_rope.c): rope_parameters (new), or rope_theta and rope_scaling (old). */
 typedef struct RopeDefaults {
@@ -121,6 +122,7 @@ typedef struct RopeDefaults {
   double
       part; /* partial_rotary_factor, likewise; 0 = whole heads rotate, and a config that says otherwise is refused */
   double original_max; /* original_max_position_embeddings beside the rotary object, likewise; 0 = none */
+  const char *own_key; /* of the rotary object, which the family reads itself: HunYuan's "alpha"; or NULL */
   bool longrope_alone; /* Phi-3: scaled rotations are longrope's, even where they are called "su" or "yarn" */
 } RopeDefaults;
 

@@ -43,13 +43,16 @@ static Tensor queries_new(const BlockContext *context, int64_t rows) {
   return spec->qkv == QKV_GROUPS ? activation_new(context, rows, spec->heads * spec->head_size) : (Tensor){0};
 }
 
-static bool rotates(const ModelSpec *spec, int layer) {
-  return spec->position == POSITION_ROTARY && !spec->without_rotary[layer];
-}
-
 static RotarySpec rotary_of(const Model *model, int layer) {
   const int table = model->spec.rope_by_window && model->spec.window[layer] > 0;
   return (RotarySpec){model->rope_frequency[table], model->rope_scale[table], model->spec.rotary_interleaved};
+}
+
+/* Turns q or k, or turns its gradient back. */
+static void rotate(const BlockContext *context, int layer, Tensor x, bool back) {
+  const ModelSpec *spec = &context->model->spec;
+  if (spec->position != POSITION_ROTARY || spec->without_rotary[layer]) return;
+  op_rotary(context->compute, x, context->positions, rotary_of(context->model, layer), back);
 }
 
 static AttentionSpec attention_of(const Model *model, int layer) {
@@ -90,8 +93,7 @@ static Tensor qk_norm(const BlockContext *context, int layer, int which, Tensor 
 
 /* Projections, clamp, q/k norms and rotary: state->qkv as attention reads it. */
 static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockState *state) {
-  const Model *model = context->model;
-  const ModelSpec *spec = &model->spec;
+  const ModelSpec *spec = &context->model->spec;
   Tensor seen[3];
   projections_new(context, layer, x.dim[0], state->projection);
   for (int i = 0; i < projection_count(spec); i++) {
@@ -107,12 +109,11 @@ static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockS
   if (!tensor_is_none(queries)) group_queries(context, queries, seen[0], false);
   qkv_views(spec, seen, queries, state->qkv);
   for (int i = 0; i < 2; i++) {
+    if (spec->qk_norm_rotated) rotate(context, layer, state->qkv[i], false);
     if (spec->qk_norm != QK_NORM_NONE) {
       state->qkv[i] = qk_norm(context, layer, i, seen[i], state->qkv[i], state);
     }
-    if (rotates(spec, layer)) {
-      op_rotary(context->compute, state->qkv[i], context->positions, rotary_of(model, layer), false);
-    }
+    if (!spec->qk_norm_rotated) rotate(context, layer, state->qkv[i], false);
   }
 }
 
@@ -137,23 +138,28 @@ void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor 
                residual, state->attended, state);
 }
 
+/* The gradient of q (which = 0) or k (1) takes its own place. */
+static void qk_norm_backward(const BlockContext *context, int layer, int which, Tensor dprojection,
+                             Tensor dview, BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  const NormRole role = which == 0 ? NORM_Q : NORM_K;
+  const Norm norm = context->model->blocks[layer].norm[role];
+  if (spec->qk_norm == QK_NORM_NONE) return;
+  if (spec->qk_norm == QK_NORM_HEADS) {
+    heads_norm_backward(context, norm, dview, dview, &state->norm[role]);
+  } else {
+    const Tensor d = spec->qk_norm == QK_NORM_HEAD ? dview : dprojection;
+    norm_backward(context, norm, d, d, &state->norm[role], 0);
+  }
+}
+
 static void qkv_backward(const BlockContext *context, int layer, Tensor dprojection[3], Tensor dqkv[3],
                          Tensor dqueries, BlockState *state) {
-  const Model *model = context->model;
-  const ModelSpec *spec = &model->spec;
+  const ModelSpec *spec = &context->model->spec;
   for (int i = 0; i < 2; i++) {
-    if (rotates(spec, layer)) {
-      op_rotary(context->compute, dqkv[i], context->positions, rotary_of(model, layer), true);
-    }
-    if (spec->qk_norm == QK_NORM_NONE) continue;
-    const NormRole role = i == 0 ? NORM_Q : NORM_K;
-    const Norm norm = model->blocks[layer].norm[role];
-    if (spec->qk_norm == QK_NORM_HEADS) {
-      heads_norm_backward(context, norm, dqkv[i], dqkv[i], &state->norm[role]);
-    } else {
-      const Tensor d = spec->qk_norm == QK_NORM_HEAD ? dqkv[i] : dprojection[i];
-      norm_backward(context, norm, d, d, &state->norm[role], 0);
-    }
+    if (!spec->qk_norm_rotated) rotate(context, layer, dqkv[i], true);
+    qk_norm_backward(context, layer, i, dprojection[i], dqkv[i], state);
+    if (spec->qk_norm_rotated) rotate(context, layer, dqkv[i], true);
   }
   if (!tensor_is_none(dqueries)) group_queries(context, dqueries, dprojection[0], true);
   if (spec->clip_qkv > 0) {

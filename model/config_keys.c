@@ -80,11 +80,12 @@ bool config_check_keys(const Reader *config, const Architecture *arch, Error *er
   return config_check_members(config, arch->keys, arch->model_type, error);
 }
 
-bool config_check_rope_keys(const Reader *rope, Error *error) {
+bool config_check_rope_keys(const Reader *rope, const char *own_key, Error *error) {
   const char *key;
   json_t *value;
   json_object_foreach(rope->value, key, value) {
     if (!among(key, rope_keys, sizeof rope_keys / sizeof *rope_keys) &&
+        (!own_key || strcmp(key, own_key) != 0) &&
         !config_refuse(rope, key, "not known among rotary parameters", error))
       return false;
   }

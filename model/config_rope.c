@@ -196,8 +196,8 @@ bool config_rope_object(const Reader *config, Reader *rope, Error *error) {
 static bool read_table(const Source *from, double theta, RopeSpec *out, Error *error) {
   const char *type;
   *out = (RopeSpec){.kind = ROPE_DEFAULT, .theta = theta};
-  return config_check_rope_keys(from->rope, error) && read_type(from->rope, &type, error) &&
-         read_kind(from, type, out, error);
+  return config_check_rope_keys(from->rope, from->defaults.own_key, error) &&
+         read_type(from->rope, &type, error) && read_kind(from, type, out, error);
 }
 
 static bool is_by_layer(const Reader *rope) {

@@ -94,6 +94,7 @@ typedef struct ModelSpec {
   bool without_rotary[MODEL_MAX_LAYERS]; /* layers whose heads do not rotate: SmolLM3, Cohere 2 */
   QkvLayout qkv;
   QkNorm qk_norm;
+  bool qk_norm_rotated;  /* those norms come after the rotation: HunYuan */
   float clip_qkv;        /* 0 = off */
   float attention_scale; /* on q.k; 0 = none given: 1/sqrt(head_size) */
   bool scale_by_layer;   /* GPT-2 scale_attn_by_inverse_layer_idx: further divided by layer + 1 */
