@@ -8,6 +8,13 @@
 
 #include <string.h>
 
+/* Files of 2020 leave the type out. */
+static const char *guessed_type(const Reader *reader) {
+  if (reader_has(reader, "merges")) return "BPE";
+  if (reader_has(reader, "max_input_chars_per_word")) return "WordPiece";
+  return json_is_array(json_object_get(reader->value, "vocab")) ? "Unigram" : "WordLevel";
+}
+
 TokenModel *token_model_open(const Reader *reader, Error *error) {
   static const struct {
     const char *type;
@@ -23,7 +30,7 @@ TokenModel *token_model_open(const Reader *reader, Error *error) {
     return NULL;
   }
   if (!reader_text(reader, "type", false, &type, &bytes, error)) return NULL;
-  if (!type) type = reader_has(reader, "merges") ? "BPE" : "(none)"; /* files of 2020 leave it out */
+  if (!type) type = guessed_type(reader);
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
     if (strcmp(type, kinds[i].type) != 0) continue;
     TokenModel *model = kinds[i].open(reader, error);

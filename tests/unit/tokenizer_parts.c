@@ -182,10 +182,29 @@ static void an_unknown_token_may_be_missing(void **state) {
   }
 }
 
+/* Files of 2020 do not name their model. */
+static void a_model_without_a_type_is_known_by_its_parts(void **state) {
+  (void)state;
+  static const struct {
+    const char *json, *text;
+    size_t tokens;
+  } models[] = {
+      {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}", "aab", 2},
+      {"{\"model\":{\"unk_id\":0,\"vocab\":[[\"u\",0],[\"a\",-1],[\"ab\",-1]]}}", "aab", 2},
+      {"{\"model\":{\"unk_token\":\"a\",\"continuing_subword_prefix\":\"#\",\"max_input_chars_per_word\":9,"
+       "\"vocab\":{\"a\":0,\"#a\":1,\"#b\":2}}}",
+       "aab", 3},
+      {"{\"model\":{\"unk_token\":\"a\",\"vocab\":{\"a\":0}}}", "aab", 1}};
+  for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+    assert_int_equal(tokens_of(models[i].json, models[i].text, 1), models[i].tokens);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(base64_is_read), cmocka_unit_test(every_key_is_found_and_nothing_else),
-      cmocka_unit_test(charsmaps_may_lie), cmocka_unit_test(long_pieces_take_no_time),
-      cmocka_unit_test(an_unknown_token_may_be_missing)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(base64_is_read),
+                                     cmocka_unit_test(every_key_is_found_and_nothing_else),
+                                     cmocka_unit_test(charsmaps_may_lie),
+                                     cmocka_unit_test(long_pieces_take_no_time),
+                                     cmocka_unit_test(an_unknown_token_may_be_missing),
+                                     cmocka_unit_test(a_model_without_a_type_is_known_by_its_parts)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
