@@ -118,6 +118,17 @@ int main(void) {
       {.name = "gpt2_all", .model = "gpt2", .adapter = "gpt2_all"},
       {.name = "gpt_neox_rslora", .model = "gpt_neox", .adapter = "gpt_neox_rslora"},
       {.name = "cls_llama", .model = "llama", .adapter = "cls_llama", .score = true},
+      {.name = "llama_tables", .model = "llama", .adapter = "llama_tables"},
+      {.name = "llama_carried", .model = "llama", .adapter = "llama_carried"},
+      {.name = "llama_saved", .model = "llama", .adapter = "llama_saved"},
+      {.name = "qwen2_embed", .model = "qwen2", .adapter = "qwen2_embed"},
+      {.name = "qwen2_head", .model = "qwen2", .adapter = "qwen2_head"},
+      {.name = "qwen2_tied", .model = "qwen2", .adapter = "qwen2_tied"},
+      {.name = "qwen2_saved", .model = "qwen2", .adapter = "qwen2_saved"},
+      {.name = "qwen2_saved_tied", .model = "qwen2", .adapter = "qwen2_saved_tied"},
+      {.name = "gpt2_tables", .model = "gpt2", .adapter = "gpt2_tables"},
+      {.name = "gpt2_saved", .model = "gpt2", .adapter = "gpt2_saved"},
+      {.name = "cls_llama_saved", .model = "llama", .adapter = "cls_llama_saved", .score = true},
   };
   enum { COUNT = sizeof models / sizeof *models };
   static char names[2 * COUNT][64];

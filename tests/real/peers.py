@@ -20,7 +20,10 @@ from safetensors.numpy import load_file
 FIXTURES = pathlib.Path(__file__).resolve().parents[1] / "fixtures"
 TOLERANCE = {"model": 1e-5, "merged": 1e-5, "adapter": 1e-5}
 BASES = {"llama_qv": "llama", "llama_all": "llama", "llama_pattern": "llama", "gpt2_c_attn": "gpt2",
-         "gpt2_all": "gpt2", "gpt_neox_rslora": "gpt_neox", "cls_llama": "llama"}
+         "gpt2_all": "gpt2", "gpt_neox_rslora": "gpt_neox", "cls_llama": "llama",
+         "llama_tables": "llama", "llama_carried": "llama", "llama_saved": "llama", "qwen2_embed": "qwen2",
+         "qwen2_head": "qwen2", "qwen2_tied": "qwen2", "qwen2_saved": "qwen2", "qwen2_saved_tied": "qwen2",
+         "gpt2_tables": "gpt2", "gpt2_saved": "gpt2", "cls_llama_saved": "llama"}
 
 
 def load(directory, score):
@@ -81,6 +84,7 @@ def check(directory):
             warnings.simplefilter("error", UserWarning)  # PEFT warns of keys that do not fit
             warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
             warnings.filterwarnings("ignore", message=".*'score_shift'.*")  # our key, which PEFT passes over
+            warnings.filterwarnings("ignore", message=".*`tie_word_embeddings=True`.*")  # said of the base, whatever is in the file
             model = PeftModel.from_pretrained(model, directory).eval()
     else:
         model, info = load(directory, score)
