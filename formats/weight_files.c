@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "formats/safetensors.h"
 #include "formats/torch_file.h"
+#include "formats/weight_index.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -163,7 +164,7 @@ bool weight_files_open(WeightFiles *files, const char *path, Error *error) {
     return error_set(
         error, ERROR_MODEL,
         "%s: no weights: expected model.safetensors or pytorch_model.bin, or the index of its shards", path);
-  const bool ok = opener(files, file, error);
+  const bool ok = weight_file_is_fetched(file, error) && opener(files, file, error);
   memory_free(file);
   return ok;
 }

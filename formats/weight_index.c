@@ -15,6 +15,17 @@ size_t weight_index_shard(const WeightIndex *index, const json_t *value) {
   return index->shards.count;
 }
 
+bool weight_file_is_fetched(const char *path, Error *error) {
+  static const char pointer[] = "version https://git-lfs.github.com/spec/";
+  char start[sizeof pointer - 1];
+  FILE *file = fopen(path, "rb");
+  const bool is =
+      file && fread(start, 1, sizeof start, file) == sizeof start && !memcmp(start, pointer, sizeof start);
+  if (file) fclose(file);
+  return !is || error_set(error, ERROR_MODEL,
+                          "%s: only the pointer to a file of Git LFS: fetch it (git lfs pull)", path);
+}
+
 bool weight_index_lacks(const char *index_path, const char *shard_path, const char *name, Error *error) {
   return error_set(error, ERROR_MODEL, "%s: tensor '%.200s' is not in it, though %s says so", shard_path,
                    name, path_name(index_path));
@@ -34,7 +45,7 @@ static bool add_shard(WeightIndex *index, const char *path, const char *suffix, 
   char *shard = directory ? path_join(directory, name) : NULL;
   bool ok = shard || error_out_of_memory(error, "path", strlen(name));
   if (ok && !file_exists(shard)) ok = fail(error, path, "names a shard that is not there:", name);
-  ok = ok && string_list_push(&index->shards, shard, error);
+  ok = ok && weight_file_is_fetched(shard, error) && string_list_push(&index->shards, shard, error);
   memory_free(directory);
   memory_free(shard);
   return ok;

@@ -22,4 +22,7 @@ size_t weight_index_shard(const WeightIndex *index, const json_t *value);
 /* The error of a tensor that is not in the file that the index names. Always returns false. */
 bool weight_index_lacks(const char *index_path, const char *shard_path, const char *name, Error *error);
 
+/* ERROR_MODEL when a file is what git leaves in the place of one that Git LFS has not fetched: a few lines that say which. */
+NODISCARD bool weight_file_is_fetched(const char *path, Error *error);
+
 #endif

@@ -203,6 +203,9 @@ static void broken_directories_are_refused(void **state) {
   expect_failure(t.directory, ERROR_MODEL, "model.safetensors");
   write_text(temporary_path(&t, "pytorch_model.bin"), "x");
   expect_failure(t.directory, ERROR_MODEL, "pytorch_model.bin: is no file of torch.save");
+  write_text(temporary_path(&t, "pytorch_model.bin"),
+             "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n");
+  expect_failure(t.directory, ERROR_MODEL, "pytorch_model.bin: only the pointer to a file of Git LFS");
   Buffer content = {0};
   Error error = {0};
   assert_ok(file_read(FIXTURES "/models/llama/model.safetensors", &content, &error), &error);
