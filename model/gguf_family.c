@@ -70,6 +70,23 @@ static const GgufKey gpt_neox_keys[] = {SIZES("max_position_embeddings", "hidden
                                         {"rope.freq_base", "rotary_emb_base"},
                                         {NULL, NULL}};
 
+static const GgufKey layer_norm_keys[] = {LLAMA_SIZES, LAYER_EPS("layer_norm_eps"), {NULL, NULL}};
+static const GgufKey starcoder2_keys[] = {LLAMA_SIZES, LAYER_EPS("norm_epsilon"), {NULL, NULL}};
+static const GgufKey stablelm_keys[] = {LLAMA_SIZES,
+                                        LAYER_EPS("layer_norm_eps"),
+                                        {"use_parallel_residual", "use_parallel_residual"},
+                                        {NULL, NULL}};
+static const GgufKey nemotron_keys[] = {LLAMA_SIZES, LAYER_EPS("norm_eps"), HEAD_SIZE, {NULL, NULL}};
+static const GgufKey granite_keys[] = {LLAMA_SIZES,
+                                       RMS_EPS("rms_norm_eps"),
+                                       {"attention.scale", "attention_multiplier"},
+                                       {"embedding_scale", "embedding_multiplier"},
+                                       {"residual_scale", "residual_multiplier"},
+                                       {"logit_scale", "logits_scaling"},
+                                       {NULL, NULL}};
+static const GgufKey cohere_keys[] = {
+    LLAMA_SIZES, LAYER_EPS("layer_norm_eps"), {"logit_scale", "logit_scale"}, {NULL, NULL}};
+
 /* ---- what the keys do not say ---- */
 
 static bool is_absent(const GgufMeta *meta, const char *key) {
@@ -174,6 +191,39 @@ static bool describe_gpt_neox(GgufMeta *meta, Error *error) {
   return true;
 }
 
+static bool describe_phi2(GgufMeta *meta, Error *error) {
+  (void)error;
+  meta_set_text(meta, "hidden_act", "gelu_new");
+  return true;
+}
+
+static bool describe_starcoder2(GgufMeta *meta, Error *error) {
+  (void)error;
+  meta_set_text(meta, "hidden_act", "gelu_pytorch_tanh");
+  meta_set_bool(meta, "use_bias", meta_has_tensor(meta, "blk.0.attn_q.bias"));
+  return true;
+}
+
+static bool describe_stablelm(GgufMeta *meta, Error *error) {
+  (void)error;
+  meta_set_text(meta, "hidden_act", "silu");
+  meta_set_bool(meta, "use_qkv_bias", meta_has_tensor(meta, "blk.0.attn_q.bias"));
+  return true;
+}
+
+static bool describe_nemotron(GgufMeta *meta, Error *error) {
+  (void)error;
+  meta_set_text(meta, "hidden_act", "relu2");
+  return true;
+}
+
+static bool describe_cohere(GgufMeta *meta, Error *error) {
+  (void)error;
+  meta_set_text(meta, "hidden_act", "silu");
+  meta_set_bool(meta, "use_qk_norm", meta_has_tensor(meta, "blk.0.attn_q_norm.weight"));
+  return true;
+}
+
 /* ---- all of them ---- */
 
 #define FAMILY(name, type, list, function) \
@@ -189,6 +239,14 @@ static const GgufFamily families[] = {
     {FAMILY("gemma3", "gemma3_text", gemma3_keys, describe_gemma3)},
     {FAMILY("gpt2", "gpt2", gpt2_keys, describe_gpt2)},
     {FAMILY("gptneox", "gpt_neox", gpt_neox_keys, describe_gpt_neox), .partial = "rotary_pct"},
+    {FAMILY("phi2", "phi", layer_norm_keys, describe_phi2), .partial = "partial_rotary_factor"},
+    {FAMILY("starcoder2", "starcoder2", starcoder2_keys, describe_starcoder2)},
+    {FAMILY("stablelm", "stablelm", stablelm_keys, describe_stablelm), .partial = "partial_rotary_factor"},
+    {FAMILY("nemotron", "nemotron", nemotron_keys, describe_nemotron), .partial = "partial_rotary_factor"},
+    {FAMILY("olmo2", "olmo2", qwen2_keys, describe_qwen),
+     .norm = {[NORM_ATTENTION] = "post_attention_norm", [NORM_MLP] = "post_ffw_norm"}},
+    {FAMILY("granite", "granite", granite_keys, describe_llama), .interleaved = true},
+    {FAMILY("command-r", "cohere", cohere_keys, describe_cohere)},
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
