@@ -4,6 +4,7 @@
 bin=$1
 shift
 source tests/support/stages.sh
+all=$((${#@} == 0))
 ((${#@})) || set -- tests/fixtures/arch/*
 
 # A tokenizer of single characters that fits the smallest vocabulary of the checkpoints (VOCAB in make_architectures.py).
@@ -52,5 +53,20 @@ pipeline() {
   rm -r "$run"
 }
 
+# The language model inside a multimodal directory is what is trained, and saved.
+text_part() {
+  local from=tests/fixtures/multimodal/gemma3 run=$work/multimodal
+  mkdir -p "$run/base"
+  cp "$from"/* "$work"/tokenizer*.json "$run/base"
+  pass "$bin/sft" --model.path "$run/base" --data.train "$work/sft.jsonl" --run.dir "$run/sft" "${common[@]}" --lora.enabled --optim.lr 1e-2
+  grep -q 'the language model of a multimodal one' "$work/log" || fail "sft does not say that it passes tensors over"
+  pass "$bin/merge" --model "$run/base" --adapter "$run/sft/adapter" --out "$run/final"
+  jq -e '.model_type == "gemma3_text" and .architectures == ["Gemma3ForCausalLM"] and (has("vision_config") | not)' \
+    "$run/final/config.json" >/dev/null || fail "what is saved is not the language model alone"
+  pass "$bin/generate" --model "$run/final" --prompt 'ab?' --max-new-tokens 3
+  rm -r "$run"
+}
+
 for name in "$@"; do pipeline "$(basename "$name")"; done
+((!all)) || text_part
 note "sft, reward, ppo and merge of $# checkpoints"
