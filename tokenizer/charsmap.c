@@ -25,23 +25,40 @@ static size_t unit_offset(uint32_t unit) {
   return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6);
 }
 
-/* The replacement of the shortest string that the key begins with. A trie that leads outside has none. */
-static Replacement find(const Charsmap *map, const char *key, size_t bytes) {
-  const Replacement none = {0};
+/* The replacement of the shortest (or the longest) string that the key begins with, and its bytes. A trie that leads outside has
+ * none. */
+static Replacement search(const Charsmap *map, const char *key, size_t bytes, bool longest, size_t *taken) {
+  Replacement found = {0};
   size_t node = unit_offset(map->units[0]);
   for (size_t i = 0; i < bytes; i++) {
     uint32_t byte = (unsigned char)key[i];
     node ^= byte;
-    if (byte == 0 || node >= map->unit_count) return none;
+    if (byte == 0 || node >= map->unit_count) return found;
     uint32_t unit = map->units[node];
-    if ((unit & (1u << 31 | 0xff)) != byte) return none;
+    if ((unit & (1u << 31 | 0xff)) != byte) return found;
     node ^= unit_offset(unit);
     if (!(unit & 1u << 8)) continue;
     size_t place = node < map->unit_count ? map->units[node] & 0x7fffffffu : SIZE_MAX;
-    if (place > map->text_bytes || ((unsigned char)map->texts[place] & 0xc0) == 0x80) return none;
-    return (Replacement){map->texts + place, strlen(map->texts + place)};
+    if (place > map->text_bytes || ((unsigned char)map->texts[place] & 0xc0) == 0x80) return found;
+    found = (Replacement){map->texts + place, strlen(map->texts + place)};
+    *taken = i + 1;
+    if (!longest) return found;
   }
-  return none;
+  return found;
+}
+
+static Replacement find(const Charsmap *map, const char *key, size_t bytes) {
+  size_t taken;
+  return search(map, key, bytes, false, &taken);
+}
+
+size_t charsmap_longest(const Charsmap *map, const char *text, size_t bytes, const char **out,
+                        size_t *out_bytes) {
+  size_t taken = 0;
+  const Replacement found = search(map, text, bytes, true, &taken);
+  *out = found.text;
+  *out_bytes = found.bytes;
+  return found.text ? taken : 0;
 }
 
 /* ---- opening ---- */

@@ -22,4 +22,9 @@ void charsmap_free(Charsmap *map);
 /* Appends what `in` becomes. */
 NODISCARD bool charsmap_append(const Charsmap *map, const Text *in, Text *out, Error *error);
 
+/* The longest string of the map that a text begins with, as SentencePiece looks for it: its bytes, 0 where there is none, and what it
+ * becomes (borrowed). */
+size_t charsmap_longest(const Charsmap *map, const char *text, size_t bytes, const char **out,
+                        size_t *out_bytes);
+
 #endif

@@ -3,6 +3,7 @@
 #include "base/base64.h"
 #include "tokenizer/characters.h"
 #include "tokenizer/charsmap.h"
+#include "tokenizer/spaces.h"
 #include "tokenizer/normal_forms.h"
 
 #include <string.h>
@@ -14,6 +15,7 @@ typedef enum NormalizerKind {
   NORMALIZE_STRIP,
   NORMALIZE_CHARACTERS,
   NORMALIZE_CHARSMAP,
+  NORMALIZE_SPACES,
   NORMALIZE_BYTES
 } NormalizerKind;
 
@@ -25,6 +27,7 @@ struct NormalizerStep {
   NormalForm form;
   CharacterMap characters;
   Charsmap *charsmap; /* Precompiled */
+  Spaces *spaces;     /* SentencePiece */
   bool left, right;   /* Strip */
 };
 
@@ -97,6 +100,14 @@ static bool push_form(Normalizer *normalizer, NormalForm form, Error *error) {
   return step != NULL;
 }
 
+/* In no file of the library: source_sentencepiece.c makes it. */
+static bool read_spaces(NormalizerStep *step, const Reader *reader, Error *error) {
+  if (reader_has(reader, "precompiled_charsmap") && !read_charsmap(step, reader, error)) return false;
+  step->spaces = spaces_open(reader, step->charsmap, error);
+  if (step->spaces) step->charsmap = NULL;
+  return step->spaces != NULL;
+}
+
 static bool push_bert(Normalizer *normalizer, const Reader *reader, Error *error) {
   bool clean, chinese, accents, lowercase;
   return reader_bool_required(reader, "clean_text", &clean, error) &&
@@ -128,6 +139,7 @@ static const StepKind step_kinds[] = {{"Prepend", NORMALIZE_PREPEND, 0, read_pre
                                       {"Lowercase", NORMALIZE_CHARACTERS, CHARACTERS_LOWERCASE, NULL},
                                       {"Nmt", NORMALIZE_CHARACTERS, CHARACTERS_NMT, NULL},
                                       {"Precompiled", NORMALIZE_CHARSMAP, 0, read_charsmap},
+                                      {"SentencePiece", NORMALIZE_SPACES, 0, read_spaces},
                                       {"ByteLevel", NORMALIZE_BYTES, 0, NULL}};
 
 static bool push_normalizer(Normalizer *normalizer, const Reader *reader, const char *type, Error *error) {
@@ -175,6 +187,7 @@ void normalizer_free(Normalizer *normalizer) {
     memory_free(normalizer->steps[i].content);
     regex_free(normalizer->steps[i].pattern);
     charsmap_free(normalizer->steps[i].charsmap);
+    spaces_free(normalizer->steps[i].spaces);
   }
   memory_free(normalizer->steps);
   *normalizer = (Normalizer){0};
@@ -245,6 +258,8 @@ static bool apply_step(const Normalizer *normalizer, const NormalizerStep *step,
       return characters_append(step->characters, in, out, error);
     case NORMALIZE_CHARSMAP:
       return charsmap_append(step->charsmap, in, out, error);
+    case NORMALIZE_SPACES:
+      return spaces_append(step->spaces, in, out, error);
     case NORMALIZE_BYTES:
       return text_append_bytes(out, &normalizer->alphabet, in, 0, in->size, error);
   }

@@ -17,7 +17,8 @@
 typedef struct Making {
   const GgufFile *file;
   const GgufValue *tokens, *scores, *types, *merges;
-  bool pieces; /* "llama" */
+  bool pieces;     /* "llama"; else "gpt2" with */
+  size_t patterns; /* index into known */
   json_t *top, *config;
 } Making;
 
@@ -46,13 +47,12 @@ static const char tekken[] =
 #define CASED_END "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 static const char gpt4o[] =
     CASED_WORDS "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-static const char newlines[] = "[\\r\\n]", letters[] = "\\s?\\p{L}+", marks[] = "\\s?\\p{P}+",
-                  han[] = "[\xe4\xb8\x80-\xe9\xbe\xa5\xe0\xa0\x80-\xe4\xb8\x80\xea\xb0\x80-\xed\x9f\xbf]+";
 
-/* One after the other cuts what the one before left whole. `whole`: a word of the vocabulary is not merged. */
+/* One after the other cuts what the one before left whole. `whole`: a word of the vocabulary is not merged, and
+ * BOS is put in front unless the file says otherwise. */
 static const struct {
   const char *name;
-  const char *patterns[5];
+  const char *patterns[4]; /* NULL behind the last */
   bool whole;
 } known[] = {{"gpt-2", {gpt2}, false},
              {"mpt", {gpt2}, false},
@@ -81,7 +81,6 @@ static const struct {
              {"exaone", {digit, gpt2}, false},
              {"minerva-7b", {digit, gpt2}, false},
              {"falcon", {signs, gpt2, three_digits}, false},
-             {"deepseek-coder", {newlines, letters, marks, han, digit}, false},
              {"bloom", {bloom}, false},
              {"tekken", {tekken}, true},
              {"gpt-4o", {gpt4o}, false}};
@@ -99,16 +98,20 @@ static bool unknown_pre(const Making *making, GgufText name, Error *error) {
       (int)(name.size > 60 ? 60 : name.size), name.data ? name.data : "", names);
 }
 
-static bool put_patterns(const Making *making, Error *error) {
+static bool find_patterns(const Making *making, size_t *which, Error *error) {
   GgufText name = {0};
   if (!gguf_text(making->file, "tokenizer.ggml.pre", &name, error)) return false;
-  size_t which = 0;
-  while (which < KNOWN && !(name.data && gguf_text_is(name, known[which].name))) which++;
-  if (which == KNOWN) return unknown_pre(making, name, error);
+  for (*which = 0; *which < KNOWN; ++*which)
+    if (name.data && gguf_text_is(name, known[*which].name)) return true;
+  return unknown_pre(making, name, error);
+}
+
+static bool put_patterns(const Making *making, Error *error) {
+  const size_t which = making->patterns;
   json_t *steps = json_array();
   json_t *all = json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
   if (!json_put(making->top, "pre_tokenizer", all, error)) return false;
-  for (size_t i = 0; i < 5 && known[which].patterns[i]; i++) {
+  for (size_t i = 0; known[which].patterns[i]; i++) {
     json_t *step = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
                              known[which].patterns[i], "behavior", "Isolated", "invert", 0);
     if (!json_push(steps, step, error)) return false;
@@ -245,7 +248,7 @@ static bool put_special(const Making *making, const char *key, const char *from,
 }
 
 static bool put_config(const Making *making, Error *error) {
-  bool bos = making->pieces, eos = false;
+  bool bos = making->pieces || known[making->patterns].whole, eos = false;
   GgufText template = {0};
   if (!put_special(making, "bos_token", "tokenizer.ggml.bos_token_id", error) ||
       !put_special(making, "eos_token", "tokenizer.ggml.eos_token_id", error) ||
@@ -281,6 +284,7 @@ static bool check(Making *making, Error *error) {
   if (!making->tokens || making->tokens->count == 0)
     return gguf_fail(making->file, "tokenizer.ggml.tokens", error, "missing");
   const uint64_t count = making->tokens->count;
+  if (!making->pieces && !find_patterns(making, &making->patterns, error)) return false;
   if (making->pieces && !making->scores)
     return gguf_fail(making->file, "tokenizer.ggml.scores", error, "missing");
   if ((making->scores && making->scores->count != count) || (making->types && making->types->count != count))

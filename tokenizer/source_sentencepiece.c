@@ -151,8 +151,12 @@ static bool put_unigram(const Making *making, json_t *model, Error *error) {
   json_t *vocab = json_array();
   if (!json_put(model, "vocab", vocab, error)) return false;
   for (size_t i = 0; i < making->model->count; i++) {
-    const double score = making->model->pieces[i].score;
-    if (!json_push(vocab, json_pack("[s, f]", making->names[i], score), error)) return false;
+    const SentencePiece *piece = &making->model->pieces[i];
+    const bool never = making->plain && (piece->type == PIECE_CONTROL || piece->type == PIECE_BYTE ||
+                                         piece->type == PIECE_UNKNOWN);
+    json_t *pair = json_pack("[s, f]", making->names[i], (double)piece->score);
+    if (!json_push(vocab, pair, error) || (never && !json_push(pair, json_string("never"), error)))
+      return false;
   }
   return json_put(model, "type", json_string("Unigram"), error) &&
          json_put(model, "unk_id", json_integer(making->model->unk), error);
@@ -186,7 +190,25 @@ static json_t *base64(const char *bytes, size_t count) {
   return value;
 }
 
+/* TOKENIZER_SENTENCEPIECE: tokenizer/spaces.h. */
+static bool put_own_normalizer(const Making *making, Error *error) {
+  const SentencePieceModel *model = making->model;
+  json_t *defined = json_array();
+  json_t *step = json_pack("{s:s, s:b, s:b, s:b, s:o}", "type", "SentencePiece", "add_dummy_prefix",
+                           (int)model->add_dummy_prefix, "remove_extra_whitespaces",
+                           (int)model->remove_extra_whitespaces, "escape_whitespaces",
+                           (int)model->escape_whitespaces, "user_defined", defined);
+  if (!json_put(making->out->top, "normalizer", step, error)) return false;
+  for (size_t i = 0; i < model->count; i++)
+    if (model->pieces[i].type == PIECE_USER_DEFINED &&
+        !json_push(defined, json_string(making->names[i]), error))
+      return false;
+  return model->charsmap_bytes == 0 ||
+         json_put(step, "precompiled_charsmap", base64(model->charsmap, model->charsmap_bytes), error);
+}
+
 static bool put_normalizer(const Making *making, Error *error) {
+  if (making->plain) return put_own_normalizer(making, error);
   const SentencePieceModel *model = making->model;
   const bool legacy = !json_is_false(json_object_get(making->out->config, "legacy"));
   json_t *steps = json_array();
@@ -243,7 +265,7 @@ static bool put_pre_tokenizer(const Making *making, Error *error) {
   json_t *steps = json_array();
   json_t *all = json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", steps);
   if (!json_put(making->out->top, "pre_tokenizer", all, error)) return false;
-  if (making->model->add_dummy_prefix &&
+  if (making->model->add_dummy_prefix && !making->plain &&
       !json_push(steps,
                  json_pack("{s:s, s:s, s:s, s:b}", "type", "Metaspace", "replacement", SPACE_MARK,
                            "prepend_scheme", legacy ? "always" : "first", "split", 0),
@@ -263,17 +285,18 @@ static bool put_pre_tokenizer(const Making *making, Error *error) {
 static bool put_decoder(const Making *making, Error *error) {
   const SentencePieceModel *model = making->model;
   json_t *steps = json_array();
-  json_t *all = json_pack("{s:s, s:o}", "type", "Sequence", "decoders", steps);
-  if (!json_put(making->out->top, "decoder", all, error) ||
+  json_t *sequence = json_pack("{s:s, s:o}", "type", "Sequence", "decoders", steps);
+  if (!json_put(making->out->top, "decoder", sequence, error) ||
       !json_push(steps, replace_step("String", SPACE_MARK, " "), error) ||
       (model->byte_fallback && !json_push(steps, json_pack("{s:s}", "type", "ByteFallback"), error)))
     return false;
-  if ((model->byte_fallback || model->add_dummy_prefix) &&
-      !json_push(steps, json_pack("{s:s}", "type", "Fuse"), error))
-    return false;
-  return !model->add_dummy_prefix ||
-         json_push(steps,
-                   json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop", 0),
+  if (!json_push(steps, json_pack("{s:s}", "type", "Fuse"), error)) return false;
+  /* that library takes every space off the beginning */
+  const bool all = making->plain && model->remove_extra_whitespaces;
+  if (!model->add_dummy_prefix && !all) return true;
+  return json_push(steps,
+                   json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start",
+                             all ? 1 << 20 : 1, "stop", 0),
                    error);
 }
 

@@ -150,13 +150,15 @@ static bool read_vocab(Unigram *unigram, const Reader *list, Error *error) {
   for (size_t i = 0; i < count; i++) {
     const json_t *pair = json_array_get(list->value, i);
     const json_t *token = json_array_get(pair, 0), *score = json_array_get(pair, 1);
-    if (json_array_size(pair) != 2 || !json_is_string(token) || !json_is_number(score)) {
+    const char *third = json_string_value(json_array_get(pair, 2));
+    const bool never = json_array_size(pair) == 3 && third && strcmp(third, "never") == 0;
+    if ((json_array_size(pair) != 2 && !never) || !json_is_string(token) || !json_is_number(score)) {
       Reader item;
       return reader_item(list, i, &item, error) && reader_fail(&item, error, "expected [\"token\", score]");
     }
     if (!vocabulary_put(vocabulary, (int)i, json_string_value(token), json_string_length(token), error))
       return false;
-    unigram->scores[i] = json_number_value(score);
+    unigram->scores[i] = never ? INFINITY : json_number_value(score);
     if (unigram->scores[i] < least) least = unigram->scores[i];
   }
   unigram->unknown = least - 10;
@@ -179,7 +181,7 @@ static bool build_trie(Unigram *unigram, Error *error) {
   if (!keys) return error_out_of_memory(error, "vocabulary", (size_t)vocabulary->size * sizeof *keys);
   size_t count = 0;
   for (int id = 0; id < vocabulary->size; id++)
-    if (vocabulary->lengths[id] > 0)
+    if (vocabulary->lengths[id] > 0 && unigram->scores[id] < INFINITY)
       keys[count++] = (TrieKey){vocabulary->texts[id], vocabulary->lengths[id], id};
   bool done = trie_init(&unigram->trie, keys, count, error);
   memory_free(keys);

@@ -4,7 +4,10 @@
  *
  * As in `tokenizers`: a character that is no token costs the least score less 10; neighbours among such are one
  * unknown token, or their bytes with byte_fallback, each of which covers the whole run; of equal sums the one
- * that was found first, from shorter prefixes and shorter tokens, stands. */
+ * that was found first, from shorter prefixes and shorter tokens, stands.
+ *
+ * ["token", score, "never"], which is in no file of the library, is a token that no text becomes: SentencePiece's control and byte
+ * pieces, for source_sentencepiece.c. */
 #ifndef TOKENIZER_UNIGRAM_H
 #define TOKENIZER_UNIGRAM_H
 

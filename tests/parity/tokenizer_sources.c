@@ -64,6 +64,7 @@ static void write_vocabulary(Temporary *t, const char *family) {
 static void write_case(Temporary *t, const json_t *item) {
   Error error = {0};
   const char *name, *model = json_string_value(json_object_get(item, "model"));
+  if (json_object_get(item, "gguf")) return;
   json_t *value;
   json_object_foreach(json_object_get(item, "files"), name, value) {
     assert_true(json_file_write(temporary_path(t, name), value, &error));
@@ -86,6 +87,7 @@ static void append_ids(Buffer *out, const IntArray *ids) {
 
 static void check_text(const Tokenizer *tokenizer, const char *text, size_t bytes, const json_t *expected,
                        const char *name, bool plain) {
+  const bool written = !strstr(name, ".gguf"); /* llama.cpp's text of tokens is another matter */
   Error error = {0};
   IntArray bare = {0}, ids = {0};
   Buffer all = {0};
@@ -94,7 +96,7 @@ static void check_text(const Tokenizer *tokenizer, const char *text, size_t byte
   assert_true(tokenizer_encode(tokenizer, text, bytes, !plain, &ids, &error));
   append_ids(&all, &bare);
   append_ids(&all, &ids);
-  assert_true(tokenizer_decode(tokenizer, ids.data, ids.size, true, &all, &error));
+  if (written) assert_true(tokenizer_decode(tokenizer, ids.data, ids.size, true, &all, &error));
   if (fnv_add(FNV_START, all.data, all.size) != json_integer_value(expected))
     if (different++ < 3) print_error("%s: \"%.*s\": %s\n", name, (int)bytes, text, all.data);
   int_array_free(&bare);
@@ -139,14 +141,18 @@ static void sources_are_what_others_make_of_them(void **state) {
     Error error = {0};
     temporary_open(&t);
     write_case(&t, item);
+    const char *gguf = json_string_value(json_object_get(item, "gguf"));
+    char path[512];
+    snprintf(path, sizeof path, SOURCES "%s.gguf", gguf ? gguf : "");
+    const char *from = gguf ? path : t.directory;
     Tokenizer *tokenizer =
-        tokenizer_open_kind(t.directory, plain ? TOKENIZER_SENTENCEPIECE : TOKENIZER_AUTO, &error);
+        tokenizer_open_kind(from, plain ? TOKENIZER_SENTENCEPIECE : TOKENIZER_AUTO, &error);
     if (!tokenizer) fail_msg("%s: %s", name, error.message);
     different = 0;
     check_texts(tokenizer, item, name, plain);
     if (different > 0) print_error("%s: %zu texts differ\n", name, different);
     all += different;
-    if (!plain) {
+    if (!plain && !gguf) {
       check_id(name, item, "size", tokenizer_vocab_size(tokenizer));
       check_id(name, item, "bos", tokenizer_bos(tokenizer));
       check_id(name, item, "eos", tokenizer_eos(tokenizer));
@@ -157,7 +163,7 @@ static void sources_are_what_others_make_of_them(void **state) {
     temporary_close(&t);
   }
   assert_int_equal(all, 0);
-  assert_true(i >= 23);
+  assert_true(i >= 38);
 }
 
 int main(void) {
