@@ -158,7 +158,8 @@ static PickleValue *top(const Machine *m) {
   return NULL;
 }
 
-static bool set_mark(Machine *m) {
+static bool set_mark(Machine *m, int unused) {
+  (void)unused;
   PickleValue *height = new_value(m, PICKLE_INT);
   if (!height || !reserve(m, &m->marks.items, m->marks.count, &m->marks.capacity, 1)) return false;
   height->integer = (int64_t)m->stack.count;
@@ -215,13 +216,14 @@ static bool push_int(Machine *m, PickleKind kind, int64_t integer) {
   return push(m, value);
 }
 
-static bool push_unsigned(Machine *m, size_t bytes) {
+static bool push_unsigned(Machine *m, int bytes) {
   uint64_t number;
-  return operand_number(m, bytes, &number) && push_int(m, PICKLE_INT, (int64_t)number);
+  return operand_number(m, (size_t)bytes, &number) && push_int(m, PICKLE_INT, (int64_t)number);
 }
 
 /* LONG1: any number of bytes, two's complement; what fits in 64 bits. */
-static bool push_long(Machine *m) {
+static bool push_long(Machine *m, int unused) {
+  (void)unused;
   uint64_t bytes, number;
   if (!operand_number(m, 1, &bytes)) return false;
   if (bytes > 8) return fail(m, "an integer of more than 64 bits");
@@ -230,7 +232,8 @@ static bool push_long(Machine *m) {
   return push_int(m, PICKLE_INT, (int64_t)number);
 }
 
-static bool push_float(Machine *m) {
+static bool push_float(Machine *m, int unused) {
+  (void)unused;
   const uint8_t *from = operand(m, 8);
   PickleValue *value = from ? new_value(m, PICKLE_FLOAT) : NULL;
   if (!value) return false;
@@ -240,9 +243,9 @@ static bool push_float(Machine *m) {
   return push(m, value);
 }
 
-static bool push_text(Machine *m, size_t length_bytes) {
+static bool push_text(Machine *m, int length_bytes) {
   uint64_t bytes;
-  if (!operand_number(m, length_bytes, &bytes)) return false;
+  if (!operand_number(m, (size_t)length_bytes, &bytes)) return false;
   const uint8_t *text = operand(m, bytes > SIZE_MAX ? SIZE_MAX : (size_t)bytes);
   PickleValue *value = text ? new_value(m, PICKLE_TEXT) : NULL;
   if (!value) return false;
@@ -261,13 +264,15 @@ static bool push_tuple(Machine *m, PickleValue **items, size_t count) {
   return push(m, tuple);
 }
 
-static bool small_tuple(Machine *m, size_t count) {
+static bool small_tuple(Machine *m, int items) {
+  const size_t count = (size_t)items;
   if (above_mark(m) < count) return fail(m, "the stack is empty");
   m->stack.count -= count;
-  return push_tuple(m, m->stack.items + m->stack.count, count);
+  return push_tuple(m, count ? m->stack.items + m->stack.count : NULL, count);
 }
 
-static bool marked_tuple(Machine *m) {
+static bool marked_tuple(Machine *m, int unused) {
+  (void)unused;
   PickleValue **items = NULL;
   size_t count = 0;
   return pop_mark(m, &items, &count) && push_tuple(m, items, count);
@@ -287,16 +292,17 @@ static bool extend(Machine *m, PickleKind kind, PickleValue **items, size_t coun
   return true;
 }
 
-static bool extend_marked(Machine *m, PickleKind kind) {
+static bool extend_marked(Machine *m, int kind) {
   PickleValue **items = NULL;
   size_t count = 0;
-  return pop_mark(m, &items, &count) && extend(m, kind, items, count);
+  return pop_mark(m, &items, &count) && extend(m, (PickleKind)kind, items, count);
 }
 
-static bool extend_top(Machine *m, PickleKind kind, size_t count) {
+static bool extend_one(Machine *m, int kind) {
+  const size_t count = kind == PICKLE_DICT ? 2 : 1;
   if (above_mark(m) < count) return fail(m, "the stack is empty");
   m->stack.count -= count;
-  return extend(m, kind, m->stack.items + m->stack.count, count);
+  return extend(m, (PickleKind)kind, m->stack.items + m->stack.count, count);
 }
 
 /* Numbers of the memo are given out in order, so none is beyond the opcodes so far. */
@@ -313,17 +319,22 @@ static bool memo_put(Machine *m, uint64_t index) {
   return true;
 }
 
-static bool memo_get(Machine *m, size_t bytes) {
+static bool memo_next(Machine *m, int unused) {
+  (void)unused;
+  return memo_put(m, m->memo.count);
+}
+
+static bool memo_at(Machine *m, int bytes) {
   uint64_t index;
-  if (!operand_number(m, bytes, &index)) return false;
+  return operand_number(m, (size_t)bytes, &index) && memo_put(m, index);
+}
+
+static bool memo_get(Machine *m, int bytes) {
+  uint64_t index;
+  if (!operand_number(m, (size_t)bytes, &index)) return false;
   if (index >= m->memo.count || !m->memo.items[index])
     return fail(m, "memo number %llu is not set", (unsigned long long)index);
   return push(m, m->memo.items[index]);
-}
-
-static bool memo_put_operand(Machine *m, size_t bytes) {
-  uint64_t index;
-  return operand_number(m, bytes, &index) && memo_put(m, index);
 }
 
 static bool push_global(Machine *m, const char *module, size_t module_bytes, const char *name,
@@ -338,14 +349,16 @@ static bool push_global(Machine *m, const char *module, size_t module_bytes, con
       name);
 }
 
-static bool line_global(Machine *m) {
+static bool line_global(Machine *m, int unused) {
+  (void)unused;
   const char *module = NULL, *name = NULL;
   size_t module_bytes = 0, name_bytes = 0;
   return operand_line(m, &module, &module_bytes) && operand_line(m, &name, &name_bytes) &&
          push_global(m, module, module_bytes, name, name_bytes);
 }
 
-static bool stack_global(Machine *m) {
+static bool stack_global(Machine *m, int unused) {
+  (void)unused;
   const PickleValue *name = pop(m), *module = name ? pop(m) : NULL;
   if (!module) return false;
   if (name->kind != PICKLE_TEXT || module->kind != PICKLE_TEXT)
@@ -354,7 +367,8 @@ static bool stack_global(Machine *m) {
   return push_global(m, module->text, module->count, name->text, name->count);
 }
 
-static bool call(Machine *m) {
+static bool call(Machine *m, int unused) {
+  (void)unused;
   const PickleValue *arguments = pop(m), *function = arguments ? pop(m) : NULL;
   if (!function) return false;
   if (function->kind != PICKLE_GLOBAL || arguments->kind != PICKLE_TUPLE)
@@ -365,7 +379,8 @@ static bool call(Machine *m) {
   return result ? push(m, result) : fail_below(m, &below);
 }
 
-static bool persistent(Machine *m) {
+static bool persistent(Machine *m, int unused) {
+  (void)unused;
   const PickleValue *id = pop(m);
   Error below = {0};
   if (!id) return false;
@@ -374,122 +389,120 @@ static bool persistent(Machine *m) {
 }
 
 /* Attributes of a dictionary ("_metadata" of a state_dict) say nothing of its content. */
-static bool build(Machine *m) {
+static bool build(Machine *m, int unused) {
+  (void)unused;
   const PickleValue *state = pop(m), *object = state ? top(m) : NULL;
   if (!object) return false;
   if (object->kind == PICKLE_DICT && state->kind == PICKLE_DICT) return true;
   return fail(m, "opcode BUILD (0x62) sets the state of %s", pickle_kind_name(object));
 }
 
-static const char *opcode_name(int opcode) {
-  static const struct {
-    int opcode;
-    const char *name;
-  } names[] = {{'F', "FLOAT"},      {'I', "INT"},           {'L', "LONG"},         {'P', "PERSID"},
-               {'S', "STRING"},     {'V', "UNICODE"},       {'d', "DICT"},         {'g', "GET"},
-               {'i', "INST"},       {'l', "LIST"},          {'o', "OBJ"},          {'p', "PUT"},
-               {'1', "POP_MARK"},   {'2', "DUP"},           {'0', "POP"},          {0x81, "NEWOBJ"},
-               {0x82, "EXT1"},      {0x83, "EXT2"},         {0x84, "EXT4"},        {0x8b, "LONG4"},
-               {0x8e, "BINBYTES8"}, {0x8f, "EMPTY_SET"},    {0x90, "ADDITEMS"},    {0x91, "FROZENSET"},
-               {0x92, "NEWOBJ_EX"}, {0x96, "BYTEARRAY8"},   {0x97, "NEXT_BUFFER"}, {0x98, "READONLY_BUFFER"},
-               {'B', "BINBYTES"},   {'C', "SHORT_BINBYTES"}};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (names[i].opcode == opcode) return names[i].name;
-  return "of no known name";
+static bool push_kind(Machine *m, int kind) {
+  return push(m, new_value(m, (PickleKind)kind));
 }
 
-static bool push_kind(Machine *m, PickleKind kind) {
-  return push(m, new_value(m, kind));
+static bool push_bool(Machine *m, int value) {
+  return push_int(m, PICKLE_BOOL, value);
 }
 
-static bool check_protocol(Machine *m) {
+static bool push_signed(Machine *m, int bytes) {
+  uint64_t number;
+  return operand_number(m, (size_t)bytes, &number) && push_int(m, PICKLE_INT, (int32_t)number);
+}
+
+static bool check_protocol(Machine *m, int bytes) {
   uint64_t protocol;
-  if (!operand_number(m, 1, &protocol)) return false;
+  if (!operand_number(m, (size_t)bytes, &protocol)) return false;
   return (protocol >= 2 && protocol <= 5) || fail(m, "protocol %d, expected 2 to 5", (int)protocol);
 }
 
-/* One opcode; the names are those of pickletools. */
-static bool step(Machine *m, int opcode) {
-  uint64_t number;
-  switch (opcode) {
-    case 0x80:
-      return check_protocol(m); /* PROTO */
-    case 0x95:
-      return operand_number(m, 8, &number); /* FRAME: a hint for buffers */
-    case '(':
-      return set_mark(m); /* MARK */
-    case 'N':
-      return push_kind(m, PICKLE_NONE); /* NONE */
-    case 0x88:
-      return push_int(m, PICKLE_BOOL, true); /* NEWTRUE */
-    case 0x89:
-      return push_int(m, PICKLE_BOOL, false); /* NEWFALSE */
-    case 'K':
-      return push_unsigned(m, 1); /* BININT1 */
-    case 'M':
-      return push_unsigned(m, 2); /* BININT2 */
-    case 'J':
-      return operand_number(m, 4, &number) && push_int(m, PICKLE_INT, (int32_t)number); /* BININT */
-    case 0x8a:
-      return push_long(m); /* LONG1 */
-    case 'G':
-      return push_float(m); /* BINFLOAT */
-    case 'X':
-      return push_text(m, 4); /* BINUNICODE */
-    case 0x8c:
-      return push_text(m, 1); /* SHORT_BINUNICODE */
-    case 0x8d:
-      return push_text(m, 8); /* BINUNICODE8 */
-    case 'T':
-      return push_text(m, 4); /* BINSTRING, of Python 2 */
-    case 'U':
-      return push_text(m, 1); /* SHORT_BINSTRING */
-    case ')':
-      return push_tuple(m, NULL, 0); /* EMPTY_TUPLE */
-    case 0x85:
-      return small_tuple(m, 1); /* TUPLE1 */
-    case 0x86:
-      return small_tuple(m, 2); /* TUPLE2 */
-    case 0x87:
-      return small_tuple(m, 3); /* TUPLE3 */
-    case 't':
-      return marked_tuple(m); /* TUPLE */
-    case ']':
-      return push_kind(m, PICKLE_LIST); /* EMPTY_LIST */
-    case 'a':
-      return extend_top(m, PICKLE_LIST, 1); /* APPEND */
-    case 'e':
-      return extend_marked(m, PICKLE_LIST); /* APPENDS */
-    case '}':
-      return push_kind(m, PICKLE_DICT); /* EMPTY_DICT */
-    case 's':
-      return extend_top(m, PICKLE_DICT, 2); /* SETITEM */
-    case 'u':
-      return extend_marked(m, PICKLE_DICT); /* SETITEMS */
-    case 'q':
-      return memo_put_operand(m, 1); /* BINPUT */
-    case 'r':
-      return memo_put_operand(m, 4); /* LONG_BINPUT */
-    case 0x94:
-      return memo_put(m, m->memo.count); /* MEMOIZE */
-    case 'h':
-      return memo_get(m, 1); /* BINGET */
-    case 'j':
-      return memo_get(m, 4); /* LONG_BINGET */
-    case 'c':
-      return line_global(m); /* GLOBAL */
-    case 0x93:
-      return stack_global(m); /* STACK_GLOBAL */
-    case 'R':
-      return call(m); /* REDUCE */
-    case 'Q':
-      return persistent(m); /* BINPERSID */
-    case 'b':
-      return build(m); /* BUILD */
-    default:
-      return fail(m, "opcode %s (0x%02x) is none that a file of tensors needs", opcode_name(opcode),
-                  (unsigned)opcode);
+/* A hint for buffers. */
+static bool skip_frame(Machine *m, int bytes) {
+  return operand(m, (size_t)bytes) != NULL;
+}
+
+/* By the names of pickletools; without `run` they are refused. STOP is done by who runs them. */
+static const struct {
+  uint8_t code;
+  const char *name;
+  bool (*run)(Machine *m, int argument);
+  int argument; /* bytes of a number or length, items, a kind */
+} opcodes[] = {{0x80, "PROTO", check_protocol, 1},
+               {0x95, "FRAME", skip_frame, 8},
+               {'(', "MARK", set_mark, 0},
+               {'N', "NONE", push_kind, PICKLE_NONE},
+               {0x88, "NEWTRUE", push_bool, true},
+               {0x89, "NEWFALSE", push_bool, false},
+               {'K', "BININT1", push_unsigned, 1},
+               {'M', "BININT2", push_unsigned, 2},
+               {'J', "BININT", push_signed, 4},
+               {0x8a, "LONG1", push_long, 0},
+               {'G', "BINFLOAT", push_float, 0},
+               {'X', "BINUNICODE", push_text, 4},
+               {0x8c, "SHORT_BINUNICODE", push_text, 1},
+               {0x8d, "BINUNICODE8", push_text, 8},
+               {'T', "BINSTRING", push_text, 4}, /* Python 2's text */
+               {'U', "SHORT_BINSTRING", push_text, 1},
+               {')', "EMPTY_TUPLE", small_tuple, 0},
+               {0x85, "TUPLE1", small_tuple, 1},
+               {0x86, "TUPLE2", small_tuple, 2},
+               {0x87, "TUPLE3", small_tuple, 3},
+               {'t', "TUPLE", marked_tuple, 0},
+               {']', "EMPTY_LIST", push_kind, PICKLE_LIST},
+               {'a', "APPEND", extend_one, PICKLE_LIST},
+               {'e', "APPENDS", extend_marked, PICKLE_LIST},
+               {'}', "EMPTY_DICT", push_kind, PICKLE_DICT},
+               {'s', "SETITEM", extend_one, PICKLE_DICT},
+               {'u', "SETITEMS", extend_marked, PICKLE_DICT},
+               {'q', "BINPUT", memo_at, 1},
+               {'r', "LONG_BINPUT", memo_at, 4},
+               {0x94, "MEMOIZE", memo_next, 0},
+               {'h', "BINGET", memo_get, 1},
+               {'j', "LONG_BINGET", memo_get, 4},
+               {'c', "GLOBAL", line_global, 0},
+               {0x93, "STACK_GLOBAL", stack_global, 0},
+               {'R', "REDUCE", call, 0},
+               {'Q', "BINPERSID", persistent, 0},
+               {'b', "BUILD", build, 0},
+               {.code = 'i', .name = "INST"},
+               {.code = 'o', .name = "OBJ"},
+               {.code = 0x81, .name = "NEWOBJ"},
+               {.code = 0x92, .name = "NEWOBJ_EX"},
+               {.code = 'P', .name = "PERSID"},
+               {.code = 0x82, .name = "EXT1"},
+               {.code = 0x83, .name = "EXT2"},
+               {.code = 0x84, .name = "EXT4"},
+               {.code = 'F', .name = "FLOAT"},
+               {.code = 'I', .name = "INT"},
+               {.code = 'L', .name = "LONG"},
+               {.code = 0x8b, .name = "LONG4"},
+               {.code = 'S', .name = "STRING"},
+               {.code = 'V', .name = "UNICODE"},
+               {.code = 'B', .name = "BINBYTES"},
+               {.code = 'C', .name = "SHORT_BINBYTES"},
+               {.code = 0x8e, .name = "BINBYTES8"},
+               {.code = 0x96, .name = "BYTEARRAY8"},
+               {.code = 0x97, .name = "NEXT_BUFFER"},
+               {.code = 0x98, .name = "READONLY_BUFFER"},
+               {.code = 'd', .name = "DICT"},
+               {.code = 'l', .name = "LIST"},
+               {.code = 0x8f, .name = "EMPTY_SET"},
+               {.code = 0x90, .name = "ADDITEMS"},
+               {.code = 0x91, .name = "FROZENSET"},
+               {.code = 'g', .name = "GET"},
+               {.code = 'p', .name = "PUT"},
+               {.code = '0', .name = "POP"},
+               {.code = '1', .name = "POP_MARK"},
+               {.code = '2', .name = "DUP"}};
+
+static bool step(Machine *m, uint8_t code) {
+  const char *name = "of no known name";
+  for (size_t i = 0; i < sizeof opcodes / sizeof *opcodes; i++) {
+    if (opcodes[i].code != code) continue;
+    if (opcodes[i].run) return opcodes[i].run(m, opcodes[i].argument);
+    name = opcodes[i].name;
   }
+  return fail(m, "opcode %s (0x%02x) is none that a file of tensors needs", name, code);
 }
 
 PickleValue *pickle_read(PicklePool *pool, const PickleRules *rules, const char *path, const uint8_t *data,
