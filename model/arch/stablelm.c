@@ -17,7 +17,15 @@ static bool read_stablelm(const Reader *config, ModelSpec *spec, Error *error) {
   spec->norm.kind = NORM_LAYER;
   spec->parallel_shared = spec->parallel;
   if (qk_norm) spec->qk_norm = QK_NORM_HEADS;
-  return true;
+  /* Keys of the first files, beside those that Transformers reads: they must say the same. */
+  double part;
+  const double size = (double)spec->head_size;
+  if (!config_float_or(config, "rope_pct", (double)spec->rotary_size / size, &part, error) ||
+      !config_expect(config, "rotary_scaling_factor", "1", error))
+    return false;
+  return (int64_t)(size * part) == spec->rotary_size ||
+         reader_fail(config, error, "rope_pct: %g, but %lld of %lld elements of a head rotate", part,
+                     (long long)spec->rotary_size, (long long)spec->head_size);
 }
 
 static bool bias_of_qkv(const json_t *config, LinearRole role) {
@@ -25,8 +33,14 @@ static bool bias_of_qkv(const json_t *config, LinearRole role) {
          json_is_true(json_object_get(config, "use_qkv_bias"));
 }
 
-static const char *const keys[] = {LLAMA_KEYS,     "layer_norm_eps",        "use_qkv_bias",
-                                   "qk_layernorm", "use_parallel_residual", NULL};
+static const char *const keys[] = {LLAMA_KEYS,
+                                   "layer_norm_eps",
+                                   "use_qkv_bias",
+                                   "qk_layernorm",
+                                   "use_parallel_residual",
+                                   "rope_pct",
+                                   "rotary_scaling_factor",
+                                   NULL};
 
 const Architecture architecture_stablelm = {.model_type = "stablelm",
                                             .causal_class = "StableLmForCausalLM",

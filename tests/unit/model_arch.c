@@ -495,6 +495,7 @@ static void what_is_not_supported_is_refused_by_name(void **state) {
        "\"full_attention\"]}",
        "\"use_sliding_window\" is off"},
       {smollm3, "{\"no_rope_layers\": [1, 0]}", "no_rope_layers: expected a number for each layer"},
+      {stablelm, "{\"rope_pct\": 0.5}", "rope_pct: 0.5, but 2 of 8 elements of a head rotate"},
       {stablelm, "{\"head_dim\": 4}", "head_dim: not known for stablelm"},
       {phi3, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", "(known: longrope)"},
       {phi3,
