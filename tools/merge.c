@@ -98,6 +98,7 @@ static bool save_into(Merge *m, const SavedTokens *tokens, const char *directory
   const char *from;
   return model_save(&m->model, m->scores ? &m->head : NULL, &m->adapter, tokens, config->model, directory,
                     m->written, &m->compute, error) &&
+         saved_tokenizer_write(config->model, directory, error) &&
          identity_read_text(config->model, config->adapter, &identity.text, &from, error) &&
          (from == config->model || template_copy(from, directory, error)) &&
          identity_write(&identity, directory, error);

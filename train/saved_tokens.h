@@ -10,4 +10,8 @@
  * there is none. */
 void saved_tokens_find_pad(SavedTokens *tokens, const Tokenizer *tokenizer, int64_t vocab);
 
+/* Beside a model saved from a GGUF file, into the existing directory: the files of the tokenizer that is inside it. From any other
+ * source nothing is done, since its own files were copied with the model. */
+NODISCARD bool saved_tokenizer_write(const char *source, const char *directory, Error *error);
+
 #endif

@@ -183,7 +183,8 @@ static bool save_into(const Trainee *trainee, const char *source, const SavedTok
            generation_config_save(model->config, tokens, source, directory, error);
   }
   const ScoreHead *head = predictor_has_head(&trainee->predictor) ? &trainee->predictor.head : NULL;
-  return model_save(model, head, NULL, tokens, source, directory, model->dtype, compute, error);
+  return model_save(model, head, NULL, tokens, source, directory, model->dtype, compute, error) &&
+         saved_tokenizer_write(source, directory, error);
 }
 
 static bool save_identity(const Trainee *trainee, const char *directory, Error *error) {
