@@ -55,8 +55,8 @@ NODISCARD bool base_open(Model *model, const char *path, const char *merge, DTyp
 void base_close(Model *model);
 /* Tells what of the files is left aside, if anything is; log may be NULL. */
 void base_say(const Model *model, Log *log);
-/* Sequences will have up to `longest` tokens: rotary tables are made for it (model_set_context). A table of positions ends:
- * ERROR_USAGE. Computed positions go on, but what the model never saw is worth a warning (log may be NULL). */
+/* Sequences will have up to `longest` tokens: rotary tables are made for it (model_set_context). A table of positions ends,
+ * and so does what spec.positions_end says: ERROR_USAGE. Computed positions go on, but what the model never saw is worth a warning (log may be NULL). */
 NODISCARD bool base_set_length(Model *model, int64_t longest, Compute *compute, Log *log, Error *error);
 
 /* -- a predictor ---------------------------------------------------------------------------------------- */

@@ -74,8 +74,8 @@ static bool read_chatglm(const Reader *config, ModelSpec *spec, Error *error) {
       !config_size_or(config, "vocab_size", spec->vocab, &vocab, error) ||
       !config_size(config, "hidden_size", &spec->hidden, error) ||
       !config_size(config, "ffn_hidden_size", &spec->intermediate, error) ||
-      !config_size(config, "num_layers", &spec->layers, error) || !read_attention(config, spec, error) ||
-      !read_positions(config, spec, error) ||
+      !config_size_named(config, "num_layers", "num_hidden_layers", 0, &spec->layers, error) ||
+      !read_attention(config, spec, error) || !read_positions(config, spec, error) ||
       !config_float_or(config, "layernorm_epsilon", 1e-5, &eps, error) ||
       !config_bool_or(config, "add_bias_linear", false, &bias, error) ||
       !config_bool_or(config, "add_qkv_bias", false, &bias, error) || !read_switches(config, error))
@@ -95,10 +95,11 @@ static bool bias_by_config(const json_t *config, LinearRole role) {
 }
 
 static const char *const keys[] = {
-    "padded_vocab_size", "hidden_size", "ffn_hidden_size", "num_layers", "num_attention_heads", "kv_channels",
-    "multi_query_attention", "multi_query_group_num", "seq_length", "rope_ratio", "layernorm_epsilon",
-    "add_bias_linear", "add_qkv_bias", "rmsnorm", "post_layer_norm", "original_rope",
-    "apply_residual_connection_post_layernorm", "interleaved_qkv", "rotary_percent", "quantization_bit",
+    "num_hidden_layers", "padded_vocab_size", "hidden_size", "ffn_hidden_size", "num_layers",
+    "num_attention_heads", "kv_channels", "multi_query_attention", "multi_query_group_num", "seq_length",
+    "rope_ratio", "layernorm_epsilon", "add_bias_linear", "add_qkv_bias", "rmsnorm", "post_layer_norm",
+    "original_rope", "apply_residual_connection_post_layernorm", "interleaved_qkv", "rotary_percent",
+    "quantization_bit",
     /* how the same numbers are computed */
     "apply_query_key_layer_scaling", "attention_softmax_in_fp32", "bias_dropout_fusion", NULL};
 

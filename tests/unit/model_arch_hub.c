@@ -165,7 +165,8 @@ static void chatglm_rotates_half_of_each_head(void **state) {
   assert_int_equal(s.kv_heads, 2);
   assert_int_equal(s.qkv, QKV_BLOCKS);
   assert_int_equal(s.vocab, 65024);
-  s = spec_of(chatglm2, "{\"rope_ratio\": 500, \"seq_length\": 131072}", CHATGLM);
+  s = spec_of(chatglm2, "{\"rope_ratio\": 500, \"seq_length\": 131072, \"num_hidden_layers\": 28}",
+              CHATGLM); /* GLM-4 */
   assert_true(s.rope.theta == 5e6);
   assert_int_equal(s.max_positions, 131072);
   s = spec_of(chatglm2, "{\"multi_query_attention\": \"absent\"}", CHATGLM);
@@ -296,6 +297,8 @@ static void what_is_not_here_is_refused_by_name(void **state) {
        "qkv_bias and bias (attention_bias and mlp_bias) differ"},
       {chatglm2, "{\"position_encoding_2d\": true}",
        "position_encoding_2d: the first ChatGLM-6B is not supported"},
+      {chatglm2, "{\"num_hidden_layers\": 40}",
+       "num_layers and num_hidden_layers are two names of one number, and differ"},
       {chatglm2, "{\"rmsnorm\": false}", "rmsnorm: false is not supported"},
       {chatglm2, "{\"post_layer_norm\": false}", "post_layer_norm: false is not supported"},
       {chatglm2, "{\"original_rope\": false}", "original_rope: false is not supported"},
