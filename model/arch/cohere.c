@@ -1,4 +1,4 @@
-/* Cohere's Command-R, and Command-R7B and Aya of the second generation: both branches read one layer norm without a bias,
+/* Cohere's Command-R and Aya, and the second kind, Command-R7B and Command-A: both branches read one layer norm without a bias,
  * rotary pairs are neighbours, logits are scaled. The second kind has windows on three layers of four, and its heads rotate
  * only there. */
 #include "model/arch/llama_like.h"
