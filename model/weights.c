@@ -49,6 +49,8 @@ static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count
     broken += read_piece(entry, first + done, n, type, out ? out + done * dtype_size(type) : NULL);
     if (release) weight_release(entry, first + done, n);
   }
+  /* What is not in order lies all over the tensor, and has been fetched again since. */
+  if (release && entry->read) weight_release(entry, 0, entry->count);
   return broken;
 }
 
@@ -64,6 +66,7 @@ static size_t upload_tensor(Tensor out, const WeightEntry *entry, void *staging,
     compute_upload(compute, tensor_rows(flat, (int64_t)first, (int64_t)n), as_it_is ? mapped : staging);
     weight_release(entry, first, n);
   }
+  if (entry->read) weight_release(entry, 0, entry->count);
   return broken;
 }
 
