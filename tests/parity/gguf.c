@@ -95,10 +95,10 @@ static int close_folder(void **state) {
 }
 
 int main(void) {
-  static const char *const names[] = {"llama",    "llama_mixed", "llama_k", "llama3",     "llama_linear",
-                                      "qwen2",    "qwen3",       "gemma",   "gemma2",     "gemma3",
-                                      "gpt2",     "gptneox",     "phi2",    "starcoder2", "stablelm",
-                                      "nemotron", "olmo2",       "granite", "command_r"};
+  static const char *const names[] = {"llama",        "llama_text", "llama_mixed", "llama_k", "llama3",
+                                      "llama_linear", "qwen2",      "qwen3",       "gemma",   "gemma2",
+                                      "gemma3",       "gpt2",       "gptneox",     "phi2",    "starcoder2",
+                                      "stablelm",     "nemotron",   "olmo2",       "granite", "command_r"};
   enum { COUNT = sizeof names / sizeof *names };
   struct CMUnitTest tests[COUNT + 1];
   for (size_t i = 0; i < COUNT; i++)
