@@ -258,6 +258,9 @@ static bool put_config(const Making *making, Error *error) {
       !gguf_bool(making->file, "tokenizer.ggml.add_eos_token", &eos, error) ||
       !gguf_text(making->file, "tokenizer.chat_template", &template, error))
     return false;
+  size_t skip;
+  if (template.data && utf8_valid_prefix(template.data, template.size, &skip) < template.size)
+    return gguf_fail(making->file, "tokenizer.chat_template", error, "no UTF-8 text");
   if (template.data &&
       !json_put(making->config, "chat_template", json_stringn(template.data, template.size), error))
     return false;
@@ -296,9 +299,10 @@ static bool check(Making *making, Error *error) {
 static bool make(Making *making, Error *error) {
   if (!check(making, error)) return false;
   json_t *model = json_object();
-  if (!json_put(making->top, "model", model, error) || !put_config(making, error)) return false;
+  if (!json_put(making->top, "model", model, error)) return false;
   if (!json_put(model, "type", json_string("BPE"), error) || !put_vocab(making, model, error) ||
-      !put_added(making, error) || !json_put(model, "fuse_unk", json_boolean(making->pieces), error) ||
+      !put_config(making, error) || !put_added(making, error) ||
+      !json_put(model, "fuse_unk", json_boolean(making->pieces), error) ||
       !json_put(model, "byte_fallback", json_boolean(making->pieces), error))
     return false;
   if (!making->pieces) return put_given_merges(making, model, error) && put_patterns(making, error);
