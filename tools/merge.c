@@ -130,13 +130,14 @@ static bool find_tokens(SavedTokens *tokens, const Merge *m, Error *error) {
   return tokenizer != NULL;
 }
 
-/* Weights take their delta one at a time, in fp32. */
+/* Weights take their delta one at a time, in fp32; a copy of a whole weight is read beside it. */
 static size_t largest_sum(const Merge *m) {
   int64_t largest = 0;
   for (int id = 0; id < m->model.module_count; id++) {
     const LoraModule *module = &m->model.modules[id];
-    const int64_t count = module->inputs * module->outputs;
-    if ((lora_pair(&m->adapter, id) || lora_copy(&m->adapter, id)) && count > largest) largest = count;
+    const int64_t parts = lora_copy(&m->adapter, id) ? 2 : lora_pair(&m->adapter, id) ? 1 : 0;
+    const int64_t count = parts * module->inputs * module->outputs;
+    if (count > largest) largest = count;
   }
   return (size_t)largest * sizeof(float);
 }
