@@ -101,8 +101,9 @@ bool weight_files_open_safetensors(WeightFiles *files, const char *directory, co
   *files = (WeightFiles){.source = set, .close = close_safetensors, .count = set->count};
   files->entries = memory_zeroed(set->count, sizeof *files->entries);
   if (!files->entries) {
+    error_out_of_memory(error, "list of tensors", set->count * sizeof *files->entries);
     weight_files_close(files);
-    return error_out_of_memory(error, "list of tensors", set->count * sizeof *files->entries);
+    return false;
   }
   for (size_t i = 0; i < set->count; i++) files->entries[i] = from_safetensors(set->entries[i]);
   return true;

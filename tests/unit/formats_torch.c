@@ -328,10 +328,30 @@ static void archives_that_lie_are_refused(void **state) {
   buffer_free(&bad);
 }
 
+static void every_failed_allocation_is_reported(void **state) {
+  (void)state;
+  static const char *const paths[] = {FIXTURES "/torch/views_2.bin", FIXTURES "/torch/views_old.bin",
+                                      FIXTURES "/torch/shards/pytorch_model.bin.index.json"};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    bool ok = false;
+    for (long n = 0; !ok; n++) {
+      WeightFiles files;
+      Error error = {0};
+      memory_fail_after(n);
+      ok = strstr(paths[i], ".json") ? torch_file_open_index(&files, paths[i], &error)
+                                     : torch_file_open(&files, paths[i], &error);
+      memory_fail_after(-1);
+      if (!ok && error.code != ERROR_MEMORY) fail_msg("%s", error.message);
+      weight_files_close(&files);
+      assert_true(n < 10000);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(views_are_what_pytorch_sees), cmocka_unit_test(what_is_no_state_dict_is_refused),
-      cmocka_unit_test(pickles_are_judged_by_opcode), cmocka_unit_test(large_pickles_end),
-      cmocka_unit_test(archives_that_lie_are_refused)};
+      cmocka_unit_test(views_are_what_pytorch_sees),   cmocka_unit_test(what_is_no_state_dict_is_refused),
+      cmocka_unit_test(pickles_are_judged_by_opcode),  cmocka_unit_test(large_pickles_end),
+      cmocka_unit_test(archives_that_lie_are_refused), cmocka_unit_test(every_failed_allocation_is_reported)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
