@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SFT, reward model, PPO and merge in a few steps, of every architecture that there is a tiny checkpoint of.
-# $1: the folder of the executables. $2...: names under tests/fixtures/arch, instead of all.
+# $1: the folder of the executables. $2...: names under tests/fixtures/arch, instead of all. DROVER_TEST_BACKEND: where they compute,
+# "cuda" on the emulated card.
 bin=$1
 shift
 source tests/support/stages.sh
+backend=${DROVER_TEST_BACKEND:-auto}
 all=$((${#@} == 0))
 ((${#@})) || set -- tests/fixtures/arch/*
 
@@ -25,7 +27,7 @@ awk -v work="$work" 'BEGIN {
   }
 }'
 printf '{"prompt":"a?","completion":"%0300d"}\n' 0 >"$work/long.jsonl"
-common=(--data.template plain --optim.batch_size 8 --run.save_every 0)
+common=(--data.template plain --optim.batch_size 8 --run.save_every 0 --device.backend "$backend")
 
 # pipeline NAME: everything in $work/NAME.
 pipeline() {
@@ -52,10 +54,10 @@ pipeline() {
   holds "$(metric "$run/judge" train/loss) < $(metric "$run/judge" train/loss first)"
   pass "$bin/ppo" --model.path "$run/sft/model" --reward.path "$run/sft/model" --reward.adapter "$run/judge/adapter" \
     --data.prompts "$work/prompts.jsonl" --data.template plain --run.dir "$run/ppo" --run.save_every 0 --lora.enabled --optim.lr 1e-2 \
-    --ppo.total_episodes 16 --ppo.batch_size 8 --ppo.epochs 1 --rollout.max_new_tokens 5 --optim.micro_batch_tokens 256
+    --ppo.total_episodes 16 --ppo.batch_size 8 --ppo.epochs 1 --rollout.max_new_tokens 5 --optim.micro_batch_tokens 256 --device.backend "$backend"
   pass "$bin/merge" --model "$run/sft/model" --adapter "$run/ppo/adapter" --out "$run/final"
   differ "$run/final/model.safetensors" "$run/sft/model/model.safetensors"
-  pass "$bin/generate" --model "$run/final" --prompt 'ab?' --max-new-tokens 3
+  pass "$bin/generate" --model "$run/final" --prompt 'ab?' --max-new-tokens 3 --device "$backend"
   rm -r "$run"
 }
 
