@@ -28,9 +28,10 @@ import make_tokenizer_kinds as kinds  # noqa: E402
 BATCH = 5000
 
 
-def ours(program, folder, texts):
+def ours(program, folder, texts, *kind):
+    """(ids with special tokens, text, ids without, spans) of each text; kind: tokenizer_encode's second argument."""
     data = b"".join(struct.pack("<I", len(t)) + t for t in (text.encode() for text in texts))
-    done = subprocess.run([program, str(folder)], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run([program, str(folder), *kind], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode != 0:
         raise ValueError(done.stderr.decode().strip())
     out, at = done.stdout, 0

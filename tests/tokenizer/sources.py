@@ -7,8 +7,6 @@ PROGRAM is tokenizer_encode. A line per case says for how many texts ids or deco
 
 import os
 import pathlib
-import struct
-import subprocess
 import sys
 import tempfile
 
@@ -17,39 +15,16 @@ sys.path.insert(0, str(HERE.parent / "fixtures"))
 
 from transformers import AutoTokenizer  # noqa: E402
 
+from compare import BATCH, ours  # noqa: E402
 import make_tokenizer_kinds as kinds  # noqa: E402
 import make_tokenizer_sources as sources  # noqa: E402
-
-BATCH = 5000
-
-
-def ours(program, folder, kind, texts):
-    data = b"".join(struct.pack("<I", len(t)) + t for t in (text.encode() for text in texts))
-    done = subprocess.run([program, str(folder), kind], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if done.returncode != 0:
-        raise SystemExit(done.stderr.decode().strip())
-    out, at = done.stdout, 0
-
-    def array(width):
-        nonlocal at
-        count, = struct.unpack_from("<I", out, at)
-        at += 4 + count * width
-        return out[at - count * width:at], count
-
-    for _ in texts:
-        ids, count = array(4)
-        text, _ = array(1)
-        plain, size = array(4)
-        at += 8 * size
-        yield struct.unpack(f"<{count}I", ids), text.decode(), struct.unpack(f"<{size}I", plain)
-
 
 def compare(name, program, folder, kind, texts, theirs, show=2):
     """theirs: texts -> (ids without, ids with special tokens, text of the latter or None) or None, a text each."""
     counts, left_out = [0, 0], 0
     for begin in range(0, len(texts), BATCH):
         part = texts[begin:begin + BATCH]
-        for text, (ids, shown, plain), expected in zip(part, ours(program, folder, kind, part), theirs(part)):
+        for text, (ids, shown, plain, _), expected in zip(part, ours(program, folder, part, kind), theirs(part)):
             if expected is None:
                 left_out += 1
                 continue
