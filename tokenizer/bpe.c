@@ -15,6 +15,7 @@ typedef struct Bpe {
   int byte_ids[256];  /* of <0x00> ...; -1 when absent */
   char *unk_missing;  /* a named unknown token that the vocabulary lacks: an error only when it is needed */
   bool fuse_unk, byte_fallback, ignore_merges;
+  IntArray whole;        /* ids of the pieces that stand as they are; of TOKENIZER_SENTENCEPIECE */
   char *prefix, *suffix; /* continuing_subword_prefix, end_of_word_suffix; NULL when empty */
 } Bpe;
 
@@ -134,6 +135,29 @@ static bool read_options(Bpe *bpe, const Reader *model, Error *error) {
   if (bytes == 0 || bpe->base.unk >= 0) return true;
   bpe->unk_missing = memory_copy_string(unk);
   return bpe->unk_missing || error_out_of_memory(error, "unk_token", bytes);
+}
+
+/* "whole_pieces", which only source_sentencepiece.c makes: where ignore_merges takes any token whole, that library takes its
+ * user-defined pieces alone. */
+static bool read_whole(Bpe *bpe, const Reader *model, Error *error) {
+  Reader names, item;
+  const char *name;
+  size_t bytes;
+  if (!reader_has(model, "whole_pieces")) return true;
+  if (!reader_array(model, "whole_pieces", &names, error)) return false;
+  for (size_t i = 0; i < json_array_size(names.value); i++) {
+    if (!reader_item(&names, i, &item, error) || !reader_as_text(&item, &name, &bytes, error)) return false;
+    const int id = vocabulary_id(&bpe->base.vocabulary, name, bytes);
+    if (id >= 0 && !int_array_push(&bpe->whole, id, error)) return false;
+  }
+  return true;
+}
+
+static bool stands_whole(const Bpe *bpe, int id) {
+  if (bpe->ignore_merges) return true;
+  for (size_t i = 0; i < bpe->whole.size; i++)
+    if (bpe->whole.data[i] == id) return true;
+  return false;
 }
 
 static void index_characters(Bpe *bpe) {
@@ -335,9 +359,10 @@ static bool make_symbols(const Bpe *bpe, BpeWork *work, const char *piece, size_
 static bool bpe_encode(const TokenModel *model, ModelWork *result, const char *piece, size_t bytes,
                        Error *error) {
   const Bpe *bpe = (const Bpe *)model;
-  if (bpe->ignore_merges) {
+  if (bpe->ignore_merges || bpe->whole.size > 0) {
     int id = vocabulary_id(&model->vocabulary, piece, bytes);
-    if (id >= 0) return model_work_push(result, (ModelToken){id, 0, (uint32_t)bytes}, error);
+    if (id >= 0 && stands_whole(bpe, id))
+      return model_work_push(result, (ModelToken){id, 0, (uint32_t)bytes}, error);
   }
   if (!result->own) result->own = memory_zeroed(1, sizeof(BpeWork));
   BpeWork *work = result->own;
@@ -356,6 +381,7 @@ static bool bpe_encode(const TokenModel *model, ModelWork *result, const char *p
 static void bpe_free(TokenModel *model) {
   Bpe *bpe = (Bpe *)model;
   pair_table_free(&bpe->merges);
+  int_array_free(&bpe->whole);
   memory_free(bpe->prefix);
   memory_free(bpe->suffix);
   memory_free(bpe->unk_missing);
@@ -372,7 +398,7 @@ TokenModel *bpe_open(const Reader *model, Error *error) {
   bpe->base = (TokenModel){.kind = &kind, .unk = -1};
   Reader vocab;
   if (reader_member(model, "vocab", &vocab, error) && vocabulary_read(&bpe->base.vocabulary, &vocab, error) &&
-      read_options(bpe, model, error) && read_merges(bpe, model, error)) {
+      read_options(bpe, model, error) && read_whole(bpe, model, error) && read_merges(bpe, model, error)) {
     index_characters(bpe);
     return &bpe->base;
   }

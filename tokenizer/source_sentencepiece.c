@@ -133,6 +133,16 @@ static bool has_type(const SentencePieceModel *model, PieceType type) {
   return false;
 }
 
+static bool put_user_defined(const Making *making, json_t *object, const char *key, Error *error) {
+  json_t *names = json_array();
+  if (!json_put(object, key, names, error)) return false;
+  for (size_t i = 0; i < making->model->count; i++)
+    if (making->model->pieces[i].type == PIECE_USER_DEFINED &&
+        !json_push(names, json_string(making->names[i]), error))
+      return false;
+  return true;
+}
+
 static bool put_bpe(const Making *making, json_t *model, Error *error) {
   json_t *vocab = json_object(), *ranks = NULL;
   if (!json_put(model, "vocab", vocab, error)) return false;
@@ -144,7 +154,9 @@ static bool put_bpe(const Making *making, json_t *model, Error *error) {
          json_put(model, "type", json_string("BPE"), error) &&
          json_put(model, "unk_token", json_string(making->model->unk_piece), error) &&
          json_put(model, "fuse_unk", json_true(), error) &&
-         json_put(model, "ignore_merges", json_boolean(has_type(making->model, PIECE_USER_DEFINED)), error);
+         (making->plain ? put_user_defined(making, model, "whole_pieces", error)
+                        : json_put(model, "ignore_merges",
+                                   json_boolean(has_type(making->model, PIECE_USER_DEFINED)), error));
 }
 
 static bool put_unigram(const Making *making, json_t *model, Error *error) {
@@ -193,16 +205,13 @@ static json_t *base64(const char *bytes, size_t count) {
 /* TOKENIZER_SENTENCEPIECE: tokenizer/spaces.h. */
 static bool put_own_normalizer(const Making *making, Error *error) {
   const SentencePieceModel *model = making->model;
-  json_t *defined = json_array();
-  json_t *step = json_pack("{s:s, s:b, s:b, s:b, s:o}", "type", "SentencePiece", "add_dummy_prefix",
-                           (int)model->add_dummy_prefix, "remove_extra_whitespaces",
-                           (int)model->remove_extra_whitespaces, "escape_whitespaces",
-                           (int)model->escape_whitespaces, "user_defined", defined);
-  if (!json_put(making->out->top, "normalizer", step, error)) return false;
-  for (size_t i = 0; i < model->count; i++)
-    if (model->pieces[i].type == PIECE_USER_DEFINED &&
-        !json_push(defined, json_string(making->names[i]), error))
-      return false;
+  json_t *step =
+      json_pack("{s:s, s:b, s:b, s:b}", "type", "SentencePiece", "add_dummy_prefix",
+                (int)model->add_dummy_prefix, "remove_extra_whitespaces",
+                (int)model->remove_extra_whitespaces, "escape_whitespaces", (int)model->escape_whitespaces);
+  if (!json_put(making->out->top, "normalizer", step, error) ||
+      !put_user_defined(making, step, "user_defined", error))
+    return false;
   return model->charsmap_bytes == 0 ||
          json_put(step, "precompiled_charsmap", base64(model->charsmap, model->charsmap_bytes), error);
 }

@@ -188,7 +188,32 @@ static void sources_are_what_others_make_of_them(void **state) {
   assert_true(i >= 38);
 }
 
+/* A text that is the name of a piece: only user-defined ones stand whole in sentencepiece's own reading (its ids). */
+static void pieces_named_in_a_text(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int count, ids[8];
+  } cases[] = {{"<0x0A>", 6, {68, 418, 483, 418, 636, 70}}, {"<sep>", 1, {5}}, {"<|im_start|>", 1, {6}}};
+  Temporary t;
+  Error error = {0};
+  temporary_open(&t);
+  assert_true(file_copy(SOURCES "defined.model", temporary_path(&t, "tokenizer.model"), &error));
+  Tokenizer *tokenizer = tokenizer_open_kind(t.directory, TOKENIZER_SENTENCEPIECE, &error);
+  assert_non_null(tokenizer);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    IntArray ids = {0};
+    assert_true(tokenizer_encode(tokenizer, cases[i].text, strlen(cases[i].text), false, &ids, &error));
+    assert_int_equal(ids.size, cases[i].count);
+    assert_memory_equal(ids.data, cases[i].ids, ids.size * sizeof *ids.data);
+    int_array_free(&ids);
+  }
+  tokenizer_free(tokenizer);
+  temporary_close(&t);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(sources_are_what_others_make_of_them)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(sources_are_what_others_make_of_them),
+                                     cmocka_unit_test(pieces_named_in_a_text)};
   return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }
