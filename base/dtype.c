@@ -18,7 +18,14 @@ size_t dtype_size(DType dtype) {
   return dtypes[dtype].size;
 }
 
+bool dtype_is_blocks(DType dtype) {
+  return dtype >= DTYPE_COUNT && dtype < DTYPE_END;
+}
+
 const char *dtype_name(DType dtype) {
+  if (dtype == DTYPE_NF4) return "nf4";
+  if (dtype == DTYPE_NF4_PLAIN) return "nf4 with f32 scales";
+  if (dtype == DTYPE_Q8) return "int8";
   ASSERT((unsigned)dtype < DTYPE_COUNT);
   return dtypes[dtype].config;
 }

@@ -24,10 +24,17 @@ typedef enum DType {
 #define X(name, bytes, file, config, torch) DTYPE_##name,
   DTYPE_LIST(X)
 #undef X
-      DTYPE_COUNT
+      DTYPE_COUNT,
+  /* Of blocks of elements, and in memory alone: no file and no option names them as an element type, and dtype_size has no
+   * answer. compute/nf4.h and compute/q8.h say how they lie. */
+  DTYPE_NF4 = DTYPE_COUNT, /* 4 bits, scales in 8 */
+  DTYPE_NF4_PLAIN,         /* 4 bits, scales F32 */
+  DTYPE_Q8,                /* 8 bits, scales F32 */
+  DTYPE_END
 } DType;
 
 size_t dtype_size(DType dtype);
+bool dtype_is_blocks(DType dtype);         /* NF4, NF4_PLAIN, Q8 */
 const char *dtype_name(DType dtype);       /* "bf16" */
 const char *dtype_file_name(DType dtype);  /* "BF16", as safetensors spells it */
 const char *dtype_torch_name(DType dtype); /* "bfloat16", as config.json spells it */

@@ -16,10 +16,12 @@
 
 #include "base/random.h"
 #include "compute/compute.h"
+#include "compute/nf4.h"
 #include "compute/tensor.h"
 
-/* The matrix of a linear y = x W^T: data is [O, I]; with `transposed` it is [I, O] (GPT-2's Conv1D).
- * This struct is where 4-bit and 8-bit weights will carry their scales. */
+/* The matrix of a linear y = x W^T: data is [O, I]; with `transposed` it is [I, O] (GPT-2's Conv1D). A weight of a block dtype
+ * (compute/nf4.h, compute/q8.h) is never transposed and never trained: an operation on it is, to the bit, the one on the
+ * BF16 matrix of its values. */
 typedef struct Weight {
   Tensor data;
   bool transposed;
@@ -150,6 +152,7 @@ typedef struct Backend {
   const char *name;
   bool host_memory;        /* tensors lie in the host's own memory, which may be written without an upload */
   bool narrow_activations; /* activations take the dtype of the weights; else they are F32 */
+  Nf4Layout nf4_layout;    /* how the codes of its 4-bit weights lie */
   bool (*open)(Compute *c, Error *error);
   void (*close)(Compute *c);
   bool (*arena)(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);

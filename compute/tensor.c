@@ -1,5 +1,8 @@
 #include "compute/tensor.h"
 
+#include "compute/nf4.h"
+#include "compute/q8.h"
+
 static Tensor contiguous(void *data, DType dtype, int rank, const int64_t *dim) {
   ASSERT(rank >= 1 && rank <= TENSOR_MAX_RANK);
   Tensor x = {.data = data, .dtype = dtype, .rank = rank};
@@ -91,6 +94,8 @@ int64_t tensor_count(Tensor x) {
 }
 
 size_t tensor_bytes(Tensor x) {
+  if (x.dtype == DTYPE_Q8) return q8_bytes(x.dim[0], x.dim[1]);
+  if (dtype_is_blocks(x.dtype)) return nf4_bytes(x.dtype, x.dim[0], x.dim[1]);
   return (size_t)tensor_count(x) * dtype_size(x.dtype);
 }
 

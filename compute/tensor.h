@@ -1,7 +1,8 @@
 /* A tensor is a typed, strided view of memory that someone else owns (an arena, a mapped file).
  *
  * Passed by value. Strides count elements; the last dimension of every tensor given to an operation is
- * contiguous. A tensor without data ({0}) stands for "none" where an operation allows it. In a dry run the
+ * contiguous. A tensor of a block dtype (dtype_is_blocks) is a whole matrix [O,I] under one pointer: it has no views, and its
+ * strides mean nothing. A tensor without data ({0}) stands for "none" where an operation allows it. In a dry run the
  * data pointer is not null but must not be touched. */
 #ifndef COMPUTE_TENSOR_H
 #define COMPUTE_TENSOR_H

@@ -4,6 +4,7 @@
 static const Backend table = {
     .name = "cuda",
     .narrow_activations = true,
+    .nf4_layout = NF4_LAYOUT_TILES,
     .open = cuda_open,
     .close = cuda_close,
     .arena = cuda_arena,
