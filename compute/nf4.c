@@ -142,14 +142,10 @@ void nf4_compress(const float *absmax, int64_t blocks, float mean, uint8_t *scal
     const int64_t count = blocks - first < NF4_GROUP ? blocks - first : NF4_GROUP;
     float centred[NF4_GROUP];
     for (int64_t i = 0; i < count; i++) centred[i] = absmax[first + i] - mean;
-    const float most = largest(centred, count), bound = fmaxf(most, smallest);
-    /* The reference multiplies in whole groups and divides in the rest. */
-    const float inverse = 1 / bound;
-    for (int64_t i = 0; i < count; i++) {
-      const float x = limited(count == NF4_GROUP ? centred[i] * inverse : centred[i] / bound);
-      scales[first + i] = (uint8_t)nearest(map, NF4_MAP, x);
-    }
-    group[first / NF4_GROUP] = count == NF4_GROUP ? most : bound;
+    const float most = largest(centred, count), inverse = 1 / fmaxf(most, smallest);
+    for (int64_t i = 0; i < count; i++)
+      scales[first + i] = (uint8_t)nearest(map, NF4_MAP, limited(centred[i] * inverse));
+    group[first / NF4_GROUP] = most;
   }
 }
 

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const cases[] = {"small", "wide", "square", "odd", "edges"};
+static const char *const cases[] = {"small", "wide", "tall", "odd", "edges"};
 enum { CASES = sizeof cases / sizeof *cases };
 
 typedef struct Case {
