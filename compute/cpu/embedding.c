@@ -1,23 +1,40 @@
 /* Rows of a table by id, and rows of an activation by number. */
 #include "compute/cpu/cpu.h"
 
-#include "compute/cpu/vector.h"
+#include "compute/cpu/blocks.h"
 
 static inline Vec load_row(Tensor table, int64_t offset, int part) {
   return table.dtype == DTYPE_F32 ? vec_load_part((const float *)table.data + offset, part)
                                   : vec_load_bf16_part((const uint16_t *)table.data + offset, part);
 }
 
+/* A row of a table of blocks, as the loop over a plain one below. */
+static void embed_blocks(const Blocks *m, int64_t id, float *row, float scale, float beta) {
+  for (int64_t b = 0; b < m->per_row; b++) {
+    Vec values[BLOCK_VECTORS];
+    blocks_load(m, id * m->per_row + b, values);
+    for (int v = 0; v < BLOCK_VECTORS; v++) {
+      float *at = row + b * BLOCK + v * VEC;
+      Vec y = vec_splat(scale) * values[v];
+      if (beta != 0) y = vec_fma(vec_splat(beta), vec_load(at), y);
+      vec_store(at, y);
+    }
+  }
+}
+
 void CPU(embedding)(Compute *c, Tensor out, Tensor table, Tensor ids, float scale, float beta) {
   if (c->dry) return;
-  ASSERT(table.dtype == DTYPE_F32 || table.dtype == DTYPE_BF16);
+  const bool of_blocks = dtype_is_blocks(table.dtype);
+  ASSERT(table.dtype == DTYPE_F32 || table.dtype == DTYPE_BF16 || of_blocks);
+  const Blocks blocks = of_blocks ? blocks_of(table, false) : (Blocks){0};
   int64_t tokens = ids.dim[0], channels = table.dim[1];
 #pragma omp parallel for num_threads(c->threads) schedule(static) if (tokens * channels > SPAN)
   for (int64_t t = 0; t < tokens; t++) {
     int64_t id = i32(ids)[t];
     ASSERT(id >= 0 && id < table.dim[0]);
     float *row = f32(out) + t * out.stride[0];
-    for (int64_t i = 0; i < channels; i += VEC) {
+    if (of_blocks) embed_blocks(&blocks, id, row, scale, beta);
+    for (int64_t i = 0; !of_blocks && i < channels; i += VEC) {
       int part = vec_part(channels - i);
       Vec y = vec_splat(scale) * load_row(table, id * table.stride[0] + i, part);
       if (beta != 0) y = vec_fma(vec_splat(beta), vec_load_part(row + i, part), y);

@@ -1,8 +1,9 @@
 /* Linear layers: library products. With bf16 weights, either x (or dy) is narrowed for the matrix unit, where
- * the processor has one, or the weights are widened block by block. */
+ * the processor has one, or the weights are widened block by block. Weights of block dtypes take the same way, as the bf16 weights
+ * that they stand for. */
 #include "compute/cpu/cpu.h"
 
-#include "compute/cpu/vector.h"
+#include "compute/cpu/blocks.h"
 #include "compute/product.h"
 
 /* A widened block of a bf16 weight stays in the second-level caches. */
@@ -12,7 +13,7 @@ enum { WIDEN_BLOCK = 1 << 20 };
 static int64_t block_outputs(Weight w) {
   int64_t outputs = weight_outputs(w);
   if (w.data.dtype == DTYPE_F32) return outputs;
-  ASSERT(w.data.dtype == DTYPE_BF16);
+  ASSERT(w.data.dtype == DTYPE_BF16 || dtype_is_blocks(w.data.dtype));
   return min64(outputs, max64(64, WIDEN_BLOCK / max64(1, weight_inputs(w))));
 }
 
@@ -25,9 +26,20 @@ typedef struct Block {
   int64_t stride;
 } Block;
 
+static void dequantize_floats(const Compute *c, Tensor w, int64_t first, int64_t count, float *out) {
+  const Blocks m = blocks_of(w, c->dry);
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (count * w.dim[1] > SPAN)
+  for (int64_t o = 0; o < count; o++)
+    blocks_to_floats(&m, (first + o) * m.per_row, m.per_row, out + o * w.dim[1]);
+}
+
 /* Outputs first .. first+count-1 of the weight, in its own layout. */
 static Block weight_block(const Compute *c, Weight w, int64_t first, int64_t count, float *scratch) {
   int64_t offset = w.transposed ? first : first * w.data.stride[0];
+  if (dtype_is_blocks(w.data.dtype)) {
+    dequantize_floats(c, w.data, first, count, scratch);
+    return (Block){scratch, w.data.dim[1]};
+  }
   if (w.data.dtype == DTYPE_F32) return (Block){f32(w.data) + offset, w.data.stride[0]};
   int64_t rows = w.transposed ? w.data.dim[0] : count, columns = w.transposed ? count : w.data.dim[1];
   const uint16_t *from = (const uint16_t *)w.data.data + offset;
@@ -57,18 +69,32 @@ static void put_bias(const Compute *c, Tensor out, const float *bias, float beta
 }
 
 static bool on_matrix_unit(Weight w) {
-  return w.data.dtype == DTYPE_BF16 && product_bf16_is_fast();
+  return w.data.dtype != DTYPE_F32 && product_bf16_is_fast();
+}
+
+/* The weight itself, or the bf16 one that it stands for, in scratch. */
+static Tensor narrow_weight(Compute *c, Tensor w) {
+  if (!dtype_is_blocks(w.dtype)) return w;
+  const Tensor out =
+      tensor_2d(scratch_alloc(c, (size_t)(w.dim[0] * w.dim[1]) * 2), DTYPE_BF16, w.dim[0], w.dim[1]);
+  if (c->dry) return out;
+  const Blocks m = blocks_of(w, false);
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (w.dim[0] * w.dim[1] > SPAN)
+  for (int64_t o = 0; o < w.dim[0]; o++)
+    blocks_to_bf16(&m, o * m.per_row, m.per_row, (uint16_t *)out.data + o * w.dim[1]);
+  return out;
 }
 
 /* out = alpha * x op(w) + beta * out, x narrowed to bf16. */
 static void narrow_product(Compute *c, Tensor out, Tensor x, Weight w, bool transpose, float alpha,
                            float beta) {
   size_t mark = scratch_open(c);
+  const Tensor weight = narrow_weight(c, w.data);
   Tensor narrow = tensor_2d(scratch_alloc(c, (size_t)tensor_count(x) * 2), DTYPE_BF16, x.dim[0], x.dim[1]);
   if (!c->dry) {
     CPU(axpby)(c, narrow, x, 1.0f, 0.0f);
     product_bf16(c->threads, transpose, x.dim[0], out.dim[1], x.dim[1], alpha, narrow.data, x.dim[1],
-                 w.data.data, w.data.stride[0], beta, f32(out), out.stride[0]);
+                 weight.data, weight.stride[0], beta, f32(out), out.stride[0]);
   }
   scratch_close(c, mark);
 }
@@ -76,6 +102,7 @@ static void narrow_product(Compute *c, Tensor out, Tensor x, Weight w, bool tran
 static void check_shapes(Tensor x, Tensor y, Weight w) {
   ASSERT(x.dtype == DTYPE_F32 && y.dtype == DTYPE_F32 && x.rank == 2 && y.rank == 2 && w.data.rank == 2);
   ASSERT(x.dim[0] == y.dim[0] && x.dim[1] == weight_inputs(w) && y.dim[1] == weight_outputs(w));
+  ASSERT(!(w.transposed && dtype_is_blocks(w.data.dtype)));
 }
 
 void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {

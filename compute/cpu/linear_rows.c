@@ -8,7 +8,7 @@
  * with many, tiles of chains stay in registers and blocks of weights in the nearest caches. */
 #include "compute/cpu/cpu.h"
 
-#include "compute/cpu/vector.h"
+#include "compute/cpu/blocks.h"
 
 #include <math.h>
 
@@ -23,6 +23,8 @@ typedef struct Rows {
   float alpha, beta;
   Tensor w;
   bool narrow; /* bf16 */
+  bool of_blocks;
+  Blocks blocks;
 } Rows;
 
 #define INLINE static inline __attribute__((always_inline))
@@ -40,6 +42,7 @@ INLINE Vec load_weight(const void *w, bool narrow, int64_t offset, int part) {
 }
 
 INLINE const void *weight_at(const Rows *r, int64_t offset) {
+  if (r->of_blocks) return NULL; /* taken block by block */
   return (const char *)r->w.data + offset * (r->narrow ? 2 : 4);
 }
 
@@ -153,7 +156,7 @@ INLINE void dot_rows(const Rows *r, const DotBlock *block, bool narrow, bool fet
 
 INLINE void dot_outputs(const Rows *r, bool narrow, float *scratch, int64_t o, const int m) {
   int64_t stride = r->w.stride[0], inputs = r->inputs;
-  bool whole = r->rows <= FEW_ROWS || (!narrow && inputs <= DOT_WHOLE) || inputs == 0;
+  bool whole = !r->of_blocks && (r->rows <= FEW_ROWS || (!narrow && inputs <= DOT_WHOLE) || inputs == 0);
   float *carry = scratch + DOT_OUTPUTS * DOT_BLOCK;
   int64_t step = whole ? inputs : DOT_BLOCK;
   int64_t first = 0;
@@ -167,6 +170,13 @@ INLINE void dot_outputs(const Rows *r, bool narrow, float *scratch, int64_t o, c
                       .ends = first + count == inputs};
     if (whole) {
       dot_rows(r, &block, narrow, m > 1, carry, o, m);
+    } else if (r->of_blocks) {
+      for (int b = 0; b < m; b++)
+        blocks_to_floats(&r->blocks, (o + b) * r->blocks.per_row + first / BLOCK, count / BLOCK,
+                         scratch + b * DOT_BLOCK);
+      block.w = scratch;
+      block.w_stride = DOT_BLOCK;
+      dot_rows(r, &block, false, false, carry, o, m);
     } else if (narrow) {
       copy_block(scratch, DOT_BLOCK, block.w, true, stride, m, count);
       block.w = scratch;
@@ -208,7 +218,9 @@ static void dot_range(const Rows *all, float *scratch, int64_t first, int64_t la
 
 /* Scratch of a thread: a widened block, and the chains of all rows. */
 static int64_t dot_floats(const Rows *r) {
-  return r->rows > FEW_ROWS ? DOT_OUTPUTS * DOT_BLOCK + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
+  return r->rows > FEW_ROWS || r->of_blocks
+             ? DOT_OUTPUTS * DOT_BLOCK + dot_rows_at_once(r) * DOT_OUTPUTS * VEC
+             : 0;
 }
 
 /* -- [I,O] ----------------------------------------------------------------------------------------------- */
@@ -340,7 +352,8 @@ static void panel_range(const Rows *r, float *scratch, int64_t first, int64_t la
 
 void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
   size_t mark = scratch_open(c);
-  ASSERT(w.data.dtype == DTYPE_F32 || w.data.dtype == DTYPE_BF16);
+  const bool of_blocks = dtype_is_blocks(w.data.dtype);
+  ASSERT(w.data.dtype == DTYPE_F32 || w.data.dtype == DTYPE_BF16 || of_blocks);
   Rows r = {.x = f32(x),
             .out = f32(out),
             .bias = CPU(vector_f32)(c, bias),
@@ -351,7 +364,9 @@ void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, f
             .alpha = alpha,
             .beta = beta,
             .w = w.data,
-            .narrow = w.data.dtype == DTYPE_BF16};
+            .narrow = w.data.dtype == DTYPE_BF16,
+            .of_blocks = of_blocks};
+  if (of_blocks) r.blocks = blocks_of(w.data, c->dry);
   /* Whole tiles to each thread. */
   int64_t outputs = weight_outputs(w), unit = w.transposed ? PANEL : DOT_OUTPUTS * 8;
   int64_t units = (outputs + unit - 1) / unit, most = (units + c->threads - 1) / c->threads * unit;

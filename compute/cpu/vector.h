@@ -56,6 +56,14 @@ static inline void vec_store_bf16_part(uint16_t *p, Vec x, int part) {
   _mm256_mask_storeu_epi16(p, vec_lanes(part), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
+/* The same as floats; finite ones alone. */
+static inline Vec vec_round_bf16(Vec x) {
+  __m512i bits = _mm512_castps_si512(x);
+  __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  return _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32((int)0xffff0000)));
+}
+
 static inline Vec vec_fma(Vec a, Vec b, Vec c) {
   return _mm512_fmadd_ps(a, b, c);
 }
@@ -166,6 +174,14 @@ static inline void vec_store_bf16_part(uint16_t *p, Vec x, int part) {
   uint16_t lanes[VEC];
   _mm_storeu_si128((__m128i *)lanes, narrow);
   for (int i = 0; i < part; i++) p[i] = lanes[i];
+}
+
+/* The same as floats; finite ones alone. */
+static inline Vec vec_round_bf16(Vec x) {
+  __m256i bits = _mm256_castps_si256(x);
+  __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  return _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32((int)0xffff0000)));
 }
 
 static inline Vec vec_fma(Vec a, Vec b, Vec c) {
