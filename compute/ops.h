@@ -7,10 +7,11 @@
  * A gradient of x is called dx. Gradients of weights accumulate; gradients of activations are overwritten
  * unless the operation takes `beta` or says so. All sums, softmax and norms are in fp32 whatever the dtypes.
  *
- * A weight (`Weight`, table, norm vectors) may be F32 or BF16. Activations are F32 on the CPU backend; on CUDA
- * they are F32 or BF16, all activations of one call alike (compute_activation says which). Statistics of rows
- * (mean, rstd, lse), log-probabilities, entropies, logits given to `sample`, gradients of weights are
- * F32; optimiser state is F32 or 8-bit (OptimState). Ids, rows, positions and offsets are I32 tensors. */
+ * A weight (`Weight`, table, norm vectors) may be F32 or BF16; a frozen `Weight` may be NF4 or NF4_PLAIN too, an embedding or head
+ * Q8. Activations are F32 on the CPU backend; on CUDA they are F32 or BF16, all activations of one call alike
+ * (compute_activation says which). Statistics of rows (mean, rstd, lse), log-probabilities, entropies, logits given
+ * to `sample`, gradients of weights are F32; optimiser state is F32 or 8-bit (OptimState). Ids, rows, positions and
+ * offsets are I32 tensors. */
 #ifndef COMPUTE_OPS_H
 #define COMPUTE_OPS_H
 

@@ -6,52 +6,99 @@
 #include "compute/cpu/blocks.h"
 #include "compute/product.h"
 
-/* A widened block of a bf16 weight stays in the second-level caches. */
-enum { WIDEN_BLOCK = 1 << 20 };
+/* A widened block stays in the second-level caches. One for the matrix unit is large enough to be as fast as all of the weight,
+ * and bounds the memory for what is not bf16 already. */
+enum { WIDEN_BLOCK = 1 << 20, NARROW_BLOCK = 1 << 24 };
 
-/* How a weight is taken: F32 at once, BF16 in blocks of outputs. */
+static bool on_matrix_unit(Weight w) {
+  return w.data.dtype != DTYPE_F32 && product_bf16_is_fast();
+}
+
+/* How many outputs are taken at once. The same for all that is bf16 by value: sums depend on it. */
 static int64_t block_outputs(Weight w) {
-  int64_t outputs = weight_outputs(w);
+  int64_t outputs = weight_outputs(w), elements = on_matrix_unit(w) ? NARROW_BLOCK : WIDEN_BLOCK;
   if (w.data.dtype == DTYPE_F32) return outputs;
-  ASSERT(w.data.dtype == DTYPE_BF16 || dtype_is_blocks(w.data.dtype));
-  return min64(outputs, max64(64, WIDEN_BLOCK / max64(1, weight_inputs(w))));
+  return min64(outputs, max64(64, elements / max64(1, weight_inputs(w))));
 }
 
-static float *block_scratch(Compute *c, Weight w) {
-  return w.data.dtype == DTYPE_F32 ? NULL : scratch_floats(c, block_outputs(w) * weight_inputs(w));
+static void *block_scratch(Compute *c, Weight w) {
+  const bool blocks = dtype_is_blocks(w.data.dtype);
+  ASSERT(w.data.dtype == DTYPE_F32 || w.data.dtype == DTYPE_BF16 || (blocks && !w.transposed));
+  if (on_matrix_unit(w) ? !blocks : w.data.dtype == DTYPE_F32) return NULL;
+  const size_t size = on_matrix_unit(w) ? sizeof(uint16_t) : sizeof(float);
+  return scratch_alloc(c, (size_t)(block_outputs(w) * weight_inputs(w)) * size);
 }
 
-typedef struct Block {
-  const float *data;
+/* A factor of a product. */
+typedef struct Matrix {
+  const void *data;
   int64_t stride;
-} Block;
+  bool narrow; /* bf16 */
+} Matrix;
 
-static void dequantize_floats(const Compute *c, Tensor w, int64_t first, int64_t count, float *out) {
-  const Blocks m = blocks_of(w, c->dry);
-#pragma omp parallel for num_threads(c->threads) schedule(static) if (count * w.dim[1] > SPAN)
-  for (int64_t o = 0; o < count; o++)
-    blocks_to_floats(&m, (first + o) * m.per_row, m.per_row, out + o * w.dim[1]);
-}
-
-/* Outputs first .. first+count-1 of the weight, in its own layout. */
-static Block weight_block(const Compute *c, Weight w, int64_t first, int64_t count, float *scratch) {
-  int64_t offset = w.transposed ? first : first * w.data.stride[0];
-  if (dtype_is_blocks(w.data.dtype)) {
-    dequantize_floats(c, w.data, first, count, scratch);
-    return (Block){scratch, w.data.dim[1]};
-  }
-  if (w.data.dtype == DTYPE_F32) return (Block){f32(w.data) + offset, w.data.stride[0]};
-  int64_t rows = w.transposed ? w.data.dim[0] : count, columns = w.transposed ? count : w.data.dim[1];
+static Matrix widened_block(const Compute *c, Weight w, int64_t offset, int64_t rows, int64_t columns,
+                            float *to) {
   const uint16_t *from = (const uint16_t *)w.data.data + offset;
 #pragma omp parallel for num_threads(c->threads) schedule(static) if (rows * columns > SPAN)
   for (int64_t r = 0; r < rows; r++) {
     for (int64_t i = 0; i < columns; i += VEC) {
       int part = vec_part(columns - i);
-      vec_store_part(scratch + r * columns + i, vec_load_bf16_part(from + r * w.data.stride[0] + i, part),
-                     part);
+      vec_store_part(to + r * columns + i, vec_load_bf16_part(from + r * w.data.stride[0] + i, part), part);
     }
   }
-  return (Block){scratch, columns};
+  return (Matrix){to, columns, false};
+}
+
+/* Rows first .. first+rows-1 of a matrix of blocks. */
+static Matrix decoded_block(const Compute *c, Tensor w, int64_t first, int64_t rows, bool narrow, void *to) {
+  const Blocks m = blocks_of(w, false);
+  const int64_t columns = w.dim[1];
+#pragma omp parallel for num_threads(c->threads) schedule(static) if (rows * columns > SPAN)
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t n = (first + r) * m.per_row;
+    if (narrow)
+      blocks_to_bf16(&m, n, m.per_row, (uint16_t *)to + r * columns);
+    else
+      blocks_to_floats(&m, n, m.per_row, (float *)to + r * columns);
+  }
+  return (Matrix){to, columns, narrow};
+}
+
+/* Outputs first .. first+count-1 of the weight, in its own layout. */
+static Matrix weight_block(const Compute *c, Weight w, int64_t first, int64_t count, void *scratch) {
+  const int64_t offset = w.transposed ? first : first * w.data.stride[0];
+  if (dtype_is_blocks(w.data.dtype))
+    return decoded_block(c, w.data, first, count, on_matrix_unit(w), scratch);
+  if (w.data.dtype == DTYPE_F32) return (Matrix){f32(w.data) + offset, w.data.stride[0], false};
+  if (on_matrix_unit(w)) return (Matrix){(const uint16_t *)w.data.data + offset, w.data.stride[0], true};
+  return widened_block(c, w, offset, w.transposed ? w.data.dim[0] : count,
+                       w.transposed ? count : w.data.dim[1], scratch);
+}
+
+/* Columns from `first` on. */
+static Matrix columns_from(Matrix x, int64_t first) {
+  x.data = (const char *)x.data + first * (int64_t)(x.narrow ? sizeof(uint16_t) : sizeof(float));
+  return x;
+}
+
+/* x, or its bf16 copy in scratch for the matrix unit. */
+static Matrix activations(Compute *c, Tensor x, Weight w) {
+  if (!on_matrix_unit(w)) return (Matrix){x.data, x.stride[0], false};
+  Tensor narrow = tensor_2d(scratch_alloc(c, (size_t)tensor_count(x) * 2), DTYPE_BF16, x.dim[0], x.dim[1]);
+  if (!c->dry) CPU(axpby)(c, narrow, x, 1.0f, 0.0f);
+  return (Matrix){narrow.data, x.dim[1], true};
+}
+
+/* out[m,n] = alpha * a op(b) + beta * out, where a and b are both bf16 or both fp32. */
+static void multiply(const Compute *c, bool transpose, int64_t m, int64_t n, int64_t k, float alpha, Matrix a,
+                     Matrix b, float beta, float *out, int64_t stride) {
+  ASSERT(a.narrow == b.narrow);
+  if (a.narrow)
+    product_bf16(c->threads, transpose, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, out,
+                 stride);
+  else
+    product_f32(c->threads, false, transpose, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, out,
+                stride);
 }
 
 /* out = bias + beta * out, so that the product can be added. */
@@ -68,41 +115,9 @@ static void put_bias(const Compute *c, Tensor out, const float *bias, float beta
   }
 }
 
-static bool on_matrix_unit(Weight w) {
-  return w.data.dtype != DTYPE_F32 && product_bf16_is_fast();
-}
-
-/* The weight itself, or the bf16 one that it stands for, in scratch. */
-static Tensor narrow_weight(Compute *c, Tensor w) {
-  if (!dtype_is_blocks(w.dtype)) return w;
-  const Tensor out =
-      tensor_2d(scratch_alloc(c, (size_t)(w.dim[0] * w.dim[1]) * 2), DTYPE_BF16, w.dim[0], w.dim[1]);
-  if (c->dry) return out;
-  const Blocks m = blocks_of(w, false);
-#pragma omp parallel for num_threads(c->threads) schedule(static) if (w.dim[0] * w.dim[1] > SPAN)
-  for (int64_t o = 0; o < w.dim[0]; o++)
-    blocks_to_bf16(&m, o * m.per_row, m.per_row, (uint16_t *)out.data + o * w.dim[1]);
-  return out;
-}
-
-/* out = alpha * x op(w) + beta * out, x narrowed to bf16. */
-static void narrow_product(Compute *c, Tensor out, Tensor x, Weight w, bool transpose, float alpha,
-                           float beta) {
-  size_t mark = scratch_open(c);
-  const Tensor weight = narrow_weight(c, w.data);
-  Tensor narrow = tensor_2d(scratch_alloc(c, (size_t)tensor_count(x) * 2), DTYPE_BF16, x.dim[0], x.dim[1]);
-  if (!c->dry) {
-    CPU(axpby)(c, narrow, x, 1.0f, 0.0f);
-    product_bf16(c->threads, transpose, x.dim[0], out.dim[1], x.dim[1], alpha, narrow.data, x.dim[1],
-                 weight.data, weight.stride[0], beta, f32(out), out.stride[0]);
-  }
-  scratch_close(c, mark);
-}
-
 static void check_shapes(Tensor x, Tensor y, Weight w) {
   ASSERT(x.dtype == DTYPE_F32 && y.dtype == DTYPE_F32 && x.rank == 2 && y.rank == 2 && w.data.rank == 2);
   ASSERT(x.dim[0] == y.dim[0] && x.dim[1] == weight_inputs(w) && y.dim[1] == weight_outputs(w));
-  ASSERT(!(w.transposed && dtype_is_blocks(w.data.dtype)));
 }
 
 void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
@@ -115,17 +130,14 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
   const float *b = CPU(vector_f32)(c, bias);
   if (b && !c->dry) put_bias(c, out, b, beta);
   float rest = b ? 1.0f : beta;
-  float *widened = on_matrix_unit(w) ? NULL : block_scratch(c, w);
-  if (on_matrix_unit(w)) {
-    narrow_product(c, out, x, w, !w.transposed, alpha, rest);
-  } else if (!c->dry && out.dim[0] > 0) {
-    int64_t step = block_outputs(w), outputs = weight_outputs(w);
-    for (int64_t first = 0; first < outputs; first += step) {
-      int64_t count = min64(step, outputs - first);
-      Block block = weight_block(c, w, first, count, widened);
-      product_f32(c->threads, false, !w.transposed, x.dim[0], count, x.dim[1], alpha, f32(x), x.stride[0],
-                  block.data, block.stride, rest, f32(out) + first, out.stride[0]);
-    }
+  const Matrix left = activations(c, x, w);
+  void *scratch = block_scratch(c, w);
+  const int64_t step = block_outputs(w), outputs = c->dry || out.dim[0] == 0 ? 0 : weight_outputs(w);
+  for (int64_t first = 0; first < outputs; first += step) {
+    const int64_t count = min64(step, outputs - first);
+    const Matrix block = weight_block(c, w, first, count, scratch);
+    multiply(c, !w.transposed, x.dim[0], count, x.dim[1], alpha, left, block, rest, f32(out) + first,
+             out.stride[0]);
   }
   scratch_close(c, mark);
 }
@@ -133,17 +145,14 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
 void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha, float beta) {
   check_shapes(dx, dy, w);
   size_t mark = scratch_open(c);
-  float *widened = on_matrix_unit(w) ? NULL : block_scratch(c, w);
-  if (on_matrix_unit(w)) {
-    narrow_product(c, dx, dy, w, w.transposed, alpha, beta);
-  } else if (!c->dry && dx.dim[0] > 0) {
-    int64_t step = block_outputs(w), outputs = weight_outputs(w);
-    for (int64_t first = 0; first < outputs; first += step) {
-      int64_t count = min64(step, outputs - first);
-      Block block = weight_block(c, w, first, count, widened);
-      product_f32(c->threads, false, w.transposed, dx.dim[0], dx.dim[1], count, alpha, f32(dy) + first,
-                  dy.stride[0], block.data, block.stride, first ? 1.0f : beta, f32(dx), dx.stride[0]);
-    }
+  const Matrix left = activations(c, dy, w);
+  void *scratch = block_scratch(c, w);
+  const int64_t step = block_outputs(w), outputs = c->dry || dx.dim[0] == 0 ? 0 : weight_outputs(w);
+  for (int64_t first = 0; first < outputs; first += step) {
+    const int64_t count = min64(step, outputs - first);
+    const Matrix block = weight_block(c, w, first, count, scratch);
+    multiply(c, w.transposed, dx.dim[0], dx.dim[1], count, alpha, columns_from(left, first), block,
+             first ? 1.0f : beta, f32(dx), dx.stride[0]);
   }
   scratch_close(c, mark);
 }

@@ -41,13 +41,17 @@ static Tensor activations(int64_t rows, int64_t columns) {
   return out;
 }
 
+/* The same with `gap` elements between the rows. */
+static Tensor apart(int64_t rows, int64_t columns, int64_t gap) {
+  return tensor_columns(activations(rows, columns + gap), 0, columns);
+}
+
 /* The same weight twice: in blocks, and as the BF16 matrix of its values. */
 typedef struct Twins {
   Tensor blocks, plain;
 } Twins;
 
 static void upload_bytes(Tensor to, const uint8_t *bytes) {
-  if (compute.dry) return;
   const Tensor flat = tensor_1d(to.data, DTYPE_U8, (int64_t)tensor_bytes(to));
   compute_upload(&compute, flat, bytes);
 }
@@ -55,6 +59,7 @@ static void upload_bytes(Tensor to, const uint8_t *bytes) {
 static Twins twins(DType dtype, int64_t O, int64_t I) {
   const Nf4Layout layout = compute.backend->nf4_layout;
   Twins w = {.blocks = tensor_new_2d(&arena, dtype, O, I), .plain = tensor_new_2d(&arena, DTYPE_BF16, O, I)};
+  if (compute.dry) return w;
   float *values = test_malloc((size_t)(O * I) * sizeof *values);
   uint16_t *rounded = test_malloc((size_t)(O * I) * sizeof *rounded);
   uint8_t *data = test_malloc(tensor_bytes(w.blocks));
@@ -73,7 +78,7 @@ static Twins twins(DType dtype, int64_t O, int64_t I) {
     for (int64_t o = 0; o < O; o++) nf4_dequantize_row(data, dtype, layout, O, I, o, rounded + o * I);
   }
   upload_bytes(w.blocks, data);
-  if (!compute.dry) compute_upload(&compute, w.plain, rounded);
+  compute_upload(&compute, w.plain, rounded);
   test_free(values);
   test_free(rounded);
   test_free(data);
@@ -110,12 +115,13 @@ typedef struct Case {
   int64_t T, O, I;
   bool rows; /* row_invariant */
   bool bias;
+  int64_t gap; /* between the rows of x and dy */
 } Case;
 
 static void run_linear(const void *with) {
   const Case *k = with;
   const Twins w = twins(k->dtype, k->O, k->I);
-  const Tensor x = activations(k->T, k->I), dy = activations(k->T, k->O);
+  const Tensor x = apart(k->T, k->I, k->gap), dy = apart(k->T, k->O, k->gap);
   const Tensor bias_rows = activations(1, k->O);
   const Tensor bias = k->bias ? tensor_1d(bias_rows.data, bias_rows.dtype, k->O) : (Tensor){0};
   Tensor out[2], dx[2];
@@ -147,9 +153,20 @@ static void test_linear(void **state) {
     for (int s = 0; s < 5; s++)
       for (int t = 0; t < 7; t++)
         for (int rows = 0; rows < 2; rows++) {
-          const Case k = {dtypes[d], tokens[t], shapes[s][0], shapes[s][1], rows, t % 2};
+          const Case k = {dtypes[d], tokens[t], shapes[s][0], shapes[s][1], rows, t % 2, t % 3 * 24};
           planned(run_linear, &k);
         }
+}
+
+/* Vocabularies of any size; weights that are taken in several pieces, the last with the limit of a matrix unit. */
+static void test_pieces(void **state) {
+  (void)state;
+  static const Case cases[] = {{.dtype = DTYPE_Q8, .T = 5, .O = 33, .I = 64, .bias = true, .gap = 5},
+                               {.dtype = DTYPE_Q8, .T = 3, .O = 301, .I = 128, .rows = true},
+                               {.dtype = DTYPE_NF4, .T = 2, .O = 1040, .I = 1984},
+                               {.dtype = DTYPE_Q8, .T = 2, .O = 1051, .I = 1984},
+                               {.dtype = DTYPE_Q8, .T = 2, .O = 8200, .I = 2048}};
+  for (int i = 0; i < (device_brief() ? 2 : 5); i++) planned(run_linear, &cases[i]);
 }
 
 static void run_table(const void *with) {
@@ -206,6 +223,7 @@ static int close_device(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_tables)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_pieces),
+                                     cmocka_unit_test(test_tables)};
   return cmocka_run_group_tests(tests, open_device, close_device);
 }
