@@ -8,8 +8,8 @@
 const float nf4_table[NF4_CODES] = NF4_TABLE;
 
 /* Half way between neighbours; at it the lower code is taken. */
-static int nearest(const float *sorted, int count, float x) {
-  int low = 0, high = count - 1;
+static int nearest(const float sorted[NF4_MAP], float x) {
+  int low = 0, high = NF4_MAP - 1;
   while (low < high) {
     const int middle = (low + high) / 2;
     if ((sorted[middle] + sorted[middle + 1]) / 2 < x)
@@ -22,7 +22,7 @@ static int nearest(const float *sorted, int count, float x) {
 
 static float largest(const float *x, int64_t count) {
   float most = 0;
-  for (int64_t i = 0; i < count; i++) most = fmaxf(most, fabsf(x[i]));
+  for (int64_t i = 0; i < count; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
   return most;
 }
 
@@ -80,6 +80,18 @@ static void take(Nf4Layout layout, const uint8_t *stripe, int64_t blocks, int64_
   }
 }
 
+/* nearest() of all codes of a block, without branches: as many bounds as lie below a value. */
+static void codes_of(const float *x, float inverse, uint8_t code[NF4_BLOCK]) {
+  float scaled[NF4_BLOCK];
+  int32_t below[NF4_BLOCK] = {0};
+  for (int j = 0; j < NF4_BLOCK; j++) scaled[j] = x[j] * inverse;
+  for (int k = 0; k + 1 < NF4_CODES; k++) {
+    const float bound = (nf4_table[k] + nf4_table[k + 1]) / 2;
+    for (int j = 0; j < NF4_BLOCK; j++) below[j] += bound < scaled[j];
+  }
+  for (int j = 0; j < NF4_BLOCK; j++) code[j] = (uint8_t)below[j];
+}
+
 void nf4_write_rows(Nf4Writer *writer, const float *values, int64_t first, int64_t count, uint8_t *codes) {
   const int64_t blocks = writer->inputs / NF4_BLOCK;
   ASSERT(first % NF4_STRIPE == 0 && count % NF4_STRIPE == 0 && first + count <= writer->outputs);
@@ -90,8 +102,7 @@ void nf4_write_rows(Nf4Writer *writer, const float *values, int64_t first, int64
       const float *x = values + row * writer->inputs + b * NF4_BLOCK;
       const float absmax = largest(x, NF4_BLOCK), inverse = 1 / fmaxf(absmax, smallest);
       uint8_t code[NF4_BLOCK];
-      for (int j = 0; j < NF4_BLOCK; j++)
-        code[j] = (uint8_t)nearest(nf4_table, NF4_CODES, limited(x[j] * inverse));
+      codes_of(x, inverse, code);
       writer->absmax[(first + row) * blocks + b] = absmax;
       place(writer->layout, code, blocks, row % NF4_STRIPE, b, stripe);
     }
@@ -144,7 +155,7 @@ void nf4_compress(const float *absmax, int64_t blocks, float mean, uint8_t *scal
     for (int64_t i = 0; i < count; i++) centred[i] = absmax[first + i] - mean;
     const float most = largest(centred, count), inverse = 1 / fmaxf(most, smallest);
     for (int64_t i = 0; i < count; i++)
-      scales[first + i] = (uint8_t)nearest(map, NF4_MAP, limited(centred[i] * inverse));
+      scales[first + i] = (uint8_t)nearest(map, limited(centred[i] * inverse));
     group[first / NF4_GROUP] = most;
   }
 }

@@ -66,7 +66,8 @@ static inline size_t nf4_aligned(size_t bytes) {
 
 static inline Nf4Parts nf4_parts(DType dtype, int64_t outputs, int64_t inputs) {
   const size_t blocks = (size_t)(outputs * (inputs / NF4_BLOCK));
-  Nf4Parts at = {.scales = blocks * (NF4_BLOCK / 2)};
+  Nf4Parts at;
+  at.scales = blocks * (NF4_BLOCK / 2);
   if (dtype == DTYPE_NF4_PLAIN) {
     at.group = at.map = at.mean = at.end = nf4_aligned(at.scales + blocks * sizeof(float));
     return at;

@@ -8,7 +8,7 @@ void q8_quantize(const float *values, int64_t count, int8_t *codes, float *scale
   for (int64_t block = 0; block < count / Q8_BLOCK; block++) {
     const float *x = values + block * Q8_BLOCK;
     float absmax = 0;
-    for (int i = 0; i < Q8_BLOCK; i++) absmax = fmaxf(absmax, fabsf(x[i]));
+    for (int i = 0; i < Q8_BLOCK; i++) absmax = fabsf(x[i]) > absmax ? fabsf(x[i]) : absmax;
     const float scale = absmax / 127;
     scales[block] = scale;
     /* A scale too small for a float's full precision could make a quotient of more than 127. */

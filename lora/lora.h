@@ -32,7 +32,7 @@ typedef struct LoraModule {
   bool transposed; /* the weight is [in, out]; a table is */
   LoraKind kind;
   bool tied;           /* a head whose weight is the table */
-  Tensor weight, bias; /* of the base, for a copy; none in linears, which are not copied */
+  Tensor weight, bias; /* of the base; bias none where there is none */
 } LoraModule;
 
 /* A module whose rank or alpha differs from the rest: PEFT's rank_pattern and alpha_pattern, resolved. */

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "compute/q8.h"
 #include "formats/weight_files.h"
 #include "model/source.h"
 
@@ -21,8 +22,8 @@ static bool failed(const Builder *b) {
 }
 
 /* Adds PREFIX LAYER MODULE.END. Returns its index, or -1 after an error. */
-static int add_tensor(Builder *b, const char *prefix, const char *layer, const char *module, const char *end,
-                      int rank, int64_t rows, int64_t columns) {
+static int add_tensor_of(Builder *b, DType dtype, const char *prefix, const char *layer, const char *module,
+                         const char *end, int rank, int64_t rows, int64_t columns) {
   if (failed(b)) return -1;
   Model *m = b->model;
   char *name = memory_format("%s%s%s.%s", prefix, layer, module, end);
@@ -31,13 +32,20 @@ static int add_tensor(Builder *b, const char *prefix, const char *layer, const c
     return -1;
   }
   Tensor value =
-      rank == 1 ? tensor_new_1d(b->arena, m->dtype, rows) : tensor_new_2d(b->arena, m->dtype, rows, columns);
+      rank == 1 ? tensor_new_1d(b->arena, dtype, rows) : tensor_new_2d(b->arena, dtype, rows, columns);
   m->tensors[m->tensor_count] = (ModelTensor){.name = name, .value = value};
   return m->tensor_count++;
 }
 
-static int add_table(Builder *b, const char *module, int64_t rows, int64_t columns) {
-  return add_tensor(b, b->prefix, "", module, "weight", 2, rows, columns);
+static int add_tensor(Builder *b, const char *prefix, const char *layer, const char *module, const char *end,
+                      int rank, int64_t rows, int64_t columns) {
+  return add_tensor_of(b, b->model->dtype, prefix, layer, module, end, rank, rows, columns);
+}
+
+/* Rows that are normalised as they are read (head_normalized) are not those of the file. */
+static DType table_dtype(const Model *m, int64_t rows, int64_t columns) {
+  const bool blocks = m->format.int8_tables && !m->spec.head_normalized && q8_fits(rows, columns);
+  return blocks ? DTYPE_Q8 : m->dtype;
 }
 
 static Norm add_norm(Builder *b, const char *layer, const char *module, int64_t size, bool bias) {
@@ -113,14 +121,23 @@ static Linear add_linear(Builder *b, const char *layer, const char *name, int64_
                          bool bias) {
   Linear linear = {-1, -1, -1};
   const Model *m = b->model;
-  const bool t = m->arch->transposed;
-  linear.weight =
-      add_tensor(b, b->prefix, layer, name, "weight", 2, t ? inputs : outputs, t ? outputs : inputs);
+  const bool t = m->arch->transposed, blocks = m->format.nf4 && nf4_fits(outputs, inputs);
+  if (blocks) {
+    linear.weight = add_tensor_of(b, DTYPE_NF4, b->prefix, layer, name, "weight", 2, outputs, inputs);
+    if (!failed(b)) b->model->tensors[linear.weight].turned = t;
+  } else {
+    linear.weight =
+        add_tensor(b, b->prefix, layer, name, "weight", 2, t ? inputs : outputs, t ? outputs : inputs);
+  }
   if (bias) linear.bias = add_tensor(b, b->prefix, layer, name, "bias", 1, outputs, 0);
   /* An adapter's names are those of the whole causal LM, with the prefix, however the files spell it. */
-  linear.id =
-      add_module(b, m->arch->prefix, layer, name,
-                 (LoraModule){.inputs = inputs, .outputs = outputs, .transposed = t, .kind = LORA_LINEAR});
+  linear.id = add_module(b, m->arch->prefix, layer, name,
+                         (LoraModule){.inputs = inputs,
+                                      .outputs = outputs,
+                                      .transposed = t,
+                                      .kind = LORA_LINEAR,
+                                      .weight = model_tensor(m, linear.weight),
+                                      .bias = model_tensor(m, linear.bias)});
   return linear;
 }
 
@@ -167,7 +184,8 @@ static void add_head(Builder *b) {
   m->head = m->embedding;
   if (m->spec.head_bias) m->head_bias = add_tensor(b, "", "", m->arch->head, "bias", 1, m->spec.vocab, 0);
   if (!m->spec.tied)
-    m->head = add_tensor(b, "", "", m->arch->head, "weight", 2, m->spec.vocab, model_width(&m->spec));
+    m->head = add_tensor_of(b, table_dtype(m, m->spec.vocab, model_width(&m->spec)), "", "", m->arch->head,
+                            "weight", 2, m->spec.vocab, model_width(&m->spec));
 }
 
 /* The modules of head and table. A head whose rows are normalised is no linear, and takes no adapter. */
@@ -233,11 +251,13 @@ static bool allocate_tables(Model *m, Error *error) {
 static void add_all(Builder *b, Compute *compute) {
   Model *m = b->model;
   const Architecture *arch = m->arch;
-  m->embedding = add_table(b, arch->embedding, m->spec.vocab, model_width(&m->spec));
+  const int64_t width = model_width(&m->spec);
+  m->embedding = add_tensor_of(b, table_dtype(m, m->spec.vocab, width), b->prefix, "", arch->embedding,
+                               "weight", 2, m->spec.vocab, width);
   m->positions = -1;
   if (arch->positions)
-    m->positions =
-        add_table(b, arch->positions, m->spec.max_positions + m->spec.position_offset, m->spec.hidden);
+    m->positions = add_tensor(b, b->prefix, "", arch->positions, "weight", 2,
+                              m->spec.max_positions + m->spec.position_offset, m->spec.hidden);
   m->embedding_norm =
       add_norm(b, "", m->spec.embedding_norm ? arch->embedding_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_projections(b);
@@ -249,10 +269,10 @@ static void add_all(Builder *b, Compute *compute) {
   add_positions(b, compute);
 }
 
-static bool open_with_prefix(Model *model, const json_t *config, const char *prefix, DType dtype,
+static bool open_with_prefix(Model *model, const json_t *config, const char *prefix, WeightFormat format,
                              Compute *compute, Arena *arena, Error *error) {
-  ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
-  *model = (Model){.dtype = dtype};
+  ASSERT(format.dtype == DTYPE_F32 || format.dtype == DTYPE_BF16);
+  *model = (Model){.format = format, .dtype = format.dtype};
   Error local = {0};
   model->arch = architecture_find(config, &local);
   model->config = json_deep_copy(config);
@@ -267,9 +287,9 @@ static bool open_with_prefix(Model *model, const json_t *config, const char *pre
   return error_set(error, local.code, "%s", local.message);
 }
 
-bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute, Arena *arena,
-                       Error *error) {
-  return open_with_prefix(model, config, NULL, dtype, compute, arena, error);
+bool model_open_config(Model *model, const json_t *config, WeightFormat format, Compute *compute,
+                       Arena *arena, Error *error) {
+  return open_with_prefix(model, config, NULL, format, compute, arena, error);
 }
 
 /* Whether the embedding table of the files is called PREFIX MODULE. */
@@ -301,7 +321,7 @@ static bool find_prefix(const char *directory, const json_t *config, const char 
   return ok;
 }
 
-bool model_open(Model *model, const char *directory, DType dtype, Compute *compute, Arena *arena,
+bool model_open(Model *model, const char *directory, WeightFormat format, Compute *compute, Arena *arena,
                 Error *error) {
   *model = (Model){0};
   char *path;
@@ -311,7 +331,7 @@ bool model_open(Model *model, const char *directory, DType dtype, Compute *compu
   if (config && !architecture_find(config, &local))
     error_set(error, local.code, "%s: %s", path, local.message);
   else if (config && find_prefix(directory, config, &prefix, error) &&
-           !open_with_prefix(model, config, prefix, dtype, compute, arena, &local))
+           !open_with_prefix(model, config, prefix, format, compute, arena, &local))
     error_set(error, local.code, "%s: %s", path, local.message);
   json_decref(config);
   memory_free(path);

@@ -1,8 +1,8 @@
 /* A decoder model: its spec, its tensors by name, and which tensor plays which part.
  *
  * All tensors stand in one list, in checkpoint layout; a part refers to them by index (-1 = absent), so that
- * gradients, optimiser state and saving are loops over the list. Weights are F32 or BF16 in the arena given
- * at load, borrowed from the run. The model knows no adapter: forward takes one as an argument. */
+ * gradients, optimiser state and saving are loops over the list. Weights lie in the arena given at load, borrowed from the run, as a
+ * WeightFormat says. The model knows no adapter: forward takes one as an argument. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
@@ -12,9 +12,17 @@
 #include "model/arch.h"
 #include "model/spec.h"
 
+/* How weights are kept in memory. */
+typedef struct WeightFormat {
+  DType dtype;      /* F32 or BF16 */
+  bool nf4;         /* linears in 4 bits (compute/nf4.h), where nf4_fits their shape */
+  bool int8_tables; /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */
+} WeightFormat;
+
 typedef struct ModelTensor {
   char *name;   /* full checkpoint name, "model.layers.0.self_attn.q_proj.weight" */
-  Tensor value; /* F32 or BF16 */
+  Tensor value; /* F32, BF16, or of a block dtype: then [O,I], and frozen */
+  bool turned;  /* files have it [I,O]: a linear of a transposed architecture, in blocks */
   Tensor grad;  /* F32, or none when frozen */
 } ModelTensor;
 
@@ -63,7 +71,8 @@ typedef struct Model {
   float rope_scale[2];
   Tensor alibi; /* [H] or none */
 
-  DType dtype; /* of the weights */
+  WeightFormat format;
+  DType dtype; /* format.dtype: of the weights that are in no blocks, and of what is computed from them */
 } Model;
 
 /* Says how long the longest sequence of the run is, before the first pass: rotary tables of a kind that looks at it (dynamic,
@@ -75,7 +84,8 @@ bool model_serves(const Model *model, int64_t length);
 void model_free(Model *model); /* tensors' memory belongs to the arena */
 
 static inline Weight model_weight(const Model *m, Linear linear) {
-  return (Weight){m->tensors[linear.weight].value, m->arch->transposed};
+  const Tensor value = m->tensors[linear.weight].value;
+  return (Weight){value, m->arch->transposed && !dtype_is_blocks(value.dtype)};
 }
 static inline Tensor model_tensor(const Model *m, int index) {
   return index < 0 ? (Tensor){0} : m->tensors[index].value;
@@ -105,5 +115,9 @@ NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena
 NODISCARD bool score_head_make_trainable(ScoreHead *head, Compute *compute, Arena *arena, ParameterList *list,
                                          Error *error);
 int64_t model_parameter_count(const Model *model);
+/* Whether any weight is of a block dtype: such a model is neither trained nor saved, but under an adapter. */
+bool model_is_quantized(const Model *model);
+/* The module whose weight this tensor is; -1: of none. A tied table is the embedding's. */
+int model_module_of(const Model *model, int tensor);
 
 #endif

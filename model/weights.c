@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "lora/lora.h"
+#include "model/quantize.h"
 #include "model/source.h"
 #include "model/unit_rows.h"
 #include "model/weights_check.h"
@@ -78,6 +79,62 @@ static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Com
   return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
+/* Where the stripes of a tensor that is quantised come from. */
+typedef struct Pieces {
+  const WeightEntry *entry;
+  size_t broken;
+} Pieces;
+
+static void read_stripe(void *context, int64_t first, int64_t count, float *values) {
+  Pieces *pieces = context;
+  pieces->broken +=
+      read_parallel(pieces->entry, (size_t)first, (size_t)count, DTYPE_F32, (char *)values, true);
+}
+
+/* Of a whole tensor in floats. */
+static void copy_stripe(void *context, int64_t first, int64_t count, float *values) {
+  memcpy(values, (const float *)context + first, (size_t)count * sizeof *values);
+}
+
+/* [I,O] to [O,I]; NULL when memory is out. Frees `values`. */
+static float *turned(float *values, int64_t inputs, int64_t outputs) {
+  float *out = memory_alloc((size_t)(inputs * outputs) * sizeof *out);
+#pragma omp parallel for schedule(static) if (out)
+  for (int64_t o = 0; o < (out ? outputs : 0); o++)
+    for (int64_t i = 0; i < inputs; i++) out[o * inputs + i] = values[i * outputs + o];
+  memory_free(values);
+  return out;
+}
+
+/* The tensor as a whole: with an adapter added, or turned from [I,O]. */
+static bool quantize_whole(const ModelTensor *tensor, const WeightEntry *entry, const LoraSet *merge,
+                           int module, Compute *compute, Error *error) {
+  const size_t bytes = entry->count * sizeof(float);
+  float *values = memory_alloc(bytes);
+  if (!values) return error_out_of_memory(error, tensor->name, bytes);
+  const size_t broken = read_parallel(entry, 0, entry->count, DTYPE_F32, (char *)values, true);
+  bool ok = broken == 0 || weight_not_finite(entry, broken, error);
+  if (ok && merge && module >= 0 && (lora_pair(merge, module) || lora_copy(merge, module)))
+    ok = lora_merge(merge, module, values, compute, error);
+  if (ok && tensor->turned) {
+    values = turned(values, tensor->value.dim[1], tensor->value.dim[0]);
+    ok = values || error_out_of_memory(error, tensor->name, bytes);
+  }
+  ok = ok && quantize_tensor(tensor->value, copy_stripe, values, compute, error);
+  memory_free(values);
+  return ok;
+}
+
+static bool load_quantized(const Model *model, int index, const WeightEntry *entry, const LoraSet *merge,
+                           Compute *compute, Error *error) {
+  const ModelTensor *tensor = &model->tensors[index];
+  if (merge || tensor->turned)
+    return quantize_whole(tensor, entry, merge, model_module_of(model, index), compute, error);
+  Pieces pieces = {.entry = entry};
+  return quantize_tensor(tensor->value, read_stripe, &pieces, compute, error) &&
+         (pieces.broken == 0 || weight_not_finite(entry, pieces.broken, error));
+}
+
 bool model_check(const Model *model, const char *directory, Error *error) {
   WeightFiles files;
   if (!weights_open_checked(&files, model, directory, error)) return false;
@@ -100,14 +157,16 @@ bool model_check_values(const Model *model, const char *directory, Error *error)
   return ok;
 }
 
-bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
+bool model_read(Model *model, const char *directory, const LoraSet *merge, Compute *compute, Error *error) {
   WeightFiles files;
   if (!weights_open_checked(&files, model, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
-    ok = load_tensor(tensor->value, weights_entry(&files, model, i), staging, compute, error);
+    const WeightEntry *entry = weights_entry(&files, model, i);
+    ok = dtype_is_blocks(tensor->value.dtype) ? load_quantized(model, i, entry, merge, compute, error)
+                                              : load_tensor(tensor->value, entry, staging, compute, error);
   }
   if (ok && model->spec.head_normalized && model->head >= 0)
     ok = unit_rows(model->tensors[model->head].value, compute, error);

@@ -1,6 +1,7 @@
 /* Models on disk: Hugging Face directories in, Hugging Face directories out.
  *
- * Reading: config.json, and weights in any form of formats/weight_files.h; F32, F16 and BF16, also mixed, are converted to `dtype`.
+ * Reading: config.json, and weights in any form of formats/weight_files.h; F32, F16 and BF16, also mixed, are converted to format.dtype,
+ * or quantised where the format says so.
  * Names may lack the base prefix; known buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq, ...) are passed
  * over; missing, unexpected and misshapen tensors are one ERROR_MODEL with their names, expected and found.
  * Rows of a head that the spec calls normalized are divided by their lengths (unit_rows.h), and saved so.
@@ -17,10 +18,10 @@
  * dry: then only sizes are counted and model_read must not be called). Weights need not be there yet; where they
  * are, their names say whether the base prefix is written. A directory whose "architectures" names the
  * ...ForSequenceClassification class has no LM head: model->head is -1 and the model can only score. */
-NODISCARD bool model_open(Model *model, const char *directory, DType dtype, Compute *compute, Arena *arena,
-                          Error *error);
+NODISCARD bool model_open(Model *model, const char *directory, WeightFormat format, Compute *compute,
+                          Arena *arena, Error *error);
 /* The same from a config in memory (borrowed), for a model that is in no directory yet. */
-NODISCARD bool model_open_config(Model *model, const json_t *config, DType dtype, Compute *compute,
+NODISCARD bool model_open_config(Model *model, const json_t *config, WeightFormat format, Compute *compute,
                                  Arena *arena, Error *error);
 /* Whether a tensor of that name is none of the weights: causal masks and rotary tables that old files carry, and what the architecture
  * passes over. */
@@ -29,8 +30,10 @@ bool weights_is_passed_over(const Architecture *arch, const char *name);
 NODISCARD bool model_check(const Model *model, const char *directory, Error *error);
 /* What it would find wrong with the values themselves: reads all weights, and keeps none. */
 NODISCARD bool model_check_values(const Model *model, const char *directory, Error *error);
-/* Fills the weights of an opened model from the directory's safetensors, piece by piece: no second copy. */
-NODISCARD bool model_read(Model *model, const char *directory, Compute *compute, Error *error);
+/* Fills the weights of an opened model from the directory's files, piece by piece: no second copy. merge: an adapter, or NULL, that is
+ * added to what is quantised, in F32 before it is; the other weights do not have it yet. */
+NODISCARD bool model_read(Model *model, const char *directory, const LoraSet *merge, Compute *compute,
+                          Error *error);
 
 /* The score head of a ...ForSequenceClassification directory, or of a SEQ_CLS adapter directory: weight into the
  * arena, and the shift. With must_exist false, a directory without one gives a head of N(0, 1/sqrt(C+1)) from

@@ -198,9 +198,12 @@ static bool check_unexpected(Report *report, const Model *model, const WeightFil
 static bool check_all(const WeightFiles *files, const Model *model, const char *directory, Error *error) {
   Report report = {.error = error};
   bool ok = true;
-  for (int i = 0; ok && i < model->tensor_count; i++)
-    ok =
-        check_entry(&report, weights_entry(files, model, i), model->tensors[i].name, model->tensors[i].value);
+  for (int i = 0; ok && i < model->tensor_count; i++) {
+    const ModelTensor *tensor = &model->tensors[i];
+    Tensor filed = tensor->value; /* its shape in files */
+    if (tensor->turned) filed = tensor_2d(NULL, model->dtype, tensor->value.dim[1], tensor->value.dim[0]);
+    ok = check_entry(&report, weights_entry(files, model, i), tensor->name, filed);
+  }
   ok = ok && check_unexpected(&report, model, files);
   return finish_report(&report, directory, model->arch->model_type) && ok &&
          check_tied_copy(model, files, error);

@@ -40,11 +40,12 @@ static bool bases_fit(const PpoModels *models, const PpoConfig *config, Error *e
 
 static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const LoraSpec *lora,
                                Compute *compute, TrainMemory *memory, Error *error) {
-  const DType dtype = model_config_dtype(&config->model);
+  const WeightFormat format = model_config_format(&config->model);
   models->shared = path_same(config->model.path, config->reward.path);
   Model *reward_base = models->shared ? &models->policy_base : &models->reward_base;
-  if (!base_open(&models->policy_base, config->model.path, NULL, dtype, compute, memory, error)) return false;
-  if (!models->shared && !base_open(reward_base, config->reward.path, NULL, dtype, compute, memory, error)) {
+  if (!base_open(&models->policy_base, config->model.path, NULL, format, compute, memory, error))
+    return false;
+  if (!models->shared && !base_open(reward_base, config->reward.path, NULL, format, compute, memory, error)) {
     return false;
   }
   const TraineeSpec actor = actor_spec(config, lora), critic = critic_spec(config, lora);
@@ -59,15 +60,15 @@ static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const
 
 static bool open_full(PpoModels *models, const PpoConfig *config, Compute *compute, TrainMemory *memory,
                       Error *error) {
-  const DType dtype = model_config_dtype(&config->model);
+  const WeightFormat format = model_config_format(&config->model);
   const char *policy = config->model.path, *policy_adapter = config->model.adapter;
   const char *score = config->reward.path, *score_adapter = config->reward.adapter;
   TraineeSpec actor = actor_spec(config, NULL), critic = critic_spec(config, NULL);
   PredictorSpec reference = frozen(&actor, "reference"), reward = frozen(&critic, "reward");
-  return base_open(&models->policy_base, policy, policy_adapter, dtype, compute, memory, error) &&
-         base_open(&models->reference_base, policy, policy_adapter, dtype, compute, memory, error) &&
-         base_open(&models->reward_base, score, score_adapter, dtype, compute, memory, error) &&
-         base_open(&models->score_base, score, score_adapter, dtype, compute, memory, error) &&
+  return base_open(&models->policy_base, policy, policy_adapter, format, compute, memory, error) &&
+         base_open(&models->reference_base, policy, policy_adapter, format, compute, memory, error) &&
+         base_open(&models->reward_base, score, score_adapter, format, compute, memory, error) &&
+         base_open(&models->score_base, score, score_adapter, format, compute, memory, error) &&
          trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
          predictor_open(&models->reference, &reference, &models->reference_base, PREDICTOR_FROZEN, NULL,
                         compute, memory, error) &&

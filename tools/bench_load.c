@@ -87,11 +87,11 @@ static bool load(Model *model, const LoadConfig *config, Compute *compute, Arena
   Arena dry;
   arena_init_dry(&dry, "weights");
   const DType dtype = dtype_values[config->dtype];
-  if (!model_open(model, config->model, dtype, compute, &dry, error)) return false;
+  if (!model_open(model, config->model, (WeightFormat){.dtype = dtype}, compute, &dry, error)) return false;
   model_free(model);
   return arena_init(arena, "weights", dry.peak, error) &&
-         model_open(model, config->model, dtype, compute, arena, error) &&
-         model_read(model, config->model, compute, error);
+         model_open(model, config->model, (WeightFormat){.dtype = dtype}, compute, arena, error) &&
+         model_read(model, config->model, NULL, compute, error);
 }
 
 static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {

@@ -65,7 +65,8 @@ static bool fill_weights(Model *model, Compute *compute, Error *error) {
 
 static bool open_model(Bench *b, Error *error) {
   const DType dtype = b->config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
-  return model_open_config(&b->model, b->shape, dtype, &b->compute, &b->memory.weights, error);
+  return model_open_config(&b->model, b->shape, (WeightFormat){.dtype = dtype}, &b->compute,
+                           &b->memory.weights, error);
 }
 
 /* Opens what the work needs, dry or real. */

@@ -145,14 +145,14 @@ static bool read_shift(Export *e, Error *error) {
 static bool open_model(Export *e, Error *error) {
   Supervised *s = &e->s;
   const SupervisedConfig *common = &e->settings.common;
-  const DType dtype = model_config_dtype(&common->model);
+  const WeightFormat format = model_config_format(&common->model);
   Arena nowhere;
   arena_init_dry(&nowhere, "base");
   const bool adapter = e->spec.predictor.adapted;
-  bool ok =
-      adapter && e->needs_scores
-          ? base_open(&s->base, e->base, NULL, dtype, &s->compute, &s->memory, error)
-          : model_open(&s->base, e->base, dtype, &s->compute, adapter ? &nowhere : &s->memory.weights, error);
+  bool ok = adapter && e->needs_scores
+                ? base_open(&s->base, e->base, NULL, format, &s->compute, &s->memory, error)
+                : model_open(&s->base, e->base, format, &s->compute, adapter ? &nowhere : &s->memory.weights,
+                             error);
   ok = ok && trainee_open(&s->trainee, &e->spec, &s->base, &s->compute, &s->memory, error) &&
        pass_init(&s->pass, &s->base, error);
   return ok && (!e->needs_scores || microbatches_init(&s->micro, common->optim.batch_size, 1,

@@ -32,7 +32,7 @@ typedef struct GenerateConfig {
   int64_t max_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
   double temperature, top_p;
   OptionStrings stop;
-  int dtype, backend;
+  int dtype, quantize, tables, backend;
 } GenerateConfig;
 
 /* clang-format off */
@@ -62,6 +62,7 @@ static const Option options[] = {
   ROW_BOOL("logprobs", GenerateConfig, logprobs, "false",
       "JSON: the log-probability of each id under the temperature alone, nats"),
   ROW_CHOICE("dtype", GenerateConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),
+  QUANTIZE_OPTIONS("", "-", GenerateConfig, quantize, tables),
   ROW_INT("batch", GenerateConfig, batch, "32", 1, 1 << 20, "answers generated at once"),
   ROW_BYTES("cache", GenerateConfig, cache, "0",
       "memory for keys and values, e.g. 2GiB; 0 = as much as the batch can use"),
@@ -327,8 +328,8 @@ static void close_model(Generate *g) {
 
 static bool open_model(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
-  const DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
-  return base_open(&g->model, config->model, NULL, dtype, &g->compute, &g->memory, error) &&
+  const WeightFormat format = weight_format(config->dtype, config->quantize, config->tables);
+  return base_open(&g->model, config->model, NULL, format, &g->compute, &g->memory, error) &&
          set_length(g, error) && open_adapter(g, error) &&
          engine_init(&g->engine, engine_settings(g), &g->model, config->adapter ? &g->adapter : NULL,
                      &g->compute, &g->memory.cache, error);
@@ -342,7 +343,7 @@ static bool plan_and_open(Generate *g, Error *error) {
   close_model(g);
   if (!plan_end(&plan, &g->memory, &g->compute, error) || !opened) return false;
   static const char advice[] =
-      "less is needed with --dtype bf16, a smaller --batch or --max-new-tokens, or a "
+      "less is needed with --dtype bf16, --quantize nf4, a smaller --batch or --max-new-tokens, or a "
       "limit on the --cache";
   return plan_fits(&plan, device_limit(&g->compute), advice, g->log, error) &&
          train_memory_allocate(&g->memory, &g->compute, error) && open_model(g, error);

@@ -128,7 +128,7 @@ static bool plan_memory(const json_t *json, DType dtype, Compute *compute, Log *
   MemoryPlan plan = {0};
   Arena dry;
   arena_init_dry(&dry, "weights");
-  if (!model_open_config(&model, json, dtype, compute, &dry, error)) return false;
+  if (!model_open_config(&model, json, (WeightFormat){.dtype = dtype}, compute, &dry, error)) return false;
   model_free(&model);
   *bytes = dry.peak;
   plan_add(&plan, dry.name, dry.peak);
@@ -139,7 +139,7 @@ static bool plan_memory(const json_t *json, DType dtype, Compute *compute, Log *
 static bool make_model(Model *model, Arena *arena, size_t bytes, const json_t *json, const InitConfig *config,
                        DType dtype, Compute *compute, Error *error) {
   if (!compute_arena(compute, arena, "model", bytes, error) ||
-      !model_open_config(model, json, dtype, compute, arena, error))
+      !model_open_config(model, json, (WeightFormat){.dtype = dtype}, compute, arena, error))
     return false;
   model_initialize(model, compute, (uint64_t)config->seed);
   return model_save(model, NULL, NULL, NULL, config->tokenizer, config->out, dtype, compute, error);

@@ -77,7 +77,7 @@ static bool choose_types(Merge *m, Error *error) {
 /* The same twice: to count the memory, and to have it. */
 static bool open_all(Merge *m, Arena *arena, Error *error) {
   const MergeConfig *c = m->config;
-  if (!model_open(&m->model, c->model, m->loaded, &m->compute, arena, error) ||
+  if (!model_open(&m->model, c->model, (WeightFormat){.dtype = m->loaded}, &m->compute, arena, error) ||
       !lora_open(&m->adapter, &m->spec, m->model.modules, m->model.module_count, m->model.dtype, false,
                  &m->compute, arena, error))
     return false;
@@ -170,7 +170,7 @@ static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
   if (!ok || check) return ok;
   return compute_arena(&m->compute, &m->arena, "model", plan.peak, error) && open_all(m, &m->arena, error) &&
          lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
-         model_read(&m->model, m->config->model, &m->compute, error) && save(m, &tokens, error);
+         model_read(&m->model, m->config->model, NULL, &m->compute, error) && save(m, &tokens, error);
 }
 
 /* Writing over what is being read would lose the base. */

@@ -111,7 +111,8 @@ static bool open_after(Adding *a, Arena *arena, Error *error) {
   for (size_t i = 0; i < 2; i++)
     if (i == 0 || json_object_get(config, keys[i]))
       json_object_set_new(config, keys[i], json_integer(rows_after(a, a->before.spec.vocab)));
-  const bool ok = model_open_config(&a->after, config, a->loaded, &a->compute, arena, error);
+  const bool ok =
+      model_open_config(&a->after, config, (WeightFormat){.dtype = a->loaded}, &a->compute, arena, error);
   json_decref(config);
   return ok;
 }
@@ -170,7 +171,8 @@ static bool plan(Adding *a, size_t bytes[2], Log *log, Error *error) {
   Arena dry[2];
   arena_init_dry(&dry[0], "before");
   arena_init_dry(&dry[1], "after");
-  bool ok = model_open(&a->before, a->config->model, a->loaded, &a->compute, &dry[0], error);
+  bool ok = model_open(&a->before, a->config->model, (WeightFormat){.dtype = a->loaded}, &a->compute, &dry[0],
+                       error);
   if (ok && a->before.head < 0)
     ok = error_set(error, ERROR_MODEL,
                    "%s: a reward model has no LM head: extend the model that it was trained from",
@@ -187,9 +189,10 @@ static bool plan(Adding *a, size_t bytes[2], Log *log, Error *error) {
 static bool make(Adding *a, const size_t bytes[2], Error *error) {
   return compute_arena(&a->compute, &a->before_arena, "model", bytes[0], error) &&
          compute_arena(&a->compute, &a->after_arena, "new model", bytes[1], error) &&
-         model_open(&a->before, a->config->model, a->loaded, &a->compute, &a->before_arena, error) &&
+         model_open(&a->before, a->config->model, (WeightFormat){.dtype = a->loaded}, &a->compute,
+                    &a->before_arena, error) &&
          open_after(a, &a->after_arena, error) &&
-         model_read(&a->before, a->config->model, &a->compute, error) && copy_weights(a, error) &&
+         model_read(&a->before, a->config->model, NULL, &a->compute, error) && copy_weights(a, error) &&
          model_save(&a->after, NULL, NULL, NULL, a->companions, a->config->out, a->written, &a->compute,
                     error);
 }

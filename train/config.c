@@ -7,6 +7,16 @@ const char *const optimizer_state_choices[] = {"f32", "8bit", NULL};
 const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 
-DType model_config_dtype(const ModelConfig *config) {
-  return config->dtype == MODEL_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+const char *const model_quantize_choices[] = {"none", "nf4", NULL};
+const char *const model_tables_choices[] = {"none", "int8", NULL};
+
+WeightFormat weight_format(int dtype, int quantize, int tables) {
+  const bool nf4 = quantize == MODEL_QUANTIZE_NF4;
+  return (WeightFormat){.dtype = dtype == MODEL_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                        .nf4 = nf4,
+                        .int8_tables = nf4 && tables == MODEL_TABLES_INT8};
+}
+
+WeightFormat model_config_format(const ModelConfig *config) {
+  return weight_format(config->dtype, config->quantize, config->tables);
 }

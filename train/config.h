@@ -10,8 +10,8 @@
 #ifndef TRAIN_CONFIG_H
 #define TRAIN_CONFIG_H
 
-#include "base/dtype.h"
 #include "base/option.h"
+#include "model/model.h"
 
 #include <math.h>
 
@@ -23,14 +23,22 @@
 typedef struct ModelConfig {
   char *path;     /* Hugging Face directory */
   char *adapter;  /* PEFT directory or NULL */
-  int dtype;      /* ModelDtype; model_config_dtype gives the DType */
+  int dtype;      /* ModelDtype; model_config_format makes a WeightFormat of it */
   int tokenizer;  /* TokenizerKind */
+  int quantize;   /* ModelQuantize */
+  int tables;     /* ModelTables */
   bool recompute; /* keep only each block's input, run the block again in the backward */
 } ModelConfig;
 
 typedef enum ModelDtype { MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
 extern const char *const model_dtype_choices[]; /* f32, bf16: in the order of ModelDtype */
-DType model_config_dtype(const ModelConfig *config);
+typedef enum ModelQuantize { MODEL_QUANTIZE_NONE, MODEL_QUANTIZE_NF4 } ModelQuantize;
+extern const char *const model_quantize_choices[]; /* none, nf4: in the order of ModelQuantize */
+typedef enum ModelTables { MODEL_TABLES_NONE, MODEL_TABLES_INT8 } ModelTables;
+extern const char *const model_tables_choices[]; /* none, int8: in the order of ModelTables */
+/* What the choices of the three enumerations say. */
+WeightFormat weight_format(int dtype, int quantize, int tables);
+WeightFormat model_config_format(const ModelConfig *config);
 extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in the order of TokenizerKind */
 
 /* A row of an option table of that key. */
@@ -39,6 +47,13 @@ extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in t
       "whose reading of the tokenizer's files: auto = Transformers 5's AutoTokenizer; file = tokenizer.json alone; "                 \
       "sentencepiece = tokenizer.model as that library does")
 
+/* Its rows: prefix "model." and glue "_" in a stage, "" and "-" in a tool. */
+#define QUANTIZE_OPTIONS(prefix, glue, Config, quantize, tables)                                            \
+  ROW_CHOICE(prefix "quantize", Config, quantize, "none", model_quantize_choices,                           \
+      "nf4: the linears of a frozen model in 4 bits, under an adapter or none (QLoRA)"),                    \
+  ROW_CHOICE(prefix "quantize" glue "tables", Config, tables, "none", model_tables_choices,                 \
+      "int8: the embedding table and the LM head in 8 bits as well", .when = prefix "quantize = nf4")
+
 #define MODEL_OPTIONS(Config, field)                                                                        \
   ROW_STRING_REQUIRED("model.path", Config, field.path, "Hugging Face model directory"),                    \
   ROW_STRING("model.adapter", Config, field.adapter, NULL,                                                  \
@@ -46,6 +61,7 @@ extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in t
   TOKENIZER_OPTION("model.tokenizer", Config, field.tokenizer),                                             \
   ROW_CHOICE("model.dtype", Config, field.dtype, "f32", model_dtype_choices,                                \
       "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights"),           \
+  QUANTIZE_OPTIONS("model.", "_", Config, field.quantize, field.tables),                                    \
   ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \
       "compute each block again in the backward pass: less memory, about a third more time"),
 

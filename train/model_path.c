@@ -73,8 +73,8 @@ static bool read_weights(const char *path, Log *log, Error *error) {
   Arena nowhere;
   arena_init_dry(&nowhere, "weights");
   log_info(log, "reading the weights of %s", path);
-  const bool ok =
-      model_open(&model, path, DTYPE_F32, NULL, &nowhere, error) && model_check_values(&model, path, error);
+  const bool ok = model_open(&model, path, (WeightFormat){.dtype = DTYPE_F32}, NULL, &nowhere, error) &&
+                  model_check_values(&model, path, error);
   model_free(&model);
   return ok;
 }

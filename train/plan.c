@@ -112,7 +112,7 @@ static bool try_smaller(Advice *advice, PlanSettings settings, int64_t least, co
   int64_t *tokens = &settings.optim.micro_batch_tokens;
   while (*tokens / 2 >= least) {
     *tokens /= 2;
-    char what[128];
+    char what[160];
     snprintf(what, sizeof what, "optim.micro_batch_tokens %" PRId64 "%s", *tokens, also);
     if (try_settings(advice, &settings, what)) return true;
   }
@@ -151,11 +151,19 @@ static void find_advice(Advice *advice, const PlanSettings *settings, int64_t le
     found |= try_settings(advice, &changed, "lora.enabled true with model.recompute true") ||
              try_smaller(advice, changed, least, " with lora.enabled true and model.recompute true");
   }
-  if (found || settings->model.dtype == MODEL_DTYPE_BF16) return;
-  changed.model.dtype = MODEL_DTYPE_BF16;
-  if (!try_settings(advice, &changed, "model.dtype bf16 with lora.enabled true and model.recompute true")) {
-    try_smaller(advice, changed, least, " with model.dtype bf16, lora.enabled true and model.recompute true");
+  if (!found && settings->model.dtype != MODEL_DTYPE_BF16) {
+    changed.model.dtype = MODEL_DTYPE_BF16;
+    found =
+        try_settings(advice, &changed, "model.dtype bf16 with lora.enabled true and model.recompute true") ||
+        try_smaller(advice, changed, least,
+                    " with model.dtype bf16, lora.enabled true and model.recompute true");
   }
+  if (found || settings->model.quantize == MODEL_QUANTIZE_NF4) return;
+  changed.model.quantize = MODEL_QUANTIZE_NF4;
+  if (!try_settings(advice, &changed,
+                    "model.quantize nf4 with model.dtype bf16, lora.enabled true and model.recompute true"))
+    try_smaller(advice, changed, least,
+                " with model.quantize nf4, model.dtype bf16, lora.enabled true and model.recompute true");
 }
 
 bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,

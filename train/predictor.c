@@ -45,6 +45,19 @@ static bool adapter_spec(LoraSpec *out, const PredictorSpec *spec, Error *error)
   return true;
 }
 
+/* A table that is trained whole begins as the model's, not as what 8 bits have left of it. One that comes with the adapter is its own. */
+static bool check_copies(const LoraSet *set, const PredictorSpec *spec, Error *error) {
+  for (int id = 0; id < set->count; id++) {
+    const LoraCopy *copy = lora_copy(set, id);
+    if (!copy || copy->frozen || spec->adapter || !dtype_is_blocks(set->modules[id].weight.dtype)) continue;
+    return error_set(
+        error, ERROR_USAGE,
+        "lora.modules_to_save: %s is in 8 bits and cannot be trained whole: set model.quantize_tables none",
+        set->modules[id].name);
+  }
+  return true;
+}
+
 static bool open_adapter(Predictor *predictor, const PredictorSpec *spec, PredictorUse use,
                          ParameterList *parameters, Compute *compute, TrainMemory *memory, Error *error) {
   LoraSpec lora;
@@ -54,6 +67,7 @@ static bool open_adapter(Predictor *predictor, const PredictorSpec *spec, Predic
   ok = ok && lora_open(set, &lora, model->modules, model->module_count, model->dtype, use != PREDICTOR_FROZEN,
                        compute, &memory->adapters, error);
   lora_spec_free(&lora);
+  ok = ok && check_copies(set, spec, error);
   if (!ok) return error_context(error, "%s", spec->adapter ? spec->adapter : "lora");
   set->dropout_key = random_key(spec->seed, RANDOM_DROPOUT);
   /* In a dry run the files are looked at too, so that --check finds what is wrong with them. */
@@ -95,6 +109,11 @@ static bool open_head(Predictor *predictor, const PredictorSpec *spec, Predictor
 
 /* A step of the optimiser would leave the rows of such a head at other lengths than 1. */
 static bool check_trainable(const PredictorSpec *spec, const Model *model, Error *error) {
+  if (model_is_quantized(model))
+    return error_set(
+        error, ERROR_USAGE,
+        "%s: model.quantize is for a base that is not trained: set lora.enabled, or model.quantize none",
+        spec->name);
   if (!model->spec.head_normalized || model->head < 0) return true;
   return error_set(
       error, ERROR_MODEL,

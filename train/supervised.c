@@ -126,8 +126,8 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
   s->mode = training_mode(model);
   return microbatches_init(&s->micro, config->optim.batch_size, corpus_most_sequences(&s->corpus),
                            settings->optim.micro_batch_tokens, s->stage->pack, error) &&
-         base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora), model_config_dtype(model),
-                   &s->compute, &s->memory, error) &&
+         base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora),
+                   model_config_format(model), &s->compute, &s->memory, error) &&
          trainee_open(&s->trainee, &spec, &s->base, &s->compute, &s->memory, error) &&
          pass_init(&s->pass, &s->base, error) &&
          base_set_length(&s->base, corpus_longest_sequence(&s->corpus), &s->compute,

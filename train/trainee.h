@@ -49,9 +49,9 @@ void train_memory_free(TrainMemory *memory, Compute *compute);
 /* -- the base ------------------------------------------------------------------------------------------- */
 
 /* Opens the model of `path` in memory->weights and reads it, or sees that it could be read when dry. merge: a PEFT directory whose delta
- * is added to the weights (in fp32, then rounded to dtype), or NULL. */
-NODISCARD bool base_open(Model *model, const char *path, const char *merge, DType dtype, Compute *compute,
-                         TrainMemory *memory, Error *error);
+ * is added to the weights (in fp32, then rounded or quantised as the format says), or NULL. */
+NODISCARD bool base_open(Model *model, const char *path, const char *merge, WeightFormat format,
+                         Compute *compute, TrainMemory *memory, Error *error);
 void base_close(Model *model);
 /* Tells what of the files is left aside, if anything is; log may be NULL. */
 void base_say(const Model *model, Log *log);

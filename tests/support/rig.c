@@ -35,8 +35,10 @@ static void open_parts(Rig *rig) {
   Error error = {0};
   const RigSpec *spec = &rig->spec;
   Compute *c = &rig->compute;
-  rig_check(model_open(&rig->model, spec->model, spec->dtype, c, &rig->memory, &error), &error);
-  if (!c->dry) rig_check(model_read(&rig->model, spec->model, c, &error), &error);
+  rig_check(
+      model_open(&rig->model, spec->model, (WeightFormat){.dtype = spec->dtype}, c, &rig->memory, &error),
+      &error);
+  if (!c->dry) rig_check(model_read(&rig->model, spec->model, NULL, c, &error), &error);
   model_set_context(&rig->model, c, rig->longest);
   if (spec->adapter) {
     LoraSpec lora = {0};

@@ -52,7 +52,9 @@ static bool read_adapter(Adapted *adapted, const char *model, const char *direct
   *adapted = (Adapted){0};
   Error setup = {0};
   assert_ok(arena_init(&adapted->arena, "adapter", 1 << 20, &setup), &setup);
-  assert_ok(model_open(&adapted->model, path, DTYPE_F32, &compute, &adapted->arena, &setup), &setup);
+  assert_ok(model_open(&adapted->model, path, (WeightFormat){.dtype = DTYPE_F32}, &compute, &adapted->arena,
+                       &setup),
+            &setup);
   return lora_spec_read(&adapted->spec, directory, error) &&
          lora_open(&adapted->set, &adapted->spec, adapted->model.modules, adapted->model.module_count,
                    adapted->model.dtype, false, &compute, &adapted->arena, error) &&
@@ -419,9 +421,9 @@ static void every_failed_allocation_is_reported(void **state) {
     Adapted adapted = {0};
     Error error = {0};
     assert_ok(arena_init(&adapted.arena, "adapter", 1 << 20, &error), &error);
-    assert_ok(
-        model_open(&adapted.model, FIXTURES "/models/llama", DTYPE_F32, &compute, &adapted.arena, &error),
-        &error);
+    assert_ok(model_open(&adapted.model, FIXTURES "/models/llama", (WeightFormat){.dtype = DTYPE_F32},
+                         &compute, &adapted.arena, &error),
+              &error);
     memory_fail_after(n);
     ok = lora_spec_read(&adapted.spec, FIXTURES "/peft/llama_pattern", &error) &&
          lora_open(&adapted.set, &adapted.spec, adapted.model.modules, adapted.model.module_count,
@@ -446,13 +448,13 @@ static void a_merged_directory_has_the_deltas(void **state) {
   Error error = {0};
   read_fixture(&adapted, "gpt2", "gpt2_c_attn");
   const Model *model = &adapted.model;
-  assert_ok(model_read(&adapted.model, FIXTURES "/models/gpt2", &compute, &error), &error);
+  assert_ok(model_read(&adapted.model, FIXTURES "/models/gpt2", NULL, &compute, &error), &error);
   assert_ok(model_save(model, NULL, &adapted.set, NULL, NULL, temporary_path(&t, "out"), DTYPE_F32, &compute,
                        &error),
             &error);
   Adapted merged;
   read_fixture(&merged, "gpt2", "gpt2_c_attn");
-  assert_ok(model_read(&merged.model, temporary_path(&t, "out"), &compute, &error), &error);
+  assert_ok(model_read(&merged.model, temporary_path(&t, "out"), NULL, &compute, &error), &error);
   for (int i = 0; i < model->tensor_count; i++) {
     const bool adapts = strstr(model->tensors[i].name, "c_attn.weight") != NULL;
     const Tensor before = model->tensors[i].value, after = merged.model.tensors[i].value;

@@ -63,7 +63,8 @@ static void open_model(Lab *lab, const struct Variant *v, float dropout, Arena *
   Error error = {0};
   LoraSpec spec;
   json_t *json = json_loads(configs[v->tied], 0, NULL);
-  assert_true(model_open_config(&lab->model, json, DTYPE_F32, &lab->compute, memory, &error));
+  assert_true(model_open_config(&lab->model, json, (WeightFormat){.dtype = DTYPE_F32}, &lab->compute, memory,
+                                &error));
   json_decref(json);
   lab->model.spec.embedding_scale = 2.5f;
   lab->model.spec.logit_scale = 0.5f;
@@ -357,7 +358,7 @@ static void more_tokens_than_the_base_are_refused(void **state) {
     json_t *json = json_load_file(FIXTURES "/models/llama/config.json", 0, NULL);
     json_object_set_new(json, "vocab_size", json_integer(99)); /* the adapter's base has 101 */
     compute_dry_begin(&compute);
-    assert_true(model_open_config(&model, json, DTYPE_F32, &compute, &dry, &error));
+    assert_true(model_open_config(&model, json, (WeightFormat){.dtype = DTYPE_F32}, &compute, &dry, &error));
     assert_true(lora_spec_read(&spec, adapters[i], &error));
     assert_true(
         lora_open(&set, &spec, model.modules, model.module_count, DTYPE_F32, false, &compute, &dry, &error));

@@ -165,7 +165,8 @@ static void fixture_open(Fixture *f, const char *config, void (*change)(Model *)
   compute_dry_begin(&f->compute); /* no operation has to be planned to open a model */
   assert_true(compute_dry_end(&f->compute, &error));
   json_t *json = json_loads(config, 0, NULL);
-  assert_true(model_open_config(&f->model, json, dtype, &f->compute, &f->weights, &error));
+  assert_true(
+      model_open_config(&f->model, json, (WeightFormat){.dtype = dtype}, &f->compute, &f->weights, &error));
   json_decref(json);
   use_head_norms_everywhere(&f->model);
   change(&f->model);

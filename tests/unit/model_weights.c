@@ -259,7 +259,9 @@ static void initialize(Loaded *loaded, const char *name, DType dtype, uint64_t s
   Error error = {0};
   *loaded = (Loaded){0};
   assert_ok(arena_init(&loaded->arena, "model", 1 << 20, &error), &error);
-  assert_ok(model_open_config(&loaded->model, config, dtype, &compute, &loaded->arena, &error), &error);
+  assert_ok(model_open_config(&loaded->model, config, (WeightFormat){.dtype = dtype}, &compute,
+                              &loaded->arena, &error),
+            &error);
   model_initialize(&loaded->model, &compute, seed);
   json_decref(config);
 }

@@ -52,13 +52,14 @@ static inline bool load(Loaded *loaded, const char *directory, DType dtype, Erro
   arena_init_dry(&dry, "plan");
   *loaded = (Loaded){0};
   compute_dry_begin(&compute);
-  bool ok = model_open(&loaded->model, directory, dtype, &compute, &dry, error);
+  bool ok = model_open(&loaded->model, directory, (WeightFormat){.dtype = dtype}, &compute, &dry, error);
   Error ignored = {0};
   ok = compute_dry_end(&compute, ok ? error : &ignored) && ok;
   model_free(&loaded->model);
   return ok && compute_arena(&compute, &loaded->arena, "model", dry.peak, error) &&
-         model_open(&loaded->model, directory, dtype, &compute, &loaded->arena, error) &&
-         model_read(&loaded->model, directory, &compute, error);
+         model_open(&loaded->model, directory, (WeightFormat){.dtype = dtype}, &compute, &loaded->arena,
+                    error) &&
+         model_read(&loaded->model, directory, NULL, &compute, error);
 }
 
 static inline void load_fixture(Loaded *loaded, const char *name, DType dtype) {

@@ -83,8 +83,9 @@ static const float *logits(Lab *lab) {
 
 static void open_parts(Lab *lab) {
   Error error = {0};
-  must(base_open(&lab->base, lab->model, lab->merge, lab->narrow ? DTYPE_BF16 : DTYPE_F32, &lab->compute,
-                 &lab->memory, &error),
+  must(base_open(&lab->base, lab->model, lab->merge,
+                 (WeightFormat){.dtype = lab->narrow ? DTYPE_BF16 : DTYPE_F32}, &lab->compute, &lab->memory,
+                 &error),
        &error);
   must(trainee_open(&lab->trainee, &lab->spec, &lab->base, &lab->compute, &lab->memory, &error), &error);
   must(pass_init(&lab->pass, &lab->base, &error), &error);
@@ -301,7 +302,9 @@ static void refuse(const char *model, TraineeSpec spec, const char *text) {
   Error error = {0};
   assert_true(compute_open(&lab.compute, DEVICE_CPU, 1, &error));
   plan_begin(&lab.memory, &lab.compute);
-  must(base_open(&lab.base, model, NULL, DTYPE_F32, &lab.compute, &lab.memory, &error), &error);
+  must(base_open(&lab.base, model, NULL, (WeightFormat){.dtype = DTYPE_F32}, &lab.compute, &lab.memory,
+                 &error),
+       &error);
   assert_false(trainee_open(&lab.trainee, &spec, &lab.base, &lab.compute, &lab.memory, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, text));

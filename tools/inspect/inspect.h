@@ -10,8 +10,8 @@
 
 typedef struct InspectConfig {
   char *model, *adapter;
-  int tokenizer;      /* TokenizerKind */
-  int dtype, backend; /* of model_dtype_choices, device_choices */
+  int tokenizer;                        /* TokenizerKind */
+  int dtype, quantize, tables, backend; /* of the choices of train/config.h */
   int64_t threads;
   char *text, *ids, *prompt, *messages, *tools;
   ChatConfig chat;
@@ -59,6 +59,7 @@ NODISCARD bool json_number(Buffer *out, double value, Error *error);
 #define ROWS_COMPUTE                                                                                         \
   ROW_ADAPTER, ROW_TOKENIZER,                                                                                               \
   ROW_CHOICE("dtype", InspectConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),    \
+  QUANTIZE_OPTIONS("", "-", InspectConfig, quantize, tables),                                               \
   ROW_CHOICE("backend", InspectConfig, backend, "auto", device_choices, "where to compute"),                 \
   ROW_INT("threads", InspectConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores")
 #define ROWS_DATA                                                                                            \

@@ -41,8 +41,8 @@ static bool machine_open_model(Machine *m, const InspectConfig *config, Error *e
                               .score_head = m->score,
                               .head_from = config->model,
                               .head_must_exist = true};
-  DType dtype = config->dtype == 1 ? DTYPE_BF16 : DTYPE_F32;
-  if (!base_open(&m->model, config->model, NULL, dtype, &m->compute, &m->memory, error)) return false;
+  const WeightFormat format = weight_format(config->dtype, config->quantize, config->tables);
+  if (!base_open(&m->model, config->model, NULL, format, &m->compute, &m->memory, error)) return false;
   model_set_context(&m->model, &m->compute, m->longest);
   return predictor_open(&m->predictor, &spec, &m->model, PREDICTOR_FROZEN, NULL, &m->compute, &m->memory,
                         error) &&
@@ -301,7 +301,7 @@ static bool model_limit(const char *directory, int *limit, Error *error) {
   if (!compute_open(&compute, DEVICE_CPU, 1, error)) return false;
   arena_init_dry(&arena, "weights");
   compute_dry_begin(&compute);
-  bool ok = model_open(&model, directory, DTYPE_F32, &compute, &arena, error);
+  bool ok = model_open(&model, directory, (WeightFormat){.dtype = DTYPE_F32}, &compute, &arena, error);
   if (ok) *limit = model.spec.max_positions ? (int)model.spec.max_positions : 1 << 24;
   model_free(&model);
   compute_close(&compute);
@@ -459,7 +459,7 @@ static bool run_model(const ProgramCall *call, ProgramResult *result, Error *err
   if (!inspect_paths_check(config, error) || !compute_open(&compute, DEVICE_CPU, 1, error)) return false;
   arena_init_dry(&arena, "weights"); /* shapes only: nothing is read */
   compute_dry_begin(&compute);
-  bool ok = model_open(&model, config->model, DTYPE_F32, &compute, &arena, error) &&
+  bool ok = model_open(&model, config->model, (WeightFormat){.dtype = DTYPE_F32}, &compute, &arena, error) &&
             show_spec(&model, result, error) &&
             (!config->adapter || show_adapter(config, &model, &compute, &arena, result, error)) &&
             show_tensors(&model, result, error) && buffer_text(&result->json, "}", error);

@@ -1,0 +1,119 @@
+#include "model/quantize.h"
+
+#include "base/memory.h"
+#include "compute/nf4.h"
+#include "compute/q8.h"
+
+enum { STRIPE = 1 << 20 /* elements */ };
+
+/* Bytes first to first + count - 1 of a tensor. */
+static Tensor bytes_of(Tensor x, size_t first, size_t count) {
+  return tensor_1d((void *)((uintptr_t)x.data + first), DTYPE_U8, (int64_t)count);
+}
+
+typedef struct Stripes {
+  Tensor out;
+  QuantizeSource *source;
+  void *context;
+  Compute *compute;
+  int64_t rows;   /* of a stripe, a multiple of 16 */
+  float *values;  /* [rows, I] */
+  uint8_t *bytes; /* [rows, I] */
+} Stripes;
+
+static bool stripes_open(Stripes *s, Error *error) {
+  const int64_t outputs = s->out.dim[0], inputs = s->out.dim[1];
+  const int64_t most = (outputs + NF4_STRIPE - 1) / NF4_STRIPE, wanted = STRIPE / inputs / NF4_STRIPE;
+  s->rows = NF4_STRIPE * (wanted < 1 ? 1 : wanted < most ? wanted : most);
+  const size_t count = (size_t)(s->rows * inputs);
+  s->values = memory_alloc(count * sizeof *s->values);
+  s->bytes = memory_alloc(count);
+  return (s->values && s->bytes) || error_out_of_memory(error, "quantising a weight", count * 5);
+}
+
+static int64_t next_stripe(const Stripes *s, int64_t first) {
+  const int64_t left = s->out.dim[0] - first, count = left < s->rows ? left : s->rows;
+  s->source(s->context, first * s->out.dim[1], count * s->out.dim[1], s->values);
+  return count;
+}
+
+static bool write_nf4(const Stripes *s, Error *error) {
+  const int64_t outputs = s->out.dim[0], inputs = s->out.dim[1];
+  const size_t codes = nf4_parts(s->out.dtype, outputs, inputs).scales, tail = tensor_bytes(s->out) - codes;
+  Nf4Writer writer;
+  if (!nf4_writer_init(&writer, s->out.dtype, s->compute->backend->nf4_layout, outputs, inputs, error))
+    return false;
+  for (int64_t first = 0; first < outputs; first += s->rows) {
+    const int64_t count = next_stripe(s, first);
+    nf4_write_rows(&writer, s->values, first, count, s->bytes);
+    const size_t half = (size_t)(inputs / 2);
+    compute_upload(s->compute, bytes_of(s->out, (size_t)first * half, (size_t)count * half), s->bytes);
+  }
+  uint8_t *rest = memory_alloc(tail);
+  if (rest) {
+    nf4_write_tail(&writer, NULL, rest);
+    compute_upload(s->compute, bytes_of(s->out, codes, tail), rest);
+    memory_free(rest);
+  }
+  nf4_writer_free(&writer);
+  return rest || error_out_of_memory(error, "quantising a weight", tail);
+}
+
+static bool write_q8(const Stripes *s, Error *error) {
+  const int64_t outputs = s->out.dim[0], inputs = s->out.dim[1], blocks = inputs / Q8_BLOCK;
+  float *scales = memory_alloc((size_t)(s->rows * blocks) * sizeof *scales);
+  if (!scales) return error_out_of_memory(error, "quantising a table", 0);
+  for (int64_t first = 0; first < outputs; first += s->rows) {
+    const int64_t count = next_stripe(s, first);
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < count; row++)
+      q8_quantize(s->values + row * inputs, inputs, (int8_t *)s->bytes + row * inputs, scales + row * blocks);
+    const size_t at = q8_scales_at(outputs, inputs) + (size_t)(first * blocks) * sizeof *scales;
+    compute_upload(s->compute, bytes_of(s->out, (size_t)(first * inputs), (size_t)(count * inputs)),
+                   s->bytes);
+    compute_upload(s->compute, bytes_of(s->out, at, (size_t)(count * blocks) * sizeof *scales), scales);
+  }
+  memory_free(scales);
+  return true;
+}
+
+bool quantize_tensor(Tensor out, QuantizeSource *source, void *context, Compute *compute, Error *error) {
+  ASSERT(dtype_is_blocks(out.dtype) && out.rank == 2);
+  Stripes s = {.out = out, .source = source, .context = context, .compute = compute};
+  bool ok = stripes_open(&s, error);
+  ok = ok && (out.dtype == DTYPE_Q8 ? write_q8(&s, error) : write_nf4(&s, error));
+  memory_free(s.values);
+  memory_free(s.bytes);
+  return ok;
+}
+
+static void dequantize_rows(Tensor from, const uint8_t *data, Nf4Layout layout, float *values) {
+  const int64_t outputs = from.dim[0], inputs = from.dim[1];
+  const float *scales = (const float *)(const void *)(data + q8_scales_at(outputs, inputs));
+#pragma omp parallel for schedule(static)
+  for (int64_t o = 0; o < outputs; o++) {
+    uint16_t *row =
+        (uint16_t *)(values + o * inputs); /* the front half of the row's own place; widened from its end */
+    if (from.dtype == DTYPE_Q8)
+      q8_dequantize((const int8_t *)data + o * inputs, scales + o * (inputs / Q8_BLOCK), inputs, row);
+    else
+      nf4_dequantize_row(data, from.dtype, layout, outputs, inputs, o, row);
+    for (int64_t i = inputs - 1; i >= 0; i--) {
+      const float value = float_from_bf16(row[i]);
+      memcpy(values + o * inputs + i, &value, sizeof value);
+    }
+  }
+}
+
+bool dequantize_tensor(Tensor from, float *values, Compute *compute, Error *error) {
+  const size_t bytes = tensor_bytes(from);
+  uint8_t *data = memory_alloc(bytes);
+  if (!data) return error_out_of_memory(error, "a weight on the host", bytes);
+  compute_download(compute, data, dtype_is_blocks(from.dtype) ? bytes_of(from, 0, bytes) : from);
+  if (dtype_is_blocks(from.dtype))
+    dequantize_rows(from, data, compute->backend->nf4_layout, values);
+  else
+    dtype_convert(values, DTYPE_F32, data, from.dtype, (size_t)tensor_count(from));
+  memory_free(data);
+  return true;
+}
