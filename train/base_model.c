@@ -2,6 +2,7 @@
 #include "train/trainee.h"
 
 #include "base/memory.h"
+#include "compute/q8.h"
 #include "model/source.h"
 
 #include <inttypes.h>
@@ -152,11 +153,34 @@ static bool read_merged(Model *model, const char *path, const Merging *m, Comput
   return ok;
 }
 
+/* Of the linears: how many there are, and how many stay as they are where 4 bits are asked for. */
+static int wide_linears(const Model *model, int *all) {
+  int wide = 0;
+  *all = 0;
+  for (int id = 0; id < model->module_count; id++) {
+    if (model->modules[id].kind != LORA_LINEAR) continue;
+    ++*all;
+    wide += !dtype_is_blocks(model->modules[id].weight.dtype);
+  }
+  return wide;
+}
+
+static bool check_quantized(const Model *model, const char *path, Error *error) {
+  int all;
+  if (!model->format.nf4 || wide_linears(model, &all) < all) return true;
+  return error_set(error, ERROR_USAGE,
+                   "quantize nf4: no linear of %s can be kept in 4 bits: that takes inputs in multiples of "
+                   "%d and outputs in "
+                   "multiples of %d",
+                   path, NF4_BLOCK, NF4_STRIPE);
+}
+
 bool base_open(Model *model, const char *path, const char *merge_directory, WeightFormat format,
                Compute *compute, TrainMemory *memory, Error *error) {
   *model = (Model){0};
   Merging merging = {0};
-  bool ok = model_open(model, path, format, compute, &memory->weights, error);
+  bool ok = model_open(model, path, format, compute, &memory->weights, error) &&
+            check_quantized(model, path, error);
   const bool dry = memory->weights.dry, merges = merge_directory && dry == compute->dry;
   if (ok && merges) ok = merging_open(&merging, model, merge_directory, compute, error);
   if (ok && dry)
@@ -174,11 +198,23 @@ void base_close(Model *model) {
 }
 
 void base_say(const Model *model, Log *log) {
-  if (!log || !model->directory || !model_source_is_part(model->directory)) return;
-  log_info(log,
-           "%s: the language model of a multimodal one; the other tensors are passed over, and what is saved "
-           "is of type %s",
-           model->directory, model->arch->model_type);
+  if (!log || !model->directory) return;
+  if (model_source_is_part(model->directory))
+    log_info(
+        log,
+        "%s: the language model of a multimodal one; the other tensors are passed over, and what is saved "
+        "is of type %s",
+        model->directory, model->arch->model_type);
+  int all;
+  const int wide = model->format.nf4 ? wide_linears(model, &all) : 0;
+  if (wide)
+    log_info(
+        log,
+        "%s: %d of %d linears are not quantised: their inputs are no multiple of %d, or their outputs of %d",
+        model->directory, wide, all, NF4_BLOCK, NF4_STRIPE);
+  if (model->format.int8_tables && !dtype_is_blocks(model_tensor(model, model->embedding).dtype))
+    log_info(log, "%s: the embedding table stays as it is: its rows are no multiple of %d", model->directory,
+             Q8_BLOCK);
 }
 
 /* The reference rounds slope times position to 8 bits, key by key; the kernels know distances alone. */
