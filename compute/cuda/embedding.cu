@@ -1,5 +1,8 @@
 /* Rows of a table by id, and rows of an activation by number. The floor is the bytes of the rows. */
+#include "compute/cuda/blocks.cuh"
 #include "compute/cuda/pointwise.cuh"
+
+#include "compute/q8.h"
 
 namespace {
 
@@ -26,6 +29,30 @@ __device__ __forceinline__ void apply(const Embed<T, W, ADD> &op, int64_t row, i
   store_floats<N>(row_of(op.out, row) + column, x, count);
 }
 
+/* A table in 8 bits (compute/q8.h). */
+template <class T, bool ADD>
+struct EmbedBlocks {
+  Rows<T> out;
+  Rows<const int8_t> codes;
+  Rows<const float> scales;
+  const int32_t *ids;
+  float scale, beta;
+};
+
+template <int N, class T, bool ADD>
+__device__ __forceinline__ void apply(const EmbedBlocks<T, ADD> &op, int64_t row, int64_t column, int count) {
+  const int64_t id = op.ids[row];
+  const float block = row_of(op.scales, id)[column / Q8_BLOCK];
+  float x[N], out[N];
+  if (ADD) load_floats<N>(out, row_of(op.out, row) + column, count);
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    x[i] = i < count ? q8_value(row_of(op.codes, id)[column + i], block) * op.scale : 0.0f;
+    if (ADD) x[i] = fmaf(op.beta, out[i], x[i]);
+  }
+  store_floats<N>(row_of(op.out, row) + column, x, count);
+}
+
 /* Rows that are looked up do not lie one after the other: never one long row. */
 static Walk walk_of_rows(Tensor out, Tensor x) {
   return Walk{out.dim[0], out.dim[1], rows_aligned(out, true) && rows_aligned(x, true)};
@@ -41,6 +68,21 @@ static void embedding(Compute *c, Tensor out, Tensor table, Tensor ids, float sc
     walk_launch<PACK_OF<T, W>>(c, w, Embed<T, W, true>{to, from, id, scale, beta});
   } else {
     walk_launch<PACK_OF<T, W>>(c, w, Embed<T, W, false>{to, from, id, scale, beta});
+  }
+}
+
+template <class T>
+static void embedding_of_blocks(Compute *c, Tensor out, Tensor table, Tensor ids, float scale, float beta) {
+  const int64_t columns = table.dim[1];
+  const Walk w = {out.dim[0], columns, rows_aligned(out, true)};
+  const Rows<const int8_t> codes = {data<const int8_t>(table), columns};
+  const Rows<const float> scales = {
+      (const float *)(data<const char>(table) + q8_scales_at(table.dim[0], columns)), columns / Q8_BLOCK};
+  const int32_t *id = data<const int32_t>(ids);
+  if (beta != 0) {
+    walk_launch<PACK<T>>(c, w, EmbedBlocks<T, true>{rows_of<T>(out), codes, scales, id, scale, beta});
+  } else {
+    walk_launch<PACK<T>>(c, w, EmbedBlocks<T, false>{rows_of<T>(out), codes, scales, id, scale, beta});
   }
 }
 
@@ -205,7 +247,11 @@ __device__ __forceinline__ void apply(const ScatterAdd<T> &op, int64_t row, int6
 extern "C" void cuda_embedding(Compute *c, Tensor out, Tensor table, Tensor ids, float scale, float beta) {
   if (c->dry) return;
   ASSERT(out.dim[0] == ids.dim[0] && out.dim[1] == table.dim[1]);
-  WITH_TYPE(out.dtype, T, WITH_TYPE(table.dtype, W, embedding<T, W>(c, out, table, ids, scale, beta)));
+  if (table.dtype == DTYPE_Q8) {
+    WITH_TYPE(out.dtype, T, embedding_of_blocks<T>(c, out, table, ids, scale, beta));
+  } else {
+    WITH_TYPE(out.dtype, T, WITH_TYPE(table.dtype, W, embedding<T, W>(c, out, table, ids, scale, beta)));
+  }
 }
 
 extern "C" void cuda_embedding_backward(Compute *c, Tensor dtable, Tensor dout, Tensor ids, float scale) {

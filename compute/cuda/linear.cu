@@ -2,7 +2,7 @@
  *
  * bf16 activations and weights are multiplied as they are, with fp32 sums; gradients of weights accumulate in F32.
  * Where dtypes differ (a score head that was kept in F32), the product widens as it reads. */
-#include "compute/cuda/kernel.cuh"
+#include "compute/cuda/blocks.cuh"
 #include "compute/cuda/product.cuh"
 
 namespace {
@@ -95,17 +95,23 @@ static void add_column_sums(Compute *c, Tensor dbias, Tensor dy) {
 extern "C" void cuda_linear(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
                             float beta) {
   check_shapes(x, out, w);
+  const size_t mark = scratch_open(c);
+  const Weight plain = cuda_plain_weight(c, w);
   if (c->row_invariant) {
-    cuda_linear_rows(c, out, x, w, bias, alpha, beta);
+    cuda_linear_rows(c, out, x, plain, bias, alpha, beta);
   } else {
-    cuda_product(c, out, x, false, w.data, !w.transposed, bias, alpha, beta);
+    cuda_product(c, out, x, false, plain.data, !plain.transposed, bias, alpha, beta);
   }
+  scratch_close(c, mark);
 }
 
 extern "C" void cuda_linear_backward_input(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha,
                                            float beta) {
   check_shapes(dx, dy, w);
-  cuda_product(c, dx, dy, false, w.data, w.transposed, none, alpha, beta);
+  const size_t mark = scratch_open(c);
+  const Weight plain = cuda_plain_weight(c, w);
+  cuda_product(c, dx, dy, false, plain.data, plain.transposed, none, alpha, beta);
+  scratch_close(c, mark);
 }
 
 extern "C" void cuda_linear_backward_weight(Compute *c, Weight dw, Tensor dbias, Tensor dy, Tensor x,
