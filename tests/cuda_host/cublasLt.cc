@@ -276,6 +276,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
   Product p = {*algorithm, 0, 0, a, b, product->bias, d, workspace};
   memcpy(&p.alpha, alpha, sizeof p.alpha);
   memcpy(&p.beta, beta, sizeof p.beta);
+  host_count_launch();
   host_submit(stream, [p] { run(&p); });
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -3,6 +3,7 @@
 #include "tests/cuda_host/emulated.h"
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -234,6 +235,16 @@ cudaError_t host_occupancy(int *blocks, const void *, int threads, size_t shared
   return cudaSuccess;
 }
 
+static std::atomic<uint64_t> launches;
+
+uint64_t host_launches(void) {
+  return launches;
+}
+
+void host_count_launch(void) {
+  launches++;
+}
+
 void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                  cudaStream_t stream, std::function<void()> work) {
   if (host_usable(0) != cudaSuccess) return;
@@ -248,5 +259,6 @@ void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, si
     host_error(shared > limit ? cudaErrorInvalidValue : cudaErrorInvalidConfiguration);
     return;
   }
+  host_count_launch();
   host_submit(stream, std::move(work));
 }

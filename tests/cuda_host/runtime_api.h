@@ -179,6 +179,11 @@ void host_check_argument(const char *kernel, int index, const void *p);
 void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                  cudaStream_t stream, std::function<void()> work);
 
+/* Launches of kernels so far, and calls of cublasLtMatmul, each of which launches at least one: what a recording notes
+ * counts once, when it is noted. For tests, which are C. */
+extern "C" uint64_t host_launches(void);
+void host_count_launch(void);
+
 /* -- templates of the real header ------------------------------------------------------------------------- */
 
 cudaError_t host_malloc(void **p, size_t bytes);
