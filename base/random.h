@@ -14,7 +14,7 @@ typedef enum RandomPurpose {
   RANDOM_LORA_INIT = 2,
   RANDOM_SHUFFLE = 3, /* data order; sample = epoch */
   RANDOM_SAMPLE = 4,  /* sampled tokens; sample = rollout sample number, position = token */
-  RANDOM_DROPOUT = 5, /* sample = site, position = element */
+  RANDOM_DROPOUT = 5, /* DropoutSpec (compute/ops.h) */
   RANDOM_DEMO = 6,    /* demo data generator */
   RANDOM_BLEND = 7,   /* choice of the file in a weighted blend */
   RANDOM_MINIBATCH = 8,

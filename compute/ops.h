@@ -75,9 +75,10 @@ typedef struct PagedCache {
   Tensor table;  /* [sequences, max_blocks] I32: block that holds positions j*block_size .. of a sequence */
 } PagedCache;
 
-/* What dropout drops is a function of counters, not of where an element lies in a batch: the draw of column i in the row of
- * position t of sequence s is random_uniform(key, s << 32 | t, site << 32 | i). So masks are the same however sequences are
- * packed into micro-batches, and when a pass is run again. */
+/* What dropout drops is a function of counters, not of where an element lies in a batch: of the four words that philox4x32 gives
+ * for key and the counters (i / 4, site, t, s), lowest first, word i % 4 is for column i in the row of position t of sequence
+ * s. Its upper 24 bits, times 2^-24, are the draw. So masks are the same however sequences are packed into micro-batches, and
+ * when a pass is run again. */
 typedef struct DropoutSpec {
   float p; /* 0 <= p < 1 */
   RandomKey key;

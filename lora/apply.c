@@ -31,7 +31,7 @@ bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
                             .site = (uint32_t)id,
                             .draws = rows.draws,
                             .positions = rows.positions};
-    op_dropout(c, kept, x, dropout);
+    op_dropout(c, kept, x, dropout, 0);
     x = kept;
   }
   op_linear(c, u, x, a_weight(pair), none, 1, 0);
@@ -48,14 +48,13 @@ void lora_backward_thin(Compute *c, const LoraSet *set, int id, Tensor dx, Tenso
   Tensor dropped = none; /* first dropout(x), then the gradient of it */
   if (state->dropped) dropped = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
   if (!tensor_is_none(pair->a.grad)) {
-    if (state->dropped) op_dropout(c, dropped, x, state->dropout);
+    if (state->dropped) op_dropout(c, dropped, x, state->dropout, 0);
     op_linear_backward_weight(c, (Weight){pair->a.grad, pair->a.turned}, none, du,
                               state->dropped ? dropped : x, 1);
   }
   if (!tensor_is_none(dx) && state->dropped) {
     op_linear_backward_input(c, dropped, du, a_weight(pair), 1, 0);
-    op_dropout(c, dropped, dropped, state->dropout);
-    op_axpby(c, dx, dropped, 1, beta);
+    op_dropout(c, dx, dropped, state->dropout, beta);
   } else if (!tensor_is_none(dx)) {
     op_linear_backward_input(c, dx, du, a_weight(pair), 1, beta);
   }

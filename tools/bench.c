@@ -253,7 +253,7 @@ static void bench_pointwise(Bench *b) {
   LINE("silu gated backward", 5 * bytes, op_gated_backward(&b->c, y, z, x, y, z, ACTIVATION_SILU));
   LINE("add 1024 x 3072", 3 * bytes, op_axpby(&b->c, y, x, 1, 1));
   LINE("cast f32 to bf16", 1.5 * bytes, op_axpby(&b->c, half, x, 1, 0));
-  LINE("dropout 1024 x 3072", 2 * bytes, op_dropout(&b->c, y, x, dropout));
+  LINE("dropout 1024 x 3072", 2 * bytes, op_dropout(&b->c, y, x, dropout, 0));
   LINE("layernorm 1024 x 768", 2.0 * 4 * T * C, op_norm(&b->c, m, mean, rstd, n, w, w, layer));
   LINE("rmsnorm 1024 x 768", 2.0 * 4 * T * C, op_norm(&b->c, m, none, rstd, n, w, none, rms));
   LINE("layernorm backward", 3.0 * 4 * T * C,

@@ -5,8 +5,9 @@
 
 #include "compute/cuda/kernel.cuh"
 
-/* The first word of the block of (sample, position). */
-__device__ __forceinline__ uint32_t philox_word(RandomKey key, uint64_t sample, uint64_t position) {
+/* The four words of the block of (sample, position). */
+__device__ __forceinline__ void philox_words(RandomKey key, uint64_t sample, uint64_t position,
+                                             uint32_t word[4]) {
   uint32_t c0 = (uint32_t)position, c1 = (uint32_t)(position >> 32);
   uint32_t c2 = (uint32_t)sample, c3 = (uint32_t)(sample >> 32);
   uint32_t k0 = key.word[0], k1 = key.word[1];
@@ -20,12 +21,17 @@ __device__ __forceinline__ uint32_t philox_word(RandomKey key, uint64_t sample, 
     k0 += 0x9e3779b9u;
     k1 += 0xbb67ae85u;
   }
-  return c0;
+  word[0] = c0;
+  word[1] = c1;
+  word[2] = c2;
+  word[3] = c3;
 }
 
 /* random_uniform(key, sample, position) in units of 2^-24. */
 __device__ __forceinline__ uint32_t random_units(RandomKey key, uint64_t sample, uint64_t position) {
-  return philox_word(key, sample, position) >> 8;
+  uint32_t word[4];
+  philox_words(key, sample, position, word);
+  return word[0] >> 8;
 }
 
 #endif

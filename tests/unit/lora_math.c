@@ -8,6 +8,7 @@
 
 #include "lora/lora.h"
 #include "tests/support/device.h"
+#include "tests/support/draws.h"
 #include "tests/temporary.h"
 
 #include <math.h>
@@ -121,8 +122,8 @@ static double dropped(const Bench *bench, bool training, int t, int i) {
   const float p = bench->set.spec.dropout;
   const double x = (double)number(3, (uint64_t)(t * I + i));
   if (!training || p == 0) return x;
-  const uint64_t sample = (uint64_t)(uint32_t)row_draws[t] << 32 | (uint32_t)row_positions[t];
-  return random_uniform(bench->set.dropout_key, sample, (uint64_t)i) >= p ? x / (1 - (double)p) : 0;
+  const float draw = dropout_draw(bench->set.dropout_key, 0, row_draws[t], row_positions[t], i);
+  return draw >= p ? x / (1 - (double)p) : 0;
 }
 
 static double expected_out(const Bench *bench, bool training, double scale, int t, int o) {

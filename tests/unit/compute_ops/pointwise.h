@@ -4,6 +4,7 @@
 #define TESTS_COMPUTE_OPS_POINTWISE_H
 
 #include "harness.h"
+#include "tests/support/draws.h"
 
 static inline double curve_ref(Activation kind, double x) {
   switch (kind) {
@@ -162,20 +163,25 @@ static void test_dropout(Test *t) {
                       .draws = ids_tensor(t, rows),
                       .positions = ids_tensor(t, rows)};
   int32_t *draws = ids_of(t, spec.draws), *positions = ids_of(t, spec.positions);
-  double *expected = doubles(t, x);
+  double *expected = doubles(t, x), *added = doubles(t, x);
+  Tensor sum = random_2d(t, rows, columns);
+  double *before = doubles(t, sum);
   for (int64_t row = 0; row < rows; row++) {
     draws[row] = (int32_t)(row - 2); /* the largest numbers too */
     positions[row] = (int32_t)(7 * row);
-    const uint64_t sample = (uint64_t)(uint32_t)draws[row] << 32 | (uint32_t)positions[row];
     for (int64_t i = 0; i < columns; i++) {
-      double *e = &expected[row * columns + i];
-      *e = random_uniform(spec.key, sample, (uint64_t)17 << 32 | (uint64_t)i) >= 0.3f ? *e / 0.7 : 0;
+      const int64_t at = row * columns + i;
+      const bool kept = dropout_draw(spec.key, 17, draws[row], positions[row], i) >= 0.3f;
+      expected[at] = kept ? expected[at] / 0.7 : 0;
+      added[at] = expected[at] - 1.5 * before[at];
     }
   }
   poison(t, out);
-  RUN(t, op_dropout(&t->c, out, x, spec));
+  RUN(t, op_dropout(&t->c, out, x, spec, 0));
   compare(t, "out", expected, out);
-  RUN(t, op_dropout(&t->c, x, x, spec));
+  RUN(t, op_dropout(&t->c, sum, x, spec, -1.5f));
+  compare(t, "out with beta", added, sum);
+  RUN(t, op_dropout(&t->c, x, x, spec, 0));
   compare(t, "out in place", expected, x);
 }
 
