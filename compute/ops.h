@@ -66,6 +66,8 @@ typedef struct AttentionSpec {
   float softcap; /* c: scores become c*tanh(s/c); 0 = none */
   int window;    /* a query at q sees keys k with q - window < k <= q; 0 = all keys <= q */
   Tensor slopes; /* ALiBi slopes [H] F32, bias slope * (k - q) on the score; or none */
+  float
+      place_scale; /* not 0: the bias is place_scale * bf16(slope * bf16(k)) instead, k counted from 0 in its sequence */
 } AttentionSpec;
 
 /* Where the keys and values of running sequences lie (rollouts). */

@@ -59,7 +59,8 @@ static AttentionSpec attention_of(const Model *model, int layer) {
   const ModelSpec *spec = &model->spec;
   float scale = attention_scale(spec);
   if (spec->scale_by_layer) scale /= (float)(layer + 1);
-  return (AttentionSpec){scale, spec->attention_softcap, spec->window[layer], model->alibi};
+  return (AttentionSpec){scale, spec->attention_softcap, spec->window[layer], model->alibi,
+                         spec->alibi_by_place ? attention_scale(spec) : 0};
 }
 
 static int projection_count(const ModelSpec *spec) {

@@ -102,6 +102,6 @@ static double alibi_exponent(int64_t head, int64_t heads) {
 void alibi_slopes(const ModelSpec *spec, float *out) {
   for (int64_t h = 0; h < spec->heads; h++) {
     out[h] = (float)exp2(-alibi_exponent(h, spec->heads) * (double)spec->alibi_max);
-    if (spec->alibi_scaled) out[h] = float_from_bf16(bf16_from_float(out[h])) * attention_scale(spec);
+    if (spec->alibi_by_place) out[h] = float_from_bf16(bf16_from_float(out[h]));
   }
 }

@@ -101,7 +101,7 @@ typedef struct ModelSpec {
   float attention_softcap;
   int window[MODEL_MAX_LAYERS]; /* keys seen by each layer, 0 = all */
   float alibi_max;              /* 8 */
-  bool alibi_scaled; /* Falcon: the bias is multiplied by attention_scale, its slopes rounded to BF16 */
+  bool alibi_by_place;          /* Falcon: attention_scale * bf16(slope * bf16(k)), slopes in BF16 */
 
   /* feed-forward */
   Activation activation;
@@ -131,8 +131,7 @@ bool rope_serves(const RopeSpec *spec, int64_t length);
 void rope_frequencies(const RopeSpec *spec, int64_t rotary_size, float *out, float *scale);
 
 /* ALiBi slopes of all heads (Press et al. 2022; references: Transformers' build_alibi_tensor of BLOOM and Falcon and
- * build_mpt_alibi_tensor, which come to the same) into out (host): the bias on the score of key k for query q is
- * slope * (k - q). */
+ * build_mpt_alibi_tensor, which come to the same) into out (host). */
 void alibi_slopes(const ModelSpec *spec, float *out);
 
 /* What q.k is multiplied by, but for scale_by_layer. */

@@ -217,19 +217,9 @@ void base_say(const Model *model, Log *log) {
              Q8_BLOCK);
 }
 
-/* The reference rounds slope times position to 8 bits, key by key; the kernels know distances alone. */
-static void tell_alibi_rounding(const ModelSpec *spec, int64_t longest, Log *log) {
-  if (spec->position != POSITION_ALIBI || !spec->alibi_scaled || (spec->heads <= 8 && longest <= 256)) return;
-  log_warning(
-      log,
-      "Transformers rounds this model's ALiBi to bf16 for each key, which is not done here: in sequences of "
-      "hundreds of tokens its logits differ");
-}
-
 bool base_set_length(Model *model, int64_t longest, Compute *compute, Log *log, Error *error) {
   const int64_t most = model->spec.max_positions;
   model_set_context(model, compute, longest);
-  if (log) tell_alibi_rounding(&model->spec, longest, log);
   if (most == 0 || longest <= most) return true;
   if (model->spec.position == POSITION_LEARNED || model->spec.positions_end) {
     return error_set(error, ERROR_USAGE,

@@ -25,14 +25,15 @@ static Forward forward_at(float *memory, int64_t size) {
 }
 
 /* Scores of `rows` keys for vector v of the queries become exponentials relative to the new highest score;
- * what was summed before is rescaled. `distance` is that of the first key. */
+ * what was summed before is rescaled. `distance` is that of the first key, `place` its position. */
 static void online_softmax(Forward f, ScoreRule rule, bool plain, int rows, int v, Vec distance,
-                           int64_t size) {
+                           int64_t place, int64_t size) {
   float *s = f.scores + v * VEC;
   Vec before = vec_load(f.highest + v * VEC), highest = before;
   for (int r = 0; plain && r < rows; r++) highest = vec_max(highest, vec_load(s + r * TILE));
   for (int r = 0; !plain && r < rows; r++) {
-    Vec score = score_apply(rule, vec_load(s + r * TILE), distance - vec_splat((float)r), NULL);
+    Vec score = score_apply(rule, vec_load(s + r * TILE), distance - vec_splat((float)r),
+                            vec_splat((float)(place + r)), NULL);
     vec_store(s + r * TILE, score);
     highest = vec_max(highest, score);
   }
@@ -67,7 +68,7 @@ static void forward_task(Forward f, TileTask task, HeadRows out, float *lse, int
     bool plain = score_plain(rule, task.lane - (key + rows - 1), last - 1 - key);
     for (int j = 0; j < task.vectors; j++) {
       Vec distance = vec_iota() + vec_splat((float)(task.lane + j * VEC - key));
-      online_softmax(f, rule, plain, rows, j, distance, size);
+      online_softmax(f, rule, plain, rows, j, distance, key - task.begin, size);
     }
     tile_accumulate(f.out, v, key, rows, size, f.scores, task.vectors);
   }

@@ -33,10 +33,10 @@ static void put_delta(const Compute *c, float *delta, Tensor dout, Tensor out) {
 }
 
 /* One vector: scores become P, dP becomes dS. */
-static inline void probability(float *score, float *dp, ScoreRule rule, bool plain, Vec distance, Vec lse,
-                               Vec delta) {
+static inline void probability(float *score, float *dp, ScoreRule rule, bool plain, Vec distance, Vec key,
+                               Vec lse, Vec delta) {
   Vec z = vec_load(score), slope = vec_splat(1.0f);
-  if (!plain) z = score_apply(rule, z, distance, &slope);
+  if (!plain) z = score_apply(rule, z, distance, key, &slope);
   Vec p = vec_exp(z - lse);
   vec_store(score, p);
   Vec d = p * (vec_load(dp) - delta);
@@ -75,8 +75,8 @@ static void query_task(const Gradient *g, TileTask task, float *memory) {
     for (int r = 0; r < rows; r++) {
       for (int j = 0; j < task.vectors * VEC; j += VEC) {
         Vec distance = vec_iota() + vec_splat((float)(task.lane + j - key - r));
-        probability(s + r * TILE + j, dp + r * TILE + j, rule, plain, distance, vec_load(lse + j),
-                    vec_load(delta + j));
+        probability(s + r * TILE + j, dp + r * TILE + j, rule, plain, distance,
+                    vec_splat((float)(key + r - task.begin)), vec_load(lse + j), vec_load(delta + j));
       }
     }
     tile_accumulate(dq, k, key, rows, size, dp, task.vectors);
@@ -110,7 +110,8 @@ static void key_task_head(const Gradient *g, TileTask task, KeyTile tile, int64_
       Vec delta = vec_splat(g->delta[(query + r) * g->heads + h]);
       for (int j = 0; j < task.vectors * VEC; j += VEC) {
         Vec distance = vec_splat((float)(query + r - task.lane - j)) - vec_iota();
-        probability(tile.s + r * TILE + j, tile.dp + r * TILE + j, rule, plain, distance, lse, delta);
+        Vec key = vec_iota() + vec_splat((float)(task.lane + j - task.begin));
+        probability(tile.s + r * TILE + j, tile.dp + r * TILE + j, rule, plain, distance, key, lse, delta);
       }
     }
     tile_accumulate(tile.dv, dout, query, rows, size, tile.s, task.vectors);

@@ -71,13 +71,14 @@ static inline __attribute__((always_inline)) void strip_scores(const PagedTask *
   }
 }
 
-/* Scores of a strip become exponentials; returns the factor for what was summed before. */
-static float strip_softmax(const PagedTask *task, int64_t g, ScoreRule rule, int count, float distance) {
+/* Scores of a strip become exponentials; `distance` and `place` are those of its first key. Returns the factor for what was summed before. */
+static float strip_softmax(const PagedTask *task, int64_t g, ScoreRule rule, int count, float distance,
+                           float place) {
   float *s = task->scores;
   Vec highest = vec_splat(task->highest[g]);
   for (int i = 0; i < count; i += VEC) {
     Vec lane = vec_iota() + vec_splat((float)i);
-    Vec score = score_apply(rule, vec_load(s + i), vec_splat(distance) - lane, NULL);
+    Vec score = score_apply(rule, vec_load(s + i), vec_splat(distance) - lane, vec_splat(place) + lane, NULL);
     score = vec_select(vec_less(lane, vec_splat((float)count)), score, vec_splat(-1e38f));
     vec_store(s + i, score);
     highest = vec_max(highest, score);
@@ -110,7 +111,7 @@ static inline __attribute__((always_inline)) void strip_values(const PagedTask *
 }
 
 static void paged_strip(const PagedTask *task, PagedCache cache, int64_t offset, int count, float distance,
-                        AttentionSpec spec, int64_t first_head) {
+                        float place, AttentionSpec spec, int64_t first_head) {
   bool narrow = cache.keys.dtype == DTYPE_BF16;
   int64_t stride = cache.keys.stride[2];
   for (int64_t g = 0; g < task->group; g++) {
@@ -121,7 +122,7 @@ static void paged_strip(const PagedTask *task, PagedCache cache, int64_t offset,
     } else {
       strip_scores(task, q, cache.keys.data, false, offset, stride, count);
     }
-    float rescale = strip_softmax(task, g, rule, count, distance);
+    float rescale = strip_softmax(task, g, rule, count, distance, place);
     if (narrow) {
       strip_values(task, out, cache.values.data, true, offset, stride, count, rescale);
     } else {
@@ -147,7 +148,7 @@ static void paged_row(const PagedTask *task, float *out, int64_t out_stride, con
     int64_t end = key - within + min64(block_size, (within / STRIP + 1) * STRIP);
     int count = (int)(min64(end, position + 1) - key);
     paged_strip(task, cache, cache_offset(cache, sequence, key, kv_head), count, (float)(position - key),
-                spec, kv_head * task->group);
+                (float)key, spec, kv_head * task->group);
     key += count;
   }
   for (int64_t g = 0; g < task->group; g++) {

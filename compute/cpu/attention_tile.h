@@ -192,27 +192,34 @@ static inline void tile_accumulate(float *acc, HeadRows a, int64_t first, int ro
   }
 }
 
-/* From products to scores: cap, ALiBi bias, mask. `distance` is query position minus key position; a key is
+/* From products to scores: cap, ALiBi bias, mask. `key` is the key's position, `distance` the query's minus it; a key is
  * seen when 0 <= distance < window. */
 typedef struct ScoreRule {
   float cap, slope, window; /* 0: no cap; 0: no bias; a huge window: all */
+  float place_scale;
 } ScoreRule;
 
 static inline ScoreRule score_rule(AttentionSpec spec, int64_t head) {
   return (ScoreRule){.cap = spec.softcap,
                      .slope = tensor_is_none(spec.slopes) ? 0.0f : f32(spec.slopes)[head],
-                     .window = spec.window > 0 ? (float)spec.window : 1e30f};
+                     .window = spec.window > 0 ? (float)spec.window : 1e30f,
+                     .place_scale = spec.place_scale};
 }
 
 /* Masked scores come out so low that their exponential is 0. `slope` (may be NULL) receives d score / d
  * product of the cap. */
-static inline Vec score_apply(ScoreRule rule, Vec product, Vec distance, Vec *slope) {
+static inline Vec score_apply(ScoreRule rule, Vec product, Vec distance, Vec key, Vec *slope) {
   if (rule.cap > 0) {
     Vec t = vec_tanh(product / vec_splat(rule.cap));
     product = vec_splat(rule.cap) * t;
     if (slope) *slope = vec_splat(1.0f) - t * t;
   }
-  if (rule.slope != 0) product = product - vec_splat(rule.slope) * distance;
+  if (rule.slope != 0 && rule.place_scale != 0) {
+    Vec bias = vec_round_bf16(vec_splat(rule.slope) * vec_round_bf16(key));
+    product = vec_fma(vec_splat(rule.place_scale), bias, product);
+  } else if (rule.slope != 0) {
+    product = product - vec_splat(rule.slope) * distance;
+  }
   Mask seen = mask_and(vec_less(vec_splat(-0.5f), distance), vec_less(distance, vec_splat(rule.window)));
   return vec_select(seen, product, vec_splat(-1e38f));
 }

@@ -181,13 +181,15 @@ __device__ __forceinline__ void forward_values(float (&s)[S::M][S::KEYS / 8][4],
   }
 }
 
-/* `distance`: of the warp's first query from the tile's first key. */
+/* `distance`: of the warp's first query from the tile's first key, `key`. */
 template <class S, bool RULED>
-__device__ __forceinline__ void forward_rule(float (&s)[S::M][S::KEYS / 8][4], ScoreRule rule, int distance) {
+__device__ __forceinline__ void forward_rule(float (&s)[S::M][S::KEYS / 8][4], ScoreRule rule, int distance,
+                                             int key) {
   bool cut = score_cut(distance - S::KEYS + 1, distance + S::ROWS - 1, rule.window);
   if (!RULED && !cut) return;
   int lane = (int)threadIdx.x % WARP;
   distance += lane / 4 - lane % 4 * 2;
+  key += lane % 4 * 2;
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
 #pragma unroll
@@ -196,7 +198,7 @@ __device__ __forceinline__ void forward_rule(float (&s)[S::M][S::KEYS / 8][4], S
       for (int e = 0; e < 4; e++) {
         int d = distance + 16 * m + e / 2 * 8 - 8 * n - e % 2;
         float bend;
-        if (RULED) s[m][n][e] = score_apply(rule, s[m][n][e], d, &bend);
+        if (RULED) s[m][n][e] = score_apply(rule, s[m][n][e], d, key + 8 * n + e % 2, &bend);
         if (!score_seen(d, rule.window)) s[m][n][e] = -INFINITY;
       }
     }
@@ -297,7 +299,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_kernel(Forwar
     const bf16 *keys = ring_next<S, 0>(ring, source, a, key);
     if (!hidden) {
       forward_scores<S>(s, w, keys);
-      forward_rule<S, RULED>(s, rule, distance);
+      forward_rule<S, RULED>(s, rule, distance, first_key + key);
       online_softmax<S>(s, w, factor);
     }
     const bf16 *values = ring_next<S, 1>(ring, source, a, key);

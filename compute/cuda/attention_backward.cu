@@ -93,14 +93,15 @@ __device__ __forceinline__ void query_products(float (&s)[S::M][S::STEP / 8][4],
   }
 }
 
-/* dS into dp. `distance`: of the warp's first query from the step's first key. */
+/* dS into dp. `distance`: of the warp's first query from the step's first key, `key`. */
 template <class S, bool RULED>
 __device__ __forceinline__ void query_gradients(const float (&s)[S::M][S::STEP / 8][4],
                                                 float (&dp)[S::M][S::STEP / 8][4], const QueryWarp<S> &w,
-                                                ScoreRule rule, int distance) {
+                                                ScoreRule rule, int distance, int key) {
   int lane = (int)threadIdx.x % WARP;
   bool cut = score_cut(distance - S::STEP + 1, distance + S::ROWS - 1, rule.window);
   distance += lane / 4 - lane % 4 * 2;
+  key += lane % 4 * 2;
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
 #pragma unroll
@@ -109,7 +110,8 @@ __device__ __forceinline__ void query_gradients(const float (&s)[S::M][S::STEP /
       for (int e = 0; e < 4; e++) {
         int d = distance + 16 * m + e / 2 * 8 - 8 * n - e % 2;
         float bend = 1.0f, less = -w.lse[m][e / 2], x = s[m][n][e];
-        x = RULED ? exp2_fast(score_apply(rule, x, d, &bend) + less) : exp2_fast(fmaf(x, rule.scale, less));
+        x = RULED ? exp2_fast(score_apply(rule, x, d, key + 8 * n + e % 2, &bend) + less)
+                  : exp2_fast(fmaf(x, rule.scale, less));
         x *= dp[m][n][e] - w.delta[m][e / 2];
         if (RULED) x *= bend;
         dp[m][n][e] = cut && !score_seen(d, rule.window) ? 0.0f : x;
@@ -120,14 +122,14 @@ __device__ __forceinline__ void query_gradients(const float (&s)[S::M][S::STEP /
 
 template <class S, bool RULED>
 __device__ __forceinline__ void query_work(QueryWarp<S> &w, const bf16 *hold, const bf16 *keys,
-                                           ScoreRule rule, int distance) {
+                                           ScoreRule rule, int distance, int first_key) {
 #pragma unroll 1
   for (int key = 0; key < S::KEYS; key += S::STEP) {
     int from = distance - key;
     if (score_hidden(from - S::STEP + 1, from + S::ROWS - 1, rule.window)) continue;
     float s[S::M][S::STEP / 8][4], dp[S::M][S::STEP / 8][4];
     query_products<S>(s, dp, w, hold, keys, key);
-    query_gradients<S, RULED>(s, dp, w, rule, from);
+    query_gradients<S, RULED>(s, dp, w, rule, from, first_key + key);
 #pragma unroll
     for (int k = 0; k < S::STEP / 16; k++) {
       uint32_t ds[S::M][4];
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_queries_kerne
     __syncthreads();
     if (key + S::KEYS < last)
       load_keys<S>(ring + (turn + 1) % 2 * (S::RING / 2), a, tile, key + S::KEYS, last);
-    query_work<S, RULED>(w, hold, ring + turn % 2 * (S::RING / 2), rule, tile.first + w.row - key);
+    query_work<S, RULED>(w, hold, ring + turn % 2 * (S::RING / 2), rule, tile.first + w.row - key, key);
   }
   float scale[S::M][2];
 #pragma unroll

@@ -43,7 +43,7 @@ __device__ __forceinline__ void plain_gradient(PlainGradientShape<R, SIZE> s,
 #pragma unroll
     for (int j = 0; j < R; j++) {
       int column = x + SIDE * j, distance = query + row - key - column;
-      float bend, z = score_apply(rule, score[i][j], distance, &bend);
+      float bend, z = score_apply(rule, score[i][j], distance, key + column, &bend);
       float p = exists && score_seen(distance, a.score.window) ? exp2_fast(z - lse) : 0.0f;
       s.p[row * s.WIDTH + column] = p;
       s.ds[row * s.WIDTH + column] = p * (dp[i][j] - delta) * bend;

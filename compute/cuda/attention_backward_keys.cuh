@@ -87,14 +87,15 @@ __device__ __forceinline__ void load_queries(unsigned char *shared, int slot,
 
 /* P^T of 16*M keys and 16 queries, in the accumulators s, and for B in `passed`: there as fp16, which has 3 bits
  * more than bf16 where a probability is large enough to matter. lse: of the queries. `distance`: of the first query
- * from the pair's first key; `queries`: how many there are. */
+ * from the pair's first key, `key`; `queries`: how many there are. */
 template <class S, bool RULED>
 __device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], Pack<__half2, 4> *passed,
-                                                  const float *lse, ScoreRule rule, int distance,
+                                                  const float *lse, ScoreRule rule, int distance, int key,
                                                   int queries) {
   int lane = (int)threadIdx.x % WARP, pair = lane % 4 * 2;
   bool cut = queries < 16 || score_cut(distance - S::ROWS + 1, distance + 15, rule.window);
   distance += pair - lane / 4;
+  key += lane / 4;
 #pragma unroll
   for (int m = 0; m < S::M; m++) {
     Pack<__half2, 4> pass;
@@ -107,7 +108,7 @@ __device__ __forceinline__ void key_probabilities(float (&s)[S::M][2][4], Pack<_
         for (int e = 0; e < 2; e++) {
           float &x = s[m][n][2 * half + e], less = -lse[8 * n + pair + e];
           int d = distance + 8 * n + e - 16 * m - 8 * half;
-          x = RULED ? exp2_fast(score_apply(rule, x, d, &bend[e]) + less)
+          x = RULED ? exp2_fast(score_apply(rule, x, d, key + 16 * m + 8 * half, &bend[e]) + less)
                     : exp2_fast(fmaf(x, rule.scale, less));
           if (cut && !(score_seen(d, rule.window) && 8 * n + pair + e < queries)) x = 0;
         }
@@ -174,7 +175,7 @@ __device__ __forceinline__ void key_work(KeyWarp<S> &w, unsigned char *shared, i
     if (w.second) {
       key_gradients<S>(s, exchange, stats + 16 * step);
     } else {
-      key_probabilities<S, RULED>(s, exchange, stats + 16 * step, rule, distance, queries);
+      key_probabilities<S, RULED>(s, exchange, stats + 16 * step, rule, distance, w.key, queries);
     }
     uint32_t operand[S::M][4];
 #pragma unroll

@@ -31,10 +31,11 @@ struct PlainShape {
   enum { TILE = SIDE * R, STRIDE = SIZE + 1, ROWS = TILE * STRIDE, PROBABILITIES = TILE * (TILE + 1) };
 };
 
-/* Scores of a tile become exponentials in `p`; `distance`: of its first query from its first key. */
+/* Scores of a tile become exponentials in `p`; `distance`: of its first query from its first key, `key`. */
 template <int R>
 __device__ __forceinline__ void plain_softmax(float *p, float (&s)[R][R], ScoreRule rule, int distance,
-                                              float (&highest)[R], float (&total)[R], float (&rescale)[R]) {
+                                              int key, float (&highest)[R], float (&total)[R],
+                                              float (&rescale)[R]) {
   int x = (int)threadIdx.x % SIDE, y = (int)threadIdx.x / SIDE;
 #pragma unroll
   for (int i = 0; i < R; i++) {
@@ -42,7 +43,7 @@ __device__ __forceinline__ void plain_softmax(float *p, float (&s)[R][R], ScoreR
 #pragma unroll
     for (int j = 0; j < R; j++) {
       int d = distance + y - x + SIDE * (i - j);
-      s[i][j] = score_masked(rule, s[i][j], d);
+      s[i][j] = score_masked(rule, s[i][j], d, key + x + SIDE * j);
       highest[i] = fmaxf(highest[i], s[i][j]);
     }
     highest[i] = side_max(highest[i]);
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32_kernel(PlainForwa
     plain_load<S::TILE, SIZE>(kv, a.k, tile.begin + key, kv_head, last - key, a.size);
     __syncthreads();
     plain_scores<R, SIZE>(s, q, kv);
-    plain_softmax<R>(p, s, rule, tile.first - key, highest, total, rescale);
+    plain_softmax<R>(p, s, rule, tile.first - key, key, highest, total, rescale);
     __syncthreads();
     plain_load<S::TILE, SIZE>(kv, a.v, tile.begin + key, kv_head, last - key, a.size);
     __syncthreads();

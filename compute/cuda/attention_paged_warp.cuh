@@ -33,7 +33,7 @@ struct Column {
 };
 
 __device__ __forceinline__ float column_score(ScoreSpec spec, Column column, float product, int key) {
-  return score_masked(score_rule(spec, column.slope), product, column.position - key);
+  return score_masked(score_rule(spec, column.slope), product, column.position - key, key);
 }
 
 /* -- tensor cores --------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
  *
  *   7B        attention and MLP side by side over one norm; rows of the projection q, then one k, one v for all heads
  *   40B, 11B  new_decoder_architecture: side by side, with a norm each (or one: 11B); rows [k/v head][its query heads, k, v]
- *   RW        one after the other, biases, rows [head][q,k,v], ALiBi that is divided by sqrt(head size) with the scores
+ *   RW        one after the other, biases, rows [head][q,k,v], ALiBi of its own
  *
  * The first versions of these files were called RefinedWeb (40B) and RefinedWebModel, and have n_layer, n_head, n_head_kv. */
 #include "model/arch/list.h"
@@ -65,7 +65,7 @@ static bool read_positions(const Reader *config, ModelSpec *spec, Error *error) 
   if (part != 1)
     return reader_fail(&rope, error, "partial_rotary_factor: %g is not supported for falcon", part);
   spec->position = alibi ? POSITION_ALIBI : POSITION_ROTARY;
-  spec->alibi_scaled = alibi;
+  spec->alibi_by_place = alibi;
   spec->rotary_size = alibi ? 0 : spec->head_size;
   if (alibi) spec->max_positions = 0;
   return true;

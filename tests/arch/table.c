@@ -61,7 +61,8 @@ static void write_positions(FILE *out, const ModelSpec *s) {
   const int windows = count_layers(s, true), without = count_layers(s, false);
   if (s->position == POSITION_LEARNED) fprintf(out, "learned positions");
   if (s->position == POSITION_ALIBI)
-    fprintf(out, "ALiBi%s%s", s->alibi_max != 8 ? " with a maximum" : "", s->alibi_scaled ? ", scaled" : "");
+    fprintf(out, "ALiBi%s%s", s->alibi_max != 8 ? " with a maximum" : "",
+            s->alibi_by_place ? ", rounded for each key" : "");
   if (s->position == POSITION_ROTARY)
     fprintf(out, "rotary%s%s%s%s", kinds[s->rope.kind], s->rotary_interleaved ? " in pairs" : "",
             s->rotary_size < s->head_size ? " on part of the head" : "",

@@ -26,7 +26,6 @@ awk -v work="$work" 'BEGIN {
     printf "{\"prompt\":\"%s%s?\",\"chosen\":\"yes %s\",\"rejected\":\"no %s\"}\n", a, b, b, a >(work "/prefs.jsonl")
   }
 }'
-printf '{"prompt":"a?","completion":"%0300d"}\n' 0 >"$work/long.jsonl"
 common=(--data.template plain --optim.batch_size 8 --run.save_every 0 --device.backend "$backend")
 
 # pipeline NAME: everything in $work/NAME.
@@ -42,11 +41,6 @@ pipeline() {
     pass "$bin/merge" --model "$run/base" --adapter "$run/sft/adapter" --out "$run/sft/model"
   else
     pass "${sft[@]}"
-  fi
-  if [[ $name == falcon_rw ]]; then # beyond 256 tokens its biases are not those of the reference
-    ! grep -q 'rounds this model' "$work/log" || fail "$name: a warning within 256 tokens"
-    pass "$bin/sft" --model.path "$run/base" --data.train "$work/long.jsonl" --run.dir "$run/long" "${common[@]}" --optim.epochs 1
-    grep -q "rounds this model" "$work/log" || fail "$name: no warning beyond 256 tokens"
   fi
   holds "$(metric "$run/sft" train/loss) < $(metric "$run/sft" train/loss first)"
   pass "$bin/reward" --model.path "$run/sft/model" --data.train "$work/prefs.jsonl" --run.dir "$run/judge" "${common[@]}" --lora.enabled \

@@ -19,7 +19,7 @@ static inline DecodeRows decode_rows_upload(Compute *compute, Arena *arena, cons
                       .position = decode_upload(compute, arena, position, count)};
 }
 
-enum { DECODE_BLOCK = 4, DECODE_BLOCKS = 12, DECODE_SEQUENCES = 8, DECODE_ROWS = 64 };
+enum { DECODE_BLOCK = 4, DECODE_BLOCKS = 76, DECODE_SEQUENCES = 8, DECODE_ROWS = 64 };
 
 /* The cached forward of a rig's batch, in chunks of changing length: a token comes with others of its prompt, or alone. A RigWork;
  * the cache stands in rig->memory. Sequences have at most DECODE_BLOCK * DECODE_BLOCKS tokens. */

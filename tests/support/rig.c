@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { RIG_TOKENS = 256, RIG_SEQUENCES = 32 };
+enum { RIG_TOKENS = 320, RIG_SEQUENCES = 32 };
 
 void rig_check(bool ok, const Error *error) {
   if (!ok) fail_msg("%s", error->message);

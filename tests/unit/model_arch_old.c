@@ -137,7 +137,7 @@ static void falcon_has_three_kinds_of_block(void **state) {
   s = spec_of(falcon, "{\"multi_query\": false, \"parallel_attn\": false, \"alibi\": true}");
   assert_int_equal(s.qkv, QKV_HEADS);
   assert_int_equal(s.position, POSITION_ALIBI);
-  assert_true(s.alibi_scaled && !s.parallel);
+  assert_true(s.alibi_by_place && !s.parallel);
   s = spec_of(refined_web, "{}");
   assert_int_equal(s.qkv, QKV_GROUPS);
   assert_int_equal(s.kv_heads, 8);

@@ -5,9 +5,10 @@
 
 #include "harness.h"
 
-/* Lengths of packed sequences: single tokens, empty sequences, tile edges of both instruction sets. */
-static const int batches[][6] = {{1, -1},         {1, 0, 5, 1, -1}, {33, 3, -1}, {70, 17, -1},
-                                 {0, 130, 1, -1}, {64, 64, -1},     {-1},        {0, -1}};
+/* Lengths of packed sequences: single tokens, empty sequences, tile edges of both instruction sets, positions that BF16 has not. */
+static const int batches[][6] = {{1, -1},      {1, 0, 5, 1, -1}, {33, 3, -1},
+                                 {70, 17, -1}, {0, 130, 1, -1},  {64, 64, -1},
+                                 {-1},         {0, -1},          {5, 270, -1}};
 
 typedef struct AttentionRef {
   int64_t T, H, K, D, B;
@@ -37,7 +38,10 @@ static inline int64_t attention_ref_scores(AttentionRef *r, int64_t begin, int64
       s = cap * y;
       (*slope)[j] *= 1 - y * y;
     }
-    if (r->slopes) s += r->slopes[h] * (double)(j - t);
+    if (r->slopes && r->spec.place_scale == 0) s += r->slopes[h] * (double)(j - t);
+    if (r->slopes && r->spec.place_scale != 0)
+      s += (double)r->spec.place_scale *
+           rounded(DTYPE_BF16, r->slopes[h] * rounded(DTYPE_BF16, (double)(j - begin)));
     (*p)[j] = s;
     highest = fmax(highest, s);
   }
@@ -132,6 +136,7 @@ static inline AttentionCase attention_case(Test *t) {
   a.spec = (AttentionSpec){.scale = 1.5f / sqrtf((float)D), .window = (int)t->shape.size[4]};
   if (t->shape.flags & CAP) a.spec.softcap = 1.25f;
   if (t->shape.flags & ALIBI) a.spec.slopes = random_1d(t, DTYPE_F32, H, 0.1);
+  if (t->shape.flags & BY_PLACE) a.spec.place_scale = 0.75f;
   a.ref =
       (AttentionRef){.T = T, .H = H, .K = K, .D = D, .B = B, .offsets = ids_of(t, a.offsets), .spec = a.spec};
   a.ref.q = doubles(t, a.q);
@@ -295,6 +300,7 @@ static void test_attention_paged(Test *t) {
       {op, run, {{3, 2, 1, 33, 0, 7}, f | CAP | STRIDED}, tolerance},                \
       {op, run, {{3, 6, 2, 8, 9, 16}, f | ALIBI}, tolerance},                        \
       {op, run, {{4, 2, 2, 5, 20, 32}, f | CAP | ALIBI | STRIDED | FEW}, tolerance}, \
+      {op, run, {{8, 2, 1, 8, 0, 16}, f | CAP | ALIBI | BY_PLACE | FEW}, tolerance}, \
       {op, run, {{4, 1, 1, 128, 67, 128}, f | FEW}, tolerance},                      \
       {op, run, {{5, 2, 1, 1, 0, 16}, f | FEW}, tolerance},                          \
       {op, run, {{5, 1, 1, 80, 0, 16}, f | CAP | FEW}, tolerance},                   \
@@ -310,6 +316,7 @@ static void test_attention_paged(Test *t) {
   ATTENTION_SHAPES(op, run, NARROW, tolerance), {op, run, {{0, 1, 1, 64, 0, 16}, NARROW}, tolerance}, \
       {op, run, {{1, 4, 2, 128, 0, 16}, NARROW | STRIDED | ALIGNED}, tolerance},                      \
       {op, run, {{3, 2, 1, 64, 19, 16}, NARROW | ALIBI | STRIDED | ALIGNED}, tolerance},              \
+      {op, run, {{8, 2, 1, 64, 0, 16}, NARROW | ALIBI | BY_PLACE | FEW}, tolerance},                  \
       {op, run, {{3, 2, 2, 80, 0, 16}, NARROW | STRIDED | ALIGNED | FEW}, tolerance},                 \
       {op, run, {{3, 2, 1, 96, 40, 8}, NARROW | CAP | FEW}, tolerance},                               \
       {op, run, {{4, 1, 1, 256, 0, 16}, NARROW | FEW}, tolerance},                                    \

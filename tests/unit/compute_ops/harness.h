@@ -45,7 +45,8 @@ enum {
   WIDE_OUT = 1 << 17,  /* F32 logits of bf16 activations */
   WIDE_BIAS = 1 << 18, /* F32 bias beside a bf16 weight */
   ALIGNED = 1 << 19,   /* with STRIDED: gaps of 48 or 96 bytes, as between the parts of a fused projection */
-  THIN = 1 << 20       /* a head with an adapter's product */
+  THIN = 1 << 20,      /* a head with an adapter's product */
+  BY_PLACE = 1 << 21   /* with ALIBI: the bias by the key's place */
 };
 
 typedef struct Shape {
