@@ -101,6 +101,12 @@ static void compare_metric(WholeRun *run, const char *array, double tolerance) {
   free((void *)expected);
 }
 
+void whole_run_metric(WholeRun *run, const char *name, double tolerance) {
+  char array[160];
+  snprintf(array, sizeof array, "metric.%s_f64", name);
+  compare_metric(run, array, tolerance);
+}
+
 void whole_run_metrics(WholeRun *run) {
   const double tolerance = fmax(TENFOLD * (double)fixture_float(&run->expected, "metric_rounding"), LEAST);
   for (size_t i = 0; i < run->expected.file.count; i++) {

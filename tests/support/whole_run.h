@@ -25,6 +25,8 @@ void whole_run_close(WholeRun *run);
 
 /* All metrics of the fixture, at every update. */
 void whole_run_metrics(WholeRun *run);
+/* One metric with a tolerance of its own. */
+void whole_run_metric(WholeRun *run, const char *name, double tolerance);
 /* The trained tensors of PART are those of a safetensors file below the run directory: all of them, under the names that
  * begin with `prefix`. */
 void whole_run_tensors(WholeRun *run, const char *part, const char *file, const char *prefix);

@@ -1,0 +1,38 @@
+/* Ten updates of LoRA over a 4-bit base beside PEFT and bitsandbytes (tests/fixtures/make_bnb_run.py). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "sft/stage.h"
+#include "tests/support/whole_run.h"
+
+/* bitsandbytes' products on a CPU take the weights in F32, ours rounded to BF16; so `rounding` of the fixture is what that makes. */
+static const double LOSS_TOLERANCE = 1e-3;
+
+static void sft_over(const char *const *options) {
+  const Program program = {.name = "sft",
+                           .options = sft_options,
+                           .option_count = sft_option_count,
+                           .config_size = sizeof(SupervisedConfig),
+                           .run = sft_run};
+  WholeRun run;
+  whole_run_open(&run, &program, "sft_bnb", options);
+  whole_run_metric(&run, "train/loss", LOSS_TOLERANCE);
+  whole_run_metric(&run, "eval/loss", LOSS_TOLERANCE);
+  whole_run_metrics(&run);
+  whole_run_tensors(&run, "policy", "adapter/adapter_model.safetensors", "");
+  whole_run_close(&run);
+}
+
+/* The model in 16 bits, quantised as it is read: bitsandbytes' codes. */
+static void quantised_here(void **state) {
+  (void)state;
+  sft_over((const char *[]){"--model.path=fixtures/runs/policy_bnb_whole", "--model.quantize=nf4", NULL});
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(quantised_here)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
