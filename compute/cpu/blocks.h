@@ -49,6 +49,11 @@ static inline float blocks_scale(const Blocks *m, int64_t n) {
   return product + m->mean;
 }
 
+/* Of `count` blocks from block n on. */
+static inline void blocks_scales(const Blocks *m, int64_t n, int64_t count, float *scales) {
+  for (int64_t b = 0; b < count; b++) scales[b] = blocks_scale(m, n + b);
+}
+
 #ifdef __AVX512F__
 
 /* The 16 values that a block's codes can name. */
@@ -61,16 +66,14 @@ static inline BlockValues block_values(float scale) {
   return (BlockValues){vec_round_bf16(vec_load(table) * vec_splat(scale))};
 }
 
-static inline void nf4_block(const uint8_t *codes, float scale, Vec out[BLOCK_VECTORS]) {
-  const BlockValues values = block_values(scale);
-  for (int v = 0; v < 2; v++) {
-    const __m512i pairs = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(codes + v * VEC)));
-    out[v] = _mm512_permutexvar_ps(pairs, values.all); /* which looks at the low 4 bits alone */
-    out[v + 2] = _mm512_permutexvar_ps(_mm512_srli_epi32(pairs, 4), values.all);
-  }
+/* Vector v of a block. */
+static inline Vec nf4_vector(const uint8_t *codes, BlockValues values, int v) {
+  const __m512i pairs = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(codes + v % 2 * VEC)));
+  /* which looks at the low 4 bits alone */
+  return _mm512_permutexvar_ps(v < 2 ? pairs : _mm512_srli_epi32(pairs, 4), values.all);
 }
 
-static inline Vec q8_vector(const uint8_t *codes) {
+static inline Vec q8_floats(const uint8_t *codes) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)codes)));
 }
 
@@ -93,29 +96,29 @@ static inline Vec block_lookup(BlockValues values, __m256i codes) {
                           _mm256_permutevar8x32_ps(values.high, codes), third);
 }
 
-static inline void nf4_block(const uint8_t *codes, float scale, Vec out[BLOCK_VECTORS]) {
-  const BlockValues values = block_values(scale);
-  for (int v = 0; v < 4; v++) {
-    const __m256i pairs = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + v * VEC)));
-    out[v] = block_lookup(values, pairs);
-    out[v + 4] = block_lookup(values, _mm256_srli_epi32(pairs, 4));
-  }
+static inline Vec nf4_vector(const uint8_t *codes, BlockValues values, int v) {
+  const __m256i pairs = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + v % 4 * VEC)));
+  return block_lookup(values, v < 4 ? pairs : _mm256_srli_epi32(pairs, 4));
 }
 
-static inline Vec q8_vector(const uint8_t *codes) {
+static inline Vec q8_floats(const uint8_t *codes) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes)));
 }
 
 #endif
 
+static inline Vec q8_vector(const uint8_t *codes, float scale, int v) {
+  return vec_round_bf16(q8_floats(codes + v * VEC) * vec_splat(scale));
+}
+
 /* The values of block n. */
 static inline void blocks_load(const Blocks *m, int64_t n, Vec out[BLOCK_VECTORS]) {
   const float scale = blocks_scale(m, n);
   if (m->dtype == DTYPE_Q8) {
-    for (int v = 0; v < BLOCK_VECTORS; v++)
-      out[v] = vec_round_bf16(q8_vector(m->codes + n * BLOCK + v * VEC) * vec_splat(scale));
+    for (int v = 0; v < BLOCK_VECTORS; v++) out[v] = q8_vector(m->codes + n * BLOCK, scale, v);
   } else {
-    nf4_block(m->codes + n * (BLOCK / 2), scale, out);
+    const BlockValues values = block_values(scale);
+    for (int v = 0; v < BLOCK_VECTORS; v++) out[v] = nf4_vector(m->codes + n * (BLOCK / 2), values, v);
   }
 }
 

@@ -6,35 +6,10 @@
  * Tiles and blocks only choose which links of which chains are worked on together; a chain that is put aside
  * is carried on where it stopped. With few rows the weights are read once, in order, at the speed of memory;
  * with many, tiles of chains stay in registers and blocks of weights in the nearest caches. */
-#include "compute/cpu/cpu.h"
+#include "compute/cpu/linear_rows.h"
 
-#include "compute/cpu/blocks.h"
-
-#include <math.h>
-
-/* Above these numbers of rows, weights are brought into caches in blocks (bf16 ones widened there). */
-enum { FEW_ROWS = 8, STREAM_ROWS = 32 };
-
-typedef struct Rows {
-  const float *x;
-  float *out;
-  const float *bias; /* or NULL */
-  int64_t x_stride, out_stride, rows, inputs;
-  float alpha, beta;
-  Tensor w;
-  bool narrow; /* bf16 */
-  bool of_blocks;
-  Blocks blocks;
-} Rows;
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* Every sum ends here; fmaf leaves the compiler no choice of rounding. */
-INLINE void finish(const Rows *r, int64_t t, int64_t o, float sum) {
-  float *out = r->out + t * r->out_stride + o;
-  float y = r->bias ? fmaf(r->alpha, sum, r->bias[o]) : r->alpha * sum;
-  *out = r->beta != 0 ? fmaf(r->beta, *out, y) : y;
-}
+/* Above FEW_ROWS and this, weights are brought into caches in blocks (narrow ones widened there). */
+enum { STREAM_ROWS = 32 };
 
 INLINE Vec load_weight(const void *w, bool narrow, int64_t offset, int part) {
   return narrow ? vec_load_bf16_part((const uint16_t *)w + offset, part)
@@ -202,6 +177,10 @@ static int64_t dot_rows_at_once(const Rows *r) {
 }
 
 static void dot_range(const Rows *all, float *scratch, int64_t first, int64_t last) {
+  if (all->of_blocks && all->rows <= FEW_ROWS) {
+    CPU(linear_rows_of_blocks)(all, first, last);
+    return;
+  }
   int64_t step = dot_rows_at_once(all);
   for (int64_t t = 0; t < all->rows; t += step) {
     Rows r = *all;
@@ -218,9 +197,7 @@ static void dot_range(const Rows *all, float *scratch, int64_t first, int64_t la
 
 /* Scratch of a thread: a widened block, and the chains of all rows. */
 static int64_t dot_floats(const Rows *r) {
-  return r->rows > FEW_ROWS || r->of_blocks
-             ? DOT_OUTPUTS * DOT_BLOCK + dot_rows_at_once(r) * DOT_OUTPUTS * VEC
-             : 0;
+  return r->rows > FEW_ROWS ? DOT_OUTPUTS * DOT_BLOCK + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
 }
 
 /* -- [I,O] ----------------------------------------------------------------------------------------------- */

@@ -147,11 +147,12 @@ static void run_linear(const void *with) {
 static void test_linear(void **state) {
   (void)state;
   static const DType dtypes[] = {DTYPE_NF4, DTYPE_NF4_PLAIN, DTYPE_Q8};
-  static const int64_t shapes[][2] = {{16, 64}, {48, 192}, {112, 576}, {272, 64}, {32, 1088}};
-  static const int64_t tokens[] = {1, 2, 5, 8, 9, 33, 70};
+  static const int64_t shapes[][2] = {{16, 64}, {48, 192}, {112, 576}, {272, 64}, {32, 1088}, {16, 2176}};
+  static const int64_t tokens[] = {1, 2, 5, 8, 9, 33, 70, 3, 4, 6, 7};
+  const int counts = device_brief() ? 7 : 11;
   for (int d = 0; d < 3; d++)
-    for (int s = 0; s < 5; s++)
-      for (int t = 0; t < 7; t++)
+    for (int s = 0; s < 6; s++)
+      for (int t = 0; t < counts; t++)
         for (int rows = 0; rows < 2; rows++) {
           const Case k = {dtypes[d], tokens[t], shapes[s][0], shapes[s][1], rows, t % 2, t % 3 * 24};
           planned(run_linear, &k);
