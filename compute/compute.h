@@ -70,7 +70,8 @@ typedef struct ComputeGraph ComputeGraph;
 
 bool compute_can_record(const Compute *compute);
 void compute_record_begin(Compute *compute);
-ComputeGraph *compute_record_end(Compute *compute);
+ComputeGraph *compute_record_end(
+    Compute *compute); /* NULL: the device has no memory for it; the operations have not been done */
 void compute_replay(Compute *compute, ComputeGraph *graph);
 void compute_graph_free(Compute *compute, ComputeGraph *graph); /* NULL is allowed */
 

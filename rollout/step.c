@@ -162,6 +162,10 @@ static void decoding_step(Step *s, const LoraSet *adapter, int64_t count) {
     compute_record_begin(s->compute);
     operations(s, adapter, count, -1);
     record->graph = compute_record_end(s->compute);
+    if (!record->graph) { /* no memory for it: as before, one by one */
+      operations(s, adapter, count, -1);
+      return;
+    }
     s->recorded++;
     s->adapter = adapter;
     s->mark = arena_mark(s->arena);

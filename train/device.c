@@ -73,9 +73,17 @@ static size_t machine_limit(void) {
   return group < available ? group : available;
 }
 
+/* Of a card: what no plan knows of. The driver takes memory for kernels as they are first used and for recorded steps, and others use
+ * the card too: a desktop. */
+static size_t card_reserve(size_t total) {
+  const size_t least = (size_t)256 << 20, share = total / 50;
+  return share > least ? share : least;
+}
+
 size_t device_limit(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
-  const size_t card = memory.free + memory.overhead, given = compute->memory_limit;
+  const size_t reserve = card_reserve(memory.total), given = compute->memory_limit;
+  const size_t card = memory.free > reserve ? memory.free - reserve + memory.overhead : memory.overhead;
   if (memory.total > 0) return given > 0 && given < card ? given : card; /* a card has no more than it has */
   return given > 0 ? given : machine_limit();
 }

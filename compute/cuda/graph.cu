@@ -26,11 +26,17 @@ ComputeGraph *cuda_record_end(Compute *c) {
   ComputeGraph *graph = (ComputeGraph *)memory_zeroed(1, sizeof *graph);
   if (!graph) device_failed("end of a recording", "the host's memory is out");
   device_check(cudaStreamEndCapture(d->stream, &noted), "end of a recording");
-  device_check(cudaGraphInstantiate(&graph->launchable, noted, 0ull), "end of a recording");
+  d->recording = false;
+  const cudaError_t status = cudaGraphInstantiate(&graph->launchable, noted, 0ull);
   device_check(cudaGraphDestroy(noted), "end of a recording");
+  if (status == cudaErrorMemoryAllocation) { /* it only would have been faster */
+    cudaGetLastError();
+    memory_free(graph);
+    return NULL;
+  }
+  device_check(status, "end of a recording");
   /* Else the first replay would pay for it. */
   device_check(cudaGraphUpload(graph->launchable, d->stream), "end of a recording");
-  d->recording = false;
   return graph;
 }
 

@@ -175,6 +175,8 @@ static bool library_product(Compute *c, Tensor out, Tensor a, bool transpose_a, 
   if (plan->used && !plan->found) return false;
   describe(&r, &key, bias);
   if (!plan->used) {
+    ASSERT(
+        !d->recording); /* newer libraries refuse to choose while a stream is recorded; generation has products of its own */
     if (products->count == PLANS_MOST) {
       memset(products, 0, sizeof *products);
       plan = plan_place(products, &key);
@@ -185,10 +187,15 @@ static bool library_product(Compute *c, Tensor out, Tensor a, bool transpose_a, 
     choose(d, &r, plan);
     if (!plan->found) return false;
   }
-  blas_check(cublasLtMatmul(d->blas, &r.product, &alpha, b.data, &r.a, a.data, &r.b, &beta, out.data, &r.out,
-                            out.data, &r.out, &plan->algorithm, d->blas_workspace, d->blas_workspace_bytes,
-                            d->stream),
-             "product");
+  const cublasStatus_t status = cublasLtMatmul(d->blas, &r.product, &alpha, b.data, &r.a, a.data, &r.b, &beta,
+                                               out.data, &r.out, out.data, &r.out, &plan->algorithm,
+                                               d->blas_workspace, d->blas_workspace_bytes, d->stream);
+  if (status ==
+      CUBLAS_STATUS_NOT_SUPPORTED) { /* of an algorithm that it chose itself: it is not asked again */
+    plan->found = false;
+    return false;
+  }
+  blas_check(status, "product");
   return true;
 }
 
@@ -307,16 +314,24 @@ void cuda_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, 
   const bool widen_bias = !tensor_is_none(bias) && bias.dtype == DTYPE_BF16 && out.dtype == DTYPE_F32;
   const bool round_bias = !tensor_is_none(bias) && bias.dtype == DTYPE_F32 && out.dtype == DTYPE_BF16;
   const size_t mark = scratch_open(c);
-  float *wide = widen_bias ? scratch_new<float>(c, bias.dim[0]) : NULL;
+  /* The library's epilogue may load a bias by 16 bytes, whatever its heuristic was told. */
+  float *own_bias = tensor_is_none(bias) ? NULL : scratch_new<float>(c, bias.dim[0]);
   if (!c->dry && out.dim[0] > 0 && out.dim[1] > 0) {
     bool done = false;
     if (a.dtype == b.dtype && (a.dtype == DTYPE_BF16 || out.dtype == DTYPE_F32) && !round_bias && k > 0) {
+      const void *given = bias.data;
+      const unsigned blocks = own_bias ? (unsigned)divide_up(bias.dim[0], 256) : 0;
       if (widen_bias) {
-        LAUNCH(c, (convert_bias_kernel<bf16, float>), (unsigned)divide_up(bias.dim[0], 256), 256, 0, wide,
-               data<bf16>(bias), bias.dim[0]);
+        LAUNCH(c, (convert_bias_kernel<bf16, float>), blocks, 256, 0, own_bias, data<bf16>(bias),
+               bias.dim[0]);
+        given = own_bias;
+      } else if ((uintptr_t)bias.data % 16 != 0) {
+        WITH_TYPE(bias.dtype, T,
+                  LAUNCH(c, (convert_bias_kernel<T, T>), blocks, 256, 0, (T *)own_bias, data<T>(bias),
+                         bias.dim[0]));
+        given = own_bias;
       }
-      done =
-          library_product(c, out, a, transpose_a, b, transpose_b, widen_bias ? wide : bias.data, alpha, beta);
+      done = library_product(c, out, a, transpose_a, b, transpose_b, given, alpha, beta);
     }
     if (!done) {
       WITH_TYPE(a.dtype, A,

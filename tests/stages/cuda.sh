@@ -106,4 +106,9 @@ refuse 5 'device.memory_limit' "$card/sft" "${sft[@]}" --run.dir "$work/small" -
   --device.memory_limit 1MiB
 [[ ! -e $work/small/model ]] || fail "a run without memory left a model"
 note "too little memory is told"
+# Only of the emulated card is it known how much it has: all but what is left for the driver.
+if [[ $("$card/sft" "${sft[@]}" --run.dir "$work/small" --device.backend cuda --check 2>&1) == *emulated* ]]; then
+  DROVER_CUDA_HOST_DEVICE=memory=4G "$card/sft" "${sft[@]}" --run.dir "$work/small" --device.backend cuda --check >"$work/log" 2>&1
+  grep -q ' of 3\.75 GiB$' "$work/log" || fail "the limit of a card of 4 GiB: $(grep total "$work/log")"
+fi
 echo "cuda: the card does what the processor does"

@@ -51,6 +51,12 @@ static void open_engine(Lab *lab) {
                                  .cache_dtype = compute_activation(&lab->compute, lab->model.dtype)});
 }
 
+/* As a card whose memory is full. */
+static ComputeGraph *no_memory(Compute *compute) {
+  backend_cuda->graph_free(compute, backend_cuda->record_end(compute));
+  return NULL;
+}
+
 static void recorded_equals_unrecorded(void **state) {
   const Case *c = *state;
   static Answers plain, bare, recorded;
@@ -69,6 +75,15 @@ static void recorded_equals_unrecorded(void **state) {
   assert_int_equal(lab.engine.step.recorded, 0);
   lab.engine.adapter = NULL;
   if (c->adapted) run(&lab, &bare);
+  lab_engine_close(&lab);
+
+  Backend full = *backend;
+  full.record_end = no_memory;
+  lab.compute.backend = &full;
+  open_engine(&lab);
+  run(&lab, &recorded);
+  assert_same(&plain, &recorded);
+  assert_int_equal(lab.engine.step.recorded, 0);
   lab_engine_close(&lab);
 
   lab.compute.backend = backend;
