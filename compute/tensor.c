@@ -87,6 +87,32 @@ Tensor tensor_head(Tensor x, int64_t head) {
   return x;
 }
 
+Tensor tensor_stacked(const Tensor *parts, int count) {
+  Tensor all = parts[0];
+  for (int i = 0; i < count; i++) {
+    const Tensor x = parts[i];
+    if (tensor_is_none(x) || dtype_is_blocks(x.dtype) || x.dtype != all.dtype || x.rank != all.rank)
+      return (Tensor){0};
+    if (!tensor_is_contiguous(x) || (x.rank > 1 && x.dim[1] != all.dim[1])) return (Tensor){0};
+    if (i == 0) continue;
+    if (x.data != moved(all, tensor_count(all))) return (Tensor){0};
+    all.dim[0] += x.dim[0];
+  }
+  return all;
+}
+
+Tensor tensor_beside(const Tensor *parts, int count) {
+  Tensor all = parts[0];
+  for (int i = 1; i < count && !tensor_is_none(all); i++) {
+    const Tensor x = parts[i];
+    bool alike = !tensor_is_none(x) && x.dtype == all.dtype && x.rank == all.rank && x.dim[0] == all.dim[0];
+    alike = alike && x.stride[0] == all.stride[0] && x.stride[1] == all.stride[1] && x.dim[2] == all.dim[2];
+    if (!alike || x.data != moved(all, all.dim[1] * all.stride[1])) return (Tensor){0};
+    all.dim[1] += x.dim[1];
+  }
+  return all;
+}
+
 int64_t tensor_count(Tensor x) {
   int64_t count = 1;
   for (int i = 0; i < x.rank; i++) count *= x.dim[i];

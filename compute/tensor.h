@@ -40,6 +40,12 @@ Tensor tensor_columns(Tensor x, int64_t first, int64_t count); /* of a 2-d tenso
 Tensor tensor_heads(Tensor x, int64_t first, int64_t heads, int64_t head_stride, int64_t size);
 Tensor tensor_head(Tensor x, int64_t head); /* of [T, H, D]: [T, 1, D] */
 
+/* One tensor over several, where they are alike and lie so that there can be one; else none. Of matrices or vectors, each
+ * contiguous and the next where it ends: their rows. Of 2-d or [T, H, D] tensors beside each other in every row: their columns, or
+ * heads. */
+Tensor tensor_stacked(const Tensor *parts, int count);
+Tensor tensor_beside(const Tensor *parts, int count);
+
 static inline bool tensor_is_none(Tensor x) {
   return x.data == NULL;
 }

@@ -15,6 +15,10 @@ static int64_t rank_of(const LoraPair *pair) {
 
 static const Tensor none = {0};
 
+static bool drops(const LoraSet *set, bool training, LoraRows rows) {
+  return training && set->spec.dropout > 0 && !tensor_is_none(rows.draws);
+}
+
 bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
                   LoraRows rows, Arena *arena) {
   const LoraPair *pair = lora_pair(set, id);
@@ -22,7 +26,7 @@ bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
   size_t outer = arena_mark(arena);
   Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], rank_of(pair));
   size_t inner = arena_mark(arena);
-  const bool dropped = state && set->spec.dropout > 0 && !tensor_is_none(rows.draws);
+  const bool dropped = drops(set, state != NULL, rows);
   DropoutSpec dropout = {0};
   if (dropped) {
     Tensor kept = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
@@ -101,4 +105,73 @@ void lora_embed_backward(Compute *c, const LoraSet *set, int id, Tensor dout, Te
   op_linear_backward_input(c, u, dout, plain(pair->b.value), scale * pair->scale, 0);
   op_embedding_backward(c, pair->a.grad, u, ids, 1);
   arena_release(arena, mark);
+}
+
+/* Those of some modules that have a pair, and their As under each other; a none where these lie elsewhere. */
+typedef struct Joined {
+  int count, place[LORA_JOINED];
+  const LoraPair *pair[LORA_JOINED];
+  Tensor a, da;
+} Joined;
+
+static Joined joined(const LoraSet *set, const int *ids, int count) {
+  Joined j = {0};
+  Tensor a[LORA_JOINED] = {0}, da[LORA_JOINED] = {0};
+  ASSERT(count <= LORA_JOINED);
+  for (int i = 0; i < count; i++) {
+    const LoraPair *pair = lora_pair(set, ids[i]);
+    if (!pair) continue;
+    a[j.count] = pair->a.value;
+    da[j.count] = pair->a.grad;
+    j.place[j.count] = i;
+    j.pair[j.count++] = pair;
+  }
+  if (j.count > 1) j.a = tensor_stacked(a, j.count), j.da = tensor_stacked(da, j.count);
+  return j;
+}
+
+void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out,
+                         Tensor x, float beta, LoraState *const *state, LoraRows rows, Arena *arena) {
+  const Joined j = joined(set, ids, count);
+  if (tensor_is_none(j.a) || drops(set, state != NULL, rows)) {
+    for (int i = 0; i < count; i++)
+      lora_forward(c, set, ids[i], out[i], x, beta, state ? state[i] : NULL, rows, arena);
+    return;
+  }
+  const size_t mark = arena_mark(arena);
+  const Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], j.a.dim[0]);
+  op_linear(c, u, x, plain(j.a), none, 1, 0);
+  int64_t column = 0;
+  for (int k = 0; k < j.count; k++) {
+    const Tensor part = tensor_columns(u, column, rank_of(j.pair[k]));
+    op_linear(c, out[j.place[k]], part, plain(j.pair[k]->b.value), none, j.pair[k]->scale, beta);
+    if (state) *state[j.place[k]] = (LoraState){.u = part};
+    column += part.dim[1];
+  }
+  if (!state) arena_release(arena, mark);
+}
+
+bool lora_backward_joined(Compute *c, const LoraSet *set, const int *ids, int count, Tensor dx,
+                          const Tensor *dout, Tensor x, float beta, LoraState *const *state, Arena *arena) {
+  const Joined j = joined(set, ids, count);
+  if (tensor_is_none(j.a) || state[j.place[0]]->dropped) {
+    for (int k = 0; k < j.count; k++)
+      lora_backward(c, set, ids[j.place[k]], dx, dout[j.place[k]], x, k ? 1 : beta, state[j.place[k]], arena);
+    return j.count > 0;
+  }
+  const size_t mark = arena_mark(arena);
+  const Tensor du = tensor_new_2d(arena, x.dtype, x.dim[0], j.a.dim[0]);
+  int64_t column = 0;
+  for (int k = 0; k < j.count; k++) {
+    const LoraPair *pair = j.pair[k];
+    const Tensor part = tensor_columns(du, column, rank_of(pair)), d = dout[j.place[k]];
+    op_linear_backward_input(c, part, d, plain(pair->b.value), pair->scale, 0);
+    if (!tensor_is_none(pair->b.grad))
+      op_linear_backward_weight(c, plain(pair->b.grad), none, d, state[j.place[k]]->u, pair->scale);
+    column += part.dim[1];
+  }
+  if (!tensor_is_none(j.da)) op_linear_backward_weight(c, plain(j.da), none, du, x, 1);
+  op_linear_backward_input(c, dx, du, plain(j.a), 1, beta);
+  arena_release(arena, mark);
+  return true;
 }

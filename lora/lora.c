@@ -16,30 +16,47 @@ typedef struct Opening {
   Arena *arena;
 } Opening;
 
+static const LoraOverride *override_of(const LoraSpec *spec, const LoraModule *module) {
+  for (size_t i = 0; i < spec->override_count; i++)
+    if (strcmp(spec->overrides[i].module, module->name) == 0) return &spec->overrides[i];
+  return NULL;
+}
+
+static int rank_of(const LoraSpec *spec, const LoraModule *module) {
+  const LoraOverride *own = override_of(spec, module);
+  return own ? own->r : spec->r;
+}
+
 static char *tensor_name(const char *module, const char *end, Error *error) {
   char *name = memory_format("base_model.model.%s.%s", module, end);
   if (!name) error_out_of_memory(error, "adapter names", strlen(module));
   return name;
 }
 
+/* How the memory of matrices is taken: one kind after the other for those that shall lie under each other. */
+typedef enum Part { PART_VALUE, PART_GRAD, PART_MASTER, PARTS } Part;
+
 /* columns 0: a vector */
+static void place(const Opening *o, LoraMatrix *matrix, Part part, DType dtype, int64_t rows, int64_t columns,
+                  bool trainable) {
+  if (part == PART_VALUE)
+    matrix->value =
+        columns ? tensor_new_2d(o->arena, dtype, rows, columns) : tensor_new_1d(o->arena, dtype, rows);
+  if (part == PART_GRAD && trainable) matrix->grad = tensor_new_like(o->arena, matrix->value, DTYPE_F32);
+  if (part == PART_MASTER && trainable && dtype != DTYPE_F32)
+    matrix->master = tensor_new_like(o->arena, matrix->value, DTYPE_F32);
+}
+
+/* Its memory may have been taken before. */
 static bool open_matrix(const Opening *o, LoraMatrix *matrix, const char *module, const char *end,
                         DType dtype, int64_t rows, int64_t columns, bool trainable, Error *error) {
   matrix->name = tensor_name(module, end, error);
   if (!matrix->name) return false;
-  matrix->value =
-      columns ? tensor_new_2d(o->arena, dtype, rows, columns) : tensor_new_1d(o->arena, dtype, rows);
-  if (!trainable) return true;
-  matrix->grad = tensor_new_like(o->arena, matrix->value, DTYPE_F32);
-  if (dtype != DTYPE_F32) matrix->master = tensor_new_like(o->arena, matrix->value, DTYPE_F32);
-  if (!o->arena->dry) op_fill(o->compute, matrix->grad, 0);
+  const bool placed = !tensor_is_none(matrix->value);
+  for (int part = 0; part < PARTS && !placed; part++)
+    place(o, matrix, (Part)part, dtype, rows, columns, trainable);
+  if (trainable && !o->arena->dry) op_fill(o->compute, matrix->grad, 0);
   return true;
-}
-
-static const LoraOverride *override_of(const LoraSpec *spec, const LoraModule *module) {
-  for (size_t i = 0; i < spec->override_count; i++)
-    if (strcmp(spec->overrides[i].module, module->name) == 0) return &spec->overrides[i];
-  return NULL;
 }
 
 static float scale_of(const LoraSpec *spec, const LoraModule *module, int64_t r) {
@@ -51,8 +68,7 @@ static float scale_of(const LoraSpec *spec, const LoraModule *module, int64_t r)
 static bool open_pair(const Opening *o, int id, Error *error) {
   const LoraModule *module = &o->set->modules[id];
   const LoraSpec *spec = &o->set->spec;
-  const LoraOverride *own = override_of(spec, module);
-  const int r = own ? own->r : spec->r;
+  const int r = rank_of(spec, module);
   const DType dtype = compute_activation(o->compute, o->base_dtype);
   LoraPair *pair = &o->set->pairs[id];
   pair->scale = scale_of(spec, module, r);
@@ -132,6 +148,22 @@ static bool open_tied_head(const Opening *o, int table, int head, Error *error) 
   return copied || !lora_spec_adapts(&set->spec, module) || open_pair(o, head, error);
 }
 
+/* Those of the modules from `first` on that are joined and adapted have their As under each other, and so the gradients. */
+static void place_joined(const Opening *o, int first) {
+  const LoraSpec *spec = &o->set->spec;
+  const DType dtype = compute_activation(o->compute, o->base_dtype);
+  int end = first + 1;
+  while (end < o->set->count && o->set->modules[end].joined) end++;
+  for (int part = 0; part < PARTS; part++) {
+    for (int id = first; id < end; id++) {
+      const LoraModule *module = &o->set->modules[id];
+      if (lora_spec_adapts(spec, module))
+        place(o, &o->set->pairs[id].a, (Part)part, dtype, rank_of(spec, module), module->inputs,
+              o->trainable);
+    }
+  }
+}
+
 static bool open_modules(const Opening *o, Error *error) {
   LoraSet *set = o->set;
   const LoraSpec *spec = &set->spec;
@@ -146,6 +178,7 @@ static bool open_modules(const Opening *o, Error *error) {
     const LoraModule *module = &set->modules[id];
     if (module->kind == LORA_HEAD && (id != head || tied)) continue;
     const bool forced = id == table && tied;
+    if (module->kind == LORA_LINEAR && !module->joined) place_joined(o, id);
     if (!open_module(o, id, lora_spec_copies(spec, module) || (forced && tie == LORA_TIE_COPY),
                      lora_spec_adapts(spec, module) || (forced && tie == LORA_TIE_PAIR), error))
       return false;

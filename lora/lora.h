@@ -31,6 +31,7 @@ typedef struct LoraModule {
   int64_t inputs, outputs;
   bool transposed; /* the weight is [in, out]; a table is */
   LoraKind kind;
+  bool joined;         /* its input is that of the module before it */
   bool tied;           /* a head whose weight is the table */
   Tensor weight, bias; /* of the base; bias none where there is none */
 } LoraModule;
@@ -160,7 +161,16 @@ bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
 /* dx = gradient through the adapter + beta * dx (dx none: not wanted); dA, dB accumulate when the set is trainable. */
 bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, float beta,
                    const LoraState *state, Arena *arena);
-/* The second half of it, from du = s * dout B [T,R], for a product with B that somebody else makes: the fused head. */
+/* The same of several linears with one input x. Where nothing is dropped, the pairs of modules that are joined are one product each
+ * with x, with du and for dA: their As lie under each other. out and dout of those without a pair are not touched; state is
+ * an array, or NULL. At most LORA_JOINED modules. */
+enum { LORA_JOINED = 3 };
+void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out,
+                         Tensor x, float beta, LoraState *const *state, LoraRows rows, Arena *arena);
+/* false, and dx is as it was: none has a pair. */
+bool lora_backward_joined(Compute *c, const LoraSet *set, const int *ids, int count, Tensor dx,
+                          const Tensor *dout, Tensor x, float beta, LoraState *const *state, Arena *arena);
+/* The second half of lora_backward, from du = s * dout B [T,R], for a product with B that somebody else makes: the fused head. */
 void lora_backward_thin(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor du, Tensor x, float beta,
                         const LoraState *state, Arena *arena);
 

@@ -48,11 +48,15 @@ static RotarySpec rotary_of(const Model *model, int layer) {
   return (RotarySpec){model->rope_frequency[table], model->rope_scale[table], model->spec.rotary_interleaved};
 }
 
-/* Turns q or k, or turns its gradient back. */
-static void rotate(const BlockContext *context, int layer, Tensor x, bool back) {
+/* Turns q and k, or turns their gradients back: at once where they are heads of one tensor. */
+static void rotate(const BlockContext *context, int layer, const Tensor qk[2], bool back) {
   const ModelSpec *spec = &context->model->spec;
+  const Tensor both = tensor_beside(qk, 2);
+  const int calls = tensor_is_none(both) ? 2 : 1;
   if (spec->position != POSITION_ROTARY || spec->without_rotary[layer]) return;
-  op_rotary(context->compute, x, context->positions, rotary_of(context->model, layer), back);
+  for (int i = 0; i < calls; i++)
+    op_rotary(context->compute, calls == 1 ? both : qk[i], context->positions,
+              rotary_of(context->model, layer), back);
 }
 
 static AttentionSpec attention_of(const Model *model, int layer) {
@@ -67,16 +71,14 @@ static int projection_count(const ModelSpec *spec) {
   return spec->qkv == QKV_SEPARATE ? 3 : 1;
 }
 
-static LinearRole projection_role(const ModelSpec *spec, int i) {
-  return spec->qkv == QKV_SEPARATE ? (LinearRole)(LINEAR_Q + i) : LINEAR_QKV;
+/* The first of them. */
+static LinearRole projection_role(const ModelSpec *spec) {
+  return spec->qkv == QKV_SEPARATE ? LINEAR_Q : LINEAR_QKV;
 }
 
 static void projections_new(const BlockContext *context, int layer, int64_t rows, Tensor out[3]) {
-  const Model *model = context->model;
-  for (int i = 0; i < projection_count(&model->spec); i++) {
-    const Linear linear = model->blocks[layer].linear[projection_role(&model->spec, i)];
-    out[i] = activation_new(context, rows, weight_outputs(model_weight(model, linear)));
-  }
+  roles_new(context, layer, projection_role(&context->model->spec), projection_count(&context->model->spec),
+            rows, out);
 }
 
 /* Normalises q (which = 0) or k (1), per head or over the whole projection. */
@@ -97,8 +99,8 @@ static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockS
   const ModelSpec *spec = &context->model->spec;
   Tensor seen[3];
   projections_new(context, layer, x.dim[0], state->projection);
+  roles_forward(context, layer, projection_role(spec), projection_count(spec), state->projection, x, state);
   for (int i = 0; i < projection_count(spec); i++) {
-    role_forward(context, layer, projection_role(spec, i), state->projection[i], x, 0, state);
     seen[i] = state->projection[i];
     if (spec->clip_qkv > 0) {
       op_clamp(context->compute, seen[i], spec->clip_qkv);
@@ -109,13 +111,10 @@ static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockS
   const Tensor queries = queries_new(context, x.dim[0]);
   if (!tensor_is_none(queries)) group_queries(context, queries, seen[0], false);
   qkv_views(spec, seen, queries, state->qkv);
-  for (int i = 0; i < 2; i++) {
-    if (spec->qk_norm_rotated) rotate(context, layer, state->qkv[i], false);
-    if (spec->qk_norm != QK_NORM_NONE) {
-      state->qkv[i] = qk_norm(context, layer, i, seen[i], state->qkv[i], state);
-    }
-    if (!spec->qk_norm_rotated) rotate(context, layer, state->qkv[i], false);
-  }
+  if (spec->qk_norm_rotated) rotate(context, layer, state->qkv, false);
+  for (int i = 0; i < 2 && spec->qk_norm != QK_NORM_NONE; i++)
+    state->qkv[i] = qk_norm(context, layer, i, seen[i], state->qkv[i], state);
+  if (!spec->qk_norm_rotated) rotate(context, layer, state->qkv, false);
 }
 
 void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state) {
@@ -157,11 +156,9 @@ static void qk_norm_backward(const BlockContext *context, int layer, int which, 
 static void qkv_backward(const BlockContext *context, int layer, Tensor dprojection[3], Tensor dqkv[3],
                          Tensor dqueries, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
-  for (int i = 0; i < 2; i++) {
-    if (!spec->qk_norm_rotated) rotate(context, layer, dqkv[i], true);
-    qk_norm_backward(context, layer, i, dprojection[i], dqkv[i], state);
-    if (spec->qk_norm_rotated) rotate(context, layer, dqkv[i], true);
-  }
+  if (!spec->qk_norm_rotated) rotate(context, layer, dqkv, true);
+  for (int i = 0; i < 2; i++) qk_norm_backward(context, layer, i, dprojection[i], dqkv[i], state);
+  if (spec->qk_norm_rotated) rotate(context, layer, dqkv, true);
   if (!tensor_is_none(dqueries)) group_queries(context, dqueries, dprojection[0], true);
   if (spec->clip_qkv > 0) {
     for (int i = 0; i < projection_count(spec); i++) {
@@ -189,8 +186,7 @@ void attention_backward(const BlockContext *context, int layer, Tensor dn, Tenso
                         state->lse, state->qkv[0], state->qkv[1], state->qkv[2], context->offsets,
                         attention_of(context->model, layer));
   qkv_backward(context, layer, dprojection, dqkv, dqueries, state);
-  for (int i = 0; i < projection_count(spec); i++) {
-    role_backward(context, layer, projection_role(spec, i), dn, dprojection[i], x, i == 0 ? beta : 1, state);
-  }
+  roles_backward(context, layer, projection_role(spec), projection_count(spec), dn, dprojection, x, beta,
+                 state);
   arena_release(context->arena, mark);
 }

@@ -103,14 +103,18 @@ void linear_forward(const BlockContext *context, Linear linear, Tensor out, Tens
             adapted ? 1 : beta);
 }
 
+static void linear_gradients(const BlockContext *context, Linear linear, Tensor dy, Tensor x) {
+  const Model *model = context->model;
+  const Tensor dw = model_grad(model, linear.weight);
+  if (tensor_is_none(dw)) return;
+  op_linear_backward_weight(context->compute, (Weight){dw, model->arch->transposed},
+                            model_grad(model, linear.bias), dy, x, 1);
+}
+
 void linear_backward(const BlockContext *context, Linear linear, Tensor dx, Tensor dy, Tensor x, float beta,
                      LoraState *state) {
   const Model *model = context->model;
-  const Tensor dw = model_grad(model, linear.weight);
-  if (!tensor_is_none(dw)) {
-    op_linear_backward_weight(context->compute, (Weight){dw, model->arch->transposed},
-                              model_grad(model, linear.bias), dy, x, 1);
-  }
+  linear_gradients(context, linear, dy, x);
   const bool adapted =
       lora_backward(context->compute, context->adapter, linear.id, dx, dy, x, beta, state, context->arena);
   op_linear_backward_input(context->compute, dx, dy, model_weight(model, linear), 1, adapted ? 1 : beta);
@@ -124,6 +128,109 @@ void role_forward(const BlockContext *context, int layer, LinearRole role, Tenso
 void role_backward(const BlockContext *context, int layer, LinearRole role, Tensor dx, Tensor dy, Tensor x,
                    float beta, BlockState *state) {
   linear_backward(context, context->model->blocks[layer].linear[role], dx, dy, x, beta, &state->lora[role]);
+}
+
+typedef Tensor TensorOf(const Model *model, int index); /* model_tensor or model_grad */
+
+/* The weights, or their gradients, of several linears under each other, and so their biases: none where there are none. False where
+ * they lie otherwise. */
+static bool stacked(const Model *model, TensorOf *of, const Linear *linear, int count, Tensor *weight,
+                    Tensor *bias) {
+  Tensor weights[LORA_JOINED] = {0}, biases[LORA_JOINED] = {0};
+  int biased = 0;
+  ASSERT(count <= LORA_JOINED);
+  for (int i = 0; i < count; i++) {
+    weights[i] = of(model, linear[i].weight);
+    biases[i] = of(model, linear[i].bias);
+    biased += linear[i].bias >= 0;
+  }
+  if (model->arch->transposed) return false;
+  *weight = tensor_stacked(weights, count);
+  *bias = tensor_stacked(biases, count);
+  return !tensor_is_none(*weight) && (biased == 0 || !tensor_is_none(*bias));
+}
+
+void roles_new(const BlockContext *context, int layer, LinearRole first, int count, int64_t rows,
+               Tensor *out) {
+  const Model *model = context->model;
+  const Linear *linear = &model->blocks[layer].linear[first];
+  Tensor weight, bias, all = {0};
+  if (stacked(model, model_tensor, linear, count, &weight, &bias))
+    all = activation_new(context, rows, weight.dim[0]);
+  int64_t column = 0;
+  for (int i = 0; i < count; i++) {
+    const int64_t outputs = weight_outputs(model_weight(model, linear[i]));
+    out[i] =
+        tensor_is_none(all) ? activation_new(context, rows, outputs) : tensor_columns(all, column, outputs);
+    column += outputs;
+  }
+}
+
+void roles_forward(const BlockContext *context, int layer, LinearRole first, int count, const Tensor *out,
+                   Tensor x, BlockState *state) {
+  const Model *model = context->model;
+  const Linear *linear = &model->blocks[layer].linear[first];
+  LoraState *states[LORA_JOINED];
+  int ids[LORA_JOINED], adapted = 0;
+  for (int i = 0; i < count; i++) {
+    ids[i] = linear[i].id;
+    states[i] = &state->lora[first + i];
+    adapted += lora_pair(context->adapter, ids[i]) != NULL;
+  }
+  /* Adapters on all come first, as in linear_forward. */
+  const bool before = adapted == count;
+  const float beta = before ? 1 : 0;
+  if (before)
+    lora_forward_joined(context->compute, context->adapter, ids, count, out, x, 0,
+                        context->keep ? states : NULL, adapter_rows(context), context->arena);
+  Tensor weight, bias;
+  const Tensor all = tensor_beside(out, count);
+  if (!tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias)) {
+    op_linear(context->compute, all, x, (Weight){.data = weight}, bias, 1, beta);
+  } else {
+    for (int i = 0; i < count; i++)
+      op_linear(context->compute, out[i], x, model_weight(model, linear[i]),
+                model_tensor(model, linear[i].bias), 1, beta);
+  }
+  if (!before)
+    lora_forward_joined(context->compute, context->adapter, ids, count, out, x, 1,
+                        context->keep ? states : NULL, adapter_rows(context), context->arena);
+}
+
+static void roles_gradients(const BlockContext *context, const Linear *linear, int count, const Tensor *dy,
+                            Tensor x) {
+  const Model *model = context->model;
+  const Tensor all = tensor_beside(dy, count);
+  Tensor weight, bias;
+  if (!tensor_is_none(all) && stacked(model, model_grad, linear, count, &weight, &bias)) {
+    op_linear_backward_weight(context->compute, (Weight){.data = weight}, bias, all, x, 1);
+    return;
+  }
+  for (int i = 0; i < count; i++) linear_gradients(context, linear[i], dy[i], x);
+}
+
+void roles_backward(const BlockContext *context, int layer, LinearRole first, int count, Tensor dx,
+                    const Tensor *dy, Tensor x, float beta, BlockState *state) {
+  const Model *model = context->model;
+  const Linear *linear = &model->blocks[layer].linear[first];
+  LoraState *states[LORA_JOINED];
+  int ids[LORA_JOINED];
+  for (int i = 0; i < count; i++) {
+    ids[i] = linear[i].id;
+    states[i] = &state->lora[first + i];
+  }
+  roles_gradients(context, linear, count, dy, x);
+  if (lora_backward_joined(context->compute, context->adapter, ids, count, dx, dy, x, beta, states,
+                           context->arena))
+    beta = 1;
+  Tensor weight, bias;
+  const Tensor all = tensor_beside(dy, count);
+  if (!tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias)) {
+    op_linear_backward_input(context->compute, dx, all, (Weight){.data = weight}, 1, beta);
+    return;
+  }
+  for (int i = 0; i < count; i++)
+    op_linear_backward_input(context->compute, dx, dy[i], model_weight(model, linear[i]), 1, i ? 1 : beta);
 }
 
 bool norm_comes_first(const ModelSpec *spec) {

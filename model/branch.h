@@ -30,6 +30,17 @@ void role_forward(const BlockContext *context, int layer, LinearRole role, Tenso
 void role_backward(const BlockContext *context, int layer, LinearRole role, Tensor dx, Tensor dy, Tensor x,
                    float beta, BlockState *state);
 
+/* The linears of `count` neighbouring roles, which have the same input: out[i] = x W_i^T + bias + adapter. One product where the
+ * weights lie under each other, as they do unless blocks or a transposed layout forbid it; then out are the columns of
+ * one tensor. */
+void roles_new(const BlockContext *context, int layer, LinearRole first, int count, int64_t rows,
+               Tensor *out);
+void roles_forward(const BlockContext *context, int layer, LinearRole first, int count, const Tensor *out,
+                   Tensor x, BlockState *state);
+/* As linear_backward, of all of them. */
+void roles_backward(const BlockContext *context, int layer, LinearRole first, int count, Tensor dx,
+                    const Tensor *dy, Tensor x, float beta, BlockState *state);
+
 bool norm_comes_first(const ModelSpec *spec);
 /* The norm on a branch's output, for the placements that have one; NORM_ROLES otherwise. */
 NormRole output_norm_role(const ModelSpec *spec, NormRole before, NormRole after);

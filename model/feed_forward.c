@@ -10,11 +10,13 @@ void mlp_forward(const BlockContext *context, int layer, Tensor x, Tensor residu
     role_forward(context, layer, LINEAR_GATE_UP, state->gate_up, x, 0, state);
     state->gate = tensor_columns(state->gate_up, 0, inner);
     state->up = tensor_columns(state->gate_up, inner, inner);
+  } else if (spec->gated) {
+    Tensor out[2];
+    roles_new(context, layer, LINEAR_GATE, 2, rows, out);
+    roles_forward(context, layer, LINEAR_GATE, 2, out, x, state);
+    state->gate = out[0];
+    state->up = out[1];
   } else {
-    if (spec->gated) {
-      state->gate = activation_new(context, rows, inner);
-      role_forward(context, layer, LINEAR_GATE, state->gate, x, 0, state);
-    }
     state->up = activation_new(context, rows, inner);
     role_forward(context, layer, LINEAR_UP, state->up, x, 0, state);
   }
@@ -46,8 +48,7 @@ void mlp_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, 
     if (spec->gate_up_fused) {
       role_backward(context, layer, LINEAR_GATE_UP, dn, state->gate_up, x, beta, state);
     } else {
-      role_backward(context, layer, LINEAR_GATE, dn, state->gate, x, beta, state);
-      role_backward(context, layer, LINEAR_UP, dn, state->up, x, 1, state);
+      roles_backward(context, layer, LINEAR_GATE, 2, dn, (Tensor[]){state->gate, state->up}, x, beta, state);
     }
   }
   arena_release(context->arena, mark);

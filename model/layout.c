@@ -21,9 +21,9 @@ static bool failed(const Builder *b) {
   return b->error->code != ERROR_NONE;
 }
 
-/* Adds PREFIX LAYER MODULE.END. Returns its index, or -1 after an error. */
-static int add_tensor_of(Builder *b, DType dtype, const char *prefix, const char *layer, const char *module,
-                         const char *end, int rank, int64_t rows, int64_t columns) {
+/* Lists PREFIX LAYER MODULE.END. Returns its index, or -1 after an error. */
+static int list_tensor(Builder *b, const char *prefix, const char *layer, const char *module, const char *end,
+                       Tensor value) {
   if (failed(b)) return -1;
   Model *m = b->model;
   char *name = memory_format("%s%s%s.%s", prefix, layer, module, end);
@@ -31,10 +31,17 @@ static int add_tensor_of(Builder *b, DType dtype, const char *prefix, const char
     error_out_of_memory(b->error, "tensor names", 0);
     return -1;
   }
-  Tensor value =
-      rank == 1 ? tensor_new_1d(b->arena, dtype, rows) : tensor_new_2d(b->arena, dtype, rows, columns);
   m->tensors[m->tensor_count] = (ModelTensor){.name = name, .value = value};
   return m->tensor_count++;
+}
+
+/* The same with memory for it. */
+static int add_tensor_of(Builder *b, DType dtype, const char *prefix, const char *layer, const char *module,
+                         const char *end, int rank, int64_t rows, int64_t columns) {
+  if (failed(b)) return -1;
+  return list_tensor(
+      b, prefix, layer, module, end,
+      rank == 1 ? tensor_new_1d(b->arena, dtype, rows) : tensor_new_2d(b->arena, dtype, rows, columns));
 }
 
 static int add_tensor(Builder *b, const char *prefix, const char *layer, const char *module, const char *end,
@@ -117,6 +124,7 @@ static int add_module(Builder *b, const char *prefix, const char *layer, const c
   return m->module_count++;
 }
 
+/* A bias has no memory yet (place_biases). */
 static Linear add_linear(Builder *b, const char *layer, const char *name, int64_t inputs, int64_t outputs,
                          bool bias) {
   Linear linear = {-1, -1, -1};
@@ -129,16 +137,27 @@ static Linear add_linear(Builder *b, const char *layer, const char *name, int64_
     linear.weight =
         add_tensor(b, b->prefix, layer, name, "weight", 2, t ? inputs : outputs, t ? outputs : inputs);
   }
-  if (bias) linear.bias = add_tensor(b, b->prefix, layer, name, "bias", 1, outputs, 0);
+  if (bias) linear.bias = list_tensor(b, b->prefix, layer, name, "bias", tensor_1d(NULL, m->dtype, outputs));
   /* An adapter's names are those of the whole causal LM, with the prefix, however the files spell it. */
   linear.id = add_module(b, m->arch->prefix, layer, name,
                          (LoraModule){.inputs = inputs,
                                       .outputs = outputs,
                                       .transposed = t,
                                       .kind = LORA_LINEAR,
-                                      .weight = model_tensor(m, linear.weight),
-                                      .bias = model_tensor(m, linear.bias)});
+                                      .weight = model_tensor(m, linear.weight)});
   return linear;
+}
+
+/* Behind all weights of a block, so that those of linears with the same input lie side by side, and so do their biases. */
+static void place_biases(Builder *b, const Block *block) {
+  Model *m = b->model;
+  for (int role = 0; role < LINEAR_ROLES && !failed(b); role++) {
+    const Linear linear = block->linear[role];
+    if (linear.bias < 0) continue;
+    Tensor *bias = &m->tensors[linear.bias].value;
+    *bias = tensor_new_1d(b->arena, bias->dtype, bias->dim[0]);
+    m->modules[linear.id].bias = *bias;
+  }
 }
 
 static Linear add_role(Builder *b, const char *layer, LinearRole role) {
@@ -146,7 +165,10 @@ static Linear add_role(Builder *b, const char *layer, LinearRole role) {
   int64_t inputs, outputs;
   if (!m->arch->linear[role]) return (Linear){-1, -1, -1};
   linear_shape(&m->spec, role, &inputs, &outputs);
-  return add_linear(b, layer, m->arch->linear[role], inputs, outputs, has_bias(m, role));
+  const Linear linear = add_linear(b, layer, m->arch->linear[role], inputs, outputs, has_bias(m, role));
+  if (!failed(b))
+    b->model->modules[linear.id].joined = role == LINEAR_K || role == LINEAR_V || role == LINEAR_UP;
+  return linear;
 }
 
 /* One norm of a parallel block may serve both branches. */
@@ -160,6 +182,7 @@ static void add_block(Builder *b, int64_t index) {
   snprintf(layer, sizeof layer, m->arch->layer, (int)index);
   Block *block = &b->model->blocks[index];
   for (int role = 0; role < LINEAR_ROLES; role++) block->linear[role] = add_role(b, layer, (LinearRole)role);
+  place_biases(b, block);
   for (int role = 0; role < NORM_Q; role++)
     block->norm[role] = add_norm(b, layer, has_norm(m, (NormRole)role) ? m->arch->norm[role] : NULL,
                                  m->spec.hidden, m->arch->norm_bias);

@@ -46,10 +46,14 @@ bool model_parameters(const Model *model, ParameterList *list, Error *error) {
 }
 
 bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list, Error *error) {
-  for (int i = 0; i < model->tensor_count; i++) {
-    ModelTensor *t = &model->tensors[i];
-    t->grad = tensor_new_like(arena, t->value, DTYPE_F32);
-    if (!arena->dry) op_fill(compute, t->grad, 0);
+  /* Matrices first: those of linears with the same input side by side, as the weights are. */
+  for (int pass = 0; pass < 2; pass++) {
+    for (int i = 0; i < model->tensor_count; i++) {
+      ModelTensor *t = &model->tensors[i];
+      if ((t->value.rank > 1) != (pass == 0)) continue;
+      t->grad = tensor_new_like(arena, t->value, DTYPE_F32);
+      if (!arena->dry) op_fill(compute, t->grad, 0);
+    }
   }
   return model_parameters(model, list, error);
 }

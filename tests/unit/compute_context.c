@@ -138,6 +138,22 @@ static void test_views(void **state) {
   float *k = (float *)heads.data + 2 * heads.stride[0] + 1 * heads.stride[1];
   assert_true(*k == 2 * 12 + 9);
   assert_true(tensor_is_none((Tensor){0}));
+  /* one over several, where they follow each other */
+  const Tensor halves[2] = {tensor_rows(x, 0, 3), tensor_rows(x, 3, 1)};
+  const Tensor stacked = tensor_stacked(halves, 2);
+  const Tensor apart[2] = {tensor_rows(x, 0, 2), tensor_rows(x, 3, 1)};
+  assert_memory_equal(&x, &stacked, sizeof x);
+  assert_true(tensor_is_none(tensor_stacked(apart, 2)));
+  assert_true(tensor_is_none(tensor_stacked((Tensor[]){halves[0], {0}}, 2)));
+  assert_true(tensor_is_none(tensor_stacked((Tensor[]){columns, halves[1]}, 2)));
+  const Tensor beside[2] = {tensor_columns(x, 3, 5), tensor_columns(x, 8, 2)};
+  const Tensor gap[2] = {beside[0], tensor_columns(x, 9, 2)};
+  const Tensor both = tensor_beside(beside, 2), expected = tensor_columns(x, 3, 7);
+  assert_memory_equal(&both, &expected, sizeof both);
+  assert_true(tensor_is_none(tensor_beside(gap, 2)));
+  assert_true(tensor_is_none(tensor_beside(halves, 2)));
+  const Tensor joined[2] = {tensor_heads(x, 0, 2, 3, 3), tensor_heads(x, 6, 1, 3, 3)};
+  assert_int_equal(tensor_beside(joined, 2).dim[1], 3);
   assert_false(tensor_is_none(x));
 }
 

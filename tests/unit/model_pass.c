@@ -316,7 +316,10 @@ static int held_values(Fixture *f, uint64_t bits[], size_t words) {
   pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, PASS_TRAIN, &f->step);
   for (int64_t layer = 0; layer < f->model.spec.layers; layer++) {
     for (int i = 0; i < 3; i++) {
-      const Tensor projection = f->pass.blocks[layer].projection[i];
+      /* It may be columns of a larger one. */
+      const Tensor part = f->pass.blocks[layer].projection[i];
+      const Tensor projection = tensor_new_2d(&f->step, part.dtype, part.dim[0], part.dim[1]);
+      op_axpby(&f->compute, projection, part, 1, 0);
       float *values = device_values(&f->compute, projection);
       for (int64_t k = 0; k < tensor_count(projection); k++, next++) {
         if (fabsf(values[k]) < f->model.spec.clip_qkv) continue;
