@@ -1,5 +1,6 @@
 #include "base/memory.h"
 
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,12 @@ void *memory_resize(void *memory, size_t bytes) {
 
 void memory_free(void *memory) {
   free(memory);
+}
+
+size_t memory_held(void) {
+  malloc_trim(0);
+  const struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
 }
 
 char *memory_copy_string(const char *text) {

@@ -44,7 +44,7 @@ vendor_rules='
 ^utf8proc[.]h$: ^tokenizer/ ^template/
 ^xxhash[.]h$: ^base/
 ^(zlib|zstd)[.]h$: ^datasets/unpack[.]c$
-^sanitizer/: ^base/
+^sanitizer/|^malloc[.]h$: ^base/
 ^editline/|^histedit[.]h$: ^tools/
 ^jansson[.]h$: ^base/(option|json) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
 ^(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg)[.]h$: .

@@ -132,7 +132,7 @@ static bool plan_memory(const json_t *json, DType dtype, Compute *compute, Log *
   model_free(&model);
   *bytes = dry.peak;
   plan_add(&plan, dry.name, dry.peak);
-  plan_add(&plan, "program and libraries", device_overhead(compute));
+  plan_add_program(&plan, compute);
   return plan_fits(&plan, device_limit(compute), "less is needed with --dtype bf16", log, error);
 }
 

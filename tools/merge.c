@@ -146,7 +146,7 @@ static bool check_memory(const Merge *m, size_t weights, Log *log, Error *error)
   MemoryPlan plan = {0};
   plan_add(&plan, "model and adapter", weights);
   plan_add(&plan, "the largest sum in fp32", largest_sum(m));
-  plan_add(&plan, "program and libraries", device_overhead(&m->compute));
+  plan_add_program(&plan, &m->compute);
   return plan_fits(&plan, device_limit(&m->compute), NULL, log, error);
 }
 

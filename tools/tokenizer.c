@@ -162,7 +162,7 @@ static bool copy_weights(const Adding *a, Error *error) {
 static bool check_memory(const Adding *a, size_t weights, Log *log, Error *error) {
   MemoryPlan plan = {0};
   plan_add(&plan, "the model as it is and as it becomes", weights);
-  plan_add(&plan, "program and libraries", device_overhead(&a->compute));
+  plan_add_program(&plan, &a->compute);
   return plan_fits(&plan, device_limit(&a->compute), NULL, log, error);
 }
 

@@ -1,5 +1,7 @@
 #include "train/plan.h"
 
+#include "base/memory.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +11,11 @@ void plan_add(MemoryPlan *plan, const char *name, size_t bytes) {
   if (bytes == 0) return;
   ASSERT(plan->count < PLAN_MAX_LINES);
   plan->lines[plan->count++] = (PlanLine){name, bytes};
+}
+
+void plan_add_program(MemoryPlan *plan, const Compute *compute) {
+  if (compute_on_host(compute)) plan_add(plan, "tokenizer, data, tables", memory_held());
+  plan_add(plan, "program and libraries", device_overhead(compute));
 }
 
 void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute) {
@@ -26,7 +33,9 @@ void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute 
     plan_add(plan, cache->name, rollout);
   }
   plan_add(plan, "workspace of operations", compute->scratch.peak);
-  plan_add(plan, "program and libraries", device_overhead(compute));
+  plan_add_program(plan, compute);
+  const size_t total = plan_total(plan), peak = compute_on_host(compute) ? device_peak(compute) : 0;
+  if (peak > total) plan_add(plan, "more while files are opened", peak - total);
 }
 
 void plan_begin(TrainMemory *memory, Compute *compute) {

@@ -25,7 +25,10 @@ void plan_add(MemoryPlan *plan, const char *name, size_t bytes); /* nothing for 
 /* Bracket the dry run of a stage: fresh dry arenas and workspace; then their peaks go to the plan. */
 void plan_begin(TrainMemory *memory, Compute *compute);
 NODISCARD bool plan_end(MemoryPlan *plan, const TrainMemory *memory, Compute *compute, Error *error);
-/* The peaks of the arenas, the scratch of operations, and what program and libraries take by themselves. */
+/* What program and libraries take by themselves, and on the CPU what the heap holds by now: tokenizer, data, tables. */
+void plan_add_program(MemoryPlan *plan, const Compute *compute);
+/* The peaks of the arenas, the scratch of operations, plan_add_program, and on the CPU what opening tokenizer and data once took
+ * beyond all that: a large tokenizer.json does, beside a small model. */
 void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute);
 size_t plan_total(const MemoryPlan *plan);
 /* Prints the table. */

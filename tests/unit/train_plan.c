@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/memory.h"
 #include "tests/temporary.h"
 #include "train/plan.h"
 
@@ -166,6 +167,62 @@ static void the_limit_of_a_control_group(void **state) {
   temporary_close(&group);
 }
 
+/* On the CPU: the plan of nothing but arenas grows by what the heap has been asked for, whatever was free in it before. */
+static size_t plan_of_heap(const Compute *compute) {
+  MemoryPlan plan = {0};
+  plan_add_program(&plan, compute);
+  return plan_total(&plan);
+}
+
+static long resident_pages(void) {
+  long all, resident = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  assert_non_null(file);
+  assert_int_equal(fscanf(file, "%ld %ld", &all, &resident), 2);
+  fclose(file);
+  return resident;
+}
+
+static void what_the_heap_holds_is_planned(void **state) {
+  (void)state;
+  enum { PIECES = 4096, PIECE = 2000 };
+  Error error = {0};
+  Compute compute;
+  static char *pieces[PIECES];
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error));
+  const size_t before = plan_of_heap(&compute);
+  for (int i = 0; i < PIECES; i++) pieces[i] = memory_zeroed(1, PIECE);
+  const size_t with = plan_of_heap(&compute);
+  for (int i = 0; i + 1 < PIECES; i++) memory_free(pieces[i]); /* the last one holds the heap up */
+  const long resident = resident_pages();
+  const size_t after = plan_of_heap(&compute);
+  if (with == before) skip(); /* a sanitizer's own heap does not tell */
+  assert_in_range(with - before, (size_t)PIECES * PIECE, (size_t)PIECES * PIECE * 11 / 10);
+  assert_true(after <= before + 4 * PIECE);
+  assert_true(resident - resident_pages() > (long)PIECES * PIECE / sysconf(_SC_PAGESIZE) * 8 / 10);
+  memory_free(pieces[PIECES - 1]);
+  compute_close(&compute);
+}
+
+/* A process that once held more than its arenas will ask for says so. */
+static void what_was_held_while_opening_is_planned(void **state) {
+  (void)state;
+  Error error = {0};
+  Compute compute;
+  TrainMemory memory;
+  MemoryPlan plan = {0};
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error));
+  const size_t bytes = (size_t)256 << 20;
+  char *large = memory_alloc(bytes);
+  assert_non_null(large);
+  memset(large, 1, bytes);
+  memory_free(large);
+  plan_begin(&memory, &compute);
+  assert_true(plan_end(&plan, &memory, &compute, &error));
+  assert_true(plan_total(&plan) >= bytes && plan_total(&plan) >= device_peak(&compute));
+  compute_close(&compute);
+}
+
 int main(int argc, char **argv) {
   if (argc > 1 && !strcmp(argv[1], "peak")) return peak_is_small();
   const struct CMUnitTest tests[] = {
@@ -176,6 +233,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(the_limit_of_the_machine),
       cmocka_unit_test(the_peak_is_of_this_program),
       cmocka_unit_test(the_limit_of_a_control_group),
+      cmocka_unit_test(what_the_heap_holds_is_planned),
+      cmocka_unit_test(what_was_held_while_opening_is_planned),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
