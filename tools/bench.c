@@ -122,14 +122,20 @@ static void bench_rows(Bench *b, int64_t T, int64_t I, int64_t O, DType dtype, b
            transposed ? " transposed" : "");
   if (!wanted(b, line)) return;
   size_t mark = arena_mark(&b->arena);
-  double bytes = (double)(I * O) * (double)dtype_size(dtype), best, library = 0;
+  const int64_t rows = transposed ? I : O, columns = transposed ? O : I;
+  double bytes = (double)tensor_bytes(tensor_2d(NULL, dtype, rows, columns)), best, library = 0;
   int64_t copies = T > 64 ? 1 : 1 + (int64_t)(600e6 / bytes), next = 0;
   Tensor x = filled(b, DTYPE_F32, T, I, 0.5f), y = filled(b, DTYPE_F32, T, O, 0.5f), none = {0};
-  Tensor all = filled(b, dtype, copies * (transposed ? I : O), transposed ? O : I, 0.01f);
-  Weight w = {tensor_rows(all, 0, transposed ? I : O), transposed};
+  const Tensor all = tensor_new_2d(&b->arena, DTYPE_U8, copies, (int64_t)bytes);
+  if (dtype_is_blocks(dtype)) {
+    memset(all.data, 0, (size_t)copies * (size_t)bytes); /* zeros cost what other values do */
+  } else {
+    op_fill(&b->c, tensor_2d(all.data, dtype, copies * rows, columns), 0.01f);
+  }
+  Weight w = {tensor_2d(all.data, dtype, rows, columns), transposed};
   b->c.row_invariant = true;
   SHORTEST(b, best, {
-    w.data = tensor_rows(all, next++ % copies * w.data.dim[0], w.data.dim[0]);
+    w.data.data = tensor_rows(all, next++ % copies, 1).data;
     op_linear(&b->c, y, x, w, none, 1, 0);
   });
   b->c.row_invariant = false;
@@ -332,6 +338,14 @@ static void bench_all(Bench *b) {
       bench_rows(b, counts[k], 768, 3072, types[i], true);
       bench_rows(b, counts[k], 3072, 768, types[i], true);
       bench_rows(b, counts[k], 768, 50257, types[i], false);
+    }
+  }
+  const DType linears[] = {DTYPE_F32, DTYPE_BF16, DTYPE_NF4}, tables[] = {DTYPE_F32, DTYPE_BF16, DTYPE_Q8};
+  for (int i = 0; i < 3; i++) {
+    for (int k = 0; k < 5; k++) {
+      bench_rows(b, counts[k], 576, 1536, linears[i], false);
+      bench_rows(b, counts[k], 1536, 576, linears[i], false);
+      bench_rows(b, counts[k], 576, 49152, tables[i], false);
     }
   }
   bench_attention(b, 4, 256, 12, 12, 64);
