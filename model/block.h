@@ -14,7 +14,8 @@ typedef struct BlockContext {
   const Model *model;
   const LoraSet *adapter; /* or NULL */
   Arena *arena;
-  bool keep;          /* activations stay for a backward, and dropout is on */
+  bool keep;      /* activations stay for a backward, and dropout is on */
+  bool overwrite; /* the residual stream grows in the place of the block's input, which is not wanted again */
   bool state_only;    /* the block runs again for its backward: its output is not wanted */
   Tensor draws;       /* [T] I32 of DropoutSpec; none without dropout */
   Tensor positions;   /* [T] I32 */
@@ -68,7 +69,7 @@ Tensor model_finish(const BlockContext *context, Tensor x, FinishState *state);
 Tensor model_finish_backward(const BlockContext *context, Tensor dhidden, FinishState *state);
 
 /* Runs block `layer` on the residual stream x [T,C] and returns the stream after it: x itself, updated in
- * place, unless context->keep. With context->state_only the products that only the output needs are left out (a fifth
+ * place, with context->overwrite (but for a norm after the sum, when the activations are kept). With context->state_only the products that only the output needs are left out (a fifth
  * of a Llama block), and what is returned has no meaning. */
 Tensor block_forward(const BlockContext *context, int layer, Tensor x, BlockState *state);
 

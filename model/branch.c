@@ -12,7 +12,7 @@ Tensor activation_copy(const BlockContext *context, Tensor x) {
 }
 
 Tensor residual_start(const BlockContext *context, Tensor x) {
-  return context->keep ? activation_copy(context, x) : x;
+  return context->overwrite ? x : activation_copy(context, x);
 }
 
 static int64_t norm_rows(Tensor x) {

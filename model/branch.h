@@ -8,7 +8,7 @@
 /* [rows, columns] in the dtype of activations. */
 Tensor activation_new(const BlockContext *context, int64_t rows, int64_t columns);
 Tensor activation_copy(const BlockContext *context, Tensor x);
-/* Where the sum x + f(x) will grow: a copy when x is needed again, else x itself. */
+/* Where the sum x + f(x) will grow: x itself when it may be overwritten, else a copy. */
 Tensor residual_start(const BlockContext *context, Tensor x);
 
 /* A norm per head whose heads have weights of their own (QK_NORM_HEADS), over x [T,H,D]; as norm_forward and norm_backward

@@ -64,6 +64,7 @@ Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter
                           .model = model,
                           .adapter = adapter,
                           .arena = arena,
+                          .overwrite = true,
                           .positions = rows.position,
                           .caches = cache->layers,
                           .sequence = rows.sequence};

@@ -29,8 +29,12 @@ static bool serves_batch(const Compute *compute, const Model *model, const Batch
 
 void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
                   const Batch *batch, PassMode mode, Arena *arena) {
-  pass->context = (BlockContext){
-      .compute = compute, .model = model, .adapter = adapter, .arena = arena, .keep = mode != PASS_INFERENCE};
+  pass->context = (BlockContext){.compute = compute,
+                                 .model = model,
+                                 .adapter = adapter,
+                                 .arena = arena,
+                                 .keep = mode != PASS_INFERENCE,
+                                 .overwrite = mode != PASS_TRAIN};
   BlockContext *context = &pass->context;
   ASSERT(serves_batch(compute, model, batch));
   pass->mode = mode;
@@ -46,10 +50,13 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   for (int layer = 0; layer < model->spec.layers; layer++) {
     BlockState *state = &pass->blocks[layer];
     if (mode == PASS_RECOMPUTE) {
-      /* Only the block's input outlives it: everything is released, then the output copied down. */
+      /* Only the block's input outlives it: the output grows in a copy of that, and the rest is released. */
       const Tensor out = tensor_new_like(arena, x, x.dtype);
       const size_t mark = arena_mark(arena);
-      op_axpby(compute, out, block_forward(context, layer, x, state), 1, 0);
+      op_axpby(compute, out, x, 1, 0);
+      const Tensor end = block_forward(context, layer, out, state);
+      if (end.data != out.data) op_axpby(compute, out, end, 1, 0);
+      state->input = x;
       arena_release(arena, mark);
       x = out;
     } else {
@@ -69,6 +76,7 @@ void pass_backward(Pass *pass) {
   ASSERT(pass->mode != PASS_INFERENCE);
   const size_t mark = arena_mark(context->arena);
   pass->context.state_only = true; /* for blocks that run again */
+  pass->context.overwrite = false;
   const Tensor dx = model_finish_backward(context, pass->dhidden, &pass->finish);
   for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
     const size_t block_mark = arena_mark(context->arena);
