@@ -6,20 +6,7 @@
 
 #include "compute/q8.h"
 
-namespace {
-
-/* -- 4 bits --------------------------------------------------------------------------------------------- */
-
-typedef struct Nf4Matrix {
-  const uint8_t *codes, *scales;
-  const float *wide; /* scales of NF4_PLAIN; NULL: NF4 */
-  const float *group, *map, *mean;
-  float table[NF4_CODES];
-  int64_t tiles;
-  int blocks; /* of a row */
-} Nf4Matrix;
-
-static Nf4Matrix nf4_matrix(Tensor w) {
+Nf4Matrix nf4_matrix(Tensor w) {
   static const float table[NF4_CODES] = NF4_TABLE;
   const Nf4Parts at = nf4_parts(w.dtype, w.dim[0], w.dim[1]);
   const uint8_t *data = (const uint8_t *)w.data;
@@ -33,6 +20,10 @@ static Nf4Matrix nf4_matrix(Tensor w) {
   m.tiles = w.dim[0] / NF4_STRIPE * m.blocks;
   return m;
 }
+
+namespace {
+
+/* -- 4 bits --------------------------------------------------------------------------------------------- */
 
 /* Of row r of a tile. */
 __device__ __forceinline__ float nf4_scale(const Nf4Matrix &m, int64_t tile, int r) {

@@ -95,6 +95,7 @@ static void add_column_sums(Compute *c, Tensor dbias, Tensor dy) {
 extern "C" void cuda_linear(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
                             float beta) {
   check_shapes(x, out, w);
+  if (c->row_invariant && cuda_linear_rows_nf4(c, out, x, w, bias, alpha, beta)) return;
   const size_t mark = scratch_open(c);
   const Weight plain = cuda_plain_weight(c, w);
   if (c->row_invariant) {

@@ -362,12 +362,13 @@ static const TileChoice &choose_tile(const Compute *c, const RowsCall &call, con
 
 /* -- the operation --------------------------------------------------------------------------------------- */
 
-/* Rows of 16-byte pieces of bf16. */
-static bool in_pieces(Tensor x) {
+}  // namespace
+
+bool rows_in_pieces(Tensor x) {
   return (uintptr_t)x.data % 16 == 0 && x.stride[0] % 8 == 0 && x.dim[1] % 8 == 0;
 }
 
-static RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
+RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
   const bool narrow = out.dtype == DTYPE_BF16;
   ASSERT(x.rank == 2 && out.rank == 2 && w.data.rank == 2 && x.dim[0] == out.dim[0]);
   ASSERT(x.dim[1] == weight_inputs(w) && out.dim[1] == weight_outputs(w));
@@ -384,15 +385,13 @@ static RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alp
   return call;
 }
 
-}  // namespace
-
 extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
                                  float beta) {
   const RowsCall call = rows_call(out, x, w, bias, alpha, beta);
   if (c->dry || call.rows == 0 || call.outputs == 0) return;
   if (x.dtype != DTYPE_BF16 || w.data.dtype != DTYPE_BF16) {
     linear_rows_plain(c, call, x.dtype, w.data.dtype, w.transposed);
-  } else if (in_pieces(x) && in_pieces(w.data)) {
+  } else if (rows_in_pieces(x) && rows_in_pieces(w.data)) {
     choose_tile(c, call, tiles, sizeof tiles / sizeof *tiles).launch(c, call, w.transposed);
   } else {
     choose_tile(c, call, unaligned_tiles, sizeof unaligned_tiles / sizeof *unaligned_tiles)

@@ -23,6 +23,11 @@ typedef struct RowsCall {
   bool out_packs;               /* four outputs at a multiple of four may be read and written at once */
 } RowsCall;
 
+/* As op_linear; shapes are looked at. */
+RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta);
+/* Rows of 16-byte pieces of bf16. */
+bool rows_in_pieces(Tensor x);
+
 /* The kernels of linear_rows_plain.cu: any mix of dtypes but BF16 with BF16. */
 void linear_rows_plain(Compute *c, const RowsCall &call, DType x, DType w, bool transposed);
 

@@ -164,10 +164,12 @@ static void test_pieces(void **state) {
   (void)state;
   static const Case cases[] = {{.dtype = DTYPE_Q8, .T = 5, .O = 33, .I = 64, .bias = true, .gap = 5},
                                {.dtype = DTYPE_Q8, .T = 3, .O = 301, .I = 128, .rows = true},
+                               {.dtype = DTYPE_NF4, .T = 5, .O = 32, .I = 640, .rows = true, .gap = 5},
+                               {.dtype = DTYPE_NF4, .T = 16, .O = 48, .I = 2624, .rows = true, .bias = true},
                                {.dtype = DTYPE_NF4, .T = 2, .O = 1040, .I = 1984},
                                {.dtype = DTYPE_Q8, .T = 2, .O = 1051, .I = 1984},
                                {.dtype = DTYPE_Q8, .T = 2, .O = 8200, .I = 2048}};
-  for (int i = 0; i < (device_brief() ? 2 : 5); i++) planned(run_linear, &cases[i]);
+  for (int i = 0; i < (device_brief() ? 4 : 7); i++) planned(run_linear, &cases[i]);
 }
 
 static void run_table(const void *with) {

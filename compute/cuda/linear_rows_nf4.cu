@@ -1,0 +1,164 @@
+/* The linear of rollouts by 4-bit weights, few rows: codes become BF16 fragments in registers and are read once. The sum is that of
+ * linear_rows.cu (same slices, same links, same order), so that the bits are those for the BF16 matrix of the values.
+ *
+ * A block has 16 outputs, each of its warps a slice of K; a step is a tile of compute/nf4.h (512 bytes: a lane's 16 are its
+ * A fragments of four links), its scales, and 64 inputs of each row of x, by a ring of asynchronous copies.
+ *
+ * Floor: reading the codes once. Estimates: a lane looks up 32 codes in a table that is there for each bank, 32 reads of
+ * shared memory for 512 bytes, which is about what the memory of an H100 delivers and 5 times what that of a 4090 does. x is
+ * read once for 16 outputs: with more than 16 rows that would be more than a BF16 copy of the weights. */
+#include "compute/cuda/blocks.cuh"
+#include "compute/cuda/linear_rows.cuh"
+#include "compute/cuda/product.cuh"
+
+#include <ptx.cuh>
+
+namespace {
+
+/* Bytes. STAGES - 1 steps are under way: with 8 rows two blocks fit the 99 KiB of the small cards. */
+template <int ROWS>
+struct Ring {
+  static constexpr int STAGES = 3, CODES = WARP * 16, SCALES = NF4_STRIPE * (int)sizeof(float);
+  static constexpr int X = CODES + SCALES, STAGE = X + ROWS * NF4_BLOCK * (int)sizeof(bf16);
+  static constexpr size_t PIPELINE = (size_t)STAGE * STAGES * SLICES;
+  static constexpr size_t SUMS = sizeof(float) * SLICES * ROWS * sums_stride<NF4_STRIPE>();
+  static constexpr size_t SHARED = PIPELINE > SUMS ? PIPELINE : SUMS;
+  static_assert(SHARED <= 80 * 1024, "small cards");
+};
+
+/* Where piece `piece` (8 elements) of a row of x lies: pieces of one number of eight rows in different banks. */
+__device__ __forceinline__ int x_place(int row, int piece) {
+  return row * NF4_BLOCK + (piece ^ row % 8) * 8;
+}
+
+/* A step of the warp whose 16 outputs are stripe `stripe`. */
+template <int ROWS>
+__device__ __forceinline__ void bring_step(const RowsCall &call, const Nf4Matrix &m, uint8_t *stage,
+                                           int64_t stripe, int64_t row, int step, int lane) {
+  typedef Ring<ROWS> R;
+  const int64_t tile = stripe * m.blocks + step;
+  copy_async_16(stage + lane * 16, m.codes + tile * R::CODES + lane * 16, true);
+  const int bytes = m.wide ? R::SCALES : NF4_STRIPE;
+  if (lane * 16 < bytes)
+    copy_async_16(stage + R::CODES + lane * 16, m.scales + tile * bytes + lane * 16, true);
+  bf16 *to = reinterpret_cast<bf16 *>(stage + R::X);
+  const bf16 *x = (const bf16 *)call.x;
+#pragma unroll
+  for (int i = 0; i < ROWS * 8 / WARP; i++) {
+    const int r = (i * WARP + lane) / 8, piece = lane % 8;
+    const bool valid = row + r < call.rows;
+    copy_async_16(to + x_place(r, piece),
+                  valid ? x + (row + r) * call.x_stride + (int64_t)step * NF4_BLOCK + piece * 8 : x, valid);
+  }
+}
+
+/* The scale of row r of a stage's tile; `group` is that of its block. */
+__device__ __forceinline__ float stage_scale(const Nf4Matrix &m, const uint8_t *scales, const float *map,
+                                             float group, float mean, int r) {
+  if (m.wide) return reinterpret_cast<const float *>(scales)[r];
+  return __fadd_rn(__fmul_rn(map[scales[r]], group), mean);
+}
+
+/* The four links of a step. */
+template <int ROWS>
+__device__ __forceinline__ void multiply_step(float sums[ROWS / 8][4], const uint8_t *stage,
+                                              const float *table, const float scale[2], int lane) {
+  constexpr int WIDE = ROWS / 8;
+  const bf16 *x = reinterpret_cast<const bf16 *>(stage + Ring<ROWS>::X);
+  const Pack<uint8_t, 16> codes = load_pack<uint8_t, 16>(stage + lane * 16);
+  const int low = lane % 8, second = lane / 8 % 2, third = lane / 16;
+#pragma unroll
+  for (int link = 0; link < NF4_BLOCK / 16; link++) {
+    uint32_t w[4], rows[4];
+    if (WIDE == 1) {
+      load_matrix_x2(rows, x + x_place(low, link * 2 + second));
+    } else {
+      load_matrix_x4(rows, x + x_place(third * 8 + low, link * 2 + second));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int pair = codes.at[link * 4 + i];
+      w[i] = pack_bf16(__fmul_rn(table[(pair & 15) * WARP + lane], scale[i % 2]),
+                       __fmul_rn(table[(pair >> 4) * WARP + lane], scale[i % 2]));
+    }
+#pragma unroll
+    for (int j = 0; j < WIDE; j++) mma_bf16(sums[j], w, rows + 2 * j);
+  }
+}
+
+template <int ROWS>
+__global__ void __launch_bounds__(SLICES *WARP)
+    linear_rows_nf4_kernel(const RowsCall call, const Nf4Matrix m) {
+  typedef Ring<ROWS> R;
+  SHARED_MEMORY(uint8_t, shared);
+  __shared__ float table[NF4_CODES * WARP], map[NF4_MAP];
+  const int64_t row_tiles = (call.rows + ROWS - 1) / ROWS, row = (int64_t)blockIdx.x % row_tiles * ROWS;
+  const int64_t stripe = blockIdx.x / row_tiles;
+  const int slice = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, g = lane / 4;
+  uint8_t *pipeline = shared + slice * R::STAGE * R::STAGES;
+  int step = slice_edge(call.inputs, slice);
+  const int end = slice_edge(call.inputs, slice + 1);
+  int next = step, into = 0, from = 0;
+  for (int i = 0; i < R::STAGES - 1; i++, next++, into++) {
+    if (next < end) bring_step<ROWS>(call, m, pipeline + into * R::STAGE, stripe, row, next, lane);
+    copy_async_commit();
+  }
+#pragma unroll
+  for (int code = 0; code < NF4_CODES; code++) /* unrolled: or arguments lie in local memory */
+    if (code % SLICES == slice) table[code * WARP + lane] = m.table[code];
+  if (!m.wide) map[threadIdx.x] = m.map[threadIdx.x];
+  const float mean = m.wide ? 0.0f : *m.mean;
+  const int64_t first = (stripe * NF4_STRIPE + g) * m.blocks, second = first + 8 * (int64_t)m.blocks;
+  __syncthreads();
+  float sums[ROWS / 8][4] = {};
+  for (; step < end; step++) {
+    const float group[2] = {m.wide ? 0.0f : m.group[(first + step) / NF4_GROUP],
+                            m.wide ? 0.0f : m.group[(second + step) / NF4_GROUP]};
+    copy_async_wait<R::STAGES - 2>();
+    __syncwarp(); /* the step is here for all, and all have done with the stage that is filled now */
+    if (next < end) bring_step<ROWS>(call, m, pipeline + into * R::STAGE, stripe, row, next, lane);
+    copy_async_commit();
+    next++, into = into + 1 == R::STAGES ? 0 : into + 1;
+    const uint8_t *stage = pipeline + from * R::STAGE, *scales = stage + R::CODES;
+    const float scale[2] = {stage_scale(m, scales, map, group[0], mean, g),
+                            stage_scale(m, scales, map, group[1], mean, g + 8)};
+    multiply_step<ROWS>(sums, stage, table, scale, lane);
+    from = from + 1 == R::STAGES ? 0 : from + 1;
+  }
+  copy_async_wait<0>();
+  __syncthreads(); /* the pipelines have run dry: their memory is free */
+  float *parts = reinterpret_cast<float *>(shared), *own = parts + slice * ROWS * sums_stride<NF4_STRIPE>();
+#pragma unroll
+  for (int j = 0; j < ROWS / 8; j++) {
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      own[(j * 8 + lane % 4 * 2 + k % 2) * sums_stride<NF4_STRIPE>() + g + k / 2 * 8] = sums[j][k];
+  }
+  __syncthreads();
+  finish_tile<SLICES, ROWS, NF4_STRIPE, SLICES * WARP>(call, parts, row, (int)stripe * NF4_STRIPE);
+}
+
+template <int ROWS>
+static void launch_few(Compute *c, const RowsCall &call, const Nf4Matrix &m) {
+  static_assert((int)NF4_MAP == SLICES * WARP && (int)NF4_BLOCK == (int)SLICE_UNIT,
+                "a thread to a value, a step to a unit");
+  const int64_t blocks = call.outputs / NF4_STRIPE * divide_up(call.rows, ROWS);
+  LAUNCH(c, (linear_rows_nf4_kernel<ROWS>), dim3((unsigned)blocks), dim3(SLICES * WARP), Ring<ROWS>::SHARED,
+         call, m);
+}
+
+}  // namespace
+
+bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
+  const bool nf4 = w.data.dtype == DTYPE_NF4 || w.data.dtype == DTYPE_NF4_PLAIN;
+  if (c->dry || !nf4 || x.dtype != DTYPE_BF16 || x.dim[0] > NF4_FEW_ROWS || !rows_in_pieces(x)) return false;
+  if (x.dim[0] == 0) return true;
+  const RowsCall call = rows_call(out, x, w, bias, alpha, beta);
+  const Nf4Matrix m = nf4_matrix(w.data);
+  if (call.rows <= 8) {
+    launch_few<8>(c, call, m);
+  } else {
+    launch_few<16>(c, call, m);
+  }
+  return true;
+}
