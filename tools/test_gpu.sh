@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds Drover for the GPU of this machine and tests it there: the operation table on the GPU, models and stages
-# against the committed references, CPU against GPU training, and the tiny stages under compute-sanitizer.
+# against the committed references, CPU against GPU training, and operations and small stages under
+# compute-sanitizer.
 #
 #   tools/test_gpu.sh [--quick] [--bundle FOLDER] [--build FOLDER] [--arch LIST]
 #
@@ -43,10 +44,10 @@ tests() {
   ctest --test-dir "$folder" --output-on-failure --no-tests=error --timeout 300 -j "$1" -R "$2" </dev/null
 }
 
-# The tiny stages under one tool of compute-sanitizer.
+# Operations and small stages under one tool of compute-sanitizer.
 sanitize() {
   command -v compute-sanitizer >/dev/null || return 77
-  bash tests/gpu/sanitize.sh "$bin" "$1"
+  bash tests/gpu/sanitize.sh "$bin" "$1" "$folder/tests"
 }
 
 finish() {
@@ -66,7 +67,8 @@ part 'CPU and GPU: losses of 50 updates in fp32, all stages' bash tests/stages/c
 part 'stages from start to end, kill and resume' tests 2 '^stages/(sft|reward|ppo)_(resume|invariants|train|options)$'
 part 'the pipeline' tests 1 '^stages/(pipeline|generate)$'
 if ! $quick; then
-  part 'compute-sanitizer memcheck, tiny stages' sanitize memcheck
-  part 'compute-sanitizer racecheck, tiny stages' sanitize racecheck
+  for tool in memcheck racecheck synccheck initcheck; do
+    part "compute-sanitizer $tool, operations and stages" sanitize "$tool"
+  done
 fi
 finish
