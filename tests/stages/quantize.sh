@@ -33,6 +33,7 @@ differ wide/adapter/adapter_model.safetensors sft/adapter/adapter_model.safetens
 killed_and_resumed killed 36 2 "${sft[@]}" "${quantized[@]}" --run.dir killed
 same_files sft/adapter killed/adapter
 refuse 2 'model.quantize (was "nf4", is "none")' "${sft[@]}" --run.dir sft
+refuse 2 'model.quantize_tables (was "int8", is "none")' "${sft[@]}" --model.quantize nf4 --run.dir sft
 pass "${sft[@]}" "${quantized[@]}" --run.dir recomputed --model.recompute
 same_files sft/adapter recomputed/adapter
 note "sft, resumed"
@@ -71,9 +72,10 @@ logprobs --model base --adapter ppo/adapter >over.txt
 logprobs --model merged >merged.txt
 holds "$(largest over.txt merged.txt) < 2e-5"
 
-# An adapter that is merged first is in the weights before they are quantised.
+# With LoRA an adapter that is there goes on over the 4-bit base: it begins with what it has learned.
 pass "$bin/sft" --model.path base --model.adapter sft/adapter --data.train $world/sft.jsonl --lora.enabled --optim.max_steps 1 \
-  "${quantized[@]}" --run.dir continued
+  --optim.batch_size 8 "${quantized[@]}" --run.dir continued
+holds "$(metric continued train/loss first) < 0.98 * $(metric sft train/loss first)"
 note "merged, continued"
 
 refuse 2 "actor: model.quantize is for a base that is not trained: set lora.enabled" "$bin/ppo" --model.path base --reward.path base \
