@@ -58,12 +58,12 @@ pass "$bin/reward" --model.path base --model.adapter sft/adapter --data.train $w
   --lora.enabled --optim.lr 3e-3 --optim.batch_size 8 --optim.epochs 6 --optim.micro_batch_tokens 256 "${quantized[@]}" --run.dir reward
 holds "$(metric reward eval/accuracy) > 0.8"
 ppo=("$bin/ppo" --model.path base --model.adapter sft/adapter --reward.path base --reward.adapter reward/adapter --data.prompts
-  $world/prompts.jsonl --lora.enabled --rollout.max_new_tokens 6 --ppo.total_episodes 96 --ppo.batch_size 32 --ppo.minibatches 2
+  $world/prompts.jsonl --lora.enabled --rollout.max_new_tokens 6 --ppo.total_episodes 192 --ppo.batch_size 32 --ppo.minibatches 2
   --ppo.epochs 2 --optim.micro_batch_tokens 256 --optim.lr 1e-3 --run.save_every 1 "${quantized[@]}")
 timed "${ppo[@]}" --run.dir ppo
 grep -q 'one frozen base; adapters for actor, critic, reference and reward' log || fail "the four roles do not share the base"
 # The first minibatch's ratios are those of the sampled answers themselves.
-killed_and_resumed ppo-killed 3 2 "${ppo[@]}" --run.dir ppo-killed
+killed_and_resumed ppo-killed 6 2 "${ppo[@]}" --run.dir ppo-killed
 same_files ppo/adapter ppo-killed/adapter
 note "reward, ppo, resumed"
 
