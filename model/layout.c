@@ -344,6 +344,20 @@ static bool find_prefix(const char *directory, const json_t *config, const char 
   return ok;
 }
 
+/* Its dtype, under the new key or the old; of a multimodal model's text part the outer one. */
+static bool is_filed_narrow(const json_t *config) {
+  const char *name = json_string_value(json_object_get(config, "dtype"));
+  if (!name) name = json_string_value(json_object_get(config, "torch_dtype"));
+  DType dtype;
+  return name && dtype_parse(name, &dtype) && (dtype == DTYPE_BF16 || dtype == DTYPE_F16);
+}
+
+static WeightFormat settled(WeightFormat format, const json_t *config, const Compute *compute) {
+  if (format.as_filed && compute->backend->narrow_activations && is_filed_narrow(config))
+    format.dtype = DTYPE_BF16;
+  return format;
+}
+
 bool model_open(Model *model, const char *directory, WeightFormat format, Compute *compute, Arena *arena,
                 Error *error) {
   *model = (Model){0};
@@ -354,7 +368,7 @@ bool model_open(Model *model, const char *directory, WeightFormat format, Comput
   if (config && !architecture_find(config, &local))
     error_set(error, local.code, "%s: %s", path, local.message);
   else if (config && find_prefix(directory, config, &prefix, error) &&
-           !open_with_prefix(model, config, prefix, format, compute, arena, &local))
+           !open_with_prefix(model, config, prefix, settled(format, config, compute), compute, arena, &local))
     error_set(error, local.code, "%s: %s", path, local.message);
   json_decref(config);
   memory_free(path);

@@ -14,7 +14,9 @@
 
 /* How weights are kept in memory. */
 typedef struct WeightFormat {
-  DType dtype;      /* F32 or BF16 */
+  DType dtype; /* F32 or BF16 */
+  bool
+      as_filed; /* BF16 where the backend computes in it and config.json says 16 bits, whatever dtype is; else dtype */
   bool nf4;         /* linears in 4 bits (compute/nf4.h), where nf4_fits their shape */
   bool int8_tables; /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */
 } WeightFormat;

@@ -39,7 +39,7 @@ typedef struct RunSettings {
 static const Option run_options[] = {
   ROW_STRING("model.path", RunSettings, common.model.path, NULL, ""),
   ROW_STRING("model.adapter", RunSettings, common.model.adapter, NULL, ""),
-  ROW_CHOICE("model.dtype", RunSettings, common.model.dtype, "f32", model_dtype_choices, ""),
+  ROW_CHOICE("model.dtype", RunSettings, common.model.dtype, "auto", model_dtype_choices, ""),
   ROW_STRING("reward.path", RunSettings, reward.path, NULL, ""),
   ROW_STRING("reward.adapter", RunSettings, reward.adapter, NULL, ""),
   ROW_BOOL("lora.enabled", RunSettings, common.lora.enabled, "false", ""),

@@ -205,6 +205,8 @@ void base_say(const Model *model, Log *log) {
         "%s: the language model of a multimodal one; the other tensors are passed over, and what is saved "
         "is of type %s",
         model->directory, model->arch->model_type);
+  if (model->format.as_filed && model->dtype == DTYPE_BF16)
+    log_info(log, "%s: in bf16, as its files are in 16 bits (model.dtype auto)", model->directory);
   int all;
   const int wide = model->format.nf4 ? wide_linears(model, &all) : 0;
   if (wide)

@@ -1,6 +1,6 @@
 #include "train/config.h"
 
-const char *const model_dtype_choices[] = {"f32", "bf16", NULL};
+const char *const model_dtype_choices[] = {"auto", "f32", "bf16", NULL};
 const char *const tokenizer_choices[] = {"auto", "file", "sentencepiece", NULL};
 const char *const optimizer_choices[] = {"adamw", "lion", "sgd", NULL};
 const char *const optimizer_state_choices[] = {"f32", "8bit", NULL};
@@ -13,6 +13,7 @@ const char *const model_tables_choices[] = {"none", "int8", NULL};
 WeightFormat weight_format(int dtype, int quantize, int tables) {
   const bool nf4 = quantize == MODEL_QUANTIZE_NF4;
   return (WeightFormat){.dtype = dtype == MODEL_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32,
+                        .as_filed = dtype == MODEL_DTYPE_AUTO,
                         .nf4 = nf4,
                         .int8_tables = nf4 && tables == MODEL_TABLES_INT8};
 }

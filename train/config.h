@@ -30,8 +30,8 @@ typedef struct ModelConfig {
   bool recompute; /* keep only each block's input, run the block again in the backward */
 } ModelConfig;
 
-typedef enum ModelDtype { MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
-extern const char *const model_dtype_choices[]; /* f32, bf16: in the order of ModelDtype */
+typedef enum ModelDtype { MODEL_DTYPE_AUTO, MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
+extern const char *const model_dtype_choices[]; /* auto, f32, bf16: in the order of ModelDtype */
 typedef enum ModelQuantize { MODEL_QUANTIZE_NONE, MODEL_QUANTIZE_NF4 } ModelQuantize;
 extern const char *const model_quantize_choices[]; /* none, nf4: in the order of ModelQuantize */
 typedef enum ModelTables { MODEL_TABLES_NONE, MODEL_TABLES_INT8 } ModelTables;
@@ -59,8 +59,9 @@ extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in t
   ROW_STRING("model.adapter", Config, field.adapter, NULL,                                                  \
       "PEFT adapter directory: continued with LoRA, merged into the weights without"),                      \
   TOKENIZER_OPTION("model.tokenizer", Config, field.tokenizer),                                             \
-  ROW_CHOICE("model.dtype", Config, field.dtype, "f32", model_dtype_choices,                                \
-      "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights"),           \
+  ROW_CHOICE("model.dtype", Config, field.dtype, "auto", model_dtype_choices,                               \
+      "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights; auto: bf16 on a GPU " \
+      "when the model is in 16 bits, else f32"),                                                            \
   QUANTIZE_OPTIONS("model.", "_", Config, field.quantize, field.tables),                                    \
   ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \
       "compute each block again in the backward pass: less memory, about a third more time"),

@@ -58,7 +58,8 @@ NODISCARD bool json_number(Buffer *out, double value, Error *error);
 #define ROW_TOKENIZER TOKENIZER_OPTION("tokenizer", InspectConfig, tokenizer)
 #define ROWS_COMPUTE                                                                                         \
   ROW_ADAPTER, ROW_TOKENIZER,                                                                                               \
-  ROW_CHOICE("dtype", InspectConfig, dtype, "f32", model_dtype_choices, "type of the weights in memory"),    \
+  ROW_CHOICE("dtype", InspectConfig, dtype, "auto", model_dtype_choices,                                    \
+      "type of the weights in memory; auto: bf16 on a GPU when the model is in 16 bits, else f32"),          \
   QUANTIZE_OPTIONS("", "-", InspectConfig, quantize, tables),                                               \
   ROW_CHOICE("backend", InspectConfig, backend, "auto", device_choices, "where to compute"),                 \
   ROW_INT("threads", InspectConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores")
