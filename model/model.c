@@ -77,14 +77,6 @@ bool model_is_quantized(const Model *model) {
   return found;
 }
 
-int model_module_of(const Model *model, int tensor) {
-  const void *data = model->tensors[tensor].value.data;
-  for (int id = 0; id < model->module_count; id++)
-    if (model->modules[id].weight.data == data && (id != model->head_id || model->head != model->embedding))
-      return id;
-  return -1;
-}
-
 int64_t model_parameter_count(const Model *model) {
   int64_t count = 0;
   for (int i = 0; i < model->tensor_count; i++) count += tensor_count(model->tensors[i].value);

@@ -119,7 +119,5 @@ NODISCARD bool score_head_make_trainable(ScoreHead *head, Compute *compute, Aren
 int64_t model_parameter_count(const Model *model);
 /* Whether any weight is of a block dtype: such a model is neither trained nor saved, but under an adapter. */
 bool model_is_quantized(const Model *model);
-/* The module whose weight this tensor is; -1: of none. A tied table is the embedding's. */
-int model_module_of(const Model *model, int tensor);
 
 #endif

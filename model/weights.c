@@ -106,17 +106,14 @@ static float *turned(float *values, int64_t inputs, int64_t outputs) {
   return out;
 }
 
-/* The tensor as a whole: with an adapter added, or turned from [I,O]. */
-static bool quantize_whole(const ModelTensor *tensor, const WeightEntry *entry, const LoraSet *merge,
-                           int module, Compute *compute, Error *error) {
+static bool quantize_turned(const ModelTensor *tensor, const WeightEntry *entry, Compute *compute,
+                            Error *error) {
   const size_t bytes = entry->count * sizeof(float);
   float *values = memory_alloc(bytes);
   if (!values) return error_out_of_memory(error, tensor->name, bytes);
   const size_t broken = read_parallel(entry, 0, entry->count, DTYPE_F32, (char *)values, true);
   bool ok = broken == 0 || weight_not_finite(entry, broken, error);
-  if (ok && merge && module >= 0 && (lora_pair(merge, module) || lora_copy(merge, module)))
-    ok = lora_merge(merge, module, values, compute, error);
-  if (ok && tensor->turned) {
+  if (ok) {
     values = turned(values, tensor->value.dim[1], tensor->value.dim[0]);
     ok = values || error_out_of_memory(error, tensor->name, bytes);
   }
@@ -125,11 +122,9 @@ static bool quantize_whole(const ModelTensor *tensor, const WeightEntry *entry, 
   return ok;
 }
 
-static bool load_quantized(const Model *model, int index, const WeightEntry *entry, const LoraSet *merge,
-                           Compute *compute, Error *error) {
-  const ModelTensor *tensor = &model->tensors[index];
-  if (merge || tensor->turned)
-    return quantize_whole(tensor, entry, merge, model_module_of(model, index), compute, error);
+static bool load_quantized(const ModelTensor *tensor, const WeightEntry *entry, Compute *compute,
+                           Error *error) {
+  if (tensor->turned) return quantize_turned(tensor, entry, compute, error);
   Pieces pieces = {.entry = entry};
   return quantize_tensor(tensor->value, read_stripe, &pieces, compute, error) &&
          (pieces.broken == 0 || weight_not_finite(entry, pieces.broken, error));
@@ -157,7 +152,7 @@ bool model_check_values(const Model *model, const char *directory, Error *error)
   return ok;
 }
 
-bool model_read(Model *model, const char *directory, const LoraSet *merge, Compute *compute, Error *error) {
+bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
   WeightFiles files;
   if (!weights_open_checked(&files, model, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
@@ -165,7 +160,7 @@ bool model_read(Model *model, const char *directory, const LoraSet *merge, Compu
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
     const WeightEntry *entry = weights_entry(&files, model, i);
-    ok = dtype_is_blocks(tensor->value.dtype) ? load_quantized(model, i, entry, merge, compute, error)
+    ok = dtype_is_blocks(tensor->value.dtype) ? load_quantized(tensor, entry, compute, error)
                                               : load_tensor(tensor->value, entry, staging, compute, error);
   }
   if (ok && model->spec.head_normalized && model->head >= 0)

@@ -30,10 +30,9 @@ bool weights_is_passed_over(const Architecture *arch, const char *name);
 NODISCARD bool model_check(const Model *model, const char *directory, Error *error);
 /* What it would find wrong with the values themselves: reads all weights, and keeps none. */
 NODISCARD bool model_check_values(const Model *model, const char *directory, Error *error);
-/* Fills the weights of an opened model from the directory's files, piece by piece: no second copy. merge: an adapter, or NULL, that is
- * added to what is quantised, in F32 before it is; the other weights do not have it yet. */
-NODISCARD bool model_read(Model *model, const char *directory, const LoraSet *merge, Compute *compute,
-                          Error *error);
+/* Fills the weights of an opened model from the directory's files, piece by piece: no second copy; but a matrix that is turned while it is
+ * quantised is once there in floats. */
+NODISCARD bool model_read(Model *model, const char *directory, Compute *compute, Error *error);
 
 /* The score head of a ...ForSequenceClassification directory, or of a SEQ_CLS adapter directory: weight into the
  * arena, and the shift. With must_exist false, a directory without one gives a head of N(0, 1/sqrt(C+1)) from

@@ -170,7 +170,7 @@ static bool merge_all(Merge *m, bool check, Log *log, Error *error) {
   if (!ok || check) return ok;
   return compute_arena(&m->compute, &m->arena, "model", plan.peak, error) && open_all(m, &m->arena, error) &&
          lora_read(&m->adapter, m->config->adapter, &m->compute, error) &&
-         model_read(&m->model, m->config->model, NULL, &m->compute, error) && save(m, &tokens, error);
+         model_read(&m->model, m->config->model, &m->compute, error) && save(m, &tokens, error);
 }
 
 /* Writing over what is being read would lose the base. */

@@ -115,41 +115,27 @@ static bool check_tie(const Model *model, const LoraSet *set, const char *direct
       directory, model->directory);
 }
 
-/* What is quantised has it already: model_read added it before. */
 static bool merge_module(const Model *model, const LoraSet *set, int id, Compute *compute, Error *error) {
   const LoraPair *pair = lora_pair(set, id);
   const LoraCopy *copy = lora_copy(set, id);
   if ((!pair || pair->shared) && (!copy || copy->shared)) return true;
   const LoraModule *module = &model->modules[id];
-  const bool quantized = dtype_is_blocks(module->weight.dtype);
-  return (quantized || merge_tensor(module->weight, set, id, compute, error)) &&
+  return merge_tensor(module->weight, set, id, compute, error) &&
          (tensor_is_none(module->bias) || merge_tensor(module->bias, set, id, compute, error));
 }
 
-/* An adapter that becomes part of the weights. */
-typedef struct Merging {
-  LoraSpec spec;
-  LoraSet set;
-  Arena arena;
-} Merging;
-
-static bool merging_open(Merging *m, const Model *model, const char *directory, Compute *compute,
-                         Error *error) {
-  return lora_spec_read(&m->spec, directory, error) &&
-         read_adapter(&m->set, &m->spec, model, directory, compute, &m->arena, error) &&
-         check_tie(model, &m->set, directory, error);
-}
-
-static void merging_close(Merging *m, Compute *compute) {
-  lora_free(&m->set);
-  lora_spec_free(&m->spec);
-  if (m->arena.base) compute_arena_free(compute, &m->arena);
-}
-
-static bool read_merged(Model *model, const char *path, const Merging *m, Compute *compute, Error *error) {
-  bool ok = model_read(model, path, &m->set, compute, error);
-  for (int id = 0; ok && id < model->module_count; id++)
-    ok = merge_module(model, &m->set, id, compute, error);
+static bool merge(Model *model, const char *directory, Compute *compute, Error *error) {
+  LoraSpec spec = {0};
+  LoraSet set = {0};
+  Arena arena = {0};
+  bool ok = lora_spec_read(&spec, directory, error) &&
+            read_adapter(&set, &spec, model, directory, compute, &arena, error) &&
+            check_tie(model, &set, directory, error);
+  for (int id = 0; ok && !compute->dry && id < model->module_count; id++)
+    ok = merge_module(model, &set, id, compute, error);
+  lora_free(&set);
+  lora_spec_free(&spec);
+  if (arena.base) compute_arena_free(compute, &arena);
   return ok;
 }
 
@@ -178,17 +164,15 @@ static bool check_quantized(const Model *model, const char *path, Error *error) 
 bool base_open(Model *model, const char *path, const char *merge_directory, WeightFormat format,
                Compute *compute, TrainMemory *memory, Error *error) {
   *model = (Model){0};
-  Merging merging = {0};
+  if (merge_directory && format.nf4)
+    return error_set(error, ERROR_USAGE,
+                     "%s cannot become part of 4-bit weights: set lora.enabled, or quantize none",
+                     merge_directory);
   bool ok = model_open(model, path, format, compute, &memory->weights, error) &&
             check_quantized(model, path, error);
-  const bool dry = memory->weights.dry, merges = merge_directory && dry == compute->dry;
-  if (ok && merges) ok = merging_open(&merging, model, merge_directory, compute, error);
-  if (ok && dry)
-    ok = model_check(model, path, error);
-  else if (ok)
-    ok = merges ? read_merged(model, path, &merging, compute, error)
-                : model_read(model, path, NULL, compute, error);
-  merging_close(&merging, compute);
+  const bool dry = memory->weights.dry;
+  ok = ok && (dry ? model_check(model, path, error) : model_read(model, path, compute, error));
+  if (ok && merge_directory && dry == compute->dry) ok = merge(model, merge_directory, compute, error);
   if (!ok) base_close(model);
   return ok;
 }

@@ -1,5 +1,6 @@
-/* A model whose weights are kept in 4 and 8 bits computes, to the bit, what the BF16 model of the same values computes: logits, the
- * gradients of an adapter, cached decoding. For a Llama with tied tables and for GPT-2, whose weights lie the other way round. */
+/* A model whose weights are kept in 4 and 8 bits computes what the BF16 model of the same values computes: logits to the bit; gradients
+ * of an adapter but for the order of a sum, since linears with one input are one product only where their weights lie under each
+ * other. For a Llama with tied tables, for GPT-2, whose weights lie the other way round, and where some linears stay wide. */
 #include "model/head.h"
 #include "model/quantize.h"
 #include "model/weights.h"
@@ -27,6 +28,9 @@ static const char *const configs[] = {
     "{\"model_type\":\"llama\",\"vocab_size\":96,\"hidden_size\":64,\"intermediate_size\":80,"
     "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":4,\"rms_norm_eps\":1e-5,"
     "\"max_position_embeddings\":64,\"tie_word_embeddings\":false}"};
+
+/* The sum over q, k and v (gate and up) is rounded once or three times: to F32, or, of narrow activations, to BF16. */
+static const double gradient_tolerance = 0.02;
 
 static const WeightFormat plain = {.dtype = DTYPE_BF16},
                           quantized = {.dtype = DTYPE_BF16, .nf4 = true, .int8_tables = true};
@@ -103,7 +107,7 @@ static void lab_open(Lab *lab, const char *directory, WeightFormat format) {
   device_arena(&lab->compute, &lab->memory, "memory", memory.peak);
   device_arena(&lab->compute, &lab->step, "step", step.peak);
   open_model(lab, directory, format, &lab->memory);
-  must(model_read(&lab->model, directory, NULL, &lab->compute, &error), &error);
+  must(model_read(&lab->model, directory, &lab->compute, &error), &error);
   must(lora_parameters(&lab->set, &lab->parameters, &error), &error);
   for (size_t i = 0; i < lab->parameters.count; i++) {
     device_random(&lab->compute, lab->parameters.items[i].value, random_key(9, RANDOM_TEST), i, 0, 0.2f);
@@ -192,8 +196,7 @@ static void same_bits(void **state) {
       const Parameter *p = &blocks.parameters.items[i];
       float *x = device_values(&blocks.compute, p->grad);
       float *y = device_values(&values.compute, values.parameters.items[i].grad);
-      if (memcmp(x, y, (size_t)tensor_count(p->grad) * sizeof *x) != 0)
-        fail_msg("%s: another gradient", p->name);
+      assert_relative(p->name, x, y, tensor_count(p->grad), gradient_tolerance);
       free(x);
       free(y);
     }
