@@ -214,9 +214,9 @@ static bool read_argument(Target *target, int argc, char **argv, int *at, bool f
   return option_set_text(option, target->config, value, (OptionPlace){NULL, key}, error);
 }
 
-static bool check_required(const Option *table, size_t rows, void *config, Error *error) {
+static bool check_required(const Option *table, size_t rows, void *config, bool check, Error *error) {
   for (size_t i = 0; i < rows; i++) {
-    if (!table[i].required) continue;
+    if (!table[i].required || (check && table[i].check_without)) continue;
     if (!option_is_set(&table[i], config)) {
       return error_set(error, ERROR_USAGE, "'%s' is required: give --%s or set it in the config file (%s)",
                        table[i].key, table[i].key, table[i].help ? table[i].help : "");
@@ -259,7 +259,7 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
       }
     }
   }
-  return set_dependent_defaults(&target, error) && check_required(table, rows, config, error);
+  return set_dependent_defaults(&target, error) && check_required(table, rows, config, request->check, error);
 }
 
 /* The value of "section.key"; NULL when it is not there or null. */

@@ -61,13 +61,14 @@ typedef struct Option {
   const char *const *choices; /* NULL-terminated, for OPTION_CHOICE */
   bool required;
   const char *help;         /* one line: meaning, unit */
+  bool check_without;       /* required, but not with --check */
   const char *when;         /* the condition under which it matters; NULL = always */
   const char *instead;      /* the default where ... */
   const char *instead_when; /* ... this condition holds */
 } Option;
 
 /* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update").
- * After the help may follow .when = "...", and .instead = "...", .instead_when = "...". */
+ * After the help may follow .when = "...", .check_without = true, and .instead = "...", .instead_when = "...". */
 #define ROW_BOOL(key, Config, field, fallback, ...) \
   { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_INT(key, Config, field, fallback, min, max, ...) \
@@ -118,7 +119,7 @@ typedef struct OptionRequest {
 
 /* Fills `config` (zeroed by the caller) from defaults, then argv. `--config`, `--help`, `--print-config`,
  * `--check`, `--version` and `--json` are understood here. Required options are checked unless
- * --help or --version was given. In a table with a row "config" of its own, --config is that row. */
+ * --help or --version was given, those with check_without not with --check either. In a table with a row "config" of its own, --config is that row. */
 NODISCARD bool options_parse(const Option *table, size_t rows, void *config, int argc, char **argv,
                              OptionRequest *request, Error *error);
 

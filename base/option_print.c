@@ -67,7 +67,7 @@ static bool describe(const Option *option, Buffer *out, Error *error) {
     between = "; ";
   }
   if (ok && option->required) {
-    ok = buffer_format(out, error, "%srequired", between);
+    ok = buffer_format(out, error, "%srequired%s", between, option->check_without ? " but for --check" : "");
     between = "; ";
   } else if (ok && option->fallback && *option->fallback) {
     ok = buffer_format(out, error, "%sdefault %s", between, option->fallback);

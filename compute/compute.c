@@ -44,6 +44,22 @@ bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) 
   return true;
 }
 
+bool compute_assume_card(Compute *compute, size_t memory, int threads, Error *error) {
+  *compute = (Compute){.comm = comm_single(),
+                       .memory_limit = memory,
+                       .threads = threads > 0 ? threads : omp_get_max_threads()};
+  if (!backend_cuda_assumed) {
+    return error_set(
+        error, ERROR_DEVICE,
+        "device.backend is cuda, but this build has no CUDA (the preset cuda has, and plans for a card "
+        "where there is none); use cpu or auto");
+  }
+  if (!backend_cuda_assumed->open(compute, error)) return false;
+  compute->backend = backend_cuda_assumed;
+  arena_init_dry(&compute->scratch, "scratch");
+  return true;
+}
+
 void compute_close(Compute *compute) {
   if (!compute->backend) return;
   compute_arena_free(compute, &compute->scratch);

@@ -35,6 +35,10 @@ typedef struct Compute {
  * compute_dry_begin/compute_dry_end bracket the planning run. Errors: ERROR_DEVICE, and ERROR_USAGE for a
  * DROVER_CPU that names nothing. */
 NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error);
+/* A card of `memory` bytes that is not here, for memory plans: what is opened serves dry runs alone. What driver and
+ * libraries take of it is assumed, as DeviceMemory.overhead. ERROR_DEVICE in a build without CUDA, which knows
+ * nothing of a card's operations. */
+NODISCARD bool compute_assume_card(Compute *compute, size_t memory, int threads, Error *error);
 void compute_close(Compute *compute);
 const char *compute_device_name(
     const Compute *compute); /* "cpu (avx512, amx)", "cuda (NVIDIA H100, sm_90)": for logs */

@@ -186,8 +186,9 @@ typedef struct Backend {
 extern const char *const op_names[];
 
 /* The tables; backend choice is compute_open's. */
-extern const Backend backend_cpu_v3;      /* AVX2 + FMA */
-extern const Backend backend_cpu_v4;      /* AVX-512 */
-extern const Backend *const backend_cuda; /* NULL in a build without CUDA */
+extern const Backend backend_cpu_v3;              /* AVX2 + FMA */
+extern const Backend backend_cpu_v4;              /* AVX-512 */
+extern const Backend *const backend_cuda;         /* NULL in a build without CUDA */
+extern const Backend *const backend_cuda_assumed; /* a card that is not there, for plans; NULL likewise */
 
 #endif

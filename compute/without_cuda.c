@@ -2,3 +2,4 @@
 #include "compute/ops.h"
 
 const Backend *const backend_cuda = NULL;
+const Backend *const backend_cuda_assumed = NULL;

@@ -217,7 +217,9 @@ bool score_head_open(ScoreHead *head, const Model *model, const char *directory,
   char *adapter = path_join(directory, "adapter_config.json");
   bool ok =
       (values.weight && adapter) || error_out_of_memory(error, "score head", (size_t)hidden * sizeof(float));
-  if (ok && file_exists(adapter))
+  if (ok && arena->dry && !file_exists(adapter) && !model_weights_exist(directory))
+    values.found = true; /* planned by config.json alone */
+  else if (ok && file_exists(adapter))
     ok = lora_read_score(directory, hidden, values.weight, &values.zero, &values.found, error);
   else if (ok)
     ok = read_score(&values, directory, hidden, error);

@@ -36,7 +36,7 @@ NODISCARD bool model_read(Model *model, const char *directory, Compute *compute,
 
 /* The score head of a ...ForSequenceClassification directory, or of a SEQ_CLS adapter directory: weight into the
  * arena, and the shift. With must_exist false, a directory without one gives a head of N(0, 1/sqrt(C+1)) from
- * `seed`. In a dry arena the head is looked for, and only its size counted. */
+ * `seed`. In a dry arena the head is looked for, where there are weights, and only its size counted. */
 NODISCARD bool score_head_open(ScoreHead *head, const Model *model, const char *directory, bool must_exist,
                                uint64_t seed, Compute *compute, Arena *arena, Error *error);
 

@@ -56,7 +56,7 @@ const Option ppo_options[] = {
                                                         "reward model, or the base model of reward.adapter"),
     ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model"),
     LORA_OPTIONS(PpoConfig, lora, "0", "lora.enabled, no model.adapter or no reward.adapter")
-    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "prompts: JSONL or JSON file, directory, -, or a weighted list"),
+    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "prompts: JSONL or JSON file, directory, -, or a weighted list", .check_without = true),
     ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "the same for evaluation"),
     ROW_SOURCES("data.ptx", PpoConfig, data.ptx, NULL,
                 "the same for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),

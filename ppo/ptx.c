@@ -6,7 +6,8 @@ bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens
               Error *error) {
   *ptx = (Ptx){.data = data, .coef = coef};
   /* Its own order: with the prompts' seed, files of equal length would be visited side by side. */
-  if (data_order_init(&ptx->order, &ptx->data, random_seed(seed, RANDOM_PRETRAIN), true, error) &&
+  if ((data.count == 0 ||
+       data_order_init(&ptx->order, &ptx->data, random_seed(seed, RANDOM_PRETRAIN), true, error)) &&
       microbatches_init(&ptx->micro, batch, 1, tokens, token_loss_pack, error)) {
     return true;
   }

@@ -17,7 +17,7 @@ typedef struct Ptx {
       *broken; /* of the last ptx_accumulate: the first whose log-probability was not finite, or NULL */
 } Ptx;
 
-/* Takes over `data` (closed by ptx_close). batch: examples per update; tokens: of a micro-batch. */
+/* Takes over `data` (closed by ptx_close); without an example in it (train/absent.h) there is nothing but ptx_plan. batch: examples per update; tokens: of a micro-batch. */
 NODISCARD bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int64_t tokens, uint64_t seed,
                         Error *error);
 void ptx_close(Ptx *ptx);

@@ -1,5 +1,6 @@
 #include "ppo/session.h"
 
+#include "train/absent.h"
 #include "train/examples.h"
 
 #include "base/memory.h"
@@ -54,8 +55,21 @@ static bool open_ptx(PpoSession *s, Error *error) {
   return s->has_ptx;
 }
 
+/* Sizes in the place of data, for a plan. */
+static bool assume_data(PpoSession *s, Error *error) {
+  const PpoConfig *config = &s->config;
+  s->prompts = absent_dataset(&config->data, 1);
+  if (config->ppo.ptx_coef <= 0) return true;
+  s->has_ptx = ptx_init(&s->ptx, absent_dataset(&config->data, 1), config->ppo.ptx_coef,
+                        config->ppo.batch_size / config->ppo.minibatches, config->optim.micro_batch_tokens,
+                        (uint64_t)config->run.seed, error);
+  return s->has_ptx;
+}
+
 static bool open_data(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
+  if (s->check && absent_data(&config->model, &config->data, "data.prompts", &config->data.prompts, s->log))
+    return assume_data(s, error);
   const ModelConfig reward = {.path = config->reward.path, .adapter = config->reward.adapter};
   if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) ||
       !text_tools_meet(&s->text, &reward, s->log, error)) {
@@ -208,7 +222,7 @@ bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
   int64_t longest;
-  if (!device_open(&s->compute, &config->device, s->log, error) ||
+  if (!(s->check ? device_open_to_plan : device_open)(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !open_data(s, error) ||
       !check_lengths(s, &longest, error)) {
     return false;

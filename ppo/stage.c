@@ -232,7 +232,7 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
 
 bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   static const Course course = {"ppo", prepare, carry_out};
-  PpoSession session = {.config = *(const PpoConfig *)call->config, .log = call->log};
+  PpoSession session = {.config = *(const PpoConfig *)call->config, .check = call->check, .log = call->log};
   const bool ok = ppo_config_check(&session.config, error) &&
                   course_run(&course, &session, &session.run, &session.config.run, call, result, error);
   session_close(&session);

@@ -236,6 +236,22 @@ bool tokenizer_files_read(const char *directory, TokenizerKind kind, json_t **to
   return done;
 }
 
+bool tokenizer_exists(const char *directory) {
+  static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
+                                      "qwen.tiktoken",  "tiktoken.model",  "tekken.json"};
+  Error ignored = {0};
+  bool found = false;
+  for (size_t i = 0; !found && i < sizeof names / sizeof *names; i++) {
+    char *path = there(directory, names[i]);
+    found = path != NULL;
+    memory_free(path);
+  }
+  char *gguf = NULL;
+  found = found || !gguf_locate(directory, &gguf, &ignored) || gguf;
+  memory_free(gguf);
+  return found;
+}
+
 Tokenizer *tokenizer_open_kind(const char *directory, TokenizerKind kind, Error *error) {
   Tokenizer *tokenizer = memory_zeroed(1, sizeof *tokenizer);
   char *name = memory_copy_string(directory);

@@ -41,7 +41,9 @@ typedef enum TokenizerKind {
  * file is broken or not supported. */
 NODISCARD Tokenizer *tokenizer_open_kind(const char *directory, TokenizerKind kind, Error *error);
 NODISCARD Tokenizer *tokenizer_open(const char *directory, Error *error); /* TOKENIZER_AUTO */
-void tokenizer_free(Tokenizer *tokenizer);                                /* NULL is fine */
+/* Whether there is one, broken or not, or a vocabulary of a form that is refused. */
+bool tokenizer_exists(const char *directory);
+void tokenizer_free(Tokenizer *tokenizer); /* NULL is fine */
 
 /* Appends the ids of `bytes` bytes at `text`. add_special: also what the post-processor adds (BOS, EOS). */
 NODISCARD bool tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t bytes, bool add_special,

@@ -171,7 +171,8 @@ bool base_open(Model *model, const char *path, const char *merge_directory, Weig
   bool ok = model_open(model, path, format, compute, &memory->weights, error) &&
             check_quantized(model, path, error);
   const bool dry = memory->weights.dry;
-  ok = ok && (dry ? model_check(model, path, error) : model_read(model, path, compute, error));
+  ok = ok && (dry ? !model_weights_exist(path) || model_check(model, path, error)
+                  : model_read(model, path, compute, error));
   if (ok && merge_directory && dry == compute->dry) ok = merge(model, merge_directory, compute, error);
   if (!ok) base_close(model);
   return ok;

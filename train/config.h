@@ -138,7 +138,7 @@ typedef struct DataConfig {
  * names of formats. default_length: default of data.max_length as text. */
 #define DATA_TRAIN_OPTIONS(Config, field, default_length)                                                   \
   ROW_SOURCES_REQUIRED("data.train", Config, field.train,                                                   \
-      "JSONL or JSON file, directory of such, or - ; or a list of them with weights"),                                              \
+      "JSONL or JSON file, directory of such, or - ; or a list of them with weights", .check_without = true),                                              \
   ROW_SOURCES("data.eval", Config, field.eval, NULL, "the same for evaluation"),                       \
   ROW_FLOAT("data.eval_fraction", Config, field.eval_fraction, "0", 0, 0.5,                                 \
       "share of data.train held out for evaluation when there is no data.eval"),                            \
@@ -271,7 +271,7 @@ typedef struct RunConfig {
  * which there are evaluations. */
 #define RUN_OPTIONS(Config, field, default_save_every, eval_when)                                           \
   ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
-      "directory of this run: config, log, checkpoints, result"),                                           \
+      "directory of this run: config, log, checkpoints, result", .check_without = true),                                           \
   ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
   ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
       "continue from the newest checkpoint; false starts over and removes what the run left before"),       \

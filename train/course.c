@@ -28,7 +28,8 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
   if (ok && run->start == RUN_FINISHED) {
     ok = tell_again(run, result, error);
   } else if (ok) {
-    ok = run_signals_install(error) && prepare(course, stage, call, error) && run_begin(run, error) &&
+    ok = run_signals_install(error) && model_paths_complete(call->settings, error) &&
+         prepare(course, stage, call, error) && run_begin(run, error) &&
          course->carry_out(stage, result, error);
   }
   run_close(run, error);

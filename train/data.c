@@ -199,6 +199,11 @@ int text_tools_ends(const TextTools *text, int out[TEXT_MAX_ENDS]) {
 /* -- data sets ------------------------------------------------------------------------------------------ */
 
 static char *cache_directory(const DataConfig *config, const RunConfig *run, Error *error) {
+  if (!config->cache && !run->dir) { /* with --check, which needs it for this alone */
+    error_set(error, ERROR_USAGE,
+              "'run.dir' is required to keep the tokenised data in: give --run.dir or --data.cache");
+    return NULL;
+  }
   char *path = config->cache ? memory_copy_string(config->cache) : path_join(run->dir, "cache");
   if (!path) error_out_of_memory(error, "path", strlen(run->dir));
   return path;

@@ -17,6 +17,35 @@ bool device_open(Compute *compute, const DeviceConfig *config, Log *log, Error *
   return true;
 }
 
+/* Says what kept the real one from being opened. */
+static bool assume_card(Compute *compute, const DeviceConfig *config, const Error *refusal, Log *log,
+                        Error *error) {
+  if (!compute_assume_card(compute, (size_t)config->memory_limit, (int)config->threads, error)) return false;
+  if (config->memory_limit == 0) {
+    compute_close(compute);
+    return error_set(
+        error, refusal->code,
+        "%s. To plan for a card that is not here, say by device.memory_limit how much memory it has",
+        refusal->message);
+  }
+  const DeviceMemory memory = compute_device_memory(compute);
+  log_warning(log,
+              "%s. The plan is for a card with %.2f GiB that is not here: its driver and libraries are taken "
+              "to need %.0f MiB of them",
+              refusal->message, (double)memory.total / (1 << 30), (double)memory.overhead / (1 << 20));
+  log_info(log, "planning for %s", compute_device_name(compute));
+  return true;
+}
+
+bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log, Error *error) {
+  Error refusal = {0};
+  if (device_open(compute, config, log, &refusal)) return true;
+  if (refusal.code == ERROR_DEVICE && (DeviceKind)config->backend == DEVICE_CUDA) {
+    return assume_card(compute, config, &refusal, log, error);
+  }
+  return error_set(error, refusal.code, "%s", refusal.message);
+}
+
 size_t device_overhead(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
   return memory.total > 0 ? memory.overhead : program_bytes;

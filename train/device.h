@@ -11,7 +11,12 @@
  * CUDA where it could have been expected. */
 NODISCARD bool device_open(Compute *compute, const DeviceConfig *config, Log *log, Error *error);
 
-/* Bytes the run may take in all: device.memory_limit (on a card at most what it has free, less 2 % or 256 MiB for what no plan knows), else what is free for this
+/* The same for a plan alone (--check): with device.backend cuda and no card, one of device.memory_limit bytes is assumed
+ * (compute_assume_card). */
+NODISCARD bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log, Error *error);
+
+/* Bytes the run may take in all: device.memory_limit (on a card at most what it has free, less 2 % or 256 MiB for what no
+ * plan knows), else what is free for this
  * process (on the CPU MemAvailable and the control group's limit). */
 size_t device_limit(const Compute *compute);
 /* Bytes that program, libraries and driver take by themselves, before any arena. */

@@ -196,6 +196,7 @@ static bool check_by_name(const char *adapter, const char *base, const char *nam
 bool identity_check_adapter(const char *adapter, const char *base, Log *log, Error *error) {
   Identity identity;
   WeightsDigest weights;
+  if (!model_weights_exist(base)) return true; /* planned by its config.json alone */
   if (!identity_read(&identity, adapter, error)) return false;
   if (*identity.base.exact) {
     return weights_digest(&weights, base, error) &&

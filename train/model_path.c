@@ -1,6 +1,7 @@
 #include "train/model_path.h"
 
 #include "base/file.h"
+#include "model/source.h"
 #include "model/weights.h"
 #include "train/checkpoint_parts.h"
 
@@ -71,6 +72,10 @@ bool model_paths_check(const char *settings, Error *error) {
 static bool read_weights(const char *path, Log *log, Error *error) {
   Model model = {0};
   Arena nowhere;
+  if (!model_weights_exist(path)) {
+    log_warning(log, "%s has no weights: the plan is by its config.json alone", path);
+    return true;
+  }
   arena_init_dry(&nowhere, "weights");
   log_info(log, "reading the weights of %s", path);
   const bool ok = model_open(&model, path, (WeightFormat){.dtype = DTYPE_F32}, NULL, &nowhere, error) &&
@@ -85,6 +90,23 @@ bool model_paths_read(const char *settings, Log *log, Error *error) {
   const char *model = path_of(root, "model", "path"), *reward = path_of(root, "reward", "path");
   const bool ok = (!model || read_weights(model, log, error)) &&
                   (!reward || path_same(model, reward) || read_weights(reward, log, error));
+  json_decref(root);
+  return ok;
+}
+
+/* A directory without config.json either is told by who reads that. */
+static bool has_weights(const char *path, Error *error) {
+  WeightFiles files;
+  if (!model_config_exists(path) || model_weights_exist(path)) return true;
+  if (model_weights_open(&files, path, error)) weight_files_close(&files);
+  return error->code == ERROR_NONE;
+}
+
+bool model_paths_complete(const char *settings, Error *error) {
+  json_t *root = json_loads(settings, 0, NULL);
+  ASSERT(root);
+  const char *model = path_of(root, "model", "path"), *reward = path_of(root, "reward", "path");
+  const bool ok = (!model || has_weights(model, error)) && (!reward || has_weights(reward, error));
   json_decref(root);
   return ok;
 }

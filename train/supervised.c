@@ -1,5 +1,6 @@
 #include "train/supervised.h"
 
+#include "train/absent.h"
 #include "train/examples.h"
 
 #include <inttypes.h>
@@ -264,16 +265,27 @@ static void report(const Supervised *s) {
            s->schedule.total, batch, s->stage->unit, last);
 }
 
+static bool open_corpus(Supervised *s, Error *error) {
+  const SupervisedConfig *config = s->config;
+  const DataConfig *data = &config->data;
+  if (s->check && absent_data(&config->model, data, "data.train", &data->train, s->log)) {
+    s->corpus.train = absent_dataset(data, s->stage->kind == DATASET_PREFERENCE ? 2 : 1);
+    return true;
+  }
+  return corpus_open(&s->corpus, s->stage->kind, &config->model, data, &config->run, s->log, error) &&
+         examples_say("data.train", &s->corpus.train, &s->corpus.text, s->log, error);
+}
+
 /* Data, device and plan: what --check looks at. */
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
-  if (!corpus_open(&s->corpus, s->stage->kind, &config->model, &config->data, &config->run, s->log, error) ||
-      !examples_say("data.train", &s->corpus.train, &s->corpus.text, s->log, error) ||
-      !device_open(&s->compute, &config->device, s->log, error) ||
+  if (!open_corpus(s, error) ||
+      !(s->check ? device_open_to_plan : device_open)(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }
+  if (s->corpus.train.count == 0) return true; /* absent: nothing tells how many updates there will be */
   s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
   schedule_report(&s->schedule, s->log);
   return true;
@@ -307,7 +319,7 @@ static void supervised_close(Supervised *s) {
 bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedConfig *config,
                     const ProgramCall *call, ProgramResult *result, Error *error) {
   const Course course = {stage->name, prepare, carry_out};
-  Supervised s = {.stage = stage, .own = own, .config = config, .log = call->log};
+  Supervised s = {.stage = stage, .own = own, .config = config, .check = call->check, .log = call->log};
   const bool ok = supervised_config_check(config, error) &&
                   course_run(&course, &s, &s.run, &config->run, call, result, error);
   supervised_close(&s);

@@ -67,6 +67,7 @@ struct Supervised {
   const SupervisedStage *stage;
   void *own;
   const SupervisedConfig *config;
+  bool check; /* a plan is all that is wanted: --check */
   Log *log;
   Run run;
   Corpus corpus;

@@ -48,7 +48,8 @@ void train_memory_free(TrainMemory *memory, Compute *compute);
 
 /* -- the base ------------------------------------------------------------------------------------------- */
 
-/* Opens the model of `path` in memory->weights and reads it, or sees that it could be read when dry. merge: a PEFT directory whose delta
+/* Opens the model of `path` in memory->weights and reads it, or sees that it could be read when dry; when dry, a directory without weights
+ * is as good as its config.json (train/absent.h). merge: a PEFT directory whose delta
  * is added to the weights (in fp32, then rounded to format.dtype), or NULL; ERROR_USAGE for one with 4-bit weights. */
 NODISCARD bool base_open(Model *model, const char *path, const char *merge, WeightFormat format,
                          Compute *compute, TrainMemory *memory, Error *error);

@@ -23,4 +23,10 @@ ComputeGraph *cuda_record_end(Compute *c);
 void cuda_replay(Compute *c, ComputeGraph *graph);
 void cuda_graph_free(Compute *c, ComputeGraph *graph);
 
+/* Those of the card that is not there (assumed.cu). */
+bool cuda_assumed_open(Compute *c, Error *error);
+void cuda_assumed_close(Compute *c);
+bool cuda_assumed_arena(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
+DeviceMemory cuda_assumed_memory(const Compute *c);
+
 #endif

@@ -22,4 +22,20 @@ static const Backend table = {
 #undef OP
 };
 
+/* Dry runs call nothing else. */
+static const Backend assumed = {
+    .name = "cuda",
+    .narrow_activations = true,
+    .nf4_layout = NF4_LAYOUT_TILES,
+    .open = cuda_assumed_open,
+    .close = cuda_assumed_close,
+    .arena = cuda_assumed_arena,
+    .memory = cuda_assumed_memory,
+    .describe = cuda_describe,
+#define OP(op, parameters, arguments) .op = cuda_##op,
+#include "compute/ops.def"
+#undef OP
+};
+
 const Backend *const backend_cuda = &table;
+const Backend *const backend_cuda_assumed = &assumed;

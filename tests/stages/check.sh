@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# --check with what there is: a config.json alone, without data, without a tokenizer, for a card that is not here. The plan
+# is that of the whole model with data as long as data.max_length. $1: the folder of the executables.
+bin=$1
+source tests/support/stages.sh
+make_world "$work/world"
+world=$work/world base=$work/world/base
+card=$bin/../cuda_host/bin # the emulated card, which can be told not to be there
+
+mkdir "$work/bare" "$work/spoken"
+cp "$base/config.json" "$work/bare"
+cp "$base"/{config,tokenizer,tokenizer_config}.json "$work/spoken"
+
+# table: the lines of the plan in $work/log.
+table() { sed -n '/^memory plan:/,/^  total/p' "$work/log" | sed 's/ of [0-9.]* GiB$//'; }
+# plan OUT COMMAND...: passes, and its plan stands in OUT.
+plan() {
+  local out=$1
+  shift
+  expect 'the check found nothing wrong' "$@"
+  table >"$out"
+  grep -q '^  total' "$out" || fail "$*: no plan: $(cat "$work/log")"
+}
+# says TEXT: the last command did on standard error.
+says() { grep -qF -- "$1" "$work/log" || fail "expected '$1' in: $(cat "$work/log")"; }
+same_plan() { diff "$1" "$2" >"$work/diff" || fail "$1 and $2: $(cat "$work/diff")"; }
+
+more=(--data.max_length 20 --optim.micro_batch_tokens 64)
+long=(--data.max_length 20 --data.truncation truncate --optim.micro_batch_tokens 64)
+lora=(--lora.enabled --lora.r 4)
+
+# -- sft: the longest example has data.max_length tokens, cut to it
+plan "$work/whole" "$bin/sft" --check --model.path "$base" --data.train "$world/text.jsonl" --run.dir "$work/run" "${lora[@]}" "${more[@]}"
+plan "$work/nodata" "$bin/sft" --check --model.path "$base" "${lora[@]}" "${more[@]}"
+says 'data.train is not given: the plan is for sequences of data.max_length 20 tokens'
+plan "$work/alone" "$bin/sft" --check --model.path "$work/bare" "${lora[@]}" "${more[@]}"
+says "$work/bare has no weights"
+same_plan "$work/whole" "$work/nodata"
+same_plan "$work/whole" "$work/alone"
+# given data are read where there is a tokenizer, and left aside where there is none
+plan "$work/read" "$bin/sft" --check --model.path "$work/spoken" --data.train "$world/text.jsonl" --data.cache "$work/cache" "${lora[@]}" "${more[@]}"
+says 'data.train: the first example'
+plan "$work/unread" "$bin/sft" --check --model.path "$work/bare" --data.train "$world/text.jsonl" "${lora[@]}" "${more[@]}"
+says "$work/bare has no tokenizer"
+same_plan "$work/whole" "$work/read"
+same_plan "$work/whole" "$work/unread"
+refuse 2 "'run.dir' is required to keep the tokenised data in" "$bin/sft" --check --model.path "$base" --data.train "$world/text.jsonl"
+refuse 2 'raise it to that, or lower data.max_length' "$bin/sft" --check --model.path "$work/bare" --data.max_length 65 --optim.micro_batch_tokens 64
+refuse 5 'it fits with' "$bin/sft" --check --model.path "$work/bare" "${lora[@]}" --optim.micro_batch_tokens 2048 --device.memory_limit 60MiB
+note "sft plans by config.json alone"
+
+# -- a run needs what a plan does without
+refuse 4 'no weights: expected model.safetensors' "$bin/sft" --model.path "$work/spoken" --data.train "$world/text.jsonl" --run.dir "$work/real"
+refuse 2 "'data.train' is required" "$bin/sft" --model.path "$base" --run.dir "$work/real"
+refuse 2 "'run.dir' is required" "$bin/sft" --model.path "$base" --data.train "$world/text.jsonl"
+mkdir "$work/wordless"
+cp "$base"/{config.json,model.safetensors} "$work/wordless"
+refuse 6 'tokenizer.json' "$bin/sft" --check --model.path "$work/wordless" --data.train "$world/text.jsonl" --run.dir "$work/run"
+refuse 6 'config.json' "$bin/sft" --check --model.path "$work/nowhere"
+note "a run needs all of it"
+
+# -- reward: two answers of data.max_length tokens, and a head
+echo '{"prompt": "red door? blue lamp? red door? blue lamp?", "chosen": "yes red", "rejected": "red yes"}' >"$work/pair.jsonl"
+plan "$work/whole" "$bin/reward" --check --model.path "$base" --data.train "$work/pair.jsonl" --run.dir "$work/run" "${lora[@]}" "${long[@]}"
+plan "$work/alone" "$bin/reward" --check --model.path "$work/bare" "${lora[@]}" "${long[@]}"
+same_plan "$work/whole" "$work/alone"
+refuse 2 'the longest preference has 66 tokens' "$bin/reward" --check --model.path "$work/bare" --data.max_length 33 --optim.micro_batch_tokens 64
+# -- ppo: a reward model is taken to have its head
+pass "$bin/reward" --model.path "$base" --data.train "$world/prefs.jsonl" --optim.max_steps 1 --run.dir "$work/rm"
+mkdir "$work/judge"
+cp "$work/rm/model/config.json" "$work/judge"
+short=(--data.max_length 6 --data.truncation truncate --rollout.max_new_tokens 8 --optim.micro_batch_tokens 64 --ppo.batch_size 8)
+plan "$work/whole" "$bin/ppo" --check --model.path "$base" --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl" --run.dir "$work/run" "${short[@]}"
+plan "$work/alone" "$bin/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" "${short[@]}"
+says "$work/judge has no weights"
+same_plan "$work/whole" "$work/alone"
+plan "$work/ptx" "$bin/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" "${short[@]}" --ppo.ptx_coef 1 --data.ptx "$world/text.jsonl"
+[[ ! -e $work/run ]] || [[ $(ls "$work/run") == cache ]] || fail "--check left a run: $(ls "$work/run")"
+note "reward and ppo plan by config.json alone"
+
+# -- a card that is not here
+if [[ ! -x $card/sft ]]; then
+  note "no emulated card to plan beside"
+  exit 0
+fi
+narrow=(--device.backend cuda --model.dtype bf16 --device.memory_limit 8GiB "${lora[@]}" "${more[@]}")
+plan "$work/there" env DROVER_CUDA_HOST_DEVICE=capability=89,multiprocessors=128 "$card/sft" --check --model.path "$work/bare" "${narrow[@]}"
+plan "$work/absent" env DROVER_CUDA_HOST_DEVICE=driver=0 "$card/sft" --check --model.path "$work/bare" "${narrow[@]}"
+says 'no NVIDIA driver on this machine. The plan is for a card with 8.00 GiB that is not here'
+says 'taken to need 544 MiB'
+same_plan <(grep -v 'program and libraries\|total' "$work/there") <(grep -v 'program and libraries\|total' "$work/absent")
+refuse 7 'say by device.memory_limit' env DROVER_CUDA_HOST_DEVICE=driver=0 "$card/sft" --check --model.path "$work/bare" --device.backend cuda
+refuse 7 'no NVIDIA driver' env DROVER_CUDA_HOST_DEVICE=driver=0 "$card/sft" --model.path "$base" --data.train "$world/text.jsonl" --run.dir "$work/real" "${narrow[@]}"
+refuse 5 'it fits with' env DROVER_CUDA_HOST_DEVICE=driver=0 "$card/sft" --check --model.path "$work/bare" "${narrow[@]}" --device.memory_limit 545MiB --optim.micro_batch_tokens 2048
+plan "$work/policy" env DROVER_CUDA_HOST_DEVICE=driver=0 "$card/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" "${short[@]}" --device.backend cuda --device.memory_limit 1GiB
+note "a card that is not here"
+echo "check: the plan of what is there"
