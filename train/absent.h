@@ -4,7 +4,9 @@
  *   no weights                  names, shapes and values are not looked at (base_open, model_paths_read); a score head is
  *                               taken to be there (score_head_open)
  *   no data, or no tokenizer    every sequence may have data.max_length tokens, the most that is ever let through
- *   no card                     one is assumed (device_open_to_plan) */
+ *   no card                     one is assumed (device_open_to_plan)
+ *
+ * What the heap holds of a tokenizer or of data that are not there is not in the plan. */
 #ifndef TRAIN_ABSENT_H
 #define TRAIN_ABSENT_H
 
