@@ -120,7 +120,7 @@ note "a checkpoint that cannot be read is not passed over"
 pass "${broken[@]}" --optim.max_steps 16 --optim.lr 1e-3 --model.dtype bf16
 sqlite3 "$work/broken/run.db" "select text from event where level = 'warning'" | grep -q '^optim.lr (was 0.003, is 0.001)' ||
   fail "the new rate is not in the run log"
-grep -q 'model.dtype (was "f32", is "bf16")' "$work/log" || fail "the new dtype is not told: $(cat "$work/log")"
+grep -q 'model.dtype (was "auto", is "bf16")' "$work/log" || fail "the new dtype is not told: $(cat "$work/log")"
 note "another rate and another dtype are told"
 
 # Two processes cannot share a run directory.
