@@ -186,9 +186,19 @@ const Architecture *architecture_find(const json_t *config, Error *error) {
   return NULL;
 }
 
+/* bitsandbytes' are dequantised or taken as they are (formats/bitsandbytes.h). */
+static bool config_check_quantization(const Reader *config, Error *error) {
+  const json_t *how = json_object_get(config->value, "quantization_config");
+  const char *method = json_string_value(json_object_get(how, "quant_method"));
+  if (json_holds_object(how) && method && strcmp(method, "bitsandbytes") == 0) return true;
+  return config_refuse(
+      config, "quantization_config",
+      "quantised checkpoints are not supported, but for bitsandbytes': take the model in 16 bits", error);
+}
+
 /* Options that no architecture supports yet, with more to say than that they are not known. */
 static bool refuse_unsupported(const Reader *config, Error *error) {
-  return config_refuse(config, "quantization_config", "quantised checkpoints are not supported", error) &&
+  return config_check_quantization(config, error) &&
          config_refuse(config, "is_encoder_decoder", "only decoder models are supported", error) &&
          config_refuse(config, "add_cross_attention", "cross attention is not supported", error) &&
          config_refuse(config, "pruned_heads", "pruned heads are not supported", error);

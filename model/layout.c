@@ -131,7 +131,8 @@ static Linear add_linear(Builder *b, const char *layer, const char *name, int64_
   const Model *m = b->model;
   const bool t = m->arch->transposed, blocks = m->format.nf4 && nf4_fits(outputs, inputs);
   if (blocks) {
-    linear.weight = add_tensor_of(b, DTYPE_NF4, b->prefix, layer, name, "weight", 2, outputs, inputs);
+    const DType dtype = m->format.plain_scales ? DTYPE_NF4_PLAIN : DTYPE_NF4;
+    linear.weight = add_tensor_of(b, dtype, b->prefix, layer, name, "weight", 2, outputs, inputs);
     if (!failed(b)) b->model->tensors[linear.weight].turned = t;
   } else {
     linear.weight =
@@ -299,6 +300,7 @@ static bool open_with_prefix(Model *model, const json_t *config, const char *pre
   Error local = {0};
   model->arch = architecture_find(config, &local);
   model->config = json_deep_copy(config);
+  json_object_del(model->config, "quantization_config"); /* what is saved is not quantised */
   if (model->arch && architecture_read(model->arch, config, &model->spec, &local) &&
       allocate_tables(model, &local)) {
     Builder builder = {
@@ -353,6 +355,9 @@ static bool is_filed_narrow(const json_t *config) {
 }
 
 static WeightFormat settled(WeightFormat format, const json_t *config, const Compute *compute) {
+  const json_t *how = json_object_get(config, "quantization_config");
+  format.plain_scales = json_is_true(json_object_get(how, "load_in_4bit")) &&
+                        !json_is_true(json_object_get(how, "bnb_4bit_use_double_quant"));
   if (format.as_filed && compute->backend->narrow_activations && is_filed_narrow(config))
     format.dtype = DTYPE_BF16;
   return format;

@@ -4,6 +4,9 @@
 #include "compute/nf4.h"
 #include "compute/q8.h"
 
+#include <math.h>
+#include <string.h>
+
 enum { STRIPE = 1 << 20 /* elements */ };
 
 /* Bytes first to first + count - 1 of a tensor. */
@@ -84,6 +87,66 @@ bool quantize_tensor(Tensor out, QuantizeSource *source, void *context, Compute 
   ok = ok && (out.dtype == DTYPE_Q8 ? write_q8(&s, error) : write_nf4(&s, error));
   memory_free(s.values);
   memory_free(s.bytes);
+  return ok;
+}
+
+/* ---- bitsandbytes' own ---- */
+
+static bool fits(Tensor out, const WeightEntry *entry, const BnbCodes *codes, Error *error) {
+  static const float table[NF4_CODES] = NF4_TABLE;
+  if (!codes->nf4 || memcmp(codes->table, table, sizeof table) != 0 || codes->block != NF4_BLOCK)
+    return error_set(error, ERROR_MODEL,
+                     "%s: %s: quantize nf4 takes NF4 in blocks of %d as it is, found %s in blocks of %d: use "
+                     "quantize none, "
+                     "which dequantises it",
+                     entry->path, entry->name, NF4_BLOCK, codes->nf4 ? "NF4" : "FP4", codes->block);
+  if (out.dtype == DTYPE_NF4 && (codes->absmax || codes->nested != NF4_GROUP))
+    return error_set(error, ERROR_MODEL,
+                     "%s: %s: its scales are not quantised in groups of %d, which bnb_4bit_use_double_quant "
+                     "in config.json "
+                     "says",
+                     entry->path, entry->name, NF4_GROUP);
+  return true;
+}
+
+/* The nested scales at addresses that floats may have. */
+static bool write_tail(const Nf4Writer *writer, const BnbCodes *codes, uint8_t *tail, Error *error) {
+  if (writer->dtype == DTYPE_NF4_PLAIN) {
+    nf4_write_tail(writer, NULL, tail);
+    return true;
+  }
+  const size_t groups = (size_t)((codes->blocks + codes->nested - 1) / codes->nested);
+  float map[NF4_MAP], *group = memory_alloc(groups * sizeof *group);
+  if (!group) return error_out_of_memory(error, "scales of a weight", groups * sizeof *group);
+  memcpy(group, codes->group, groups * sizeof *group);
+  memcpy(map, codes->map, sizeof map);
+  const Nf4Nested nested = {codes->scales, group, map, codes->mean};
+  nf4_write_tail(writer, &nested, tail);
+  memory_free(group);
+  return true;
+}
+
+bool quantize_take(Tensor out, const WeightEntry *entry, const BnbCodes *codes, Compute *compute,
+                   Error *error) {
+  const int64_t outputs = out.dim[0], inputs = out.dim[1];
+  const size_t bytes = tensor_bytes(out), tail = nf4_parts(out.dtype, outputs, inputs).scales;
+  Nf4Writer writer;
+  if (!fits(out, entry, codes, error) ||
+      !nf4_writer_init(&writer, out.dtype, compute->backend->nf4_layout, outputs, inputs, error))
+    return false;
+  uint8_t *data = memory_alloc(bytes);
+  bool ok = data || error_out_of_memory(error, "a 4-bit weight", bytes);
+  size_t broken = 0;
+  for (int64_t block = 0; ok && block < codes->blocks; block++) {
+    writer.absmax[block] = bnb_scale(codes, block);
+    broken += !isfinite(writer.absmax[block]);
+  }
+  if (ok && broken) ok = weight_not_finite(entry, broken, error);
+  if (ok) nf4_write_packed(&writer, codes->packed, outputs, data);
+  if (ok) ok = write_tail(&writer, codes, data + tail, error);
+  if (ok) compute_upload(compute, bytes_of(out, 0, bytes), data);
+  memory_free(data);
+  nf4_writer_free(&writer);
   return ok;
 }
 

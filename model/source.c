@@ -1,6 +1,7 @@
 #include "model/source.h"
 
 #include "base/file.h"
+#include "formats/bitsandbytes.h"
 #include "formats/gguf.h"
 #include "model/gguf_config.h"
 #include "model/text_part.h"
@@ -57,7 +58,8 @@ bool model_weights_open(WeightFiles *files, const char *path, Error *error) {
   char *file;
   *files = (WeightFiles){0};
   if (!gguf_locate(path, &file, error)) return false;
-  const bool ok = file ? gguf_weights_open(files, file, error) : weight_files_open(files, path, error);
+  const bool ok = file ? gguf_weights_open(files, file, error)
+                       : weight_files_open(files, path, error) && bnb_weights(files, error);
   memory_free(file);
   return ok && (!model_source_is_part(path) || text_part_weights(files, error));
 }

@@ -124,6 +124,9 @@ static bool quantize_turned(const ModelTensor *tensor, const WeightEntry *entry,
 
 static bool load_quantized(const ModelTensor *tensor, const WeightEntry *entry, Compute *compute,
                            Error *error) {
+  const BnbCodes *codes = bnb_codes(entry);
+  if (codes && tensor->value.dtype != DTYPE_Q8)
+    return quantize_take(tensor->value, entry, codes, compute, error);
   if (tensor->turned) return quantize_turned(tensor, entry, compute, error);
   Pieces pieces = {.entry = entry};
   return quantize_tensor(tensor->value, read_stripe, &pieces, compute, error) &&

@@ -32,7 +32,19 @@ static void quantised_here(void **state) {
   sft_over((const char *[]){"--model.path=fixtures/runs/policy_bnb_whole", "--model.quantize=nf4", NULL});
 }
 
+/* bitsandbytes' own directory: its codes as they are, and dequantised to BF16. */
+static void taken_as_they_are(void **state) {
+  (void)state;
+  sft_over((const char *[]){"--model.path=fixtures/runs/policy_bnb", "--model.quantize=nf4", NULL});
+}
+
+static void dequantised(void **state) {
+  (void)state;
+  sft_over((const char *[]){"--model.path=fixtures/runs/policy_bnb", NULL});
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(quantised_here)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(quantised_here), cmocka_unit_test(taken_as_they_are),
+                                     cmocka_unit_test(dequantised)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
