@@ -52,6 +52,7 @@ note "sft plans by config.json alone"
 
 # -- a run needs what a plan does without
 refuse 4 'no weights: expected model.safetensors' "$bin/sft" --model.path "$work/spoken" --data.train "$world/text.jsonl" --run.dir "$work/real"
+[[ ! -e $work/real/run.db ]] || fail "a run without weights has begun"
 refuse 2 "'data.train' is required" "$bin/sft" --model.path "$base" --run.dir "$work/real"
 refuse 2 "'run.dir' is required" "$bin/sft" --model.path "$base" --data.train "$world/text.jsonl"
 mkdir "$work/wordless"
