@@ -52,6 +52,8 @@ struct ForwardArguments {
   int64_t lse_row;
   Packing packing;
   ScoreSpec score;
+  float
+      inverse_cap; /* of the scores; made here, it would be a register more in a kernel that has none left */
   int group, size;
 };
 
@@ -288,10 +290,13 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_kernel(Forwar
 
   ForwardWarp<S> w;
   int warp_row = (int)threadIdx.x / WARP * S::ROWS;
+  int from_first = tile.first + warp_row - first_key;
+  /* Rows beyond the sequence count as before its first key: to such a warp every tile of keys is hidden. */
+  if (from_first >= source.keys) from_first = -S::ROWS;
   forward_start(w, queries + warp_row * S::SIZE);
   ScoreRule rule = score_rule(a.score, score_slope(a.score, tile.head));
+  rule.inverse_cap = a.inverse_cap;
   float factor = RULED ? 1.0f : a.score.scale; /* RULED: in the scores already */
-  int from_first = tile.first + warp_row - first_key;
   for (int key = 0; key < source.keys; key += S::KEYS) {
     int distance = from_first - key;
     bool hidden = score_hidden(distance - S::KEYS + 1, distance + S::ROWS - 1, a.score.window);
@@ -338,6 +343,7 @@ static void attention_bf16(Compute *c, Tensor out, Tensor lse, Tensor q, Tensor 
                         .lse_row = tensor_is_none(lse) ? 0 : lse.stride[0],
                         .packing = packing,
                         .score = score_spec(spec),
+                        .inverse_cap = spec.softcap > 0 ? 1.0f / (spec.softcap * LOG2_E) : 0.0f,
                         .group = (int)(q.dim[1] / k.dim[1]),
                         .size = (int)q.dim[2]};
   int64_t rows = q.dim[0];

@@ -192,12 +192,14 @@ __global__ void __launch_bounds__(S::THREADS, S::BLOCKS) attention_queries_kerne
   ScoreRule rule = score_rule(a.score, score_slope(a.score, tile.head));
   int key = max(0, tile.first - a.score.window + 1), last = min(tile.length, tile.first + S::QUERIES);
   load_keys<S>(ring, a, tile, key, last);
+  /* Rows beyond the sequence count as before its first key: every tile of keys is hidden from them. */
+  int query = tile.first + w.row < tile.length ? tile.first + w.row : -S::ROWS;
   for (int turn = 0; key < last; turn++, key += S::KEYS) {
     copy_async_wait<0>();
     __syncthreads();
     if (key + S::KEYS < last)
       load_keys<S>(ring + (turn + 1) % 2 * (S::RING / 2), a, tile, key + S::KEYS, last);
-    query_work<S, RULED>(w, hold, ring + turn % 2 * (S::RING / 2), rule, tile.first + w.row - key, key);
+    query_work<S, RULED>(w, hold, ring + turn % 2 * (S::RING / 2), rule, query - key, key);
   }
   float scale[S::M][2];
 #pragma unroll

@@ -245,6 +245,16 @@ void host_count_launch(void) {
   launches++;
 }
 
+static std::atomic<uint64_t> products;
+
+uint64_t host_products(void) {
+  return products;
+}
+
+void host_count_product(void) {
+  products.fetch_add(1, std::memory_order_relaxed);
+}
+
 void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared,
                  cudaStream_t stream, std::function<void()> work) {
   if (host_usable(0) != cudaSuccess) return;

@@ -183,6 +183,9 @@ void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, si
  * counts once, when it is noted. For tests, which are C. */
 extern "C" uint64_t host_launches(void);
 void host_count_launch(void);
+/* Tensor-core products that kernels have made so far (mma_bf16 of a warp), once what is on the streams has been waited for. */
+extern "C" uint64_t host_products(void);
+void host_count_product(void);
 
 /* -- templates of the real header ------------------------------------------------------------------------- */
 
