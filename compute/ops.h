@@ -74,7 +74,9 @@ typedef struct AttentionSpec {
 typedef struct PagedCache {
   Tensor keys;   /* [blocks, K, block_size, D], rotary already applied */
   Tensor values; /* [blocks, K, block_size, D] */
-  Tensor table;  /* [sequences, max_blocks] I32: block that holds positions j*block_size .. of a sequence */
+  /* [sequences, max_blocks] I32, rows may be strided: block that holds positions j*block_size .. of a sequence. A call whose rows
+   * have lower positions may be given the first columns alone: the same bits, by smaller grids on a card. */
+  Tensor table;
 } PagedCache;
 
 /* What dropout drops is a function of counters, not of where an element lies in a batch: of the four words that philox4x32 gives

@@ -126,7 +126,8 @@ void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor 
   const Tensor out = tensor_heads(state->attended, 0, spec->heads, spec->head_size, spec->head_size);
   const AttentionSpec attention = attention_of(context->model, layer);
   if (context->caches) {
-    const PagedCache cache = context->caches[layer];
+    PagedCache cache = context->caches[layer];
+    cache.table = tensor_columns(cache.table, 0, context->reach);
     op_cache_store(c, cache, state->qkv[1], state->qkv[2], context->sequence, context->positions);
     op_attention_paged(c, out, state->qkv[0], cache, context->sequence, context->positions, attention);
   } else {

@@ -21,6 +21,7 @@ typedef struct BlockContext {
   Tensor positions;   /* [T] I32 */
   Tensor offsets;     /* [B+1] I32: attention within packed sequences; or none, then ... */
   PagedCache *caches; /* [layers]: attention against a paged cache */
+  int64_t reach;      /* columns of its table that hold what the rows look at */
   Tensor sequence;    /* [T] I32: row of the block table */
 } BlockContext;
 

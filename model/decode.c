@@ -67,6 +67,7 @@ Tensor model_decode(Compute *compute, const Model *model, const LoraSet *adapter
                           .overwrite = true,
                           .positions = rows.position,
                           .caches = cache->layers,
+                          .reach = rows.reach > 0 ? rows.reach : cache->max_blocks,
                           .sequence = rows.sequence};
   EmbedState embed;
   Tensor x = model_embed(&context, rows.ids, &embed);

@@ -28,6 +28,8 @@ typedef struct DecodeRows {
   Tensor sequence; /* [N] row of the block table */
   Tensor position; /* [N] */
   Tensor picked;   /* [P] rows (0 .. N-1) whose logits are wanted; none: all, in order */
+  int64_t
+      reach; /* blocks of a sequence that hold the positions, that is, all are below reach * block_size; 0: max_blocks */
 } DecodeRows;
 
 /* Runs the rows through the model and stores their keys and values. Then computes logits[P, V] (F32, after the

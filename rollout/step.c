@@ -33,10 +33,28 @@ static StepInput input_at(const Step *s, void *block) {
   return in;
 }
 
+/* In blocks, of positions below STEP_REACH << index. */
+static int64_t reach_blocks(const Step *s, int index) {
+  const KvCache *cache = s->cache;
+  const int64_t blocks = (((int64_t)STEP_REACH << index) + cache->block_size - 1) / cache->block_size;
+  return blocks < cache->max_blocks ? blocks : cache->max_blocks;
+}
+
+static int reach_count(const Step *s) {
+  int count = 1;
+  while (reach_blocks(s, count - 1) < s->cache->max_blocks) count++;
+  return count;
+}
+
+static int64_t record_count(const Step *s) {
+  return s->reaches * (s->picks + 1);
+}
+
 static bool host_init(Step *s, Error *error) {
   s->host_input = memory_zeroed(1, (size_t)input_bytes(s));
   s->host_output = memory_zeroed(1, (size_t)output_bytes(s));
-  s->records = memory_zeroed((size_t)s->picks + 1, sizeof *s->records);
+  s->reaches = reach_count(s);
+  s->records = memory_zeroed((size_t)record_count(s), sizeof *s->records);
   if (!s->host_input || !s->host_output || !s->records) {
     return error_out_of_memory(error, "rollout step", (unsigned long long)input_bytes(s));
   }
@@ -56,13 +74,14 @@ static void idle_init(Step *s) {
 
 /* -- operations ---------------------------------------------------------------------------------------- */
 
-/* Forward and sampling; picks < 0: all rows, in order. */
-static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t picks) {
+/* Forward and sampling; picks < 0: all rows, in order. reach: an index. */
+static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t picks, int reach) {
   const StepInput in = input_at(s, s->input.data);
   const DecodeRows decode = {.ids = tensor_1d(in.ids, DTYPE_I32, rows),
                              .sequence = tensor_1d(in.sequence, DTYPE_I32, rows),
                              .position = tensor_1d(in.position, DTYPE_I32, rows),
-                             .picked = picks < 0 ? (Tensor){0} : tensor_1d(in.picked, DTYPE_I32, picks)};
+                             .picked = picks < 0 ? (Tensor){0} : tensor_1d(in.picked, DTYPE_I32, picks),
+                             .reach = reach_blocks(s, reach)};
   const size_t mark = arena_mark(s->arena);
   const Tensor logits = model_decode(s->compute, s->model, adapter, s->cache, decode, s->arena);
   const int64_t count = logits.dim[0];
@@ -87,9 +106,10 @@ bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *
   step->input = tensor_new_1d(arena, DTYPE_U8, input_bytes(step));
   step->output = tensor_new_1d(arena, DTYPE_U8, output_bytes(step));
   if (step_idle_blocks(compute) > 0) idle_init(step);
-  if (compute->dry) {
-    operations(step, adapter, rows, picks);
-    if (step->idle >= 0) operations(step, adapter, picks, -1);
+  for (int reach = 0; compute->dry && reach < step->reaches;
+       reach++) { /* a shorter one may take more workspace */
+    operations(step, adapter, rows, picks, reach);
+    if (step->idle >= 0) operations(step, adapter, picks, -1, reach);
   }
   return true;
 }
@@ -99,7 +119,7 @@ void step_refresh(Step *step) {
 }
 
 static void drop_records(Step *s) {
-  for (int64_t i = 0; s->recorded > 0 && i <= s->picks; i++) {
+  for (int64_t i = 0; s->recorded > 0 && i < record_count(s); i++) {
     compute_graph_free(s->compute, s->records[i].graph);
     s->records[i].graph = NULL;
   }
@@ -128,6 +148,16 @@ static int64_t rounded_rows(const Step *s, int64_t rows) {
   return rounded < s->picks ? rounded : s->picks;
 }
 
+/* The least that holds the rows' positions. */
+static int reach_of(const Step *s, const StepRows *rows) {
+  int32_t longest = 0;
+  for (int64_t i = 0; i < rows->count; i++)
+    if (rows->position[i] > longest) longest = rows->position[i];
+  int reach = 0;
+  while (longest >= reach_blocks(s, reach) * s->cache->block_size) reach++;
+  return reach;
+}
+
 static void upload_rows(Step *s, const StepRows *rows, int64_t count) {
   const StepInput in = input_at(s, s->host_input);
   const size_t bytes = (size_t)rows->count * sizeof(int32_t);
@@ -150,20 +180,20 @@ static void check_records(Step *s, const LoraSet *adapter) {
   if (adapter != s->adapter || s->scratch != s->compute->scratch.base) drop_records(s);
 }
 
-static void decoding_step(Step *s, const LoraSet *adapter, int64_t count) {
-  StepRecord *record = &s->records[count];
+static void decoding_step(Step *s, const LoraSet *adapter, int64_t count, int reach) {
+  StepRecord *record = &s->records[reach * (s->picks + 1) + count];
   check_records(s, adapter);
   if (!record->ran) {
-    operations(s, adapter, count, -1);
+    operations(s, adapter, count, -1, reach);
     record->ran = true;
     return;
   }
   if (!record->graph) {
     compute_record_begin(s->compute);
-    operations(s, adapter, count, -1);
+    operations(s, adapter, count, -1, reach);
     record->graph = compute_record_end(s->compute);
     if (!record->graph) { /* no memory for it: as before, one by one */
-      operations(s, adapter, count, -1);
+      operations(s, adapter, count, -1, reach);
       return;
     }
     s->recorded++;
@@ -177,12 +207,13 @@ static void decoding_step(Step *s, const LoraSet *adapter, int64_t count) {
 void step_run(Step *step, const LoraSet *adapter, const StepRows *rows) {
   const bool decoding = rows->decoding && step->idle >= 0;
   const int64_t count = decoding ? rounded_rows(step, rows->count) : rows->count;
-  ASSERT(count <= step->rows && rows->picks <= step->picks && !step->compute->dry);
+  const int reach = reach_of(step, rows);
+  ASSERT(reach < step->reaches && count <= step->rows && rows->picks <= step->picks && !step->compute->dry);
   upload_rows(step, rows, count);
   if (decoding) {
-    decoding_step(step, adapter, count);
+    decoding_step(step, adapter, count, reach);
   } else {
-    operations(step, adapter, count, rows->picks);
+    operations(step, adapter, count, rows->picks, reach);
   }
   if (rows->picks > 0) compute_download(step->compute, step->host_output, step->output);
 }

@@ -1,7 +1,10 @@
 /* The device's side of an engine's step: rows go there in one copy, the model runs, a token is sampled for each
  * picked row, and what was sampled comes back in one copy.
  *
- * On a backend that can record (compute.h), a step of decoding rows alone is recorded for its number of rows
+ * Attention is asked about as much of the cache as the step's longest sequence has, rounded up to a power of two of positions,
+ * STEP_REACH at least: on a card grids come from shapes, and those of a long limit would be empty for the most part.
+ *
+ * On a backend that can record (compute.h), a step of decoding rows alone is recorded for its number of rows and its reach
  * and replayed from then on. To have few recordings the number is rounded up with idle rows: greedy ones of a
  * sequence of their own, whose one cache block nobody else uses. The other rows' results do not depend on them. The first
  * step of a size runs as it is, so that everything it needs is loaded and planned before it is recorded.
@@ -13,7 +16,9 @@
 
 #include "model/decode.h"
 
-/* A step of some number of decoding rows. */
+enum { STEP_REACH = 256 }; /* positions */
+
+/* A step of some number of decoding rows and some reach. */
 typedef struct StepRecord {
   bool ran;            /* before it is recorded it runs once */
   ComputeGraph *graph; /* or NULL */
@@ -40,7 +45,8 @@ typedef struct Step {
   char *host_output;
   Tensor output; /* U8 */
 
-  StepRecord *records;    /* [picks + 1], by number of rows, idle ones included */
+  int reaches;            /* how many there are to tell apart */
+  StepRecord *records;    /* [reaches][picks + 1], by number of rows, idle ones included */
   int64_t recorded;       /* how many there are */
   const LoraSet *adapter; /* that all of them use */
   size_t mark;            /* of the arena, at all of them */

@@ -1,5 +1,6 @@
 /* Recorded decoding steps (backends that can record alone): the same answers as without, to the bit, with idle
- * rows beside the others; and recordings are dropped when what they hold is no longer right. */
+ * rows beside the others; and recordings are dropped when what they hold is no longer right. And on every backend: attention
+ * is asked about no more of the cache than its longest sequence needs, and about so much of it with the same bits. */
 #include "rollout_lab.h"
 
 #include "compute/ops.h"
@@ -117,6 +118,68 @@ static void recorded_equals_unrecorded(void **state) {
   lab_close(&lab);
 }
 
+/* -- how much of the cache a step asks about -- */
+
+enum { LONG_PROMPT = 250, LONG_NEW = 12, LONG_LIMIT = 1000, LONG_BLOCK = 16 };
+
+static const Backend *beneath;
+static int64_t least_columns, most_columns;
+static bool whole_table; /* the operation gets it, whatever it was asked about */
+
+static void seen_attention_paged(Compute *c, Tensor out, Tensor q, PagedCache cache, Tensor sequence,
+                                 Tensor position, AttentionSpec spec) {
+  const int64_t columns = cache.table.dim[1];
+  if (!c->dry && columns < least_columns) least_columns = columns;
+  if (!c->dry && columns > most_columns) most_columns = columns;
+  if (whole_table) cache.table.dim[1] = cache.table.stride[0];
+  beneath->attention_paged(c, out, q, cache, sequence, position, spec);
+}
+
+/* A prompt of nearly STEP_REACH tokens alone, whose answer goes on beyond them. */
+static void run_long(Lab *lab, int32_t *response, float *logprobs) {
+  const RandomKey key = random_key(32, RANDOM_TEST);
+  int32_t prompt[LONG_PROMPT];
+  Error error = {0};
+  for (uint64_t t = 0; t < LONG_PROMPT; t++)
+    prompt[t] = (int32_t)random_below(key, 0, t, (uint32_t)lab->model.spec.vocab);
+  RolloutSample sample = {.prompt = prompt,
+                          .prompt_length = LONG_PROMPT,
+                          .max_new_tokens = LONG_NEW,
+                          .response = response,
+                          .logprobs = logprobs};
+  const RolloutSpec spec = {.seed = 6, .temperature = 1, .top_p = 1};
+  least_columns = INT64_MAX;
+  most_columns = 0;
+  lab_engine(lab, (EngineConfig){.batch = 2,
+                                 .max_length = LONG_LIMIT,
+                                 .block_size = LONG_BLOCK,
+                                 .prefill_chunk = 64,
+                                 .cache_dtype = compute_activation(&lab->compute, lab->model.dtype)});
+  lab_check(engine_run(&lab->engine, &spec, &sample, 1, &error), &error);
+}
+
+static void reach_is_that_of_the_longest(void **state) {
+  (void)state;
+  int32_t response[LONG_NEW], whole_response[LONG_NEW];
+  float logprobs[LONG_NEW], whole_logprobs[LONG_NEW];
+  Lab lab;
+  lab_open_as(&lab, "llama_bf16", false, DTYPE_BF16);
+  lab.model.spec.max_positions = LONG_LIMIT;
+  beneath = lab.compute.backend;
+  Backend seen = *beneath;
+  seen.attention_paged = seen_attention_paged;
+  lab.compute.backend = &seen;
+  run_long(&lab, response, logprobs);
+  assert_int_equal(least_columns, STEP_REACH / LONG_BLOCK);
+  assert_int_equal(most_columns, 2 * STEP_REACH / LONG_BLOCK);
+  whole_table = true;
+  run_long(&lab, whole_response, whole_logprobs);
+  assert_memory_equal(response, whole_response, sizeof response);
+  assert_memory_equal(logprobs, whole_logprobs, sizeof logprobs);
+  lab.compute.backend = beneath;
+  lab_close(&lab);
+}
+
 int main(void) {
   static Case cases[] = {
       {"llama", true, DTYPE_F32}, {"llama_bf16", true, DTYPE_BF16}, {"gpt2", false, DTYPE_F32}};
@@ -124,6 +187,7 @@ int main(void) {
       {"llama + adapter, f32", recorded_equals_unrecorded, NULL, NULL, &cases[0]},
       {"llama + adapter, bf16", recorded_equals_unrecorded, NULL, NULL, &cases[1]},
       {"gpt2, f32", recorded_equals_unrecorded, NULL, NULL, &cases[2]},
+      cmocka_unit_test(reach_is_that_of_the_longest),
   };
   return cmocka_run_group_tests_name("rollout/step", tests, NULL, NULL);
 }
