@@ -60,6 +60,10 @@ bool compute_assume_card(Compute *compute, size_t memory, int threads, Error *er
   return true;
 }
 
+bool compute_is_assumed(const Compute *compute) {
+  return compute->backend == backend_cuda_assumed;
+}
+
 void compute_close(Compute *compute) {
   if (!compute->backend) return;
   compute_arena_free(compute, &compute->scratch);
@@ -116,6 +120,36 @@ void compute_upload(Compute *compute, Tensor device, const void *host) {
 void compute_download(Compute *compute, void *host, Tensor device) {
   ASSERT(tensor_is_contiguous(device));
   if (!compute->dry && tensor_bytes(device)) compute->backend->download(compute, host, device);
+}
+
+bool compute_can_offload(const Compute *compute) {
+  return compute->backend->host_arena != NULL;
+}
+
+bool compute_host_arena(Compute *compute, Arena *arena, const char *name, size_t bytes, Error *error) {
+  return compute->backend->host_arena(compute, arena, name, bytes, error);
+}
+
+void compute_host_arena_free(Compute *compute, Arena *arena) {
+  if (arena->dry || !arena->base) {
+    arena_free(arena);
+  } else {
+    compute->backend->host_arena_free(compute, arena);
+  }
+}
+
+void compute_offload(Compute *compute, void *host, Tensor device) {
+  ASSERT(tensor_is_contiguous(device));
+  if (!compute->dry && tensor_bytes(device)) compute->backend->offload(compute, host, device);
+}
+
+void compute_prefetch(Compute *compute, Tensor device, const void *host) {
+  ASSERT(tensor_is_contiguous(device));
+  if (!compute->dry && tensor_bytes(device)) compute->backend->prefetch(compute, device, host);
+}
+
+void compute_offload_wait(Compute *compute) {
+  if (!compute->dry) compute->backend->offload_wait(compute);
 }
 
 bool compute_on_host(const Compute *compute) {

@@ -39,6 +39,7 @@ NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Erro
  * libraries take of it is assumed, as DeviceMemory.overhead. ERROR_DEVICE in a build without CUDA, which knows
  * nothing of a card's operations. */
 NODISCARD bool compute_assume_card(Compute *compute, size_t memory, int threads, Error *error);
+bool compute_is_assumed(const Compute *compute);
 void compute_close(Compute *compute);
 const char *compute_device_name(
     const Compute *compute); /* "cpu (avx512, amx)", "cuda (NVIDIA H100, sm_90)": for logs */
@@ -82,6 +83,21 @@ void compute_graph_free(Compute *compute, ComputeGraph *graph); /* NULL is allow
 /* Host <-> device copies of contiguous tensors, finished on return; nothing in a dry run. */
 void compute_upload(Compute *compute, Tensor device, const void *host);
 void compute_download(Compute *compute, void *host, Tensor device);
+/* Memory of the host that the device copies to and from by itself (pinned), for what it need not hold all the time. Where
+ * tensors lie in the host's memory there is no other, and none of this (compute_can_offload is false).
+ *
+ * Copies go on beside the operations, in the order of their own calls. A copy begins when the operations called before it are
+ * done; the operations called after compute_offload_wait begin when the copies called before it are. In between the
+ * caller sees to it that neither writes what the other may still use. A dry run copies nothing. */
+bool compute_can_offload(const Compute *compute);
+/* ERROR_MEMORY when the host has no such memory to give. */
+NODISCARD bool compute_host_arena(Compute *compute, Arena *arena, const char *name, size_t bytes,
+                                  Error *error);
+void compute_host_arena_free(Compute *compute, Arena *arena);
+void compute_offload(Compute *compute, void *host, Tensor device);        /* device -> host */
+void compute_prefetch(Compute *compute, Tensor device, const void *host); /* host -> device */
+void compute_offload_wait(Compute *compute);
+
 /* Whether the data of tensors are the host's own memory, to be written without an upload, by several threads too. */
 bool compute_on_host(const Compute *compute);
 

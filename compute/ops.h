@@ -166,6 +166,12 @@ typedef struct Backend {
   void (*upload)(Compute *c, Tensor device, const void *host);
   void (*download)(Compute *c, void *host, Tensor device);
   DeviceMemory (*memory)(const Compute *c);
+  /* Pinned host memory and copies beside the operations; NULL where tensors lie in the host's memory. */
+  bool (*host_arena)(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
+  void (*host_arena_free)(Compute *c, Arena *arena);
+  void (*offload)(Compute *c, void *host, Tensor device);
+  void (*prefetch)(Compute *c, Tensor device, const void *host);
+  void (*offload_wait)(Compute *c);
   const char *(*describe)(const Compute *c); /* name and card, for logs; NULL: the name says it */
   /* Recording; NULL when the backend has none. */
   void (*record_begin)(Compute *c);

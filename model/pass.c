@@ -47,11 +47,15 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   context->offsets = upload(compute, arena, batch->offsets, batch->sequences + 1);
 
   Tensor x = model_embed(context, pass->ids, &pass->embed);
-  for (int layer = 0; layer < model->spec.layers; layer++) {
+  const int64_t layers = model->spec.layers;
+  const bool offloaded = mode == PASS_RECOMPUTE && pass->offload.host;
+  if (offloaded) offload_begin(&pass->offload, x, layers, arena);
+  for (int layer = 0; layer < layers; layer++) {
     BlockState *state = &pass->blocks[layer];
     if (mode == PASS_RECOMPUTE) {
       /* Only the block's input outlives it: the output grows in a copy of that, and the rest is released. */
-      const Tensor out = tensor_new_like(arena, x, x.dtype);
+      const Tensor out = offloaded ? offload_out(&pass->offload, compute, layer, layers)
+                                   : tensor_new_like(arena, x, x.dtype);
       const size_t mark = arena_mark(arena);
       op_axpby(compute, out, x, 1, 0);
       const Tensor end = block_forward(context, layer, out, state);
@@ -81,7 +85,11 @@ void pass_backward(Pass *pass) {
   for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
     const size_t block_mark = arena_mark(context->arena);
     BlockState *state = &pass->blocks[layer];
-    if (pass->mode == PASS_RECOMPUTE) (void)block_forward(context, layer, state->input, state);
+    if (pass->mode == PASS_RECOMPUTE) {
+      const Tensor input =
+          pass->offload.host ? offload_in(&pass->offload, context->compute, layer) : state->input;
+      (void)block_forward(context, layer, input, state);
+    }
     block_backward(context, layer, dx, state);
     arena_release(context->arena, block_mark);
   }

@@ -14,11 +14,12 @@
 #include "model/batch.h"
 #include "model/block.h"
 #include "model/model.h"
+#include "model/offload.h"
 
 typedef enum PassMode {
   PASS_INFERENCE, /* nothing kept; no backward */
   PASS_TRAIN,     /* activations kept */
-  PASS_RECOMPUTE  /* only each block's input kept; the backward runs the block again */
+  PASS_RECOMPUTE /* only each block's input kept, on the device or in host memory; the backward runs the block again */
 } PassMode;
 
 typedef struct Pass {
@@ -29,6 +30,8 @@ typedef struct Pass {
   EmbedState embed;
   BlockState *blocks; /* [layers] */
   FinishState finish;
+  Offload
+      offload;    /* offload.host: set after pass_init where PASS_RECOMPUTE keeps the inputs in host memory */
   Tensor hidden;  /* [T,E] as heads read them; E = C but for OPT-350m */
   Tensor dhidden; /* [T,E], zeroed by pass_forward in the training modes */
 } Pass;

@@ -161,6 +161,8 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||
       !pass_init(&s->reward_pass, models->critic.predictor.model, error) ||
+      !training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) ||
+      !training_offload(&s->reward_pass, &config->model, &s->compute, &s->memory, error) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
       !check_positions(s, log, error)) {
     return false;
@@ -233,7 +235,7 @@ bool session_prepare(PpoSession *session, Error *error) {
                                  .lora = config->lora,
                                  .optim = config->optim,
                                  .rollout_batch = config->rollout.batch};
-  return plan_check(make_plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
+  return plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error);
 }
 
 bool session_allocate(PpoSession *session, Error *error) {

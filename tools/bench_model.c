@@ -87,7 +87,7 @@ static bool plan(Bench *b, MemoryPlan *plan, Error *error) {
   if (!plan_end(plan, &b->memory, &b->compute, error) || !ok) return false;
   const size_t limit = device_limit(&b->compute);
   if (plan_total(plan) <= limit) return true;
-  plan_show(plan, b->log, limit);
+  plan_show(plan, b->log, device_limits(&b->compute));
   return error_set(error, ERROR_MEMORY, "the plan above does not fit");
 }
 
@@ -142,7 +142,7 @@ static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {
   if (ok) {
     ok = plan(b, &memory_plan, error);
     if (ok && call->check) {
-      plan_show(&memory_plan, call->log, device_limit(&b->compute));
+      plan_show(&memory_plan, call->log, device_limits(&b->compute));
     } else if (ok) {
       ok = train_memory_allocate(&b->memory, &b->compute, error) && open_all(b, error) &&
            fill_weights(&b->model, &b->compute, error) && b->work->start(b, error) &&

@@ -31,6 +31,7 @@ void train_memory_dry(TrainMemory *memory) {
   *memory = (TrainMemory){0};
   list_arenas(memory, list);
   for (int i = 0; i < ARENAS; i++) arena_init_dry(list[i].arena, list[i].name);
+  arena_init_dry(&memory->offloaded, "activations");
 }
 
 /* One allocation for both. */
@@ -40,6 +41,13 @@ static bool allocate_shared(TrainMemory *memory, Compute *compute, Error *error)
   arena_init_over(&memory->step, memory->step.name, memory->shared.base, bytes);
   arena_init_over(&memory->cache, memory->cache.name, memory->shared.base, bytes);
   return true;
+}
+
+static bool allocate_host(TrainMemory *memory, Compute *compute, Error *error) {
+  const size_t bytes = memory->offloaded.peak;
+  memory->offloaded = (Arena){0};
+  return bytes == 0 ||
+         compute_host_arena(compute, &memory->offloaded, "model.offload activations", bytes, error);
 }
 
 bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) {
@@ -53,7 +61,7 @@ bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) 
     *list[i].arena = (Arena){0};
     if (!compute_arena(compute, list[i].arena, list[i].name, bytes, error)) return false;
   }
-  return true;
+  return allocate_host(memory, compute, error);
 }
 
 void train_memory_free(TrainMemory *memory, Compute *compute) {
@@ -63,6 +71,7 @@ void train_memory_free(TrainMemory *memory, Compute *compute) {
     if (list[i].arena->base) compute_arena_free(compute, list[i].arena);
   }
   if (memory->shared.base) compute_arena_free(compute, &memory->shared);
+  if (memory->offloaded.base) compute_host_arena_free(compute, &memory->offloaded);
   *memory = (TrainMemory){0};
 }
 

@@ -9,6 +9,7 @@ const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 
 const char *const model_quantize_choices[] = {"none", "nf4", NULL};
 const char *const model_tables_choices[] = {"none", "int8", NULL};
+const char *const model_offload_choices[] = {"none", "activations", NULL};
 
 WeightFormat weight_format(int dtype, int quantize, int tables) {
   const bool nf4 = quantize == MODEL_QUANTIZE_NF4;
@@ -20,4 +21,11 @@ WeightFormat weight_format(int dtype, int quantize, int tables) {
 
 WeightFormat model_config_format(const ModelConfig *config) {
   return weight_format(config->dtype, config->quantize, config->tables);
+}
+
+bool model_config_check(const ModelConfig *config, Error *error) {
+  if (config->offload != MODEL_OFFLOAD_ACTIVATIONS || config->recompute) return true;
+  return error_set(error, ERROR_USAGE,
+                   "model.offload activations: expected model.recompute true, since it is what recomputation "
+                   "keeps that can lie in the host's memory; found false");
 }

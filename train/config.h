@@ -28,6 +28,7 @@ typedef struct ModelConfig {
   int quantize;   /* ModelQuantize */
   int tables;     /* ModelTables */
   bool recompute; /* keep only each block's input, run the block again in the backward */
+  int offload;    /* ModelOffload */
 } ModelConfig;
 
 typedef enum ModelDtype { MODEL_DTYPE_AUTO, MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
@@ -36,9 +37,13 @@ typedef enum ModelQuantize { MODEL_QUANTIZE_NONE, MODEL_QUANTIZE_NF4 } ModelQuan
 extern const char *const model_quantize_choices[]; /* none, nf4: in the order of ModelQuantize */
 typedef enum ModelTables { MODEL_TABLES_NONE, MODEL_TABLES_INT8 } ModelTables;
 extern const char *const model_tables_choices[]; /* none, int8: in the order of ModelTables */
-/* What the choices of the three enumerations say. */
+typedef enum ModelOffload { MODEL_OFFLOAD_NONE, MODEL_OFFLOAD_ACTIVATIONS } ModelOffload;
+extern const char *const model_offload_choices[]; /* none, activations: in the order of ModelOffload */
+/* What the choices of the first three enumerations say. */
 WeightFormat weight_format(int dtype, int quantize, int tables);
 WeightFormat model_config_format(const ModelConfig *config);
+/* ERROR_USAGE for an offload of activations without recomputation. */
+NODISCARD bool model_config_check(const ModelConfig *config, Error *error);
 extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in the order of TokenizerKind */
 
 /* A row of an option table of that key. */
@@ -64,7 +69,9 @@ extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in t
       "when the model is in 16 bits, else f32"),                                                            \
   QUANTIZE_OPTIONS("model.", "_", Config, field.quantize, field.tables),                                    \
   ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \
-      "compute each block again in the backward pass: less memory, about a third more time"),
+      "compute each block again in the backward pass: less memory, about a third more time"),               \
+  ROW_CHOICE("model.offload", Config, field.offload, "none", model_offload_choices,                         \
+      "activations: on a GPU, with model.recompute, what that keeps of each block lies in the host's memory"),
 
 /* -- lora ----------------------------------------------------------------------------------------------- */
 

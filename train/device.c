@@ -117,6 +117,11 @@ size_t device_limit(const Compute *compute) {
   return given > 0 ? given : machine_limit();
 }
 
+MemoryLimits device_limits(const Compute *compute) {
+  const bool elsewhere = compute_on_host(compute) || compute_is_assumed(compute);
+  return (MemoryLimits){device_limit(compute), elsewhere ? SIZE_MAX : machine_limit()};
+}
+
 size_t device_peak(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
   if (memory.total > 0) return memory.used;

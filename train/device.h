@@ -19,6 +19,12 @@ NODISCARD bool device_open_to_plan(Compute *compute, const DeviceConfig *config,
  * plan knows), else what is free for this
  * process (on the CPU MemAvailable and the control group's limit). */
 size_t device_limit(const Compute *compute);
+/* The same, and of the host's memory beside a card what is free; SIZE_MAX where that is no matter: on the CPU, and for a card
+ * that is not here. */
+typedef struct MemoryLimits {
+  size_t device, host;
+} MemoryLimits;
+MemoryLimits device_limits(const Compute *compute);
 /* Bytes that program, libraries and driver take by themselves, before any arena. */
 size_t device_overhead(const Compute *compute);
 /* Most that this process has taken so far: on the CPU its largest resident set. */

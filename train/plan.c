@@ -10,7 +10,12 @@
 void plan_add(MemoryPlan *plan, const char *name, size_t bytes) {
   if (bytes == 0) return;
   ASSERT(plan->count < PLAN_MAX_LINES);
-  plan->lines[plan->count++] = (PlanLine){name, bytes};
+  plan->lines[plan->count++] = (PlanLine){.name = name, .bytes = bytes};
+}
+
+void plan_add_host(MemoryPlan *plan, const char *name, size_t bytes) {
+  plan_add(plan, name, bytes);
+  if (bytes > 0) plan->lines[plan->count - 1].host = true;
 }
 
 void plan_add_program(MemoryPlan *plan, const Compute *compute) {
@@ -33,6 +38,8 @@ void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute 
     plan_add(plan, cache->name, rollout);
   }
   plan_add(plan, "workspace of operations", compute->scratch.peak);
+  const Arena *offloaded = &memory->offloaded;
+  plan_add_host(plan, offloaded->name, offloaded->dry ? offloaded->peak : offloaded->capacity);
   plan_add_program(plan, compute);
   const size_t total = plan_total(plan), peak = compute_on_host(compute) ? device_peak(compute) : 0;
   if (peak > total) plan_add(plan, "more while files are opened", peak - total);
@@ -49,10 +56,24 @@ bool plan_end(MemoryPlan *plan, const TrainMemory *memory, Compute *compute, Err
   return compute_dry_end(compute, error);
 }
 
-size_t plan_total(const MemoryPlan *plan) {
+static size_t total_of(const MemoryPlan *plan, bool host) {
   size_t total = 0;
-  for (int i = 0; i < plan->count; i++) total += plan->lines[i].bytes;
+  for (int i = 0; i < plan->count; i++) {
+    if (plan->lines[i].host == host) total += plan->lines[i].bytes;
+  }
   return total;
+}
+
+size_t plan_total(const MemoryPlan *plan) {
+  return total_of(plan, false);
+}
+
+size_t plan_host_total(const MemoryPlan *plan) {
+  return total_of(plan, true);
+}
+
+static bool fits(const MemoryPlan *plan, MemoryLimits limits) {
+  return plan_total(plan) <= limits.device && plan_host_total(plan) <= limits.host;
 }
 
 void plan_bytes_text(size_t bytes, char out[32]) {
@@ -63,17 +84,32 @@ void plan_bytes_text(size_t bytes, char out[32]) {
   snprintf(out, 32, unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
 }
 
-void plan_show(const MemoryPlan *plan, Log *log, size_t limit) {
+static void show_lines(const MemoryPlan *plan, bool host, Log *log) {
   char text[32];
-  log_info(log, "memory plan:");
   for (int i = 0; i < plan->count; i++) {
+    if (plan->lines[i].host != host) continue;
     plan_bytes_text(plan->lines[i].bytes, text);
     log_info(log, "  %-28s %12s", plan->lines[i].name, text);
   }
-  char most[32];
-  plan_bytes_text(plan_total(plan), text);
+}
+
+/* A limit of SIZE_MAX is none. */
+static void show_total(const char *name, size_t total, size_t limit, Log *log) {
+  char text[32], most[32];
+  plan_bytes_text(total, text);
   plan_bytes_text(limit, most);
-  log_info(log, "  %-28s %12s of %s", "total", text, most);
+  const bool limited = limit != SIZE_MAX;
+  log_info(log, "  %-28s %12s%s%s", name, text, limited ? " of " : "", limited ? most : "");
+}
+
+void plan_show(const MemoryPlan *plan, Log *log, MemoryLimits limits) {
+  log_info(log, "memory plan:");
+  show_lines(plan, false, log);
+  show_total("total", plan_total(plan), limits.device, log);
+  if (plan_host_total(plan) == 0) return;
+  log_info(log, "beside it, of the host's memory, pinned:");
+  show_lines(plan, true, log);
+  show_total("total of the host", plan_host_total(plan), limits.host, log);
 }
 
 void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) {
@@ -86,7 +122,7 @@ void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) 
 bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *log, Error *error) {
   char needed[32], available[32];
   if (plan_total(plan) <= limit) return true;
-  plan_show(plan, log, limit);
+  plan_show(plan, log, (MemoryLimits){limit, SIZE_MAX});
   plan_bytes_text(plan_total(plan), needed);
   plan_bytes_text(limit, available);
   return error_set(error, ERROR_MEMORY, "needs %s of memory, and %s can be used%s%s", needed, available,
@@ -98,7 +134,7 @@ bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *lo
 typedef struct Advice {
   PlanMaker make;
   void *context;
-  size_t limit;
+  MemoryLimits limits;
   char text[512];
 } Advice;
 
@@ -107,10 +143,9 @@ static bool try_settings(Advice *advice, const PlanSettings *settings, const cha
   MemoryPlan plan = {0};
   Error ignored = {0};
   if (!advice->make(advice->context, settings, &plan, &ignored)) return false;
-  size_t total = plan_total(&plan);
-  if (total > advice->limit) return false;
+  if (!fits(&plan, advice->limits)) return false;
   char bytes[32];
-  plan_bytes_text(total, bytes);
+  plan_bytes_text(plan_total(&plan), bytes);
   size_t used = strlen(advice->text);
   snprintf(advice->text + used, sizeof advice->text - used, "%s%s (%s)", used ? "; or " : "", what, bytes);
   return true;
@@ -139,6 +174,18 @@ static bool try_fewer(Advice *advice, PlanSettings settings) {
   return false;
 }
 
+/* The last of what changes no result: slower than the others, and it takes memory of the host. On the CPU no plan has it. */
+static bool try_offload(Advice *advice, PlanSettings settings, int64_t least, bool recomputes) {
+  if (settings.model.offload == MODEL_OFFLOAD_ACTIVATIONS) return false;
+  settings.model.offload = MODEL_OFFLOAD_ACTIVATIONS;
+  return try_settings(advice, &settings,
+                      recomputes ? "model.offload activations"
+                                 : "model.offload activations with model.recompute true") ||
+         try_smaller(advice, settings, least,
+                     recomputes ? " with model.offload activations"
+                                : " with model.offload activations and model.recompute true");
+}
+
 static void find_advice(Advice *advice, const PlanSettings *settings, int64_t least) {
   bool found = try_fewer(advice, *settings);
   found |= try_smaller(advice, *settings, least, "");
@@ -148,6 +195,7 @@ static void find_advice(Advice *advice, const PlanSettings *settings, int64_t le
     found |= try_settings(advice, &changed, "model.recompute true");
     if (!found) found = try_smaller(advice, changed, least, " with model.recompute true");
   }
+  if (!found) found = try_offload(advice, changed, least, settings->model.recompute);
   if (found) return;
   if (!settings->lora.enabled && settings->optim.state != OPTIM_STATE_8BIT) {
     PlanSettings narrow = changed;
@@ -176,17 +224,19 @@ static void find_advice(Advice *advice, const PlanSettings *settings, int64_t le
 }
 
 bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
-                size_t limit, Log *log, MemoryPlan *plan, Error *error) {
+                MemoryLimits limits, Log *log, MemoryPlan *plan, Error *error) {
   *plan = (MemoryPlan){0};
   if (!make(context, settings, plan, error)) return false;
-  plan_show(plan, log, limit);
-  if (plan_total(plan) <= limit) return true;
-  Advice advice = {.make = make, .context = context, .limit = limit};
+  plan_show(plan, log, limits);
+  if (fits(plan, limits)) return true;
+  Advice advice = {.make = make, .context = context, .limits = limits};
   find_advice(&advice, settings, least_tokens < 1 ? 1 : least_tokens);
+  const bool device = plan_total(plan) > limits.device;
   char needed[32], available[32];
-  plan_bytes_text(plan_total(plan), needed);
-  plan_bytes_text(limit, available);
-  return error_set(error, ERROR_MEMORY, "the plan needs %s and %s can be used%s%s", needed, available,
+  plan_bytes_text(device ? plan_total(plan) : plan_host_total(plan), needed);
+  plan_bytes_text(device ? limits.device : limits.host, available);
+  return error_set(error, ERROR_MEMORY, "the plan needs %s%s and %s can be used%s%s", needed,
+                   device ? "" : " of the host's memory", available,
                    advice.text[0] ? "; it fits with "
                                   : "; no setting of this stage makes it fit: choose a "
                                     "smaller model or a machine with more memory",

@@ -14,6 +14,7 @@ enum { PLAN_MAX_LINES = 24 };
 typedef struct PlanLine {
   const char *name; /* static */
   size_t bytes;
+  bool host; /* of the host's memory, beside a card's */
 } PlanLine;
 
 typedef struct MemoryPlan {
@@ -21,7 +22,8 @@ typedef struct MemoryPlan {
   int count;
 } MemoryPlan;
 
-void plan_add(MemoryPlan *plan, const char *name, size_t bytes); /* nothing for 0 bytes */
+void plan_add(MemoryPlan *plan, const char *name, size_t bytes);      /* nothing for 0 bytes */
+void plan_add_host(MemoryPlan *plan, const char *name, size_t bytes); /* the same */
 /* Bracket the dry run of a stage: fresh dry arenas and workspace; then their peaks go to the plan. */
 void plan_begin(TrainMemory *memory, Compute *compute);
 NODISCARD bool plan_end(MemoryPlan *plan, const TrainMemory *memory, Compute *compute, Error *error);
@@ -30,9 +32,10 @@ void plan_add_program(MemoryPlan *plan, const Compute *compute);
 /* The peaks of the arenas, the scratch of operations, plan_add_program, and on the CPU what opening tokenizer and data once took
  * beyond all that: a large tokenizer.json does, beside a small model. */
 void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute *compute);
-size_t plan_total(const MemoryPlan *plan);
+size_t plan_total(const MemoryPlan *plan); /* of the device */
+size_t plan_host_total(const MemoryPlan *plan);
 /* Prints the table. */
-void plan_show(const MemoryPlan *plan, Log *log, size_t limit);
+void plan_show(const MemoryPlan *plan, Log *log, MemoryLimits limits);
 void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 
 /* ERROR_MEMORY when it does not fit in `limit`, with the table in the log. advice: what needs less, or NULL. Of programs whose
@@ -52,10 +55,10 @@ typedef struct PlanSettings {
 /* Makes the plan of a stage under the settings (dry). */
 typedef bool (*PlanMaker)(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error);
 
-/* Makes and shows the plan; ERROR_MEMORY when it does not fit in `limit`, with the settings that would.
+/* Makes and shows the plan; ERROR_MEMORY when it does not fit in the limits, with the settings that would.
  * least_tokens: the smallest micro-batch that the data allows. */
 NODISCARD bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
-                          size_t limit, Log *log, MemoryPlan *plan, Error *error);
+                          MemoryLimits limits, Log *log, MemoryPlan *plan, Error *error);
 
 /* A line that compares the peak of this process with the plan. */
 void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log);

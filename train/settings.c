@@ -37,6 +37,7 @@ enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 /* A key of its own stands before its section. */
 const SettingsKey settings_keys[] = {
     {"model.recompute", SETTINGS_FREE, "memory against time, the same bits"},
+    {"model.offload", SETTINGS_FREE, "where activations lie, the same bits"},
     {"optim.micro_batch_tokens", SETTINGS_FREE, "memory; losses are normalised by the whole update"},
     {"rollout.batch", SETTINGS_FREE, "memory; an answer does not depend on what else is generated"},
     {"data.cache", SETTINGS_FREE, "where tokenised data lie"},

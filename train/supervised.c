@@ -10,7 +10,7 @@ bool supervised_config_check(const SupervisedConfig *config, Error *error) {
   if (config->data.eval.count && config->data.eval_fraction > 0) {
     return error_set(error, ERROR_USAGE, "data.eval and data.eval_fraction are both given: choose one");
   }
-  return true;
+  return model_config_check(&config->model, error);
 }
 
 /* -- one update ----------------------------------------------------------------------------------------- */
@@ -131,6 +131,7 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
                    model_config_format(model), &s->compute, &s->memory, error) &&
          trainee_open(&s->trainee, &spec, &s->base, &s->compute, &s->memory, error) &&
          pass_init(&s->pass, &s->base, error) &&
+         training_offload(&s->pass, model, &s->compute, &s->memory, error) &&
          base_set_length(&s->base, corpus_longest_sequence(&s->corpus), &s->compute,
                          s->compute.dry ? NULL : s->log, error);
 }
@@ -171,7 +172,7 @@ static bool check_plan(Supervised *s, Error *error) {
                      ": raise it to that, or lower data.max_length",
                      s->stage->unit, longest, room);
   }
-  return plan_check(plan, s, &settings, longest, device_limit(&s->compute), s->log, &s->plan, error);
+  return plan_check(plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error);
 }
 
 /* -- checkpoints ---------------------------------------------------------------------------------------- */

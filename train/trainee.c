@@ -27,6 +27,19 @@ PassMode training_mode(const ModelConfig *model) {
   return model->recompute ? PASS_RECOMPUTE : PASS_TRAIN;
 }
 
+bool training_offload(Pass *pass, const ModelConfig *model, const Compute *compute, TrainMemory *memory,
+                      Error *error) {
+  if (model->offload != MODEL_OFFLOAD_ACTIVATIONS) return true;
+  if (!compute_can_offload(compute)) {
+    return error_set(
+        error, ERROR_USAGE,
+        "model.offload activations: expected a GPU, found %s, which has no memory but the host's",
+        compute_device_name(compute));
+  }
+  pass->offload.host = &memory->offloaded;
+  return true;
+}
+
 TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
                             const LoraSpec *lora, const OptimConfig *optim, uint64_t seed) {
   return (TraineeSpec){.predictor = {.name = name,

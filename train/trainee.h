@@ -35,6 +35,7 @@ typedef struct TrainMemory {
   Arena gradients; /* of base models */
   Arena optimizer; /* moments and master weights */
   Arena step;      /* activations and temporaries of one micro-batch */
+  Arena offloaded; /* what passes keep in host memory (compute_host_arena) */
   Arena cache;     /* a rollout engine: keys and values, and its steps */
   Arena
       shared; /* where a stage has both, step and cache are the same memory: it never rolls out in a pass, and
@@ -127,6 +128,10 @@ NODISCARD bool lora_spec_of(LoraSpec *spec, const LoraConfig *config, Error *err
 
 /* How passes are made that are to be learnt from. */
 PassMode training_mode(const ModelConfig *model);
+/* Gives the pass the host memory that model.offload says; one pass at a time may use it. ERROR_USAGE where the backend has no
+ * other memory. */
+NODISCARD bool training_offload(Pass *pass, const ModelConfig *model, const Compute *compute,
+                                TrainMemory *memory, Error *error);
 
 /* The usual trainee of a stage: full weights or adapter as the configuration says. `lora` is borrowed by it. */
 TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,

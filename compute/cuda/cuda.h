@@ -9,7 +9,7 @@
 #include "compute/ops.def"
 #undef OP
 
-/* The device functions of the backend table (runtime.cu, graph.cu). */
+/* The device functions of the backend table (runtime.cu, offload.cu, graph.cu). */
 bool cuda_open(Compute *c, Error *error);
 void cuda_close(Compute *c);
 bool cuda_arena(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
@@ -18,6 +18,11 @@ void cuda_upload(Compute *c, Tensor device, const void *host);
 void cuda_download(Compute *c, void *host, Tensor device);
 DeviceMemory cuda_memory(const Compute *c);
 const char *cuda_describe(const Compute *c);
+bool cuda_host_arena(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);
+void cuda_host_arena_free(Compute *c, Arena *arena);
+void cuda_offload(Compute *c, void *host, Tensor device);
+void cuda_prefetch(Compute *c, Tensor device, const void *host);
+void cuda_offload_wait(Compute *c);
 void cuda_record_begin(Compute *c);
 ComputeGraph *cuda_record_end(Compute *c);
 void cuda_replay(Compute *c, ComputeGraph *graph);

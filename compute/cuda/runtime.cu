@@ -1,8 +1,8 @@
 /* The card as a device: opening it, its memory, and copies between it and the host.
  *
- * Two streams. Operations and small copies run on one, in the order of the calls. Large uploads (weights) run on
- * the other, so that reading a file, copying into pinned memory and the transfer overlap; events order the two
- * wherever they could touch the same memory. An upload returns when the host's memory may be reused, which is
+ * Three streams. Operations and small copies run on one, in the order of the calls. Copies to and from the caller's pinned
+ * memory have one (offload.cu). Large uploads (weights) run on the third, so that reading a file, copying into pinned memory and the transfer overlap; events order the
+ * streams wherever they could touch the same memory. An upload returns when the host's memory may be reused, which is
  * before it has arrived; nothing but a download waits for the device. */
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/product.cuh"
@@ -135,6 +135,8 @@ static cudaError_t staging_open(Staging *s, size_t slot_bytes) {
 static cudaError_t make_queues(Device *d) {
   TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
   TRY(cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
+  TRY(cudaStreamCreateWithFlags(&d->offload, cudaStreamNonBlocking));
+  TRY(cudaEventCreateWithFlags(&d->offloaded, cudaEventDisableTiming));
   TRY(cudaEventCreateWithFlags(&d->computed, cudaEventDisableTiming));
   TRY(cudaEventCreateWithFlags(&d->copied, cudaEventDisableTiming));
   TRY(staging_open(&d->small, SMALL_SLOT));
@@ -216,6 +218,7 @@ void cuda_close(Compute *c) {
   if (!d) return;
   if (d->stream) device_check(cudaStreamSynchronize(d->stream), "waiting for the last operations");
   if (d->copies) device_check(cudaStreamSynchronize(d->copies), "waiting for the last copies");
+  if (d->offload) device_check(cudaStreamSynchronize(d->offload), "waiting for the last copies");
   cuda_products_close(d->products);
   if (d->blas) cublasLtDestroy(d->blas);
   if (d->blas_workspace) device_check(cudaFree(d->blas_workspace), "cudaFree");
@@ -223,6 +226,8 @@ void cuda_close(Compute *c) {
   staging_close(&d->large);
   if (d->computed) device_check(cudaEventDestroy(d->computed), "cudaEventDestroy");
   if (d->copied) device_check(cudaEventDestroy(d->copied), "cudaEventDestroy");
+  if (d->offloaded) device_check(cudaEventDestroy(d->offloaded), "cudaEventDestroy");
+  if (d->offload) device_check(cudaStreamDestroy(d->offload), "cudaStreamDestroy");
   if (d->stream) device_check(cudaStreamDestroy(d->stream), "cudaStreamDestroy");
   if (d->copies) device_check(cudaStreamDestroy(d->copies), "cudaStreamDestroy");
   memory_free(d);
@@ -289,6 +294,7 @@ void cuda_arena_free(Compute *c, Arena *arena) {
   ASSERT(!d->recording && d->memory.arenas >= arena->capacity);
   /* Operations may still use it; uploads too, which are ordered before what the compute stream does next. */
   device_check(cudaStreamSynchronize(d->stream), "waiting for the device");
+  device_check(cudaStreamSynchronize(d->offload), "waiting for copies");
   device_check(cudaFree(arena->base), "cudaFree");
   d->memory.arenas -= arena->capacity;
   arena_init_over(arena, NULL, NULL, 0);

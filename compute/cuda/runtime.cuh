@@ -28,8 +28,11 @@ struct Device {
   cudaStream_t stream;  /* all operations, in the order of the calls */
   cudaStream_t
       copies; /* large uploads, beside what still computes and beside the reading of the next piece */
-  cudaEvent_t computed; /* copies wait for it before they overwrite what operations may still read */
-  cudaEvent_t copied;   /* operations wait for it */
+  cudaStream_t
+      offload; /* copies to and from pinned memory of the caller's; uploads do not queue behind them */
+  cudaEvent_t computed;  /* copies wait for it before they touch what operations may still use */
+  cudaEvent_t copied;    /* operations wait for it: of uploads, ... */
+  cudaEvent_t offloaded; /* ... and of the other copies */
   cublasLtHandle_t blas;
   void *blas_workspace;
   size_t blas_workspace_bytes;

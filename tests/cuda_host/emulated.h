@@ -8,7 +8,8 @@ typedef struct HostDevice {
   int capability;
   size_t memory;
   int multiprocessors, devices, driver;
-  size_t taken; /* of the memory, by others */
+  size_t taken;  /* of the memory, by others */
+  size_t pinned; /* most pinned memory of the host */
 } HostDevice;
 
 const HostDevice *host_device(void);
@@ -26,6 +27,9 @@ void host_device_work(bool begins);
 
 /* Most dynamic shared memory of a kernel that has `fixed` bytes in variables. */
 size_t host_shared_limit(const void *kernel, size_t fixed);
+
+/* Kernels are launched on the stream. */
+void host_stream_computes(cudaStream_t stream);
 
 /* Does all work that any stream still has. */
 void host_drain_all(void);

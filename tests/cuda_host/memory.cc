@@ -180,10 +180,16 @@ cudaError_t cudaFree(void *p) {
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned int) {
   *p = nullptr;
-  if (posix_memalign(p, 4096, bytes ? bytes : 1)) return host_error(cudaErrorMemoryAllocation);
-  host_poison(*p, bytes);
   Tables *t = tables();
   std::lock_guard<std::mutex> hold(t->lock);
+  size_t pinned = 0;
+  for (const auto &block : t->pinned) pinned += block.second.bytes;
+  const size_t most = host_device()->pinned;
+  if (pinned > most || bytes > most - pinned || posix_memalign(p, 4096, bytes ? bytes : 1)) {
+    *p = nullptr;
+    return host_error(cudaErrorMemoryAllocation);
+  }
+  host_poison(*p, bytes);
   t->pinned[(const char *)*p] = {bytes, nullptr, 0};
   return cudaSuccess;
 }
@@ -270,5 +276,6 @@ void host_launch(const char *name, const void *kernel, dim3 grid, dim3 block, si
     return;
   }
   host_count_launch();
+  host_stream_computes(stream);
   host_submit(stream, std::move(work));
 }

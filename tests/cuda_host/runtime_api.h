@@ -1,11 +1,13 @@
 /* The CUDA runtime API, the part that Drover uses, over ordinary memory.
  *
  * DROVER_CUDA_HOST_DEVICE describes the device, as "80" or "capability=86,memory=64M,multiprocessors=4,devices=1,
- * driver=13000": compute capability times ten (the limits on shared memory follow from it), bytes of memory,
- * multiprocessors, number of devices, and version of the driver.
+ * driver=13000,pinned=64M": compute capability times ten (the limits on shared memory follow from it), bytes of memory,
+ * multiprocessors, number of devices, version of the driver, and the most memory of the host that can be pinned.
  *
- * Work on a stream is done at once, or with DROVER_CUDA_HOST_STREAMS=late only when the host waits for it: the
- * device is at liberty to do either, so a result must not depend on it. Memory of the device is filled with
+ * Work on a stream is done at once, or with DROVER_CUDA_HOST_STREAMS=late only when the host waits for it, or with
+ * DROVER_CUDA_HOST_STREAMS=copies_first at once where no kernels are launched and late where they are: the
+ * device is at liberty to do either, so a result must not depend on it. Late finds operations that do not wait for a copy,
+ * copies_first copies that do not wait for an operation. Memory of the device is filled with
  * poison (grid.h) when it is taken. With DROVER_CUDA_HOST_GUARD=1 the host cannot touch it, but through copies:
  * doing so ends the process. */
 #ifndef TESTS_CUDA_HOST_RUNTIME_API_H

@@ -16,6 +16,7 @@ typedef std::function<void()> Work;
 
 struct CUstream_st {
   bool blocking; /* the default stream waits for it */
+  bool computes; /* kernels were launched on it */
   std::deque<Work> queue;
   uint64_t submitted, done;
   cudaGraph_t capture; /* NULL: not capturing */
@@ -42,7 +43,7 @@ typedef struct Streams {
   std::recursive_mutex lock;
   std::unordered_set<cudaStream_t> all;
   CUstream_st standard; /* the legacy default stream */
-  bool late;
+  bool late, copies_first;
 } Streams;
 
 static Streams *streams(void) {
@@ -50,6 +51,11 @@ static Streams *streams(void) {
     static Streams made;
     const char *when = getenv("DROVER_CUDA_HOST_STREAMS");
     made.late = when && strcmp(when, "late") == 0;
+    made.copies_first = when && strcmp(when, "copies_first") == 0;
+    if (when && *when && !made.late && !made.copies_first) {
+      fprintf(stderr, "cuda_host: DROVER_CUDA_HOST_STREAMS is late or copies_first, not %s\n", when);
+      abort();
+    }
     made.standard.blocking = true;
     return &made;
   }();
@@ -97,7 +103,13 @@ void host_submit(cudaStream_t given, Work work) {
   }
   stream->submitted++;
   stream->queue.push_back(std::move(work));
-  if (!s->late || stream->queue.size() > 4096) drain(stream, UINT64_MAX);
+  const bool later = s->late || (s->copies_first && stream->computes);
+  if (!later || stream->queue.size() > 4096) drain(stream, UINT64_MAX);
+}
+
+void host_stream_computes(cudaStream_t stream) {
+  Hold hold(streams()->lock);
+  stream_of(stream)->computes = true;
 }
 
 /* -- streams ------------------------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
- * recomputation. Answers at once take a quarter of one each. */
+ * recomputation, of the host with an offload. Answers at once take a quarter of one each. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   (void)error;
   size_t mib = 1 << 20;
@@ -26,18 +26,24 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
                                                         : 24) *
                mib);
   size_t activations = (size_t)settings->optim.micro_batch_tokens * mib / 100;
-  plan_add(plan, "activations", settings->model.recompute ? activations / 4 : activations);
+  const bool offload = settings->model.offload == MODEL_OFFLOAD_ACTIVATIONS;
+  (offload ? plan_add_host : plan_add)(plan, "activations",
+                                       settings->model.recompute ? activations / 4 : activations);
   plan_add(plan, "cache", (size_t)settings->rollout_batch * mib / 4);
   return true;
 }
 
-static bool check_with(size_t limit_mib, int64_t rollout_batch, Error *error) {
+static bool check_settings(MemoryLimits limits, const PlanSettings *settings, Error *error) {
   int calls = 0;
   Log log;
   MemoryPlan plan;
   log_init(&log, stderr, LOG_ERROR + 1);
-  PlanSettings settings = {.optim.micro_batch_tokens = 1600, .rollout_batch = rollout_batch};
-  return plan_check(make, &calls, &settings, 400, limit_mib << 20, &log, &plan, error);
+  return plan_check(make, &calls, settings, 400, limits, &log, &plan, error);
+}
+
+static bool check_with(size_t limit_mib, int64_t rollout_batch, Error *error) {
+  const PlanSettings settings = {.optim.micro_batch_tokens = 1600, .rollout_batch = rollout_batch};
+  return check_settings((MemoryLimits){limit_mib << 20, SIZE_MAX}, &settings, error);
 }
 
 static bool check(size_t limit_mib, Error *error) {
@@ -73,6 +79,35 @@ static void advice_is_computed(void **state) {
   expect_advice(13, "fits with lora.enabled true with model.recompute true (13.00 MiB)");
   expect_advice(7, "fits with optim.micro_batch_tokens 800 with model.dtype bf16");
   expect_advice(5, "no setting of this stage makes it fit");
+}
+
+/* What changes no result comes before what does, and the host's memory has an end too. */
+static void the_host_takes_what_it_can(void **state) {
+  (void)state;
+  const PlanSettings settings = {.optim.micro_batch_tokens = 1600};
+  PlanSettings offloaded = settings;
+  offloaded.model.recompute = true;
+  offloaded.model.offload = MODEL_OFFLOAD_ACTIVATIONS;
+  const struct {
+    const PlanSettings *settings;
+    size_t device, host;
+    const char *text;
+  } cases[] = {
+      {&settings, 32, 4, "fits with model.offload activations with model.recompute true (32.00 MiB)"},
+      {&settings, 32, 3,
+       "fits with optim.micro_batch_tokens 800 with model.offload activations and model.recompute true"},
+      {&offloaded, 32, 3,
+       "the plan needs 4.00 MiB of the host's memory and 3.00 MiB can be used; it fits with "
+       "optim.micro_batch_tokens 800 (32.00 MiB)"},
+      {&offloaded, 32, 4, NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    const MemoryLimits limits = {cases[i].device << 20, cases[i].host << 20};
+    assert_true(check_settings(limits, cases[i].settings, &error) == !cases[i].text);
+    if (cases[i].text && !strstr(error.message, cases[i].text))
+      fail_msg("'%s' is not in: %s", cases[i].text, error.message);
+  }
 }
 
 static void fewer_answers_at_once_come_first(void **state) {
@@ -229,6 +264,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(what_fits_passes),
       cmocka_unit_test(advice_is_computed),
       cmocka_unit_test(fewer_answers_at_once_come_first),
+      cmocka_unit_test(the_host_takes_what_it_can),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
       cmocka_unit_test(the_peak_is_of_this_program),
