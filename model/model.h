@@ -118,7 +118,7 @@ NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena
 NODISCARD bool score_head_make_trainable(ScoreHead *head, Compute *compute, Arena *arena, ParameterList *list,
                                          Error *error);
 int64_t model_parameter_count(const Model *model);
-/* Whether any weight is of a block dtype: such a model is neither trained nor saved, but under an adapter. */
+/* Whether any weight is of a block dtype: such a model is not trained, but under an adapter. */
 bool model_is_quantized(const Model *model);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/draft.h"
 #include "base/file.h"
 #include "formats/safetensors.h"
+#include "model/quantize.h"
 #include "model/saved_config.h"
 
 #include <string.h>
@@ -57,6 +58,11 @@ static Tensor saved_tensor(const Saving *s, int index) {
   return index == score_index(s) ? s->head->weight : s->model->tensors[index].value;
 }
 
+/* Whether it is quantised in another layout than files have. */
+static bool is_turned(const Saving *s, int index) {
+  return index < s->model->tensor_count && s->model->tensors[index].turned;
+}
+
 static bool declare_untied(Saving *s, Error *error) {
   const Tensor value = saved_tensor(s, untied_index(s));
   char *name = memory_format("%s.weight", s->model->arch->head);
@@ -74,7 +80,9 @@ static bool declare_all(Saving *s, Error *error) {
     bool lm_head = i == m->head && i != m->embedding;
     if (s->head && (lm_head || (m->head_bias >= 0 && i == m->head_bias))) continue;
     const Tensor *value = &m->tensors[i].value;
-    ok = safetensors_writer_declare(&s->writer, m->tensors[i].name, s->dtype, value->rank, value->dim, error);
+    const int64_t turned[] = {value->dim[1], value->dim[0]};
+    ok = safetensors_writer_declare(&s->writer, m->tensors[i].name, s->dtype, value->rank,
+                                    is_turned(s, i) ? turned : value->dim, error);
     s->order[declared++] = i;
   }
   if (ok && s->head) {
@@ -128,21 +136,55 @@ static bool check_merged(const SafetensorsEntry *entry, const float *values, int
                    entry->name, wrong);
 }
 
-/* One weight at a time is held in fp32 for its delta. */
-static bool write_merged(Saving *s, const SafetensorsEntry *entry, Tensor tensor, int module, Error *error) {
+/* [O,I] to [I,O]; NULL when memory is out. Frees `values`. */
+static float *turn(float *values, int64_t outputs, int64_t inputs) {
+  float *out = memory_alloc((size_t)(inputs * outputs) * sizeof *out);
+#pragma omp parallel for schedule(static) if (out)
+  for (int64_t i = 0; i < (out ? inputs : 0); i++)
+    for (int64_t o = 0; o < outputs; o++) out[i * outputs + o] = values[o * inputs + i];
+  memory_free(values);
+  return out;
+}
+
+/* The values of a tensor in fp32 as files have them, to be freed. */
+static float *whole_tensor(Saving *s, int index, Error *error) {
+  const Tensor tensor = saved_tensor(s, index);
   const int64_t total = tensor_count(tensor);
-  const Tensor flat = tensor_1d(tensor.data, tensor.dtype, total);
-  float *whole = memory_alloc((size_t)total * sizeof *whole);
-  if (!whole) return error_out_of_memory(error, "merging a weight", (size_t)total * sizeof *whole);
-  for (int64_t first = 0; first < total; first += CHUNK) {
-    int64_t n = total - first < CHUNK ? total - first : CHUNK;
-    compute_download(s->compute, s->raw, tensor_rows(flat, first, n));
-    dtype_convert(whole + first, DTYPE_F32, s->raw, tensor.dtype, (size_t)n);
+  const size_t bytes = (size_t)total * sizeof(float);
+  float *whole = memory_alloc(bytes);
+  if (!whole) {
+    error_out_of_memory(error, "saving a weight", bytes);
+  } else if (dtype_is_blocks(tensor.dtype)) {
+    if (!dequantize_tensor(tensor, whole, s->compute, error)) {
+      memory_free(whole);
+      return NULL;
+    }
+    if (is_turned(s, index)) whole = turn(whole, tensor.dim[0], tensor.dim[1]);
+    if (!whole) error_out_of_memory(error, "saving a weight", bytes);
+  } else {
+    const Tensor flat = tensor_1d(tensor.data, tensor.dtype, total);
+    for (int64_t first = 0; first < total; first += CHUNK) {
+      const int64_t n = total - first < CHUNK ? total - first : CHUNK;
+      compute_download(s->compute, s->raw, tensor_rows(flat, first, n));
+      dtype_convert(whole + first, DTYPE_F32, s->raw, tensor.dtype, (size_t)n);
+    }
   }
-  bool ok = (tensor.rank == 1 ? lora_merge_bias(s->adapter, module, whole, s->compute, error)
-                              : lora_merge(s->adapter, module, whole, s->compute, error)) &&
-            check_merged(entry, whole, total, error) &&
-            write_values(s, entry, (const char *)whole, DTYPE_F32, total, error);
+  return whole;
+}
+
+/* One weight at a time is held in fp32: for the adapter's part, where it has one (else module is -1), and for what is quantised. */
+static bool write_whole(Saving *s, const SafetensorsEntry *entry, int index, int module, Error *error) {
+  const Tensor tensor = saved_tensor(s, index);
+  const int64_t total = tensor_count(tensor);
+  float *whole = whole_tensor(s, index, error);
+  if (!whole) return false;
+  bool ok = true;
+  if (module >= 0) {
+    ok = (tensor.rank == 1 ? lora_merge_bias(s->adapter, module, whole, s->compute, error)
+                           : lora_merge(s->adapter, module, whole, s->compute, error)) &&
+         check_merged(entry, whole, total, error);
+  }
+  ok = ok && write_values(s, entry, (const char *)whole, DTYPE_F32, total, error);
   memory_free(whole);
   return ok;
 }
@@ -154,10 +196,12 @@ static bool write_weights(Saving *s, const char *directory, Error *error) {
   const SafetensorsEntry *next;
   while ((next = safetensors_writer_next(&s->writer)) != NULL) {
     int index = s->order[next->index];
-    int module = s->module[index];
-    bool adapted = lora_pair(s->adapter, module) || lora_copy(s->adapter, module);
-    bool ok = adapted ? write_merged(s, next, saved_tensor(s, index), module, error)
-                      : write_plain(s, next, saved_tensor(s, index), error);
+    const Tensor tensor = saved_tensor(s, index);
+    const int module = s->module[index];
+    const bool adapted = lora_pair(s->adapter, module) || lora_copy(s->adapter, module);
+    const bool ok = adapted || dtype_is_blocks(tensor.dtype)
+                        ? write_whole(s, next, index, adapted ? module : -1, error)
+                        : write_plain(s, next, tensor, error);
     if (!ok) return false;
   }
   return safetensors_writer_finish(&s->writer, error);

@@ -54,7 +54,8 @@ typedef struct SavedTokens {
 /* Writes a directory. head may be NULL (causal LM); with a head the class is the ...ForSequenceClassification
  * one with one label, the LM head is left out, score.weight is F32 whatever the dtype, and the shift goes to
  * config.json as "score_shift". `adapter` may be NULL; else its delta is added in fp32 to each weight before rounding
- * (merge); where it changes a tied table and head apart, both are written and config.json unties them. Numbers that dtype cannot hold, and those that are not finite, are ERROR_MODEL naming the tensor.
+ * (merge); where it changes a tied table and head apart, both are written and config.json unties them. Weights in blocks are
+ * written as the values that they stand for, one at a time in fp32 on the host. Numbers that dtype cannot hold, and those that are not finite, are ERROR_MODEL naming the tensor.
  *
  * The tokenizer's files (base/companions.h) and generation_config.json are copied from `source` unless it is NULL.
  * tokens (may be NULL): eos_token_id of generation_config.json, which Transformers and vLLM stop by, and of config.json,

@@ -5,6 +5,7 @@
 #include "lora/lora.h"
 #include "model/card.h"
 #include "model/source.h"
+#include "model/twin.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,15 @@ static bool read_text(const json_t *object, const char *key, char *out, size_t s
   return true;
 }
 
+/* Of how a base was quantised; what a later version may know is none that this one could follow. */
+static bool read_flag(const json_t *base, const char *key, const char *word, bool *out, Error *error) {
+  char text[8] = "";
+  if (!read_text(base, key, text, sizeof text, error)) return false;
+  *out = strcmp(text, word) == 0;
+  return *out || !*text ||
+         error_set(error, ERROR_MODEL, "\"%s\": expected \"%s\", found \"%s\"", key, word, text);
+}
+
 static bool read_members(Identity *identity, const json_t *root, Error *error) {
   const json_t *base = json_object_get(root, "base"), *template = json_object_get(root, "template");
   WeightsDigest *weights = &identity->base;
@@ -29,6 +39,8 @@ static bool read_members(Identity *identity, const json_t *root, Error *error) {
   if (!json_is_object(root)) return error_set(error, ERROR_MODEL, "expected an object");
   return read_text(base, "weights", weights->exact, sizeof weights->exact, error) &&
          read_text(base, "rounded", weights->rounded, sizeof weights->rounded, error) &&
+         read_flag(base, "quantize", "nf4", &identity->nf4, error) &&
+         read_flag(base, "tables", "int8", &identity->int8_tables, error) &&
          read_text(root, "vocabulary", text->vocabulary, sizeof text->vocabulary, error) &&
          read_text(template, "name", text->template, sizeof text->template, error) &&
          read_text(template, "rendering", text->rendering, sizeof text->rendering, error);
@@ -65,9 +77,10 @@ bool identity_write(const Identity *identity, const char *directory, Error *erro
   json_t *root = json_object();
   bool ok = (path && root) || error_out_of_memory(error, "identity", strlen(directory));
   if (ok && *identity->base.exact) {
-    json_object_set_new(
-        root, "base",
-        json_pack("{s:s, s:s}", "weights", identity->base.exact, "rounded", identity->base.rounded));
+    json_object_set_new(root, "base",
+                        json_pack("{s:s, s:s, s:s*, s:s*}", "weights", identity->base.exact, "rounded",
+                                  identity->base.rounded, "quantize", identity->nf4 ? "nf4" : NULL, "tables",
+                                  identity->int8_tables ? "int8" : NULL));
   }
   if (ok && *text->vocabulary) json_object_set_new(root, "vocabulary", json_string(text->vocabulary));
   if (ok && *text->template) {
@@ -160,6 +173,19 @@ static bool sounds_like(const char *name, const char *base, Error *error) {
   return like;
 }
 
+/* Whether one of two directories has the weights of the other in 4 or 8 bits, which is worth a warning. */
+static bool check_twins(const char *adapter, const char *base, const char *trained, bool *twins, Log *log,
+                        Error *error) {
+  if (!weights_are_twins(base, trained, twins, error)) return false;
+  if (*twins && log)
+    log_warning(
+        log,
+        "%s: this adapter was trained over %s; %s has the same weights, and one of the two is quantised: it "
+        "says something else here, by an amount that drover merge --into prints",
+        adapter, trained, base);
+  return true;
+}
+
 static bool tell(Likeness likeness, const char *adapter, const char *base, const char *origin,
                  const char *hint, Log *log, Error *error) {
   if (likeness == ROUNDED && log) {
@@ -178,8 +204,11 @@ static bool check_by_name(const char *adapter, const char *base, const char *nam
   WeightsDigest here, there;
   if (path_same(name, base)) return true;
   if (model_config_exists(name)) {
-    return weights_digest(&here, base, error) && weights_digest(&there, name, error) &&
-           tell(compare(&here, &there), adapter, base, name, "", log, error);
+    if (!weights_digest(&here, base, error) || !weights_digest(&there, name, error)) return false;
+    const Likeness likeness = compare(&here, &there);
+    bool twins = false;
+    if (likeness == OTHER && !check_twins(adapter, base, name, &twins, log, error)) return false;
+    return twins || tell(likeness, adapter, base, name, "", log, error);
   }
   Error why = {0};
   const bool like = sounds_like(name, base, &why);
@@ -193,16 +222,30 @@ static bool check_by_name(const char *adapter, const char *base, const char *nam
   return true;
 }
 
+/* By the digests that are kept with it. What it was trained over is asked for more where it is still there. */
+static bool check_by_digest(const char *adapter, const char *base, const WeightsDigest *kept, Log *log,
+                            Error *error) {
+  WeightsDigest here, there = {0};
+  char *name = NULL;
+  bool twins = false;
+  Error ignored = {0}; /* what is wrong there is not asked for */
+  if (!weights_digest(&here, base, error)) return false;
+  const Likeness likeness = compare(kept, &here);
+  bool ok = likeness != OTHER || lora_base_name(adapter, &name, error);
+  if (ok && name && model_weights_exist(name) && weights_digest(&there, name, &ignored) &&
+      compare(kept, &there) != OTHER)
+    ok = check_twins(adapter, base, name, &twins, log, error);
+  memory_free(name);
+  if (!ok || twins) return ok;
+  return tell(likeness, adapter, base, "",
+              ", or, if the two are meant to go together, remove the adapter's " IDENTITY_FILE, log, error);
+}
+
 bool identity_check_adapter(const char *adapter, const char *base, Log *log, Error *error) {
   Identity identity;
-  WeightsDigest weights;
   if (!model_weights_exist(base)) return true; /* planned by its config.json alone */
   if (!identity_read(&identity, adapter, error)) return false;
-  if (*identity.base.exact) {
-    return weights_digest(&weights, base, error) &&
-           tell(compare(&identity.base, &weights), adapter, base, "",
-                ", or, if the two are meant to go together, remove the adapter's " IDENTITY_FILE, log, error);
-  }
+  if (*identity.base.exact) return check_by_digest(adapter, base, &identity.base, log, error);
   char *name;
   if (!lora_base_name(adapter, &name, error)) return false;
   const bool ok = !name || check_by_name(adapter, base, name, log, error);

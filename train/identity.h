@@ -1,6 +1,7 @@
 /* Whose model is this: what a result was made of, kept beside it in identity.json (DESIGN decision 10).
  *
- *   {"base": {"weights": "...", "rounded": "..."},       an adapter's: digests of the weights under it (model/digest.h)
+ *   {"base": {"weights": "...", "rounded": "...",        an adapter's: digests of the weights under it (model/digest.h),
+ *             "quantize": "nf4", "tables": "int8"},      and how they were quantised at load, where they were
  *    "vocabulary": "...",                                of tokens and merges
  *    "template": {"name": "chatml", "rendering": "..."}} what data.template was, and of what it makes of a conversation
  *
@@ -31,6 +32,7 @@ typedef struct TextIdentity {
 
 typedef struct Identity {
   WeightsDigest base;
+  bool nf4, int8_tables; /* of the base: WeightFormat */
   TextIdentity text;
 } Identity;
 
@@ -51,7 +53,8 @@ NODISCARD bool template_copy(const char *from, const char *to, Error *error);
 NODISCARD bool rendering_digest(const ChatTemplate *chat, char out[33], Error *error);
 
 /* Whether an adapter belongs over the model in `base`. By the digests that are kept with it: ERROR_MODEL when they
- * differ, a warning when only the precision of the weights does. Without them by base_model_name_or_path: when that is a
+ * differ, a warning when only the precision of the weights does, or when base_model_name_or_path is a directory here and one of the two is the
+ * other in 4 or 8 bits (model/twin.h). Without them by base_model_name_or_path: when that is a
  * directory here, by the weights in it; else a warning when it does not sound like `base`. log may be NULL. */
 NODISCARD bool identity_check_adapter(const char *adapter, const char *base, Log *log, Error *error);
 

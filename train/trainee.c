@@ -202,7 +202,12 @@ static bool save_into(const Trainee *trainee, const char *source, const SavedTok
 
 static bool save_identity(const Trainee *trainee, const char *directory, Error *error) {
   Identity identity = {0};
-  if (trainee->predictor.adapted) identity.base = trainee->base;
+  if (trainee->predictor.adapted) {
+    const WeightFormat *format = &trainee->predictor.model->format;
+    identity.base = trainee->base;
+    identity.nf4 = format->nf4;
+    identity.int8_tables = format->int8_tables;
+  }
   if (trainee->text) identity.text = *trainee->text;
   return identity_write(&identity, directory, error);
 }

@@ -67,10 +67,17 @@ killed_and_resumed ppo-killed 6 2 "${ppo[@]}" --run.dir ppo-killed
 same_files ppo/adapter ppo-killed/adapter
 note "reward, ppo, resumed"
 
+# Into the values of the 4 bits, as identity.json says that it was trained, and into the base as it is filed. stages/merge has the rest.
+export DROVER_CPU=avx2
 pass "$bin/merge" --model base --adapter ppo/adapter --out merged
-logprobs --model base --adapter ppo/adapter >over.txt
+logprobs --model base --adapter ppo/adapter --quantize nf4 --quantize-tables int8 >over.txt
 logprobs --model merged >merged.txt
 holds "$(largest over.txt merged.txt) < 2e-5"
+pass "$bin/merge" --model base --adapter ppo/adapter --quantize none --out wide-merged
+logprobs --model base --adapter ppo/adapter >over.txt
+logprobs --model wide-merged >merged.txt
+holds "$(largest over.txt merged.txt) < 2e-5"
+unset DROVER_CPU
 
 # With LoRA an adapter that is there goes on over the 4-bit base: it begins with what it has learned.
 pass "$bin/sft" --model.path base --model.adapter sft/adapter --data.train $world/sft.jsonl --lora.enabled --optim.max_steps 1 \

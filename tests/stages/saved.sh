@@ -45,7 +45,7 @@ note "end marks"
 merge=("$bin/merge" --model base --adapter lora/adapter --out no)
 for how in '' --check; do
   refuse 5 "MiB of memory, and 1.00 MiB can be used" "${merge[@]}" --memory-limit 1MiB $how
-  grep -q 'model and adapter  *[0-9.]* KiB' "$work/log" || fail "no table: $(cat "$work/log")"
+  grep -q 'log-probabilities of the texts  *[0-9.]* KiB' "$work/log" || fail "no table: $(cat "$work/log")"
   refuse 5 "1.00 MiB can be used; less is needed with --dtype bf16" "$bin/init" --config model.json --tokenizer tokenizer \
     --out no --memory-limit 1MiB $how
 done

@@ -173,6 +173,24 @@ static int give_values(Lab *from, Lab *to) {
   return count;
 }
 
+/* What is saved of a quantised model is the model of its values, as files lie. */
+static void saved_is_dequantised(Lab *blocks, Lab *values, const char *directory) {
+  Error error = {0};
+  Lab saved;
+  must(model_save(&blocks->model, NULL, NULL, NULL, NULL, directory, DTYPE_BF16, &blocks->compute, &error),
+       &error);
+  lab_open(&saved, directory, plain);
+  for (int i = 0; i < values->model.tensor_count; i++) {
+    const Tensor expected = values->model.tensors[i].value, found = saved.model.tensors[i].value;
+    float *a = device_values(&values->compute, expected), *b = device_values(&saved.compute, found);
+    assert_int_equal(tensor_count(expected), tensor_count(found));
+    assert_memory_equal(a, b, (size_t)tensor_count(found) * sizeof *a);
+    free(a);
+    free(b);
+  }
+  lab_close(&saved);
+}
+
 static void same_bits(void **state) {
   (void)state;
   static const int quantized_tensors[] = {
@@ -187,6 +205,7 @@ static void same_bits(void **state) {
     lab_open(&blocks, directory, quantized);
     lab_open(&values, directory, plain);
     assert_int_equal(give_values(&blocks, &values), quantized_tensors[c]);
+    saved_is_dequantised(&blocks, &values, temporary_path(&folder, "saved"));
     Results a, b;
     learn(&blocks, &blocks.step, a.logits, a.logprob);
     learn(&values, &values.step, b.logits, b.logprob);

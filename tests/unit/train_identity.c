@@ -193,6 +193,8 @@ static void what_is_written_is_read(void **state) {
   Error error = {0};
   Identity identity, empty = {0};
   const Identity written = {.base = {.exact = "0123", .rounded = "4567"},
+                            .nf4 = true,
+                            .int8_tables = true,
                             .text = {.vocabulary = "89ab", .template = "chatml", .rendering = "cdef"}};
   char *directory = memory_copy_string(temporary_path(&folder, "kept"));
   must(directory_create(directory, &error) && identity_read(&identity, directory, &error), &error);
@@ -203,8 +205,12 @@ static void what_is_written_is_read(void **state) {
   assert_memory_equal(&identity, &empty, sizeof empty);
 
   char *path = path_join(directory, IDENTITY_FILE);
-  static const char *const broken[] = {"[]", "{\"vocabulary\": 7}", "{\"template\": {\"name\": []}}",
-                                       "{\"vocabulary\": \"0123456789012345678901234567890123456789\"}", "{"};
+  static const char *const broken[] = {"[]",
+                                       "{\"vocabulary\": 7}",
+                                       "{\"template\": {\"name\": []}}",
+                                       "{\"base\": {\"quantize\": \"nf3\"}}",
+                                       "{\"vocabulary\": \"0123456789012345678901234567890123456789\"}",
+                                       "{"};
   for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
     Error why = {0};
     must(file_write_text(path, broken[i], &error), &error);
