@@ -46,6 +46,11 @@ typedef struct NormSpec {
   float weight_offset; /* 1 for Gemma's (1 + w), else 0 */
 } NormSpec;
 
+/* The tensors of a norm, as its arguments. */
+typedef struct NormTerms {
+  Tensor out, mean, rstd, x, weight, bias;
+} NormTerms;
+
 typedef enum Activation {
   ACTIVATION_SILU,
   ACTIVATION_GELU,      /* x/2 (1 + erf(x/sqrt 2)) */

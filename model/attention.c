@@ -48,12 +48,15 @@ static RotarySpec rotary_of(const Model *model, int layer) {
   return (RotarySpec){model->rope_frequency[table], model->rope_scale[table], model->spec.rotary_interleaved};
 }
 
+static bool is_rotated(const ModelSpec *spec, int layer) {
+  return spec->position == POSITION_ROTARY && !spec->without_rotary[layer];
+}
+
 /* Turns q and k, or turns their gradients back: at once where they are heads of one tensor. */
 static void rotate(const BlockContext *context, int layer, const Tensor qk[2], bool back) {
-  const ModelSpec *spec = &context->model->spec;
   const Tensor both = tensor_beside(qk, 2);
   const int calls = tensor_is_none(both) ? 2 : 1;
-  if (spec->position != POSITION_ROTARY || spec->without_rotary[layer]) return;
+  if (!is_rotated(&context->model->spec, layer)) return;
   for (int i = 0; i < calls; i++)
     op_rotary(context->compute, calls == 1 ? both : qk[i], context->positions,
               rotary_of(context->model, layer), back);
@@ -81,20 +84,30 @@ static void projections_new(const BlockContext *context, int layer, int64_t rows
             rows, out);
 }
 
-/* Normalises q (which = 0) or k (1), per head or over the whole projection. */
-static Tensor qk_norm(const BlockContext *context, int layer, int which, Tensor projection, Tensor view,
-                      BlockState *state) {
+/* Normalises q and k, per head or over their whole projections. */
+static void qk_norms(const BlockContext *context, int layer, const Tensor projection[2], Tensor view[2],
+                     BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
-  const NormRole role = which == 0 ? NORM_Q : NORM_K;
-  const Norm norm = context->model->blocks[layer].norm[role];
-  if (spec->qk_norm == QK_NORM_HEADS) return heads_norm_forward(context, norm, view, &state->norm[role]);
-  if (spec->qk_norm == QK_NORM_HEAD) return norm_forward(context, norm, view, true, &state->norm[role]);
-  ASSERT(spec->qkv == QKV_SEPARATE);
-  Tensor out = norm_forward(context, norm, projection, true, &state->norm[role]);
-  return tensor_heads(out, 0, view.dim[1], spec->head_size, spec->head_size);
+  const Norm *of = context->model->blocks[layer].norm, norm[2] = {of[NORM_Q], of[NORM_K]};
+  NormState *const states[2] = {&state->norm[NORM_Q], &state->norm[NORM_K]};
+  if (spec->qk_norm == QK_NORM_NONE) return;
+  if (spec->qk_norm == QK_NORM_HEAD) {
+    norm_pair_forward(context, norm, view, view, states);
+    return;
+  }
+  for (int i = 0; i < 2; i++) {
+    if (spec->qk_norm == QK_NORM_HEADS) {
+      view[i] = heads_norm_forward(context, norm[i], view[i], states[i]);
+      continue;
+    }
+    ASSERT(spec->qkv == QKV_SEPARATE);
+    const Tensor out = norm_forward(context, norm[i], projection[i], true, states[i]);
+    view[i] = tensor_heads(out, 0, view[i].dim[1], spec->head_size, spec->head_size);
+  }
 }
 
-/* Projections, clamp, q/k norms and rotary: state->qkv as attention reads it. */
+/* Projections, clamp, q/k norms and rotary: state->qkv as attention reads it, but that on the way into a cache a rotation at the
+ * end is left to what stores it. */
 static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   Tensor seen[3];
@@ -112,9 +125,20 @@ static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockS
   if (!tensor_is_none(queries)) group_queries(context, queries, seen[0], false);
   qkv_views(spec, seen, queries, state->qkv);
   if (spec->qk_norm_rotated) rotate(context, layer, state->qkv, false);
-  for (int i = 0; i < 2 && spec->qk_norm != QK_NORM_NONE; i++)
-    state->qkv[i] = qk_norm(context, layer, i, seen[i], state->qkv[i], state);
-  if (!spec->qk_norm_rotated) rotate(context, layer, state->qkv, false);
+  qk_norms(context, layer, seen, state->qkv, state);
+  if (!spec->qk_norm_rotated && !context->caches) rotate(context, layer, state->qkv, false);
+}
+
+/* Into the cache, rotated. */
+static void qkv_store(const BlockContext *context, int layer, PagedCache cache, const BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  if (is_rotated(spec, layer) && !spec->qk_norm_rotated) {
+    op_rotary_cache_store(context->compute, cache, state->qkv[0], state->qkv[1], state->qkv[2],
+                          context->sequence, context->positions, rotary_of(context->model, layer));
+  } else {
+    op_cache_store(context->compute, cache, state->qkv[1], state->qkv[2], context->sequence,
+                   context->positions);
+  }
 }
 
 void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state) {
@@ -128,7 +152,7 @@ void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor 
   if (context->caches) {
     PagedCache cache = context->caches[layer];
     cache.table = tensor_columns(cache.table, 0, context->reach);
-    op_cache_store(c, cache, state->qkv[1], state->qkv[2], context->sequence, context->positions);
+    qkv_store(context, layer, cache, state);
     op_attention_paged(c, out, state->qkv[0], cache, context->sequence, context->positions, attention);
   } else {
     state->lse = tensor_new_2d(context->arena, DTYPE_F32, rows, spec->heads);

@@ -46,6 +46,24 @@ Tensor norm_forward(const BlockContext *context, Norm norm, Tensor x, bool in_pl
   return state->out;
 }
 
+static NormTerms norm_terms(const Model *model, Norm norm, const NormState *state) {
+  return (NormTerms){state->out,
+                     state->mean,
+                     state->rstd,
+                     state->in,
+                     model_tensor(model, norm.weight),
+                     model_tensor(model, norm.bias)};
+}
+
+void norm_pair_forward(const BlockContext *context, const Norm norm[2], const Tensor x[2], Tensor out[2],
+                       NormState *const state[2]) {
+  const Model *model = context->model;
+  for (int i = 0; i < 2; i++) *state[i] = norm_state_new(context, x[i], true);
+  op_norm_pair(context->compute, norm_terms(model, norm[0], state[0]), norm_terms(model, norm[1], state[1]),
+               model->spec.norm);
+  for (int i = 0; i < 2; i++) out[i] = state[i]->out;
+}
+
 void norm_backward(const BlockContext *context, Norm norm, Tensor dx, Tensor dy, const NormState *state,
                    float beta) {
   const Model *model = context->model;

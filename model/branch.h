@@ -11,6 +11,10 @@ Tensor activation_copy(const BlockContext *context, Tensor x);
 /* Where the sum x + f(x) will grow: x itself when it may be overwritten, else a copy. */
 Tensor residual_start(const BlockContext *context, Tensor x);
 
+/* norm_forward with in_place of two norms per head, by one operation. */
+void norm_pair_forward(const BlockContext *context, const Norm norm[2], const Tensor x[2], Tensor out[2],
+                       NormState *const state[2]);
+
 /* A norm per head whose heads have weights of their own (QK_NORM_HEADS), over x [T,H,D]; as norm_forward and norm_backward
  * (block.h) with in_place and beta 0. */
 Tensor heads_norm_forward(const BlockContext *context, Norm norm, Tensor x, NormState *state);

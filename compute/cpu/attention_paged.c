@@ -4,42 +4,9 @@
 #include "compute/cpu/cpu.h"
 
 #include "compute/cpu/attention_tile.h"
+#include "compute/cpu/cache.h"
 
 enum { STRIP = 64 }; /* keys at a time, counted from the start of their block */
-
-static inline void cache_put(Tensor cache, int64_t offset, const float *row, int64_t size) {
-  if (cache.dtype == DTYPE_F32) {
-    memcpy((float *)cache.data + offset, row, (size_t)size * sizeof *row);
-    return;
-  }
-  ASSERT(cache.dtype == DTYPE_BF16);
-  for (int64_t d = 0; d < size; d += VEC) {
-    int part = vec_part(size - d);
-    vec_store_bf16_part((uint16_t *)cache.data + offset + d, vec_load_part(row + d, part), part);
-  }
-}
-
-/* Where the cache holds `position` of `sequence` for key head `head`. */
-static inline int64_t cache_offset(PagedCache cache, int64_t sequence, int64_t position, int64_t head) {
-  int64_t block_size = cache.keys.dim[2];
-  int64_t block = i32(cache.table)[sequence * cache.table.stride[0] + position / block_size];
-  ASSERT(block >= 0 && block < cache.keys.dim[0]);
-  return block * cache.keys.stride[0] + head * cache.keys.stride[1] +
-         position % block_size * cache.keys.stride[2];
-}
-
-void CPU(cache_store)(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence, Tensor position) {
-  if (c->dry) return;
-  int64_t rows = k.dim[0], heads = k.dim[1], size = k.dim[2];
-#pragma omp parallel for num_threads(c->threads) schedule(static) if (rows * heads * size > SPAN)
-  for (int64_t n = 0; n < rows; n++) {
-    for (int64_t h = 0; h < heads; h++) {
-      int64_t offset = cache_offset(cache, i32(sequence)[n], i32(position)[n], h);
-      cache_put(cache.keys, offset, f32(k) + n * k.stride[0] + h * k.stride[1], size);
-      cache_put(cache.values, offset, f32(v) + n * v.stride[0] + h * v.stride[1], size);
-    }
-  }
-}
 
 /* One row and one key head: the query heads that share it. */
 typedef struct PagedTask {

@@ -67,6 +67,11 @@ void CPU(norm)(Compute *c, Tensor out, Tensor mean, Tensor rstd, Tensor x, Tenso
   scratch_close(c, mark);
 }
 
+void CPU(norm_pair)(Compute *c, NormTerms first, NormTerms second, NormSpec spec) {
+  CPU(norm)(c, first.out, first.mean, first.rstd, first.x, first.weight, first.bias, spec);
+  CPU(norm)(c, second.out, second.mean, second.rstd, second.x, second.weight, second.bias, spec);
+}
+
 typedef struct NormRow {
   const float *dy, *x, *weight;
   float mean, rstd, weight_offset;

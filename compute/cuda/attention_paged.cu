@@ -372,48 +372,6 @@ static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tenso
   return a;
 }
 
-/* -- storing -------------------------------------------------------------------------------------------- */
-
-/* A thread for N neighbouring elements of a key and of a value. */
-template <class From, class To, int N>
-__global__ void __launch_bounds__(256)
-    cache_store_kernel(To *keys, To *values, const From *k, const From *v, const int *table,
-                       const int *sequence, const int *position, PagedArguments a, int64_t v_row,
-                       int64_t v_head, int kv_heads) {
-  const int64_t packs = a.size / N, index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= a.rows * kv_heads * packs) return;
-  const int d = (int)(index % packs) * N, head = (int)(index / packs % kv_heads),
-            n = (int)(index / packs / kv_heads);
-  const int at = position[n];
-  const int64_t block = table[sequence[n] * a.table_stride + at / a.block_size];
-  const int64_t to = block * a.block_stride + head * a.head_stride + at % a.block_size * a.key_stride + d;
-  const Pack<From, N> key = load_pack<From, N>(k + n * a.q_row + head * a.q_head + d);
-  const Pack<From, N> value = load_pack<From, N>(v + n * v_row + head * v_head + d);
-  Pack<To, N> key_out, value_out;
-#pragma unroll
-  for (int i = 0; i < N; i++) {
-    key_out.at[i] = from_float<To>(to_float(key.at[i]));
-    value_out.at[i] = from_float<To>(to_float(value.at[i]));
-  }
-  store_pack<To, N>(keys + to, key_out);
-  store_pack<To, N>(values + to, value_out);
-}
-
-static bool packed_in(Tensor x, int dimensions, int64_t count) {
-  bool fits = (uintptr_t)x.data % ((size_t)count * dtype_size(x.dtype)) == 0;
-  for (int i = 0; i < dimensions; i++) fits = fits && x.stride[i] % count == 0;
-  return fits;
-}
-
-template <class From, class To, int N>
-static void launch_store(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence, Tensor position) {
-  const PagedArguments a = arguments_of(k, k, cache, sequence, position, {});
-  const int64_t threads = k.dim[0] * k.dim[1] * (k.dim[2] / N);
-  LAUNCH(c, (cache_store_kernel<From, To, N>), (unsigned)divide_up(threads, 256), 256, 0,
-         data<To>(cache.keys), data<To>(cache.values), data<From>(k), data<From>(v), a.table, a.sequence,
-         a.position, a, v.stride[0], v.stride[1], (int)k.dim[1]);
-}
-
 }  // namespace
 
 extern "C" void cuda_attention_paged(Compute *c, Tensor out, Tensor q, PagedCache cache, Tensor sequence,
@@ -445,20 +403,4 @@ extern "C" void cuda_attention_paged(Compute *c, Tensor out, Tensor q, PagedCach
     if (a.split) LAUNCH(c, paged_fold_kernel, dim3((unsigned)rows, (unsigned)heads), FOLD_THREADS, 0, a);
   }
   scratch_close(c, mark);
-}
-
-extern "C" void cuda_cache_store(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence,
-                                 Tensor position) {
-  ASSERT(k.dtype == v.dtype && cache.keys.dtype == cache.values.dtype);
-  if (c->dry) return;
-  enum { WIDE = 4 };
-  const bool wide = k.dim[2] % WIDE == 0 && packed_in(k, 2, WIDE) && packed_in(v, 2, WIDE) &&
-                    packed_in(cache.keys, 3, WIDE) && packed_in(cache.values, 3, WIDE);
-  WITH_TYPE(k.dtype, From, WITH_TYPE(cache.keys.dtype, To, {
-              if (wide) {
-                launch_store<From, To, WIDE>(c, cache, k, v, sequence, position);
-              } else {
-                launch_store<From, To, 1>(c, cache, k, v, sequence, position);
-              }
-            }));
 }

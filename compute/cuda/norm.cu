@@ -98,9 +98,9 @@ __device__ __forceinline__ void add_vector(float *v, Vector bias, int i) {
   for (int j = 0; j < N; j++) v[j] += b[j];
 }
 
-/* THREADS threads to a row, PACKS packs of N elements to a thread. */
+/* The block's rows. THREADS threads to a row, PACKS packs of N elements to a thread. */
 template <class T, int N, int THREADS, int PACKS>
-__global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_kernel(Norm<T> a) {
+__device__ __forceinline__ void norm_rows(const Norm<T> &a) {
   int lane = (int)threadIdx.x % THREADS;
   int row = (int)blockIdx.x * NORM_ROWS<THREADS> + (int)threadIdx.x / THREADS;
   bool live = row < a.rows; /* threads of no row take part in the sums of their warp */
@@ -148,6 +148,21 @@ __global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_kernel(Norm<T> a) {
     add_vector<N>(v[k], a.bias, i);
     store_floats<N>(out + i, v[k], N);
   }
+}
+
+template <class T, int N, int THREADS, int PACKS>
+__global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_kernel(Norm<T> a) {
+  norm_rows<T, N, THREADS, PACKS>(a);
+}
+
+template <class T>
+struct NormPair {
+  Norm<T> part[2];
+};
+
+template <class T, int N, int THREADS, int PACKS>
+__global__ void __launch_bounds__(NORM_BLOCK<THREADS>) norm_pair_kernel(NormPair<T> a) {
+  norm_rows<T, N, THREADS, PACKS>(a.part[blockIdx.y]);
 }
 
 /* Any row: a block to each, read again for each sum. */
@@ -347,6 +362,24 @@ static int64_t head_row_count(Tensor x) {
   return x.rank == 3 ? x.dim[0] * x.dim[1] : x.dim[0];
 }
 
+static bool terms_aligned(const NormTerms &t) {
+  return head_rows_aligned(t.out) && head_rows_aligned(t.x) && vector_aligned(t.weight) &&
+         vector_aligned(t.bias);
+}
+
+template <class T>
+static Norm<T> norm_of(const NormTerms &t, NormSpec spec) {
+  const int64_t rows = head_row_count(t.x), columns = t.x.dim[t.x.rank - 1];
+  ASSERT(t.out.dtype == t.x.dtype && t.out.rank == t.x.rank && rows <= INT32_MAX / 2 &&
+         columns <= INT32_MAX / 2);
+  return Norm<T>{head_rows<T>(t.out), head_rows<const T>(t.x),
+                 (int)rows,           t.x.rank == 3 ? (int)t.x.dim[1] : 1,
+                 (int)columns,        data<float>(t.mean),
+                 data<float>(t.rstd), vector_of(t.weight),
+                 vector_of(t.bias),   spec.eps,
+                 spec.weight_offset,  spec.kind == NORM_LAYER};
+}
+
 /* How many threads share a row of that many packs, and how many packs each has; 0 when a row is too long. */
 typedef struct RowPlan {
   int threads, packs;
@@ -367,12 +400,16 @@ static RowPlan row_plan(int64_t packs) {
     constexpr int THREADS = t, PACKS = p;                 \
     __VA_ARGS__;                                          \
   }
+#define WITH_HEAD_PLAN(plan, THREADS, PACKS, ...)              \
+  do {                                                         \
+    WITH_ROW_PLAN_OF(plan, 8, 1, THREADS, PACKS, __VA_ARGS__)  \
+    WITH_ROW_PLAN_OF(plan, 16, 1, THREADS, PACKS, __VA_ARGS__) \
+    WITH_ROW_PLAN_OF(plan, 32, 1, THREADS, PACKS, __VA_ARGS__) \
+    WITH_ROW_PLAN_OF(plan, 32, 2, THREADS, PACKS, __VA_ARGS__) \
+  } while (0)
 #define WITH_ROW_PLAN(plan, THREADS, PACKS, ...)                 \
   do {                                                           \
-    WITH_ROW_PLAN_OF(plan, 8, 1, THREADS, PACKS, __VA_ARGS__)    \
-    WITH_ROW_PLAN_OF(plan, 16, 1, THREADS, PACKS, __VA_ARGS__)   \
-    WITH_ROW_PLAN_OF(plan, 32, 1, THREADS, PACKS, __VA_ARGS__)   \
-    WITH_ROW_PLAN_OF(plan, 32, 2, THREADS, PACKS, __VA_ARGS__)   \
+    WITH_HEAD_PLAN(plan, THREADS, PACKS, __VA_ARGS__);           \
     WITH_ROW_PLAN_OF(plan, 128, 1, THREADS, PACKS, __VA_ARGS__)  \
     WITH_ROW_PLAN_OF(plan, 128, 2, THREADS, PACKS, __VA_ARGS__)  \
     WITH_ROW_PLAN_OF(plan, 256, 2, THREADS, PACKS, __VA_ARGS__)  \
@@ -381,9 +418,13 @@ static RowPlan row_plan(int64_t packs) {
   } while (0)
 
 template <class T>
+static RowPlan norm_plan(const Norm<T> &a, bool aligned) {
+  return aligned && a.columns % PACK<T> == 0 ? row_plan(a.columns / PACK<T>) : RowPlan{0, 0};
+}
+
+template <class T>
 static void norm(Compute *c, Norm<T> a, bool aligned) {
-  RowPlan plan = {0, 0};
-  if (aligned && a.columns % PACK<T> == 0) plan = row_plan(a.columns / PACK<T>);
+  const RowPlan plan = norm_plan(a, aligned);
   if (plan.threads == 0) {
     LAUNCH(c, norm_plain_kernel<T>, dim3((unsigned)a.rows), dim3(NORM_THREADS), 0, a);
     return;
@@ -392,6 +433,22 @@ static void norm(Compute *c, Norm<T> a, bool aligned) {
       plan, THREADS, PACKS,
       LAUNCH(c, (norm_kernel<T, PACK<T>, THREADS, PACKS>),
              dim3((unsigned)divide_up(a.rows, NORM_ROWS<THREADS>)), dim3(NORM_BLOCK<THREADS>), 0, a));
+}
+
+/* Heads that a warp or less takes, of both by one launch. */
+template <class T>
+static void norm_pair(Compute *c, const NormPair<T> &a, const bool aligned[2]) {
+  const Norm<T> &first = a.part[0], &second = a.part[1];
+  const RowPlan plan = norm_plan(first, aligned[0] && aligned[1]);
+  if (plan.threads == 0 || plan.threads > WARP || first.columns != second.columns) {
+    for (int i = 0; i < 2; i++) norm(c, a.part[i], aligned[i]);
+    return;
+  }
+  const int64_t rows = first.rows > second.rows ? first.rows : second.rows;
+  WITH_HEAD_PLAN(
+      plan, THREADS, PACKS,
+      LAUNCH(c, (norm_pair_kernel<T, PACK<T>, THREADS, PACKS>),
+             dim3((unsigned)divide_up(rows, NORM_ROWS<THREADS>), 2), dim3(NORM_BLOCK<THREADS>), 0, a));
 }
 
 /* Blocks of norm_backward when the gradients of the weights are wanted: each leaves a part, so that there should
@@ -428,17 +485,16 @@ static void norm_backward(Compute *c, NormBackward<T> a, RowPlan plan, int64_t b
 extern "C" void cuda_norm(Compute *c, Tensor out, Tensor mean, Tensor rstd, Tensor x, Tensor weight,
                           Tensor bias, NormSpec spec) {
   if (c->dry) return;
-  int64_t rows = head_row_count(x), columns = x.dim[x.rank - 1];
-  ASSERT(out.dtype == x.dtype && out.rank == x.rank && rows <= INT32_MAX / 2 && columns <= INT32_MAX / 2);
-  bool aligned =
-      head_rows_aligned(out) && head_rows_aligned(x) && vector_aligned(weight) && vector_aligned(bias);
-  WITH_TYPE(
-      x.dtype, T,
-      norm<T>(c,
-              Norm<T>{head_rows<T>(out), head_rows<const T>(x), (int)rows, x.rank == 3 ? (int)x.dim[1] : 1,
-                      (int)columns, data<float>(mean), data<float>(rstd), vector_of(weight), vector_of(bias),
-                      spec.eps, spec.weight_offset, spec.kind == NORM_LAYER},
-              aligned));
+  const NormTerms terms = {out, mean, rstd, x, weight, bias};
+  WITH_TYPE(x.dtype, T, norm<T>(c, norm_of<T>(terms, spec), terms_aligned(terms)));
+}
+
+extern "C" void cuda_norm_pair(Compute *c, NormTerms first, NormTerms second, NormSpec spec) {
+  ASSERT(first.x.dtype == second.x.dtype);
+  if (c->dry) return;
+  const bool aligned[2] = {terms_aligned(first), terms_aligned(second)};
+  WITH_TYPE(first.x.dtype, T,
+            norm_pair<T>(c, NormPair<T>{{norm_of<T>(first, spec), norm_of<T>(second, spec)}}, aligned));
 }
 
 extern "C" void cuda_norm_backward(Compute *c, Tensor dx, Tensor dweight, Tensor dbias, Tensor dy, Tensor x,

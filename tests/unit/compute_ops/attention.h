@@ -1,4 +1,4 @@
-/* attention, attention_backward, cache_store, attention_paged.
+/* attention, attention_backward, cache_store, rotary_cache_store, attention_paged.
  * Sizes: batch (row of `batches`), H, K, D, window (0: all), block size of the cache. */
 #ifndef TESTS_COMPUTE_OPS_ATTENTION_H
 #define TESTS_COMPUTE_OPS_ATTENTION_H
@@ -274,6 +274,39 @@ static void test_cache_store(Test *t) {
   compare_exact(t, "values", values, p.cache.values);
 }
 
+/* A tensor of the same shape with the same values. */
+static inline Tensor twin_3d(Test *t, Tensor x) {
+  const Tensor twin = random_3d(t, x.dim[0], x.dim[1], x.dim[2]);
+  for (int64_t i = 0; i < tensor_count(x); i++) store(t, twin, offset_of(twin, i), at(t, x, i));
+  return twin;
+}
+
+/* Beside the two operations that it stands for. The size that is a window elsewhere: pairs; 0: all. */
+static void test_rotary_cache_store(Test *t) {
+  AttentionCase a = attention_case(t);
+  PagedCase p = paged_case(t, &a);
+  const int64_t pairs = t->shape.size[4] > 0 ? t->shape.size[4] : a.ref.D / 2;
+  const RotarySpec spec = {.inverse_frequency = random_1d(t, DTYPE_F32, pairs, 1),
+                           .scale = 1.25f,
+                           .interleaved = t->shape.flags & INTERLEAVED};
+  Tensor q = twin_3d(t, a.q), k = twin_3d(t, a.k);
+  RUN(t, op_rotary(&t->c, q, p.position, spec, false));
+  RUN(t, op_rotary(&t->c, k, p.position, spec, false));
+  double *keys = doubles(t, p.cache.keys), *values = doubles(t, p.cache.values), *turned = doubles(t, k);
+  RUN(t, op_rotary_cache_store(&t->c, p.cache, a.q, a.k, a.v, p.sequence, p.position, spec));
+  const int64_t D = a.ref.D, K = a.ref.K;
+  for (int64_t i = 0; i < a.ref.T * K; i++) {
+    int64_t to = paged_offset(t, p.cache, ids_of(t, p.sequence)[i / K], ids_of(t, p.position)[i / K], i % K);
+    for (int64_t d = 0; d < D; d++) {
+      keys[to + d] = rounded(p.cache.keys.dtype, turned[i * D + d]);
+      values[to + d] = rounded(p.cache.keys.dtype, a.ref.v[i * D + d]);
+    }
+  }
+  compare_exact(t, "q", doubles(t, q), a.q);
+  compare_exact(t, "keys", keys, p.cache.keys);
+  compare_exact(t, "values", values, p.cache.values);
+}
+
 static void test_attention_paged(Test *t) {
   AttentionCase a = attention_case(t);
   PagedCase p = paged_case(t, &a);
@@ -325,18 +358,32 @@ static void test_attention_paged(Test *t) {
     op, run, {{7, 2, 1, 64, 0, 16}, NARROW}, tolerance                                                \
   }
 
-#define ATTENTION_CASES                                                                \
-  ATTENTION_SHAPES("attention", test_attention, 0, 5e-6),                              \
-      ATTENTION_NARROW("attention", test_attention, 5e-6),                             \
-      ATTENTION_SHAPES("attention_backward", test_attention_backward, 0, 1e-5),        \
-      ATTENTION_NARROW("attention_backward", test_attention_backward, 1e-5),           \
-      ATTENTION_SHAPES("cache_store", test_cache_store, 0, 1e-7),                      \
-      ATTENTION_NARROW("cache_store", test_cache_store, 1e-7),                         \
-      {"cache_store", test_cache_store, {{3, 2, 2, 20, 0, 8}, BF16}, 1e-7},            \
-      ATTENTION_SHAPES("attention_paged", test_attention_paged, 0, 5e-6),              \
-      ATTENTION_NARROW("attention_paged", test_attention_paged, 5e-6),                 \
-      {"attention_paged", test_attention_paged, {{3, 4, 2, 20, 11, 8}, BF16}, 2e-6}, { \
-    "attention_paged", test_attention_paged, {{4, 2, 1, 64, 0, 16}, BF16}, 2e-6        \
+#define ROTARY_STORE_SHAPES(f)                                                                             \
+  {"rotary_cache_store", test_rotary_cache_store, {{1, 3, 1, 20, 0, 16}, f | STRIDED}, 1e-7},              \
+      {"rotary_cache_store", test_rotary_cache_store, {{2, 4, 2, 64, 0, 1}, f | STRIDED | ALIGNED}, 1e-7}, \
+      {"rotary_cache_store", test_rotary_cache_store, {{3, 6, 2, 128, 32, 16}, f}, 1e-7},                  \
+      {"rotary_cache_store", test_rotary_cache_store, {{3, 2, 2, 80, 7, 16}, f}, 1e-7},                    \
+      {"rotary_cache_store",                                                                               \
+       test_rotary_cache_store,                                                                            \
+       {{2, 2, 1, 64, 16, 16}, f | INTERLEAVED | ALIGNED},                                                 \
+       1e-7},                                                                                              \
+      {"rotary_cache_store", test_rotary_cache_store, {{4, 2, 2, 25, 8, 16}, f | INTERLEAVED}, 1e-7},      \
+      {"rotary_cache_store", test_rotary_cache_store, {{3, 3, 1, 20, 5, 8}, f | BF16}, 1e-7}, {            \
+    "rotary_cache_store", test_rotary_cache_store, {{6, 2, 1, 16, 0, 16}, f}, 1e-7                         \
+  }
+
+#define ATTENTION_CASES                                                                                \
+  ATTENTION_SHAPES("attention", test_attention, 0, 5e-6),                                              \
+      ATTENTION_NARROW("attention", test_attention, 5e-6),                                             \
+      ATTENTION_SHAPES("attention_backward", test_attention_backward, 0, 1e-5),                        \
+      ATTENTION_NARROW("attention_backward", test_attention_backward, 1e-5),                           \
+      ATTENTION_SHAPES("cache_store", test_cache_store, 0, 1e-7),                                      \
+      ATTENTION_NARROW("cache_store", test_cache_store, 1e-7),                                         \
+      {"cache_store", test_cache_store, {{3, 2, 2, 20, 0, 8}, BF16}, 1e-7}, ROTARY_STORE_SHAPES(0),    \
+      ROTARY_STORE_SHAPES(NARROW), ATTENTION_SHAPES("attention_paged", test_attention_paged, 0, 5e-6), \
+      ATTENTION_NARROW("attention_paged", test_attention_paged, 5e-6),                                 \
+      {"attention_paged", test_attention_paged, {{3, 4, 2, 20, 11, 8}, BF16}, 2e-6}, {                 \
+    "attention_paged", test_attention_paged, {{4, 2, 1, 64, 0, 16}, BF16}, 2e-6                        \
   }
 
 #endif

@@ -1,4 +1,4 @@
-/* norm, norm_backward, rotary. Sizes: rows (or T), H (heads; else 1), C (or D), rotary pairs. */
+/* norm, norm_pair, norm_backward, rotary. Sizes: rows (or T), H (heads; else 1), C (or D), rotary pairs. */
 #ifndef TESTS_COMPUTE_OPS_NORMS_H
 #define TESTS_COMPUTE_OPS_NORMS_H
 
@@ -70,6 +70,29 @@ static void test_norm(Test *t) {
   Tensor none = {0}, again = norm_tensor(t);
   RUN(t, op_norm(&t->c, again, none, none, k.x, k.weight, k.bias, k.spec));
   compare(t, "out without statistics", k.ref.out, again);
+}
+
+/* The second has one head more than the first. */
+static void test_norm_pair(Test *t) {
+  NormCase k[2];
+  for (int i = 0; i < 2; i++) {
+    k[i] = norm_case(t);
+    poison(t, k[i].y);
+    t->shape.size[1]++;
+  }
+  t->shape.size[1] -= 2;
+  NormTerms terms[2];
+  for (int i = 0; i < 2; i++)
+    terms[i] = (NormTerms){k[i].y, k[i].mean, k[i].rstd, k[i].x, k[i].weight, k[i].bias};
+  RUN(t, op_norm_pair(&t->c, terms[0], terms[1], k[0].spec));
+  for (int i = 0; i < 2; i++) {
+    norm_ref(&k[i].ref);
+    compare(t, i ? "second" : "first", k[i].ref.out, k[i].y);
+    double *rstd = doubles(t, k[i].rstd), *out = doubles(t, k[i].y);
+    RUN(t, op_norm(&t->c, k[i].y, k[i].mean, k[i].rstd, k[i].x, k[i].weight, k[i].bias, k[i].spec));
+    compare_exact(t, "as norm", out, k[i].y);
+    compare_exact(t, "statistics as of norm", rstd, k[i].rstd);
+  }
 }
 
 static void test_norm_backward(Test *t) {
@@ -149,6 +172,14 @@ static void test_rotary(Test *t) {
     op, run, {{0, 1, 16}, f | BIAS}, tolerance                                                           \
   }
 
+#define NORM_PAIR_SHAPES(f)                                                                          \
+  {"norm_pair", test_norm_pair, {{3, 5, 20}, f | HEADS | STRIDED | RMS}, 2e-6},                      \
+      {"norm_pair", test_norm_pair, {{9, 2, 64}, f | HEADS | STRIDED | ALIGNED | RMS | BF16}, 2e-6}, \
+      {"norm_pair", test_norm_pair, {{9, 2, 128}, f | HEADS | RMS | OFFSET}, 2e-6},                  \
+      {"norm_pair", test_norm_pair, {{2, 1, 256}, f | HEADS | RMS}, 2e-6}, {                         \
+    "norm_pair", test_norm_pair, {{4, 3, 16}, f | HEADS | BIAS}, 2e-6                                \
+  }
+
 #define ROTARY_SHAPES(f)                                                           \
   {"rotary", test_rotary, {{1, 1, 2, 1}, f}, 1e-6},                                \
       {"rotary", test_rotary, {{17, 3, 64, 32}, f | STRIDED}, 1e-6},               \
@@ -161,7 +192,7 @@ static void test_rotary(Test *t) {
 
 #define NORM_CASES                                                                                    \
   NORM_SHAPES("norm", test_norm, 0, 2e-6), NORM_SHAPES("norm_backward", test_norm_backward, 0, 5e-6), \
-      NORM_SHAPES("norm", test_norm, NARROW, 2e-6),                                                   \
+      NORM_PAIR_SHAPES(0), NORM_PAIR_SHAPES(NARROW), NORM_SHAPES("norm", test_norm, NARROW, 2e-6),    \
       NORM_SHAPES("norm_backward", test_norm_backward, NARROW, 5e-6), ROTARY_SHAPES(0),               \
       ROTARY_SHAPES(NARROW)
 
