@@ -50,8 +50,17 @@ static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count
     broken += read_piece(entry, first + done, n, type, out ? out + done * dtype_size(type) : NULL);
     if (release) weight_release(entry, first + done, n);
   }
-  /* What is not in order lies all over the tensor, and has been fetched again since. */
-  if (release && entry->read) weight_release(entry, 0, entry->count);
+  return broken;
+}
+
+/* After the last piece. What is not in order lies all over the tensor, and has been fetched again since its own pieces. */
+static void release_rest(const WeightEntry *entry) {
+  if (entry->read) weight_release(entry, 0, entry->count);
+}
+
+static size_t read_whole(const WeightEntry *entry, DType type, char *out) {
+  const size_t broken = read_parallel(entry, 0, entry->count, type, out, true);
+  release_rest(entry);
   return broken;
 }
 
@@ -67,15 +76,14 @@ static size_t upload_tensor(Tensor out, const WeightEntry *entry, void *staging,
     compute_upload(compute, tensor_rows(flat, (int64_t)first, (int64_t)n), as_it_is ? mapped : staging);
     weight_release(entry, first, n);
   }
-  if (entry->read) weight_release(entry, 0, entry->count);
+  release_rest(entry);
   return broken;
 }
 
 /* From the mapping to where it is computed with, so that no second copy of the model exists. */
 static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Compute *compute, Error *error) {
-  const size_t broken = compute_on_host(compute)
-                            ? read_parallel(entry, 0, entry->count, out.dtype, out.data, true)
-                            : upload_tensor(out, entry, staging, compute);
+  const size_t broken = compute_on_host(compute) ? read_whole(entry, out.dtype, out.data)
+                                                 : upload_tensor(out, entry, staging, compute);
   return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
@@ -111,7 +119,7 @@ static bool quantize_turned(const ModelTensor *tensor, const WeightEntry *entry,
   const size_t bytes = entry->count * sizeof(float);
   float *values = memory_alloc(bytes);
   if (!values) return error_out_of_memory(error, tensor->name, bytes);
-  const size_t broken = read_parallel(entry, 0, entry->count, DTYPE_F32, (char *)values, true);
+  const size_t broken = read_whole(entry, DTYPE_F32, (char *)values);
   bool ok = broken == 0 || weight_not_finite(entry, broken, error);
   if (ok) {
     values = turned(values, tensor->value.dim[1], tensor->value.dim[0]);
@@ -125,12 +133,13 @@ static bool quantize_turned(const ModelTensor *tensor, const WeightEntry *entry,
 static bool load_quantized(const ModelTensor *tensor, const WeightEntry *entry, Compute *compute,
                            Error *error) {
   const BnbCodes *codes = bnb_codes(entry);
-  if (codes && tensor->value.dtype != DTYPE_Q8)
-    return quantize_take(tensor->value, entry, codes, compute, error);
-  if (tensor->turned) return quantize_turned(tensor, entry, compute, error);
+  if (tensor->turned && !codes) return quantize_turned(tensor, entry, compute, error);
   Pieces pieces = {.entry = entry};
-  return quantize_tensor(tensor->value, read_stripe, &pieces, compute, error) &&
-         (pieces.broken == 0 || weight_not_finite(entry, pieces.broken, error));
+  const bool ok = codes && tensor->value.dtype != DTYPE_Q8
+                      ? quantize_take(tensor->value, entry, codes, compute, error)
+                      : quantize_tensor(tensor->value, read_stripe, &pieces, compute, error);
+  release_rest(entry);
+  return ok && (pieces.broken == 0 || weight_not_finite(entry, pieces.broken, error));
 }
 
 bool model_check(const Model *model, const char *directory, Error *error) {
@@ -141,7 +150,7 @@ bool model_check(const Model *model, const char *directory, Error *error) {
 }
 
 static bool check_values(const WeightEntry *entry, Error *error) {
-  const size_t broken = read_parallel(entry, 0, entry->count, entry->dtype, NULL, true);
+  const size_t broken = read_whole(entry, entry->dtype, NULL);
   return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
