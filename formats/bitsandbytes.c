@@ -53,14 +53,18 @@ float bnb_scale(const BnbCodes *c, int64_t block) {
 }
 
 static void read_four(const WeightEntry *entry, size_t first, size_t count, void *out) {
+  enum { PIECE = 256 };
   const BnbCodes *c = &((const BnbWeight *)entry->source)->four;
+  float values[PIECE], scale = 0;
   int64_t block = -1;
-  float scale = 0;
-  for (size_t i = 0; i < count; i++) {
-    const int64_t n = (int64_t)(first + i);
-    if (n / c->block != block) scale = bnb_scale(c, block = n / c->block);
-    const float value = c->table[n % 2 ? c->packed[n / 2] & 15 : c->packed[n / 2] >> 4] * scale;
-    dtype_convert((char *)out + i * dtype_size(entry->dtype), entry->dtype, &value, DTYPE_F32, 1);
+  for (size_t done = 0; done < count; done += PIECE) {
+    const size_t n = count - done < PIECE ? count - done : PIECE;
+    for (size_t i = 0; i < n; i++) {
+      const int64_t at = (int64_t)(first + done + i);
+      if (at / c->block != block) scale = bnb_scale(c, block = at / c->block);
+      values[i] = c->table[at % 2 ? c->packed[at / 2] & 15 : c->packed[at / 2] >> 4] * scale;
+    }
+    dtype_convert((char *)out + done * dtype_size(entry->dtype), entry->dtype, values, DTYPE_F32, n);
   }
 }
 
