@@ -42,13 +42,6 @@ enum { NF4_BLOCK = 64, NF4_STRIPE = 16, NF4_GROUP = 256, NF4_CODES = 16, NF4_MAP
 typedef enum Nf4Layout { NF4_LAYOUT_ROWS, NF4_LAYOUT_TILES } Nf4Layout;
 
 /* The values of the 16 codes, ascending. */
-#define NF4_TABLE                                                                                       \
-  {                                                                                                     \
-    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f,    \
-        -0.18477343022823334f, -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, \
-        0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f,          \
-        0.7229568362236023f, 1.0f                                                                       \
-  }
 extern const float nf4_table[NF4_CODES];
 
 static inline bool nf4_fits(int64_t outputs, int64_t inputs) {

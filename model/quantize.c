@@ -93,8 +93,7 @@ bool quantize_tensor(Tensor out, QuantizeSource *source, void *context, Compute 
 /* ---- bitsandbytes' own ---- */
 
 static bool fits(Tensor out, const WeightEntry *entry, const BnbCodes *codes, Error *error) {
-  static const float table[NF4_CODES] = NF4_TABLE;
-  if (!codes->nf4 || memcmp(codes->table, table, sizeof table) != 0 || codes->block != NF4_BLOCK)
+  if (!codes->nf4 || memcmp(codes->table, nf4_table, sizeof nf4_table) != 0 || codes->block != NF4_BLOCK)
     return error_set(error, ERROR_MODEL,
                      "%s: %s: quantize nf4 takes NF4 in blocks of %d as it is, found %s in blocks of %d: use "
                      "quantize none, "

@@ -62,8 +62,7 @@ typedef struct BlockValues {
 } BlockValues;
 
 static inline BlockValues block_values(float scale) {
-  static const float table[NF4_CODES] = NF4_TABLE;
-  return (BlockValues){vec_round_bf16(vec_load(table) * vec_splat(scale))};
+  return (BlockValues){vec_round_bf16(vec_load(nf4_table) * vec_splat(scale))};
 }
 
 /* Vector v of a block. */
@@ -84,9 +83,8 @@ typedef struct BlockValues {
 } BlockValues;
 
 static inline BlockValues block_values(float scale) {
-  static const float table[NF4_CODES] = NF4_TABLE;
-  return (BlockValues){vec_round_bf16(vec_load(table) * vec_splat(scale)),
-                       vec_round_bf16(vec_load(table + VEC) * vec_splat(scale))};
+  return (BlockValues){vec_round_bf16(vec_load(nf4_table) * vec_splat(scale)),
+                       vec_round_bf16(vec_load(nf4_table + VEC) * vec_splat(scale))};
 }
 
 /* By the low 4 bits of each lane. */

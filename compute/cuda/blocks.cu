@@ -7,7 +7,6 @@
 #include "compute/q8.h"
 
 Nf4Matrix nf4_matrix(Tensor w) {
-  static const float table[NF4_CODES] = NF4_TABLE;
   const Nf4Parts at = nf4_parts(w.dtype, w.dim[0], w.dim[1]);
   const uint8_t *data = (const uint8_t *)w.data;
   Nf4Matrix m = {};
@@ -15,7 +14,7 @@ Nf4Matrix nf4_matrix(Tensor w) {
   m.wide = w.dtype == DTYPE_NF4_PLAIN ? (const float *)(data + at.scales) : NULL;
   m.group = (const float *)(data + at.group), m.map = (const float *)(data + at.map);
   m.mean = (const float *)(data + at.mean);
-  for (int i = 0; i < NF4_CODES; i++) m.table[i] = table[i];
+  for (int i = 0; i < NF4_CODES; i++) m.table[i] = nf4_table[i];
   m.blocks = (int)(w.dim[1] / NF4_BLOCK);
   m.tiles = w.dim[0] / NF4_STRIPE * m.blocks;
   return m;

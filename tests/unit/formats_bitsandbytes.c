@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "compute/nf4.h"
 #include "formats/bitsandbytes.h"
 #include "tests/support/fixture.h"
 
@@ -60,25 +61,9 @@ static bool turn(Error *error) {
 
 /* "x.weight" of 16 by 192, or nested, of 272 by 64; the state is `json`. */
 static void add_four(bool nested, const char *json) {
-  static const float nf4[16] = {-1.0f,
-                                -0.6961928009986877f,
-                                -0.5250730514526367f,
-                                -0.39491748809814453f,
-                                -0.28444138169288635f,
-                                -0.18477343022823334f,
-                                -0.09105003625154495f,
-                                0.0f,
-                                0.07958029955625534f,
-                                0.16093020141124725f,
-                                0.24611230194568634f,
-                                0.33791524171829224f,
-                                0.44070982933044434f,
-                                0.5626170039176941f,
-                                0.7229568362236023f,
-                                1.0f};
   begin();
   add_made("x.weight", nested ? "tall.packed" : "edges.packed");
-  add("x.weight.quant_map", DTYPE_F32, nf4, 16);
+  add("x.weight.quant_map", DTYPE_F32, nf4_table, NF4_CODES);
   add("x.weight.quant_state.bitsandbytes__nf4", DTYPE_U8, json, strlen(json));
   if (nested) {
     add_made("x.weight.absmax", "tall.scales");
