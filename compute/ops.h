@@ -35,6 +35,15 @@ static inline int64_t weight_outputs(Weight w) {
   return w.data.dim[w.transposed ? 1 : 0];
 }
 
+/* What an adapter adds to so many neighbouring outputs of a linear: scale * u b^T. */
+typedef struct AdapterTerm {
+  int64_t outputs;
+  Tensor u, b; /* [T,R], [outputs,R]; or none: nothing is added */
+  float scale;
+} AdapterTerm;
+
+enum { ADAPTER_TERMS = 3 }; /* most of a call */
+
 typedef enum NormKind {
   NORM_LAYER, /* (x - mean) / sqrt(var + eps) * w + b */
   NORM_RMS    /* x / sqrt(mean(x^2) + eps) * w */

@@ -151,6 +151,29 @@ void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int cou
   if (!state) arena_release(arena, mark);
 }
 
+int lora_terms(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out, Tensor x,
+               AdapterTerm *terms, Arena *arena) {
+  const Joined j = joined(set, ids, count);
+  const bool at_once = !tensor_is_none(j.a);
+  Tensor u = none;
+  for (int i = 0; i < count; i++) terms[i] = (AdapterTerm){.outputs = out[i].dim[1]};
+  if (at_once) {
+    u = tensor_new_2d(arena, x.dtype, x.dim[0], j.a.dim[0]);
+    op_linear(c, u, x, plain(j.a), none, 1, 0);
+  }
+  int64_t column = 0;
+  for (int k = 0; k < j.count; k++) {
+    AdapterTerm *term = &terms[j.place[k]];
+    const int64_t rank = rank_of(j.pair[k]);
+    term->u = at_once ? tensor_columns(u, column, rank) : tensor_new_2d(arena, x.dtype, x.dim[0], rank);
+    if (!at_once) op_linear(c, term->u, x, a_weight(j.pair[k]), none, 1, 0);
+    term->b = j.pair[k]->b.value;
+    term->scale = j.pair[k]->scale;
+    column += rank;
+  }
+  return j.count;
+}
+
 bool lora_backward_joined(Compute *c, const LoraSet *set, const int *ids, int count, Tensor dx,
                           const Tensor *dout, Tensor x, float beta, LoraState *const *state, Arena *arena) {
   const Joined j = joined(set, ids, count);

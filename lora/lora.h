@@ -164,9 +164,13 @@ bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dou
 /* The same of several linears with one input x. Where nothing is dropped, the pairs of modules that are joined are one product each
  * with x, with du and for dA: their As lie under each other. out and dout of those without a pair are not touched; state is
  * an array, or NULL. At most LORA_JOINED modules. */
-enum { LORA_JOINED = 3 };
+enum { LORA_JOINED = ADAPTER_TERMS };
 void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out,
                          Tensor x, float beta, LoraState *const *state, LoraRows rows, Arena *arena);
+/* For op_linear_adapted, and without dropout: the terms of those linears, to which `out` belong, and how many of them have a pair.
+ * Their u are in the arena, to be given back by the caller. */
+int lora_terms(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out, Tensor x,
+               AdapterTerm *terms, Arena *arena);
 /* false, and dx is as it was: none has a pair. */
 bool lora_backward_joined(Compute *c, const LoraSet *set, const int *ids, int count, Tensor dx,
                           const Tensor *dout, Tensor x, float beta, LoraState *const *state, Arena *arena);

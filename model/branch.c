@@ -112,9 +112,59 @@ static LoraRows adapter_rows(const BlockContext *context) {
   return (LoraRows){.draws = context->draws, .positions = context->positions};
 }
 
+typedef Tensor TensorOf(const Model *model, int index); /* model_tensor or model_grad */
+
+/* The weights, or their gradients, of several linears under each other, and so their biases: none where there are none. False where
+ * they lie otherwise. */
+static bool stacked(const Model *model, TensorOf *of, const Linear *linear, int count, Tensor *weight,
+                    Tensor *bias) {
+  Tensor weights[LORA_JOINED] = {0}, biases[LORA_JOINED] = {0};
+  int biased = 0;
+  ASSERT(count <= LORA_JOINED);
+  for (int i = 0; i < count; i++) {
+    weights[i] = of(model, linear[i].weight);
+    biases[i] = of(model, linear[i].bias);
+    biased += linear[i].bias >= 0;
+  }
+  if (model->arch->transposed) return false;
+  *weight = tensor_stacked(weights, count);
+  *bias = tensor_stacked(biases, count);
+  return !tensor_is_none(*weight) && (biased == 0 || !tensor_is_none(*bias));
+}
+
+/* out[i] = x W_i^T + bias + adapter + beta*out of linears with one input, in decoding. One product where roles_new has found that
+ * they can be. */
+static void linears_decode(const BlockContext *context, const Linear *linear, int count, const Tensor *out,
+                           Tensor x, float beta) {
+  const Model *model = context->model;
+  Compute *c = context->compute;
+  const size_t mark = arena_mark(context->arena);
+  AdapterTerm terms[LORA_JOINED];
+  int ids[LORA_JOINED];
+  for (int i = 0; i < count; i++) ids[i] = linear[i].id;
+  const int adapted = lora_terms(c, context->adapter, ids, count, out, x, terms, context->arena);
+  Tensor weight, bias;
+  const Tensor all = tensor_beside(out, count);
+  const bool at_once = !tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias);
+  for (int i = 0; i < (at_once ? 1 : count); i++) {
+    const Tensor to = at_once ? all : out[i], b = at_once ? bias : model_tensor(model, linear[i].bias);
+    const Weight w = at_once ? (Weight){.data = weight} : model_weight(model, linear[i]);
+    if (at_once ? adapted > 0 : !tensor_is_none(terms[i].u)) {
+      op_linear_adapted(c, to, x, w, b, &terms[i], at_once ? count : 1, beta);
+    } else {
+      op_linear(c, to, x, w, b, 1, beta);
+    }
+  }
+  arena_release(context->arena, mark);
+}
+
 void linear_forward(const BlockContext *context, Linear linear, Tensor out, Tensor x, float beta,
                     LoraState *state) {
   const Model *model = context->model;
+  if (context->caches) {
+    linears_decode(context, &linear, 1, &out, x, beta);
+    return;
+  }
   const bool adapted = lora_forward(context->compute, context->adapter, linear.id, out, x, beta,
                                     context->keep ? state : NULL, adapter_rows(context), context->arena);
   op_linear(context->compute, out, x, model_weight(model, linear), model_tensor(model, linear.bias), 1,
@@ -148,26 +198,6 @@ void role_backward(const BlockContext *context, int layer, LinearRole role, Tens
   linear_backward(context, context->model->blocks[layer].linear[role], dx, dy, x, beta, &state->lora[role]);
 }
 
-typedef Tensor TensorOf(const Model *model, int index); /* model_tensor or model_grad */
-
-/* The weights, or their gradients, of several linears under each other, and so their biases: none where there are none. False where
- * they lie otherwise. */
-static bool stacked(const Model *model, TensorOf *of, const Linear *linear, int count, Tensor *weight,
-                    Tensor *bias) {
-  Tensor weights[LORA_JOINED] = {0}, biases[LORA_JOINED] = {0};
-  int biased = 0;
-  ASSERT(count <= LORA_JOINED);
-  for (int i = 0; i < count; i++) {
-    weights[i] = of(model, linear[i].weight);
-    biases[i] = of(model, linear[i].bias);
-    biased += linear[i].bias >= 0;
-  }
-  if (model->arch->transposed) return false;
-  *weight = tensor_stacked(weights, count);
-  *bias = tensor_stacked(biases, count);
-  return !tensor_is_none(*weight) && (biased == 0 || !tensor_is_none(*bias));
-}
-
 void roles_new(const BlockContext *context, int layer, LinearRole first, int count, int64_t rows,
                Tensor *out) {
   const Model *model = context->model;
@@ -190,6 +220,10 @@ void roles_forward(const BlockContext *context, int layer, LinearRole first, int
   const Linear *linear = &model->blocks[layer].linear[first];
   LoraState *states[LORA_JOINED];
   int ids[LORA_JOINED], adapted = 0;
+  if (context->caches) {
+    linears_decode(context, linear, count, out, x, 0);
+    return;
+  }
   for (int i = 0; i < count; i++) {
     ids[i] = linear[i].id;
     states[i] = &state->lora[first + i];

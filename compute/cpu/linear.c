@@ -3,6 +3,8 @@
  * that they stand for. */
 #include "compute/cpu/cpu.h"
 
+#include "compute/linear_adapted.h"
+
 #include "compute/cpu/blocks.h"
 #include "compute/product.h"
 
@@ -140,6 +142,11 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
              out.stride[0]);
   }
   scratch_close(c, mark);
+}
+
+void CPU(linear_adapted)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, const AdapterTerm *terms,
+                         int count, float beta) {
+  linear_adapted_in_steps(CPU(linear), c, out, x, w, bias, terms, count, beta);
 }
 
 void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha, float beta) {

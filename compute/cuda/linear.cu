@@ -5,6 +5,8 @@
 #include "compute/cuda/blocks.cuh"
 #include "compute/cuda/product.cuh"
 
+#include "compute/linear_adapted.h"
+
 namespace {
 
 static const Tensor none = {};
@@ -90,20 +92,35 @@ static void add_column_sums(Compute *c, Tensor dbias, Tensor dy) {
   scratch_close(c, mark);
 }
 
+/* As cuda_linear_rows, by weights of any dtype. */
+static void linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta,
+                        const AdapterTerm *terms, int count) {
+  if (cuda_linear_rows_nf4(c, out, x, w, bias, alpha, beta, terms, count)) return;
+  const size_t mark = scratch_open(c);
+  cuda_linear_rows(c, out, x, cuda_plain_weight(c, w), bias, alpha, beta, terms, count);
+  scratch_close(c, mark);
+}
+
 }  // namespace
 
 extern "C" void cuda_linear(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
                             float beta) {
   check_shapes(x, out, w);
-  if (c->row_invariant && cuda_linear_rows_nf4(c, out, x, w, bias, alpha, beta)) return;
+  if (c->row_invariant) return linear_rows(c, out, x, w, bias, alpha, beta, nullptr, 0);
   const size_t mark = scratch_open(c);
   const Weight plain = cuda_plain_weight(c, w);
-  if (c->row_invariant) {
-    cuda_linear_rows(c, out, x, plain, bias, alpha, beta);
-  } else {
-    cuda_product(c, out, x, false, plain.data, !plain.transposed, bias, alpha, beta);
-  }
+  cuda_product(c, out, x, false, plain.data, !plain.transposed, bias, alpha, beta);
   scratch_close(c, mark);
+}
+
+extern "C" void cuda_linear_adapted(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias,
+                                    const AdapterTerm *terms, int count, float beta) {
+  check_shapes(x, out, w);
+  if (c->row_invariant && cuda_linear_rows_adapts(x, w, terms, count)) {
+    linear_rows(c, out, x, w, bias, 1, beta, terms, count);
+  } else {
+    linear_adapted_in_steps(cuda_linear, c, out, x, w, bias, terms, count, beta);
+  }
 }
 
 extern "C" void cuda_linear_backward_input(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha,

@@ -17,25 +17,27 @@
 
 #include "compute/cuda/product.cuh"
 
-#include <ptx.cuh>
-
 namespace {
 
 /* A team of WARPS_O x WARPS_R warps works at a tile of OUTPUTS x ROWS; TEAMS teams side by side have a slice of K
- * each. STEP inputs are brought at a time, STAGES - 1 steps ahead. All fit the 99 KiB of the small cards. */
+ * each. STEP inputs are brought at a time, STAGES - 1 steps ahead. All fit the 99 KiB of the small cards; BLOCKS of them have
+ * their registers on a multiprocessor. */
 template <class P>
 struct Tile {
   static constexpr int OUTPUTS = P::OUTPUTS, ROWS = P::ROWS, WARPS_O = P::WARPS_O, WARPS_R = P::WARPS_R;
-  static constexpr int TEAMS = P::TEAMS, STEP = P::STEP, STAGES = P::STAGES;
+  static constexpr int TEAMS = P::TEAMS, STEP = P::STEP, STAGES = P::STAGES, BLOCKS = P::BLOCKS;
   static constexpr int TEAM_THREADS = WARPS_O * WARPS_R * WARP, THREADS = TEAM_THREADS * TEAMS;
   static constexpr int W_TILE = OUTPUTS * STEP, STAGE = W_TILE + ROWS * STEP; /* elements */
   /* 16 x 8 products of a warp. */
   static constexpr int HIGH = OUTPUTS / WARPS_O / 16, WIDE = ROWS / WARPS_R / 8;
   static constexpr size_t PIPELINE = sizeof(bf16) * STAGE * STAGES * TEAMS;
-  static constexpr size_t SUMS = sizeof(float) * TEAMS * ROWS * sums_stride<OUTPUTS>();
+  static constexpr bool SIDE =
+      TEAMS > 1; /* slices side by side: their sums meet in shared memory, an adapter's too */
+  static constexpr size_t SUMS = sizeof(float) * (TEAMS + SIDE) * ROWS * sums_stride<OUTPUTS>();
   static constexpr size_t SHARED = PIPELINE > SUMS ? PIPELINE : SUMS;
 
   static_assert(TEAMS == 1 || (TEAMS == SLICES && TEAM_THREADS == WARP), "a warp to a slice, or all to all");
+  static_assert(!SIDE || HIGH * WIDE <= TEAMS, "a warp has no more than one product of the adapter's slice");
   static_assert(SLICE_UNIT % STEP == 0 && STEP % 16 == 0, "steps end where slices end");
   static_assert(SHARED <= 99 * 1024, "small cards");
 };
@@ -208,17 +210,30 @@ __device__ __forceinline__ void close_slice(Sums<T> *total, Sums<T> *sums) {
 
 template <class T>
 __device__ __forceinline__ void store_sums(float *tile, const Sums<T> &sums, int warp_o, int warp_r) {
-  const int lane = (int)threadIdx.x % WARP, group = lane / 4, pair = lane % 4 * 2;
+  const int lane = (int)threadIdx.x % WARP;
 #pragma unroll
   for (int i = 0; i < T::HIGH; i++) {
 #pragma unroll
     for (int j = 0; j < T::WIDE; j++) {
 #pragma unroll
-      for (int k = 0; k < 4; k++) {
-        const int row = (warp_r * T::WIDE + j) * 8 + pair + k % 2;
-        const int output = (warp_o * T::HIGH + i) * 16 + group + k / 2 * 8;
-        tile[row * sums_stride<T::OUTPUTS>() + output] = sums.at[i][j][k];
-      }
+      for (int k = 0; k < 4; k++)
+        tile[sums_place<T::OUTPUTS>(lane, warp_o * T::HIGH + i, warp_r * T::WIDE + j, k)] = sums.at[i][j][k];
+    }
+  }
+}
+
+/* total += scale * an adapter's slice, for which `sums` is used. */
+template <class T>
+__device__ __forceinline__ void add_slice(Sums<T> *total, Sums<T> *sums, const RowsCall &call, int64_t row,
+                                          int output, int warp_o, int warp_r) {
+  const float scale = term_of(call, output).scale;
+  adapter_slice(sums->at, call, row + warp_r * T::WIDE * 8, output + warp_o * T::HIGH * 16);
+#pragma unroll
+  for (int i = 0; i < T::HIGH; i++) {
+#pragma unroll
+    for (int j = 0; j < T::WIDE; j++) {
+#pragma unroll
+      for (int k = 0; k < 4; k++) total->at[i][j][k] = fmaf(scale, sums->at[i][j][k], total->at[i][j][k]);
     }
   }
 }
@@ -234,7 +249,7 @@ __device__ __forceinline__ void meet_team() {
 
 /* Neighbouring blocks have the same weights and other rows, so that the weights come from memory once. */
 template <class T, bool TRANSPOSED, bool ALIGNED>
-__global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall call) {
+__global__ void __launch_bounds__(T::THREADS, T::BLOCKS) linear_rows_kernel(const RowsCall call) {
   SHARED_MEMORY(bf16, shared);
   const int64_t row_tiles = (call.rows + T::ROWS - 1) / T::ROWS;
   const int64_t row = (int64_t)blockIdx.x % row_tiles * T::ROWS;
@@ -259,6 +274,10 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
     copy_async_commit();
     next++, into++;
   }
+  /* An adapter's slice: of slices side by side a product for a warp each, made while the first steps are on their way. */
+  const bool adds = T::SIDE && call.terms > 0 && team < T::HIGH * T::WIDE;
+  float added[1][1][4];
+  if (adds) adapter_slice(added, call, row + team / T::HIGH * 8, output + team % T::HIGH * 16);
   for (; step < end; step++) {
     copy_async_wait<T::STAGES - 2>();
     meet_team<T>(); /* the step is here for all, and all have done with the stage that is filled now */
@@ -278,23 +297,30 @@ __global__ void __launch_bounds__(T::THREADS) linear_rows_kernel(const RowsCall 
   copy_async_wait<0>();
   __syncthreads(); /* the pipelines have run dry: their memory is free */
   float *parts = reinterpret_cast<float *>(shared);
+  if (!T::SIDE && call.terms > 0) add_slice<T>(&total, &sums, call, row, output, warp_o, warp_r);
+  if (adds) {
+    float *tile = parts + T::TEAMS * T::ROWS * sums_stride<T::OUTPUTS>();
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      tile[sums_place<T::OUTPUTS>(thread, team % T::HIGH, team / T::HIGH, k)] = added[0][0][k];
+  }
   store_sums<T>(parts + team * T::ROWS * sums_stride<T::OUTPUTS>(), T::TEAMS == 1 ? total : sums, warp_o,
                 warp_r);
   __syncthreads();
-  finish_tile<T::TEAMS, T::ROWS, T::OUTPUTS, T::THREADS>(call, parts, row, output);
+  finish_tile<T::TEAMS, T::ROWS, T::OUTPUTS, T::THREADS, T::SIDE>(call, parts, row, output);
 }
 
 /* -- the choice of a tile -------------------------------------------------------------------------------- */
 
 // clang-format off
-struct Shape16x8 { enum { OUTPUTS = 16, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 64, STAGES = 4 }; };
-struct Shape32x8 { enum { OUTPUTS = 32, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4 }; };
-struct Shape32x16 { enum { OUTPUTS = 32, ROWS = 16, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4 }; };
-struct Shape32x32 { enum { OUTPUTS = 32, ROWS = 32, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 3 }; };
-struct Shape64x32 { enum { OUTPUTS = 64, ROWS = 32, WARPS_O = 2, WARPS_R = 2, TEAMS = 1, STEP = 64, STAGES = 8 }; };
-struct Shape64x64 { enum { OUTPUTS = 64, ROWS = 64, WARPS_O = 2, WARPS_R = 2, TEAMS = 1, STEP = 64, STAGES = 6 }; };
-struct Shape64x128 { enum { OUTPUTS = 64, ROWS = 128, WARPS_O = 2, WARPS_R = 4, TEAMS = 1, STEP = 64, STAGES = 4 }; };
-struct Shape128x128 { enum { OUTPUTS = 128, ROWS = 128, WARPS_O = 2, WARPS_R = 4, TEAMS = 1, STEP = 64, STAGES = 3 }; };
+struct Shape16x8 { enum { OUTPUTS = 16, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 64, STAGES = 4, BLOCKS = 2 }; };
+struct Shape32x8 { enum { OUTPUTS = 32, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4, BLOCKS = 2 }; };
+struct Shape32x16 { enum { OUTPUTS = 32, ROWS = 16, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4, BLOCKS = 2 }; };
+struct Shape32x32 { enum { OUTPUTS = 32, ROWS = 32, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 3, BLOCKS = 2 }; };
+struct Shape64x32 { enum { OUTPUTS = 64, ROWS = 32, WARPS_O = 2, WARPS_R = 2, TEAMS = 1, STEP = 64, STAGES = 8, BLOCKS = 2 }; };
+struct Shape64x64 { enum { OUTPUTS = 64, ROWS = 64, WARPS_O = 2, WARPS_R = 2, TEAMS = 1, STEP = 64, STAGES = 6, BLOCKS = 2 }; };
+struct Shape64x128 { enum { OUTPUTS = 64, ROWS = 128, WARPS_O = 2, WARPS_R = 4, TEAMS = 1, STEP = 64, STAGES = 4, BLOCKS = 2 }; };
+struct Shape128x128 { enum { OUTPUTS = 128, ROWS = 128, WARPS_O = 2, WARPS_R = 4, TEAMS = 1, STEP = 64, STAGES = 3, BLOCKS = 1 }; };
 // clang-format on
 
 typedef Tile<Shape16x8> Tile16x8;
@@ -349,13 +375,21 @@ static double tile_time(const TileChoice &tile, int64_t rows, int64_t outputs, i
   return fmax(busiest, fmax(cache, memory));
 }
 
+/* Whether every tile lies within one term. */
+static bool tile_keeps_to_terms(const TileChoice &tile, const RowsCall &call) {
+  bool keeps = true;
+  for (int i = 1; i < call.terms; i++) keeps = keeps && call.term[i].first % tile.outputs == 0;
+  return keeps;
+}
+
+/* The first of the list, of 16 outputs, does for every call. */
 static const TileChoice &choose_tile(const Compute *c, const RowsCall &call, const TileChoice *list,
                                      int count) {
   int best = 0;
   double least = 0;
   for (int i = 0; i < count; i++) {
     const double time = tile_time(list[i], call.rows, call.outputs, c->device->multiprocessors);
-    if (i == 0 || time < least) best = i, least = time;
+    if (i == 0 || (time < least && tile_keeps_to_terms(list[i], call))) best = i, least = time;
   }
   return list[best];
 }
@@ -368,7 +402,36 @@ bool rows_in_pieces(Tensor x) {
   return (uintptr_t)x.data % 16 == 0 && x.stride[0] % 8 == 0 && x.dim[1] % 8 == 0;
 }
 
-RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
+/* Pairs of elements at addresses of pairs. */
+static bool in_pairs(Tensor x) {
+  return x.dtype == DTYPE_BF16 && (uintptr_t)x.data % 4 == 0 && x.stride[0] % 2 == 0 && x.dim[1] % 2 == 0;
+}
+
+bool cuda_linear_rows_adapts(Tensor x, Weight w, const AdapterTerm *terms, int count) {
+  bool fits = x.dtype == DTYPE_BF16 && (w.data.dtype == DTYPE_BF16 || dtype_is_blocks(w.data.dtype));
+  int64_t first = 0;
+  for (int i = 0; i < count; i++) {
+    fits = fits && first % 16 == 0;
+    if (!tensor_is_none(terms[i].u)) fits = fits && in_pairs(terms[i].u) && in_pairs(terms[i].b);
+    first += terms[i].outputs;
+  }
+  return fits;
+}
+
+static RowsTerm rows_term(const AdapterTerm &t, int64_t first, int64_t rows) {
+  RowsTerm term = {};
+  term.first = (int)first;
+  if (tensor_is_none(t.u)) return term;
+  ASSERT(t.u.dim[0] == rows && t.b.dim[0] == t.outputs && t.u.dim[1] == t.b.dim[1]);
+  term.u = data<bf16>(t.u), term.b = data<bf16>(t.b);
+  term.u_stride = t.u.stride[0], term.b_stride = t.b.stride[0];
+  term.rank = (int)t.u.dim[1];
+  term.scale = t.scale;
+  return term;
+}
+
+RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta,
+                   const AdapterTerm *terms, int count) {
   const bool narrow = out.dtype == DTYPE_BF16;
   ASSERT(x.rank == 2 && out.rank == 2 && w.data.rank == 2 && x.dim[0] == out.dim[0]);
   ASSERT(x.dim[1] == weight_inputs(w) && out.dim[1] == weight_outputs(w));
@@ -382,14 +445,20 @@ RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, flo
   call.alpha = alpha, call.beta = beta;
   call.bias_narrow = bias.dtype == DTYPE_BF16, call.out_narrow = narrow;
   call.out_packs = (uintptr_t)out.data % (narrow ? 8 : 16) == 0 && out.stride[0] % 4 == 0;
+  ASSERT(count == 0 || (count <= ADAPTER_TERMS && alpha == 1));
+  call.terms = count;
+  for (int64_t i = 0, first = 0; i < count; first += terms[i++].outputs)
+    call.term[i] = rows_term(terms[i], first, call.rows);
   return call;
 }
 
 extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
-                                 float beta) {
-  const RowsCall call = rows_call(out, x, w, bias, alpha, beta);
-  if (c->dry || call.rows == 0 || call.outputs == 0) return;
+                                 float beta, const AdapterTerm *terms, int count) {
+  if (c->dry) return;
+  const RowsCall call = rows_call(out, x, w, bias, alpha, beta, terms, count);
+  if (call.rows == 0 || call.outputs == 0) return;
   if (x.dtype != DTYPE_BF16 || w.data.dtype != DTYPE_BF16) {
+    ASSERT(count == 0);
     linear_rows_plain(c, call, x.dtype, w.data.dtype, w.transposed);
   } else if (rows_in_pieces(x) && rows_in_pieces(w.data)) {
     choose_tile(c, call, tiles, sizeof tiles / sizeof *tiles).launch(c, call, w.transposed);

@@ -3,14 +3,25 @@
  * The value of an output is defined alike for all kernels of one kind, whichever tile it falls into: the inputs
  * are cut into SLICES slices by their number alone; within a slice there is one chain of sums in the order of
  * the inputs; then ((0 + slice 0) + slice 1) + ... Where the slices are worked on - side by side in several warps
- * of a block when there are few rows, one after the other in one warp when there are many - does not show. */
+ * of a block when there are few rows, one after the other in one warp when there are many - does not show. An adapter is one
+ * slice more of the BF16 kernels, times its scale: a chain of links over the rank, zeros up to a whole link. */
 #ifndef COMPUTE_CUDA_LINEAR_ROWS_CUH
 #define COMPUTE_CUDA_LINEAR_ROWS_CUH
 
 #include "compute/cuda/kernel.cuh"
 
+#include <ptx.cuh>
+
 /* SLICE_UNIT inputs are never divided between slices. */
 enum { SLICES = 8, SLICE_UNIT = 64 };
+
+/* An AdapterTerm of the outputs from `first` on. */
+typedef struct RowsTerm {
+  const bf16 *b, *u;
+  int64_t b_stride, u_stride;
+  int first, rank; /* rank 0: none */
+  float scale;
+} RowsTerm;
 
 /* out[rows, outputs] = alpha * x[rows, inputs] W^T + bias + beta * out */
 typedef struct RowsCall {
@@ -21,10 +32,13 @@ typedef struct RowsCall {
   float alpha, beta;
   bool bias_narrow, out_narrow; /* BF16, else F32 */
   bool out_packs;               /* four outputs at a multiple of four may be read and written at once */
+  int terms;                    /* 0: no adapter; alpha is 1 with one */
+  RowsTerm term[ADAPTER_TERMS];
 } RowsCall;
 
-/* As op_linear; shapes are looked at. */
-RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta);
+/* As op_linear, or with count > 0 op_linear_adapted; shapes are looked at. */
+RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta,
+                   const AdapterTerm *terms, int count);
 /* Rows of 16-byte pieces of bf16. */
 bool rows_in_pieces(Tensor x);
 
@@ -34,6 +48,62 @@ void linear_rows_plain(Compute *c, const RowsCall &call, DType x, DType w, bool 
 /* Where slice p begins and slice p - 1 ends, in SLICE_UNITs. */
 __device__ __forceinline__ int slice_edge(int inputs, int p) {
   return (int)((int64_t)((inputs + SLICE_UNIT - 1) / SLICE_UNIT) * p / SLICES);
+}
+
+/* The term of an output. By constant places: or arguments lie in local memory. */
+__device__ __forceinline__ RowsTerm term_of(const RowsCall &call, int output) {
+  static_assert(ADAPTER_TERMS == 3, "each is asked");
+  RowsTerm term = call.term[0];
+  if (call.terms > 1 && output >= call.term[1].first) term = call.term[1];
+  if (call.terms > 2 && output >= call.term[2].first) term = call.term[2];
+  return term;
+}
+
+__device__ __forceinline__ uint32_t load_pair(const bf16 *p, bool valid) {
+  return valid ? *reinterpret_cast<const uint32_t *>(p) : 0;
+}
+
+/* sums = u b^T of 16 * HIGH outputs from `output` on, all of one term, and 8 * WIDE rows from `row` on. Straight from memory:
+ * it is little, and a term's rows begin at any pair of elements. */
+template <int HIGH, int WIDE>
+__device__ __forceinline__ void adapter_slice(float (&sums)[HIGH][WIDE][4], const RowsCall &call, int64_t row,
+                                              int output) {
+  const RowsTerm term = term_of(call, output);
+  const int lane = (int)threadIdx.x % WARP, group = lane / 4, pair = lane % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < HIGH; i++) {
+#pragma unroll
+    for (int j = 0; j < WIDE; j++) sums[i][j][0] = sums[i][j][1] = sums[i][j][2] = sums[i][j][3] = 0;
+  }
+  const bf16 *b_row = term.b + (output + group - term.first) * term.b_stride;
+  const bf16 *u_row = term.u + (row + group) * term.u_stride;
+  const int outputs = call.outputs - output - group;
+  const int rows = (int)min(call.rows - row - group, (int64_t)(8 * WIDE));
+#pragma unroll 1
+  for (int k = pair; k - pair < term.rank; k += 16) {
+    uint32_t b[HIGH][4], u[WIDE][2];
+#pragma unroll
+    for (int i = 0; i < HIGH; i++) {
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const int o = i * 16 + e % 2 * 8, at = k + e / 2 * 8;
+        b[i][e] = load_pair(b_row + o * term.b_stride + at, o < outputs && at < term.rank);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < WIDE; j++) {
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        const int n = j * 8, at = k + e * 8;
+        u[j][e] = load_pair(u_row + n * term.u_stride + at, n < rows && at < term.rank);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < HIGH; i++) {
+#pragma unroll
+      for (int j = 0; j < WIDE; j++) mma_bf16(sums[i][j], b[i], u[j]);
+    }
+  }
 }
 
 template <class T>
@@ -74,9 +144,15 @@ __host__ __device__ constexpr int sums_stride() {
   return OUTPUTS + 4;
 }
 
-/* Adds up PARTS tiles of sums[PARTS][ROWS][sums_stride] in order and writes the outputs. The block has met since
- * they were stored. */
-template <int PARTS, int ROWS, int OUTPUTS, int THREADS>
+/* Where a lane's element e of the product of outputs 16 * i .. and rows 8 * j .. lies in a tile of sums. */
+template <int OUTPUTS>
+__device__ __forceinline__ int sums_place(int lane, int i, int j, int e) {
+  return (j * 8 + lane % 4 * 2 + e % 2) * sums_stride<OUTPUTS>() + i * 16 + lane / 4 + e / 2 * 8;
+}
+
+/* Adds up PARTS tiles of sums[PARTS][ROWS][sums_stride] in order and writes the outputs. ADAPTED: one more is an adapter's,
+ * where the call has one. The block has met since they were stored. */
+template <int PARTS, int ROWS, int OUTPUTS, int THREADS, bool ADAPTED>
 __device__ __forceinline__ void finish_tile(const RowsCall &call, const float *sums, int64_t first_row,
                                             int first_output) {
   constexpr int FOURS = OUTPUTS / 4, STRIDE = sums_stride<OUTPUTS>();
@@ -89,6 +165,12 @@ __device__ __forceinline__ void finish_tile(const RowsCall &call, const float *s
       const Pack<float, 4> part = load_pack<float, 4>(sums + (p * ROWS + row) * STRIDE + column);
 #pragma unroll
       for (int k = 0; k < 4; k++) sum[k] += part.at[k];
+    }
+    if (ADAPTED && call.terms > 0) {
+      const float scale = term_of(call, first_output).scale;
+      const Pack<float, 4> part = load_pack<float, 4>(sums + (PARTS * ROWS + row) * STRIDE + column);
+#pragma unroll
+      for (int k = 0; k < 4; k++) sum[k] = fmaf(scale, part.at[k], sum[k]);
     }
     if (call.out_narrow) {
       put_four<bf16>(call, first_row + row, first_output + column, sum);

@@ -11,8 +11,6 @@
 #include "compute/cuda/linear_rows.cuh"
 #include "compute/cuda/product.cuh"
 
-#include <ptx.cuh>
-
 namespace {
 
 /* Bytes. STAGES - 1 steps are under way: with 8 rows two blocks fit the 99 KiB of the small cards. */
@@ -21,7 +19,7 @@ struct Ring {
   static constexpr int STAGES = 3, CODES = WARP * 16, SCALES = NF4_STRIPE * (int)sizeof(float);
   static constexpr int X = CODES + SCALES, STAGE = X + ROWS * NF4_BLOCK * (int)sizeof(bf16);
   static constexpr size_t PIPELINE = (size_t)STAGE * STAGES * SLICES;
-  static constexpr size_t SUMS = sizeof(float) * SLICES * ROWS * sums_stride<NF4_STRIPE>();
+  static constexpr size_t SUMS = sizeof(float) * (SLICES + 1) * ROWS * sums_stride<NF4_STRIPE>();
   static constexpr size_t SHARED = PIPELINE > SUMS ? PIPELINE : SUMS;
   static_assert(SHARED <= 80 * 1024, "small cards");
 };
@@ -110,7 +108,10 @@ __global__ void __launch_bounds__(SLICES *WARP)
   const float mean = m.wide ? 0.0f : *m.mean;
   const int64_t first = (stripe * NF4_STRIPE + g) * m.blocks, second = first + 8 * (int64_t)m.blocks;
   __syncthreads();
-  float sums[ROWS / 8][4] = {};
+  const bool adds =
+      call.terms > 0 && slice < ROWS / 8; /* a product of an adapter's slice for each of the first warps */
+  float sums[ROWS / 8][4] = {}, added[1][1][4];
+  if (adds) adapter_slice(added, call, row + slice * 8, (int)stripe * NF4_STRIPE);
   for (; step < end; step++) {
     const float group[2] = {m.wide ? 0.0f : m.group[(first + step) / NF4_GROUP],
                             m.wide ? 0.0f : m.group[(second + step) / NF4_GROUP]};
@@ -127,15 +128,18 @@ __global__ void __launch_bounds__(SLICES *WARP)
   }
   copy_async_wait<0>();
   __syncthreads(); /* the pipelines have run dry: their memory is free */
-  float *parts = reinterpret_cast<float *>(shared), *own = parts + slice * ROWS * sums_stride<NF4_STRIPE>();
+  constexpr int TILE = ROWS * sums_stride<NF4_STRIPE>();
+  float *parts = reinterpret_cast<float *>(shared), *own = parts + slice * TILE;
 #pragma unroll
   for (int j = 0; j < ROWS / 8; j++) {
 #pragma unroll
-    for (int k = 0; k < 4; k++)
-      own[(j * 8 + lane % 4 * 2 + k % 2) * sums_stride<NF4_STRIPE>() + g + k / 2 * 8] = sums[j][k];
+    for (int k = 0; k < 4; k++) own[sums_place<NF4_STRIPE>(lane, 0, j, k)] = sums[j][k];
   }
+#pragma unroll
+  for (int k = 0; k < 4; k++)
+    if (adds) parts[SLICES * TILE + sums_place<NF4_STRIPE>(lane, 0, slice, k)] = added[0][0][k];
   __syncthreads();
-  finish_tile<SLICES, ROWS, NF4_STRIPE, SLICES * WARP>(call, parts, row, (int)stripe * NF4_STRIPE);
+  finish_tile<SLICES, ROWS, NF4_STRIPE, SLICES * WARP, true>(call, parts, row, (int)stripe * NF4_STRIPE);
 }
 
 template <int ROWS>
@@ -149,11 +153,12 @@ static void launch_few(Compute *c, const RowsCall &call, const Nf4Matrix &m) {
 
 }  // namespace
 
-bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
+bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta,
+                          const AdapterTerm *terms, int count) {
   const bool nf4 = w.data.dtype == DTYPE_NF4 || w.data.dtype == DTYPE_NF4_PLAIN;
   if (c->dry || !nf4 || x.dtype != DTYPE_BF16 || x.dim[0] > NF4_FEW_ROWS || !rows_in_pieces(x)) return false;
   if (x.dim[0] == 0) return true;
-  const RowsCall call = rows_call(out, x, w, bias, alpha, beta);
+  const RowsCall call = rows_call(out, x, w, bias, alpha, beta, terms, count);
   const Nf4Matrix m = nf4_matrix(w.data);
   if (call.rows <= 8) {
     launch_few<8>(c, call, m);

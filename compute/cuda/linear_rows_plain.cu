@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) linear_rows_plain_kernel(const 
 #pragma unroll
   for (int i = 0; i < ROWS; i++) shared[(slice * ROWS + i) * STRIDE + lane] = sum[i];
   __syncthreads();
-  finish_tile<SLICES, ROWS, PLAIN_OUTPUTS, PLAIN_THREADS>(call, shared, row, output);
+  finish_tile<SLICES, ROWS, PLAIN_OUTPUTS, PLAIN_THREADS, false>(call, shared, row, output);
 }
 
 template <class X, class W, bool TRANSPOSED, int ROWS>

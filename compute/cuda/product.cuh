@@ -21,13 +21,17 @@ void cuda_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, 
 void *cuda_products_open(void);
 void cuda_products_close(void *products);
 
-/* The linear whose rows do not depend on each other (linear_rows.cu), as op_linear. */
+/* The linear whose rows do not depend on each other (linear_rows.cu), as op_linear, or with count > 0 as op_linear_adapted (then
+ * alpha is 1) where cuda_linear_rows_adapts. */
 extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
-                                 float beta);
+                                 float beta, const AdapterTerm *terms, int count);
+/* By dtypes, addresses, distances and numbers of outputs; not by the number of rows. */
+bool cuda_linear_rows_adapts(Tensor x, Weight w, const AdapterTerm *terms, int count);
 
 /* The same by 4-bit weights as they are, of up to NF4_FEW_ROWS BF16 rows (linear_rows_nf4.cu). False, and nothing done: the
  * caller takes cuda_linear_rows with the weight's values; so always in a dry run, which plans the scratch for these. */
 enum { NF4_FEW_ROWS = 16 };
-bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta);
+bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta,
+                          const AdapterTerm *terms, int count);
 
 #endif

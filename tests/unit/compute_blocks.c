@@ -144,6 +144,25 @@ static void run_linear(const void *with) {
   if (!k->rows) assert_same(what, dx[0], dx[1]);
 }
 
+/* With an adapter, which is of BF16 or F32 in both. */
+static void run_adapted(const void *with) {
+  enum { RANK = 12 };
+  const Case *k = with;
+  const Twins w = twins(k->dtype, k->O, k->I);
+  const Tensor x = apart(k->T, k->I, k->gap), start = activations(k->T, k->O), none = {0};
+  const AdapterTerm term = {k->O, apart(k->T, RANK, 4), activations(k->O, RANK), 0.7f};
+  Tensor out[2];
+  for (int i = 0; i < 2; i++) {
+    const Weight weight = {.data = i ? w.blocks : w.plain};
+    out[i] = tensor_new_2d(&arena, x.dtype, k->T, k->O);
+    op_axpby(&compute, out[i], start, 1, 0);
+    compute.row_invariant = k->rows;
+    op_linear_adapted(&compute, out[i], x, weight, none, &term, 1, -2);
+    compute.row_invariant = false;
+  }
+  assert_same("with an adapter", out[0], out[1]);
+}
+
 static void test_linear(void **state) {
   (void)state;
   static const DType dtypes[] = {DTYPE_NF4, DTYPE_NF4_PLAIN, DTYPE_Q8};
@@ -156,6 +175,7 @@ static void test_linear(void **state) {
         for (int rows = 0; rows < 2; rows++) {
           const Case k = {dtypes[d], tokens[t], shapes[s][0], shapes[s][1], rows, t % 2, t % 3 * 24};
           planned(run_linear, &k);
+          if (s % 3 == 1) planned(run_adapted, &k);
         }
 }
 

@@ -158,6 +158,58 @@ static void test_linear_rows(void **state) {
   }
 }
 
+/* The same with an adapter on each of three parts of the outputs, and with none on the second. */
+static void check_adapted(const Backend *backend, DType narrow, int64_t inputs, int64_t part, int64_t rank,
+                          bool all) {
+  enum { ROWS = 67, PARTS = 3 };
+  Bed bed, other;
+  bed_open(&bed, backend, 2);
+  bed_open(&other, backend, 3);
+  const int64_t outputs = PARTS * part;
+  const Tensor x = noise_2d(&bed, narrow, ROWS, inputs), u = noise_2d(&bed, narrow, ROWS, PARTS * rank);
+  const Weight w = {noise_2d(&bed, narrow, outputs, inputs), false};
+  const Tensor start = noise_2d(&bed, narrow, ROWS, outputs), none = {0};
+  const Tensor alone = noise_2d(&bed, narrow, ROWS, outputs),
+               together = noise_2d(&bed, narrow, ROWS, outputs);
+  Tensor b[PARTS];
+  for (int i = 0; i < PARTS; i++) b[i] = noise_2d(&bed, narrow, part, rank);
+  copy_to(&bed, alone, &bed, start);
+  for (int64_t n = 0; n <= ROWS; n++) {
+    for (int64_t first = 0; first < (n == 0 ? ROWS : 1) && (n == 0 || tried(n)); first++) {
+      const int64_t rows = n == 0 ? 1 : n;
+      AdapterTerm terms[PARTS];
+      for (int i = 0; i < PARTS; i++) {
+        terms[i] = (AdapterTerm){.outputs = part};
+        if (i == 1 && !all) continue;
+        terms[i] =
+            (AdapterTerm){part, tensor_columns(tensor_rows(u, first, rows), i * rank, rank), b[i], 0.7f};
+      }
+      Bed *at = n == 0 ? &bed : &other;
+      const Tensor out = tensor_rows(n == 0 ? alone : together, first, rows);
+      if (n > 0) copy_to(&other, out, &bed, tensor_rows(start, 0, n));
+      RUN(at, op_linear_adapted(&at->c, out, tensor_rows(x, first, rows), w, none, terms, PARTS, 0.3f));
+      if (n > 0) assert_same(&other, out, &bed, tensor_rows(alone, 0, n));
+    }
+  }
+  bed_close(&bed);
+  bed_close(&other);
+}
+
+static void test_adapted_rows(void **state) {
+  (void)state;
+  const Backend *list[BACKENDS];
+  int count = backends(list);
+  for (int i = 0; i < count; i++) {
+    check_adapted(list[i], DTYPE_F32, 77, 32, 5, true);
+    check_adapted(list[i], DTYPE_F32, 64, 17, 4, false);
+    if (!list[i]->narrow_activations) continue;
+    check_adapted(list[i], DTYPE_BF16, 192, 64, 4, true);
+    check_adapted(list[i], DTYPE_BF16, 136, 48, 24, false);
+    check_adapted(list[i], DTYPE_BF16, 77, 16, 2, true);
+    check_adapted(list[i], DTYPE_BF16, 64, 24, 8, true);
+  }
+}
+
 /* -- paged attention: chunks of a prompt, and strangers in the call -- */
 
 typedef struct Paged {
@@ -483,9 +535,13 @@ static void test_sample_of_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_linear_rows),        cmocka_unit_test(test_plan_covers_fewer_rows),
-      cmocka_unit_test(test_paged_chunks),       cmocka_unit_test(test_same_again),
-      cmocka_unit_test(test_sample_frequencies), cmocka_unit_test(test_sample_of_nothing),
+      cmocka_unit_test(test_linear_rows),
+      cmocka_unit_test(test_adapted_rows),
+      cmocka_unit_test(test_plan_covers_fewer_rows),
+      cmocka_unit_test(test_paged_chunks),
+      cmocka_unit_test(test_same_again),
+      cmocka_unit_test(test_sample_frequencies),
+      cmocka_unit_test(test_sample_of_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

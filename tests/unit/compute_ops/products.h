@@ -1,4 +1,5 @@
-/* linear, linear_backward_input, linear_backward_weight. Sizes: T, I, O. */
+/* linear, linear_adapted, linear_backward_input, linear_backward_weight. Sizes: T, I, O; of linear_adapted also the rank, the number of
+ * terms, of which the second has twice the outputs, and one that is none, counted from 1. */
 #ifndef TESTS_COMPUTE_OPS_PRODUCTS_H
 #define TESTS_COMPUTE_OPS_PRODUCTS_H
 
@@ -90,6 +91,40 @@ static void test_linear(Test *t) {
   compare(t, "out, accumulated", l.ref.out, l.y);
 }
 
+static void test_linear_adapted(Test *t) {
+  const int64_t R = t->shape.size[3], count = t->shape.size[4], part = t->shape.size[2];
+  t->shape.size[2] = part * (count == 1 ? 1 : count + 1);
+  LinearCase l = linear_case(t);
+  t->shape.size[2] = part;
+  const int64_t T = l.ref.T, O = l.ref.O;
+  const Tensor u = random_2d(t, T, count * R);
+  double *before = doubles(t, l.y);
+  AdapterTerm terms[ADAPTER_TERMS];
+  double *b[ADAPTER_TERMS], *columns[ADAPTER_TERMS];
+  for (int i = 0; i < count; i++) {
+    terms[i] = (AdapterTerm){.outputs = i == 1 ? 2 * part : part, .scale = 0.5f + (float)i};
+    if (i + 1 == t->shape.size[5]) continue;
+    terms[i].u = tensor_columns(u, i * R, R);
+    terms[i].b = random_tensor(t, activation_dtype(t), 2, terms[i].outputs, R, 1, 1);
+    b[i] = doubles(t, terms[i].b);
+    columns[i] = doubles(t, terms[i].u);
+  }
+  RUN(t, op_linear_adapted(&t->c, l.y, l.x, l.w, l.bias, terms, (int)count, -0.5f));
+  linear_ref(&l.ref);
+  for (int64_t row = 0; row < T; row++) {
+    int64_t o = 0;
+    for (int i = 0; i < count; i++) {
+      for (int64_t k = 0; k < terms[i].outputs; k++, o++) {
+        double *out = &l.ref.out[row * O + o];
+        *out -= 0.5 * before[row * O + o];
+        if (!tensor_is_none(terms[i].u))
+          *out += (double)terms[i].scale * dot(columns[i] + row * R, b[i] + k * R, R);
+      }
+    }
+  }
+  compare(t, "out", l.ref.out, l.y);
+}
+
 static void test_linear_backward_input(Test *t) {
   LinearCase l = linear_case(t);
   round_for_matrix_unit(t, l.ref.dy, l.ref.T * l.ref.O);
@@ -160,8 +195,33 @@ static void test_linear_backward_weight(Test *t) {
     op, run, {{0, 20, 7}, f | ROWS}, 2e-6                                                 \
   }
 
+#define ADAPTED_CASES(f)                                                                     \
+  {"linear_adapted", test_linear_adapted, {{1, 64, 16, 8, 3, 0}, f}, 2e-6},                  \
+      {"linear_adapted", test_linear_adapted, {{5, 192, 48, 4, 3, 2}, f | BIAS}, 2e-6},      \
+      {"linear_adapted", test_linear_adapted, {{9, 72, 40, 3, 3, 3}, f | STRIDED}, 2e-6},    \
+      {"linear_adapted", test_linear_adapted, {{3, 40, 17, 2, 1, 0}, f | TRANSPOSED}, 2e-6}, \
+      {"linear_adapted", test_linear_adapted, {{3, 40, 17, 2, 1, 1}, f}, 2e-6}, {            \
+    "linear_adapted", test_linear_adapted, {{0, 64, 16, 8, 1, 0}, f}, 2e-6                   \
+  }
+
+/* Sums that are rounded once, whatever the tile: that is what the kernels of BF16 rows do with an adapter. */
+#define ROWS_ADAPTED_CASES(f)                                                                   \
+  {"linear_adapted", test_linear_adapted, {{1, 64, 16, 8, 3, 0}, f}, 2e-6},                     \
+      {"linear_adapted", test_linear_adapted, {{5, 192, 48, 4, 3, 2}, f | BIAS}, 2e-6},         \
+      {"linear_adapted", test_linear_adapted, {{19, 128, 32, 18, 2, 0}, f}, 2e-6},              \
+      {"linear_adapted", test_linear_adapted, {{33, 2048, 80, 16, 2, 0}, f | FEW}, 4e-6},       \
+      {"linear_adapted", test_linear_adapted, {{70, 96, 64, 40, 1, 0}, f | BIAS}, 2e-6},        \
+      {"linear_adapted", test_linear_adapted, {{130, 64, 128, 6, 3, 0}, f}, 2e-6},              \
+      {"linear_adapted", test_linear_adapted, {{200, 64, 512, 64, 2, 1}, f}, 2e-6},             \
+      {"linear_adapted", test_linear_adapted, {{9, 70, 48, 2, 3, 3}, f}, 2e-6},                 \
+      {"linear_adapted", test_linear_adapted, {{3, 40, 17, 2, 1, 0}, f | TRANSPOSED}, 2e-6},    \
+      {"linear_adapted", test_linear_adapted, {{40, 64, 96, 8, 1, 0}, f | TRANSPOSED}, 2e-6}, { \
+    "linear_adapted", test_linear_adapted, {{0, 64, 16, 8, 1, 0}, f}, 2e-6                      \
+  }
+
 #define PRODUCT_CASES                                                                                \
-  LINEAR_CASES("linear", test_linear, 0), LARGE_LINEAR_CASES("linear", test_linear),                 \
+  ADAPTED_CASES(0), ADAPTED_CASES(ROWS), ROWS_ADAPTED_CASES(NARROW | ROWS | BF16),                   \
+      LINEAR_CASES("linear", test_linear, 0), LARGE_LINEAR_CASES("linear", test_linear),             \
       LINEAR_CASES("linear_backward_input", test_linear_backward_input, 0),                          \
       LARGE_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                       \
       LINEAR_CASES("linear_backward_weight", test_linear_backward_weight, 0),                        \
