@@ -84,13 +84,24 @@ typedef struct AttentionSpec {
       place_scale; /* not 0: the bias is place_scale * bf16(slope * bf16(k)) instead, k counted from 0 in its sequence */
 } AttentionSpec;
 
-/* Where the keys and values of running sequences lie (rollouts). */
+/* Where the keys and values of running sequences lie (rollouts): F32, BF16, or 8 bits.
+ *
+ * In 8 bits the D elements of a token's key in one head, and those of its value, have a scale of their own:
+ *
+ *   scale = absmax / 127            F32
+ *   code  = round(x / scale)        to nearest, ties to even, within -127 .. 127; 0 where the scale is 0
+ *   value = code * scale            in F32; where queries are BF16 rounded once more, to nearest even
+ *
+ * An element that is not finite makes the scale NaN, and so all values. What is stored of a token is a function of the token:
+ * nothing that comes later, and nobody who shares its block, changes a bit of it. Attention over codes is, to the bit, that
+ * over a cache of their values in the queries' type. */
 typedef struct PagedCache {
-  Tensor keys;   /* [blocks, K, block_size, D], rotary already applied */
-  Tensor values; /* [blocks, K, block_size, D] */
+  Tensor keys;   /* [blocks, K, block_size, D], rotary already applied; codes: I8, contiguous */
+  Tensor values; /* alike */
   /* [sequences, max_blocks] I32, rows may be strided: block that holds positions j*block_size .. of a sequence. A call whose rows
    * have lower positions may be given the first columns alone: the same bits, by smaller grids on a card. */
   Tensor table;
+  Tensor key_scales, value_scales; /* of codes: [blocks, K, block_size] F32, contiguous; else none */
 } PagedCache;
 
 /* What dropout drops is a function of counters, not of where an element lies in a batch: of the four words that philox4x32 gives

@@ -4,7 +4,9 @@
 #include "model/head.h"
 
 int64_t kv_block_bytes(const ModelSpec *spec, int64_t block_size, DType dtype) {
-  return 2 * spec->layers * spec->kv_heads * block_size * spec->head_size * (int64_t)dtype_size(dtype);
+  const int64_t scale = dtype == DTYPE_I8 ? (int64_t)sizeof(float) : 0;
+  const int64_t head = spec->head_size * (int64_t)dtype_size(dtype) + scale;
+  return 2 * spec->layers * spec->kv_heads * block_size * head;
 }
 
 bool kv_cache_init(KvCache *cache, const ModelSpec *spec, int64_t blocks, int64_t block_size,
@@ -25,6 +27,10 @@ bool kv_cache_init(KvCache *cache, const ModelSpec *spec, int64_t blocks, int64_
     paged->keys = pool;
     pool.data = arena_alloc(arena, tensor_bytes(pool));
     paged->values = pool;
+    if (dtype == DTYPE_I8) {
+      paged->key_scales = tensor_new_3d(arena, DTYPE_F32, blocks, spec->kv_heads, block_size);
+      paged->value_scales = tensor_new_3d(arena, DTYPE_F32, blocks, spec->kv_heads, block_size);
+    }
     paged->table = cache->table;
   }
   return true;

@@ -16,7 +16,7 @@ typedef struct KvCache {
   int64_t layer_count, blocks, block_size, sequences, max_blocks;
 } KvCache;
 
-/* Bytes of one block over all layers, keys and values. */
+/* Bytes of one block over all layers, keys and values, with the scales of an I8 cache. */
 int64_t kv_block_bytes(const ModelSpec *spec, int64_t block_size, DType dtype);
 NODISCARD bool kv_cache_init(KvCache *cache, const ModelSpec *spec, int64_t blocks, int64_t block_size,
                              int64_t sequences, int64_t max_blocks, DType dtype, Arena *arena, Error *error);

@@ -40,7 +40,7 @@ typedef struct EngineConfig {
   int64_t block_size;  /* tokens in a block */
   int64_t cache_bytes; /* budget of the cache; 0 = as much as batch * max_length tokens take */
   int64_t prefill_chunk; /* prompt tokens in a step, at most; >= 1 */
-  DType cache_dtype;     /* F32, or BF16 for half the memory */
+  DType cache_dtype;     /* F32, BF16, or I8 (compute/ops.h, PagedCache) */
 } EngineConfig;
 
 /* Batch 32, max_length 0, block_size 16, chunk 256, and a cache of the dtype that activations have beside weights of

@@ -13,6 +13,7 @@ typedef struct PagedTask {
   float *q, *out;         /* [group][D padded to VEC] */
   float *scores;          /* [STRIP] */
   float *highest, *total; /* [group] */
+  float *keys, *values;   /* [STRIP][padded]: of a cache in 8 bits; else NULL */
   int64_t size, padded, group;
 } PagedTask;
 
@@ -77,23 +78,59 @@ static inline __attribute__((always_inline)) void strip_values(const PagedTask *
   }
 }
 
-static void paged_strip(const PagedTask *task, PagedCache cache, int64_t offset, int count, float distance,
-                        float place, AttentionSpec spec, int64_t first_head) {
-  bool narrow = cache.keys.dtype == DTYPE_BF16;
-  int64_t stride = cache.keys.stride[2];
+/* Keys of one block, as they are read. */
+typedef struct Strip {
+  const void *keys, *values;
+  bool narrow; /* BF16; else F32 */
+  int64_t offset, stride;
+  int count;
+} Strip;
+
+static void dequantise(const PagedTask *task, float *out, Tensor codes, Tensor scales, int64_t slot,
+                       int count) {
+  for (int64_t i = 0; i < count; i++) {
+    const int8_t *row = (const int8_t *)codes.data + (slot + i) * task->size;
+    const Vec scale = vec_splat(f32(scales)[slot + i]);
+    for (int64_t d = 0; d < task->size; d += VEC) {
+      vec_store(out + i * task->padded + d, vec_load_i8_part(row + d, vec_part(task->size - d)) * scale);
+    }
+  }
+}
+
+/* Codes become values once for all heads of the group. */
+static Strip strip_open(const PagedTask *task, PagedCache cache, int64_t sequence, int64_t key,
+                        int64_t kv_head, int count) {
+  if (cache.keys.dtype != DTYPE_I8) {
+    return (Strip){cache.keys.data,
+                   cache.values.data,
+                   cache.keys.dtype == DTYPE_BF16,
+                   cache_offset(cache, cache.keys, sequence, key, kv_head),
+                   cache.keys.stride[2],
+                   count};
+  }
+  const int64_t slot = cache_offset(cache, cache.key_scales, sequence, key, kv_head);
+  dequantise(task, task->keys, cache.keys, cache.key_scales, slot, count);
+  dequantise(task, task->values, cache.values, cache.value_scales, slot, count);
+  return (Strip){task->keys, task->values, false, 0, task->padded, count};
+}
+
+static void paged_strip(const PagedTask *task, const Strip *strip, float distance, float place,
+                        AttentionSpec spec, int64_t first_head) {
+  const int64_t offset = strip->offset, stride = strip->stride;
+  const int count = strip->count;
   for (int64_t g = 0; g < task->group; g++) {
     float *q = task->q + g * task->padded, *out = task->out + g * task->padded;
     ScoreRule rule = score_rule(spec, first_head + g);
-    if (narrow) {
-      strip_scores(task, q, cache.keys.data, true, offset, stride, count);
+    if (strip->narrow) {
+      strip_scores(task, q, strip->keys, true, offset, stride, count);
     } else {
-      strip_scores(task, q, cache.keys.data, false, offset, stride, count);
+      strip_scores(task, q, strip->keys, false, offset, stride, count);
     }
     float rescale = strip_softmax(task, g, rule, count, distance, place);
-    if (narrow) {
-      strip_values(task, out, cache.values.data, true, offset, stride, count, rescale);
+    if (strip->narrow) {
+      strip_values(task, out, strip->values, true, offset, stride, count, rescale);
     } else {
-      strip_values(task, out, cache.values.data, false, offset, stride, count, rescale);
+      strip_values(task, out, strip->values, false, offset, stride, count, rescale);
     }
   }
 }
@@ -114,8 +151,8 @@ static void paged_row(const PagedTask *task, float *out, int64_t out_stride, con
     int64_t within = key % block_size;
     int64_t end = key - within + min64(block_size, (within / STRIP + 1) * STRIP);
     int count = (int)(min64(end, position + 1) - key);
-    paged_strip(task, cache, cache_offset(cache, sequence, key, kv_head), count, (float)(position - key),
-                (float)key, spec, kv_head * task->group);
+    const Strip strip = strip_open(task, cache, sequence, key, kv_head, count);
+    paged_strip(task, &strip, (float)(position - key), (float)key, spec, kv_head * task->group);
     key += count;
   }
   for (int64_t g = 0; g < task->group; g++) {
@@ -128,9 +165,10 @@ static void paged_row(const PagedTask *task, float *out, int64_t out_stride, con
 void CPU(attention_paged)(Compute *c, Tensor out, Tensor q, PagedCache cache, Tensor sequence,
                           Tensor position, AttentionSpec spec) {
   int64_t rows = q.dim[0], heads = q.dim[1], size = q.dim[2], kv_heads = cache.keys.dim[1];
-  ASSERT(heads % kv_heads == 0 && cache.keys.dim[3] == size && cache.keys.dtype == cache.values.dtype);
+  const bool codes = cache_check(cache);
+  ASSERT(heads % kv_heads == 0 && cache.keys.dim[3] == size);
   int64_t group = heads / kv_heads, padded = (size + VEC - 1) / VEC * VEC;
-  int64_t per_thread = 2 * group * padded + STRIP + 2 * group + VEC;
+  int64_t per_thread = 2 * group * padded + STRIP + 2 * group + VEC + (codes ? 2 * STRIP * padded : 0);
   size_t mark = scratch_open(c);
   float *memory = scratch_floats(c, c->threads * per_thread);
   if (!c->dry) {
@@ -144,6 +182,10 @@ void CPU(attention_paged)(Compute *c, Tensor out, Tensor q, PagedCache cache, Te
       task.scores = task.out + group * padded;
       task.highest = task.scores + STRIP;
       task.total = task.highest + group;
+      if (codes) {
+        task.keys = task.total + group + VEC;
+        task.values = task.keys + STRIP * padded;
+      }
       paged_row(&task, f32(out) + n * out.stride[0] + kv * group * out.stride[1], out.stride[1],
                 f32(q) + n * q.stride[0] + kv * group * q.stride[1], q.stride[1], cache, i32(sequence)[n],
                 i32(position)[n], kv, spec);

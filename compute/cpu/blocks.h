@@ -72,10 +72,6 @@ static inline Vec nf4_vector(const uint8_t *codes, BlockValues values, int v) {
   return _mm512_permutexvar_ps(v < 2 ? pairs : _mm512_srli_epi32(pairs, 4), values.all);
 }
 
-static inline Vec q8_floats(const uint8_t *codes) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)codes)));
-}
-
 #else
 
 typedef struct BlockValues {
@@ -99,14 +95,10 @@ static inline Vec nf4_vector(const uint8_t *codes, BlockValues values, int v) {
   return block_lookup(values, v < 4 ? pairs : _mm256_srli_epi32(pairs, 4));
 }
 
-static inline Vec q8_floats(const uint8_t *codes) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes)));
-}
-
 #endif
 
 static inline Vec q8_vector(const uint8_t *codes, float scale, int v) {
-  return vec_round_bf16(q8_floats(codes + v * VEC) * vec_splat(scale));
+  return vec_round_bf16(vec_load_i8((const int8_t *)codes + v * VEC) * vec_splat(scale));
 }
 
 /* The values of block n. */

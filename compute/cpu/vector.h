@@ -42,6 +42,13 @@ static inline Vec vec_load_bf16_part(const uint16_t *p, int part) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
 }
 
+static inline Vec vec_load_i8(const int8_t *p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline Vec vec_load_i8_part(const int8_t *p, int part) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vec_lanes(part), p)));
+}
+
 static inline Vec vec_load_f16_part(const uint16_t *p, int part) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vec_lanes(part), p));
 }
@@ -54,6 +61,11 @@ static inline void vec_store_bf16_part(uint16_t *p, Vec x, int part) {
   __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
   rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
   _mm256_mask_storeu_epi16(p, vec_lanes(part), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+/* Whole numbers of -128 .. 127. */
+static inline void vec_store_i8_part(int8_t *p, Vec x, int part) {
+  _mm_mask_storeu_epi8(p, vec_lanes(part), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
 }
 
 /* The same as floats; finite ones alone. */
@@ -158,6 +170,16 @@ static inline Vec vec_load_bf16_part(const uint16_t *p, int part) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(vec_load_16_part(p, part)), 16));
 }
 
+static inline Vec vec_load_i8(const int8_t *p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline Vec vec_load_i8_part(const int8_t *p, int part) {
+  if (part == VEC) return vec_load_i8(p);
+  int8_t lanes[VEC] = {0};
+  for (int i = 0; i < part; i++) lanes[i] = p[i];
+  return vec_load_i8(lanes);
+}
+
 static inline Vec vec_load_f16_part(const uint16_t *p, int part) {
   return _mm256_cvtph_ps(vec_load_16_part(p, part));
 }
@@ -174,6 +196,13 @@ static inline void vec_store_bf16_part(uint16_t *p, Vec x, int part) {
   uint16_t lanes[VEC];
   _mm_storeu_si128((__m128i *)lanes, narrow);
   for (int i = 0; i < part; i++) p[i] = lanes[i];
+}
+
+/* Whole numbers of -128 .. 127. */
+static inline void vec_store_i8_part(int8_t *p, Vec x, int part) {
+  int32_t lanes[VEC];
+  _mm256_storeu_si256((__m256i *)lanes, _mm256_cvtps_epi32(x));
+  for (int i = 0; i < part; i++) p[i] = (int8_t)lanes[i];
 }
 
 /* The same as floats; finite ones alone. */

@@ -19,6 +19,7 @@
  * 128 8), from L2 for the most part. */
 #include "compute/cuda/attention_paged_warp.cuh"
 
+#include "compute/cuda/paged.cuh"
 #include "compute/cuda/runtime.cuh"
 
 namespace {
@@ -27,12 +28,13 @@ enum { THREADS = WARPS * WARP, FOLD_THREADS = 128, MAX_SIZE = 256 };
 
 typedef struct PagedArguments {
   void *out;
-  const void *q, *keys, *values;
+  const void *q;
+  Cached cached;
   const int *table, *sequence, *position;
   float *partial;                           /* [rows, H, partitions, D], not divided by the sums */
   float2 *partial_stats;                    /* [rows, H, partitions]: maximum, sum */
   int64_t out_row, out_head, q_row, q_head; /* strides, in elements */
-  int64_t block_stride, head_stride, key_stride, table_stride; /* of the cache */
+  int64_t block_stride, head_stride, key_stride, table_stride; /* of the cache; of codes, in keys */
   int rows, heads, group, size, block_size;                    /* group: query heads of a key head */
   int heads_per_block, rows_per_block, parts; /* parts: blocks that share a key head of a row */
   int partitions;                             /* that a row may have */
@@ -204,8 +206,8 @@ __device__ __forceinline__ void paged_block(const PagedArguments &a) {
 #pragma unroll
     for (int i = 0; i < PARTITION / THREADS; i++)
       ahead[i] = key_offset(a, s, start + PARTITION + tid + i * THREADS);
-    warp_partition(w, result[warp], stats[warp], a.keys, a.values, offset, a.size, s.columns, a.score, start,
-                   warp, lane);
+    warp_partition(w, result[warp], stats[warp], a.cached, offset, a.size, s.columns, a.score, start, warp,
+                   lane);
     __syncthreads();
     const PartitionFold fold = partition_fold<COLUMNS>(stats, lane, s.columns);
     bool live;
@@ -243,12 +245,12 @@ __device__ __forceinline__ void paged_block(const PagedArguments &a) {
   }
 }
 
-template <int CHUNKS, int GROUPS>
+template <class Stored, int CHUNKS, int GROUPS>
 __global__ void __launch_bounds__(THREADS, CHUNKS <= 2 && GROUPS == 1   ? 4
                                            : CHUNKS <= 4 && GROUPS == 1 ? 3
                                                                         : 2)
     paged_tensor_kernel(PagedArguments a) {
-  paged_block<TensorWarp<CHUNKS, GROUPS>>(a);
+  paged_block<TensorWarp<Stored, CHUNKS, GROUPS>>(a);
 }
 template <class T, int CHUNKS>
 __global__ void __launch_bounds__(THREADS, CHUNKS <= 4 ? 3 : 2) paged_plain_kernel(PagedArguments a) {
@@ -288,10 +290,11 @@ static bool aligned_heads(Tensor x) {
 }
 
 static bool tensor_cores(Tensor q, PagedCache cache) {
-  const bool aligned = (uintptr_t)cache.keys.data % 16 == 0 && (uintptr_t)cache.values.data % 16 == 0 &&
+  const size_t bytes = 8 * dtype_size(cache.keys.dtype); /* that a lane takes at once */
+  const bool aligned = (uintptr_t)cache.keys.data % bytes == 0 && (uintptr_t)cache.values.data % bytes == 0 &&
                        cache.keys.stride[0] % 8 == 0 && cache.keys.stride[1] % 8 == 0 &&
                        cache.keys.stride[2] % 8 == 0;
-  return aligned && q.dtype == DTYPE_BF16 && cache.keys.dtype == DTYPE_BF16 && q.dim[2] % 8 == 0;
+  return aligned && q.dtype == DTYPE_BF16 && cache.keys.dtype != DTYPE_F32 && q.dim[2] % 8 == 0;
 }
 
 /* Most rows whose partitions get blocks of their own: until every multiprocessor has several blocks, and no
@@ -304,27 +307,28 @@ static int64_t split_rows(const Compute *c, int64_t heads, int64_t kv_heads, int
   return fitting < 1 ? 1 : fitting < wanted ? fitting : wanted;
 }
 
+template <class Stored>
 static void launch_tensor(Compute *c, const PagedArguments &a, dim3 grid, int groups) {
   if (a.size <= 64) {
     if (groups == 1) {
-      LAUNCH(c, (paged_tensor_kernel<2, 1>), grid, THREADS, 0, a);
+      LAUNCH(c, (paged_tensor_kernel<Stored, 2, 1>), grid, THREADS, 0, a);
     } else {
-      LAUNCH(c, (paged_tensor_kernel<2, 2>), grid, THREADS, 0, a);
+      LAUNCH(c, (paged_tensor_kernel<Stored, 2, 2>), grid, THREADS, 0, a);
     }
   } else if (a.size <= 96) {
     if (groups == 1) {
-      LAUNCH(c, (paged_tensor_kernel<3, 1>), grid, THREADS, 0, a);
+      LAUNCH(c, (paged_tensor_kernel<Stored, 3, 1>), grid, THREADS, 0, a);
     } else {
-      LAUNCH(c, (paged_tensor_kernel<3, 2>), grid, THREADS, 0, a);
+      LAUNCH(c, (paged_tensor_kernel<Stored, 3, 2>), grid, THREADS, 0, a);
     }
   } else if (a.size <= 128) {
     if (groups == 1) {
-      LAUNCH(c, (paged_tensor_kernel<4, 1>), grid, THREADS, 0, a);
+      LAUNCH(c, (paged_tensor_kernel<Stored, 4, 1>), grid, THREADS, 0, a);
     } else {
-      LAUNCH(c, (paged_tensor_kernel<4, 2>), grid, THREADS, 0, a);
+      LAUNCH(c, (paged_tensor_kernel<Stored, 4, 2>), grid, THREADS, 0, a);
     }
   } else {
-    LAUNCH(c, (paged_tensor_kernel<8, 1>), grid, THREADS, 0, a);
+    LAUNCH(c, (paged_tensor_kernel<Stored, 8, 1>), grid, THREADS, 0, a);
   }
 }
 
@@ -343,12 +347,13 @@ static void launch_plain(Compute *c, const PagedArguments &a, dim3 grid) {
 
 static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tensor sequence, Tensor position,
                                    AttentionSpec spec) {
-  const Tensor keys = cache.keys;
+  const Tensor keys = cache.keys, places = cache_places(cache);
   PagedArguments a = {};
   a.out = out.data;
   a.q = q.data;
-  a.keys = keys.data;
-  a.values = cache.values.data;
+  a.narrow = q.dtype == DTYPE_BF16;
+  a.cached = {keys.data, cache.values.data, data<float>(cache.key_scales), data<float>(cache.value_scales),
+              a.narrow};
   a.table = data<int>(cache.table);
   a.sequence = data<int>(sequence);
   a.position = data<int>(position);
@@ -356,9 +361,9 @@ static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tenso
   a.out_head = out.stride[1];
   a.q_row = q.stride[0];
   a.q_head = q.stride[1];
-  a.block_stride = keys.stride[0];
-  a.head_stride = keys.stride[1];
-  a.key_stride = keys.stride[2];
+  a.block_stride = places.stride[0];
+  a.head_stride = places.stride[1];
+  a.key_stride = places.stride[2];
   a.table_stride = cache.table.stride[0];
   a.rows = (int)q.dim[0];
   a.heads = (int)q.dim[1];
@@ -366,10 +371,22 @@ static PagedArguments arguments_of(Tensor out, Tensor q, PagedCache cache, Tenso
   a.size = (int)q.dim[2];
   a.block_size = (int)keys.dim[2];
   a.partitions = (int)divide_up(cache.table.dim[1] * keys.dim[2], PARTITION);
-  a.narrow = q.dtype == DTYPE_BF16;
   a.aligned = aligned_heads(q);
   a.score = score_spec(spec);
   return a;
+}
+
+static void launch_warps(Compute *c, const PagedArguments &a, DType cached, bool tensor, dim3 grid,
+                         int groups) {
+  if (tensor && cached == DTYPE_I8) {
+    launch_tensor<int8_t>(c, a, grid, groups);
+  } else if (tensor) {
+    launch_tensor<bf16>(c, a, grid, groups);
+  } else if (cached == DTYPE_I8) {
+    launch_plain<int8_t>(c, a, grid);
+  } else {
+    WITH_TYPE(cached, T, launch_plain<T>(c, a, grid));
+  }
 }
 
 }  // namespace
@@ -378,8 +395,6 @@ extern "C" void cuda_attention_paged(Compute *c, Tensor out, Tensor q, PagedCach
                                      Tensor position, AttentionSpec spec) {
   const int64_t rows = q.dim[0], heads = q.dim[1], size = q.dim[2], kv_heads = cache.keys.dim[1];
   ASSERT(heads % kv_heads == 0 && cache.keys.dim[3] == size && size <= MAX_SIZE && q.dtype == out.dtype);
-  ASSERT(cache.keys.dtype == cache.values.dtype && cache.keys.stride[0] == cache.values.stride[0] &&
-         cache.keys.stride[1] == cache.values.stride[1] && cache.keys.stride[2] == cache.values.stride[2]);
   PagedArguments a = arguments_of(out, q, cache, sequence, position, spec);
   const size_t mark = scratch_open(c);
   const int64_t most = split_rows(c, heads, kv_heads, a.partitions, size);
@@ -395,11 +410,7 @@ extern "C" void cuda_attention_paged(Compute *c, Tensor out, Tensor q, PagedCach
     a.heads_per_block = (int)divide_up(a.group, a.parts);
     a.rows_per_block = a.parts > 1 ? 1 : 8 * groups / a.heads_per_block;
     const dim3 grid((unsigned)rows, (unsigned)(kv_heads * a.parts), a.split ? (unsigned)a.partitions : 1);
-    if (tensor) {
-      launch_tensor(c, a, grid, groups);
-    } else {
-      WITH_TYPE(cache.keys.dtype, T, launch_plain<T>(c, a, grid));
-    }
+    launch_warps(c, a, cache.keys.dtype, tensor, grid, groups);
     if (a.split) LAUNCH(c, paged_fold_kernel, dim3((unsigned)rows, (unsigned)heads), FOLD_THREADS, 0, a);
   }
   scratch_close(c, mark);

@@ -13,6 +13,9 @@
  * depend on the others. P goes in as the sum of two bf16: rounded to one it would be most of the error, and a
  * second product for the same V should cost little beside the reading of V.
  *
+ * Of a cache in 8 bits the same lanes hold the same elements, as 8 bytes of codes with their row's scale until the product
+ * needs them as bf16.
+ *
  * PlainWarp, every other dtype and head size: lane l holds elements l, l + 32 ... of a key; all in fp32. */
 #ifndef COMPUTE_CUDA_ATTENTION_PAGED_WARP_CUH
 #define COMPUTE_CUDA_ATTENTION_PAGED_WARP_CUH
@@ -24,6 +27,13 @@ enum {
   WARPS = 4,
   TILE = 16,                          /* keys of a product; tile t of a partition is warp t % WARPS's */
   ROUNDS = PARTITION / (TILE * WARPS) /* tiles of a warp */
+};
+
+/* The cache as warps read it. Offsets of keys that come with it count elements; of codes, keys. */
+struct Cached {
+  const void *keys, *values;
+  const float *key_scales, *value_scales; /* of codes, else NULL */
+  bool narrow;                            /* queries are BF16, and so are the values of codes */
 };
 
 /* One query of a block as a lane sees it. */
@@ -38,8 +48,9 @@ __device__ __forceinline__ float column_score(ScoreSpec spec, Column column, flo
 
 /* -- tensor cores --------------------------------------------------------------------------------------- */
 
-template <int CHUNKS_, int GROUPS_>
+template <class Stored_, int CHUNKS_, int GROUPS_>
 struct TensorWarp {
+  typedef Stored_ Stored; /* bf16, or int8_t: codes */
   enum {
     CHUNKS = CHUNKS_, /* of 32 elements */
     PADDED = 32 * CHUNKS,
@@ -47,18 +58,28 @@ struct TensorWarp {
     GROUPS = GROUPS_,        /* of 8 columns */
     COLUMNS = 8 * GROUPS,
     STAGES = CHUNKS * GROUPS > 4 ? 1 : 2, /* tiles in registers */
+    WORDS = 2 * sizeof(Stored),           /* registers of 8 elements */
     OWN = 2                               /* columns of a group whose scores a lane has: 2c and 2c + 1 */
   };
   uint32_t query[GROUPS][CHUNKS][4]; /* of column g of the group, elements 32 i + 8 c .. + 7 */
   Column column[GROUPS][OWN];
 };
 
-template <int CHUNKS, int GROUPS>
-__device__ __forceinline__ int own_column(const TensorWarp<CHUNKS, GROUPS> &, int group, int i, int lane) {
+/* A lane's share of 16 keys, or of their values, as it lies in memory. Of keys, piece 2 i + h is of row h of its two rows and
+ * chunk i; of values, piece 4 i + k of row k of four. */
+template <class W>
+struct Tile {
+  uint32_t piece[4 * W::WIDE][W::WORDS];
+  float scale[4]; /* of codes: of each row */
+};
+
+template <class Stored, int CHUNKS, int GROUPS>
+__device__ __forceinline__ int own_column(const TensorWarp<Stored, CHUNKS, GROUPS> &, int group, int i,
+                                          int lane) {
   return 8 * group + lane % 4 * 2 + i;
 }
-template <int CHUNKS, int GROUPS>
-__device__ __forceinline__ int query_column(const TensorWarp<CHUNKS, GROUPS> &, int group, int lane) {
+template <class Stored, int CHUNKS, int GROUPS>
+__device__ __forceinline__ int query_column(const TensorWarp<Stored, CHUNKS, GROUPS> &, int group, int lane) {
   return 8 * group + lane / 4;
 }
 
@@ -81,9 +102,9 @@ __device__ __forceinline__ void load_query(uint32_t r[4], const bf16 *p, bool va
   memcpy(r, x, sizeof x);
 }
 
-template <int CHUNKS, int GROUPS>
-__device__ __forceinline__ void warp_query(TensorWarp<CHUNKS, GROUPS> &w, const void *q, bool, int group,
-                                           int size, bool exists, bool aligned, int lane) {
+template <class Stored, int CHUNKS, int GROUPS>
+__device__ __forceinline__ void warp_query(TensorWarp<Stored, CHUNKS, GROUPS> &w, const void *q, bool,
+                                           int group, int size, bool exists, bool aligned, int lane) {
   const bf16 *row = static_cast<const bf16 *>(q);
 #pragma unroll
   for (int i = 0; i < CHUNKS; i++) {
@@ -105,38 +126,89 @@ __device__ __forceinline__ float bf16_value(uint32_t bits) {
   return x;
 }
 
+/* Elements d .. d + 7 of the row at `at`; zeros when at < 0 or beyond `size`. */
+__device__ __forceinline__ void load_piece(uint32_t r[4], const bf16 *rows, int64_t at, int d, int size) {
+  load_16(r, rows + at + d, at >= 0 && d < size);
+}
+__device__ __forceinline__ void load_piece(uint32_t r[2], const int8_t *rows, int64_t at, int d, int size) {
+  Pack<int8_t, 8> pack;
+  memset(&pack, 0, sizeof pack);
+  if (at >= 0 && d < size) pack = load_pack<int8_t, 8>(rows + at * size + d);
+  memcpy(r, &pack, sizeof pack);
+}
+
+__device__ __forceinline__ void load_scale(float *, const bf16 *, const float *, int64_t) {}
+__device__ __forceinline__ void load_scale(float *scale, const int8_t *, const float *scales, int64_t at) {
+  *scale = at >= 0 ? scales[at] : 0.0f;
+}
+
 /* Keys g and g + 8 of a tile; offset < 0: nobody sees the key, and what is there may be anything. */
 template <class W>
-__device__ __forceinline__ void tile_keys(uint32_t stage[][4], const bf16 *keys, const int64_t *offset,
+__device__ __forceinline__ void tile_keys(Tile<W> &tile, const Cached &cached, const int64_t *offset,
                                           int size, int lane) {
+  const typename W::Stored *keys = static_cast<const typename W::Stored *>(cached.keys);
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int64_t at = offset[lane / 4 + 8 * half];
+    load_scale(&tile.scale[half], keys, cached.key_scales, at);
 #pragma unroll
-    for (int i = 0; i < W::CHUNKS; i++) {
-      const int d = 32 * i + lane % 4 * 8;
-      load_16(stage[2 * i + half], keys + at + d, at >= 0 && d < size);
-    }
+    for (int i = 0; i < W::CHUNKS; i++)
+      load_piece(tile.piece[2 * i + half], keys, at, 32 * i + lane % 4 * 8, size);
   }
 }
 
 template <class W>
-__device__ __forceinline__ void tile_values(uint32_t stage[][4], const bf16 *values, const int64_t *offset,
+__device__ __forceinline__ void tile_values(Tile<W> &tile, const Cached &cached, const int64_t *offset,
                                             int size, int lane) {
+  const typename W::Stored *values = static_cast<const typename W::Stored *>(cached.values);
 #pragma unroll
   for (int k = 0; k < 4; k++) {
     const int64_t at = offset[lane % 4 * 2 + k % 2 + k / 2 * 8];
+    load_scale(&tile.scale[k], values, cached.value_scales, at);
 #pragma unroll
-    for (int i = 0; i < W::WIDE; i++) {
-      const int d = 64 * i + lane / 4 * 8;
-      load_16(stage[4 * i + k], values + at + d, at >= 0 && d < size);
+    for (int i = 0; i < W::WIDE; i++)
+      load_piece(tile.piece[4 * i + k], values, at, 64 * i + lane / 4 * 8, size);
+  }
+}
+
+/* Codes in the bytes of a register to floats without a conversion, which has a fraction of the rate: a byte, its sign bit
+ * turned, as the last of the fraction of 2^23 is 2^23 + 128 + code. */
+__device__ __forceinline__ float code_value(uint32_t turned, int byte, float scale) {
+  const uint32_t bits = __byte_perm(turned, 0x4b000000u, 0x7440u + (unsigned)byte);
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return __fmul_rn(x - 8388736.0f, scale);
+}
+
+/* 8 elements as the products take them. */
+__device__ __forceinline__ void widen_codes(uint32_t out[4], const uint32_t piece[2], float scale) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const uint32_t turned = piece[i / 2] ^ 0x80808080u;
+    out[i] = pack_bf16(code_value(turned, i % 2 * 2, scale), code_value(turned, i % 2 * 2 + 1, scale));
+  }
+}
+
+/* rows: of the tile, that a lane has a share of: 2 of keys, 4 of values. */
+template <class W, int ROWS>
+__device__ __forceinline__ void tile_open(uint32_t stage[4 * W::WIDE][4], const Tile<W> &tile) {
+#pragma unroll
+  for (int i = 0; i < 4 * W::WIDE; i++) {
+    if (ROWS == 2 && i >= 2 * W::CHUNKS) continue;
+    if constexpr (W::WORDS == 4) {
+#pragma unroll
+      for (int word = 0; word < 4; word++) stage[i][word] = tile.piece[i][word];
+    } else {
+      widen_codes(stage[i], tile.piece[i], tile.scale[i % ROWS]);
     }
   }
 }
 
 template <class W>
-__device__ __forceinline__ void tile_scores(float s[W::GROUPS][4], const W &w, const uint32_t stage[][4],
+__device__ __forceinline__ void tile_scores(float s[W::GROUPS][4], const W &w, const Tile<W> &tile,
                                             int count) {
+  uint32_t stage[4 * W::WIDE][4];
+  tile_open<W, 2>(stage, tile);
 #pragma unroll
   for (int group = 0; group < W::GROUPS; group++) {
 #pragma unroll
@@ -153,8 +225,10 @@ __device__ __forceinline__ void tile_scores(float s[W::GROUPS][4], const W &w, c
 }
 
 template <class W>
-__device__ __forceinline__ void tile_sums(float out[4 * W::WIDE][W::GROUPS][4], const uint32_t stage[][4],
+__device__ __forceinline__ void tile_sums(float out[4 * W::WIDE][W::GROUPS][4], const Tile<W> &tile,
                                           const uint32_t p[W::GROUPS][2][2], int count) {
+  uint32_t stage[4 * W::WIDE][4];
+  tile_open<W, 4>(stage, tile);
 #pragma unroll
   for (int i = 0; i < W::WIDE; i++) {
     const uint32_t(*v)[4] = stage + 4 * i;
@@ -256,35 +330,33 @@ __device__ __forceinline__ void warp_write(float (*to)[W::PADDED + 4],
 
 /* Tile 0 .. ROUNDS-1: keys; then values. */
 template <class W>
-__device__ __forceinline__ void tile_load(uint32_t stage[W::STAGES][4 * W::WIDE][4], int tile,
-                                          const bf16 *keys, const bf16 *values, const int64_t *offset,
-                                          int size, int lane) {
+__device__ __forceinline__ void tile_load(Tile<W> stage[W::STAGES], int tile, const Cached &cached,
+                                          const int64_t *offset, int size, int lane) {
   const int64_t *own = offset + tile % ROUNDS * WARPS * TILE;
   if (tile >= 2 * ROUNDS) return;
   if (tile < ROUNDS) {
-    tile_keys<W>(stage[tile % W::STAGES], keys, own, size, lane);
+    tile_keys<W>(stage[tile % W::STAGES], cached, own, size, lane);
   } else {
-    tile_values<W>(stage[tile % W::STAGES], values, own, size, lane);
+    tile_values<W>(stage[tile % W::STAGES], cached, own, size, lane);
   }
 }
 
 /* With two stages, loads run one tile ahead of the products. */
-template <int CHUNKS, int GROUPS>
-__device__ __forceinline__ void warp_partition(const TensorWarp<CHUNKS, GROUPS> &w,
+template <class Stored, int CHUNKS, int GROUPS>
+__device__ __forceinline__ void warp_partition(const TensorWarp<Stored, CHUNKS, GROUPS> &w,
                                                float (*to)[32 * CHUNKS + 4], float2 *stats,
-                                               const void *all_keys, const void *all_values,
-                                               const int64_t *offset, int size, int count, ScoreSpec score,
-                                               int start, int warp, int lane) {
-  typedef TensorWarp<CHUNKS, GROUPS> W;
-  const bf16 *keys = static_cast<const bf16 *>(all_keys), *values = static_cast<const bf16 *>(all_values);
-  uint32_t stage[W::STAGES][4 * W::WIDE][4], p[ROUNDS][GROUPS][2][2] = {};
+                                               const Cached &cached, const int64_t *offset, int size,
+                                               int count, ScoreSpec score, int start, int warp, int lane) {
+  typedef TensorWarp<Stored, CHUNKS, GROUPS> W;
+  Tile<W> stage[W::STAGES];
+  uint32_t p[ROUNDS][GROUPS][2][2] = {};
   float s[ROUNDS][GROUPS][4];
   offset += warp * TILE;
-  if (W::STAGES == 2) tile_load<W>(stage, 0, keys, values, offset, size, lane);
+  if (W::STAGES == 2) tile_load<W>(stage, 0, cached, offset, size, lane);
 #pragma unroll
   for (int r = 0; r < ROUNDS; r++) {
     __syncwarp(); /* loads stay here: registers hold the stages, not all tiles */
-    tile_load<W>(stage, r + W::STAGES - 1, keys, values, offset, size, lane);
+    tile_load<W>(stage, r + W::STAGES - 1, cached, offset, size, lane);
     tile_scores<W>(s[r], w, stage[r % W::STAGES], count);
   }
 #pragma unroll
@@ -295,7 +367,7 @@ __device__ __forceinline__ void warp_partition(const TensorWarp<CHUNKS, GROUPS> 
 #pragma unroll
   for (int r = 0; r < ROUNDS; r++) {
     __syncwarp();
-    tile_load<W>(stage, ROUNDS + r + W::STAGES - 1, keys, values, offset, size, lane);
+    tile_load<W>(stage, ROUNDS + r + W::STAGES - 1, cached, offset, size, lane);
     tile_sums<W>(out, stage[(ROUNDS + r) % W::STAGES], p[r], count);
   }
   warp_write<W>(to, out, count, lane);
@@ -340,19 +412,28 @@ __device__ __forceinline__ int plain_key(int h, int i, int warp) {
   return (number / TILE * WARPS + warp) * TILE + number % TILE;
 }
 
+/* Of the key at `at`, in `rows`: keys or values, and the scales of codes. */
 template <class T, int CHUNKS>
-__device__ __forceinline__ void load_row(float x[CHUNKS], const void *rows, int64_t at, int size, int lane) {
+__device__ __forceinline__ void load_row(float x[CHUNKS], const void *rows, const float *scales, bool narrow,
+                                         int64_t at, int size, int lane) {
+  const T *row = static_cast<const T *>(rows) + (sizeof(T) == 1 ? at * size : at);
 #pragma unroll
   for (int i = 0; i < CHUNKS; i++) {
     const int d = lane + 32 * i;
-    x[i] = d < size ? to_float(static_cast<const T *>(rows)[at + d]) : 0.0f;
+    if constexpr (sizeof(T) == 1) {
+      x[i] = d < size ? __fmul_rn((float)row[d], scales[at]) : 0.0f;
+      if (narrow) x[i] = rounded_bf16(x[i]);
+    } else {
+      x[i] = d < size ? to_float(row[d]) : 0.0f;
+    }
   }
 }
 
 /* s[h][column]: the product of key 32 h + lane. */
 template <class T, int CHUNKS>
-__device__ __forceinline__ void plain_scores(float s[2][8], const PlainWarp<T, CHUNKS> &w, const void *keys,
-                                             const int64_t *offset, int size, int count, int warp, int lane) {
+__device__ __forceinline__ void plain_scores(float s[2][8], const PlainWarp<T, CHUNKS> &w,
+                                             const Cached &cached, const int64_t *offset, int size, int count,
+                                             int warp, int lane) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
 #pragma unroll 4
@@ -360,7 +441,7 @@ __device__ __forceinline__ void plain_scores(float s[2][8], const PlainWarp<T, C
       const int64_t at = offset[plain_key(h, i, warp)];
       if (at < 0) continue;
       float x[CHUNKS];
-      load_row<T, CHUNKS>(x, keys, at, size, lane);
+      load_row<T, CHUNKS>(x, cached.keys, cached.key_scales, cached.narrow, at, size, lane);
 #pragma unroll
       for (int column = 0; column < 8; column++) {
         if (column >= count) continue;
@@ -376,11 +457,11 @@ __device__ __forceinline__ void plain_scores(float s[2][8], const PlainWarp<T, C
 
 template <class T, int CHUNKS>
 __device__ __forceinline__ void warp_partition(const PlainWarp<T, CHUNKS> &w, float (*to)[32 * CHUNKS + 4],
-                                               float2 *stats, const void *keys, const void *values,
-                                               const int64_t *offset, int size, int count, ScoreSpec score,
-                                               int start, int warp, int lane) {
+                                               float2 *stats, const Cached &cached, const int64_t *offset,
+                                               int size, int count, ScoreSpec score, int start, int warp,
+                                               int lane) {
   float s[2][8] = {}, out[8][CHUNKS] = {};
-  plain_scores(s, w, keys, offset, size, count, warp, lane);
+  plain_scores(s, w, cached, offset, size, count, warp, lane);
 #pragma unroll
   for (int column = 0; column < 8; column++) {
     if (column >= count) continue;
@@ -407,7 +488,7 @@ __device__ __forceinline__ void warp_partition(const PlainWarp<T, CHUNKS> &w, fl
       const int64_t at = offset[plain_key(h, i, warp)];
       if (at < 0) continue;
       float x[CHUNKS];
-      load_row<T, CHUNKS>(x, values, at, size, lane);
+      load_row<T, CHUNKS>(x, cached.values, cached.value_scales, cached.narrow, at, size, lane);
 #pragma unroll
       for (int column = 0; column < 8; column++) {
         if (column >= count) continue;

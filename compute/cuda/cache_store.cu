@@ -1,5 +1,6 @@
 /* Keys and values on their way into the paged cache of rollouts, alone or with the rotation of queries and keys before it. Of
  * few rows the time is that of a launch; the floor of many is reading q, k and v once and writing them once. */
+#include "compute/cuda/paged.cuh"
 #include "compute/cuda/rotary.cuh"
 
 #include "compute/cuda/runtime.cuh"
@@ -14,7 +15,7 @@ struct CacheRows {
   const From *k, *v;
   const int *table, *sequence, *position;
   int64_t k_row, k_head, v_row, v_head;                        /* strides, in elements */
-  int64_t block_stride, head_stride, key_stride, table_stride; /* of the cache */
+  int64_t block_stride, head_stride, key_stride, table_stride; /* of the cache; of codes, in keys */
   int rows, heads, size, block_size;
 };
 
@@ -42,6 +43,45 @@ __global__ void __launch_bounds__(STORE_THREADS) cache_store_kernel(CacheRows<Fr
   const int64_t n = index / packs / a.heads, to = cache_offset(a, n, head) + d;
   copy_floats<N>(a.keys + to, a.k + n * a.k_row + head * a.k_head + d);
   copy_floats<N>(a.values + to, a.v + n * a.v_row + head * a.v_head + d);
+}
+
+/* The largest of the warp, in every lane. */
+__device__ __forceinline__ unsigned warp_most(unsigned x) {
+#pragma unroll
+  for (int step = WARP / 2; step > 0; step /= 2) x = max(x, __shfl_xor_sync(FULL_MASK, x, step));
+  return x;
+}
+
+/* By a warp. As bits, magnitudes are in order, and what is not finite is above the others. */
+template <class From>
+__device__ __forceinline__ void store_codes(int8_t *codes, float *scales, int64_t place, const From *x,
+                                            int size) {
+  const int lane = (int)threadIdx.x % WARP;
+  unsigned most = 0;
+  for (int d = lane; d < size; d += WARP) most = max(most, __float_as_uint(to_float(x[d])) & 0x7fffffffu);
+  most = warp_most(most);
+  const float scale = most < 0x7f800000u ? __fdiv_rn(__uint_as_float(most), 127.0f) : NAN;
+  if (lane == 0) scales[place] = scale;
+  for (int d = lane; d < size; d += WARP) {
+    /* A scale too small for a float's full precision could make a quotient of more than 127. */
+    const float code = scale > 0 ? rintf(__fdiv_rn(to_float(x[d]), scale)) : 0.0f;
+    codes[place * size + d] = (int8_t)fmaxf(-127.0f, fminf(127.0f, code));
+  }
+}
+
+/* A warp for a head's keys (blockIdx.y = 0) or values. */
+template <class From>
+__global__ void __launch_bounds__(STORE_THREADS)
+    cache_store_codes_kernel(CacheRows<From, int8_t> a, float *key_scales, float *value_scales) {
+  const int64_t index = ((int64_t)blockIdx.x * STORE_THREADS + threadIdx.x) / WARP, n = index / a.heads;
+  const int head = (int)(index % a.heads);
+  if (n >= a.rows) return; /* the whole warp */
+  const int64_t place = cache_offset(a, n, head);
+  if (blockIdx.y == 0) {
+    store_codes(a.keys, key_scales, place, a.k + n * a.k_row + head * a.k_head, a.size);
+  } else {
+    store_codes(a.values, value_scales, place, a.v + n * a.v_row + head * a.v_head, a.size);
+  }
 }
 
 /* N pairs of a head from pair `first`, turned, as the type of the activations rounds them. */
@@ -111,6 +151,7 @@ __global__ void __launch_bounds__(STORE_THREADS)
 template <class From, class To>
 static CacheRows<From, To> cache_rows(PagedCache cache, Tensor k, Tensor v, Tensor sequence,
                                       Tensor position) {
+  const Tensor places = cache_places(cache);
   CacheRows<From, To> a = {};
   a.keys = data<To>(cache.keys);
   a.values = data<To>(cache.values);
@@ -123,9 +164,9 @@ static CacheRows<From, To> cache_rows(PagedCache cache, Tensor k, Tensor v, Tens
   a.k_head = k.stride[1];
   a.v_row = v.stride[0];
   a.v_head = v.stride[1];
-  a.block_stride = cache.keys.stride[0];
-  a.head_stride = cache.keys.stride[1];
-  a.key_stride = cache.keys.stride[2];
+  a.block_stride = places.stride[0];
+  a.head_stride = places.stride[1];
+  a.key_stride = places.stride[2];
   a.table_stride = cache.table.stride[0];
   a.rows = (int)k.dim[0];
   a.heads = (int)k.dim[1];
@@ -151,6 +192,13 @@ static void launch_store(Compute *c, const CacheRows<From, To> &a) {
   const int64_t threads = (int64_t)a.rows * a.heads * (a.size / N);
   LAUNCH(c, (cache_store_kernel<From, To, N>), (unsigned)divide_up(threads, STORE_THREADS), STORE_THREADS, 0,
          a);
+}
+
+template <class From>
+static void launch_codes(Compute *c, PagedCache cache, const CacheRows<From, int8_t> &a) {
+  const dim3 grid((unsigned)divide_up((int64_t)a.rows * a.heads * WARP, STORE_THREADS), 2);
+  LAUNCH(c, cache_store_codes_kernel<From>, grid, STORE_THREADS, 0, a, data<float>(cache.key_scales),
+         data<float>(cache.value_scales));
 }
 
 /* As many blocks for a token as there is work for their threads, until every multiprocessor has two. */
@@ -184,8 +232,13 @@ static void rotary_store(Compute *c, T *q, const Rotary &r, const CacheRows<T, T
 
 extern "C" void cuda_cache_store(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence,
                                  Tensor position) {
-  ASSERT(k.dtype == v.dtype && cache.keys.dtype == cache.values.dtype);
+  ASSERT(k.dtype == v.dtype);
   if (c->dry) return;
+  if (cache.keys.dtype == DTYPE_I8) {
+    WITH_TYPE(k.dtype, From,
+              launch_codes(c, cache, cache_rows<From, int8_t>(cache, k, v, sequence, position)));
+    return;
+  }
   enum { WIDE = 4 };
   WITH_TYPE(k.dtype, From, WITH_TYPE(cache.keys.dtype, To, {
               const CacheRows<From, To> a = cache_rows<From, To>(cache, k, v, sequence, position);
@@ -199,8 +252,15 @@ extern "C" void cuda_cache_store(Compute *c, PagedCache cache, Tensor k, Tensor 
 
 extern "C" void cuda_rotary_cache_store(Compute *c, PagedCache cache, Tensor q, Tensor k, Tensor v,
                                         Tensor sequence, Tensor position, RotarySpec spec) {
-  ASSERT(q.dtype == k.dtype && k.dtype == v.dtype && cache.keys.dtype == cache.values.dtype);
+  ASSERT(q.dtype == k.dtype && k.dtype == v.dtype);
   if (c->dry || k.dim[0] == 0) return;
+  if (cache.keys.dtype == DTYPE_I8) { /* a scale is of the whole head, once it is turned */
+    const Tensor qk[2] = {q, k}, both = tensor_beside(qk, 2);
+    cuda_rotary(c, tensor_is_none(both) ? q : both, position, spec, false);
+    if (tensor_is_none(both)) cuda_rotary(c, k, position, spec, false);
+    cuda_cache_store(c, cache, k, v, sequence, position);
+    return;
+  }
   const Rotary r = rotary_of(q, position, spec, false);
   WITH_TYPE(k.dtype, T, WITH_TYPE(cache.keys.dtype, To, {
               const CacheRows<T, To> a = cache_rows<T, To>(cache, k, v, sequence, position);

@@ -235,6 +235,10 @@ static void paged_open(Paged *p, const Backend *backend, DType narrow, DType dty
   int64_t count = 2 * blocks * K * BLOCK * D;
   p->cache.keys = tensor_over(tensor_new_1d(arena, dtype, count).data, dtype, 4, dim);
   p->cache.values = tensor_over(tensor_new_1d(arena, dtype, count).data, dtype, 4, dim);
+  if (dtype == DTYPE_I8) {
+    p->cache.key_scales = tensor_new_3d(arena, DTYPE_F32, 2 * blocks, K, BLOCK);
+    p->cache.value_scales = tensor_new_3d(arena, DTYPE_F32, 2 * blocks, K, BLOCK);
+  }
   p->cache.table = tensor_new_2d(arena, DTYPE_I32, 2, blocks);
   int32_t table[64], sequence[256], position[256];
   assert_true(2 * blocks <= 64 && 2 * rows <= 256);
@@ -298,10 +302,14 @@ static void test_paged_chunks(void **state) {
     check_paged(list[i], DTYPE_F32, DTYPE_F32, 4, 2, 20, 0);
     check_paged(list[i], DTYPE_F32, DTYPE_F32, 3, 1, 64, 23);
     check_paged(list[i], DTYPE_F32, DTYPE_BF16, 2, 2, 33, 0);
+    check_paged(list[i], DTYPE_F32, DTYPE_I8, 4, 2, 20, 0);
     if (!list[i]->narrow_activations) continue;
     check_paged(list[i], DTYPE_BF16, DTYPE_BF16, 4, 2, 64, 0);
     check_paged(list[i], DTYPE_BF16, DTYPE_BF16, 2, 1, 128, 23);
     check_paged(list[i], DTYPE_BF16, DTYPE_BF16, 2, 2, 20, 0);
+    check_paged(list[i], DTYPE_BF16, DTYPE_I8, 4, 2, 64, 0);
+    check_paged(list[i], DTYPE_BF16, DTYPE_I8, 2, 1, 128, 23);
+    check_paged(list[i], DTYPE_BF16, DTYPE_I8, 2, 2, 20, 0);
   }
 }
 

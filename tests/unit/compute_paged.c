@@ -1,5 +1,6 @@
 /* Attention over a paged cache with contexts of hundreds of keys, in calls of one row, of a few and of many: the
- * same bits in all of them, the values of a double-precision reference, and sensitive to every key that counts. */
+ * same bits in all of them, the values of a double-precision reference, and sensitive to every key that counts. Over a cache in
+ * 8 bits: the bits of one that holds the codes' values. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -61,6 +62,7 @@ static float *narrow_values(int64_t count, uint64_t sample) {
   return x;
 }
 
+/* Stores bed->keys and bed->values. */
 static void fill_cache(Bed *bed) {
   const Shape *s = &bed->shape;
   static int32_t sequence[2 * LENGTH], position[2 * LENGTH];
@@ -74,6 +76,41 @@ static void fill_cache(Bed *bed) {
   device_write(&bed->c, v, bed->values);
   const Tensor rows = upload_ids(bed, sequence, 2 * LENGTH), at = upload_ids(bed, position, 2 * LENGTH);
   RUN(bed, op_cache_store(&bed->c, bed->cache, k, v, rows, at));
+}
+
+static PagedCache cache_new(Bed *bed, DType dtype) {
+  const Shape *s = &bed->shape;
+  const int64_t pool[4] = {2 * BLOCKS, s->K, BLOCK, s->D}, count = 2 * LENGTH * s->K * s->D;
+  PagedCache cache = {.table = bed->cache.table};
+  cache.keys = tensor_over(tensor_new_1d(&bed->arena, dtype, count).data, dtype, 4, pool);
+  cache.values = tensor_over(tensor_new_1d(&bed->arena, dtype, count).data, dtype, 4, pool);
+  if (dtype != DTYPE_I8) return cache;
+  cache.key_scales = tensor_new_3d(&bed->arena, DTYPE_F32, 2 * BLOCKS, s->K, BLOCK);
+  cache.value_scales = tensor_new_3d(&bed->arena, DTYPE_F32, 2 * BLOCKS, s->K, BLOCK);
+  return cache;
+}
+
+/* The values of codes, in the type of the queries, in the order of `to`: [2, LENGTH, K, D]. */
+static void read_codes(Bed *bed, Tensor codes, Tensor scales, float *to) {
+  const Shape *s = &bed->shape;
+  int8_t *code = malloc((size_t)tensor_count(codes));
+  float *scale = malloc((size_t)tensor_count(scales) * sizeof *scale);
+  int32_t table[2 * BLOCKS];
+  assert_true(code && scale);
+  compute_download(&bed->c, code, codes);
+  compute_download(&bed->c, scale, scales);
+  compute_download(&bed->c, table, bed->cache.table);
+  for (int64_t i = 0; i < 2 * LENGTH * s->K; i++) {
+    const int64_t row = i / s->K, sequence = row / LENGTH, position = row % LENGTH;
+    const int64_t block = table[sequence * BLOCKS + position / BLOCK];
+    const int64_t slot = (block * s->K + i % s->K) * BLOCK + position % BLOCK;
+    for (int64_t d = 0; d < s->D; d++) {
+      const float value = (float)code[slot * s->D + d] * scale[slot];
+      to[i * s->D + d] = s->activations == DTYPE_BF16 ? float_from_bf16(bf16_from_float(value)) : value;
+    }
+  }
+  free(code);
+  free(scale);
 }
 
 static void open_rows(Bed *bed) {
@@ -94,13 +131,12 @@ static void bed_open(Bed *bed, DeviceKind kind, Shape s) {
   assert_true(compute_open(&bed->c, kind, 2, &error));
   assert_true(compute_arena(&bed->c, &bed->arena, "test", (size_t)48 << 20, &error));
   device_spoil(&bed->c, &bed->arena);
-  const int64_t pool[4] = {2 * BLOCKS, s.K, BLOCK, s.D}, count = 2 * LENGTH * s.K * s.D;
-  bed->cache.keys = tensor_over(tensor_new_1d(&bed->arena, s.cache, count).data, s.cache, 4, pool);
-  bed->cache.values = tensor_over(tensor_new_1d(&bed->arena, s.cache, count).data, s.cache, 4, pool);
+  const int64_t count = 2 * LENGTH * s.K * s.D;
   int32_t table[2 * BLOCKS];
   for (int32_t i = 0; i < 2 * BLOCKS; i++) table[i] = (i * 37 + 5) % (2 * BLOCKS); /* coprime */
   bed->cache.table = tensor_new_2d(&bed->arena, DTYPE_I32, 2, BLOCKS);
   compute_upload(&bed->c, bed->cache.table, table);
+  bed->cache = cache_new(bed, s.cache);
   bed->keys = narrow_values(count, 0);
   bed->values = narrow_values(count, 1);
   bed->queries = narrow_values(2 * ROWS * s.H * s.D, 2);
@@ -112,6 +148,10 @@ static void bed_open(Bed *bed, DeviceKind kind, Shape s) {
     compute_upload(&bed->c, bed->spec.slopes, bed->slopes);
   }
   fill_cache(bed);
+  if (s.cache == DTYPE_I8) {
+    read_codes(bed, bed->cache.keys, bed->cache.key_scales, bed->keys);
+    read_codes(bed, bed->cache.values, bed->cache.value_scales, bed->values);
+  }
   open_rows(bed);
 }
 
@@ -206,6 +246,15 @@ static void check(DeviceKind kind, Shape shape) {
     }
     assert_memory_equal(whole, parts, bytes);
   }
+  if (shape.cache == DTYPE_I8) { /* bed.keys and bed.values are what the codes stand for */
+    const PagedCache codes = bed.cache;
+    bed.cache = cache_new(&bed, shape.activations);
+    fill_cache(&bed);
+    memset(parts, 0xff, bytes);
+    run_rows(&bed, 0, 2 * ROWS, parts);
+    assert_memory_equal(whole, parts, bytes);
+    bed.cache = codes;
+  }
   /* Of the reference, one key less: noticed. */
   const int64_t seen = LENGTH - ROWS - 20;
   for (int64_t i = 0; i < shape.K * shape.D; i++) bed.values[(LENGTH + seen) * shape.K * shape.D + i] = 9;
@@ -227,11 +276,58 @@ static const Shape shapes[] = {
     {DTYPE_BF16, DTYPE_BF16, 2, 1, 256, 260, false, 0},
     {DTYPE_BF16, DTYPE_BF16, 3, 1, 20, 0, false, 0},
     {DTYPE_BF16, DTYPE_F32, 2, 1, 48, 0, false, 0},
+    {DTYPE_F32, DTYPE_I8, 4, 2, 32, 0, false, 0},
+    {DTYPE_F32, DTYPE_I8, 3, 3, 20, 270, true, 2},
+    {DTYPE_BF16, DTYPE_I8, 2, 2, 64, 0, false, 0},
+    {DTYPE_BF16, DTYPE_I8, 6, 2, 80, 300, true, 0},
+    {DTYPE_BF16, DTYPE_I8, 12, 1, 128, 40, false, 0},
+    {DTYPE_BF16, DTYPE_I8, 20, 1, 96, 0, false, 3},
+    {DTYPE_BF16, DTYPE_I8, 2, 1, 256, 260, false, 0},
+    {DTYPE_BF16, DTYPE_I8, 3, 1, 20, 0, false, 0},
     /* So many key heads that a large card, too, has enough to do without splitting the keys of all rows. */
     {DTYPE_BF16, DTYPE_BF16, 32, 32, 64, 0, false, 0},
     {DTYPE_F32, DTYPE_F32, 32, 32, 64, 0, false, 0},
+    {DTYPE_BF16, DTYPE_I8, 32, 32, 64, 0, false, 0},
 };
-enum { BRIEF_SHAPES = sizeof shapes / sizeof *shapes - 2 };
+enum { BRIEF_SHAPES = sizeof shapes / sizeof *shapes - 3 };
+
+/* Rows at the ends of what floats can hold: zeros, numbers below what a scale has the precision for, the largest, and what is
+ * not finite, which no code may hide. */
+static void check_codes(DeviceKind kind, DType activations) {
+  enum { D = 40, CASES = 8 };
+  Bed bed;
+  bed_open(&bed, kind, (Shape){activations, DTYPE_I8, 1, 1, D, 0, false, 0});
+  memset(bed.keys, 0, (size_t)(2 * LENGTH * D) * sizeof *bed.keys);
+  for (int64_t i = 1; i < CASES; i++) {
+    const float first[CASES] = {0, 1, -0x1p-149F, 0x1p-133F, -0x1.fep127F, INFINITY, -INFINITY, NAN};
+    for (int64_t d = 0; d < D; d++) bed.keys[i * D + d] = first[i] / (float)(1 + d % 3);
+    if (i > 4) {
+      for (int64_t d = 0; d < D; d++) bed.keys[i * D + d] = d == 33 ? first[i] : 1;
+    }
+  }
+  if (activations == DTYPE_BF16) {
+    for (int64_t i = 0; i < CASES * D; i++) bed.keys[i] = float_from_bf16(bf16_from_float(bed.keys[i]));
+  }
+  float *want = malloc((size_t)(CASES * D) * sizeof *want);
+  assert_non_null(want);
+  memcpy(want, bed.keys, (size_t)(CASES * D) * sizeof *want);
+  fill_cache(&bed);
+  read_codes(&bed, bed.cache.keys, bed.cache.key_scales, bed.keys);
+  for (int64_t i = 0; i < CASES; i++) {
+    float most = 0;
+    for (int64_t d = 0; d < D; d++) most = fmaxf(most, fabsf(want[i * D + d]));
+    for (int64_t d = 0; d < D; d++) {
+      const float got = bed.keys[i * D + d], x = want[i * D + d];
+      if (i > 4) {
+        assert_true(isnan(got));
+      } else if (!(fabsf(got - x) <= most * (0.5F / 127 + 0x1p-9F) + 0x1p-133F * 127)) {
+        fail_msg("row %d, element %d: %g became %g", (int)i, (int)d, (double)x, (double)got);
+      }
+    }
+  }
+  free(want);
+  bed_close(&bed);
+}
 
 static void check_all(DeviceKind kind) {
   Compute c;
@@ -239,6 +335,8 @@ static void check_all(DeviceKind kind) {
   if (!compute_open(&c, kind, 1, &error)) skip();
   const bool narrow = compute_activation(&c, DTYPE_BF16) == DTYPE_BF16;
   compute_close(&c);
+  check_codes(kind, DTYPE_F32);
+  if (narrow) check_codes(kind, DTYPE_BF16);
   const size_t count = getenv("DROVER_TEST_BRIEF") ? BRIEF_SHAPES : sizeof shapes / sizeof *shapes;
   for (size_t i = 0; i < count; i++) {
     if (narrow || shapes[i].activations == DTYPE_F32) check(kind, shapes[i]);

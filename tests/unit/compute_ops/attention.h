@@ -227,7 +227,7 @@ typedef struct PagedCase {
 
 static inline PagedCase paged_case(Test *t, const AttentionCase *a) {
   int64_t size = t->shape.size[5], B = a->ref.B, T = a->ref.T, longest = 1;
-  DType dtype = t->shape.flags & (BF16 | NARROW) ? DTYPE_BF16 : DTYPE_F32;
+  DType dtype = t->shape.flags & EIGHT ? DTYPE_I8 : t->shape.flags & (BF16 | NARROW) ? DTYPE_BF16 : DTYPE_F32;
   for (int64_t b = 0; b < B; b++) {
     int64_t length = a->ref.offsets[b + 1] - a->ref.offsets[b];
     if (length > longest) longest = length;
@@ -237,6 +237,10 @@ static inline PagedCase paged_case(Test *t, const AttentionCase *a) {
   PagedCase p = {.sequence = ids_tensor(t, T), .position = ids_tensor(t, T)};
   p.cache.keys = tensor_over(random_1d(t, dtype, count, 1).data, dtype, 4, dim);
   p.cache.values = tensor_over(random_1d(t, dtype, count, 1).data, dtype, 4, dim);
+  if (dtype == DTYPE_I8) {
+    p.cache.key_scales = tensor_over(random_1d(t, DTYPE_F32, count / a->ref.D, 1).data, DTYPE_F32, 3, dim);
+    p.cache.value_scales = tensor_over(random_1d(t, DTYPE_F32, count / a->ref.D, 1).data, DTYPE_F32, 3, dim);
+  }
   p.cache.table = tensor_new_2d(&t->arena, DTYPE_I32, B, per_sequence);
   uint32_t *order = arena_alloc(&t->host, (size_t)blocks * sizeof *order);
   random_permutation(random_key(10, RANDOM_TEST), 3, order, (uint32_t)blocks);
@@ -257,21 +261,41 @@ static inline int64_t paged_offset(const Test *t, PagedCache cache, int64_t b, i
   return ((block * K + head) * size + position % size) * D;
 }
 
+/* The elements of a token in a head, which lie at `to` in a cache; of codes their scale as well. */
+static inline void stored_row(const double *x, int64_t D, DType dtype, double *to, double *scale) {
+  float most = 0;
+  for (int64_t d = 0; d < D; d++) most = fmaxf(most, fabsf((float)x[d]));
+  if (scale) *scale = (double)(most / 127);
+  for (int64_t d = 0; d < D; d++)
+    to[d] = scale ? (double)rintf((float)x[d] / (float)*scale) : rounded(dtype, x[d]);
+}
+
 static void test_cache_store(Test *t) {
   AttentionCase a = attention_case(t);
   PagedCase p = paged_case(t, &a);
+  const bool codes = t->shape.flags & EIGHT;
   double *keys = doubles(t, p.cache.keys), *values = doubles(t, p.cache.values);
+  double *key_scales = doubles(t, p.cache.key_scales), *value_scales = doubles(t, p.cache.value_scales);
   RUN(t, op_cache_store(&t->c, p.cache, a.k, a.v, p.sequence, p.position));
   int64_t D = a.ref.D, K = a.ref.K;
   for (int64_t i = 0; i < a.ref.T * K; i++) {
     int64_t to = paged_offset(t, p.cache, ids_of(t, p.sequence)[i / K], ids_of(t, p.position)[i / K], i % K);
-    for (int64_t d = 0; d < D; d++) {
-      keys[to + d] = rounded(p.cache.keys.dtype, a.ref.k[i * D + d]);
-      values[to + d] = rounded(p.cache.keys.dtype, a.ref.v[i * D + d]);
-    }
+    const DType dtype = p.cache.keys.dtype;
+    stored_row(a.ref.k + i * D, D, dtype, keys + to, codes ? key_scales + to / D : NULL);
+    stored_row(a.ref.v + i * D, D, dtype, values + to, codes ? value_scales + to / D : NULL);
   }
   compare_exact(t, "keys", keys, p.cache.keys);
   compare_exact(t, "values", values, p.cache.values);
+  if (!codes) return;
+  compare_exact(t, "scales of keys", key_scales, p.cache.key_scales);
+  compare_exact(t, "scales of values", value_scales, p.cache.value_scales);
+}
+
+/* As attention reads it. */
+static inline double cached(const Test *t, Tensor x, Tensor scales, int64_t offset) {
+  if (!(t->shape.flags & EIGHT)) return load(t, x, offset);
+  const float value = (float)load(t, x, offset) * (float)load(t, scales, offset / x.dim[3]);
+  return rounded(activation_dtype(t), (double)value);
 }
 
 /* A tensor of the same shape with the same values. */
@@ -293,18 +317,22 @@ static void test_rotary_cache_store(Test *t) {
   RUN(t, op_rotary(&t->c, q, p.position, spec, false));
   RUN(t, op_rotary(&t->c, k, p.position, spec, false));
   double *keys = doubles(t, p.cache.keys), *values = doubles(t, p.cache.values), *turned = doubles(t, k);
+  const bool codes = t->shape.flags & EIGHT;
+  double *key_scales = doubles(t, p.cache.key_scales), *value_scales = doubles(t, p.cache.value_scales);
   RUN(t, op_rotary_cache_store(&t->c, p.cache, a.q, a.k, a.v, p.sequence, p.position, spec));
   const int64_t D = a.ref.D, K = a.ref.K;
   for (int64_t i = 0; i < a.ref.T * K; i++) {
     int64_t to = paged_offset(t, p.cache, ids_of(t, p.sequence)[i / K], ids_of(t, p.position)[i / K], i % K);
-    for (int64_t d = 0; d < D; d++) {
-      keys[to + d] = rounded(p.cache.keys.dtype, turned[i * D + d]);
-      values[to + d] = rounded(p.cache.keys.dtype, a.ref.v[i * D + d]);
-    }
+    const DType dtype = p.cache.keys.dtype;
+    stored_row(turned + i * D, D, dtype, keys + to, codes ? key_scales + to / D : NULL);
+    stored_row(a.ref.v + i * D, D, dtype, values + to, codes ? value_scales + to / D : NULL);
   }
   compare_exact(t, "q", doubles(t, q), a.q);
   compare_exact(t, "keys", keys, p.cache.keys);
   compare_exact(t, "values", values, p.cache.values);
+  if (!codes) return;
+  compare_exact(t, "scales of keys", key_scales, p.cache.key_scales);
+  compare_exact(t, "scales of values", value_scales, p.cache.value_scales);
 }
 
 static void test_attention_paged(Test *t) {
@@ -318,8 +346,8 @@ static void test_attention_paged(Test *t) {
     int64_t from =
         paged_offset(t, p.cache, ids_of(t, p.sequence)[i / K], ids_of(t, p.position)[i / K], i % K);
     for (int64_t d = 0; d < D; d++) {
-      a.ref.k[i * D + d] = load(t, p.cache.keys, from + d);
-      a.ref.v[i * D + d] = load(t, p.cache.values, from + d);
+      a.ref.k[i * D + d] = cached(t, p.cache.keys, p.cache.key_scales, from + d);
+      a.ref.v[i * D + d] = cached(t, p.cache.values, p.cache.value_scales, from + d);
     }
   }
   compare_attention(t, &a);
@@ -345,17 +373,17 @@ static void test_attention_paged(Test *t) {
 
 /* Every head size with kernels of its own, in tiles that are full, begun and empty; strided as the heads of a
  * fused projection; every option with one of them. */
-#define ATTENTION_NARROW(op, run, tolerance)                                                          \
-  ATTENTION_SHAPES(op, run, NARROW, tolerance), {op, run, {{0, 1, 1, 64, 0, 16}, NARROW}, tolerance}, \
-      {op, run, {{1, 4, 2, 128, 0, 16}, NARROW | STRIDED | ALIGNED}, tolerance},                      \
-      {op, run, {{3, 2, 1, 64, 19, 16}, NARROW | ALIBI | STRIDED | ALIGNED}, tolerance},              \
-      {op, run, {{8, 2, 1, 64, 0, 16}, NARROW | ALIBI | BY_PLACE | FEW}, tolerance},                  \
-      {op, run, {{3, 2, 2, 80, 0, 16}, NARROW | STRIDED | ALIGNED | FEW}, tolerance},                 \
-      {op, run, {{3, 2, 1, 96, 40, 8}, NARROW | CAP | FEW}, tolerance},                               \
-      {op, run, {{4, 1, 1, 256, 0, 16}, NARROW | FEW}, tolerance},                                    \
-      {op, run, {{4, 2, 1, 64, 0, 16}, NARROW | CAP | ALIBI | FEW}, tolerance},                       \
-      {op, run, {{5, 2, 2, 128, 33, 16}, NARROW | STRIDED | ALIGNED | FEW}, tolerance}, {             \
-    op, run, {{7, 2, 1, 64, 0, 16}, NARROW}, tolerance                                                \
+#define ATTENTION_NARROW(op, run, f, tolerance)                                             \
+  ATTENTION_SHAPES(op, run, f, tolerance), {op, run, {{0, 1, 1, 64, 0, 16}, f}, tolerance}, \
+      {op, run, {{1, 4, 2, 128, 0, 16}, f | STRIDED | ALIGNED}, tolerance},                 \
+      {op, run, {{3, 2, 1, 64, 19, 16}, f | ALIBI | STRIDED | ALIGNED}, tolerance},         \
+      {op, run, {{8, 2, 1, 64, 0, 16}, f | ALIBI | BY_PLACE | FEW}, tolerance},             \
+      {op, run, {{3, 2, 2, 80, 0, 16}, f | STRIDED | ALIGNED | FEW}, tolerance},            \
+      {op, run, {{3, 2, 1, 96, 40, 8}, f | CAP | FEW}, tolerance},                          \
+      {op, run, {{4, 1, 1, 256, 0, 16}, f | FEW}, tolerance},                               \
+      {op, run, {{4, 2, 1, 64, 0, 16}, f | CAP | ALIBI | FEW}, tolerance},                  \
+      {op, run, {{5, 2, 2, 128, 33, 16}, f | STRIDED | ALIGNED | FEW}, tolerance}, {        \
+    op, run, {{7, 2, 1, 64, 0, 16}, f}, tolerance                                           \
   }
 
 #define ROTARY_STORE_SHAPES(f)                                                                             \
@@ -374,14 +402,19 @@ static void test_attention_paged(Test *t) {
 
 #define ATTENTION_CASES                                                                                \
   ATTENTION_SHAPES("attention", test_attention, 0, 5e-6),                                              \
-      ATTENTION_NARROW("attention", test_attention, 5e-6),                                             \
+      ATTENTION_NARROW("attention", test_attention, NARROW, 5e-6),                                     \
       ATTENTION_SHAPES("attention_backward", test_attention_backward, 0, 1e-5),                        \
-      ATTENTION_NARROW("attention_backward", test_attention_backward, 1e-5),                           \
+      ATTENTION_NARROW("attention_backward", test_attention_backward, NARROW, 1e-5),                   \
       ATTENTION_SHAPES("cache_store", test_cache_store, 0, 1e-7),                                      \
-      ATTENTION_NARROW("cache_store", test_cache_store, 1e-7),                                         \
-      {"cache_store", test_cache_store, {{3, 2, 2, 20, 0, 8}, BF16}, 1e-7}, ROTARY_STORE_SHAPES(0),    \
-      ROTARY_STORE_SHAPES(NARROW), ATTENTION_SHAPES("attention_paged", test_attention_paged, 0, 5e-6), \
-      ATTENTION_NARROW("attention_paged", test_attention_paged, 5e-6),                                 \
+      ATTENTION_NARROW("cache_store", test_cache_store, NARROW, 1e-7),                                 \
+      {"cache_store", test_cache_store, {{3, 2, 2, 20, 0, 8}, BF16}, 1e-7},                            \
+      ATTENTION_SHAPES("cache_store", test_cache_store, EIGHT, 1e-7),                                  \
+      ATTENTION_NARROW("cache_store", test_cache_store, EIGHT | NARROW, 1e-7), ROTARY_STORE_SHAPES(0), \
+      ROTARY_STORE_SHAPES(NARROW), ROTARY_STORE_SHAPES(EIGHT), ROTARY_STORE_SHAPES(EIGHT | NARROW),    \
+      ATTENTION_SHAPES("attention_paged", test_attention_paged, 0, 5e-6),                              \
+      ATTENTION_SHAPES("attention_paged", test_attention_paged, EIGHT, 5e-6),                          \
+      ATTENTION_NARROW("attention_paged", test_attention_paged, EIGHT | NARROW, 5e-6),                 \
+      ATTENTION_NARROW("attention_paged", test_attention_paged, NARROW, 5e-6),                         \
       {"attention_paged", test_attention_paged, {{3, 4, 2, 20, 11, 8}, BF16}, 2e-6}, {                 \
     "attention_paged", test_attention_paged, {{4, 2, 1, 64, 0, 16}, BF16}, 2e-6                        \
   }

@@ -46,7 +46,8 @@ enum {
   WIDE_BIAS = 1 << 18, /* F32 bias beside a bf16 weight */
   ALIGNED = 1 << 19,   /* with STRIDED: gaps of 48 or 96 bytes, as between the parts of a fused projection */
   THIN = 1 << 20,      /* a head with an adapter's product */
-  BY_PLACE = 1 << 21   /* with ALIBI: the bias by the key's place */
+  BY_PLACE = 1 << 21,  /* with ALIBI: the bias by the key's place */
+  EIGHT = 1 << 22      /* a cache in 8 bits */
 };
 
 typedef struct Shape {
@@ -124,6 +125,8 @@ static inline double load(const Test *t, Tensor x, int64_t offset) {
       return (double)float_from_f16(((const uint16_t *)data)[offset]);
     case DTYPE_F64:
       return ((const double *)data)[offset];
+    case DTYPE_I8:
+      return ((const int8_t *)data)[offset];
     default:
       fail();
       return 0;
@@ -145,6 +148,9 @@ static inline void store(const Test *t, Tensor x, int64_t offset, double value) 
     case DTYPE_F64:
       ((double *)data)[offset] = value;
       break;
+    case DTYPE_I8:
+      ((int8_t *)data)[offset] = (int8_t)value;
+      break;
     default:
       fail();
   }
@@ -164,7 +170,7 @@ static inline double at(const Test *t, Tensor x, int64_t i) {
   return load(t, x, offset_of(x, i));
 }
 
-static const float GAP = 12345.0f; /* what fills the gaps: representable in every type used */
+static const float GAP = 121.0f; /* what fills the gaps: representable in every type used */
 
 /* Normal random numbers; with flag STRIDED in the test's shape, rows (or heads) lie apart. */
 static inline Tensor random_tensor(Test *t, DType dtype, int rank, int64_t a, int64_t b, int64_t c,
@@ -228,12 +234,9 @@ static inline void check_guards(Test *t) {
   for (int g = 0; g < t->guards; g++) {
     Tensor x = t->guarded[g];
     int64_t count = tensor_count(x), next = 0, touched = 0;
-    double gap = x.dtype == DTYPE_BF16  ? (double)float_from_bf16(bf16_from_float(GAP))
-                 : x.dtype == DTYPE_F16 ? (double)float_from_f16(f16_from_float(GAP))
-                                        : (double)GAP;
     for (int64_t i = 0; i <= count; i++) { /* up to element i; at last the 8 beyond the end */
       int64_t offset = i < count ? offset_of(x, i) : next + 8;
-      for (; next < offset; next++) touched += load(t, x, next) != gap;
+      for (; next < offset; next++) touched += load(t, x, next) != (double)GAP;
       next = offset + 1;
     }
     if (touched) report(t, "the gaps between rows", (double)touched);
