@@ -226,7 +226,7 @@ Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double
 
 ExperienceStats experience_stats(const Experience *experience, const Comm *comm) {
   const Experience *x = experience;
-  enum { ANSWERS, TOKENS, SCORE, JUDGED, ENDED, ENDED_SCORE, EMPTY, KL, ENTROPY, DIFFERENCE, SUMS };
+  enum { ANSWERS, TOKENS, SCORE, JUDGED, ENDED, ENDED_SCORE, EMPTY, KL, ENTROPY, DIFFERENCE, SAMPLER, SUMS };
   double sum[SUMS] = {[ANSWERS] = (double)x->count, [TOKENS] = (double)x->tokens};
   double largest = 0;
   for (int64_t e = 0; e < x->count; e++) {
@@ -243,6 +243,7 @@ ExperienceStats experience_stats(const Experience *experience, const Comm *comm)
       sum[KL] += kl_estimate(KL_K1, x->logprob[at], x->reference[at]);
       sum[ENTROPY] += x->entropy[at];
       sum[DIFFERENCE] += difference;
+      sum[SAMPLER] += kl_estimate(KL_K3, (double)sample->logprobs[t], x->logprob[at]);
       largest = difference > largest ? difference : largest;
     }
   }
@@ -259,7 +260,8 @@ ExperienceStats experience_stats(const Experience *experience, const Comm *comm)
                            .empty = sum[EMPTY] / sum[ANSWERS],
                            .length = sum[TOKENS] / sum[ANSWERS],
                            .sampler_error = sum[DIFFERENCE] / sum[TOKENS],
-                           .sampler_error_max = largest};
+                           .sampler_error_max = largest,
+                           .sampler_kl = sum[SAMPLER] / sum[TOKENS]};
 }
 
 double experience_other_ends(const Experience *experience, int mark, const Comm *comm) {

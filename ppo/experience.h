@@ -101,6 +101,7 @@ typedef struct ExperienceStats {
   double ended, empty, length; /* share that ended with EOS; share of nothing but EOS; tokens per answer */
   double sampler_error;        /* mean |log-probability of the engine - of the training forward| of a token */
   double sampler_error_max;    /* the largest (of this rank) */
+  double sampler_kl;           /* KL(engine || training forward) of a token, nats: k3 of the same two */
 } ExperienceStats;
 ExperienceStats experience_stats(const Experience *experience, const Comm *comm);
 /* Share of the answers that ended and did so with another id than `mark`, the one that the reward model saw at the end of

@@ -28,6 +28,7 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"ppo/other_end_rate", report->other_ends, isfinite(report->other_ends)},
       {"ppo/sampler_error", x->sampler_error, true},
       {"ppo/sampler_error_max", x->sampler_error_max, true},
+      {"ppo/sampler_kl", x->sampler_kl, true},
       {"ppo/advantage_std", c->advantage_std, true},
       {"ppo/return_std", c->return_std, true},
       {"ppo/explained_variance", c->explained_variance, true},

@@ -105,6 +105,7 @@ static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) 
   engine.batch =
       config->rollout.batch < config->ppo.batch_size ? config->rollout.batch : config->ppo.batch_size;
   engine.max_length = longest_answered(s);
+  engine.cache_dtype = cache_dtype(config->rollout.cache_dtype, engine.cache_dtype);
   return engine;
 }
 
@@ -186,6 +187,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   tried.lora = settings->lora;
   tried.optim = settings->optim;
   tried.rollout.batch = settings->rollout_batch;
+  tried.rollout.cache_dtype = settings->cache_dtype;
   plan_begin(&s->memory, &s->compute);
   bool ok = open_models(s, &tried, error);
   close_models(s);
@@ -234,7 +236,8 @@ bool session_prepare(PpoSession *session, Error *error) {
   const PlanSettings settings = {.model = config->model,
                                  .lora = config->lora,
                                  .optim = config->optim,
-                                 .rollout_batch = config->rollout.batch};
+                                 .rollout_batch = config->rollout.batch,
+                                 .cache_dtype = config->rollout.cache_dtype};
   return plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error);
 }
 

@@ -163,10 +163,12 @@ static bool train(PpoSession *s, Error *error) {
                            s->run.last_checkpoint ? s->run.last_checkpoint : "none");
     }
     learned = report.update.steps > 0;
-    char note[160];
-    snprintf(note, sizeof note, "score %.3f  kl %.3f  length %.1f  ended %.0f%%  %.0f tok/s",
-             report.rollout.score, report.rollout.kl, report.rollout.length, 100 * report.rollout.ended,
-             report.tokens_per_second);
+    char note[200], sampler[40] = "";
+    if (s->config.rollout.cache_dtype == CACHE_DTYPE_INT8)
+      snprintf(sampler, sizeof sampler, "  sampler kl %.2g", report.rollout.sampler_kl);
+    snprintf(note, sizeof note, "score %.3f  kl %.3f%s  length %.1f  ended %.0f%%  %.0f tok/s",
+             report.rollout.score, report.rollout.kl, sampler, report.rollout.length,
+             100 * report.rollout.ended, report.tokens_per_second);
     progress_update(&progress, s->updates, note);
     if (!after_update(s, &watch, &report, error)) return false;
   }

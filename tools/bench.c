@@ -180,10 +180,12 @@ static void bench_paged(Bench *b, int64_t N, int64_t length, int64_t H, int64_t 
   if (!wanted(b, line)) return;
   size_t mark = arena_mark(&b->arena);
   enum { BLOCK = 16 };
-  double bytes = 2.0 * (double)(N * length * K * D) * (double)dtype_size(dtype), best;
+  const bool codes = dtype == DTYPE_I8;
+  double bytes = 2.0 * (double)(N * length * K) * (double)(D * (int64_t)dtype_size(dtype) + 4 * codes), best;
   int64_t layers = 1 + (int64_t)(400e6 / bytes), per_layer = N * (length / BLOCK), next = 0;
-  Tensor k = filled(b, dtype, layers * per_layer, K * BLOCK * D, 0.1f);
-  Tensor v = filled(b, dtype, layers * per_layer, K * BLOCK * D, 0.1f);
+  Tensor k = filled(b, codes ? DTYPE_F32 : dtype, layers * per_layer, K * BLOCK * D / (codes ? 4 : 1), 0.1f);
+  Tensor v = filled(b, codes ? DTYPE_F32 : dtype, layers * per_layer, K * BLOCK * D / (codes ? 4 : 1), 0.1f);
+  Tensor scales = filled(b, DTYPE_F32, layers * per_layer, K * BLOCK, 1e-3f);
   Tensor table = tensor_new_2d(&b->arena, DTYPE_I32, N, length / BLOCK);
   Tensor sequence = tensor_new_1d(&b->arena, DTYPE_I32, N), position = tensor_new_1d(&b->arena, DTYPE_I32, N);
   for (int64_t i = 0; i < per_layer; i++) ((int32_t *)table.data)[i] = (int32_t)((i * 7919) % per_layer);
@@ -197,8 +199,11 @@ static void bench_paged(Bench *b, int64_t N, int64_t length, int64_t H, int64_t 
   AttentionSpec spec = {.scale = 0.125f};
   SHORTEST(b, best, {
     int64_t layer = next++ % layers;
-    PagedCache cache = {tensor_over(tensor_rows(k, layer * per_layer, per_layer).data, dtype, 4, dim),
-                        tensor_over(tensor_rows(v, layer * per_layer, per_layer).data, dtype, 4, dim), table};
+    const Tensor scale =
+        tensor_over(tensor_rows(scales, layer * per_layer, per_layer).data, DTYPE_F32, 3, dim);
+    PagedCache cache = {.table = table, .key_scales = scale, .value_scales = scale};
+    cache.keys = tensor_over(tensor_rows(k, layer * per_layer, per_layer).data, dtype, 4, dim);
+    cache.values = tensor_over(tensor_rows(v, layer * per_layer, per_layer).data, dtype, 4, dim);
     op_attention_paged(&b->c, out, q, cache, sequence, position, spec);
   });
   report(line, best, bytes / best * 1e-9, "GB/s", b->memory * 1e-9, "memory");
@@ -354,7 +359,9 @@ static void bench_all(Bench *b) {
   bench_attention(b, 32, 40, 9, 3, 64);
   bench_paged(b, 8, 256, 12, 12, 64, DTYPE_F32);
   bench_paged(b, 8, 256, 12, 12, 64, DTYPE_BF16);
+  bench_paged(b, 8, 256, 12, 12, 64, DTYPE_I8);
   bench_paged(b, 8, 256, 9, 3, 64, DTYPE_F32);
+  bench_paged(b, 8, 256, 9, 3, 64, DTYPE_I8);
   bench_head(b, 1024, 768, 50257, DTYPE_F32);
   bench_head(b, 1024, 576, 49152, DTYPE_BF16);
   bench_pointwise(b);

@@ -25,6 +25,7 @@ static const Option options[] = {
     ROW_BOOL("recompute", BenchConfig, recompute, "true", "keep only the input of each block"),
     ROW_INT("r", BenchConfig, r, "8", 1, 4096, "rank of the adapter, on all linears"),
     ROW_INT("batch", BenchConfig, batch, "1", 1, 4096, "decode: sequences at once"),
+    CACHE_DTYPE_OPTION("cache-dtype", BenchConfig, cache_dtype),
     ROW_INT("new-tokens", BenchConfig, new_tokens, "128", 1, 1 << 20, "decode: tokens after the prompt"),
     ROW_INT("steps", BenchConfig, steps, "5", 1, 1000, "measured steps, after one that is not"),
     ROW_CHOICE("device", BenchConfig, device.backend, "auto", device_choices, "where to compute"),

@@ -32,7 +32,7 @@ typedef struct GenerateConfig {
   int64_t max_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
   double temperature, top_p;
   OptionStrings stop;
-  int dtype, quantize, tables, backend;
+  int dtype, quantize, tables, cache_dtype, backend;
 } GenerateConfig;
 
 /* clang-format off */
@@ -67,6 +67,7 @@ static const Option options[] = {
   ROW_INT("batch", GenerateConfig, batch, "32", 1, 1 << 20, "answers generated at once"),
   ROW_BYTES("cache", GenerateConfig, cache, "0",
       "memory for keys and values, e.g. 2GiB; 0 = as much as the batch can use"),
+  CACHE_DTYPE_OPTION("cache-dtype", GenerateConfig, cache_dtype),
   ROW_INT("prefill-chunk", GenerateConfig, prefill_chunk, "256", 1, 1 << 20,
       "prompt tokens in a step, at most"),
   ROW_CHOICE("device", GenerateConfig, backend, "auto", device_choices, "where to compute"),
@@ -309,6 +310,7 @@ static EngineConfig engine_settings(const Generate *g) {
   settings.batch = samples < config->batch ? samples : config->batch;
   settings.max_length = longest + config->max_new_tokens;
   settings.cache_bytes = config->cache;
+  settings.cache_dtype = cache_dtype(config->cache_dtype, settings.cache_dtype);
   settings.prefill_chunk =
       config->prefill_chunk < samples * longest ? config->prefill_chunk : samples * longest;
   if (settings.prefill_chunk < 1) settings.prefill_chunk = 1;

@@ -5,6 +5,7 @@ const char *const tokenizer_choices[] = {"auto", "file", "sentencepiece", NULL};
 const char *const optimizer_choices[] = {"adamw", "lion", "sgd", NULL};
 const char *const optimizer_state_choices[] = {"f32", "8bit", NULL};
 const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
+const char *const cache_dtype_choices[] = {"auto", "int8", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 
 const char *const model_quantize_choices[] = {"none", "nf4", NULL};
@@ -17,6 +18,10 @@ WeightFormat weight_format(int dtype, int quantize, int tables) {
                         .as_filed = dtype == MODEL_DTYPE_AUTO,
                         .nf4 = nf4,
                         .int8_tables = nf4 && tables == MODEL_TABLES_INT8};
+}
+
+DType cache_dtype(int choice, DType activations) {
+  return choice == CACHE_DTYPE_INT8 ? DTYPE_I8 : activations;
 }
 
 WeightFormat model_config_format(const ModelConfig *config) {

@@ -250,8 +250,21 @@ typedef struct RolloutConfig {
   int64_t max_new_tokens;
   double temperature, top_p;
   int64_t top_k;
-  int64_t batch; /* sequences running at once */
+  int64_t batch;   /* sequences running at once */
+  int cache_dtype; /* CacheDtype */
 } RolloutConfig;
+
+typedef enum CacheDtype { CACHE_DTYPE_AUTO, CACHE_DTYPE_INT8 } CacheDtype;
+extern const char *const cache_dtype_choices[]; /* auto, int8: in the order of CacheDtype */
+/* The cache's type: what the choice says, or that of activations. */
+DType cache_dtype(int choice, DType activations);
+
+/* A row of an option table of that key. */
+#define CACHE_DTYPE_OPTION(key, Config, field)                                                              \
+  ROW_CHOICE(key, Config, field, "auto", cache_dtype_choices,                                               \
+      "type of the keys and values kept while answers grow; auto: that of activations; int8: 8 bits and a " \
+      "scale for each token and head: about half of bf16, a quarter of f32; answers are then of a policy "  \
+      "that is a little off")
 
 #define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch)                  \
   ROW_INT("rollout.max_new_tokens", Config, field.max_new_tokens, default_tokens, 1, 1 << 24,               \
@@ -262,7 +275,8 @@ typedef struct RolloutConfig {
       "sample from the k likeliest tokens only; 0 = all"),                                                  \
   ROW_FLOAT("rollout.top_p", Config, field.top_p, "1", 0.000001, 1,                                         \
       "sample from the likeliest tokens that together have this probability; 1 = all"),                     \
-  ROW_INT("rollout.batch", Config, field.batch, default_batch, 1, 1 << 20, "sequences generated at once"),
+  ROW_INT("rollout.batch", Config, field.batch, default_batch, 1, 1 << 20, "sequences generated at once"),         \
+  CACHE_DTYPE_OPTION("rollout.cache_dtype", Config, field.cache_dtype),
 
 /* -- run ------------------------------------------------------------------------------------------------ */
 

@@ -186,8 +186,16 @@ static bool try_offload(Advice *advice, PlanSettings settings, int64_t least, bo
                                 : " with model.offload activations and model.recompute true");
 }
 
+/* Keys and values in 8 bits, with as many answers at once. */
+static bool try_narrow_cache(Advice *advice, PlanSettings settings) {
+  if (settings.rollout_batch == 0 || settings.cache_dtype == CACHE_DTYPE_INT8) return false;
+  settings.cache_dtype = CACHE_DTYPE_INT8;
+  return try_settings(advice, &settings, "rollout.cache_dtype int8");
+}
+
 static void find_advice(Advice *advice, const PlanSettings *settings, int64_t least) {
   bool found = try_fewer(advice, *settings);
+  found |= try_narrow_cache(advice, *settings);
   found |= try_smaller(advice, *settings, least, "");
   PlanSettings changed = *settings;
   if (!settings->model.recompute) {

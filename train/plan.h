@@ -50,6 +50,7 @@ typedef struct PlanSettings {
   OptimConfig optim;
   int64_t
       rollout_batch; /* answers generated at once, which no result depends on; 0: the stage generates none */
+  int cache_dtype;   /* of the answers' keys and values: CacheDtype */
 } PlanSettings;
 
 /* Makes the plan of a stage under the settings (dry). */

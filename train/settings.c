@@ -54,6 +54,8 @@ const SettingsKey settings_keys[] = {
     {"device.", SETTINGS_FREE,
      "checkpoints are the same on every backend; other hardware and threads round differently"},
     {"model.dtype", SETTINGS_TOLD, "the fp32 values go on, and are rounded to it from here on"},
+    {"rollout.cache_dtype", SETTINGS_TOLD,
+     "the answers to come are sampled from keys and values of this type"},
     {"optim.lr", SETTINGS_TOLD, RATES},
     {"optim.schedule", SETTINGS_TOLD, RATES},
     {"optim.min_lr_ratio", SETTINGS_TOLD, RATES},

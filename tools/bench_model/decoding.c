@@ -12,6 +12,7 @@ static bool open(Bench *b, Error *error) {
   EngineConfig engine = engine_config_default(&b->compute, b->model.dtype);
   engine.batch = batch;
   engine.max_length = length + fresh;
+  engine.cache_dtype = cache_dtype(config->cache_dtype, engine.cache_dtype);
   b->samples = memory_zeroed((size_t)batch, sizeof *b->samples);
   b->prompt = memory_alloc((size_t)(length * batch) * sizeof *b->prompt);
   b->responses = memory_alloc((size_t)(fresh * batch) * sizeof *b->responses);
@@ -43,11 +44,9 @@ static bool step(Bench *b, Error *error) {
   b->seconds = after->decode_seconds - before.decode_seconds;
   b->tokens = (double)(after->decode_tokens - before.decode_tokens);
   const double steps = b->tokens / (double)b->config->batch;
-  const ModelSpec *s = &b->model.spec;
   const double weights = (double)b->memory.weights.used;
   const double context = (double)b->config->length + (double)b->config->new_tokens / 2;
-  const double cached = 2.0 * (double)(s->layers * s->kv_heads * s->head_size) *
-                        (double)dtype_size(b->engine.config.cache_dtype);
+  const double cached = (double)kv_block_bytes(&b->model.spec, 1, b->engine.config.cache_dtype);
   b->bytes = steps * (weights + (double)b->config->batch * context * cached);
   snprintf(b->more, sizeof b->more, ",\"prefill_seconds\":%.6g,\"steps\":%.0f",
            after->prefill_seconds - before.prefill_seconds, steps);

@@ -11,7 +11,7 @@
 
 typedef struct BenchConfig {
   char *config;
-  int work, dtype;
+  int work, dtype, cache_dtype;
   int64_t length, micro_batch_tokens, r, batch, new_tokens, steps;
   bool recompute;
   DeviceConfig device;
