@@ -186,7 +186,7 @@ static bool try_offload(Advice *advice, PlanSettings settings, int64_t least, bo
                                 : " with model.offload activations and model.recompute true");
 }
 
-/* Keys and values in 8 bits, with as many answers at once. */
+/* The first of what does: keys and values in 8 bits, with as many answers at once. */
 static bool try_narrow_cache(Advice *advice, PlanSettings settings) {
   if (settings.rollout_batch == 0 || settings.cache_dtype == CACHE_DTYPE_INT8) return false;
   settings.cache_dtype = CACHE_DTYPE_INT8;
@@ -195,7 +195,6 @@ static bool try_narrow_cache(Advice *advice, PlanSettings settings) {
 
 static void find_advice(Advice *advice, const PlanSettings *settings, int64_t least) {
   bool found = try_fewer(advice, *settings);
-  found |= try_narrow_cache(advice, *settings);
   found |= try_smaller(advice, *settings, least, "");
   PlanSettings changed = *settings;
   if (!settings->model.recompute) {
@@ -204,6 +203,7 @@ static void find_advice(Advice *advice, const PlanSettings *settings, int64_t le
     if (!found) found = try_smaller(advice, changed, least, " with model.recompute true");
   }
   if (!found) found = try_offload(advice, changed, least, settings->model.recompute);
+  found |= try_narrow_cache(advice, *settings);
   if (found) return;
   if (!settings->lora.enabled && settings->optim.state != OPTIM_STATE_8BIT) {
     PlanSettings narrow = changed;

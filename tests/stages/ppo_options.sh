@@ -28,7 +28,7 @@ at() { # NAME METRIC STEP
 ppo plain --data.eval "$world/prompts.jsonl" --ppo.samples_logged 3
 [[ $(jq -r .updates "$work/out") == 6 && $(jq -r .episodes "$work/out") == 96 ]] || fail "result: $(cat "$work/out")"
 for name in reward score score_std score_ended score_judged kl kl_coef entropy length eos_rate empty_rate sampler_error \
-  sampler_error_max advantage_std return_std explained_variance policy_loss clip_fraction approx_kl ratio ratio_bounded \
+  sampler_error_max sampler_kl advantage_std return_std explained_variance policy_loss clip_fraction approx_kl ratio ratio_bounded \
   first_ratio_error value_loss value_clip_fraction steps; do
   [[ $(sqlite3 "$work/plain/run.db" "select count(value) from metric where name = 'ppo/$name'") == 6 ]] || fail "ppo/$name"
 done
@@ -112,7 +112,7 @@ ppo cool --rollout.temperature 0.3
 ppo hot --rollout.temperature 2.5 --ppo.kl_estimator k2 --ppo.kl_coef 1 --ppo.whiten_rewards --ppo.samples_logged 16
 for run in cool hot; do
   for step in 1 6; do
-    holds "$(at $run ppo/sampler_error $step) < 1e-5 && $(at $run ppo/sampler_error_max $step) < 1e-3"
+    holds "$(at $run ppo/sampler_error $step) < 1e-5 && $(at $run ppo/sampler_error_max $step) < 1e-3 && $(at $run ppo/sampler_kl $step) < 1e-8"
     holds "$(at $run ppo/first_ratio_error $step) < 1e-5"
   done
 done

@@ -79,6 +79,7 @@ static void statistics(void **state) {
   assert_near(s.kl, 0.25 / 3, 1e-7); /* 0.5 - 1 + 0 + 0.5 + 0.25 */
   assert_near(s.sampler_error, 0.1, 1e-7);
   assert_near(s.sampler_error_max, 0.5, 1e-7);
+  assert_near(s.sampler_kl, (exp(-0.5) - 0.5) / 5, 1e-7);
   for (int e = 0; e < ANSWERS; e++) x.samples[e].finished = ROLLOUT_LENGTH;
   assert_true(isnan(experience_stats(&x, &comm).ended_score));
   experience_free(&x);

@@ -61,24 +61,26 @@ static void run_all(Lab *lab, const RolloutSpec *spec, RolloutSample *samples, i
 }
 
 /* One at a time, with no company at all. */
-static void run_alone(Lab *lab, const RolloutSpec *spec, Answers *a) {
-  lab_engine(lab, (EngineConfig){.batch = 1, .max_length = 38, .block_size = 4, .prefill_chunk = 64});
+static void run_alone(Lab *lab, const RolloutSpec *spec, DType cache, Answers *a) {
+  lab_engine(lab,
+             (EngineConfig){
+                 .batch = 1, .max_length = 38, .block_size = 4, .prefill_chunk = 64, .cache_dtype = cache});
   ask(a, lab->model.spec.vocab);
   for (int i = 0; i < many(); i++) run_all(lab, spec, &a->samples[i], 1);
 }
 
-static void independent_of_company(void **state) {
+static void check_company(const char *model, DType cache) {
   Lab lab;
-  lab_open(&lab, *state, !strcmp(*state, "llama"));
+  lab_open(&lab, model, !strcmp(model, "llama"));
   const RolloutSpec spec = spec_default();
   static Answers alone, together;
-  run_alone(&lab, &spec, &alone);
+  run_alone(&lab, &spec, cache, &alone);
   int64_t eos = 0, preemptions = 0, shared = 0;
   for (int i = 0; i < many(); i++) eos += alone.samples[i].finished == ROLLOUT_EOS;
   assert_true(eos > 0 && eos < many());
 
-  const int64_t block = kv_block_bytes(&lab.model.spec, 4, DTYPE_F32);
-  const EngineConfig configs[] = {
+  const int64_t block = kv_block_bytes(&lab.model.spec, 4, cache);
+  EngineConfig configs[] = {
       {.batch = many(), .max_length = 38, .block_size = 4, .prefill_chunk = 512},
       {.batch = 5, .max_length = 38, .block_size = 4, .prefill_chunk = 7},
       {.batch = 8, .max_length = 38, .block_size = 4, .prefill_chunk = 16, .cache_bytes = 24 * block},
@@ -88,6 +90,7 @@ static void independent_of_company(void **state) {
   };
   const int last = device_brief() ? 4 : (int)(sizeof configs / sizeof *configs);
   for (int c = 0; c < last; c++) {
+    configs[c].cache_dtype = cache;
     lab_engine(&lab, configs[c]);
     for (int pass = 0; pass < (c == 0 || !device_brief() ? 2 : 1);
          pass++) { /* twice: nothing is left over from a run */
@@ -127,6 +130,14 @@ static void independent_of_company(void **state) {
   run_all(&lab, &spec, together.samples, many());
   assert_memory_not_equal(alone.responses, together.responses, sizeof alone.responses);
   lab_close(&lab);
+}
+
+static void independent_of_company(void **state) {
+  check_company(*state, DTYPE_F32);
+}
+
+static void independent_in_8_bits(void **state) {
+  check_company(*state, DTYPE_I8);
 }
 
 /* The log-probabilities returned are those of the full forward at the temperature, whatever top-k and
@@ -298,7 +309,17 @@ static void abandoned(void **state) {
   lab_close(&lab);
 }
 
-/* bf16 keys and values: half the memory, nearly the same probabilities. */
+static int64_t cache_bytes(const KvCache *cache) {
+  size_t bytes = 0;
+  for (int64_t i = 0; i < cache->layer_count; i++) {
+    const PagedCache *c = &cache->layers[i];
+    const Tensor parts[] = {c->keys, c->values, c->key_scales, c->value_scales};
+    for (int k = 0; k < 4; k++) bytes += tensor_is_none(parts[k]) ? 0 : tensor_bytes(parts[k]);
+  }
+  return (int64_t)bytes;
+}
+
+/* Narrower keys and values: less memory, nearly the same probabilities. */
 static void narrow_cache(void **state) {
   (void)state;
   Lab lab;
@@ -307,18 +328,25 @@ static void narrow_cache(void **state) {
   const RolloutSpec spec = {.temperature = 0, .top_p = 1};
   EngineConfig config = {.batch = 4, .max_length = 38, .block_size = 8, .prefill_chunk = 16};
   lab_engine(&lab, config);
-  const size_t wide_bytes = lab.rollout.peak;
+  size_t bytes = lab.rollout.peak;
   ask(&wide, lab.model.spec.vocab);
   run_all(&lab, &spec, wide.samples, many());
-  config.cache_dtype = DTYPE_BF16;
-  lab_engine(&lab, config);
-  assert_true(lab.rollout.peak < wide_bytes);
-  ask(&narrow, lab.model.spec.vocab);
-  run_all(&lab, &spec, narrow.samples, many());
-  double worst = 0;
-  for (int i = 0; i < many(); i++)
-    worst = fmax(worst, fabs((double)wide.logprobs[i][0] - narrow.logprobs[i][0]));
-  assert_true(worst > 0 && worst < 0.05);
+  const DType narrower[] = {DTYPE_BF16, DTYPE_I8};
+  for (int k = 0; k < 2; k++) {
+    config.cache_dtype = narrower[k];
+    lab_engine(&lab, config);
+    assert_true(lab.rollout.peak < bytes);
+    assert_int_equal(kv_block_bytes(&lab.model.spec, config.block_size, narrower[k]),
+                     cache_bytes(&lab.engine.cache) / lab.engine.cache.blocks);
+    bytes = lab.rollout.peak;
+    ask(&narrow, lab.model.spec.vocab);
+    run_all(&lab, &spec, narrow.samples, many());
+    double worst = 0;
+    for (int i = 0; i < many(); i++)
+      worst = fmax(worst, fabs((double)wide.logprobs[i][0] - narrow.logprobs[i][0]));
+    print_message("    %s: %.2g nats\n", dtype_name(narrower[k]), worst);
+    assert_true(worst > 0 && worst < 0.05);
+  }
   lab_close(&lab);
 }
 
@@ -437,6 +465,7 @@ int main(void) {
       {"independent_of_company mistral", independent_of_company, NULL, NULL, "mistral"},
       {"independent_of_company gpt_neox", independent_of_company, NULL, NULL, "gpt_neox"},
       {"independent_of_company gpt2", independent_of_company, NULL, NULL, "gpt2"},
+      {"independent_in_8_bits llama", independent_in_8_bits, NULL, NULL, "llama"},
       {"logprobs_are_the_models llama3", logprobs_are_the_models, NULL, NULL, "llama3"},
       {"logprobs_are_the_models gpt2", logprobs_are_the_models, NULL, NULL, "gpt2"},
       cmocka_unit_test(greedy_is_argmax),
@@ -451,6 +480,7 @@ int main(void) {
   };
   const struct CMUnitTest brief[] = {
       {"independent_of_company llama", independent_of_company, NULL, NULL, "llama"},
+      {"independent_in_8_bits llama", independent_in_8_bits, NULL, NULL, "llama"},
       {"logprobs_are_the_models llama3", logprobs_are_the_models, NULL, NULL, "llama3"},
       cmocka_unit_test(greedy_is_argmax),
       cmocka_unit_test(ends),

@@ -14,7 +14,7 @@
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
- * recomputation, of the host with an offload. Answers at once take a quarter of one each. */
+ * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   (void)error;
   size_t mib = 1 << 20;
@@ -29,7 +29,8 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   const bool offload = settings->model.offload == MODEL_OFFLOAD_ACTIVATIONS;
   (offload ? plan_add_host : plan_add)(plan, "activations",
                                        settings->model.recompute ? activations / 4 : activations);
-  plan_add(plan, "cache", (size_t)settings->rollout_batch * mib / 4);
+  plan_add(plan, "cache",
+           (size_t)settings->rollout_batch * mib / (settings->cache_dtype == CACHE_DTYPE_INT8 ? 8 : 4));
   return true;
 }
 
@@ -41,13 +42,14 @@ static bool check_settings(MemoryLimits limits, const PlanSettings *settings, Er
   return plan_check(make, &calls, settings, 400, limits, &log, &plan, error);
 }
 
-static bool check_with(size_t limit_mib, int64_t rollout_batch, Error *error) {
-  const PlanSettings settings = {.optim.micro_batch_tokens = 1600, .rollout_batch = rollout_batch};
+static bool check_with(size_t limit_mib, int64_t rollout_batch, int cache_dtype, Error *error) {
+  const PlanSettings settings = {
+      .optim.micro_batch_tokens = 1600, .rollout_batch = rollout_batch, .cache_dtype = cache_dtype};
   return check_settings((MemoryLimits){limit_mib << 20, SIZE_MAX}, &settings, error);
 }
 
 static bool check(size_t limit_mib, Error *error) {
-  return check_with(limit_mib, 0, error);
+  return check_with(limit_mib, 0, CACHE_DTYPE_AUTO, error);
 }
 
 static void expect_advice(size_t limit_mib, const char *text) {
@@ -110,12 +112,30 @@ static void the_host_takes_what_it_can(void **state) {
   }
 }
 
+static void expect_rollout_advice(size_t limit_mib, int cache_dtype, const char *text) {
+  Error error = {0};
+  assert_false(check_with(limit_mib, 128, cache_dtype, &error));
+  if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
+}
+
 static void fewer_answers_at_once_come_first(void **state) {
   (void)state;
+  expect_rollout_advice(
+      55, CACHE_DTYPE_AUTO,
+      "needs 80.00 MiB and 55.00 MiB can be used; it fits with rollout.batch 16 (52.00 MiB)");
+}
+
+/* As many at once, in half the memory; not where they are in 8 bits already. */
+static void a_cache_in_8_bits_is_named(void **state) {
+  (void)state;
+  expect_rollout_advice(64, CACHE_DTYPE_AUTO,
+                        "it fits with rollout.batch 64 (64.00 MiB); or rollout.cache_dtype int8 (64.00 MiB)");
+  expect_rollout_advice(
+      60, CACHE_DTYPE_INT8,
+      "needs 64.00 MiB and 60.00 MiB can be used; it fits with rollout.batch 64 (56.00 MiB)");
   Error error = {0};
-  assert_false(check_with(55, 128, &error));
-  const char *text = "needs 80.00 MiB and 55.00 MiB can be used; it fits with rollout.batch 16 (52.00 MiB)";
-  if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
+  assert_false(check_with(60, 128, CACHE_DTYPE_INT8, &error));
+  assert_null(strstr(error.message, "cache_dtype"));
 }
 
 static void sizes_as_text(void **state) {
@@ -264,6 +284,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(what_fits_passes),
       cmocka_unit_test(advice_is_computed),
       cmocka_unit_test(fewer_answers_at_once_come_first),
+      cmocka_unit_test(a_cache_in_8_bits_is_named),
       cmocka_unit_test(the_host_takes_what_it_can),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
