@@ -79,6 +79,11 @@ DType compute_activation(const Compute *compute, DType weights) {
   return compute->backend->narrow_activations ? weights : DTYPE_F32;
 }
 
+int64_t compute_table_rows(const Compute *compute, int64_t rows) {
+  const int64_t unit = compute->backend->table_unit;
+  return (rows + unit - 1) / unit * unit;
+}
+
 DeviceMemory compute_device_memory(const Compute *compute) {
   return compute->backend->memory(compute);
 }

@@ -46,6 +46,10 @@ const char *compute_device_name(
 /* The dtype of activations in a model whose weights have that dtype. */
 DType compute_activation(const Compute *compute, DType weights);
 
+/* Rows that a table of so many tokens should have in memory, those behind its own zero: products over the vocabulary want a
+ * multiple of what a tensor core takes at once. */
+int64_t compute_table_rows(const Compute *compute, int64_t rows);
+
 /* Memory of the device in bytes. All zero where the backend computes in ordinary memory. */
 typedef struct DeviceMemory {
   size_t total;    /* what the card has */

@@ -119,8 +119,10 @@ typedef struct DropoutSpec {
 /* The logits of an LM head over rows x: x W^T + bias + scale * u b^T, where the thin product is an adapter's. The same
  * struct names the gradients of its parts. */
 typedef struct HeadTerms {
-  Tensor x;    /* [N,C] */
-  Weight w;    /* [V,C] */
+  Tensor x; /* [N,C] */
+  Weight w; /* [V,C] */
+  int64_t
+      padded; /* rows that w has in memory, zeros from V on (compute_table_rows), for shapes that a card likes; 0: V */
   Tensor bias; /* [V], or none */
   Tensor u, b; /* [N,R] like x, [V,R]; or none */
   float scale; /* of the thin product */
@@ -183,6 +185,7 @@ typedef struct Backend {
   const char *name;
   bool host_memory;        /* tensors lie in the host's own memory, which may be written without an upload */
   bool narrow_activations; /* activations take the dtype of the weights; else they are F32 */
+  int64_t table_unit;      /* of compute_table_rows */
   Nf4Layout nf4_layout;    /* how the codes of its 4-bit weights lie */
   bool (*open)(Compute *c, Error *error);
   void (*close)(Compute *c);

@@ -39,6 +39,7 @@ static HeadTerms head_terms(const BlockContext *context, Tensor x, LoraRows rows
   const LoraCopy *copy = lora_copy(context->adapter, model->head_id);
   HeadTerms terms = {.x = x,
                      .w.data = copy ? copy->weight.value : model_tensor(model, model->head),
+                     .padded = copy ? 0 : model_head_rows(model, context->compute),
                      .bias = model_tensor(model, model->head_bias)};
   if (copy && !tensor_is_none(copy->bias.value)) terms.bias = copy->bias.value;
   if (!lora_forward(context->compute, context->adapter, model->head_id, (Tensor){0}, x, 0, state, rows,
@@ -58,6 +59,7 @@ static HeadTerms head_gradients(const BlockContext *context, HeadTerms terms) {
   const LoraPair *pair = lora_pair(context->adapter, model->head_id);
   HeadTerms gradients = {.x = tensor_new_like(context->arena, terms.x, terms.x.dtype),
                          .w.data = copy ? copy->weight.grad : model_grad(model, model->head),
+                         .padded = terms.padded,
                          .bias = model_grad(model, model->head_bias)};
   if (copy && !tensor_is_none(copy->bias.value)) gradients.bias = copy->bias.grad;
   if (!pair) return gradients;

@@ -12,6 +12,7 @@
 
 typedef struct Builder {
   Model *model;
+  Compute *compute;
   Arena *arena;
   const char *prefix; /* of tensor names: the architecture's, or "" where the files have none */
   Error *error;       /* once it is set, building goes on to nothing */
@@ -53,6 +54,18 @@ static int add_tensor(Builder *b, const char *prefix, const char *layer, const c
 static DType table_dtype(const Model *m, int64_t rows, int64_t columns) {
   const bool blocks = m->format.int8_tables && !m->spec.head_normalized && q8_fits(rows, columns);
   return blocks ? DTYPE_Q8 : m->dtype;
+}
+
+/* The table of embeddings or of the head. `head`: logits are made with it. */
+static int add_table(Builder *b, const char *prefix, const char *module, bool head) {
+  const Model *m = b->model;
+  const int64_t rows = m->spec.vocab, columns = model_width(&m->spec);
+  const DType dtype = table_dtype(m, rows, columns);
+  if (!head || dtype_is_blocks(dtype))
+    return add_tensor_of(b, dtype, prefix, "", module, "weight", 2, rows, columns);
+  if (failed(b)) return -1;
+  return list_tensor(b, prefix, "", module, "weight",
+                     model_table_new(b->compute, b->arena, dtype, rows, columns));
 }
 
 static Norm add_norm(Builder *b, const char *layer, const char *module, int64_t size, bool bias) {
@@ -207,9 +220,7 @@ static void add_head(Builder *b) {
   if (architecture_is_score(m->arch, m->config)) return;
   m->head = m->embedding;
   if (m->spec.head_bias) m->head_bias = add_tensor(b, "", "", m->arch->head, "bias", 1, m->spec.vocab, 0);
-  if (!m->spec.tied)
-    m->head = add_tensor_of(b, table_dtype(m, m->spec.vocab, model_width(&m->spec)), "", "", m->arch->head,
-                            "weight", 2, m->spec.vocab, model_width(&m->spec));
+  if (!m->spec.tied) m->head = add_table(b, "", m->arch->head, true);
 }
 
 /* The modules of head and table. A head whose rows are normalised is no linear, and takes no adapter. */
@@ -240,7 +251,7 @@ static void upload_floats(Compute *compute, Arena *arena, Tensor *out, const flo
 }
 
 /* Rotary frequencies and ALiBi slopes: small, computed once. */
-static void add_positions(Builder *b, Compute *compute) {
+static void add_positions(Builder *b) {
   Model *m = b->model;
   const ModelSpec *s = &m->spec;
   int64_t count = s->position == POSITION_ALIBI ? s->heads : s->rotary_size / 2;
@@ -251,11 +262,11 @@ static void add_positions(Builder *b, Compute *compute) {
   }
   if (s->position == POSITION_ALIBI) {
     alibi_slopes(s, values);
-    upload_floats(compute, b->arena, &m->alibi, values, count);
+    upload_floats(b->compute, b->arena, &m->alibi, values, count);
   }
   for (int i = 0; s->position == POSITION_ROTARY && i < (s->rope_by_window ? 2 : 1); i++) {
     rope_frequencies(i ? &s->rope_local : &s->rope, s->rotary_size, values, &m->rope_scale[i]);
-    upload_floats(compute, b->arena, &m->rope_frequency[i], values, count);
+    upload_floats(b->compute, b->arena, &m->rope_frequency[i], values, count);
   }
   memory_free(values);
 }
@@ -272,12 +283,11 @@ static bool allocate_tables(Model *m, Error *error) {
          error_out_of_memory(error, "model tables", most * sizeof *m->tensors);
 }
 
-static void add_all(Builder *b, Compute *compute) {
+static void add_all(Builder *b) {
   Model *m = b->model;
   const Architecture *arch = m->arch;
-  const int64_t width = model_width(&m->spec);
-  m->embedding = add_tensor_of(b, table_dtype(m, m->spec.vocab, width), b->prefix, "", arch->embedding,
-                               "weight", 2, m->spec.vocab, width);
+  m->embedding =
+      add_table(b, b->prefix, arch->embedding, m->spec.tied && !architecture_is_score(m->arch, m->config));
   m->positions = -1;
   if (arch->positions)
     m->positions = add_tensor(b, b->prefix, "", arch->positions, "weight", 2,
@@ -290,7 +300,7 @@ static void add_all(Builder *b, Compute *compute) {
       add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_head(b);
   add_table_modules(b);
-  add_positions(b, compute);
+  add_positions(b);
 }
 
 static bool open_with_prefix(Model *model, const json_t *config, const char *prefix, WeightFormat format,
@@ -303,9 +313,12 @@ static bool open_with_prefix(Model *model, const json_t *config, const char *pre
   json_object_del(model->config, "quantization_config"); /* what is saved is not quantised */
   if (model->arch && architecture_read(model->arch, config, &model->spec, &local) &&
       allocate_tables(model, &local)) {
-    Builder builder = {
-        .model = model, .arena = arena, .prefix = prefix ? prefix : model->arch->prefix, .error = &local};
-    add_all(&builder, compute);
+    Builder builder = {.model = model,
+                       .compute = compute,
+                       .arena = arena,
+                       .prefix = prefix ? prefix : model->arch->prefix,
+                       .error = &local};
+    add_all(&builder);
   }
   if (local.code == ERROR_NONE) return true;
   model_free(model);

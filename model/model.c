@@ -45,13 +45,27 @@ bool model_parameters(const Model *model, ParameterList *list, Error *error) {
   return true;
 }
 
+Tensor model_table_new(Compute *compute, Arena *arena, DType dtype, int64_t rows, int64_t columns) {
+  const int64_t all = compute_table_rows(compute, rows);
+  const Tensor table = tensor_new_2d(arena, dtype, all, columns);
+  if (!arena->dry && all > rows) op_fill(compute, tensor_rows(table, rows, all - rows), 0);
+  return tensor_rows(table, 0, rows);
+}
+
+int64_t model_head_rows(const Model *model, const Compute *compute) {
+  if (dtype_is_blocks(model_tensor(model, model->head).dtype)) return 0;
+  return compute_table_rows(compute, model->spec.vocab);
+}
+
 bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list, Error *error) {
   /* Matrices first: those of linears with the same input side by side, as the weights are. */
   for (int pass = 0; pass < 2; pass++) {
     for (int i = 0; i < model->tensor_count; i++) {
       ModelTensor *t = &model->tensors[i];
       if ((t->value.rank > 1) != (pass == 0)) continue;
-      t->grad = tensor_new_like(arena, t->value, DTYPE_F32);
+      t->grad = i == model->head
+                    ? model_table_new(compute, arena, DTYPE_F32, t->value.dim[0], t->value.dim[1])
+                    : tensor_new_like(arena, t->value, DTYPE_F32);
       if (!arena->dry) op_fill(compute, t->grad, 0);
     }
   }

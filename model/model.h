@@ -111,6 +111,10 @@ static inline Tensor model_position_grads(const Model *m) {
 /* Lists every tensor, with its gradient where it has one; and the score head. */
 NODISCARD bool model_parameters(const Model *model, ParameterList *list, Error *error);
 NODISCARD bool score_head_parameters(const ScoreHead *head, ParameterList *list, Error *error);
+/* A table [rows, columns] with the zeros behind it that logits like (compute_table_rows), which nobody else sees; and how many rows
+ * that of the head has with them, as HeadTerms.padded. */
+Tensor model_table_new(Compute *compute, Arena *arena, DType dtype, int64_t rows, int64_t columns);
+int64_t model_head_rows(const Model *model, const Compute *compute);
 /* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
                                     Error *error);

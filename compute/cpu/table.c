@@ -10,6 +10,7 @@ const Backend BACKEND_JOIN(CPU_ISA) = {
     .name = VEC == 16 ? "cpu (avx512)" : "cpu (avx2)",
     .host_memory = true,
     .nf4_layout = NF4_LAYOUT_ROWS,
+    .table_unit = 1,
     .open = CPU(open),
     .close = CPU(close),
     .arena = CPU(arena),

@@ -102,7 +102,7 @@ __device__ __forceinline__ float row_logprob(const float *logits, int count, Tra
 typedef struct HeadRows {
   float *logits; /* rows `stride` apart, the chunk's */
   int64_t stride;
-  int count; /* of a row */
+  int count, padded; /* of a row; with its padding */
   Transform transform;
   const int32_t *targets;
   float *logprob, *entropy; /* NULL: not wanted */
@@ -148,19 +148,21 @@ __global__ void __launch_bounds__(HEAD_THREADS)
     h.logprob[row] = row_logprob(logits, h.count, h.transform, stats, target);
   }
   __syncthreads(); /* the target's logit has been read */
-  for (int sweep = 0; sweep < h.count; sweep += SWEEP) {
+  for (int sweep = 0; sweep < h.padded; sweep += SWEEP) {
     const int first = sweep + (int)threadIdx.x * EACH;
     Pack<T, EACH> d;
-    if (first < h.count) { /* the row's padding may be read: it is memory of the chunk */
+    if (first <
+        h.padded) { /* the row's padding may be read: it is memory of the chunk; it gets no gradient */
       const Pack<float, EACH> z = load_pack<float, EACH>(logits + first);
 #pragma unroll
       for (int i = 0; i < EACH; i++) {
-        d.at[i] = from_float<T>(
-            logit_gradient(z.at[i], h.transform, stats, first + i == target, dlogprob, dentropy));
+        const float gradient =
+            logit_gradient(z.at[i], h.transform, stats, first + i == target, dlogprob, dentropy);
+        d.at[i] = from_float<T>(first + i < h.count ? gradient : 0.0f);
       }
     }
     if (sizeof(T) < sizeof(float)) __syncthreads();
-    if (first < h.count) store_pack(out + first, d);
+    if (first < h.padded) store_pack(out + first, d);
   }
 }
 
@@ -203,19 +205,37 @@ static Weight plain(Tensor data) {
   return weight;
 }
 
-/* The thin product first: the large one reads what it adds to behind its arithmetic. */
+/* The table with the zeros behind it, and logits or their gradients with as many columns. */
+static Weight padded_table(HeadTerms z) {
+  Weight w = z.w;
+  if (z.padded > 0) w.data.dim[0] = z.padded;
+  return w;
+}
+static Tensor padded_columns(Tensor logits, HeadTerms z) {
+  ASSERT(z.padded <= divide_up(logits.dim[1], ROW_UNIT) * ROW_UNIT);
+  if (z.padded > 0) logits.dim[1] = z.padded;
+  return logits;
+}
+
+/* The thin product first: the large one reads what it adds to behind its arithmetic. Columns of the padding have no meaning; a bias
+ * has none for them. */
 static void chunk_logits(Compute *c, Tensor logits, HeadTerms z) {
   const bool thin = !tensor_is_none(z.u);
   if (thin) cuda_linear(c, logits, z.u, plain(z.b), {}, z.scale, 0.0f);
-  cuda_linear(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
+  if (tensor_is_none(z.bias)) {
+    cuda_linear(c, padded_columns(logits, z), z.x, padded_table(z), {}, 1.0f, thin ? 1.0f : 0.0f);
+  } else {
+    cuda_linear(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
+  }
 }
 
-/* dz: gradient of the chunk's logits */
+/* dz: gradient of the chunk's logits, zero in the padding */
 static void chunk_backward(Compute *c, HeadTerms d, Tensor dz, HeadTerms z) {
-  if (!tensor_is_none(d.x)) cuda_linear_backward_input(c, d.x, dz, z.w, 1.0f, 0.0f);
-  if (!tensor_is_none(d.w.data) || !tensor_is_none(d.bias)) {
-    cuda_linear_backward_weight(c, d.w, d.bias, dz, z.x, 1.0f);
-  }
+  if (!tensor_is_none(d.x))
+    cuda_linear_backward_input(c, d.x, padded_columns(dz, z), padded_table(z), 1.0f, 0.0f);
+  if (!tensor_is_none(d.w.data))
+    cuda_linear_backward_weight(c, padded_table(d), {}, padded_columns(dz, d), z.x, 1.0f);
+  if (!tensor_is_none(d.bias)) cuda_linear_backward_weight(c, {}, d.bias, dz, z.x, 1.0f);
   if (tensor_is_none(z.u)) return;
   if (!tensor_is_none(d.u)) cuda_linear_backward_input(c, d.u, dz, plain(z.b), z.scale, 0.0f);
   if (!tensor_is_none(d.b)) cuda_linear_backward_weight(c, plain(d.b), {}, dz, z.u, z.scale);
@@ -228,6 +248,7 @@ static HeadRows head_rows(Tensor logits, Tensor targets, int64_t first, Tensor l
   h.logits = data<float>(logits);
   h.stride = logits.stride[0];
   h.count = (int)logits.dim[1];
+  h.padded = (int)logits.stride[0];
   h.transform = {spec.softcap, spec.softcap > 0 ? 1 / spec.softcap : 0.0f, 1 / spec.temperature};
   h.targets = data<int32_t>(targets) + first;
   if (!tensor_is_none(logprob)) h.logprob = data<float>(logprob) + first;

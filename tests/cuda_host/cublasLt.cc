@@ -3,6 +3,7 @@
 
 #include "tests/cuda_host/runtime_api.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -259,6 +260,16 @@ static bool aligned(const void *p, uint32_t alignment) {
   return (uintptr_t)p % alignment == 0;
 }
 
+static std::atomic<uint64_t> ragged;
+
+uint64_t host_ragged(void) {
+  return ragged;
+}
+
+static bool is_ragged(const cublasLtMatrixLayoutOpaque_t *x) {
+  return x->rows * (x->type == CUDA_R_16BF ? 2 : 4) % 16 != 0;
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
                               cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
@@ -277,6 +288,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
   memcpy(&p.alpha, alpha, sizeof p.alpha);
   memcpy(&p.beta, beta, sizeof p.beta);
   host_count_launch();
+  if (a_layout->type == CUDA_R_16BF && (is_ragged(a_layout) || is_ragged(b_layout) || is_ragged(d_layout)))
+    ragged++;
   host_submit(stream, [p] { run(&p); });
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -188,6 +188,9 @@ void host_count_launch(void);
 /* Tensor-core products that kernels have made so far (mma_bf16 of a warp), once what is on the streams has been waited for. */
 extern "C" uint64_t host_products(void);
 void host_count_product(void);
+/* Calls of cublasLtMatmul in BF16 in which a matrix has rows of a length that is no multiple of 16 bytes: a library has slow kernels for
+ * them, or none. */
+extern "C" uint64_t host_ragged(void);
 
 /* -- templates of the real header ------------------------------------------------------------------------- */
 

@@ -47,7 +47,8 @@ enum {
   ALIGNED = 1 << 19,   /* with STRIDED: gaps of 48 or 96 bytes, as between the parts of a fused projection */
   THIN = 1 << 20,      /* a head with an adapter's product */
   BY_PLACE = 1 << 21,  /* with ALIBI: the bias by the key's place */
-  EIGHT = 1 << 22      /* a cache in 8 bits */
+  EIGHT = 1 << 22,     /* a cache in 8 bits */
+  PADDED = 1 << 23     /* a head's table with zeros behind it */
 };
 
 typedef struct Shape {

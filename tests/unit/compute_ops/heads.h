@@ -57,6 +57,15 @@ typedef struct HeadCase {
   HeadRef ref;
 } HeadCase;
 
+/* The same matrix in front of `more` rows of a value. */
+static inline Tensor with_rows(Test *t, Tensor x, int64_t more, double value) {
+  const int64_t rows = x.dim[0];
+  const Tensor all = random_tensor(t, x.dtype, 2, rows + more, x.dim[1], 1, 1);
+  assert_int_equal(all.stride[0], x.dim[1]);
+  for (int64_t i = 0; i < tensor_count(all); i++) store(t, all, i, i < tensor_count(x) ? at(t, x, i) : value);
+  return tensor_rows(all, 0, rows);
+}
+
 static inline HeadCase head_case(Test *t) {
   int64_t N = t->shape.size[0], C = t->shape.size[1], V = t->shape.size[2];
   HeadCase k = {.linear = linear_case(t)};
@@ -66,6 +75,10 @@ static inline HeadCase head_case(Test *t) {
   k.linear.ref.x = doubles(t, k.linear.x);
   round_for_matrix_unit(t, k.linear.ref.x, N * C);
   k.z = (HeadTerms){.x = k.linear.x, .w = k.linear.w, .bias = k.linear.bias};
+  if (t->shape.flags & PADDED) {
+    k.z.padded = compute_table_rows(&t->c, V);
+    k.z.w.data = with_rows(t, k.z.w.data, k.z.padded - V, 0);
+  }
   if (t->shape.flags & THIN) {
     k.z.u = random_2d(t, N, THIN_RANK);
     k.z.b = random_tensor(t, activation_dtype(t), 2, V, THIN_RANK, 1, 1);
@@ -113,6 +126,10 @@ static void test_head_logprob_backward(Test *t) {
   LinearCase *l = &k.linear;
   HeadTerms d = {.x = random_2d(t, l->ref.T, l->ref.I), .w = l->w};
   d.w.data = random_tensor(t, DTYPE_F32, 2, l->w.data.dim[0], l->w.data.dim[1], 1, 1);
+  if (t->shape.flags & PADDED) {
+    d.padded = k.z.padded;
+    d.w.data = with_rows(t, d.w.data, d.padded - l->ref.O, 0);
+  }
   double *before = doubles(t, d.w.data), *before_bias = NULL, *before_b = NULL;
   if (l->ref.bias) {
     d.bias = random_1d(t, DTYPE_F32, l->ref.O, 1);
@@ -230,6 +247,12 @@ static void test_sample(Test *t) {
     op, run, {{0, 20, 7}, f | BIAS}, tolerance                                                              \
   }
 
+#define HEAD_PADDED(op, run, f, tolerance)                                           \
+  {op, run, {{8, 64, 61}, f | PADDED | ENTROPY}, tolerance},                         \
+      {op, run, {{5, 16, 301}, f | PADDED | TEMPERATURE | CAP | THIN}, tolerance}, { \
+    op, run, {{9, 32, 65}, f | PADDED | BIAS}, tolerance                             \
+  }
+
 /* The logits of all rows are too many for one chunk. */
 #define HEAD_LARGE(op, run, tolerance) \
   { op, run, {{31, 3, 300001}, ENTROPY | FEW | THIN}, tolerance }
@@ -247,6 +270,10 @@ static void test_sample(Test *t) {
       HEAD_SHAPES("head_logprob_backward", test_head_logprob_backward, NARROW, 5e-6),                       \
       HEAD_NARROW("head_logprob", test_head_logprob, 5e-6),                                                 \
       HEAD_NARROW("head_logprob_backward", test_head_logprob_backward, 5e-6),                               \
+      HEAD_PADDED("head_logprob", test_head_logprob, 0, 2e-6),                                              \
+      HEAD_PADDED("head_logprob_backward", test_head_logprob_backward, 0, 5e-6),                            \
+      HEAD_PADDED("head_logprob", test_head_logprob, NARROW | BF16, 2e-6),                                  \
+      HEAD_PADDED("head_logprob_backward", test_head_logprob_backward, NARROW | BF16, 5e-6),                \
       {"sample", test_sample, {{1, 0, 1}, 0}, 2e-6}, {"sample", test_sample, {{70, 0, 20}, STRIDED}, 2e-6}, \
       {"sample", test_sample, {{70, 0, 300}, STRIDED}, 2e-6},                                               \
       {"sample", test_sample, {{35, 0, 9000}, 0}, 2e-6}, {                                                  \
