@@ -14,7 +14,7 @@ read -ra libraries <<<"$(pkg-config --cflags --libs jansson libpcre2-8 libutf8pr
 "$clang" -std=c17 -O2 -g -D_GNU_SOURCE -DLIBFUZZER -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
   tests/fuzz/target.c tests/fuzz/weights.c base/*.c formats/*.c "${libraries[@]}" -lm -o "$folder/target"
 cp tests/fixtures/torch/views_*.bin tests/fixtures/torch/refused/*.bin tests/fixtures/torch/views.safetensors \
-  tests/fixtures/safetensors/*.safetensors "$folder/corpus"
+  tests/fixtures/safetensors/*.safetensors tests/fixtures/nf4/saved.safetensors "$folder/corpus"
 for file in tests/fixtures/gguf/{llama_linear,qwen2}.gguf; do head -c 16384 "$file" >"$folder/corpus/$(basename "$file")"; done
 cat >"$folder/words" <<'END'
 "PK\x03\x04"
@@ -34,6 +34,12 @@ cat >"$folder/words" <<'END'
 "\"shape\""
 "\"data_offsets\""
 "__metadata__"
+".quant_state.bitsandbytes__nf4"
+".nested_absmax"
+".SCB"
+"\"blocksize\""
+"\"nested_offset\""
+"\"quant_type\""
 END
 "$folder/target" -runs="$executions" -dict="$folder/words" -max_len=16384 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
   -artifact_prefix="$folder/" "$folder/corpus"

@@ -1,5 +1,7 @@
 #include "tests/fuzz/weights.h"
 
+#include "base/memory.h"
+#include "formats/bitsandbytes.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "formats/torch_file.h"
@@ -8,6 +10,7 @@
 #endif
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -39,6 +42,33 @@ static bool try_torch(const char *path, Error *error) {
   return true;
 }
 
+static int by_name(const void *a, const void *b) {
+  return strcmp(((const WeightEntry *)a)->name, ((const WeightEntry *)b)->name);
+}
+
+/* The list of weights that a directory with this file gives, where bitsandbytes' tensors are one weight. */
+static bool try_weights(const SafetensorsFile *file, const char *path, Error *error) {
+  WeightFiles files = {.entries = memory_zeroed(file->count, sizeof *files.entries), .count = file->count};
+  ASSERT(files.entries || file->count == 0);
+  for (size_t i = 0; i < file->count; i++) {
+    const SafetensorsEntry *from = &file->entries[i];
+    WeightEntry *entry = &files.entries[i];
+    *entry = (WeightEntry){.name = from->name,
+                           .path = path,
+                           .kind = "?",
+                           .dtype = from->dtype,
+                           .rank = from->rank,
+                           .count = from->bytes / dtype_size(from->dtype),
+                           .data = from->data,
+                           .bytes = from->bytes};
+    memcpy(entry->shape, from->shape, sizeof entry->shape);
+  }
+  if (files.count) qsort(files.entries, files.count, sizeof *files.entries, by_name);
+  if (!bnb_weights(&files, error)) return false;
+  read_entries(&files);
+  return true;
+}
+
 static bool try_safetensors(const char *path, Error *error) {
   SafetensorsFile file;
   if (!safetensors_file_open(&file, path, error)) return false;
@@ -50,8 +80,9 @@ static bool try_safetensors(const char *path, Error *error) {
     if (entry->bytes) memcpy(value, entry->data, size);
     if (entry->bytes) memcpy(value, (const char *)entry->data + entry->bytes - size, size);
   }
+  const bool ok = try_weights(&file, path, error);
   safetensors_file_close(&file);
-  return true;
+  return ok;
 }
 
 static bool try_gguf(const char *path, Error *error) {
