@@ -93,6 +93,12 @@ near "$(tail -n 1 codes.txt)" "$(tail -n 1 loaded.txt)" 1e-5
 pass "$bin/sft" --model.path wide --data.train sft_bnb.jsonl --data.template plain --optim.max_steps 1 --optim.lr 1e-3 --model.dtype bf16 --run.dir tuned
 refuse 4 "run/adapter: this adapter was trained over other weights than those in tuned/model" "$bin/inspect" logprobs --ids 2,3 \
   --model tuned/model --adapter run/adapter
+# A name says little: what it names is other weights than those that were trained over.
+pass "$bin/sft" --model.path tuned/model --data.train sft_bnb.jsonl --data.template plain --lora.enabled --optim.max_steps 1 \
+  --run.dir renamed
+jq '.base_model_name_or_path = "wide"' renamed/adapter/adapter_config.json >named && mv named renamed/adapter/adapter_config.json
+refuse 4 "renamed/adapter: this adapter was trained over other weights than those in four" "$bin/inspect" logprobs --ids 2,3 \
+  --model four --adapter renamed/adapter
 refuse 4 "--into tuned/model: these are not the weights that those of four were made from" "$bin/merge" --model four \
   --adapter adapter --into tuned/model --out no
 refuse 4 "--into tuned/model: these are not the weights that those of wide were made from" "$bin/merge" --model wide \
