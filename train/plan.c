@@ -134,31 +134,69 @@ bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *lo
 typedef struct Advice {
   PlanMaker make;
   void *context;
+  const PlanSettings *given;
+  int64_t least_tokens; /* of a micro-batch */
   MemoryLimits limits;
   char text[512];
 } Advice;
 
-/* Plans with other settings and notes them when they fit. */
-static bool try_settings(Advice *advice, const PlanSettings *settings, const char *what) {
-  MemoryPlan plan = {0};
+enum { CHANGES = 10, CHANGE = 48 };
+
+/* What differs, from the smallest change on: "optim.micro_batch_tokens 256 with rollout.batch 4 and model.recompute true". */
+static void describe(const PlanSettings *from, const PlanSettings *to, char *out, size_t size) {
+  char changes[CHANGES][CHANGE];
+  int count = 0;
+  const ModelConfig *model = &to->model, *before = &from->model;
+  if (to->optim.micro_batch_tokens != from->optim.micro_batch_tokens)
+    snprintf(changes[count++], CHANGE, "optim.micro_batch_tokens %" PRId64, to->optim.micro_batch_tokens);
+  if (to->rollout_batch != from->rollout_batch)
+    snprintf(changes[count++], CHANGE, "rollout.batch %" PRId64, to->rollout_batch);
+  if (to->cache_dtype != from->cache_dtype)
+    snprintf(changes[count++], CHANGE, "rollout.cache_dtype %s", cache_dtype_choices[to->cache_dtype]);
+  if (model->tables != before->tables)
+    snprintf(changes[count++], CHANGE, "model.quantize_tables %s", model_tables_choices[model->tables]);
+  if (model->quantize != before->quantize)
+    snprintf(changes[count++], CHANGE, "model.quantize %s", model_quantize_choices[model->quantize]);
+  if (model->dtype != before->dtype)
+    snprintf(changes[count++], CHANGE, "model.dtype %s", model_dtype_choices[model->dtype]);
+  if (to->lora.enabled != from->lora.enabled) snprintf(changes[count++], CHANGE, "lora.enabled true");
+  if (to->optim.state != from->optim.state)
+    snprintf(changes[count++], CHANGE, "optim.state %s", optimizer_state_choices[to->optim.state]);
+  if (model->offload != before->offload)
+    snprintf(changes[count++], CHANGE, "model.offload %s", model_offload_choices[model->offload]);
+  if (model->recompute != before->recompute) snprintf(changes[count++], CHANGE, "model.recompute true");
+  *out = 0;
+  for (int i = 0; i < count; i++) {
+    const size_t used = strlen(out);
+    const char *between = i == 0 ? "" : i == 1 ? " with " : i + 1 < count ? ", " : " and ";
+    snprintf(out + used, size - used, "%s%s", between, changes[i]);
+  }
+}
+
+static bool settings_fit(const Advice *advice, const PlanSettings *settings, MemoryPlan *plan) {
   Error ignored = {0};
-  if (!advice->make(advice->context, settings, &plan, &ignored)) return false;
-  if (!fits(&plan, advice->limits)) return false;
-  char bytes[32];
+  *plan = (MemoryPlan){0};
+  return advice->make(advice->context, settings, plan, &ignored) && fits(plan, advice->limits);
+}
+
+/* Plans with other settings and notes them when they fit. */
+static bool try_settings(Advice *advice, const PlanSettings *settings) {
+  MemoryPlan plan;
+  if (!settings_fit(advice, settings, &plan)) return false;
+  char bytes[32], what[CHANGES * CHANGE];
   plan_bytes_text(plan_total(&plan), bytes);
+  describe(advice->given, settings, what, sizeof what);
   size_t used = strlen(advice->text);
   snprintf(advice->text + used, sizeof advice->text - used, "%s%s (%s)", used ? "; or " : "", what, bytes);
   return true;
 }
 
 /* The largest smaller micro-batch that fits, by halving. */
-static bool try_smaller(Advice *advice, PlanSettings settings, int64_t least, const char *also) {
+static bool try_smaller(Advice *advice, PlanSettings settings) {
   int64_t *tokens = &settings.optim.micro_batch_tokens;
-  while (*tokens / 2 >= least) {
+  while (*tokens / 2 >= advice->least_tokens) {
     *tokens /= 2;
-    char what[160];
-    snprintf(what, sizeof what, "optim.micro_batch_tokens %" PRId64 "%s", *tokens, also);
-    if (try_settings(advice, &settings, what)) return true;
+    if (try_settings(advice, &settings)) return true;
   }
   return false;
 }
@@ -167,68 +205,87 @@ static bool try_smaller(Advice *advice, PlanSettings settings, int64_t least, co
 static bool try_fewer(Advice *advice, PlanSettings settings) {
   while (settings.rollout_batch > 1) {
     settings.rollout_batch /= 2;
-    char what[64];
-    snprintf(what, sizeof what, "rollout.batch %" PRId64, settings.rollout_batch);
-    if (try_settings(advice, &settings, what)) return true;
+    if (try_settings(advice, &settings)) return true;
   }
   return false;
 }
 
-/* The last of what changes no result: slower than the others, and it takes memory of the host. On the CPU no plan has it. */
-static bool try_offload(Advice *advice, PlanSettings settings, int64_t least, bool recomputes) {
-  if (settings.model.offload == MODEL_OFFLOAD_ACTIVATIONS) return false;
-  settings.model.offload = MODEL_OFFLOAD_ACTIVATIONS;
-  return try_settings(advice, &settings,
-                      recomputes ? "model.offload activations"
-                                 : "model.offload activations with model.recompute true") ||
-         try_smaller(advice, settings, least,
-                     recomputes ? " with model.offload activations"
-                                : " with model.offload activations and model.recompute true");
+/* Both where neither is enough: first the answers, beside the smallest micro-batch, then the largest micro-batch beside them. Passes and
+ * generation share their memory, so that neither gives way to the other. */
+static bool try_both(Advice *advice, PlanSettings settings) {
+  MemoryPlan plan;
+  PlanSettings least = settings;
+  while (least.optim.micro_batch_tokens / 2 >= advice->least_tokens) least.optim.micro_batch_tokens /= 2;
+  while (least.rollout_batch > 1) {
+    least.rollout_batch /= 2;
+    if (!settings_fit(advice, &least, &plan)) continue;
+    settings.rollout_batch = least.rollout_batch;
+    return try_smaller(advice, settings);
+  }
+  return false;
 }
 
-/* The first of what does: keys and values in 8 bits, with as many answers at once. */
+/* The settings, and beside them what costs least: smaller micro-batches, fewer answers at once, or both. */
+static bool try_around(Advice *advice, const PlanSettings *settings) {
+  return try_settings(advice, settings) || try_smaller(advice, *settings) || try_fewer(advice, *settings) ||
+         try_both(advice, *settings);
+}
+
+/* What changes no result, the fastest first. On the CPU no plan has an offload. */
+static bool find_exact(Advice *advice, PlanSettings *changed) {
+  bool found = try_fewer(advice, *changed);
+  found |= try_smaller(advice, *changed);
+  if (!changed->model.recompute) {
+    changed->model.recompute = true;
+    found |= try_settings(advice, changed);
+    found = found || try_both(advice, *advice->given) || try_around(advice, changed);
+  } else if (!found) {
+    found = try_both(advice, *changed);
+  }
+  if (found || changed->model.offload == MODEL_OFFLOAD_ACTIVATIONS) return found;
+  PlanSettings offloaded = *changed;
+  offloaded.model.offload = MODEL_OFFLOAD_ACTIVATIONS;
+  return try_around(advice, &offloaded);
+}
+
+/* The first of what changes results: keys and values in 8 bits, with as many answers at once. */
 static bool try_narrow_cache(Advice *advice, PlanSettings settings) {
   if (settings.rollout_batch == 0 || settings.cache_dtype == CACHE_DTYPE_INT8) return false;
   settings.cache_dtype = CACHE_DTYPE_INT8;
-  return try_settings(advice, &settings, "rollout.cache_dtype int8");
+  return try_settings(advice, &settings);
 }
 
-static void find_advice(Advice *advice, const PlanSettings *settings, int64_t least) {
-  bool found = try_fewer(advice, *settings);
-  found |= try_smaller(advice, *settings, least, "");
-  PlanSettings changed = *settings;
-  if (!settings->model.recompute) {
-    changed.model.recompute = true;
-    found |= try_settings(advice, &changed, "model.recompute true");
-    if (!found) found = try_smaller(advice, changed, least, " with model.recompute true");
-  }
-  if (!found) found = try_offload(advice, changed, least, settings->model.recompute);
-  found |= try_narrow_cache(advice, *settings);
+static void find_advice(Advice *advice) {
+  PlanSettings changed = *advice->given;
+  ModelConfig *model = &changed.model;
+  bool found = find_exact(advice, &changed);
+  found |= try_narrow_cache(advice, *advice->given);
   if (found) return;
-  if (!settings->lora.enabled && settings->optim.state != OPTIM_STATE_8BIT) {
-    PlanSettings narrow = changed;
-    narrow.optim.state = OPTIM_STATE_8BIT;
-    found = try_settings(advice, &narrow, "optim.state 8bit with model.recompute true") ||
-            try_smaller(advice, narrow, least, " with optim.state 8bit and model.recompute true");
-  }
-  if (!settings->lora.enabled) {
+  if (!changed.lora.enabled) {
+    if (changed.optim.state != OPTIM_STATE_8BIT) {
+      PlanSettings narrow = changed;
+      narrow.optim.state = OPTIM_STATE_8BIT;
+      found = try_around(advice, &narrow);
+    }
     changed.lora.enabled = true;
-    found |= try_settings(advice, &changed, "lora.enabled true with model.recompute true") ||
-             try_smaller(advice, changed, least, " with lora.enabled true and model.recompute true");
+    found |= try_around(advice, &changed);
   }
-  if (!found && settings->model.dtype != MODEL_DTYPE_BF16) {
-    changed.model.dtype = MODEL_DTYPE_BF16;
-    found =
-        try_settings(advice, &changed, "model.dtype bf16 with lora.enabled true and model.recompute true") ||
-        try_smaller(advice, changed, least,
-                    " with model.dtype bf16, lora.enabled true and model.recompute true");
+  if (!found && model->dtype != MODEL_DTYPE_BF16) {
+    model->dtype = MODEL_DTYPE_BF16;
+    found = try_around(advice, &changed);
   }
-  if (found || settings->model.quantize == MODEL_QUANTIZE_NF4) return;
-  changed.model.quantize = MODEL_QUANTIZE_NF4;
-  if (!try_settings(advice, &changed,
-                    "model.quantize nf4 with model.dtype bf16, lora.enabled true and model.recompute true"))
-    try_smaller(advice, changed, least,
-                " with model.quantize nf4, model.dtype bf16, lora.enabled true and model.recompute true");
+  if (!found && model->quantize != MODEL_QUANTIZE_NF4) {
+    model->quantize = MODEL_QUANTIZE_NF4;
+    found = try_around(advice, &changed);
+  }
+  if (!found && model->tables != MODEL_TABLES_INT8) {
+    model->tables = MODEL_TABLES_INT8;
+    found = try_around(advice, &changed);
+  }
+  if (!found && changed.rollout_batch > 0 && changed.cache_dtype != CACHE_DTYPE_INT8) {
+    changed.cache_dtype = CACHE_DTYPE_INT8;
+    try_around(advice, &changed);
+  }
 }
 
 bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int64_t least_tokens,
@@ -237,8 +294,12 @@ bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int
   if (!make(context, settings, plan, error)) return false;
   plan_show(plan, log, limits);
   if (fits(plan, limits)) return true;
-  Advice advice = {.make = make, .context = context, .limits = limits};
-  find_advice(&advice, settings, least_tokens < 1 ? 1 : least_tokens);
+  Advice advice = {.make = make,
+                   .context = context,
+                   .given = settings,
+                   .least_tokens = least_tokens < 1 ? 1 : least_tokens,
+                   .limits = limits};
+  find_advice(&advice);
   const bool device = plan_total(plan) > limits.device;
   char needed[32], available[32];
   plan_bytes_text(device ? plan_total(plan) : plan_host_total(plan), needed);

@@ -80,6 +80,22 @@ plan "$work/ptx" "$bin/ppo" --check --model.path "$work/bare" --reward.path "$wo
 [[ ! -e $work/run ]] || [[ $(ls "$work/run") == cache ]] || fail "--check left a run: $(ls "$work/run")"
 note "reward and ppo plan by config.json alone"
 
+# -- advice: micro-batches and answers share their memory, so that only fewer of both make it less; and what is proposed fits
+many=("$bin/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" --lora.enabled --data.max_length 6 --data.truncation truncate
+  --rollout.max_new_tokens 58 --ppo.batch_size 512)
+batches=(--optim.micro_batch_tokens 16384 --rollout.batch 512)
+for limit in 64 54; do
+  refuse 5 ' with rollout.batch ' "${many[@]}" "${batches[@]}" --device.memory_limit ${limit}MiB
+  advice=$(sed -nE 's/.*it fits with ([^(]*) \(.*/\1/p' "$work/log" | sed -E 's/ (with|and) |, /\n/g')
+  proposed=()
+  while read -r key value; do proposed+=("--$key" "$value"); done <<<"$advice"
+  pass "${many[@]}" "${batches[@]}" "${proposed[@]}" --device.memory_limit ${limit}MiB
+  # neither would do alone
+  refuse 5 'it fits with' "${many[@]}" "${batches[@]}" "${proposed[@]:0:2}" --device.memory_limit ${limit}MiB
+  refuse 5 'it fits with' "${many[@]}" "${batches[@]}" "${proposed[@]:2:2}" --device.memory_limit ${limit}MiB
+done
+note "advice: ${proposed[*]}"
+
 # -- a card that is not here
 if [[ ! -x $card/sft ]]; then
   note "no emulated card to plan beside"

@@ -12,14 +12,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16), 8 of gradients and 16 of
+/* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16, 2 in 4 bits, 1 with tables in 8), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
  * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   (void)error;
   size_t mib = 1 << 20;
   (*(int *)context)++;
-  plan_add(plan, "weights", (settings->model.dtype == MODEL_DTYPE_BF16 ? 4 : 8) * mib);
+  plan_add(plan, "weights",
+           (settings->model.tables == MODEL_TABLES_INT8      ? 1
+            : settings->model.quantize == MODEL_QUANTIZE_NF4 ? 2
+            : settings->model.dtype == MODEL_DTYPE_BF16      ? 4
+                                                             : 8) *
+               mib);
   plan_add(plan, "training",
            (settings->lora.enabled                      ? 1
             : settings->optim.state == OPTIM_STATE_8BIT ? 12
@@ -80,7 +85,14 @@ static void advice_is_computed(void **state) {
   expect_advice(22, "fits with optim.micro_batch_tokens 800 with optim.state 8bit and model.recompute true");
   expect_advice(13, "fits with lora.enabled true with model.recompute true (13.00 MiB)");
   expect_advice(7, "fits with optim.micro_batch_tokens 800 with model.dtype bf16");
-  expect_advice(5, "no setting of this stage makes it fit");
+  expect_advice(5,
+                "fits with optim.micro_batch_tokens 800 with model.quantize nf4, model.dtype bf16, "
+                "lora.enabled true and "
+                "model.recompute true (5.00 MiB)");
+  expect_advice(3,
+                "fits with optim.micro_batch_tokens 400 with model.quantize_tables int8, model.quantize nf4, "
+                "model.dtype bf16, lora.enabled true and model.recompute true (3.00 MiB)");
+  expect_advice(2, "no setting of this stage makes it fit");
 }
 
 /* What changes no result comes before what does, and the host's memory has an end too. */
@@ -136,6 +148,40 @@ static void a_cache_in_8_bits_is_named(void **state) {
   Error error = {0};
   assert_false(check_with(60, 128, CACHE_DTYPE_INT8, &error));
   assert_null(strstr(error.message, "cache_dtype"));
+}
+
+/* Where neither is enough alone, both are proposed, and what is set already is not. */
+static void settings_are_tried_together(void **state) {
+  (void)state;
+  PlanSettings settings = {.optim.micro_batch_tokens = 1600, .rollout_batch = 64, .lora.enabled = true};
+  const struct {
+    size_t limit; /* KiB */
+    int dtype;
+    bool recompute;
+    const char *text;
+  } cases[] = {
+      {8 << 10, MODEL_DTYPE_BF16, true,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 8 (8.00 MiB)"},
+      {8 << 10, MODEL_DTYPE_BF16, false,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 8 and model.recompute true (8.00 MiB)"},
+      {16 << 10, MODEL_DTYPE_BF16, false,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 16 (13.00 MiB)"},
+      {8 << 10, MODEL_DTYPE_F32, true,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 8 and model.dtype bf16 (8.00 MiB)"},
+      {5 << 10, MODEL_DTYPE_BF16, true,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 4 and model.quantize nf4 (5.00 MiB)"},
+      {3200, MODEL_DTYPE_BF16, true,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 1, rollout.cache_dtype int8, "
+       "model.quantize_tables "
+       "int8 and model.quantize nf4 (3.12 MiB)"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    settings.model.dtype = cases[i].dtype;
+    settings.model.recompute = cases[i].recompute;
+    assert_false(check_settings((MemoryLimits){cases[i].limit << 10, SIZE_MAX}, &settings, &error));
+    if (!strstr(error.message, cases[i].text)) fail_msg("'%s' is not in: %s", cases[i].text, error.message);
+  }
 }
 
 static void sizes_as_text(void **state) {
@@ -285,6 +331,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(advice_is_computed),
       cmocka_unit_test(fewer_answers_at_once_come_first),
       cmocka_unit_test(a_cache_in_8_bits_is_named),
+      cmocka_unit_test(settings_are_tried_together),
       cmocka_unit_test(the_host_takes_what_it_can),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
