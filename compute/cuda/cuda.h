@@ -9,6 +9,14 @@
 #include "compute/ops.def"
 #undef OP
 
+/* The tile that the linear of rollouts would take on a card, and how many blocks of it lie on a multiprocessor side by side, by an
+ * estimate (linear_rows.cu): for tests, and for measurements that are to correct it. */
+typedef struct RowsTile {
+  int outputs, rows, resident;
+} RowsTile;
+RowsTile cuda_linear_rows_tile(int capability, int multiprocessors, int64_t rows, int64_t outputs,
+                               int64_t inputs);
+
 /* The device functions of the backend table (runtime.cu, offload.cu, graph.cu). */
 bool cuda_open(Compute *c, Error *error);
 void cuda_close(Compute *c);

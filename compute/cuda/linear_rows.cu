@@ -9,11 +9,12 @@
  * Many rows: one team of all warps, slices one after the other. No workspace and no second kernel either way.
  *
  * Floor. Few rows: reading W once. 16 x 8 keeps 3 stages of 16 KiB of weights per block under way, two blocks on
- * an H100 multiprocessor: 96 KiB, where 3.35 TB/s at 0.8 us ask for 20. A step of a warp (2 KiB of weights) takes
+ * an H100 multiprocessor: 96 KiB, where 3.35 TB/s at 0.8 us ask for 20; a ring of half the length two blocks on a small card's,
+ * 32 KiB, which asks for 6 to 8. A step of a warp (2 KiB of weights) takes
  * about 110 instructions, a fifth of what can be issued while memory delivers it: the tensor-core path is bound by
  * memory at one row as well, and needs no twin without tensor cores. Many rows: the rate of mma.sync, and the
  * second-level cache, which delivers (OUTPUTS + ROWS) * 2 bytes per input and block. choose_tile weighs these. */
-#include "compute/cuda/linear_rows.cuh"
+#include "compute/cuda/linear_rows_tile.cuh"
 
 #include "compute/cuda/product.cuh"
 
@@ -312,7 +313,11 @@ __global__ void __launch_bounds__(T::THREADS, T::BLOCKS) linear_rows_kernel(cons
 
 /* -- the choice of a tile -------------------------------------------------------------------------------- */
 
+/* Short: less under way, and two blocks to the 100 KiB that a multiprocessor of a small card has. */
 // clang-format off
+struct Short16x8 { enum { OUTPUTS = 16, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 64, STAGES = 2, BLOCKS = 2 }; };
+struct Short32x8 { enum { OUTPUTS = 32, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 2, BLOCKS = 2 }; };
+struct Short32x16 { enum { OUTPUTS = 32, ROWS = 16, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 2, BLOCKS = 2 }; };
 struct Shape16x8 { enum { OUTPUTS = 16, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 64, STAGES = 4, BLOCKS = 2 }; };
 struct Shape32x8 { enum { OUTPUTS = 32, ROWS = 8, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4, BLOCKS = 2 }; };
 struct Shape32x16 { enum { OUTPUTS = 32, ROWS = 16, WARPS_O = 1, WARPS_R = 1, TEAMS = SLICES, STEP = 32, STAGES = 4, BLOCKS = 2 }; };
@@ -332,11 +337,6 @@ typedef Tile<Shape64x64> Tile64x64;
 typedef Tile<Shape64x128> Tile64x128;
 typedef Tile<Shape128x128> Tile128x128;
 
-typedef struct TileChoice {
-  int outputs, rows;
-  void (*launch)(Compute *c, const RowsCall &call, bool transposed);
-} TileChoice;
-
 template <class T, bool ALIGNED>
 static void launch_tile(Compute *c, const RowsCall &call, bool transposed) {
   const int64_t blocks = divide_up(call.outputs, T::OUTPUTS) * divide_up(call.rows, T::ROWS);
@@ -351,29 +351,19 @@ static void launch_tile(Compute *c, const RowsCall &call, bool transposed) {
 
 template <class T, bool ALIGNED>
 constexpr TileChoice tile_choice() {
-  return {T::OUTPUTS, T::ROWS, launch_tile<T, ALIGNED>};
+  return {T::OUTPUTS, T::ROWS,        T::STEP * (T::STAGES - 1) * T::TEAMS,
+          T::BLOCKS,  (int)T::SHARED, launch_tile<T, ALIGNED>};
 }
 
-static const TileChoice tiles[] = {tile_choice<Tile16x8, true>(),   tile_choice<Tile32x8, true>(),
-                                   tile_choice<Tile32x16, true>(),  tile_choice<Tile32x32, true>(),
-                                   tile_choice<Tile64x32, true>(),  tile_choice<Tile64x64, true>(),
-                                   tile_choice<Tile64x128, true>(), tile_choice<Tile128x128, true>()};
+/* Of two that are as good the first is taken. */
+static const TileChoice tiles[] = {tile_choice<Tile16x8, true>(),   tile_choice<Tile<Short16x8>, true>(),
+                                   tile_choice<Tile32x8, true>(),   tile_choice<Tile<Short32x8>, true>(),
+                                   tile_choice<Tile32x16, true>(),  tile_choice<Tile<Short32x16>, true>(),
+                                   tile_choice<Tile32x32, true>(),  tile_choice<Tile64x32, true>(),
+                                   tile_choice<Tile64x64, true>(),  tile_choice<Tile64x128, true>(),
+                                   tile_choice<Tile128x128, true>()};
 /* Odd sizes and strides: the loads decide, whatever the tile. */
 static const TileChoice unaligned_tiles[] = {tile_choice<Tile16x8, false>(), tile_choice<Tile64x64, false>()};
-
-/* An estimate of the time per input with a tile, in units in which a multiprocessor of an H100 does 1024 products: the
- * longest of what the busiest multiprocessor multiplies and takes in (50 bytes per clock), what the second-level
- * cache delivers to all (24 bytes per clock and multiprocessor) and what memory delivers (15). The result is the
- * same to the bit with every choice, so that only time depends on these figures. */
-static double tile_time(const TileChoice &tile, int64_t rows, int64_t outputs, int multiprocessors) {
-  const int64_t blocks = divide_up(outputs, tile.outputs) * divide_up(rows, tile.rows);
-  const double height = (double)(tile.outputs < outputs ? tile.outputs : outputs),
-               width = (double)(tile.rows < rows ? tile.rows : rows);
-  const double rounds = (double)divide_up(blocks, multiprocessors), share = 1.0 / multiprocessors;
-  const double busiest = rounds * fmax((double)tile.outputs * tile.rows, 41 * (height + width));
-  const double cache = (double)blocks * share * 85 * (height + width), memory = (double)outputs * share * 136;
-  return fmax(busiest, fmax(cache, memory));
-}
 
 /* Whether every tile lies within one term. */
 static bool tile_keeps_to_terms(const TileChoice &tile, const RowsCall &call) {
@@ -383,15 +373,22 @@ static bool tile_keeps_to_terms(const TileChoice &tile, const RowsCall &call) {
 }
 
 /* The first of the list, of 16 outputs, does for every call. */
-static const TileChoice &choose_tile(const Compute *c, const RowsCall &call, const TileChoice *list,
-                                     int count) {
+static const TileChoice &choose_tile(const TileChoice *list, int count, int capability, int multiprocessors,
+                                     const RowsCall &call) {
+  const CardRates &card = rates_of(capability);
   int best = 0;
   double least = 0;
   for (int i = 0; i < count; i++) {
-    const double time = tile_time(list[i], call.rows, call.outputs, c->device->multiprocessors);
+    const double time = tile_time(list[i], card, multiprocessors, call.rows, call.outputs, call.inputs);
     if (i == 0 || (time < least && tile_keeps_to_terms(list[i], call))) best = i, least = time;
   }
   return list[best];
+}
+
+template <int COUNT>
+static const TileChoice &choose_tile(const TileChoice (&list)[COUNT], const Compute *c,
+                                     const RowsCall &call) {
+  return choose_tile(list, COUNT, c->device->capability, c->device->multiprocessors, call);
 }
 
 /* -- the operation --------------------------------------------------------------------------------------- */
@@ -452,6 +449,15 @@ RowsCall rows_call(Tensor out, Tensor x, Weight w, Tensor bias, float alpha, flo
   return call;
 }
 
+extern "C" RowsTile cuda_linear_rows_tile(int capability, int multiprocessors, int64_t rows, int64_t outputs,
+                                          int64_t inputs) {
+  RowsCall call = {};
+  call.rows = rows, call.outputs = (int)outputs, call.inputs = (int)inputs;
+  const int count = (int)(sizeof tiles / sizeof *tiles);
+  const TileChoice &tile = choose_tile(tiles, count, capability, multiprocessors, call);
+  return {tile.outputs, tile.rows, resident_blocks(tile, rates_of(capability))};
+}
+
 extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha,
                                  float beta, const AdapterTerm *terms, int count) {
   if (c->dry) return;
@@ -461,9 +467,8 @@ extern "C" void cuda_linear_rows(Compute *c, Tensor out, Tensor x, Weight w, Ten
     ASSERT(count == 0);
     linear_rows_plain(c, call, x.dtype, w.data.dtype, w.transposed);
   } else if (rows_in_pieces(x) && rows_in_pieces(w.data)) {
-    choose_tile(c, call, tiles, sizeof tiles / sizeof *tiles).launch(c, call, w.transposed);
+    choose_tile(tiles, c, call).launch(c, call, w.transposed);
   } else {
-    choose_tile(c, call, unaligned_tiles, sizeof unaligned_tiles / sizeof *unaligned_tiles)
-        .launch(c, call, w.transposed);
+    choose_tile(unaligned_tiles, c, call).launch(c, call, w.transposed);
   }
 }
