@@ -173,8 +173,13 @@ static bool open_texts(Merge *m, Error *error) {
   const ModelSpec *spec = &m->model.spec;
   if (m->tokenizer) saved_tokens_find_pad(&m->tokens, m->tokenizer, spec->vocab);
   if (!m->measures || m->distance.places) return true;
-  return distance_open(&m->distance, m->config->prompts, m->tokenizer, spec->vocab, spec->max_positions,
-                       m->scores, error);
+  if (!distance_open(&m->distance, m->config->prompts, m->tokenizer, spec->vocab, spec->max_positions,
+                     m->scores, error))
+    return false;
+  m->measures = m->distance.places > 0;
+  if (!m->measures)
+    log_info(m->log, "the distance is not measured: no text is left that the model has ids for");
+  return true;
 }
 
 /* In dry memory. check: what reading would find of the base's values too; of the adapter's files it is found in any case. */

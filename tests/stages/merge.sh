@@ -116,6 +116,14 @@ refuse 5 "the base under the adapter: needs" "$bin/merge" --model four --adapter
 cp -r wide silent && rm silent/tokenizer*.json
 merge quiet --model silent --quantize nf4
 [[ $(figure tokens) == null ]] && grep -q 'the distance is not measured' log || fail "$(cat out log)"
+# A tokenizer with no ids that the model has: its own texts are left aside, a file is an error.
+cp -r wide foreign
+jq '.added_tokens = [] | .model.vocab |= with_entries(.value += 100)' wide/tokenizer.json >foreign/tokenizer.json
+rm -f foreign/tokenizer_config.json
+merge apart --model foreign --quantize nf4
+[[ $(figure tokens) == null ]] && grep -q 'the distance is not measured' log || fail "$(cat out log)"
+refuse 3 "texts.jsonl:1: a text has ids beyond the $vocab of the model" "$bin/merge" --model foreign --adapter adapter --quantize nf4 \
+  --prompts texts.jsonl --out no
 merge left --model four --distance false
 [[ $(jq 'has("distance")' out) == false ]] || fail "$(cat out)"
 same_weights left rounded

@@ -79,8 +79,7 @@ bool distance_open(Distance *d, const char *prompts, const Tokenizer *tokenizer,
   bool ok = prompts ? add_file(d, tokenizer, prompts, most_tokens, error)
                     : add_own(d, tokenizer, most_tokens, error);
   if (ok && d->places == 0)
-    ok = error_set(error, ERROR_DATA, "%s: no text to measure the distance by",
-                   prompts ? prompts : "its own texts give the model nothing to read");
+    return !prompts || error_set(error, ERROR_DATA, "%s: no text to measure the distance by", prompts);
   for (int64_t i = 0; ok && i < d->longest; i++) ok = int_array_push(&d->rows, (int)i, error);
   return ok && batch_init(&d->batch, d->longest, 1, error);
 }

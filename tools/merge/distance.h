@@ -27,8 +27,9 @@ typedef struct Distance {
 } Distance;
 
 /* Reads the texts: "prompt" or "text" of the records of a file (datasets/lines.h), or a few of its own for NULL. A text is cut to
- * most_tokens (0: no limit), and one without a place to compare is left out. ERROR_DATA where none is left, and, of a file,
- * for ids from `vocab` on; texts of its own that have such are left out. Arrays have sizes and no memory yet. */
+ * most_tokens (0: no limit), and one without a place to compare is left out. ERROR_DATA for a file with none that is left, or with
+ * ids from `vocab` on; texts of its own that have such are left out, and where that is all of them `places` is 0 and nothing can be
+ * measured. Arrays have sizes and no memory yet. */
 NODISCARD bool distance_open(Distance *distance, const char *prompts, const Tokenizer *tokenizer,
                              int64_t vocab, int64_t most_tokens, bool scores, Error *error);
 void distance_free(Distance *distance);          /* also of a zeroed one */
