@@ -56,6 +56,29 @@ static void upload_bytes(Tensor to, const uint8_t *bytes) {
   compute_upload(&compute, flat, bytes);
 }
 
+/* Scales at which one rounding in the place of two gives another BF16: map * group is somewhat more than p in F32, p + mean is half way
+ * between two BF16 numbers, and without the first rounding it is above that. All codes are those of 1. */
+static void place_at_ties(uint8_t *data, int64_t O, int64_t I) {
+  static const float group = 1.1f, mean = -3;
+  const Nf4Parts at = nf4_parts(DTYPE_NF4, O, I);
+  float *groups = (float *)(void *)(data + at.group), *map = (float *)(void *)(data + at.map);
+  float found[64];
+  int count = 0;
+  for (int n = 0; n < 64; n++) {
+    const float p = 1 + (2 * (float)n + 0.5f) / 128 - mean;
+    const float factor = p / group;
+    const double product = (double)factor * (double)group;
+    if ((float)product == p && product - (double)p > 0x1.2p-24) found[count++] = factor;
+  }
+  assert_true(count > 0);
+  memset(data, 0xff, at.scales);
+  for (int i = 0; i < NF4_MAP; i++) map[i] = found[i % count];
+  for (size_t i = 0; i < (at.map - at.group) / sizeof *groups; i++) groups[i] = group;
+  memcpy(data + at.mean, &mean, sizeof mean);
+}
+
+static bool at_ties; /* NF4 weights are so */
+
 static Twins twins(DType dtype, int64_t O, int64_t I) {
   const Nf4Layout layout = compute.backend->nf4_layout;
   Twins w = {.blocks = tensor_new_2d(&arena, dtype, O, I), .plain = tensor_new_2d(&arena, DTYPE_BF16, O, I)};
@@ -75,6 +98,7 @@ static Twins twins(DType dtype, int64_t O, int64_t I) {
     nf4_write_rows(&writer, values, 0, O, data);
     nf4_write_tail(&writer, NULL, data + O * I / 2);
     nf4_writer_free(&writer);
+    if (at_ties && dtype == DTYPE_NF4) place_at_ties(data, O, I);
     for (int64_t o = 0; o < O; o++) nf4_dequantize_row(data, dtype, layout, O, I, o, rounded + o * I);
   }
   upload_bytes(w.blocks, data);
@@ -179,6 +203,18 @@ static void test_linear(void **state) {
         }
 }
 
+static void test_two_roundings(void **state) {
+  (void)state;
+  static const int64_t tokens[] = {1, 4, 33};
+  at_ties = true;
+  for (int t = 0; t < 3; t++)
+    for (int rows = 0; rows < 2; rows++) {
+      const Case k = {.dtype = DTYPE_NF4, .T = tokens[t], .O = 48, .I = 192, .rows = rows};
+      planned(run_linear, &k);
+    }
+  at_ties = false;
+}
+
 /* Vocabularies of any size; weights that are taken in several pieces, the last with the limit of a matrix unit. */
 static void test_pieces(void **state) {
   (void)state;
@@ -246,7 +282,7 @@ static int close_device(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_pieces),
-                                     cmocka_unit_test(test_tables)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_two_roundings),
+                                     cmocka_unit_test(test_pieces), cmocka_unit_test(test_tables)};
   return cmocka_run_group_tests(tests, open_device, close_device);
 }

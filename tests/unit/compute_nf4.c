@@ -61,6 +61,25 @@ static void test_map(void **state) {
   fixture_close(&f);
 }
 
+/* Half way between two values of the map the lower one is taken, as the first of the nearest. */
+static void test_ties_of_scales(void **state) {
+  (void)state;
+  float map[NF4_MAP], absmax[NF4_GROUP], group;
+  uint8_t scales[NF4_GROUP];
+  int ties = 0;
+  nf4_dynamic_map(map);
+  absmax[0] = 1; /* the largest, so that the others stay as they are */
+  for (int k = 1; k < NF4_GROUP; k++) absmax[k] = (map[k - 1] + map[k]) / 2;
+  nf4_compress(absmax, NF4_GROUP, 0, scales, &group);
+  assert_true(group == 1);
+  for (int k = 1; k < NF4_GROUP; k++) {
+    if (absmax[k] - map[k - 1] != map[k] - absmax[k]) continue; /* rounded, it is no tie */
+    assert_int_equal(scales[k], k - 1);
+    ties++;
+  }
+  assert_true(ties > 50);
+}
+
 /* A whole matrix, stripe by stripe. from: 0 values, 1 bitsandbytes' codes and absmax, 2 the same with its nested scales. */
 static uint8_t *written(const Case *c, DType dtype, Nf4Layout layout, int from) {
   const int64_t stripe = NF4_STRIPE * c->inputs;
@@ -226,6 +245,7 @@ static void test_q8(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_map),
+      cmocka_unit_test(test_ties_of_scales),
       cmocka_unit_test(test_as_bitsandbytes),
       cmocka_unit_test(test_scales_as_bitsandbytes),
       cmocka_unit_test(test_own_scales),
