@@ -1,5 +1,6 @@
 #include "compute/compute.h"
 
+#include "base/memory.h"
 #include "compute/ops.h"
 #include "compute/processor.h"
 
@@ -66,6 +67,8 @@ bool compute_is_assumed(const Compute *compute) {
 
 void compute_close(Compute *compute) {
   if (!compute->backend) return;
+  if (compute->host) compute_close(compute->host);
+  memory_free(compute->host);
   compute_arena_free(compute, &compute->scratch);
   compute->backend->close(compute);
   *compute = (Compute){0};
@@ -96,12 +99,14 @@ void compute_dry_begin(Compute *compute) {
   arena_init_dry(&compute->scratch, "scratch");
   compute->scratch.peak = peak;
   compute->dry = true;
+  if (compute->host) compute_dry_begin(compute->host);
 }
 
 bool compute_dry_end(Compute *compute, Error *error) {
   ASSERT(compute->dry && compute->scratch.used == 0);
   size_t peak = compute->scratch.peak;
   compute->dry = false;
+  if (compute->host && !compute_dry_end(compute->host, error)) return false;
   return compute_arena(compute, &compute->scratch, "scratch", peak, error);
 }
 
@@ -155,6 +160,23 @@ void compute_prefetch(Compute *compute, Tensor device, const void *host) {
 
 void compute_offload_wait(Compute *compute) {
   if (!compute->dry) compute->backend->offload_wait(compute);
+}
+
+void compute_offload_finish(Compute *compute) {
+  if (!compute->dry) compute->backend->offload_finish(compute);
+}
+
+bool compute_open_host(Compute *compute, Error *error) {
+  if (compute->host) return true;
+  Compute *host = memory_zeroed(1, sizeof *host);
+  if (!host) return error_out_of_memory(error, "the processor's operations", sizeof *host);
+  if (!compute_open(host, DEVICE_CPU, compute->threads, error)) {
+    memory_free(host);
+    return false;
+  }
+  host->dry = compute->dry;
+  compute->host = host;
+  return true;
 }
 
 bool compute_on_host(const Compute *compute) {

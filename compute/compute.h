@@ -24,7 +24,8 @@ typedef struct Compute {
   Comm comm;
   Arena scratch; /* workspace of one operation; empty between operations */
   int threads;
-  bool dry; /* plan only: an operation asks scratch for its workspace, then returns */
+  struct Compute *host; /* compute_open_host; NULL before */
+  bool dry;             /* plan only: an operation asks scratch for its workspace, then returns */
   /* When set, the value of an output row depends on its input row alone, to the bit: not on how many other
    * rows are in the call. Rollouts need this; training leaves it off and uses the libraries' products. */
   bool row_invariant;
@@ -101,6 +102,11 @@ void compute_host_arena_free(Compute *compute, Arena *arena);
 void compute_offload(Compute *compute, void *host, Tensor device);        /* device -> host */
 void compute_prefetch(Compute *compute, Tensor device, const void *host); /* host -> device */
 void compute_offload_wait(Compute *compute);
+/* Returns when the copies called before are done: the host may read and write what they did. */
+void compute_offload_finish(Compute *compute);
+/* compute->host: the processor's operations, for tensors in memory of the host beside a device's. Opened by the first call,
+ * dry while `compute` is, and closed with it. */
+NODISCARD bool compute_open_host(Compute *compute, Error *error);
 
 /* Whether the data of tensors are the host's own memory, to be written without an upload, by several threads too. */
 bool compute_on_host(const Compute *compute);

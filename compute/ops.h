@@ -200,6 +200,7 @@ typedef struct Backend {
   void (*offload)(Compute *c, void *host, Tensor device);
   void (*prefetch)(Compute *c, Tensor device, const void *host);
   void (*offload_wait)(Compute *c);
+  void (*offload_finish)(Compute *c);
   const char *(*describe)(const Compute *c); /* name and card, for logs; NULL: the name says it */
   /* Recording; NULL when the backend has none. */
   void (*record_begin)(Compute *c);

@@ -9,6 +9,7 @@ typedef struct Parameter {
   Tensor value;     /* F32 or BF16 */
   Tensor master;    /* F32: the exact value, where `value` is rounded and its owner keeps one; else none */
   Tensor grad;      /* F32, same shape, accumulated by backward passes */
+  Tensor sum;       /* where the sum of the gradient lies in host memory; none: grad is the sum */
   bool decay;       /* weight decay applies (matrices yes; norms and biases no) */
 } Parameter;
 

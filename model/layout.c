@@ -15,6 +15,7 @@ typedef struct Builder {
   Compute *compute;
   Arena *arena;
   const char *prefix; /* of tensor names: the architecture's, or "" where the files have none */
+  int layer;          /* the block at hand, or -1 */
   Error *error;       /* once it is set, building goes on to nothing */
 } Builder;
 
@@ -32,7 +33,7 @@ static int list_tensor(Builder *b, const char *prefix, const char *layer, const 
     error_out_of_memory(b->error, "tensor names", 0);
     return -1;
   }
-  m->tensors[m->tensor_count] = (ModelTensor){.name = name, .value = value};
+  m->tensors[m->tensor_count] = (ModelTensor){.name = name, .value = value, .layer = b->layer};
   return m->tensor_count++;
 }
 
@@ -295,7 +296,11 @@ static void add_all(Builder *b) {
   m->embedding_norm =
       add_norm(b, "", m->spec.embedding_norm ? arch->embedding_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_projections(b);
-  for (int64_t i = 0; i < m->spec.layers; i++) add_block(b, i);
+  for (int64_t i = 0; i < m->spec.layers; i++) {
+    b->layer = (int)i;
+    add_block(b, i);
+  }
+  b->layer = -1;
   m->final_norm =
       add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_head(b);
@@ -317,6 +322,7 @@ static bool open_with_prefix(Model *model, const json_t *config, const char *pre
                        .compute = compute,
                        .arena = arena,
                        .prefix = prefix ? prefix : model->arch->prefix,
+                       .layer = -1,
                        .error = &local};
     add_all(&builder);
   }

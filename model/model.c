@@ -10,6 +10,7 @@ void model_free(Model *model) {
   memory_free(model->tensors);
   memory_free(model->modules);
   memory_free(model->blocks);
+  memory_free(model->gradients);
   memory_free(model->directory);
   json_decref(model->config);
   *model = (Model){0};
@@ -39,7 +40,8 @@ bool model_parameters(const Model *model, ParameterList *list, Error *error) {
   for (int i = 0; i < model->tensor_count; i++) {
     const ModelTensor *t = &model->tensors[i];
     /* Norm weights and biases are vectors: what keeps the scale of the activations is not decayed. */
-    Parameter parameter = {.name = t->name, .value = t->value, .grad = t->grad, .decay = t->value.rank > 1};
+    Parameter parameter = {
+        .name = t->name, .value = t->value, .grad = t->grad, .sum = t->sum, .decay = t->value.rank > 1};
     if (!parameter_list_push(list, parameter, error)) return false;
   }
   return true;
@@ -57,17 +59,53 @@ int64_t model_head_rows(const Model *model, const Compute *compute) {
   return compute_table_rows(compute, model->spec.vocab);
 }
 
-bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list, Error *error) {
-  /* Matrices first: those of linears with the same input side by side, as the weights are. */
+/* Whose gradients: of all tensors, or of those of one block, or of none (-1). */
+enum { EVERY_LAYER = -2 };
+
+/* Matrices first: those of linears with the same input side by side, as the weights are. */
+static void place_gradients(Model *model, Compute *compute, int64_t layer, Arena *arena, bool sums) {
   for (int pass = 0; pass < 2; pass++) {
     for (int i = 0; i < model->tensor_count; i++) {
       ModelTensor *t = &model->tensors[i];
-      if ((t->value.rank > 1) != (pass == 0)) continue;
-      t->grad = i == model->head
-                    ? model_table_new(compute, arena, DTYPE_F32, t->value.dim[0], t->value.dim[1])
-                    : tensor_new_like(arena, t->value, DTYPE_F32);
-      if (!arena->dry) op_fill(compute, t->grad, 0);
+      if ((t->value.rank > 1) != (pass == 0) || (layer != EVERY_LAYER && t->layer != layer)) continue;
+      *(sums ? &t->sum : &t->grad) =
+          i == model->head ? model_table_new(compute, arena, DTYPE_F32, t->value.dim[0], t->value.dim[1])
+                           : tensor_new_like(arena, t->value, DTYPE_F32);
     }
+  }
+}
+
+bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list, Error *error) {
+  place_gradients(model, compute, EVERY_LAYER, arena, false);
+  for (int i = 0; !arena->dry && i < model->tensor_count; i++) op_fill(compute, model->tensors[i].grad, 0);
+  return model_parameters(model, list, error);
+}
+
+/* Of the largest block. */
+static size_t block_bytes(Model *model, Compute *compute) {
+  Arena sizes;
+  arena_init_dry(&sizes, "gradients of a block");
+  for (int64_t layer = 0; layer < model->spec.layers; layer++) {
+    place_gradients(model, compute, layer, &sizes, false);
+    arena_release(&sizes, 0);
+  }
+  return sizes.peak;
+}
+
+bool model_make_trainable_offloaded(Model *model, Compute *compute, Arena *arena, Arena *host,
+                                    ParameterList *list, Error *error) {
+  BlockGradients *gradients = memory_zeroed(1, sizeof *gradients);
+  if (!gradients) return error_out_of_memory(error, "gradients", sizeof *gradients);
+  model->gradients = gradients;
+  block_gradients_init(gradients, model->spec.layers, block_bytes(model, compute), arena, host);
+  for (int64_t layer = 0; layer < model->spec.layers; layer++) {
+    Arena slot = block_gradients_slot(gradients, layer), sums = block_gradients_sums(gradients, layer);
+    place_gradients(model, compute, layer, &slot, false);
+    place_gradients(model, compute, layer, &sums, true);
+  }
+  place_gradients(model, compute, -1, arena, false);
+  for (int i = 0; !arena->dry && i < model->tensor_count; i++) {
+    if (model->tensors[i].layer < 0) op_fill(compute, model->tensors[i].grad, 0);
   }
   return model_parameters(model, list, error);
 }

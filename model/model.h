@@ -10,6 +10,7 @@
 #include "compute/parameter.h"
 #include "lora/lora.h"
 #include "model/arch.h"
+#include "model/block_gradients.h"
 #include "model/spec.h"
 
 /* How weights are kept in memory. */
@@ -27,6 +28,8 @@ typedef struct ModelTensor {
   Tensor value; /* F32, BF16, or of a block dtype: then [O,I], and frozen */
   bool turned;  /* files have it [I,O]: a linear of a transposed architecture, in blocks */
   Tensor grad;  /* F32, or none when frozen */
+  Tensor sum;   /* of the gradient, in host memory (model/block_gradients.h); or none */
+  int layer;    /* the block that it is part of, or -1 */
 } ModelTensor;
 
 typedef struct Linear {
@@ -65,6 +68,9 @@ typedef struct Model {
   int head,
       head_bias; /* head = embedding when tied; -1 in a ...ForSequenceClassification model: it only scores */
   Block *blocks; /* [layers] */
+
+  BlockGradients
+      *gradients; /* their sums lie in host memory; NULL: on the device, or there are none; owned */
 
   LoraModule *modules; /* every linear by id, the table and the head, for adapters */
   int module_count;
@@ -118,7 +124,10 @@ int64_t model_head_rows(const Model *model, const Compute *compute);
 /* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
                                     Error *error);
-/* The same for the score head. */
+/* The same with the gradients of blocks summed in host memory, which is compute_host_arena's. */
+NODISCARD bool model_make_trainable_offloaded(Model *model, Compute *compute, Arena *arena, Arena *host,
+                                              ParameterList *list, Error *error);
+/* model_make_trainable for the score head. */
 NODISCARD bool score_head_make_trainable(ScoreHead *head, Compute *compute, Arena *arena, ParameterList *list,
                                          Error *error);
 int64_t model_parameter_count(const Model *model);

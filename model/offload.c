@@ -23,7 +23,6 @@ Tensor offload_out(Offload *offload, Compute *compute, int64_t layer, int64_t la
 }
 
 Tensor offload_in(Offload *offload, Compute *compute, int64_t layer) {
-  compute_offload_wait(compute);
   if (layer > 0) compute_prefetch(compute, slot_of(offload, layer - 1), kept_of(offload, layer - 1));
   return slot_of(offload, layer);
 }

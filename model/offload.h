@@ -20,8 +20,8 @@ void offload_begin(Offload *offload, Tensor first, int64_t layers, Arena *step);
 /* Before block `layer` runs in the forward: its input, once it is there, starts on its way. Returns where its output may be
  * written: room whose former content has arrived. */
 Tensor offload_out(Offload *offload, Compute *compute, int64_t layer, int64_t layers);
-/* Before block `layer` runs in the backward, after that of layer+1: its input, there; that of the block before starts
- * on its way into the room of the one after. */
+/* Before block `layer` runs in the backward, after that of layer+1 and when copies have been waited for (compute_offload_wait): its
+ * input; that of the block before starts on its way into the room of the one after. */
 Tensor offload_in(Offload *offload, Compute *compute, int64_t layer);
 
 #endif

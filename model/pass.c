@@ -77,22 +77,29 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
 void pass_backward(Pass *pass) {
   const BlockContext *context = &pass->context;
   const Model *model = context->model;
+  Compute *compute = context->compute;
+  const BlockGradients *gradients = model->gradients;
+  const bool offloaded = pass->mode == PASS_RECOMPUTE && pass->offload.host;
   ASSERT(pass->mode != PASS_INFERENCE);
   const size_t mark = arena_mark(context->arena);
   pass->context.state_only = true; /* for blocks that run again */
   pass->context.overwrite = false;
+  if (gradients) block_gradients_begin(gradients, compute);
   const Tensor dx = model_finish_backward(context, pass->dhidden, &pass->finish);
   for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
     const size_t block_mark = arena_mark(context->arena);
     BlockState *state = &pass->blocks[layer];
+    /* One wait: what is called for here comes and goes while this block computes. */
+    if (offloaded || gradients) compute_offload_wait(compute);
+    if (gradients) block_gradients_next(gradients, compute, layer);
     if (pass->mode == PASS_RECOMPUTE) {
-      const Tensor input =
-          pass->offload.host ? offload_in(&pass->offload, context->compute, layer) : state->input;
+      const Tensor input = offloaded ? offload_in(&pass->offload, compute, layer) : state->input;
       (void)block_forward(context, layer, input, state);
     }
     block_backward(context, layer, dx, state);
     arena_release(context->arena, block_mark);
   }
+  if (gradients) block_gradients_end(gradients, compute);
   model_embed_backward(context, pass->ids, dx, &pass->embed);
   arena_release(context->arena, mark);
 }

@@ -70,7 +70,7 @@ const size_t ppo_option_count = sizeof ppo_options / sizeof *ppo_options;
 
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
-  if (!model_config_check(&config->model, error)) return false;
+  if (!training_config_check(&config->model, &config->lora, &config->optim, error)) return false;
   if (ppo->batch_size % ppo->minibatches != 0) {
     return error_set(error, ERROR_USAGE,
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",

@@ -4,7 +4,10 @@
 
 #include <stdio.h>
 
-bool ema_open(Ema *ema, double decay, const Trainee *actor, Compute *compute, Arena *arena, Error *error) {
+bool ema_open(Ema *ema, double decay, const Trainee *actor, Compute *compute, TrainMemory *memory,
+              Error *error) {
+  Arena *arena = actor->optimizer.host ? &memory->state : &memory->optimizer;
+  compute = optimizer_compute(&actor->optimizer, compute);
   *ema = (Ema){.actor = actor, .decay = decay};
   if (decay <= 0) return true;
   const ParameterList *list = &actor->parameters;
@@ -23,6 +26,7 @@ void ema_close(Ema *ema) {
 }
 
 void ema_update(Ema *ema, Compute *compute) {
+  compute = optimizer_compute(&ema->actor->optimizer, compute);
   for (size_t i = 0; ema->means && i < ema->actor->parameters.count; i++) {
     op_axpby(compute, ema->means[i], ema->actor->optimizer.tensors[i].p, (float)(1 - ema->decay),
              (float)ema->decay);
@@ -31,7 +35,8 @@ void ema_update(Ema *ema, Compute *compute) {
 
 void ema_apply(const Ema *ema, Compute *compute) {
   for (size_t i = 0; ema->means && i < ema->actor->parameters.count; i++) {
-    op_axpby(compute, ema->actor->optimizer.tensors[i].p, ema->means[i], 1, 0);
+    op_axpby(optimizer_compute(&ema->actor->optimizer, compute), ema->actor->optimizer.tensors[i].p,
+             ema->means[i], 1, 0);
   }
   if (ema->means) optimizer_round(&ema->actor->optimizer, compute);
 }
@@ -40,7 +45,7 @@ bool ema_state(Ema *ema, Checkpoint *checkpoint, Error *error) {
   for (size_t i = 0; ema->means && i < ema->actor->parameters.count; i++) {
     char name[512];
     snprintf(name, sizeof name, "ema.%s", ema->actor->parameters.items[i].name);
-    if (!checkpoint_tensor(checkpoint, name, ema->means[i], error)) return false;
+    if (!optimizer_tensor_state(&ema->actor->optimizer, checkpoint, name, ema->means[i], error)) return false;
   }
   return true;
 }

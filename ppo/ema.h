@@ -12,7 +12,7 @@ typedef struct Ema {
 } Ema;
 
 /* decay 0 leaves it off, and every call does nothing. Means begin as the actor's present weights. */
-NODISCARD bool ema_open(Ema *ema, double decay, const Trainee *actor, Compute *compute, Arena *arena,
+NODISCARD bool ema_open(Ema *ema, double decay, const Trainee *actor, Compute *compute, TrainMemory *memory,
                         Error *error);
 void ema_close(Ema *ema);
 static inline bool ema_is_on(const Ema *ema) {

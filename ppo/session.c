@@ -157,7 +157,7 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   Log *log = s->compute.dry ? NULL : s->log;
   if (!ppo_models_open(models, config, &s->lora, &s->text.identity, &s->compute, &s->memory, error) ||
       !set_lengths(s, log, error) ||
-      !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory.optimizer, error) ||
+      !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory, error) ||
       !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||

@@ -193,4 +193,9 @@ void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
     ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),
              workers->compute, workers->step);
   }
+  double norm;
+  Error none = {0};
+  const bool stepped = trainee_step(&workers->models->actor, workers->compute, 0, &norm, &none) &&
+                       trainee_step(&workers->models->critic, workers->compute, 0, &norm, &none);
+  ASSERT(stepped); /* the gradients of a dry run are zero */
 }

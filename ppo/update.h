@@ -35,7 +35,7 @@ typedef struct UpdateStats {
 NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
                            UpdateStats *stats, Error *error);
 
-/* The passes of one training micro-batch of the largest size, for the memory plan. `dry` has room for one token. */
+/* The passes of one training micro-batch of the largest size, and a step of both optimisers, for the memory plan. `dry` has room for one token. */
 void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx);
 
 #endif

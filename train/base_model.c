@@ -31,7 +31,9 @@ void train_memory_dry(TrainMemory *memory) {
   *memory = (TrainMemory){0};
   list_arenas(memory, list);
   for (int i = 0; i < ARENAS; i++) arena_init_dry(list[i].arena, list[i].name);
-  arena_init_dry(&memory->offloaded, "activations");
+  arena_init_dry(&memory->offloaded, "activations, pinned");
+  arena_init_dry(&memory->sums, "gradients, pinned");
+  arena_init_dry(&memory->state, "optimiser");
 }
 
 /* One allocation for both. */
@@ -43,11 +45,19 @@ static bool allocate_shared(TrainMemory *memory, Compute *compute, Error *error)
   return true;
 }
 
+/* What a dry arena counted, of pinned memory. */
+static bool allocate_pinned(Arena *arena, const char *what, Compute *compute, Error *error) {
+  const size_t bytes = arena->peak;
+  *arena = (Arena){0};
+  return bytes == 0 || compute_host_arena(compute, arena, what, bytes, error);
+}
+
 static bool allocate_host(TrainMemory *memory, Compute *compute, Error *error) {
-  const size_t bytes = memory->offloaded.peak;
-  memory->offloaded = (Arena){0};
-  return bytes == 0 ||
-         compute_host_arena(compute, &memory->offloaded, "model.offload activations", bytes, error);
+  const size_t state = memory->state.peak;
+  memory->state = (Arena){0};
+  return allocate_pinned(&memory->offloaded, "model.offload activations", compute, error) &&
+         allocate_pinned(&memory->sums, "optim.offload state", compute, error) &&
+         arena_init(&memory->state, "optim.offload state", state, error);
 }
 
 bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) {
@@ -72,6 +82,8 @@ void train_memory_free(TrainMemory *memory, Compute *compute) {
   }
   if (memory->shared.base) compute_arena_free(compute, &memory->shared);
   if (memory->offloaded.base) compute_host_arena_free(compute, &memory->offloaded);
+  if (memory->sums.base) compute_host_arena_free(compute, &memory->sums);
+  arena_free(&memory->state);
   *memory = (TrainMemory){0};
 }
 

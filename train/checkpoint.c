@@ -132,12 +132,16 @@ bool checkpoint_tensor(Checkpoint *checkpoint, const char *name, Tensor value, E
   return true;
 }
 
+bool checkpoint_host_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error) {
+  if (!checkpoint->loading) return remember(checkpoint->parts, name, value, value.data, error);
+  const SafetensorsEntry *entry = stored_tensor(checkpoint, name, value, error);
+  if (!entry) return false;
+  if (entry->bytes) memcpy(value.data, entry->data, entry->bytes);
+  forget_pages(entry);
+  return true;
+}
+
 bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values, int64_t count,
                       Error *error) {
-  Tensor shape = tensor_1d(values, dtype, count);
-  if (!checkpoint->loading) return remember(checkpoint->parts, name, shape, values, error);
-  const SafetensorsEntry *entry = stored_tensor(checkpoint, name, shape, error);
-  if (!entry) return false;
-  if (entry->bytes) memcpy(values, entry->data, entry->bytes);
-  return true;
+  return checkpoint_host_tensor(checkpoint, name, tensor_1d(values, dtype, count), error);
 }

@@ -48,6 +48,8 @@ NODISCARD bool checkpoint_float(Checkpoint *checkpoint, const char *name, double
                                 Error *error); /* exact */
 /* A tensor in device memory; when saving it is read at commit and must be unchanged until then. */
 NODISCARD bool checkpoint_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error);
+/* A tensor in host memory; otherwise as the former. */
+NODISCARD bool checkpoint_host_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error);
 /* An array on the host, of a length known on loading; likewise read at commit. */
 NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values,
                                 int64_t count, Error *error);

@@ -4,6 +4,7 @@ const char *const model_dtype_choices[] = {"auto", "f32", "bf16", NULL};
 const char *const tokenizer_choices[] = {"auto", "file", "sentencepiece", NULL};
 const char *const optimizer_choices[] = {"adamw", "lion", "sgd", NULL};
 const char *const optimizer_state_choices[] = {"f32", "8bit", NULL};
+const char *const optim_offload_choices[] = {"none", "state", NULL};
 const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
 const char *const cache_dtype_choices[] = {"auto", "int8", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
@@ -28,9 +29,19 @@ WeightFormat model_config_format(const ModelConfig *config) {
   return weight_format(config->dtype, config->quantize, config->tables);
 }
 
-bool model_config_check(const ModelConfig *config, Error *error) {
-  if (config->offload != MODEL_OFFLOAD_ACTIVATIONS || config->recompute) return true;
-  return error_set(error, ERROR_USAGE,
-                   "model.offload activations: expected model.recompute true, since it is what recomputation "
-                   "keeps that can lie in the host's memory; found false");
+bool training_config_check(const ModelConfig *model, const LoraConfig *lora, const OptimConfig *optim,
+                           Error *error) {
+  if (model->offload == MODEL_OFFLOAD_ACTIVATIONS && !model->recompute) {
+    return error_set(
+        error, ERROR_USAGE,
+        "model.offload activations: expected model.recompute true, since it is what recomputation "
+        "keeps that can lie in the host's memory; found false");
+  }
+  if (optim->offload == OPTIM_OFFLOAD_STATE && lora->enabled) {
+    return error_set(
+        error, ERROR_USAGE,
+        "optim.offload state: expected lora.enabled false: the state of an adapter is small, and "
+        "stays on the device; found true");
+  }
+  return true;
 }

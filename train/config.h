@@ -42,8 +42,6 @@ extern const char *const model_offload_choices[]; /* none, activations: in the o
 /* What the choices of the first three enumerations say. */
 WeightFormat weight_format(int dtype, int quantize, int tables);
 WeightFormat model_config_format(const ModelConfig *config);
-/* ERROR_USAGE for an offload of activations without recomputation. */
-NODISCARD bool model_config_check(const ModelConfig *config, Error *error);
 extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in the order of TokenizerKind */
 
 /* A row of an option table of that key. */
@@ -186,6 +184,7 @@ typedef struct DataConfig {
 typedef struct OptimConfig {
   int name;  /* OptimizerKind, train/optimizer.h */
   int state; /* OptimStateKind */
+  int offload; /* OptimOffload */
   double lr;
   int schedule; /* ScheduleKind, train/schedule.h */
   double min_lr_ratio;
@@ -201,6 +200,8 @@ typedef struct OptimConfig {
 extern const char *const optimizer_choices[]; /* adamw, lion, sgd: in the order of OptimizerKind */
 typedef enum OptimStateKind { OPTIM_STATE_F32, OPTIM_STATE_8BIT } OptimStateKind;
 extern const char *const optimizer_state_choices[]; /* f32, 8bit: in the order of OptimStateKind */
+typedef enum OptimOffload { OPTIM_OFFLOAD_NONE, OPTIM_OFFLOAD_STATE } OptimOffload;
+extern const char *const optim_offload_choices[]; /* none, state: in the order of OptimOffload */
 extern const char *const schedule_choices[];  /* constant, linear, cosine: in the order of ScheduleKind */
 
 /* Defaults as text: learning rate of all weights and of an adapter, schedule, AdamW's eps, gradient norm, tokens in a
@@ -211,6 +212,9 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
   ROW_CHOICE("optim.state", Config, field.state, "f32", optimizer_state_choices,                            \
       "moments of the optimiser: 8bit (block-wise codes) takes a quarter of their memory; tensors of fewer " \
       "than 4096 elements stay f32", .when = "optim.name != sgd or optim.momentum"),                        \
+  ROW_CHOICE("optim.offload", Config, field.offload, "none", optim_offload_choices,                         \
+      "state: on a GPU, when all weights are trained, gradients of blocks, fp32 masters and moments lie in the host's " \
+      "memory, and the processor makes the updates"),                                                       \
   ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate",                    \
       .instead = lora_lr, .instead_when = "lora.enabled"),                                                  \
   ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \
@@ -243,6 +247,10 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
       "passes over the data", .when = "no optim.max_steps"),                                                \
   ROW_INT("optim.max_steps", Config, field.max_steps, "0", 0, INFINITY,                                     \
       "updates, however many epochs that takes; 0 = as many as optim.epochs give"),
+
+/* ERROR_USAGE for what no stage can do: an offload of activations without recomputation, or of the state of an adapter. */
+NODISCARD bool training_config_check(const ModelConfig *model, const LoraConfig *lora, const OptimConfig *optim,
+                                     Error *error);
 
 /* -- rollout -------------------------------------------------------------------------------------------- */
 

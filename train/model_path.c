@@ -72,15 +72,18 @@ bool model_paths_check(const char *settings, Error *error) {
 static bool read_weights(const char *path, Log *log, Error *error) {
   Model model = {0};
   Arena nowhere;
+  Compute compute;
   if (!model_weights_exist(path)) {
     log_warning(log, "%s has no weights: the plan is by its config.json alone", path);
     return true;
   }
   arena_init_dry(&nowhere, "weights");
   log_info(log, "reading the weights of %s", path);
-  const bool ok = model_open(&model, path, (WeightFormat){.dtype = DTYPE_F32}, NULL, &nowhere, error) &&
+  if (!compute_open(&compute, DEVICE_CPU, 1, error)) return false;
+  const bool ok = model_open(&model, path, (WeightFormat){.dtype = DTYPE_F32}, &compute, &nowhere, error) &&
                   model_check_values(&model, path, error);
   model_free(&model);
+  compute_close(&compute);
   return ok;
 }
 

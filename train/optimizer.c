@@ -32,13 +32,20 @@ static OptimState state_like(Tensor p, bool eight_bit, Compute *compute, Arena *
   return state;
 }
 
-static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *parameter, Compute *compute,
-                             Arena *arena) {
+/* With moments, and p and grad as they are. */
+static OptimTensor moments_of(const OptimizerSpec *spec, const Parameter *parameter, Compute *compute,
+                              Arena *arena) {
   bool has_m = spec->kind != OPTIMIZER_SGD || spec->momentum > 0, has_v = spec->kind == OPTIMIZER_ADAMW;
   OptimTensor t = {.p = parameter->value, .grad = parameter->grad, .decay = parameter->decay};
   bool eight_bit = spec->eight_bit && tensor_count(t.p) >= OPTIMIZER_8BIT_LEAST;
   if (has_m) t.m = state_like(t.p, eight_bit, compute, arena);
   if (has_v) t.v = state_like(t.p, eight_bit, compute, arena);
+  return t;
+}
+
+static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *parameter, Compute *compute,
+                             Arena *arena) {
+  OptimTensor t = moments_of(spec, parameter, compute, arena);
   if (parameter->value.dtype != DTYPE_F32) {
     t.value = parameter->value;
     t.p = tensor_is_none(parameter->master) ? tensor_new_like(arena, parameter->value, DTYPE_F32)
@@ -47,8 +54,8 @@ static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *paramet
   return t;
 }
 
-bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
-                    Compute *compute, Arena *arena, Error *error) {
+static bool open_lists(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
+                       Error *error) {
   *optimizer = (Optimizer){.spec = *spec, .parameters = parameters};
   size_t count = parameters->count ? parameters->count : 1;
   optimizer->tensors = memory_zeroed(count, sizeof *optimizer->tensors);
@@ -57,6 +64,12 @@ bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const Param
     optimizer_close(optimizer);
     return error_out_of_memory(error, "optimiser", count * sizeof *optimizer->tensors);
   }
+  return true;
+}
+
+bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
+                    Compute *compute, Arena *arena, Error *error) {
+  if (!open_lists(optimizer, spec, parameters, error)) return false;
   for (size_t i = 0; i < parameters->count; i++) {
     optimizer->tensors[i] = tensor_of(spec, &parameters->items[i], compute, arena);
     optimizer->gradients[i] = parameters->items[i].grad;
@@ -65,13 +78,91 @@ bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const Param
   return true;
 }
 
+bool optimizer_open_offloaded(Optimizer *optimizer, const OptimizerSpec *spec,
+                              const ParameterList *parameters, Compute *compute, Arena *state, Arena *pinned,
+                              Error *error) {
+  if (!open_lists(optimizer, spec, parameters, error)) return false;
+  size_t largest = 0;
+  optimizer->host = compute->host;
+  for (size_t i = 0; i < parameters->count; i++) {
+    const Parameter *parameter = &parameters->items[i];
+    ASSERT(tensor_is_none(parameter->master));
+    OptimTensor t = moments_of(spec, parameter, compute->host, state);
+    t.p = tensor_new_like(state, parameter->value, DTYPE_F32);
+    t.grad = tensor_is_none(parameter->sum) ? zeroed_like(parameter->value, compute->host, pinned)
+                                            : parameter->sum;
+    optimizer->tensors[i] = t;
+    optimizer->gradients[i] = t.grad;
+    if (tensor_bytes(parameter->value) > largest) largest = tensor_bytes(parameter->value);
+  }
+  for (int i = 0; i < 2; i++) optimizer->staging[i] = arena_alloc(pinned, largest);
+  optimizer->square_sum = tensor_new_1d(state, DTYPE_F64, 1);
+  return true;
+}
+
+Compute *optimizer_compute(const Optimizer *optimizer, Compute *compute) {
+  return optimizer->host ? optimizer->host : compute;
+}
+
 void optimizer_close(Optimizer *optimizer) {
   memory_free(optimizer->tensors);
   memory_free(optimizer->gradients);
   *optimizer = (Optimizer){0};
 }
 
+/* -- in host memory --------------------------------------------------------------------------------------- */
+
+/* The value of parameter i as it goes to the device or comes from there. */
+static Tensor staged(const Optimizer *optimizer, size_t i) {
+  const Tensor value = optimizer->parameters->items[i].value;
+  return tensor_over(optimizer->staging[i % 2], value.dtype, value.rank, value.dim);
+}
+
+/* Rounds parameter i and sends it; while it is on its way the next one may be staged. */
+static void send_value(const Optimizer *optimizer, Compute *compute, size_t i) {
+  const Tensor value = staged(optimizer, i);
+  op_axpby(optimizer->host, value, optimizer->tensors[i].p, 1, 0);
+  compute_offload_finish(compute); /* the one before */
+  compute_prefetch(compute, optimizer->parameters->items[i].value, value.data);
+}
+
+/* All values are there, and the room of the last one may be used again. */
+static void end_sending(const Optimizer *optimizer, Compute *compute) {
+  if (optimizer->host) compute_offload_finish(compute);
+}
+
+static bool summed_on_device(const Optimizer *optimizer, size_t i) {
+  return optimizer->host && tensor_is_none(optimizer->parameters->items[i].sum);
+}
+
+/* Gradients that the device summed come to the host and are zero there again; those of blocks are here or on their way. */
+static void gather_gradients(const Optimizer *optimizer, Compute *compute) {
+  const ParameterList *list = optimizer->parameters;
+  for (size_t i = 0; i < list->count; i++) {
+    if (summed_on_device(optimizer, i))
+      compute_offload(compute, optimizer->gradients[i].data, list->items[i].grad);
+  }
+  compute_offload_finish(compute);
+  for (size_t i = 0; i < list->count; i++) {
+    if (summed_on_device(optimizer, i)) op_fill(compute, list->items[i].grad, 0);
+  }
+}
+
+/* -- values ----------------------------------------------------------------------------------------------- */
+
+static void adopt_from_device(Optimizer *optimizer, Compute *compute) {
+  for (size_t i = 0; i < optimizer->parameters->count; i++) {
+    const Tensor value = staged(optimizer, i);
+    compute_download(compute, value.data, optimizer->parameters->items[i].value);
+    op_axpby(optimizer->host, optimizer->tensors[i].p, value, 1, 0);
+  }
+}
+
 void optimizer_adopt(Optimizer *optimizer, Compute *compute) {
+  if (optimizer->host) {
+    adopt_from_device(optimizer, compute);
+    return;
+  }
   for (size_t i = 0; i < optimizer->parameters->count; i++) {
     OptimTensor *t = &optimizer->tensors[i];
     const bool owned = !tensor_is_none(optimizer->parameters->items[i].master);
@@ -82,17 +173,22 @@ void optimizer_adopt(Optimizer *optimizer, Compute *compute) {
 void optimizer_round(const Optimizer *optimizer, Compute *compute) {
   for (size_t i = 0; i < optimizer->parameters->count; i++) {
     const OptimTensor *t = &optimizer->tensors[i];
+    if (optimizer->host) send_value(optimizer, compute, i);
     if (!tensor_is_none(t->value)) op_axpby(compute, t->value, t->p, 1, 0);
   }
+  end_sending(optimizer, compute);
 }
 
 void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute) {
-  for (size_t i = 0; i < optimizer->parameters->count; i++) op_fill(compute, optimizer->gradients[i], 0);
+  if (optimizer->host) gather_gradients(optimizer, compute); /* none is on its way any more */
+  Compute *place = optimizer_compute(optimizer, compute);
+  for (size_t i = 0; i < optimizer->parameters->count; i++) op_fill(place, optimizer->gradients[i], 0);
 }
 
 /* Sum of squares of gradients first .. last-1. */
 static double square_sum(Optimizer *optimizer, Compute *compute, size_t first, size_t last) {
   double sum = 0;
+  compute = optimizer_compute(optimizer, compute);
   op_sum_squares(compute, optimizer->square_sum, optimizer->gradients + first, (int64_t)(last - first));
   compute_download(compute, &sum, optimizer->square_sum);
   return sum;
@@ -108,10 +204,11 @@ static bool not_finite(Optimizer *optimizer, Compute *compute, Error *error) {
                    last ? list->items[last - 1].name : "no parameter");
 }
 
-static void update(Optimizer *optimizer, Compute *compute, float lr, float grad_scale) {
+/* Of `count` tensors from the first-th on. */
+static void update(const Optimizer *optimizer, Compute *compute, size_t first, int64_t count, float lr,
+                   float grad_scale) {
   const OptimizerSpec *spec = &optimizer->spec;
-  const OptimTensor *list = optimizer->tensors;
-  int64_t count = (int64_t)optimizer->parameters->count;
+  const OptimTensor *list = optimizer->tensors + first;
   double step = (double)optimizer->step;
   switch (spec->kind) {
     case OPTIMIZER_ADAMW:
@@ -143,8 +240,18 @@ static void update(Optimizer *optimizer, Compute *compute, float lr, float grad_
   }
 }
 
+/* One tensor after the other: its value goes to the device while the next one is updated. */
+static void update_on_host(const Optimizer *optimizer, Compute *compute, float lr, float grad_scale) {
+  for (size_t i = 0; i < optimizer->parameters->count; i++) {
+    update(optimizer, optimizer->host, i, 1, lr, grad_scale);
+    send_value(optimizer, compute, i);
+  }
+  end_sending(optimizer, compute);
+}
+
 bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *grad_norm, Error *error) {
   const size_t count = optimizer->parameters->count;
+  if (optimizer->host) gather_gradients(optimizer, compute);
   double norm = sqrt(square_sum(optimizer, compute, 0, count));
   *grad_norm = norm;
   if (!isfinite(norm)) {
@@ -156,15 +263,24 @@ bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *g
   double clip = (double)optimizer->spec.clip;
   double scale = clip > 0 && norm + 1e-6 > clip ? clip / (norm + 1e-6) : 1;
   optimizer->step++;
-  update(optimizer, compute, (float)lr, (float)scale);
+  if (optimizer->host) {
+    update_on_host(optimizer, compute, (float)lr, (float)scale);
+  } else {
+    update(optimizer, compute, 0, (int64_t)count, (float)lr, (float)scale);
+  }
   return true;
 }
 
-static bool tensor_state(Checkpoint *checkpoint, const char *prefix, const char *kind, const char *parameter,
-                         Tensor value, Error *error) {
+bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *name,
+                            Tensor value, Error *error) {
+  return (optimizer->host ? checkpoint_host_tensor : checkpoint_tensor)(checkpoint, name, value, error);
+}
+
+static bool tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
+                         const char *kind, const char *parameter, Tensor value, Error *error) {
   if (tensor_is_none(value)) return true;
   char *name = memory_format("%s.%s.%s", prefix, kind, parameter);
-  bool ok = name ? checkpoint_tensor(checkpoint, name, value, error)
+  bool ok = name ? optimizer_tensor_state(optimizer, checkpoint, name, value, error)
                  : error_out_of_memory(error, "name", strlen(parameter));
   memory_free(name);
   return ok;
@@ -178,11 +294,16 @@ bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *p
   for (size_t i = 0; ok && i < optimizer->parameters->count; i++) {
     const char *parameter = optimizer->parameters->items[i].name;
     const OptimTensor *t = &optimizer->tensors[i];
-    ok = tensor_state(checkpoint, prefix, "value", parameter, t->p, error) &&
-         tensor_state(checkpoint, prefix, "optimizer.m", parameter, t->m.data, error) &&
-         tensor_state(checkpoint, prefix, "optimizer.m_absmax", parameter, t->m.absmax, error) &&
-         tensor_state(checkpoint, prefix, "optimizer.v", parameter, t->v.data, error) &&
-         tensor_state(checkpoint, prefix, "optimizer.v_absmax", parameter, t->v.absmax, error);
+    const struct {
+      const char *kind;
+      Tensor value;
+    } parts[] = {{"value", t->p},
+                 {"optimizer.m", t->m.data},
+                 {"optimizer.m_absmax", t->m.absmax},
+                 {"optimizer.v", t->v.data},
+                 {"optimizer.v_absmax", t->v.absmax}};
+    for (size_t k = 0; ok && k < sizeof parts / sizeof *parts; k++)
+      ok = tensor_state(optimizer, checkpoint, prefix, parts[k].kind, parameter, parts[k].value, error);
   }
   if (ok && checkpoint->loading) optimizer_round(optimizer, checkpoint->compute);
   return ok;

@@ -34,11 +34,22 @@ typedef struct Optimizer {
   Tensor *gradients;               /* theirs */
   Tensor square_sum;               /* F64 [1] */
   int64_t step;                    /* updates done */
+  /* Of optimizer_open_offloaded: the processor's operations, and values on their way to the device; else NULL. */
+  Compute *host;
+  void *staging[2];
 } Optimizer;
 
 /* In a real arena m and v are zeroed; call optimizer_adopt when the parameters have their values. */
 NODISCARD bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec,
                               const ParameterList *parameters, Compute *compute, Arena *arena, Error *error);
+/* The same with exact values and moments in `state`, memory of the host, where the processor's operations (compute->host, which is
+ * open) make the updates: the bits are those of the CPU backend for the same gradients. `pinned` is compute_host_arena's: it takes
+ * the gradients that have no sum there yet, and the values that go back. Tensors of `tensors` and `gradients` are on the host then. */
+NODISCARD bool optimizer_open_offloaded(Optimizer *optimizer, const OptimizerSpec *spec,
+                                        const ParameterList *parameters, Compute *compute, Arena *state,
+                                        Arena *pinned, Error *error);
+/* What computes on `tensors`: compute, or its host. */
+Compute *optimizer_compute(const Optimizer *optimizer, Compute *compute);
 void optimizer_close(Optimizer *optimizer);
 /* Master copies take the parameters' present values; masters that the parameters' owners keep have theirs already. */
 void optimizer_adopt(Optimizer *optimizer, Compute *compute);
@@ -57,5 +68,9 @@ void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute);
  * be read by the other. */
 NODISCARD bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
                                Error *error);
+
+/* One tensor that lies where the optimiser's do. */
+NODISCARD bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *name,
+                                      Tensor value, Error *error);
 
 #endif

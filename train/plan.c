@@ -38,8 +38,10 @@ void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute 
     plan_add(plan, cache->name, rollout);
   }
   plan_add(plan, "workspace of operations", compute->scratch.peak);
-  const Arena *offloaded = &memory->offloaded;
-  plan_add_host(plan, offloaded->name, offloaded->dry ? offloaded->peak : offloaded->capacity);
+  const Arena *host[] = {&memory->offloaded, &memory->sums, &memory->state};
+  for (size_t i = 0; i < sizeof host / sizeof *host; i++)
+    plan_add_host(plan, host[i]->name, host[i]->dry ? host[i]->peak : host[i]->capacity);
+  if (compute->host) plan_add_host(plan, "workspace of the host", compute->host->scratch.peak);
   plan_add_program(plan, compute);
   const size_t total = plan_total(plan), peak = compute_on_host(compute) ? device_peak(compute) : 0;
   if (peak > total) plan_add(plan, "more while files are opened", peak - total);
@@ -107,7 +109,7 @@ void plan_show(const MemoryPlan *plan, Log *log, MemoryLimits limits) {
   show_lines(plan, false, log);
   show_total("total", plan_total(plan), limits.device, log);
   if (plan_host_total(plan) == 0) return;
-  log_info(log, "beside it, of the host's memory, pinned:");
+  log_info(log, "beside it, of the host's memory:");
   show_lines(plan, true, log);
   show_total("total of the host", plan_host_total(plan), limits.host, log);
 }
@@ -140,7 +142,7 @@ typedef struct Advice {
   char text[512];
 } Advice;
 
-enum { CHANGES = 10, CHANGE = 48 };
+enum { CHANGES = 11, CHANGE = 48 };
 
 /* What differs, from the smallest change on: "optim.micro_batch_tokens 256 with rollout.batch 4 and model.recompute true". */
 static void describe(const PlanSettings *from, const PlanSettings *to, char *out, size_t size) {
@@ -162,6 +164,8 @@ static void describe(const PlanSettings *from, const PlanSettings *to, char *out
   if (to->lora.enabled != from->lora.enabled) snprintf(changes[count++], CHANGE, "lora.enabled true");
   if (to->optim.state != from->optim.state)
     snprintf(changes[count++], CHANGE, "optim.state %s", optimizer_state_choices[to->optim.state]);
+  if (to->optim.offload != from->optim.offload)
+    snprintf(changes[count++], CHANGE, "optim.offload %s", optim_offload_choices[to->optim.offload]);
   if (model->offload != before->offload)
     snprintf(changes[count++], CHANGE, "model.offload %s", model_offload_choices[model->offload]);
   if (model->recompute != before->recompute) snprintf(changes[count++], CHANGE, "model.recompute true");
@@ -255,6 +259,16 @@ static bool try_narrow_cache(Advice *advice, PlanSettings settings) {
   return try_settings(advice, &settings);
 }
 
+/* The state of all weights in the host's memory, where the bits are the processor's; in 8 bits if that has no room for more. */
+static bool try_host_state(Advice *advice, PlanSettings settings) {
+  if (settings.optim.offload == OPTIM_OFFLOAD_STATE) return false;
+  settings.optim.offload = OPTIM_OFFLOAD_STATE;
+  if (try_around(advice, &settings)) return true;
+  if (settings.optim.state == OPTIM_STATE_8BIT) return false;
+  settings.optim.state = OPTIM_STATE_8BIT;
+  return try_around(advice, &settings);
+}
+
 static void find_advice(Advice *advice) {
   PlanSettings changed = *advice->given;
   ModelConfig *model = &changed.model;
@@ -267,7 +281,9 @@ static void find_advice(Advice *advice) {
       narrow.optim.state = OPTIM_STATE_8BIT;
       found = try_around(advice, &narrow);
     }
+    if (!found) found = try_host_state(advice, changed);
     changed.lora.enabled = true;
+    changed.optim.offload = OPTIM_OFFLOAD_NONE;
     found |= try_around(advice, &changed);
   }
   if (!found && model->dtype != MODEL_DTYPE_BF16) {

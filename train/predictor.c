@@ -132,7 +132,9 @@ bool predictor_open(Predictor *predictor, const PredictorSpec *spec, Model *mode
     ok = model_parameters(model, parameters, error);
   } else if (ok && use == PREDICTOR_TRAINED) {
     ok = check_trainable(spec, model, error) &&
-         model_make_trainable(model, compute, &memory->gradients, parameters, error);
+         (spec->offload ? model_make_trainable_offloaded(model, compute, &memory->gradients, &memory->sums,
+                                                         parameters, error)
+                        : model_make_trainable(model, compute, &memory->gradients, parameters, error));
   }
   ok = ok && (!spec->score_head || open_head(predictor, spec, use, parameters, compute, memory, error));
   if (!ok) predictor_close(predictor);

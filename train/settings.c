@@ -38,6 +38,7 @@ enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 const SettingsKey settings_keys[] = {
     {"model.recompute", SETTINGS_FREE, "memory against time, the same bits"},
     {"model.offload", SETTINGS_FREE, "where activations lie, the same bits"},
+    {"optim.offload", SETTINGS_FREE, "where masters and moments lie; the processor rounds otherwise"},
     {"optim.micro_batch_tokens", SETTINGS_FREE, "memory; losses are normalised by the whole update"},
     {"rollout.batch", SETTINGS_FREE, "memory; an answer does not depend on what else is generated"},
     {"data.cache", SETTINGS_FREE, "where tokenised data lie"},

@@ -10,7 +10,7 @@ bool supervised_config_check(const SupervisedConfig *config, Error *error) {
   if (config->data.eval.count && config->data.eval_fraction > 0) {
     return error_set(error, ERROR_USAGE, "data.eval and data.eval_fraction are both given: choose one");
   }
-  return model_config_check(&config->model, error);
+  return training_config_check(&config->model, &config->lora, &config->optim, error);
 }
 
 /* -- one update ----------------------------------------------------------------------------------------- */

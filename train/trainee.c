@@ -47,6 +47,7 @@ TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const Lo
                                      .adapter = model->adapter,
                                      .lora = lora,
                                      .seed = seed},
+                       .offload = optim->offload == OPTIM_OFFLOAD_STATE,
                        .optimizer = optimizer_spec_of(optim)};
 }
 
@@ -65,16 +66,36 @@ static bool take_digests(Trainee *trainee, const TraineeSpec *spec, Error *error
          (!trainee->origin || weights_digest(&trainee->before, trainee->origin, error));
 }
 
+static bool open_optimizer(Trainee *trainee, const TraineeSpec *spec, Compute *compute, TrainMemory *memory,
+                           Error *error) {
+  if (!spec->offload) {
+    return optimizer_open(&trainee->optimizer, &spec->optimizer, &trainee->parameters, compute,
+                          &memory->optimizer, error);
+  }
+  return optimizer_open_offloaded(&trainee->optimizer, &spec->optimizer, &trainee->parameters, compute,
+                                  &memory->state, &memory->sums, error);
+}
+
+static bool open_host(const TraineeSpec *spec, Compute *compute, Error *error) {
+  if (!spec->offload || spec->recalled) return true;
+  if (compute_can_offload(compute)) return compute_open_host(compute, error);
+  return error_set(error, ERROR_USAGE,
+                   "optim.offload state: expected a GPU, found %s, which has no memory but the host's",
+                   compute_device_name(compute));
+}
+
 bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compute *compute,
                   TrainMemory *memory, Error *error) {
   const PredictorUse use = spec->recalled ? PREDICTOR_RECALLED : PREDICTOR_TRAINED;
   *trainee = (Trainee){.text = spec->text, .origin = spec->predictor.adapter};
-  bool ok = predictor_open(&trainee->predictor, &spec->predictor, model, use, &trainee->parameters, compute,
-                           memory, error) &&
+  PredictorSpec predictor = spec->predictor;
+  predictor.offload = spec->offload;
+  bool ok = open_host(spec, compute, error) &&
+            predictor_open(&trainee->predictor, &predictor, model, use, &trainee->parameters, compute, memory,
+                           error) &&
             (memory->adapters.dry || take_digests(trainee, spec, error));
   if (ok && !spec->recalled) {
-    ok = optimizer_open(&trainee->optimizer, &spec->optimizer, &trainee->parameters, compute,
-                        &memory->optimizer, error);
+    ok = open_optimizer(trainee, spec, compute, memory, error);
     if (ok) optimizer_adopt(&trainee->optimizer, compute);
   }
   if (!ok) trainee_close(trainee);

@@ -36,6 +36,8 @@ typedef struct TrainMemory {
   Arena optimizer; /* moments and master weights */
   Arena step;      /* activations and temporaries of one micro-batch */
   Arena offloaded; /* what passes keep in host memory (compute_host_arena) */
+  Arena sums;      /* gradients in host memory, and values on their way (compute_host_arena) */
+  Arena state;     /* moments and master weights in host memory */
   Arena cache;     /* a rollout engine: keys and values, and its steps */
   Arena
       shared; /* where a stage has both, step and cache are the same memory: it never rolls out in a pass, and
@@ -74,6 +76,7 @@ typedef struct PredictorSpec {
   bool score_head;  /* with a scalar head: the one that `adapter` carries, else the one of ... */
   const char *head_from; /* ... this model directory, random from seed where it has none ... */
   bool head_must_exist;  /* ... unless this is set: then ERROR_MODEL */
+  bool offload;          /* where not adapted: gradients of blocks are summed in host memory */
   uint64_t seed;         /* adapter and head initialisation, dropout */
 } PredictorSpec;
 
@@ -109,6 +112,7 @@ typedef struct TraineeSpec {
   PredictorSpec predictor;
   bool
       recalled; /* it was trained: no gradients and no optimiser, values by trainee_recall from a run's checkpoint */
+  bool offload; /* gradients, masters and moments in host memory; ERROR_USAGE where there is no other */
   OptimizerSpec optimizer;  /* unused when recalled */
   const TextIdentity *text; /* kept with the result; NULL: nothing is; borrowed while the trainee is open */
 } TraineeSpec;

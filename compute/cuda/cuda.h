@@ -31,6 +31,7 @@ void cuda_host_arena_free(Compute *c, Arena *arena);
 void cuda_offload(Compute *c, void *host, Tensor device);
 void cuda_prefetch(Compute *c, Tensor device, const void *host);
 void cuda_offload_wait(Compute *c);
+void cuda_offload_finish(Compute *c);
 void cuda_record_begin(Compute *c);
 ComputeGraph *cuda_record_end(Compute *c);
 void cuda_replay(Compute *c, ComputeGraph *graph);

@@ -46,3 +46,8 @@ void cuda_offload_wait(Compute *c) {
   device_check(cudaEventRecord(d->offloaded, d->offload), "cudaEventRecord");
   device_check(cudaStreamWaitEvent(d->stream, d->offloaded, 0), "cudaStreamWaitEvent");
 }
+
+void cuda_offload_finish(Compute *c) {
+  ASSERT(!c->device->recording);
+  device_check(cudaStreamSynchronize(c->device->offload), "waiting for copies");
+}

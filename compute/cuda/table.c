@@ -18,6 +18,7 @@ static const Backend table = {
     .offload = cuda_offload,
     .prefetch = cuda_prefetch,
     .offload_wait = cuda_offload_wait,
+    .offload_finish = cuda_offload_finish,
     .describe = cuda_describe,
     .record_begin = cuda_record_begin,
     .record_end = cuda_record_end,

@@ -243,12 +243,14 @@ static void the_processor_refuses(void **state) {
   Pass pass = {0};
   Error error = {0};
   ModelConfig config = {.offload = MODEL_OFFLOAD_ACTIVATIONS};
-  assert_false(model_config_check(&config, &error));
+  const LoraConfig lora = {0};
+  const OptimConfig optim = {0};
+  assert_false(training_config_check(&config, &lora, &optim, &error));
   assert_int_equal(error.code, ERROR_USAGE);
   assert_non_null(strstr(error.message, "model.offload activations: expected model.recompute true"));
   config.recompute = true;
   error = (Error){0};
-  assert_true(model_config_check(&config, &error));
+  assert_true(training_config_check(&config, &lora, &optim, &error));
   assert_true(compute_open(&compute, DEVICE_CPU, 1, &error));
   assert_false(training_offload(&pass, &config, &compute, &memory, &error));
   assert_int_equal(error.code, ERROR_USAGE);

@@ -13,23 +13,24 @@
 #include <unistd.h>
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16, 2 in 4 bits, 1 with tables in 8), 8 of gradients and 16 of
- * optimiser (4 in 8 bits; 1 for both with LoRA), and activations of one for 100 tokens, a quarter of that with
+ * optimiser (4 in 8 bits; 1 for both with LoRA) that may be of the host on a card, and activations of one for 100 tokens, a quarter of that with
  * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
-  (void)error;
   size_t mib = 1 << 20;
-  (*(int *)context)++;
+  const bool card = *(const bool *)context, away = settings->optim.offload == OPTIM_OFFLOAD_STATE;
+  if (!card && (away || settings->model.offload == MODEL_OFFLOAD_ACTIVATIONS))
+    return error_set(error, ERROR_USAGE, "expected a GPU");
   plan_add(plan, "weights",
            (settings->model.tables == MODEL_TABLES_INT8      ? 1
             : settings->model.quantize == MODEL_QUANTIZE_NF4 ? 2
             : settings->model.dtype == MODEL_DTYPE_BF16      ? 4
                                                              : 8) *
                mib);
-  plan_add(plan, "training",
-           (settings->lora.enabled                      ? 1
-            : settings->optim.state == OPTIM_STATE_8BIT ? 12
-                                                        : 24) *
-               mib);
+  (away ? plan_add_host : plan_add)(plan, "training",
+                                    (settings->lora.enabled                      ? 1
+                                     : settings->optim.state == OPTIM_STATE_8BIT ? 12
+                                                                                 : 24) *
+                                        mib);
   size_t activations = (size_t)settings->optim.micro_batch_tokens * mib / 100;
   const bool offload = settings->model.offload == MODEL_OFFLOAD_ACTIVATIONS;
   (offload ? plan_add_host : plan_add)(plan, "activations",
@@ -40,11 +41,11 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
 }
 
 static bool check_settings(MemoryLimits limits, const PlanSettings *settings, Error *error) {
-  int calls = 0;
+  bool card = limits.host != SIZE_MAX;
   Log log;
   MemoryPlan plan;
   log_init(&log, stderr, LOG_ERROR + 1);
-  return plan_check(make, &calls, settings, 400, limits, &log, &plan, error);
+  return plan_check(make, &card, settings, 400, limits, &log, &plan, error);
 }
 
 static bool check_with(size_t limit_mib, int64_t rollout_batch, int cache_dtype, Error *error) {
@@ -114,6 +115,12 @@ static void the_host_takes_what_it_can(void **state) {
        "the plan needs 4.00 MiB of the host's memory and 3.00 MiB can be used; it fits with "
        "optim.micro_batch_tokens 800 (32.00 MiB)"},
       {&offloaded, 32, 4, NULL},
+      {&settings, 13, 24,
+       "fits with optim.offload state with model.recompute true (12.00 MiB); or lora.enabled true with "
+       "model.recompute true (13.00 MiB)"},
+      {&settings, 13, 23,
+       "fits with optim.state 8bit with optim.offload state and model.recompute true (12.00 MiB); or "
+       "lora.enabled"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Error error = {0};
