@@ -181,6 +181,11 @@ static int64_t scale_at(Nf4Layout layout, int64_t blocks, int64_t o, int64_t b) 
   return (o / NF4_STRIPE * blocks + b) * NF4_STRIPE + o % NF4_STRIPE;
 }
 
+static float nested_scale(float value, float group, float mean) {
+  const float product = value * group;
+  return product + mean;
+}
+
 static float mean_of(const float *x, int64_t count) {
   double sum = 0;
   for (int64_t i = 0; i < count; i++) sum += (double)x[i];
@@ -193,6 +198,19 @@ static void write_nested(const Nf4Writer *writer, uint8_t *scales, float *group,
   *mean = mean_of(writer->absmax, blocks);
   nf4_compress(writer->absmax, blocks, *mean, scales, group);
   nf4_dynamic_map(map);
+}
+
+void nf4_nest_scales(float *absmax, int64_t blocks) {
+  const float mean = mean_of(absmax, blocks);
+  float map[NF4_MAP];
+  nf4_dynamic_map(map);
+  for (int64_t first = 0; first < blocks; first += NF4_GROUP) {
+    const int64_t count = blocks - first < NF4_GROUP ? blocks - first : NF4_GROUP;
+    uint8_t scales[NF4_GROUP];
+    float group;
+    nf4_compress(absmax + first, count, mean, scales, &group);
+    for (int64_t i = 0; i < count; i++) absmax[first + i] = nested_scale(map[scales[i]], group, mean);
+  }
 }
 
 void nf4_write_tail(const Nf4Writer *writer, const Nf4Nested *nested, uint8_t *tail) {
@@ -235,8 +253,7 @@ static float scale_of(const uint8_t *data, DType dtype, const Nf4Parts *at, int6
   memcpy(&group, data + at->group + (size_t)(block / NF4_GROUP) * sizeof group, sizeof group);
   memcpy(&mean, data + at->mean, sizeof mean);
   memcpy(&value, data + at->map + data[at->scales + (size_t)place] * sizeof value, sizeof value);
-  scale = value * group;
-  return scale + mean;
+  return nested_scale(value, group, mean);
 }
 
 void nf4_dequantize_row(const void *data, DType dtype, Nf4Layout layout, int64_t outputs, int64_t inputs,

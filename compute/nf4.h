@@ -30,7 +30,7 @@
  *          16l .. 16l+15: byte 4s + i is the pair of columns 16s + 2c + 8*(i/2) (low half) and the next (high half), of row g
  *          (i even) or g + 8 (i odd): its A fragments of four mma.m16n8k16. Scale [o/16][b][o%16]
  *
- * O is a multiple of 16 and I of 64: what is not stays in 16 or 32 bits. */
+ * A scale is 0 or of a magnitude from SCALE_LEAST to SCALE_MOST. O is a multiple of 16 and I of 64: what is not stays in 16 or 32 bits. */
 #ifndef COMPUTE_NF4_H
 #define COMPUTE_NF4_H
 
@@ -40,6 +40,10 @@
 enum { NF4_BLOCK = 64, NF4_STRIPE = 16, NF4_GROUP = 256, NF4_CODES = 16, NF4_MAP = 256 };
 
 typedef enum Nf4Layout { NF4_LAYOUT_ROWS, NF4_LAYOUT_TILES } Nf4Layout;
+
+/* Kernels may take for granted that a scale is 0 or of a magnitude between these. */
+#define SCALE_LEAST 0x1p-100f
+#define SCALE_MOST  0x1p100f
 
 /* The values of the 16 codes, ascending. */
 extern const float nf4_table[NF4_CODES];
@@ -109,6 +113,8 @@ void nf4_write_tail(const Nf4Writer *writer, const Nf4Nested *nested, uint8_t *t
 /* Scales of `blocks` blocks in 8 bits about `mean`: bitsandbytes' quantize_blockwise (its reference implementation) of absmax - mean
  * with blocks of 256. scales[blocks], group[ceil(blocks / 256)]. */
 void nf4_compress(const float *absmax, int64_t blocks, float mean, uint8_t *scales, float *group);
+/* Each scale becomes the one that double quantisation leaves of it: that of an NF4, in F32. */
+void nf4_nest_scales(float *absmax, int64_t blocks);
 /* The 256 sorted values of the dynamic map. */
 void nf4_dynamic_map(float map[NF4_MAP]);
 

@@ -187,6 +187,7 @@ typedef struct Backend {
   bool narrow_activations; /* activations take the dtype of the weights; else they are F32 */
   int64_t table_unit;      /* of compute_table_rows */
   Nf4Layout nf4_layout;    /* how the codes of its 4-bit weights lie */
+  bool nf4_wide_scales; /* it takes NF4_PLAIN alone: decoding scales would cost more than reading wide ones */
   bool (*open)(Compute *c, Error *error);
   void (*close)(Compute *c);
   bool (*arena)(Compute *c, Arena *arena, const char *name, size_t bytes, Error *error);

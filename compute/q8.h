@@ -4,7 +4,7 @@
  *
  *   value = bf16(code * scale)          the product in F32, then one rounding to nearest even
  *
- * In memory: the codes [O,I], row after row, then the scales [O][I/64]. I is a multiple of 64. */
+ * A scale is within the bounds of compute/nf4.h. In memory: the codes [O,I], row after row, then the scales [O][I/64]. I is a multiple of 64. */
 #ifndef COMPUTE_Q8_H
 #define COMPUTE_Q8_H
 

@@ -145,7 +145,8 @@ static Linear add_linear(Builder *b, const char *layer, const char *name, int64_
   const Model *m = b->model;
   const bool t = m->arch->transposed, blocks = m->format.nf4 && nf4_fits(outputs, inputs);
   if (blocks) {
-    const DType dtype = m->format.plain_scales ? DTYPE_NF4_PLAIN : DTYPE_NF4;
+    const DType dtype =
+        m->format.plain_scales || b->compute->backend->nf4_wide_scales ? DTYPE_NF4_PLAIN : DTYPE_NF4;
     linear.weight = add_tensor_of(b, dtype, b->prefix, layer, name, "weight", 2, outputs, inputs);
     if (!failed(b)) b->model->tensors[linear.weight].turned = t;
   } else {

@@ -18,9 +18,10 @@ typedef struct WeightFormat {
   DType dtype; /* F32 or BF16 */
   bool
       as_filed; /* BF16 where the backend computes in it and config.json says 16 bits, whatever dtype is; else dtype */
-  bool nf4;          /* linears in 4 bits (compute/nf4.h), where nf4_fits their shape */
-  bool plain_scales; /* of 4-bit linears: in F32, as the checkpoint has them; model_open sets it */
-  bool int8_tables;  /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */
+  bool nf4; /* linears in 4 bits (compute/nf4.h), where nf4_fits their shape */
+  bool
+      plain_scales; /* of 4-bit linears: not quantised again, as the checkpoint has them; model_open sets it */
+  bool int8_tables; /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */
 } WeightFormat;
 
 typedef struct ModelTensor {

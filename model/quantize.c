@@ -16,6 +16,8 @@ static Tensor bytes_of(Tensor x, size_t first, size_t count) {
 
 typedef struct Stripes {
   Tensor out;
+  bool nested;
+  const WeightEntry *entry; /* for messages */
   QuantizeSource *source;
   void *context;
   Compute *compute;
@@ -40,6 +42,19 @@ static int64_t next_stripe(const Stripes *s, int64_t first) {
   return count;
 }
 
+/* Kernels rely on the bounds (compute/nf4.h). What is so small is nothing beside other weights; what is so large is no weight. */
+static bool settle_scales(float *scales, int64_t count, const WeightEntry *entry, Error *error) {
+  for (int64_t i = 0; i < count; i++) {
+    const float size = fabsf(scales[i]);
+    if (size < SCALE_LEAST) scales[i] = 0;
+    if (isfinite(size) && size > SCALE_MOST)
+      return error_set(error, ERROR_MODEL,
+                       "%s: %s: has magnitudes about %g: weights beyond %g cannot be quantised", entry->path,
+                       entry->name, (double)size, (double)SCALE_MOST);
+  }
+  return true;
+}
+
 static bool write_nf4(const Stripes *s, Error *error) {
   const int64_t outputs = s->out.dim[0], inputs = s->out.dim[1];
   const size_t codes = nf4_parts(s->out.dtype, outputs, inputs).scales, tail = tensor_bytes(s->out) - codes;
@@ -52,37 +67,46 @@ static bool write_nf4(const Stripes *s, Error *error) {
     const size_t half = (size_t)(inputs / 2);
     compute_upload(s->compute, bytes_of(s->out, (size_t)first * half, (size_t)count * half), s->bytes);
   }
-  uint8_t *rest = memory_alloc(tail);
+  const int64_t blocks = outputs * (inputs / NF4_BLOCK);
+  if (s->nested && s->out.dtype == DTYPE_NF4_PLAIN) nf4_nest_scales(writer.absmax, blocks);
+  bool ok = settle_scales(writer.absmax, blocks, s->entry, error);
+  uint8_t *rest = ok ? memory_alloc(tail) : NULL;
   if (rest) {
     nf4_write_tail(&writer, NULL, rest);
     compute_upload(s->compute, bytes_of(s->out, codes, tail), rest);
     memory_free(rest);
+  } else if (ok) {
+    ok = error_out_of_memory(error, "quantising a weight", tail);
   }
   nf4_writer_free(&writer);
-  return rest || error_out_of_memory(error, "quantising a weight", tail);
+  return ok;
 }
 
 static bool write_q8(const Stripes *s, Error *error) {
   const int64_t outputs = s->out.dim[0], inputs = s->out.dim[1], blocks = inputs / Q8_BLOCK;
   float *scales = memory_alloc((size_t)(s->rows * blocks) * sizeof *scales);
   if (!scales) return error_out_of_memory(error, "quantising a table", 0);
-  for (int64_t first = 0; first < outputs; first += s->rows) {
+  bool ok = true;
+  for (int64_t first = 0; ok && first < outputs; first += s->rows) {
     const int64_t count = next_stripe(s, first);
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < count; row++)
       q8_quantize(s->values + row * inputs, inputs, (int8_t *)s->bytes + row * inputs, scales + row * blocks);
+    ok = settle_scales(scales, count * blocks, s->entry, error);
     const size_t at = q8_scales_at(outputs, inputs) + (size_t)(first * blocks) * sizeof *scales;
     compute_upload(s->compute, bytes_of(s->out, (size_t)(first * inputs), (size_t)(count * inputs)),
                    s->bytes);
     compute_upload(s->compute, bytes_of(s->out, at, (size_t)(count * blocks) * sizeof *scales), scales);
   }
   memory_free(scales);
-  return true;
+  return ok;
 }
 
-bool quantize_tensor(Tensor out, QuantizeSource *source, void *context, Compute *compute, Error *error) {
+bool quantize_tensor(Tensor out, bool nested, const WeightEntry *entry, QuantizeSource *source, void *context,
+                     Compute *compute, Error *error) {
   ASSERT(dtype_is_blocks(out.dtype) && out.rank == 2);
-  Stripes s = {.out = out, .source = source, .context = context, .compute = compute};
+  Stripes s = {
+      .out = out, .nested = nested, .entry = entry, .source = source, .context = context, .compute = compute};
   bool ok = stripes_open(&s, error);
   ok = ok && (out.dtype == DTYPE_Q8 ? write_q8(&s, error) : write_nf4(&s, error));
   memory_free(s.values);
@@ -141,6 +165,7 @@ bool quantize_take(Tensor out, const WeightEntry *entry, const BnbCodes *codes, 
     broken += !isfinite(writer.absmax[block]);
   }
   if (ok && broken) ok = weight_not_finite(entry, broken, error);
+  ok = ok && settle_scales(writer.absmax, codes->blocks, entry, error);
   if (ok) nf4_write_packed(&writer, codes->packed, outputs, data);
   if (ok) ok = write_tail(&writer, codes, data + tail, error);
   if (ok) compute_upload(compute, bytes_of(out, 0, bytes), data);

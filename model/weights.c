@@ -114,8 +114,8 @@ static float *turned(float *values, int64_t inputs, int64_t outputs) {
   return out;
 }
 
-static bool quantize_turned(const ModelTensor *tensor, const WeightEntry *entry, Compute *compute,
-                            Error *error) {
+static bool quantize_turned(const ModelTensor *tensor, bool nested, const WeightEntry *entry,
+                            Compute *compute, Error *error) {
   const size_t bytes = entry->count * sizeof(float);
   float *values = memory_alloc(bytes);
   if (!values) return error_out_of_memory(error, tensor->name, bytes);
@@ -125,19 +125,19 @@ static bool quantize_turned(const ModelTensor *tensor, const WeightEntry *entry,
     values = turned(values, tensor->value.dim[1], tensor->value.dim[0]);
     ok = values || error_out_of_memory(error, tensor->name, bytes);
   }
-  ok = ok && quantize_tensor(tensor->value, copy_stripe, values, compute, error);
+  ok = ok && quantize_tensor(tensor->value, nested, entry, copy_stripe, values, compute, error);
   memory_free(values);
   return ok;
 }
 
-static bool load_quantized(const ModelTensor *tensor, const WeightEntry *entry, Compute *compute,
+static bool load_quantized(const ModelTensor *tensor, bool nested, const WeightEntry *entry, Compute *compute,
                            Error *error) {
   const BnbCodes *codes = bnb_codes(entry);
-  if (tensor->turned && !codes) return quantize_turned(tensor, entry, compute, error);
+  if (tensor->turned && !codes) return quantize_turned(tensor, nested, entry, compute, error);
   Pieces pieces = {.entry = entry};
   const bool ok = codes && tensor->value.dtype != DTYPE_Q8
                       ? quantize_take(tensor->value, entry, codes, compute, error)
-                      : quantize_tensor(tensor->value, read_stripe, &pieces, compute, error);
+                      : quantize_tensor(tensor->value, nested, entry, read_stripe, &pieces, compute, error);
   release_rest(entry);
   return ok && (pieces.broken == 0 || weight_not_finite(entry, pieces.broken, error));
 }
@@ -172,8 +172,9 @@ bool model_read(Model *model, const char *directory, Compute *compute, Error *er
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
     const WeightEntry *entry = weights_entry(&files, model, i);
-    ok = dtype_is_blocks(tensor->value.dtype) ? load_quantized(tensor, entry, compute, error)
-                                              : load_tensor(tensor->value, entry, staging, compute, error);
+    ok = dtype_is_blocks(tensor->value.dtype)
+             ? load_quantized(tensor, !model->format.plain_scales, entry, compute, error)
+             : load_tensor(tensor->value, entry, staging, compute, error);
   }
   if (ok && model->spec.head_normalized && model->head >= 0)
     ok = unit_rows(model->tensors[model->head].value, compute, error);

@@ -345,7 +345,8 @@ static void bench_all(Bench *b) {
       bench_rows(b, counts[k], 768, 50257, types[i], false);
     }
   }
-  const DType linears[] = {DTYPE_F32, DTYPE_BF16, DTYPE_NF4}, tables[] = {DTYPE_F32, DTYPE_BF16, DTYPE_Q8};
+  const DType linears[] = {DTYPE_F32, DTYPE_BF16, DTYPE_NF4_PLAIN},
+              tables[] = {DTYPE_F32, DTYPE_BF16, DTYPE_Q8};
   for (int i = 0; i < 3; i++) {
     for (int k = 0; k < 5; k++) {
       bench_rows(b, counts[k], 576, 1536, linears[i], false);

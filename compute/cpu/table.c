@@ -11,6 +11,7 @@ const Backend BACKEND_JOIN(CPU_ISA) = {
     .host_memory = true,
     .nf4_layout = NF4_LAYOUT_ROWS,
     .table_unit = 1,
+    .nf4_wide_scales = true,
     .open = CPU(open),
     .close = CPU(close),
     .arena = CPU(arena),

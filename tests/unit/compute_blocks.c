@@ -11,6 +11,7 @@
 #include "compute/q8.h"
 #include "tests/support/device.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,6 +110,11 @@ static Twins twins(DType dtype, int64_t O, int64_t I) {
   return w;
 }
 
+/* A backend may take scales in F32 alone. */
+static bool takes(DType dtype) {
+  return dtype != DTYPE_NF4 || !compute.backend->nf4_wide_scales;
+}
+
 static void assert_same(const char *what, Tensor a, Tensor b) {
   if (compute.dry) return;
   const size_t bytes = tensor_bytes(a);
@@ -194,7 +200,7 @@ static void test_linear(void **state) {
   static const int64_t tokens[] = {1, 2, 5, 8, 9, 33, 70, 3, 4, 6, 7};
   const int counts = device_brief() ? 7 : 11;
   for (int d = 0; d < 3; d++)
-    for (int s = 0; s < 6; s++)
+    for (int s = 0; s < 6 && takes(dtypes[d]); s++)
       for (int t = 0; t < counts; t++)
         for (int rows = 0; rows < 2; rows++) {
           const Case k = {dtypes[d], tokens[t], shapes[s][0], shapes[s][1], rows, t % 2, t % 3 * 24};
@@ -203,11 +209,12 @@ static void test_linear(void **state) {
         }
 }
 
+/* Where kernels decode the scales; elsewhere compute/nf4.c does (unit/compute_nf4). */
 static void test_two_roundings(void **state) {
   (void)state;
   static const int64_t tokens[] = {1, 4, 33};
   at_ties = true;
-  for (int t = 0; t < 3; t++)
+  for (int t = 0; t < 3 && takes(DTYPE_NF4); t++)
     for (int rows = 0; rows < 2; rows++) {
       const Case k = {.dtype = DTYPE_NF4, .T = tokens[t], .O = 48, .I = 192, .rows = rows};
       planned(run_linear, &k);
@@ -218,13 +225,14 @@ static void test_two_roundings(void **state) {
 /* Vocabularies of any size; weights that are taken in several pieces, the last with the limit of a matrix unit. */
 static void test_pieces(void **state) {
   (void)state;
-  static const Case cases[] = {{.dtype = DTYPE_Q8, .T = 5, .O = 33, .I = 64, .bias = true, .gap = 5},
-                               {.dtype = DTYPE_Q8, .T = 3, .O = 301, .I = 128, .rows = true},
-                               {.dtype = DTYPE_NF4, .T = 5, .O = 32, .I = 640, .rows = true, .gap = 5},
-                               {.dtype = DTYPE_NF4, .T = 16, .O = 48, .I = 2624, .rows = true, .bias = true},
-                               {.dtype = DTYPE_NF4, .T = 2, .O = 1040, .I = 1984},
-                               {.dtype = DTYPE_Q8, .T = 2, .O = 1051, .I = 1984},
-                               {.dtype = DTYPE_Q8, .T = 2, .O = 8200, .I = 2048}};
+  const DType nf4 = takes(DTYPE_NF4) ? DTYPE_NF4 : DTYPE_NF4_PLAIN;
+  const Case cases[] = {{.dtype = DTYPE_Q8, .T = 5, .O = 33, .I = 64, .bias = true, .gap = 5},
+                        {.dtype = DTYPE_Q8, .T = 3, .O = 301, .I = 128, .rows = true},
+                        {.dtype = nf4, .T = 5, .O = 32, .I = 640, .rows = true, .gap = 5},
+                        {.dtype = nf4, .T = 16, .O = 48, .I = 2624, .rows = true, .bias = true},
+                        {.dtype = nf4, .T = 2, .O = 1040, .I = 1984},
+                        {.dtype = DTYPE_Q8, .T = 2, .O = 1051, .I = 1984},
+                        {.dtype = DTYPE_Q8, .T = 2, .O = 8200, .I = 2048}};
   for (int i = 0; i < (device_brief() ? 4 : 7); i++) planned(run_linear, &cases[i]);
 }
 
@@ -267,6 +275,43 @@ static void test_tables(void **state) {
   planned(run_table, NULL);
 }
 
+/* Every code with scales from end to end of their range, most of few bits: many products lie half way between two BF16. */
+static void run_rounding(const void *with) {
+  (void)with;
+  enum { O = 1024, I = 256, BLOCKS = O * I / Q8_BLOCK };
+  static const int exponents[] = {-100, -67, -3, 0, 41, 99};
+  const Tensor table = tensor_new_2d(&arena, DTYPE_Q8, O, I);
+  int32_t ids[O];
+  for (int o = 0; o < O; o++) ids[o] = o;
+  const Tensor id = uploaded(ids, DTYPE_I32, 1, O);
+  const Tensor values = tensor_new_2d(&arena, compute_activation(&compute, DTYPE_BF16), O, I);
+  const Tensor want = tensor_new_2d(&arena, values.dtype, O, I),
+               plain = tensor_new_2d(&arena, DTYPE_BF16, O, I);
+  if (!compute.dry) {
+    uint8_t *data = test_malloc(tensor_bytes(table));
+    uint16_t *rounded = test_malloc((size_t)(O * I) * sizeof *rounded);
+    float *scales = (float *)(void *)(data + q8_scales_at(O, I));
+    for (int i = 0; i < O * I; i++) data[i] = (uint8_t)(int8_t)(i % 255 - 127);
+    for (int b = 0; b < BLOCKS; b++) {
+      const float bits = b % 2 ? 1 + (float)(b % 1024) / 1024 : 1 + fmodf(fabsf(draw()), 1);
+      scales[b] = ldexpf(bits, exponents[b % 6]);
+    }
+    q8_dequantize((const int8_t *)data, scales, O * I, rounded);
+    upload_bytes(table, data);
+    compute_upload(&compute, plain, rounded);
+    test_free(data);
+    test_free(rounded);
+  }
+  op_embedding(&compute, values, table, tensor_1d(id.data, DTYPE_I32, O), 1, 0);
+  op_embedding(&compute, want, plain, tensor_1d(id.data, DTYPE_I32, O), 1, 0);
+  assert_same("values", values, want);
+}
+
+static void test_rounding(void **state) {
+  (void)state;
+  planned(run_rounding, NULL);
+}
+
 static int open_device(void **state) {
   (void)state;
   test_device_open(&compute, 2);
@@ -283,6 +328,7 @@ static int close_device(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_two_roundings),
-                                     cmocka_unit_test(test_pieces), cmocka_unit_test(test_tables)};
+                                     cmocka_unit_test(test_pieces), cmocka_unit_test(test_tables),
+                                     cmocka_unit_test(test_rounding)};
   return cmocka_run_group_tests(tests, open_device, close_device);
 }

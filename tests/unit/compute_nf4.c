@@ -173,6 +173,16 @@ static void test_own_scales(void **state) {
       nf4_dequantize_row(tiles, DTYPE_NF4, NF4_LAYOUT_TILES, c.outputs, c.inputs, o, other);
       assert_memory_equal(row, other, (size_t)c.inputs * sizeof *row);
     }
+    /* wide scales, nested before they are written */
+    uint8_t *plain = written(&c, DTYPE_NF4_PLAIN, NF4_LAYOUT_ROWS, 0);
+    float *scales = (float *)(void *)(plain + nf4_parts(DTYPE_NF4_PLAIN, c.outputs, c.inputs).scales);
+    nf4_nest_scales(scales, c.blocks);
+    for (int64_t o = 0; o < c.outputs; o++) {
+      nf4_dequantize_row(rows, DTYPE_NF4, NF4_LAYOUT_ROWS, c.outputs, c.inputs, o, row);
+      nf4_dequantize_row(plain, DTYPE_NF4_PLAIN, NF4_LAYOUT_ROWS, c.outputs, c.inputs, o, other);
+      assert_memory_equal(row, other, (size_t)c.inputs * sizeof *row);
+    }
+    test_free(plain);
     test_free(rows);
     test_free(tiles);
   }

@@ -228,7 +228,45 @@ static void same_bits(void **state) {
   }
 }
 
+/* Rows of one block: one of weights that are too small to count, one of magnitude `large`. */
+static void give_extremes(void *context, int64_t first, int64_t count, float *values) {
+  const float *large = context;
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t block = (first + i) / 64;
+    values[i] = (i % 2 ? 1 : -1) * (block == 3 ? 1e-35f : block == 5 ? *large : 0.5f);
+  }
+}
+
+/* Kernels may rely on the range of scales. */
+static void extreme_scales(void **state) {
+  (void)state;
+  static const DType dtypes[] = {DTYPE_NF4, DTYPE_NF4_PLAIN, DTYPE_Q8};
+  const WeightEntry entry = {.name = "layers.7.up.weight", .path = "model.safetensors"};
+  Compute compute;
+  Arena arena;
+  test_device_open(&compute, 1);
+  device_arena(&compute, &arena, "test", 1 << 20);
+  for (int d = 0; d < 3; d++) {
+    if (dtypes[d] == DTYPE_NF4 && compute.backend->nf4_wide_scales) continue;
+    Tensor out = tensor_new_2d(&arena, dtypes[d], 16, 64);
+    float large = 1e35f, values[16 * 64];
+    Error error = {0};
+    assert_false(quantize_tensor(out, false, &entry, give_extremes, &large, &compute, &error));
+    assert_int_equal(error.code, ERROR_MODEL);
+    assert_non_null(strstr(error.message, "model.safetensors: layers.7.up.weight: "));
+    large = 0.25f;
+    error = (Error){0};
+    must(quantize_tensor(out, false, &entry, give_extremes, &large, &compute, &error), &error);
+    must(dequantize_tensor(out, values, &compute, &error), &error);
+    if (dtypes[d] == DTYPE_NF4) continue; /* its scales are about their mean */
+    for (int i = 3 * 64; i < 4 * 64; i++) assert_true(values[i] == 0);
+    assert_true(values[0] == -0.5f && values[5 * 64 + 1] == 0.25f);
+  }
+  compute_arena_free(&compute, &arena);
+  compute_close(&compute);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits), cmocka_unit_test(extreme_scales)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
