@@ -6,7 +6,10 @@
 #include "compute/cpu/attention_tile.h"
 #include "compute/cpu/cache.h"
 
-enum { STRIP = 64 }; /* keys at a time, counted from the start of their block */
+enum {
+  STRIP = 64,
+  VALUE_VECTORS = 4
+}; /* keys at a time, counted from the start of their block; chains of a head's output */
 
 /* One row and one key head: the query heads that share it. */
 typedef struct PagedTask {
@@ -17,25 +20,35 @@ typedef struct PagedTask {
   int64_t size, padded, group;
 } PagedTask;
 
-static inline Vec load_cache(const void *p, bool narrow, int64_t offset, int part) {
+/* Keys of one block, as they are read. */
+typedef struct Strip {
+  const void *keys, *values;
+  bool narrow; /* BF16; else F32 */
+  int64_t offset, stride;
+  int count;
+} Strip;
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE Vec load_cache(const void *p, bool narrow, int64_t offset, int part) {
   return narrow ? vec_load_bf16_part((const uint16_t *)p + offset, part)
                 : vec_load_part((const float *)p + offset, part);
 }
 
-static inline __attribute__((always_inline)) void strip_scores(const PagedTask *task, const float *q,
-                                                               const void *keys, bool narrow, int64_t offset,
-                                                               int64_t stride, int count) {
-  for (int i = 0; i < count; i += 4) {
+/* `whole`: D is a multiple of VEC. */
+INLINE void strip_scores(const PagedTask *task, const float *q, const Strip *strip, bool narrow, bool whole) {
+  for (int i = 0; i < strip->count; i += 4) {
     Vec sum[4] = {vec_splat(0.0f), vec_splat(0.0f), vec_splat(0.0f), vec_splat(0.0f)};
     int64_t at[4];
-    for (int k = 0; k < 4; k++) at[k] = offset + min64(i + k, count - 1) * stride;
+    for (int k = 0; k < 4; k++) at[k] = strip->offset + min64(i + k, strip->count - 1) * strip->stride;
     for (int64_t d = 0; d < task->size; d += VEC) {
-      int part = vec_part(task->size - d);
+      int part = whole ? VEC : vec_part(task->size - d);
       Vec qv = vec_load(q + d);
 #pragma GCC unroll 4
-      for (int k = 0; k < 4; k++) sum[k] = vec_fma(qv, load_cache(keys, narrow, at[k] + d, part), sum[k]);
+      for (int k = 0; k < 4; k++)
+        sum[k] = vec_fma(qv, load_cache(strip->keys, narrow, at[k] + d, part), sum[k]);
     }
-    for (int k = 0; k < 4; k++) task->scores[i + k] = vec_sum(sum[k]);
+    _mm_storeu_ps(task->scores + i, vec_sum4(sum[0], sum[1], sum[2], sum[3]));
   }
 }
 
@@ -63,38 +76,49 @@ static float strip_softmax(const PagedTask *task, int64_t g, ScoreRule rule, int
   return rescale;
 }
 
-static inline __attribute__((always_inline)) void strip_values(const PagedTask *task, float *out,
-                                                               const void *values, bool narrow,
-                                                               int64_t offset, int64_t stride, int count,
-                                                               float rescale) {
-  for (int64_t d = 0; d < task->size; d += VEC) {
-    int part = vec_part(task->size - d);
-    Vec sum = vec_load(out + d) * vec_splat(rescale);
-    for (int i = 0; i < count; i++) {
-      sum =
-          vec_fma(vec_splat(task->scores[i]), load_cache(values, narrow, offset + i * stride + d, part), sum);
-    }
-    vec_store(out + d, sum);
+/* Values d .. d + n * VEC - 1 of the output: n chains over the keys, n a constant where it is called. */
+INLINE void values_part(const PagedTask *task, float *out, const Strip *strip, bool narrow, float rescale,
+                        int64_t d, int part, const int n) {
+  Vec sum[VALUE_VECTORS];
+#pragma GCC unroll 4
+  for (int v = 0; v < n; v++) sum[v] = vec_load(out + d + v * VEC) * vec_splat(rescale);
+  for (int i = 0; i < strip->count; i++) {
+    const Vec p = vec_splat(task->scores[i]);
+    const int64_t at = strip->offset + i * strip->stride + d;
+#pragma GCC unroll 4
+    for (int v = 0; v < n; v++)
+      sum[v] = vec_fma(p, load_cache(strip->values, narrow, at + v * VEC, part), sum[v]);
   }
+#pragma GCC unroll 4
+  for (int v = 0; v < n; v++) vec_store(out + d + v * VEC, sum[v]);
 }
 
-/* Keys of one block, as they are read. */
-typedef struct Strip {
-  const void *keys, *values;
-  bool narrow; /* BF16; else F32 */
-  int64_t offset, stride;
-  int count;
-} Strip;
+INLINE void strip_values(const PagedTask *task, float *out, const Strip *strip, bool narrow, float rescale) {
+  int64_t d = 0;
+  for (; d + VALUE_VECTORS * VEC <= task->size; d += VALUE_VECTORS * VEC)
+    values_part(task, out, strip, narrow, rescale, d, VEC, VALUE_VECTORS);
+  for (; d < task->size; d += VEC)
+    values_part(task, out, strip, narrow, rescale, d, vec_part(task->size - d), 1);
+}
 
 static void dequantise(const PagedTask *task, float *out, Tensor codes, Tensor scales, int64_t slot,
                        int count) {
   for (int64_t i = 0; i < count; i++) {
     const int8_t *row = (const int8_t *)codes.data + (slot + i) * task->size;
     const Vec scale = vec_splat(f32(scales)[slot + i]);
-    for (int64_t d = 0; d < task->size; d += VEC) {
+    int64_t d = 0;
+    for (; d + VEC <= task->size; d += VEC)
+      vec_store(out + i * task->padded + d, vec_load_i8(row + d) * scale);
+    if (d < task->size)
       vec_store(out + i * task->padded + d, vec_load_i8_part(row + d, vec_part(task->size - d)) * scale);
-    }
   }
+}
+
+static void fetch(Tensor cache, int64_t offset, int64_t rows) {
+  const size_t size = dtype_size(cache.dtype);
+  const char *data = (const char *)cache.data + (size_t)offset * size;
+  for (size_t at = 0; at < (size_t)(rows * cache.stride[2]) * size; at += 64)
+    __builtin_prefetch(data + at, 0, 3);
 }
 
 /* Codes become values once for all heads of the group. */
@@ -114,24 +138,26 @@ static Strip strip_open(const PagedTask *task, PagedCache cache, int64_t sequenc
   return (Strip){task->keys, task->values, false, 0, task->padded, count};
 }
 
-static void paged_strip(const PagedTask *task, const Strip *strip, float distance, float place,
+INLINE void strip_heads(const PagedTask *task, const Strip *strip, bool narrow, float distance, float place,
                         AttentionSpec spec, int64_t first_head) {
-  const int64_t offset = strip->offset, stride = strip->stride;
-  const int count = strip->count;
   for (int64_t g = 0; g < task->group; g++) {
     float *q = task->q + g * task->padded, *out = task->out + g * task->padded;
-    ScoreRule rule = score_rule(spec, first_head + g);
-    if (strip->narrow) {
-      strip_scores(task, q, strip->keys, true, offset, stride, count);
+    if (task->size % VEC == 0) {
+      strip_scores(task, q, strip, narrow, true);
     } else {
-      strip_scores(task, q, strip->keys, false, offset, stride, count);
+      strip_scores(task, q, strip, narrow, false);
     }
-    float rescale = strip_softmax(task, g, rule, count, distance, place);
-    if (strip->narrow) {
-      strip_values(task, out, strip->values, true, offset, stride, count, rescale);
-    } else {
-      strip_values(task, out, strip->values, false, offset, stride, count, rescale);
-    }
+    float rescale = strip_softmax(task, g, score_rule(spec, first_head + g), strip->count, distance, place);
+    strip_values(task, out, strip, narrow, rescale);
+  }
+}
+
+static void paged_strip(const PagedTask *task, const Strip *strip, float distance, float place,
+                        AttentionSpec spec, int64_t first_head) {
+  if (strip->narrow) {
+    strip_heads(task, strip, true, distance, place, spec, first_head);
+  } else {
+    strip_heads(task, strip, false, distance, place, spec, first_head);
   }
 }
 
@@ -152,8 +178,14 @@ static void paged_row(const PagedTask *task, float *out, int64_t out_stride, con
     int64_t end = key - within + min64(block_size, (within / STRIP + 1) * STRIP);
     int count = (int)(min64(end, position + 1) - key);
     const Strip strip = strip_open(task, cache, sequence, key, kv_head, count);
+    const int64_t next = key + count;
+    if (!task->keys) fetch(cache.values, strip.offset, count);
+    if (next <= position) {
+      fetch(cache.keys, cache_offset(cache, cache.keys, sequence, next, kv_head),
+            min64(block_size, position + 1 - next));
+    }
     paged_strip(task, &strip, (float)(position - key), (float)key, spec, kv_head * task->group);
-    key += count;
+    key = next;
   }
   for (int64_t g = 0; g < task->group; g++) {
     float inverse = 1.0f / task->total[g];
