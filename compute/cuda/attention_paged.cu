@@ -245,10 +245,10 @@ __device__ __forceinline__ void paged_block(const PagedArguments &a) {
   }
 }
 
+/* Fewer blocks to a multiprocessor than would be there with spilled registers, which are memory traffic too: keys and values come by
+ * many loads of each thread at once (no card has been asked which is better). */
 template <class Stored, int CHUNKS, int GROUPS>
-__global__ void __launch_bounds__(THREADS, CHUNKS <= 2 && GROUPS == 1   ? 4
-                                           : CHUNKS <= 4 && GROUPS == 1 ? 3
-                                                                        : 2)
+__global__ void __launch_bounds__(THREADS, CHUNKS <= 2 && GROUPS == 1 ? 3 : 2)
     paged_tensor_kernel(PagedArguments a) {
   paged_block<TensorWarp<Stored, CHUNKS, GROUPS>>(a);
 }
