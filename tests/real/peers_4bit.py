@@ -5,11 +5,8 @@
 
 DIRECTORY is the Hugging Face directory (tests/real/fetch.py), GGUF a file of the same model in any precision: llama.cpp
 quantises it to Q4_0 and Q4_K_M. Drover decodes with F32 weights, and with --quantize nf4 --quantize-tables int8. Prompts of 64 tokens; only
-the steps after them count. A measurement is a process of its own; all take turns, and the
-table has the shortest of --repeat. Rates are by
-the clock and, since that means little where other programs run, by processor time: new tokens for each second that all threads of the
-process worked, waiting threads asleep on both sides (OMP_WAIT_POLICY=passive); of Drover it is the difference between two runs of
-different length, so that loading and prompts fall out.
+the steps after them count, by each side's own clock: on a quiet machine. A measurement is a process of its own; all take turns, and the
+table has the best of --repeat.
 
 Needs llama-cpp-python. A build of llama.cpp that uses AMX ends with an illegal instruction on some virtual machines: build it
 with CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF" there.
@@ -20,7 +17,7 @@ import json
 import os
 import pathlib
 import random
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +30,8 @@ FORMATS = {"Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0", "Q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K
 def quantise(source, target, name):
     import ctypes
     import llama_cpp
+    silent = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(silent, None)
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama_cpp, FORMATS[name])
     parameters.allow_requantize = True
@@ -40,7 +39,7 @@ def quantise(source, target, name):
 
 
 def worker(path, batch, threads, new):
-    """llama.cpp's own decoding loop: seconds by the clock and of processor time."""
+    """llama.cpp's own decoding loop: seconds by the clock."""
     import llama_cpp as l
     import numpy as np
     silent = l.llama_log_callback(lambda *_: None)
@@ -66,41 +65,31 @@ def worker(path, batch, threads, new):
     last = [5] * batch
     for step in range(new + 2):
         if step == 2:
-            clock, cpu = time.perf_counter(), time.process_time()
+            clock = time.perf_counter()
         run([(last[s], PROMPT + step, s, 1) for s in range(batch)])
         last = [int(np.ctypeslib.as_array(l.llama_get_logits_ith(context, s), (vocabulary,)).argmax())
                 for s in range(batch)]
-    print(json.dumps([time.perf_counter() - clock, time.process_time() - cpu]))
+    print(json.dumps(time.perf_counter() - clock))
 
 
-def used(command, threads):
+def output(command, threads):
+    """Standard output and standard error."""
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive")
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True)
-    clock, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"{command[0]}: exit {done.returncode}\n{done.stderr[-2000:]}")
-    return done.stdout, clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, done.stderr
 
 
 def llama(path, batch, a):
-    out, _, _ = used([sys.executable, __file__, path, "-", "--worker", batch, "--threads", a.threads, "--new", a.new],
-                     a.threads)
-    return json.loads(out.splitlines()[-1])
+    out, _ = output([sys.executable, __file__, path, "-", "--worker", batch, "--threads", a.threads, "--new", a.new], a.threads)
+    return batch * a.new / json.loads(out.splitlines()[-1])
 
 
 def drover(options, batch, a, prompts):
-    def run(new):
-        return used([a.bin / "generate", "--model", a.directory, "--prompts", prompts[batch], "--temperature", 0, "--ignore-eos",
-                     "--batch", batch, "--max-new-tokens", new, "--threads", a.threads, "--json", *options], a.threads)[1:]
-    short, whole = run(2), run(a.new + 2)
-    return [*short, *whole]
-
-
-def shortest(times):
-    """Of each figure by itself; of four the differences: other programs can only add."""
-    best = [min(column) for column in zip(*times)]
-    return best if len(best) == 2 else [best[2] - best[0], best[3] - best[1]]
+    _, log = output([a.bin / "generate", "--model", a.directory, "--prompts", prompts[batch], "--temperature", 0, "--ignore-eos",
+                     "--batch", batch, "--max-new-tokens", a.new + 1, "--threads", a.threads, "--json", *options], a.threads)
+    return float(re.search(r"answers: \d+ tokens, ([0-9.]+) tokens/s", log)[1])
 
 
 def main():
@@ -125,19 +114,18 @@ def main():
         for name in FORMATS:
             quantise(a.gguf, scratch / name, name)
             sides[f"llama.cpp {name}"] = lambda batch, path=scratch / name: llama(path, batch, a)
-        print("| batch | | tokens/s by the clock | tokens per processor second | NF4 beside it |")
-        print("| --- | --- | --- | --- | --- |")
+        print("| batch | | tokens/s | NF4 beside it |")
+        print("| --- | --- | --- | --- |")
         for batch in a.batch:
             prompts[batch] = scratch / f"prompts{batch}"
             line = json.dumps({"prompt": " the red house by the river" * (PROMPT // 6)})
             prompts[batch].write_text((line + "\n") * batch)
-            times = {name: [] for name in sides}
+            rates = {name: [] for name in sides}
             for _ in range(a.repeat):
                 for name, side in sides.items():
-                    times[name].append(side(batch))
-            rate = {n: [batch * a.new / seconds for seconds in shortest(t)] for n, t in times.items()}
-            for name, r in rate.items():
-                print(f"| {batch} | {name} | {r[0]:.1f} | {r[1]:.1f} | {rate['Drover NF4'][1] / r[1]:.2f} |", flush=True)
+                    rates[name].append(side(batch))
+            for name, r in rates.items():
+                print(f"| {batch} | {name} | {max(r):.1f} | {max(rates['Drover NF4']) / max(r):.2f} |", flush=True)
     print(f"\nload after: {os.getloadavg()[0]:.1f}")
 
 
