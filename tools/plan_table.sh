@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # What fits on which card: plans of well-known shapes with 4-bit weights, as a table of Markdown.
 #
-#   tools/plan_table.sh [--bin DIR] [--write]      DIR: programs with CUDA, build/cuda/bin when left out
+#   tools/plan_table.sh [--bin DIR] [--write | --check MODEL]     DIR: programs with CUDA, build/cuda/bin when left out
 #
-# --write puts the table into docs/memory.md, between its marks. Each line is what --check says: no weights, no data and no card are
+# --check holds the model's lines in docs/memory.md against plans with their settings; --write puts the table into docs/memory.md, between its marks. Each line is what --check says: no weights, no data and no card are
 # needed. For a stage, a rank and a card the script takes the first setting that fits, from the most comfortable to the tightest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bin=build/cuda/bin write=false
+bin=build/cuda/bin write=false checked=''
 while (($#)); do
   case $1 in
     --bin) bin=${2?--bin needs a folder}; shift 2 ;;
     --write) write=true; shift ;;
+    --check) checked=${2?--check needs a model}; shift 2 ;;
     --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0"; exit 0 ;;
     *) echo "plan_table: unknown argument '$1'; --help lists them" >&2; exit 2 ;;
   esac
@@ -46,28 +47,77 @@ plan() {
   echo "$total"
 }
 
+# settings STAGE TOKENS TABLES BATCH: as options, one a line.
+settings() {
+  printf '%s\n' --optim.micro_batch_tokens "$2" --model.quantize_tables "$3"
+  if [[ $1 == ppo ]]; then
+    printf '%s\n' --data.max_length 512 --rollout.max_new_tokens 512 --ppo.batch_size 64 --rollout.batch "$4"
+  else
+    printf '%s\n' --data.max_length 1024
+  fi
+}
+
+# row MODEL STAGE RANK LIMIT TOKENS TABLES BATCH TOTAL
+row() {
+  local also=''
+  if [[ $2 == ppo ]]; then also+=", \`rollout.batch\` $7"; fi
+  if [[ $6 == int8 ]]; then also+=", \`model.quantize_tables\` int8"; fi
+  printf '| %s | %s | %s | %s GiB | `optim.micro_batch_tokens` %s%s | %s |\n' "$1" "$2" "$3" "$4" "$5" "$also" "$8"
+}
+
+no_row() {
+  printf '| %s | %s | %s | %s GiB | does not fit | |\n' "$1" "$2" "$3" "$4"
+}
+
+# The tightest: TOKENS TABLES BATCH
+tightest=(1024 int8 4)
+
 # line STAGE MODEL RANK LIMIT: a row of the table.
 line() {
-  local stage=$1 tokens batch tables total settings also
+  local stage=$1 tokens batch tables total options
+  mapfile -t options < <(settings "$stage" "${tightest[@]}")
+  if ! plan "$@" "${options[@]}" >/dev/null; then
+    no_row "$2" "$stage" "$3" "$4"
+    return
+  fi
   for tables in none int8; do
     for batch in $([[ $stage == ppo ]] && echo 64 32 16 8 4 || echo 0); do
       for tokens in 8192 4096 2048 1024; do
-        settings=(--optim.micro_batch_tokens "$tokens" --model.quantize_tables "$tables")
-        if [[ $stage == ppo ]]; then
-          settings+=(--data.max_length 512 --rollout.max_new_tokens 512 --ppo.batch_size 64 --rollout.batch "$batch")
-        else
-          settings+=(--data.max_length 1024)
-        fi
-        total=$(plan "$@" "${settings[@]}") || continue
-        also=''
-        if [[ $stage == ppo ]]; then also+=", \`rollout.batch\` $batch"; fi
-        if [[ $tables == int8 ]]; then also+=", \`model.quantize_tables\` int8"; fi
-        printf '| %s | %s | %s | %s GiB | `optim.micro_batch_tokens` %s%s | %s |\n' "$2" "$stage" "$3" "$4" "$tokens" "$also" "$total"
+        mapfile -t options < <(settings "$stage" "$tokens" "$tables" "$batch")
+        total=$(plan "$@" "${options[@]}") || continue
+        row "$2" "$stage" "$3" "$4" "$tokens" "$tables" "$batch" "$total"
         return
       done
     done
   done
-  printf '| %s | %s | %s | %s GiB | does not fit | |\n' "$2" "$stage" "$3" "$4"
+}
+
+# again ROW: the row of the page with what is planned now for its settings.
+again() {
+  local model stage rank limit tokens batch tables=none total options
+  IFS='|' read -r _ model stage rank limit _ <<<"${1// /}"
+  limit=${limit%GiB}
+  tokens=$(sed -nE 's/.*micro_batch_tokens` ([0-9]+).*/\1/p' <<<"$1")
+  batch=$(sed -nE 's/.*rollout.batch` ([0-9]+).*/\1/p' <<<"$1")
+  if [[ $1 == *quantize_tables* ]]; then tables=int8; fi
+  if [[ $tokens ]]; then
+    mapfile -t options < <(settings "$stage" "$tokens" "$tables" "$batch")
+  else
+    mapfile -t options < <(settings "$stage" "${tightest[@]}")
+  fi
+  if ! total=$(plan "$stage" "$model" "$rank" "$limit" "${options[@]}"); then
+    no_row "$model" "$stage" "$rank" "$limit"
+  else
+    row "$model" "$stage" "$rank" "$limit" "${tokens:-${tightest[0]}}" "$tables" "${batch:-${tightest[2]}}" "$total"
+  fi
+}
+
+check() {
+  local row
+  sed -n "/^<!-- plan_table -->/,/^<!-- end of/{/^| $checked |/p}" docs/memory.md >"$work/page"
+  [[ -s $work/page ]] || { echo "plan_table: no lines of $checked in docs/memory.md" >&2; exit 2; }
+  while IFS= read -r row; do again "$row"; done <"$work/page" >"$work/now"
+  diff "$work/page" "$work/now" || { echo 'plan_table: docs/memory.md is out of date: tools/plan_table.sh --write' >&2; exit 1; }
 }
 
 table() {
@@ -83,6 +133,10 @@ table() {
   done
 }
 
+if [[ $checked ]]; then
+  check
+  exit
+fi
 table >"$work/table"
 if ! $write; then
   cat "$work/table"
