@@ -94,6 +94,7 @@ static size_t block_bytes(Model *model, Compute *compute) {
 
 bool model_make_trainable_offloaded(Model *model, Compute *compute, Arena *arena, Arena *host,
                                     ParameterList *list, Error *error) {
+  ASSERT(!model->gradients);
   BlockGradients *gradients = memory_zeroed(1, sizeof *gradients);
   if (!gradients) return error_out_of_memory(error, "gradients", sizeof *gradients);
   model->gradients = gradients;
