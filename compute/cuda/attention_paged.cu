@@ -17,6 +17,7 @@
  * The floor of decoding is one reading of the row's keys and values. A prefill chunk of n rows reads its
  * context n * group / columns times (group: query heads per key head; columns of a block: 16, above head size
  * 128 8), from L2 for the most part. */
+#include "compute/cuda/attention_paged_plain.cuh"
 #include "compute/cuda/attention_paged_warp.cuh"
 
 #include "compute/cuda/paged.cuh"

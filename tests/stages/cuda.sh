@@ -91,7 +91,11 @@ pass "$card/reward" "${wide[@]}" --data.train "$world/prefs.jsonl" --optim.batch
 pass "$card/ppo" "${wide[@]}" --reward.path "$work/reward_bf16/model" "${ppo[@]}" --ppo.total_episodes 8 \
   --run.dir "$work/ppo_bf16" --device.backend cuda --model.recompute
 holds "$(metric "$work/ppo_bf16" ppo/entropy) > 1"
-note "ppo, full and in bf16"
+pass "$card/ppo" "${wide[@]}" --reward.path "$work/reward_bf16/model" "${ppo[@]}" --ppo.total_episodes 8 \
+  --run.dir "$work/ppo_codes" --device.backend cuda --rollout.cache_dtype int8
+holds "$(metric "$work/ppo_codes" ppo/sampler_kl) > 0 && $(metric "$work/ppo_codes" ppo/sampler_kl) < 0.01"
+holds "$(metric "$work/ppo_codes" ppo/sampler_error) != $(metric "$work/ppo_bf16" ppo/sampler_error)"
+note "ppo, full, in bf16, and over a cache in 8 bits"
 
 # -- generate ---------------------------------------------------------------------------------------------------
 greedy=(--model "$work/full/model" --ids 5,9,14 --temperature 0 --max-new-tokens 12 --ignore-eos --json)
