@@ -94,7 +94,7 @@ ppo=("${common[@]}" --reward.path "$work/reward/model" --data.prompts "$world/pr
 near ppo state_ppo 1e-4 ppo/score "${ppo[@]}" "${offload[@]}"
 [[ -e $work/state_ppo-state/ema/model/model.safetensors ]] || fail "no running mean was saved"
 
-# Killed and resumed, with weights in bf16 and all that can be in the host's memory; ppo as a run that is made longer.
+# Killed and resumed, with weights in bf16 and all that can be in the host's memory.
 cat >"$work/wide.json" <<'JSON'
 {"model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
  "num_key_value_heads": 1, "head_dim": 64, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": true}
@@ -109,10 +109,16 @@ if [[ $card == "$bin" ]]; then # where the run was, a model is made of its check
   pass "$bin/export" "$work/away" --step 9 --out "$work/exported"
   same_files "$work/away/model" "$work/exported"
 fi
-pass "$card/ppo" "${ppo[@]}" "${offload[@]}" "${state[@]}" --run.dir "$work/longer" --ppo.total_episodes 8
-pass "$card/ppo" "${ppo[@]}" "${offload[@]}" "${state[@]}" --run.dir "$work/longer"
-same_files "$work/state_ppo-state/model" "$work/longer/model"
-same_files "$work/state_ppo-state/ema/model" "$work/longer/ema/model"
+train=("$card/reward" "${common[@]}" "${offload[@]}" "${state[@]}" --optim.batch_size 4 --data.train "$world/prefs.jsonl"
+  --optim.lr 1e-3 --optim.max_steps 8 --run.save_every 1)
+timed "${train[@]}" --run.dir "$work/judge"
+killed_and_resumed "$work/judge-killed" 8 2 "${train[@]}" --run.dir "$work/judge-killed"
+same_files "$work/judge/model" "$work/judge-killed/model"
+train=("$card/ppo" "${ppo[@]}" "${offload[@]}" "${state[@]}" --ppo.total_episodes 24 --run.save_every 1)
+timed "${train[@]}" --run.dir "$work/policy"
+killed_and_resumed "$work/policy-killed" 6 2 "${train[@]}" --run.dir "$work/policy-killed"
+same_files "$work/policy/model" "$work/policy-killed/model"
+same_files "$work/policy/ema/model" "$work/policy-killed/ema/model"
 # The checkpoint is the same whichever made it.
 pass "$card/sft" "${sft[@]}" "${state[@]}" --run.dir "$work/either" --optim.max_steps 4
 pass "$card/sft" "${sft[@]}" --run.dir "$work/either" --optim.max_steps 6
