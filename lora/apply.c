@@ -19,8 +19,9 @@ static bool drops(const LoraSet *set, bool training, LoraRows rows) {
   return training && set->spec.dropout > 0 && !tensor_is_none(rows.draws);
 }
 
-bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
-                  LoraRows rows, Arena *arena) {
+/* addend or none. */
+static bool forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor addend, Tensor x, float beta,
+                    LoraState *state, LoraRows rows, Arena *arena) {
   const LoraPair *pair = lora_pair(set, id);
   if (!pair) return false;
   size_t outer = arena_mark(arena);
@@ -39,10 +40,24 @@ bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, 
     x = kept;
   }
   op_linear(c, u, x, a_weight(pair), none, 1, 0);
-  if (!tensor_is_none(out)) op_linear(c, out, u, plain(pair->b.value), none, pair->scale, beta);
+  if (!tensor_is_none(addend)) {
+    op_linear_add(c, out, addend, u, plain(pair->b.value), none, pair->scale);
+  } else if (!tensor_is_none(out)) {
+    op_linear(c, out, u, plain(pair->b.value), none, pair->scale, beta);
+  }
   arena_release(arena, state ? inner : outer);
   if (state) *state = (LoraState){.u = u, .dropped = dropped, .dropout = dropout};
   return true;
+}
+
+bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
+                  LoraRows rows, Arena *arena) {
+  return forward(c, set, id, out, none, x, beta, state, rows, arena);
+}
+
+bool lora_forward_add(Compute *c, const LoraSet *set, int id, Tensor out, Tensor addend, Tensor x,
+                      LoraState *state, LoraRows rows, Arena *arena) {
+  return forward(c, set, id, out, addend, x, 0, state, rows, arena);
 }
 
 void lora_backward_thin(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor du, Tensor x, float beta,

@@ -158,6 +158,9 @@ typedef struct LoraRows {
  * arena. out may be none where only the state is wanted. */
 bool lora_forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor x, float beta, LoraState *state,
                   LoraRows rows, Arena *arena);
+/* The same with `addend` in the place of beta * out. */
+bool lora_forward_add(Compute *c, const LoraSet *set, int id, Tensor out, Tensor addend, Tensor x,
+                      LoraState *state, LoraRows rows, Arena *arena);
 /* dx = gradient through the adapter + beta * dx (dx none: not wanted); dA, dB accumulate when the set is trainable. */
 bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dout, Tensor x, float beta,
                    const LoraState *state, Arena *arena);

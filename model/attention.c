@@ -141,7 +141,8 @@ static void qkv_store(const BlockContext *context, int layer, PagedCache cache, 
   }
 }
 
-void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state) {
+void attention_forward(const BlockContext *context, int layer, Tensor x, Residual residual,
+                       BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   const int64_t rows = x.dim[0];
   Compute *c = context->compute;

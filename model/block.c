@@ -80,20 +80,22 @@ static Tensor block_forward_sequential(const BlockContext *context, int layer, T
   const Block *block = &context->model->blocks[layer];
   const bool first = norm_comes_first(spec), post = spec->placement == NORM_POST;
 
-  Tensor sum = residual_start(context, x);
+  Residual sum = residual_of(context, x);
+  if (!tensor_is_none(context->out)) sum.to = context->out;
   Tensor n =
       first ? norm_forward(context, block->norm[NORM_ATTENTION], x, false, &state->norm[NORM_ATTENTION]) : x;
   attention_forward(context, layer, n, sum, state);
   state->middle =
-      post ? norm_forward(context, block->norm[NORM_ATTENTION], sum, true, &state->norm[NORM_ATTENTION])
-           : sum;
+      post ? norm_forward(context, block->norm[NORM_ATTENTION], sum.to, true, &state->norm[NORM_ATTENTION])
+           : sum.to;
 
   /* A norm after the sum is part of the block, and its backward needs the sum. */
-  sum = context->state_only && !post ? (Tensor){0} : residual_start(context, state->middle);
+  const bool wanted = !context->state_only || post;
+  sum = wanted ? residual_of(context, state->middle) : (Residual){.from = state->middle};
   n = first ? norm_forward(context, block->norm[NORM_MLP], state->middle, false, &state->norm[NORM_MLP])
             : state->middle;
   mlp_forward(context, layer, n, sum, state);
-  return post ? norm_forward(context, block->norm[NORM_MLP], sum, true, &state->norm[NORM_MLP]) : sum;
+  return post ? norm_forward(context, block->norm[NORM_MLP], sum.to, true, &state->norm[NORM_MLP]) : sum.to;
 }
 
 static Tensor block_forward_parallel(const BlockContext *context, int layer, Tensor x, BlockState *state) {
@@ -104,10 +106,12 @@ static Tensor block_forward_parallel(const BlockContext *context, int layer, Ten
   if (!context->model->spec.parallel_shared) {
     n2 = norm_forward(context, block->norm[NORM_MLP], x, false, &state->norm[NORM_MLP]);
   }
-  const Tensor sum = context->state_only ? (Tensor){0} : residual_start(context, x);
+  Residual sum = context->state_only ? (Residual){.from = x} : residual_of(context, x);
+  if (!tensor_is_none(context->out)) sum.to = context->out;
   attention_forward(context, layer, n1, sum, state);
+  sum.from = sum.to;
   mlp_forward(context, layer, n2, sum, state);
-  return sum;
+  return sum.to;
 }
 
 Tensor block_forward(const BlockContext *context, int layer, Tensor x, BlockState *state) {

@@ -16,6 +16,7 @@ typedef struct BlockContext {
   Arena *arena;
   bool keep;      /* activations stay for a backward, and dropout is on */
   bool overwrite; /* the residual stream grows in the place of the block's input, which is not wanted again */
+  Tensor out;     /* with overwrite: the stream grows here instead; or none */
   bool state_only;    /* the block runs again for its backward: its output is not wanted */
   Tensor draws;       /* [T] I32 of DropoutSpec; none without dropout */
   Tensor positions;   /* [T] I32 */

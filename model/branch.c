@@ -11,8 +11,8 @@ Tensor activation_copy(const BlockContext *context, Tensor x) {
   return copy;
 }
 
-Tensor residual_start(const BlockContext *context, Tensor x) {
-  return context->overwrite ? x : activation_copy(context, x);
+Residual residual_of(const BlockContext *context, Tensor x) {
+  return (Residual){x, context->overwrite ? x : activation_new(context, x.dim[0], x.dim[1])};
 }
 
 static int64_t norm_rows(Tensor x) {
@@ -171,6 +171,20 @@ void linear_forward(const BlockContext *context, Linear linear, Tensor out, Tens
             adapted ? 1 : beta);
 }
 
+void linear_add(const BlockContext *context, Linear linear, Residual residual, Tensor x, LoraState *state) {
+  const Model *model = context->model;
+  const Weight w = model_weight(model, linear);
+  const Tensor bias = model_tensor(model, linear.bias), to = residual.to;
+  if (residual.from.data == to.data) {
+    linear_forward(context, linear, to, x, 1, state);
+  } else if (lora_forward_add(context->compute, context->adapter, linear.id, to, residual.from, x,
+                              context->keep ? state : NULL, adapter_rows(context), context->arena)) {
+    op_linear(context->compute, to, x, w, bias, 1, 1);
+  } else {
+    op_linear_add(context->compute, to, residual.from, x, w, bias, 1);
+  }
+}
+
 static void linear_gradients(const BlockContext *context, Linear linear, Tensor dy, Tensor x) {
   const Model *model = context->model;
   const Tensor dw = model_grad(model, linear.weight);
@@ -301,24 +315,26 @@ static void linear_state(const BlockContext *context, Linear linear, Tensor x, L
                context->arena);
 }
 
-void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm, Tensor residual,
+void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm, Residual residual,
                   Tensor x, BlockState *state) {
   const Block *block = &context->model->blocks[layer];
   const Linear linear = block->linear[role];
   const float scale = context->model->spec.residual_scale;
-  const bool wanted = !tensor_is_none(residual);
+  const bool wanted = !tensor_is_none(residual.to);
   if (norm == NORM_ROLES && !wanted) {
     linear_state(context, linear, x, &state->lora[role]);
     return;
   }
   if (norm == NORM_ROLES && scale == 1) {
-    linear_forward(context, linear, residual, x, 1, &state->lora[role]);
+    linear_add(context, linear, residual, x, &state->lora[role]);
     return;
   }
   Tensor out = activation_new(context, x.dim[0], context->model->spec.hidden);
   linear_forward(context, linear, out, x, 0, &state->lora[role]);
   if (norm != NORM_ROLES) out = norm_forward(context, block->norm[norm], out, true, &state->norm[norm]);
-  if (wanted) op_axpby(context->compute, residual, out, scale, 1);
+  if (wanted && residual.from.data != residual.to.data)
+    op_axpby(context->compute, residual.to, residual.from, 1, 0);
+  if (wanted) op_axpby(context->compute, residual.to, out, scale, 1);
 }
 
 Tensor branch_open_backward(const BlockContext *context, int layer, NormRole norm, Tensor dx,

@@ -8,8 +8,12 @@
 /* [rows, columns] in the dtype of activations. */
 Tensor activation_new(const BlockContext *context, int64_t rows, int64_t columns);
 Tensor activation_copy(const BlockContext *context, Tensor x);
-/* Where the sum x + f(x) will grow: x itself when it may be overwritten, else a copy. */
-Tensor residual_start(const BlockContext *context, Tensor x);
+/* The residual stream before and after a branch; to none: only what the backward needs of the branch. */
+typedef struct Residual {
+  Tensor from, to;
+} Residual;
+/* Of a branch whose sum x + f(x) may take x's place when the context overwrites, or else gets a new one. */
+Residual residual_of(const BlockContext *context, Tensor x);
 
 /* norm_forward with in_place of two norms per head, by one operation. */
 void norm_pair_forward(const BlockContext *context, const Norm norm[2], const Tensor x[2], Tensor out[2],
@@ -24,6 +28,8 @@ void heads_norm_backward(const BlockContext *context, Norm norm, Tensor dx, Tens
 /* out = x W^T + bias + adapter + beta*out. state: what the adapter keeps for the backward. */
 void linear_forward(const BlockContext *context, Linear linear, Tensor out, Tensor x, float beta,
                     LoraState *state);
+/* residual.to = residual.from + x W^T + bias + adapter */
+void linear_add(const BlockContext *context, Linear linear, Residual residual, Tensor x, LoraState *state);
 /* dx = gradient + beta*dx, through the base weight and the adapter. dx and dy must not overlap. */
 void linear_backward(const BlockContext *context, Linear linear, Tensor dx, Tensor dy, Tensor x, float beta,
                      LoraState *state);
@@ -49,20 +55,20 @@ bool norm_comes_first(const ModelSpec *spec);
 /* The norm on a branch's output, for the placements that have one; NORM_ROLES otherwise. */
 NormRole output_norm_role(const ModelSpec *spec, NormRole before, NormRole after);
 
-/* residual += residual_scale * branch, where the branch ends in linear `role` over x and perhaps a norm. residual none: only
- * what the backward needs of it. */
-void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm, Tensor residual,
+/* residual.to = residual.from + residual_scale * branch, where the branch ends in linear `role` over x and perhaps a norm. */
+void branch_close(const BlockContext *context, int layer, LinearRole role, NormRole norm, Residual residual,
                   Tensor x, BlockState *state);
 /* The gradient that enters a branch's last linear: dx itself, or scaled and pulled back through the output norm. */
 Tensor branch_open_backward(const BlockContext *context, int layer, NormRole norm, Tensor dx,
                             const BlockState *state);
 
-/* residual += attention(x); dn = gradient of the branch's input x + beta*dn */
-void attention_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state);
+/* residual.to = residual.from + attention(x); dn = gradient of the branch's input x + beta*dn */
+void attention_forward(const BlockContext *context, int layer, Tensor x, Residual residual,
+                       BlockState *state);
 void attention_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, Tensor x, float beta,
                         BlockState *state);
 /* The same for the feed-forward branch. */
-void mlp_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state);
+void mlp_forward(const BlockContext *context, int layer, Tensor x, Residual residual, BlockState *state);
 void mlp_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, Tensor x, float beta,
                   BlockState *state);
 

@@ -1,7 +1,7 @@
 /* The feed-forward branch of a block: plain or gated. */
 #include "model/branch.h"
 
-void mlp_forward(const BlockContext *context, int layer, Tensor x, Tensor residual, BlockState *state) {
+void mlp_forward(const BlockContext *context, int layer, Tensor x, Residual residual, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   const int64_t rows = x.dim[0], inner = spec->intermediate;
   Compute *c = context->compute;

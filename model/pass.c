@@ -53,12 +53,13 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   for (int layer = 0; layer < layers; layer++) {
     BlockState *state = &pass->blocks[layer];
     if (mode == PASS_RECOMPUTE) {
-      /* Only the block's input outlives it: the output grows in a copy of that, and the rest is released. */
+      /* Only input and output outlive a block: the stream grows in the output, and the rest is released. */
       const Tensor out = offloaded ? offload_out(&pass->offload, compute, layer, layers)
                                    : tensor_new_like(arena, x, x.dtype);
       const size_t mark = arena_mark(arena);
-      op_axpby(compute, out, x, 1, 0);
-      const Tensor end = block_forward(context, layer, out, state);
+      context->out = out;
+      const Tensor end = block_forward(context, layer, x, state);
+      context->out = (Tensor){0};
       if (end.data != out.data) op_axpby(compute, out, end, 1, 0);
       state->input = x;
       arena_release(arena, mark);

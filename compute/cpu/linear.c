@@ -144,6 +144,11 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
   scratch_close(c, mark);
 }
 
+void CPU(linear_add)(Compute *c, Tensor out, Tensor addend, Tensor x, Weight w, Tensor bias, float alpha) {
+  CPU(axpby)(c, out, addend, 1, 0);
+  CPU(linear)(c, out, x, w, bias, alpha, 1);
+}
+
 void CPU(linear_adapted)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, const AdapterTerm *terms,
                          int count, float beta) {
   linear_adapted_in_steps(CPU(linear), c, out, x, w, bias, terms, count, beta);

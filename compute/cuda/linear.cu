@@ -113,6 +113,16 @@ extern "C" void cuda_linear(Compute *c, Tensor out, Tensor x, Weight w, Tensor b
   scratch_close(c, mark);
 }
 
+extern "C" void cuda_linear_add(Compute *c, Tensor out, Tensor addend, Tensor x, Weight w, Tensor bias,
+                                float alpha) {
+  check_shapes(x, out, w);
+  ASSERT(!c->row_invariant);
+  const size_t mark = scratch_open(c);
+  const Weight plain = cuda_plain_weight(c, w);
+  cuda_product_add(c, out, addend, x, false, plain.data, !plain.transposed, bias, alpha, 1.0f);
+  scratch_close(c, mark);
+}
+
 extern "C" void cuda_linear_adapted(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias,
                                     const AdapterTerm *terms, int count, float beta) {
   check_shapes(x, out, w);

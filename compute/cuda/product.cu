@@ -24,10 +24,12 @@ namespace {
 
 /* All that the choice of an algorithm depends on; no padding, for it is compared and hashed as bytes. */
 typedef struct PlanKey {
-  int64_t m, n, k, lda, ldb, ldo;
+  int64_t m, n, k, lda, ldb, ldc, ldo; /* c: what is added */
   uint8_t narrow, narrow_out, transpose_a, transpose_b;
   uint8_t bias_alignment; /* 0 without */
-  uint8_t alignment_a, alignment_b, alignment_out;
+  uint8_t alignment_a, alignment_b, alignment_c, alignment_out;
+  uint8_t apart; /* c is not out */
+  uint8_t rest[6];
 } PlanKey;
 
 typedef struct Plan {
@@ -66,7 +68,7 @@ static Plan *plan_place(Products *products, const PlanKey *key) {
 
 typedef struct Request { /* in cuBLASLt's words: A is b, B is a */
   cublasLtMatmulDescOpaque_t product;
-  cublasLtMatrixLayoutOpaque_t a, b, out;
+  cublasLtMatrixLayoutOpaque_t a, b, c, out;
 } Request;
 
 /* The largest power of two that divides the address, up to what the widest loads and TMA need. Asking with more,
@@ -108,6 +110,7 @@ static void describe(Request *r, const PlanKey *key, const void *bias) {
   blas_check(
       cublasLtMatrixLayoutInit(&r->b, in, key->transpose_a ? m : k, key->transpose_a ? k : m, key->lda),
       "describing a matrix");
+  blas_check(cublasLtMatrixLayoutInit(&r->c, out, n, m, key->ldc), "describing a matrix");
   blas_check(cublasLtMatrixLayoutInit(&r->out, out, n, m, key->ldo), "describing a matrix");
 }
 
@@ -124,7 +127,7 @@ static void choose(const Device *d, Request *r, Plan *plan) {
     uint32_t bytes;
   } alignments[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, plan->key.alignment_b},
                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, plan->key.alignment_a},
-                    {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, plan->key.alignment_out},
+                    {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, plan->key.alignment_c},
                     {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, plan->key.alignment_out}};
   cublasStatus_t status = cublasLtMatmulPreferenceInit(&preference);
   blas_check(status, "choosing a product");
@@ -138,13 +141,14 @@ static void choose(const Device *d, Request *r, Plan *plan) {
     blas_check(cublasLtMatmulPreferenceSetAttribute(&preference, a.name, &a.bytes, sizeof a.bytes),
                "choosing a product");
   }
-  status = cublasLtMatmulAlgoGetHeuristic(d->blas, &r->product, &r->a, &r->b, &r->out, &r->out, &preference,
-                                          1, &result, &count);
+  status = cublasLtMatmulAlgoGetHeuristic(d->blas, &r->product, &r->a, &r->b, &r->c, &r->out, &preference, 1,
+                                          &result, &count);
   plan->found = status == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
   if (plan->found) plan->algorithm = result.algo;
 }
 
-static PlanKey key_of(Tensor out, Tensor a, bool transpose_a, Tensor b, bool transpose_b, const void *bias) {
+static PlanKey key_of(Tensor out, Tensor add, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                      const void *bias) {
   PlanKey key;
   memset(&key, 0, sizeof key);
   key.m = out.dim[0];
@@ -152,6 +156,7 @@ static PlanKey key_of(Tensor out, Tensor a, bool transpose_a, Tensor b, bool tra
   key.k = a.dim[transpose_a ? 0 : 1];
   key.lda = distance(a);
   key.ldb = distance(b);
+  key.ldc = distance(add);
   key.ldo = distance(out);
   key.narrow = a.dtype == DTYPE_BF16;
   key.narrow_out = out.dtype == DTYPE_BF16;
@@ -160,16 +165,18 @@ static PlanKey key_of(Tensor out, Tensor a, bool transpose_a, Tensor b, bool tra
   key.bias_alignment = bias ? alignment_of(bias) : 0;
   key.alignment_a = alignment_of(a.data);
   key.alignment_b = alignment_of(b.data);
+  key.alignment_c = alignment_of(add.data);
   key.alignment_out = alignment_of(out.data);
+  key.apart = add.data != out.data;
   return key;
 }
 
 /* False when cuBLASLt has no algorithm. */
-static bool library_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
-                            const void *bias, float alpha, float beta) {
+static bool library_product(Compute *c, Tensor out, Tensor add, Tensor a, bool transpose_a, Tensor b,
+                            bool transpose_b, const void *bias, float alpha, float beta) {
   Device *d = c->device;
   Products *products = (Products *)d->products;
-  const PlanKey key = key_of(out, a, transpose_a, b, transpose_b, bias);
+  const PlanKey key = key_of(out, add, a, transpose_a, b, transpose_b, bias);
   Request r;
   Plan *plan = plan_place(products, &key);
   if (plan->used && !plan->found) return false;
@@ -187,9 +194,9 @@ static bool library_product(Compute *c, Tensor out, Tensor a, bool transpose_a, 
     choose(d, &r, plan);
     if (!plan->found) return false;
   }
-  const cublasStatus_t status = cublasLtMatmul(d->blas, &r.product, &alpha, b.data, &r.a, a.data, &r.b, &beta,
-                                               out.data, &r.out, out.data, &r.out, &plan->algorithm,
-                                               d->blas_workspace, d->blas_workspace_bytes, d->stream);
+  const cublasStatus_t status =
+      cublasLtMatmul(d->blas, &r.product, &alpha, b.data, &r.a, a.data, &r.b, &beta, add.data, &r.c, out.data,
+                     &r.out, &plan->algorithm, d->blas_workspace, d->blas_workspace_bytes, d->stream);
   if (status ==
       CUBLAS_STATUS_NOT_SUPPORTED) { /* of an algorithm that it chose itself: it is not asked again */
     plan->found = false;
@@ -232,8 +239,9 @@ __device__ __forceinline__ float bias_at(const void *bias, bool narrow, int64_t 
  * k is that of the sums of DEPTH, each a chain of multiply-adds. */
 template <class A, class B, class O>
 __global__ void __launch_bounds__(PLAIN_THREADS)
-    plain_product_kernel(O *out, int64_t out_stride, int64_t m, int64_t n, int64_t k, Factor<A> a,
-                         Factor<B> b, const void *bias, bool narrow_bias, float alpha, float beta) {
+    plain_product_kernel(O *out, int64_t out_stride, const O *add, int64_t add_stride, int64_t m, int64_t n,
+                         int64_t k, Factor<A> a, Factor<B> b, const void *bias, bool narrow_bias, float alpha,
+                         float beta) {
   __shared__ float left[DEPTH][TILE + 4], right[DEPTH][TILE + 4];
   const int64_t row = (int64_t)blockIdx.x * TILE, column = (int64_t)blockIdx.y * TILE;
   const int y = (int)threadIdx.x / SIDE, x = (int)threadIdx.x % SIDE;
@@ -266,24 +274,23 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
     for (int q = 0; q < EACH; q++) {
       const int64_t r = row + y + SIDE * p, s = column + x + SIDE * q;
       if (r >= m || s >= n) continue;
-      O *place = out + r * out_stride + s;
       float value = alpha * sum[p][q];
       if (bias) value += bias_at(bias, narrow_bias, s);
-      if (beta != 0) value = fmaf(beta, to_float(*place), value);
-      *place = from_float<O>(value);
+      if (beta != 0) value = fmaf(beta, to_float(add[r * add_stride + s]), value);
+      out[r * out_stride + s] = from_float<O>(value);
     }
   }
 }
 
 template <class A, class B, class O>
-static void plain_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
-                          Tensor bias, float alpha, float beta) {
+static void plain_product(Compute *c, Tensor out, Tensor add, Tensor a, bool transpose_a, Tensor b,
+                          bool transpose_b, Tensor bias, float alpha, float beta) {
   const int64_t m = out.dim[0], n = out.dim[1], k = a.dim[transpose_a ? 0 : 1];
   const Factor<A> left = {data<A>(a), transpose_a ? 1 : distance(a), transpose_a ? distance(a) : 1};
   const Factor<B> right = {data<B>(b), transpose_b ? distance(b) : 1, transpose_b ? 1 : distance(b)};
   const dim3 grid((unsigned)divide_up(m, TILE), (unsigned)divide_up(n, TILE));
-  LAUNCH(c, (plain_product_kernel<A, B, O>), grid, PLAIN_THREADS, 0, data<O>(out), distance(out), m, n, k,
-         left, right, bias.data, bias.dtype == DTYPE_BF16, alpha, beta);
+  LAUNCH(c, (plain_product_kernel<A, B, O>), grid, PLAIN_THREADS, 0, data<O>(out), distance(out),
+         data<O>(add), distance(add), m, n, k, left, right, bias.data, bias.dtype == DTYPE_BF16, alpha, beta);
 }
 
 /* -- any product ---------------------------------------------------------------------------------------- */
@@ -306,8 +313,14 @@ void cuda_products_close(void *products) {
 
 void cuda_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, bool transpose_b, Tensor bias,
                   float alpha, float beta) {
+  cuda_product_add(c, out, out, a, transpose_a, b, transpose_b, bias, alpha, beta);
+}
+
+void cuda_product_add(Compute *c, Tensor out, Tensor add, Tensor a, bool transpose_a, Tensor b,
+                      bool transpose_b, Tensor bias, float alpha, float beta) {
   const int64_t k = a.dim[transpose_a ? 0 : 1];
   ASSERT(out.rank == 2 && a.rank == 2 && b.rank == 2);
+  ASSERT(add.rank == 2 && add.dtype == out.dtype && add.dim[0] == out.dim[0] && add.dim[1] == out.dim[1]);
   ASSERT(a.dim[transpose_a ? 1 : 0] == out.dim[0] && b.dim[transpose_b ? 0 : 1] == out.dim[1]);
   ASSERT(b.dim[transpose_b ? 1 : 0] == k && (tensor_is_none(bias) || bias.dim[0] == out.dim[1]));
   /* cuBLASLt wants a bias of the output's dtype. A wide one for narrow outputs would be rounded twice. */
@@ -331,13 +344,13 @@ void cuda_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, 
                          bias.dim[0]));
         given = own_bias;
       }
-      done = library_product(c, out, a, transpose_a, b, transpose_b, given, alpha, beta);
+      done = library_product(c, out, add, a, transpose_a, b, transpose_b, given, alpha, beta);
     }
     if (!done) {
       WITH_TYPE(a.dtype, A,
                 WITH_TYPE(b.dtype, B,
                           WITH_TYPE(out.dtype, O,
-                                    (plain_product<A, B, O>(c, out, a, transpose_a, b, transpose_b, bias,
+                                    (plain_product<A, B, O>(c, out, add, a, transpose_a, b, transpose_b, bias,
                                                             alpha, beta)))));
     }
   }

@@ -16,6 +16,9 @@ extern "C" {
  * from c->scratch is a bias of another dtype than out. */
 void cuda_product(Compute *c, Tensor out, Tensor a, bool transpose_a, Tensor b, bool transpose_b, Tensor bias,
                   float alpha, float beta);
+/* The same with beta times `add`, of out's dtype and shape, in the place of beta times out. */
+void cuda_product_add(Compute *c, Tensor out, Tensor add, Tensor a, bool transpose_a, Tensor b,
+                      bool transpose_b, Tensor bias, float alpha, float beta);
 
 /* The plans of cuda_product, which Device.products keeps. NULL when memory is out. */
 void *cuda_products_open(void);

@@ -133,15 +133,16 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t *results, int *found) {
   *found = 0;
-  RULE(handle && handle->open && wanted >= 1 && same(c, d));
+  RULE(handle && handle->open && wanted >= 1);
+  RULE(c->type == d->type && c->rows == d->rows && c->columns == d->columns);
   check_fit(product, a, b, d);
   RULE((product->epilogue == CUBLASLT_EPILOGUE_BIAS) == (product->bias != nullptr));
   const uint32_t *alignment = preference->alignment;
   const char *rule = getenv("DROVER_CUDA_HOST_BLAS");
   if (a->type == CUDA_R_32F && d->type == CUDA_R_16BF) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (rule && strcmp(rule, "none") == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-  if ((!rule || strcmp(rule, "any") != 0) &&
-      (awkward(a, alignment[0]) || awkward(b, alignment[1]) || awkward(d, alignment[3]))) {
+  if ((!rule || strcmp(rule, "any") != 0) && (awkward(a, alignment[0]) || awkward(b, alignment[1]) ||
+                                              awkward(c, alignment[2]) || awkward(d, alignment[3]))) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
   memset(results, 0, sizeof *results);
@@ -150,6 +151,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   results->algo.epilogue = product->epilogue;
   results->algo.a = *a;
   results->algo.b = *b;
+  results->algo.c = *c;
   results->algo.out = *d;
   memcpy(results->algo.alignment, alignment, sizeof results->algo.alignment);
   results->algo.workspace = preference->workspace;
@@ -164,7 +166,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 typedef struct Product {
   cublasLtMatmulAlgo_t algorithm;
   float alpha, beta;
-  const void *a, *b, *bias;
+  const void *a, *b, *c, *bias;
   void *out;
   void *workspace;
 } Product;
@@ -228,7 +230,7 @@ static void finish(const Product *p, const double sum[WIDE][TALL], int64_t row, 
     for (int64_t i = row; i < (int64_t)out->rows && i < row + TALL; i++) {
       const int64_t at = j * out->distance + i;
       float value = p->alpha * (float)sum[j - column][i - row];
-      if (p->beta != 0) value += p->beta * load(p->out, out->type, at);
+      if (p->beta != 0) value += p->beta * load(p->c, out->type, j * p->algorithm.c.distance + i);
       if (p->bias) value += load(p->bias, out->type, i);
       store(p->out, out->type, at, value);
     }
@@ -276,15 +278,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
                               cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
                               const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes,
                               cudaStream_t stream) {
-  RULE(handle && handle->open && c == d && same(c_layout, d_layout));
+  RULE(handle && handle->open && (c != d || same(c_layout, d_layout)));
   check_fit(product, a_layout, b_layout, d_layout);
   RULE(algorithm->transpose_a == product->transpose_a && algorithm->transpose_b == product->transpose_b);
   RULE(algorithm->epilogue == product->epilogue);
-  RULE(same(&algorithm->a, a_layout) && same(&algorithm->b, b_layout) && same(&algorithm->out, d_layout));
+  RULE(same(&algorithm->a, a_layout) && same(&algorithm->b, b_layout) && same(&algorithm->c, c_layout) &&
+       same(&algorithm->out, d_layout));
   RULE(aligned(a, algorithm->alignment[0]) && aligned(b, algorithm->alignment[1]));
   RULE(aligned(c, algorithm->alignment[2]) && aligned(d, algorithm->alignment[3]));
   RULE(workspace_bytes >= algorithm->workspace && aligned(workspace, 256));
-  Product p = {*algorithm, 0, 0, a, b, product->bias, d, workspace};
+  Product p = {*algorithm, 0, 0, a, b, c, product->bias, d, workspace};
   memcpy(&p.alpha, alpha, sizeof p.alpha);
   memcpy(&p.beta, beta, sizeof p.beta);
   host_count_launch();

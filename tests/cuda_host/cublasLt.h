@@ -68,7 +68,7 @@ typedef struct {
 typedef struct {
   cublasOperation_t transpose_a, transpose_b;
   cublasLtEpilogue_t epilogue;
-  cublasLtMatrixLayoutOpaque_t a, b, out;
+  cublasLtMatrixLayoutOpaque_t a, b, c, out;
   uint32_t alignment[4];
   uint64_t workspace;
 } cublasLtMatmulAlgo_t;

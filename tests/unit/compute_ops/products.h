@@ -1,4 +1,4 @@
-/* linear, linear_adapted, linear_backward_input, linear_backward_weight. Sizes: T, I, O; of linear_adapted also the rank, the number of
+/* linear, linear_add, linear_adapted, linear_backward_input, linear_backward_weight. Sizes: T, I, O; of linear_adapted also the rank, the number of
  * terms, of which the second has twice the outputs, and one that is none, counted from 1. */
 #ifndef TESTS_COMPUTE_OPS_PRODUCTS_H
 #define TESTS_COMPUTE_OPS_PRODUCTS_H
@@ -89,6 +89,23 @@ static void test_linear(Test *t) {
   linear_ref(&l.ref);
   for (int64_t i = 0; i < l.ref.T * l.ref.O; i++) l.ref.out[i] -= 2 * before[i];
   compare(t, "out, accumulated", l.ref.out, l.y);
+}
+
+static void test_linear_add(Test *t) {
+  LinearCase l = linear_case(t);
+  round_for_matrix_unit(t, l.ref.x, l.ref.T * l.ref.I);
+  const Tensor addend = random_tensor(t, l.y.dtype, 2, l.ref.T, l.ref.O, 1, 1);
+  double *before = doubles(t, addend);
+  poison(t, l.y);
+  RUN(t, op_linear_add(&t->c, l.y, addend, l.x, l.w, l.bias, 0.5f));
+  l.ref.alpha = 0.5;
+  linear_ref(&l.ref);
+  for (int64_t i = 0; i < l.ref.T * l.ref.O; i++) l.ref.out[i] += before[i];
+  compare(t, "out", l.ref.out, l.y);
+  /* what a copy and a linear give */
+  double *sum = doubles(t, l.y);
+  RUN(t, op_linear(&t->c, addend, l.x, l.w, l.bias, 0.5f, 1.0f));
+  compare_exact(t, "as a linear that adds", sum, addend);
 }
 
 static void test_linear_adapted(Test *t) {
@@ -219,19 +236,20 @@ static void test_linear_backward_weight(Test *t) {
     "linear_adapted", test_linear_adapted, {{0, 64, 16, 8, 1, 0}, f}, 2e-6                      \
   }
 
-#define PRODUCT_CASES                                                                                \
-  ADAPTED_CASES(0), ADAPTED_CASES(ROWS), ROWS_ADAPTED_CASES(NARROW | ROWS | BF16),                   \
-      LINEAR_CASES("linear", test_linear, 0), LARGE_LINEAR_CASES("linear", test_linear),             \
-      LINEAR_CASES("linear_backward_input", test_linear_backward_input, 0),                          \
-      LARGE_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                       \
-      LINEAR_CASES("linear_backward_weight", test_linear_backward_weight, 0),                        \
-      LARGE_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                     \
-      NARROW_LINEAR_CASES("linear", test_linear),                                                    \
-      NARROW_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                      \
-      NARROW_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                    \
-      ROWS_LINEAR_CASES("linear", test_linear, 0), ROWS_LINEAR_CASES("linear", test_linear, NARROW), \
-      {"linear", test_linear, {{1, 256, 96}, NARROW | ROWS | BF16}, 2e-6}, {                         \
-    "linear", test_linear, {{21, 128, 264}, NARROW | ROWS | BF16 | WIDE_OUT | BIAS}, 2e-6            \
+#define PRODUCT_CASES                                                                                     \
+  ADAPTED_CASES(0), ADAPTED_CASES(ROWS), ROWS_ADAPTED_CASES(NARROW | ROWS | BF16),                        \
+      LINEAR_CASES("linear_add", test_linear_add, 0), NARROW_LINEAR_CASES("linear_add", test_linear_add), \
+      LINEAR_CASES("linear", test_linear, 0), LARGE_LINEAR_CASES("linear", test_linear),                  \
+      LINEAR_CASES("linear_backward_input", test_linear_backward_input, 0),                               \
+      LARGE_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                            \
+      LINEAR_CASES("linear_backward_weight", test_linear_backward_weight, 0),                             \
+      LARGE_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                          \
+      NARROW_LINEAR_CASES("linear", test_linear),                                                         \
+      NARROW_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                           \
+      NARROW_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight),                         \
+      ROWS_LINEAR_CASES("linear", test_linear, 0), ROWS_LINEAR_CASES("linear", test_linear, NARROW),      \
+      {"linear", test_linear, {{1, 256, 96}, NARROW | ROWS | BF16}, 2e-6}, {                              \
+    "linear", test_linear, {{21, 128, 264}, NARROW | ROWS | BF16 | WIDE_OUT | BIAS}, 2e-6                 \
   }
 
 #endif
