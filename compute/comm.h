@@ -1,16 +1,81 @@
-/* Collectives over the ranks of a run. A build without MPI and NCCL has one rank, and every collective is
- * then the identity; callers are written for many. */
+/* Collectives over the ranks of a run: processes with one memory each, started together by a launcher.
+ *
+ * Without a launcher there is one rank, every collective is the identity, and MPI is never initialised. Callers are
+ * written for many: all ranks call the same collectives in the same order with the same counts.
+ *
+ * Order of sums. MPI does not promise that a reduction of the same values gives the same bits twice: MPI_Reduce may take
+ * another algorithm for another length or another placement of the ranks (MPI 3.1, 5.9.1: it is "strongly recommended",
+ * and no more). So none of MPI's reductions is used. The values themselves are exchanged, and each element is summed
+ * where it belongs, as ((x0 + x1) + x2) + ... in the order of ranks and in its own type: the same values on the same
+ * number of ranks give the same bits on every rank, whatever the length, the nodes or the library. Another number of
+ * ranks is another order.
+ *
+ * Memory is the host's (where tensors of the CPU backend lie too). Each rank sends to each other one directly, which is
+ * meant for tens of ranks; large arrays go in pieces through a buffer of COMM_PIECE bytes.
+ *
+ * A collective does not return an error, for there is nothing to go on with: when a rank that is waited for has sent
+ * nothing for the timeout, or MPI reports a fault, the rank that notices says on standard error which one, on which host,
+ * in which collective, and ends all ranks with exit code 7 (ERROR_DEVICE). Where the launcher sees that a process is
+ * dead, it ends the others by itself, sooner: mpirun names rank, host and signal and exits with 128 + signal. */
 #ifndef COMPUTE_COMM_H
 #define COMPUTE_COMM_H
 
+#include "base/dtype.h"
+#include "base/error.h"
+
 #include <stdint.h>
+
+enum { COMM_PIECE = 4 << 20, COMM_TIMEOUT = 600 /* seconds, unless comm_set_timeout says otherwise */ };
+
+/* What the environment says of a launcher. */
+typedef struct CommLaunch {
+  int rank, size;       /* 0 of 1 where there is none */
+  const char *launcher; /* "mpirun", static; NULL: none */
+  const char *variable; /* the one that gives the size, static */
+  const char *instead;  /* why MPI cannot be reached from it and what to use, static; NULL: it can */
+} CommLaunch;
+
+/* Reads the variables of mpirun, of srun with and without --mpi=pmix, of MPICH's mpiexec and of torchrun. ERROR_USAGE for
+ * values that are no numbers or do not fit each other. */
+NODISCARD bool comm_launch(CommLaunch *launch, Error *error);
+/* For a program that has one rank: ERROR_USAGE, naming both, when a launcher asks for more. */
+NODISCARD bool comm_one_rank(const CommLaunch *launch, const char *program, Error *error);
 
 typedef struct Comm {
   int rank;
   int size;
+  struct CommWorld *world; /* NULL: one rank, which needs nobody */
 } Comm;
 
 Comm comm_single(void);
+/* Joins the ranks that the launcher started, once in a process; comm_single when it started one or there is none.
+ * ERROR_USAGE when this build has no MPI, the launcher is not one of its MPI, or cannot be used. */
+NODISCARD bool comm_open(Comm *comm, const CommLaunch *launch, Error *error);
+/* Waits for all ranks, and leaves. */
+void comm_close(Comm *comm);
+/* Seconds to wait for another rank in a collective. */
+void comm_set_timeout(Comm *comm, double seconds);
+/* A rank that cannot go on ends all: says the error with rank and host, and exits with its code. What ranks find wrong
+ * together (a configuration) only one of them says: those above 0 first wait two seconds to be ended by rank 0. */
+NORETURN void comm_abandon(const Comm *comm, const Error *error);
+
+typedef enum CommReduction { COMM_SUM, COMM_MAX } CommReduction; /* the maximum with a NaN is NaN */
+
+/* Element by element over all ranks, in place, the result on every rank. DTYPE_F32, DTYPE_F64, DTYPE_I64. */
+void comm_all_reduce(const Comm *comm, CommReduction reduction, DType dtype, void *values, int64_t count);
+/* values is [size][count]; out [count] is the reduction of row `rank`, and may be that row of values. */
+void comm_reduce_scatter(const Comm *comm, CommReduction reduction, DType dtype, const void *values,
+                         void *out, int64_t count);
+/* all is [size][bytes]; own is this rank's row, and may lie there. */
+void comm_all_gather(const Comm *comm, const void *own, void *all, size_t bytes);
+/* From rank `root` to all. */
+void comm_broadcast(const Comm *comm, int root, void *values, size_t bytes);
+/* Sends sent[r] bytes to each rank r and receives received[r] from it; the parts lie end to end in the order of ranks.
+ * Both sides know the sizes: where they do not, they first exchange 8 bytes each. */
+void comm_all_to_all(const Comm *comm, const void *send, const int64_t *sent, void *receive,
+                     const int64_t *received);
+void comm_barrier(const Comm *comm);
+
 /* Sums `count` host doubles over all ranks, in rank order, in place. */
 void comm_sum(const Comm *comm, double *values, int64_t count);
 

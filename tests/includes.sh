@@ -37,7 +37,7 @@ vendor_rules='
 ^c(math|stdint|stdio|stdlib|string|float|limits)$|^type_traits$: ^compute/cuda/.*[.]cuh?$
 ^dlfcn[.]h$: ^compute/cuda/
 ^boost/: ^tests/cuda_host/
-^(mpi|nccl): ^compute/comm[.]c$
+^(mpi|nccl): ^compute/comm_(mpi|nccl)[.]c$
 ^omp[.]h$|^(imm|x86|amx|avx)[a-z]*[.]h$|^cpuid[.]h$: ^compute/
 ^sqlite3[.]h$: ^train/runlog[.]c$
 ^pcre2[.]h$: ^base/regex[.]c$
@@ -117,7 +117,7 @@ compute/cuda/a.cu <cuda_runtime.h>
 compute/cuda/b.cuh <launch.cuh>
 compute/cuda/c.cu <cmath>
 tests/cuda_host/a.cc <boost/context/detail/fcontext.hpp>
-compute/comm.c <mpi.h>
+compute/comm_mpi.c <mpi.h>
 base/regex.c <pcre2.h>
 tokenizer/a.c <utf8proc.h>
 train/runlog.c <sqlite3.h>
@@ -136,7 +136,7 @@ base/g.c "base/../model/a.h"
 formats/b.c "compute/a.h"
 formats/c.c <xxhash.h>
 compute/b.c "model/a.h"
-compute/d.c <mpi.h>
+compute/comm.c <mpi.h>
 compute/cpu/b.c <ptx.cuh>
 compute/cuda/d.c <cmath>
 base/j.c <boost/context/detail/fcontext.hpp>

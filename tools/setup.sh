@@ -10,6 +10,7 @@ set -euo pipefail
 packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
   libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   zlib1g-dev libzstd-dev
+  libopenmpi-dev openmpi-bin
   libcmocka-dev libboost-context-dev)
 
 by_hand() {

@@ -1,10 +1,12 @@
 #include "train/program.h"
 
 #include "base/terminal.h"
+#include "compute/comm.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 bool result_string(Buffer *json, const char *text, Error *error) {
   json_t *value = json_string(text);
@@ -51,13 +53,24 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
   return ok;
 }
 
+/* What is wrong with all ranks the first says; a launcher that sees another one end would not let it. */
+static void say_failure(Log *log, const CommLaunch *launch, const Error *error) {
+  if (launch->rank > 0) {
+    sleep(1);
+  } else {
+    log_error(log, "%s", error->message);
+  }
+}
+
 int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *err) {
   Log log;
   log_init(&log, err, LOG_INFO);
   Error error = {0};
   OptionRequest request;
+  CommLaunch launch = {0};
   void *config = memory_zeroed(1, program->config_size);
   bool ok = config || error_out_of_memory(&error, "configuration", program->config_size);
+  ok = ok && comm_launch(&launch, &error) && comm_one_rank(&launch, program->name, &error);
   ok = ok && options_parse(program->options, program->option_count, config, argc, argv, &request, &error);
   if (ok && request.help) {
     ok = print_help(program, out, &error);
@@ -69,7 +82,7 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
   if (ok && (fflush(out) != 0 || ferror(out))) {
     ok = error_set(&error, ERROR_FILE, "cannot write to standard output");
   }
-  if (!ok) log_error(&log, "%s", error.message);
+  if (!ok) say_failure(&log, &launch, &error);
   if (config) options_free(program->options, program->option_count, config);
   memory_free(config);
   return (int)error.code;

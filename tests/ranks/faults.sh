@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# What ends a run of many ranks: one that hangs, dies, fails or goes another way. Whoever waits for it must not wait for
+# ever, and the message must say which rank it was.
+#
+#   tests/ranks/faults.sh FOLDER-OF-PROGRAMS COLLECTIVES
+bin=$1 collectives=$2
+source tests/support/stages.sh
+command -v mpirun >/dev/null || exit 77
+host=$(hostname)
+
+# ends CODE TEXT N COMMAND...: on N ranks; must exit with CODE and have one line that begins with "error:" and has TEXT, or with
+# TEXT empty none.
+ends() {
+  local code=$1 text=$2 got=0 said
+  shift 2
+  timeout 60 bash tests/ranks/mpirun.sh "$@" >"$work/out" 2>"$work/log" || got=$?
+  [[ $got == "$code" ]] || fail "$*: exit code $got, expected $code: $(cat "$work/log")"
+  said=$(grep -a '^error:' "$work/log" || true)
+  [[ $said == *"$text"* && $(grep -c . <<<"$said") == "$([[ $text ]] && echo 1 || echo 0)" ]] ||
+    fail "$*: expected one error '$text' in: $(cat "$work/log")"
+}
+
+ends 7 "for 4 s from rank 1 on $host, which is dead, hangs or went another way" 2 "$collectives" hangs 1
+note 'a rank that hangs is named by the one that waits'
+ends 7 "for 4 s from rank 2 on $host, which" 4 "$collectives" hangs 2
+note 'and among four only it is'
+ends 7 "on $host: heard nothing in collective 3 (all-reduce) for 4 s from rank 0 on $host, which" 2 "$collectives" hangs 0
+note 'rank 0 too'
+
+ends 137 '' 2 "$collectives" is_killed 1
+grep -q "rank 1 with PID .* on node $host exited on signal 9" "$work/log" || fail "no word of who died: $(cat "$work/log")"
+note 'mpirun names a rank that is killed, and ends the others'
+
+export OMPI_MCA_orte_enable_recovery=1 # mpirun looks on, and ends with 0
+ends 0 "rank 0 on $host: heard nothing in collective 3 (all-reduce) for 4 s from rank 1 on $host, which" 2 "$collectives" is_killed 1
+unset OMPI_MCA_orte_enable_recovery
+note 'where a launcher looks on, those that wait for the dead one name it'
+
+ends 3 "rank 1 on $host: line 7 of train.jsonl is no JSON" 4 "$collectives" fails 1
+note 'a rank that fails ends all, with its exit code'
+ends 3 "rank 0 on $host: line 7 of train.jsonl is no JSON" 4 "$collectives" fails -1
+note 'what all find wrong is said once'
+
+ends 7 "rank 1 on $host sent 8 bytes, expected are 16" 2 "$collectives" sends_less 1
+note 'counts that differ are no sums'
+ends 7 'collective 3 (' 2 "$collectives" goes_another_way 1
+note 'nor are different collectives'
+
+ends 2 'sft runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE)' 2 "$bin/sft" --config none.json
+note 'a stage that has one rank refuses more'
+bash tests/ranks/mpirun.sh 1 "$bin/sft" --version >"$work/out" 2>"$work/log" || fail "one rank: $(cat "$work/log")"
+[[ ! -s $work/log && $(cat "$work/out") == "drover sft "* ]] || fail "one rank under mpirun says: $(cat "$work/log")"
+note 'mpirun -n 1 is no different from no launcher'
+refuse 2 'torchrun' env RANK=0 WORLD_SIZE=2 "$bin/sft" --config none.json
