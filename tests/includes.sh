@@ -26,6 +26,7 @@ rollout: base formats compute lora model tokenizer
 sft: base formats compute tokenizer lora model template datasets train rollout
 reward: base formats compute tokenizer lora model template datasets train rollout
 ppo: base formats compute tokenizer lora model template datasets train rollout
+dpo: base formats compute tokenizer lora model template datasets train rollout
 tools: base formats compute tokenizer lora model template datasets train rollout
 '
 

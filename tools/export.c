@@ -68,7 +68,7 @@ typedef struct Trained {
 } Trained;
 
 static const Trained trained[] = {
-    {"sft", "policy", false}, {"reward", "reward", true}, {"ppo", "actor", false}};
+    {"sft", "policy", false}, {"reward", "reward", true}, {"ppo", "actor", false}, {"dpo", "policy", false}};
 
 typedef struct Export {
   const ExportConfig *config;
@@ -102,7 +102,7 @@ static bool choose(Export *e, Error *error) {
     if (stage && strcmp(stage, trained[i].stage) == 0) found = &trained[i];
   }
   if (!found) {
-    return error_set(error, ERROR_MODEL, "%s: expected a checkpoint of sft, reward or ppo, found '%s'",
+    return error_set(error, ERROR_MODEL, "%s: expected a checkpoint of sft, reward, ppo or dpo, found '%s'",
                      e->checkpoint.path, stage ? stage : "?");
   }
   if (part != PART_RESULT && strcmp(stage, "ppo") != 0) {

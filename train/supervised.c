@@ -281,7 +281,7 @@ static bool open_corpus(Supervised *s, Error *error) {
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
-  if (!open_corpus(s, error) ||
+  if (!open_corpus(s, error) || (s->stage->open && !s->stage->open(s, error)) ||
       !(s->check ? device_open_to_plan : device_open)(&s->compute, &config->device, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
@@ -305,7 +305,8 @@ static bool carry_out(void *context, ProgramResult *result, Error *error) {
        !examples_keep("data.eval", &corpus->eval, &corpus->text, &s->run.runlog, error))) {
     return false;
   }
-  return run_load(&s->run, s->schedule.total, state, s, &s->compute, error) && train(s, error) &&
+  return (!s->stage->begin || s->stage->begin(s, error)) &&
+         run_load(&s->run, s->schedule.total, state, s, &s->compute, error) && train(s, error) &&
          finish(s, result, error);
 }
 

@@ -1,4 +1,4 @@
-/* Learning from a data set, update by update: what the sft and the reward stage have in common, and any further stage
+/* Learning from a data set, update by update: what the sft, reward and dpo stages have in common, and any further stage
  * whose loss is a function of examples.
  *
  * One update takes optim.batch_size examples in the seeded order (the last one of an epoch those that are left), packs
@@ -29,7 +29,7 @@ typedef struct SupervisedConfig {
   DeviceConfig device;
 } SupervisedConfig;
 
-enum { SUPERVISED_SUMS = 4 };
+enum { SUPERVISED_SUMS = 8 };
 
 typedef struct Supervised Supervised;
 
@@ -41,6 +41,11 @@ typedef struct SupervisedStage {
   DatasetKind kind;
   bool score_head; /* a scalar head in the place of the LM head */
 
+  /* With the data open, before the plan: makes room for what the stage keeps of each example; may be NULL. Freed by the
+   * stage after supervised_run. */
+  bool (*open)(Supervised *supervised, Error *error);
+  /* The model is the one that training starts from, of a run that is resumed too: its checkpoint comes after. May be NULL. */
+  bool (*begin)(Supervised *supervised, Error *error);
   PackExample *pack;
   double (*size)(const Example *example); /* its part of N */
   /* After the forward pass of the micro-batch at hand: puts the gradient of its part of L into supervised->pass, and adds

@@ -1,18 +1,9 @@
 #include "train/zero_point.h"
 
-/* The prompt, which may have no ids, and behind it an answer. */
-static void pack_answer(Packer *packer, const Example *example, const ExampleAnswer *answer) {
-  const int *ids = example->ids + answer->begin;
-  if (example->count == 0) {
-    (void)packer_add(packer, ids, answer->count);
-    return;
-  }
-  (void)packer_add(packer, example->ids, example->count);
-  packer_extend(packer, ids, answer->count);
-}
+#include "train/answers.h"
 
 void scores_pack(Packer *packer, const Example *example) {
-  for (int k = 0; k < example->answer_count; k++) pack_answer(packer, example, &example->answers[k]);
+  for (int k = 0; k < example->answer_count; k++) (void)answer_pack(packer, example, &example->answers[k]);
   if (!example->answers) (void)packer_add(packer, example->ids, example->count);
 }
 

@@ -73,8 +73,10 @@ killed_and_resumed "$work/killed" $steps 3 "${train[@]}" --run.dir "$work/killed
 same_files "$work/whole/adapter" "$work/killed/adapter"
 note "killed and resumed"
 
-# -- reward, ppo -----------------------------------------------------------------------------------------------
+# -- reward, dpo, ppo -----------------------------------------------------------------------------------------------
 both reward reward 1e-4 train/loss --model.path "$world/base" --data.train "$world/prefs.jsonl" --optim.batch_size 4 \
+  --optim.max_steps 2 --optim.lr 1e-3 "${lora[@]}"
+both dpo dpo 1e-4 train/loss --model.path "$world/base" --data.train "$world/prefs.jsonl" --optim.batch_size 4 \
   --optim.max_steps 2 --optim.lr 1e-3 "${lora[@]}"
 ppo=(--data.prompts "$world/prompts.jsonl" --ppo.total_episodes 16 --ppo.batch_size 8 --ppo.minibatches 2 --ppo.epochs 1
   --rollout.max_new_tokens 6 --rollout.temperature 1 --optim.lr 1e-3)

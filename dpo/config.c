@@ -1,0 +1,29 @@
+#include "dpo/config.h"
+
+/* One option a row. */
+/* clang-format off */
+const Option dpo_options[] = {
+    MODEL_OPTIONS(DpoStageConfig, common.model)
+    LORA_OPTIONS(DpoStageConfig, common.lora, "0", "lora.enabled, no model.adapter")
+    DATA_TRAIN_OPTIONS(DpoStageConfig, common.data, "1024")
+    DATA_PAIR_OPTIONS(DpoStageConfig, common.data)
+    DATA_PACKING_OPTIONS(DpoStageConfig, common.data)
+    OPTIM_OPTIONS(DpoStageConfig, common.optim, "1e-6", "1e-5", "linear", "1e-8", "1", "2048")
+    UPDATE_OPTIONS(DpoStageConfig, common.optim, "32", "1")
+    ROW_CHOICE("dpo.loss", DpoStageConfig, dpo.loss, "sigmoid", dpo_loss_names,
+        "what a pair costs (dpo/loss.h): sigmoid is DPO's own; ipo; orpo and simpo, which have no reference"),
+    ROW_FLOAT("dpo.beta", DpoStageConfig, dpo.beta, "0.1", 0.000001, INFINITY,
+        "sigmoid, ipo: how closely the policy is held to the reference; orpo: weight of the odds ratio; simpo: scale of the "
+        "mean log-probability, usually 2 or more"),
+    ROW_FLOAT("dpo.label_smoothing", DpoStageConfig, dpo.label_smoothing, "0", 0, 0.5,
+        "probability that a pair is the wrong way round (conservative DPO)",
+        .when = "dpo.loss = sigmoid or dpo.loss = simpo"),
+    ROW_FLOAT("dpo.gamma", DpoStageConfig, dpo.gamma, "0.5", 0, INFINITY,
+        "margin that the better answer's reward is to have over the worse one's", .when = "dpo.loss = simpo"),
+    ROW_FLOAT("dpo.sft_coef", DpoStageConfig, dpo.sft_coef, "0", 0, INFINITY,
+        "weight of the better answer's negative log-likelihood per token (RPO)", .when = "dpo.loss != orpo"),
+    RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction")
+    DEVICE_OPTIONS(DpoStageConfig, common.device)
+};
+/* clang-format on */
+const size_t dpo_option_count = sizeof dpo_options / sizeof *dpo_options;

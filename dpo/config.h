@@ -1,0 +1,16 @@
+/* The configuration of the dpo stage: sections and defaults. */
+#ifndef DPO_CONFIG_H
+#define DPO_CONFIG_H
+
+#include "dpo/loss.h"
+#include "train/supervised.h"
+
+typedef struct DpoStageConfig {
+  SupervisedConfig common;
+  DpoTerms dpo;
+} DpoStageConfig;
+
+extern const Option dpo_options[];
+extern const size_t dpo_option_count;
+
+#endif

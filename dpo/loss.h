@@ -1,0 +1,57 @@
+/* Losses that learn from preferences without a reward model.
+ *
+ * For an answer of T tokens let p be its log-probability under the policy, summed over its tokens, q the same under the
+ * reference, and r its implicit reward. For a pair, w is the better answer and l the worse one:
+ *
+ *   sigmoid  r = beta (p - q)   -(1 - e) log sigmoid(r_w - r_l) - e log sigmoid(r_l - r_w)
+ *            DPO: Rafailov et al. 2023, equation 7; e = label_smoothing: Mitchell 2023, conservative DPO
+ *   ipo      r = beta (p - q)   ((p_w - q_w)/T_w - (p_l - q_l)/T_l - 1/(2 beta))^2
+ *            Azar et al. 2023, equation 17, with TRL's means over tokens
+ *   orpo     r = beta p/T       -p_w/T_w - beta log sigmoid(h_w - h_l),  h = m - log(1 - exp m),  m = p/T
+ *            Hong et al. 2024, equations 6 and 7
+ *   simpo    r = beta p/T       as sigmoid, with r_w - r_l - gamma for r_w - r_l
+ *            Meng et al. 2024, equation 6
+ *
+ * and to each but orpo sft_coef * -p_w/T_w is added (RPO: Pang et al. 2024, equation 1). A record with several answers gives all
+ * pairs of different rank, and its loss is their mean, as that of the reward model is:
+ *
+ *   l = 1/P * sum over the P pairs;   L = 1/n * sum over the records of the update of l
+ *
+ * Everything is on the host, in nats. */
+#ifndef DPO_LOSS_H
+#define DPO_LOSS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum DpoLossKind { DPO_SIGMOID, DPO_IPO, DPO_ORPO, DPO_SIMPO } DpoLossKind;
+extern const char *const dpo_loss_names[]; /* in that order, NULL at the end */
+
+typedef struct DpoTerms {
+  int loss; /* DpoLossKind */
+  double beta, label_smoothing, gamma, sft_coef;
+} DpoTerms;
+
+/* Whether the loss compares with a reference. */
+bool dpo_has_reference(const DpoTerms *terms);
+
+typedef struct DpoAnswer {
+  double logprob, reference; /* p, q; q is unused where there is no reference */
+  int64_t tokens;            /* T; an answer of none counts as one */
+  int32_t rank;              /* the lower, the better */
+} DpoAnswer;
+
+/* Sums over the pairs of records, but for the loss. */
+typedef struct DpoSums {
+  double loss;                             /* l / n */
+  double pairs, correct;                   /* P; those with r_w > r_l, equal ones count half */
+  double reward_chosen, reward_rejected;   /* r_w, r_l */
+  double logprob_chosen, logprob_rejected; /* p_w, p_l */
+} DpoSums;
+
+/* Adds one record to the sums. answers: [count], at least two of different rank. n: records of the whole update, over all
+ * micro-batches and ranks. slopes [count] receives dL/dp of each answer, or is NULL for an evaluation. */
+void dpo_loss(const DpoTerms *terms, const DpoAnswer *answers, int64_t count, double n, DpoSums *sums,
+              double *slopes);
+
+#endif

@@ -1,0 +1,14 @@
+#include "base/process.h"
+#include "dpo/stage.h"
+
+int main(int argc, char **argv) {
+  process_begin(argv);
+  const Program program = {
+      .name = "dpo",
+      .summary = "Trains a language model on preferences, without a reward model: DPO and its kin.",
+      .options = dpo_options,
+      .option_count = dpo_option_count,
+      .config_size = sizeof(DpoStageConfig),
+      .run = dpo_run};
+  return program_run(&program, argc, argv, stdout, stderr);
+}

@@ -1,0 +1,198 @@
+#include "dpo/stage.h"
+
+#include "dpo/pairs.h"
+#include "dpo/reference.h"
+
+#include <math.h>
+
+/* Means over pairs, but for the loss. */
+typedef struct Figures {
+  double loss, accuracy, margin, reward_chosen, reward_rejected, logprob_chosen, logprob_rejected;
+} Figures;
+
+typedef struct Dpo {
+  const DpoTerms *terms;
+  Reference reference;
+  Figures train, eval; /* of the last update, of the last evaluation */
+} Dpo;
+
+static Figures figures_of(const DpoSums *sums, double loss) {
+  const double pairs = sums->pairs;
+  return (Figures){.loss = loss,
+                   .accuracy = sums->correct / pairs,
+                   .margin = (sums->reward_chosen - sums->reward_rejected) / pairs,
+                   .reward_chosen = sums->reward_chosen / pairs,
+                   .reward_rejected = sums->reward_rejected / pairs,
+                   .logprob_chosen = sums->logprob_chosen / pairs,
+                   .logprob_rejected = sums->logprob_rejected / pairs};
+}
+
+/* -- the loss of a micro-batch -------------------------------------------------------------------------- */
+
+/* Of one record, from the values that are read at its rows; slopes, one for each of these, may be NULL. Returns its rows. */
+static int64_t lose(const Dpo *dpo, const Example *example, const double *reference, const float *values,
+                    double n, DpoSums *sums, float *slopes) {
+  DpoAnswer answers[MOST_ANSWERS];
+  double slope[MOST_ANSWERS];
+  int64_t at = 0;
+  for (int a = 0; a < example->answer_count; a++) {
+    const int64_t rows = answer_rows(example, &example->answers[a]);
+    answers[a] = (DpoAnswer){.logprob = logprob_sum(values + at, rows),
+                             .reference = reference ? reference[a] : 0,
+                             .tokens = rows,
+                             .rank = example->answers[a].rank};
+    at += rows;
+  }
+  dpo_loss(dpo->terms, answers, example->answer_count, n, sums, slopes ? slope : NULL);
+  at = 0;
+  for (int a = 0; slopes && a < example->answer_count; a++) {
+    for (int64_t i = 0; i < answers[a].tokens; i++) slopes[at++] = (float)slope[a];
+  }
+  return at;
+}
+
+/* All records of the micro-batch at hand, after pairs_judge. */
+static void lose_all(Supervised *s, const Dataset *data, double n, DpoSums *sums, bool learns) {
+  const Dpo *dpo = s->own;
+  Packer *packer = &s->micro.packer;
+  int64_t at = 0;
+  for (int64_t k = 0; k < packer->count; k++) {
+    const Example *example = microbatches_example(&s->micro, k);
+    const double *reference =
+        dpo_has_reference(dpo->terms) ? reference_at(&dpo->reference, s, data, k) : NULL;
+    at += lose(dpo, example, reference, packer->values + at, n, sums, learns ? packer->slopes + at : NULL);
+  }
+}
+
+/* -- one update ----------------------------------------------------------------------------------------- */
+
+static double size(const Example *example) {
+  (void)example;
+  return 1;
+}
+
+static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
+  Packer *packer = &s->micro.packer;
+  DpoSums of = {0};
+  pairs_judge(s);
+  lose_all(s, &s->corpus.train, n, &of, true);
+  const double values[] = {
+      of.loss,           of.pairs,           of.correct, of.reward_chosen, of.reward_rejected,
+      of.logprob_chosen, of.logprob_rejected};
+  _Static_assert(sizeof values / sizeof *values <= SUPERVISED_SUMS, "all figures have a place");
+  for (size_t i = 0; i < sizeof values / sizeof *values; i++) sums[i] += values[i];
+  if (packer->row_count > 0)
+    lm_logprobs_backward(&s->pass, packer_rows(packer), 1, packer->slopes, NULL, NULL);
+}
+
+static void settle(Supervised *s, double n, const double sums[SUPERVISED_SUMS]) {
+  Dpo *dpo = s->own;
+  (void)n; /* the loss has it; the rest is of pairs */
+  const DpoSums of = {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
+  s->loss = of.loss;
+  dpo->train = figures_of(&of, of.loss);
+}
+
+/* -- evaluation ----------------------------------------------------------------------------------------- */
+
+static void add_judged(Supervised *s, void *context) {
+  lose_all(s, &s->corpus.eval, 1, context, false);
+}
+
+static void log_figures(Supervised *s, const char *part, const Figures *figures) {
+  const struct {
+    const char *name;
+    double value;
+  } rows[] = {{"accuracy", figures->accuracy},
+              {"margin", figures->margin},
+              {"reward_chosen", figures->reward_chosen},
+              {"reward_rejected", figures->reward_rejected},
+              {"logprob_chosen", figures->logprob_chosen},
+              {"logprob_rejected", figures->logprob_rejected}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "%s/%s", part, rows[i].name);
+    runlog_metric(&s->run.runlog, s->step, name, rows[i].value);
+  }
+}
+
+static bool evaluate(Supervised *s, Error *error) {
+  Dpo *dpo = s->own;
+  DpoSums sums = {0};
+  if (!supervised_judge_all(s, &s->corpus.eval, add_judged, &sums, error)) return false;
+  const double loss = sums.loss / (double)s->corpus.eval.count;
+  if (!run_check_finite(&s->run, "the evaluation loss", loss, s->step, error)) return false;
+  dpo->eval = figures_of(&sums, loss);
+  runlog_metric(&s->run.runlog, s->step, "eval/loss", loss);
+  log_figures(s, "eval", &dpo->eval);
+  log_info(s->log, "step %lld: eval loss %.4f, accuracy %.2f%%, margin %.3f", (long long)s->step, loss,
+           100 * dpo->eval.accuracy, dpo->eval.margin);
+  return true;
+}
+
+/* -- the stage ------------------------------------------------------------------------------------------ */
+
+static bool open(Supervised *s, Error *error) {
+  Dpo *dpo = s->own;
+  return !dpo_has_reference(dpo->terms) || reference_open(&dpo->reference, &s->corpus, error);
+}
+
+static bool begin(Supervised *s, Error *error) {
+  Dpo *dpo = s->own;
+  return !dpo_has_reference(dpo->terms) || reference_read(&dpo->reference, s, error);
+}
+
+static bool state(Supervised *s, Checkpoint *checkpoint, Error *error) {
+  Dpo *dpo = s->own;
+  return checkpoint_float(checkpoint, "accuracy", &dpo->train.accuracy, error) &&
+         checkpoint_float(checkpoint, "margin", &dpo->train.margin, error);
+}
+
+static void metrics(Supervised *s) {
+  const Dpo *dpo = s->own;
+  log_figures(s, "train", &dpo->train);
+}
+
+static void note(const Supervised *s, char *out, size_t room) {
+  const Dpo *dpo = s->own;
+  snprintf(out, room, "loss %.4f  accuracy %.0f%%  margin %.3g", s->loss, 100 * dpo->train.accuracy,
+           dpo->train.margin);
+}
+
+static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
+  const Dpo *dpo = s->own;
+  if (!buffer_format(json, error, ", \"loss\": %.9g, \"accuracy\": %.9g, \"margin\": %.9g", s->loss,
+                     dpo->train.accuracy, dpo->train.margin)) {
+    return false;
+  }
+  if (!s->corpus.has_eval) return buffer_format(phrase, error, "loss %.4f", s->loss);
+  return buffer_format(json, error, ", \"eval_loss\": %.9g, \"eval_accuracy\": %.9g, \"eval_margin\": %.9g",
+                       dpo->eval.loss, dpo->eval.accuracy, dpo->eval.margin) &&
+         buffer_format(phrase, error, "eval accuracy %.2f%%", 100 * dpo->eval.accuracy);
+}
+
+bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
+  static const SupervisedStage stage = {
+      .name = "dpo",
+      .trainee = "policy",
+      .unit = "preference",
+      .kind = DATASET_PREFERENCE,
+      .open = open,
+      .begin = begin,
+      .pack = pairs_pack,
+      .size = size,
+      .learn = learn,
+      .judge = pairs_judge,
+      .settle = settle,
+      .evaluate = evaluate,
+      .state = state,
+      .metrics = metrics,
+      .note = note,
+      .result = result,
+  };
+  const DpoStageConfig *config = call->config;
+  Dpo dpo = {.terms = &config->dpo};
+  const bool ok = supervised_run(&stage, &dpo, &config->common, call, out, error);
+  reference_free(&dpo.reference);
+  return ok;
+}
