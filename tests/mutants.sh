@@ -98,7 +98,10 @@ targets() {
   for test in ${tests[$1]}; do
     # NAME/PATH is NAME on another code path of the processor.
     if [[ $test == */*/* ]]; then echo on_cpu; fi
-    if [[ $test == stages/* ]]; then echo programs; else cut -d / -f 1-2 <<<"$test" | sed 's,^,test_,; s,/,_,'; fi
+    if [[ $test == stages/* ]]; then echo programs
+    elif [[ $test == ranks/* ]]; then printf '%s\n' ranks_collectives sft generate
+    else cut -d / -f 1-2 <<<"$test" | sed 's,^,test_,; s,/,_,'
+    fi
   done | sort -u
 }
 

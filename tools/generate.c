@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "base/terminal.h"
+#include "compute/comm.h"
 #include "datasets/lines.h"
 #include "rollout/engine.h"
 #include "train/data.h"
@@ -545,7 +546,9 @@ int main(int argc, char **argv) {
   Error error = {0};
   OptionRequest request;
   GenerateConfig config = {0};
-  bool ok = options_parse(options, OPTION_COUNT, &config, argc, argv, &request, &error);
+  CommLaunch launch;
+  bool ok = comm_launch(&launch, &error) && comm_one_rank(&launch, "generate", &error) &&
+            options_parse(options, OPTION_COUNT, &config, argc, argv, &request, &error);
   if (ok && (request.help || request.print_config)) {
     ok = print_options(&config, request.help, &error);
   } else if (ok && request.version) {

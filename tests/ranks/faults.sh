@@ -52,3 +52,10 @@ bash tests/ranks/mpirun.sh 1 "$bin/sft" --version >"$work/out" 2>"$work/log" || 
 [[ ! -s $work/log && $(cat "$work/out") == "drover sft "* ]] || fail "one rank under mpirun says: $(cat "$work/log")"
 note 'mpirun -n 1 is no different from no launcher'
 refuse 2 'torchrun' env RANK=0 WORLD_SIZE=2 "$bin/sft" --config none.json
+note 'torchrun too is told from no launcher'
+refuse 2 'mpiexec asks for 2 ranks (PMI_SIZE), MPI finds 1: it is the launcher of another MPI' \
+  env PMI_RANK=0 PMI_SIZE=2 OMPI_MCA_btl_vader_single_copy_mechanism=none "$collectives"
+note 'and the launcher of another MPI'
+refuse 2 'generate runs on one rank, but mpirun asks for 2' \
+  env OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=2 "$bin/generate" --model none --prompt x
+note 'generating has one rank too'
