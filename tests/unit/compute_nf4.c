@@ -61,6 +61,40 @@ static void test_map(void **state) {
   fixture_close(&f);
 }
 
+/* map * group is somewhat more than p in F32, and p + mean half way between two BF16 numbers: rounded twice the scale becomes the even
+ * one, which is below, and rounded once the one above. All codes are those of 1. */
+static void test_two_roundings_of_a_scale(void **state) {
+  (void)state;
+  enum { O = 16, I = 64 };
+  static const float group = 1.1f, mean = -3;
+  float factors[64], below[64];
+  int count = 0;
+  for (int n = 0; n < 64; n++) {
+    const float even = 1 + (float)n / 64, p = even + 1.0f / 256 - mean, factor = p / group;
+    const double product = (double)factor * (double)group;
+    if ((float)product != p || product - (double)p < 0x1.2p-24) continue;
+    factors[count] = factor;
+    below[count++] = even;
+  }
+  assert_true(count > 8);
+  for (int layout = 0; layout < 2; layout++) {
+    const Nf4Parts at = nf4_parts(DTYPE_NF4, O, I);
+    uint8_t *data = test_malloc(at.end);
+    uint16_t row[I];
+    memset(data, 0xff, at.scales);
+    for (int o = 0; o < O; o++) data[at.scales + o] = (uint8_t)o;
+    for (int i = 0; i < NF4_MAP; i++)
+      memcpy(data + at.map + i * sizeof(float), &factors[i % count], sizeof(float));
+    memcpy(data + at.group, &group, sizeof group);
+    memcpy(data + at.mean, &mean, sizeof mean);
+    for (int o = 0; o < O; o++) {
+      nf4_dequantize_row(data, DTYPE_NF4, layout ? NF4_LAYOUT_TILES : NF4_LAYOUT_ROWS, O, I, o, row);
+      for (int i = 0; i < I; i++) assert_int_equal(row[i], bf16_from_float(below[o % count]));
+    }
+    test_free(data);
+  }
+}
+
 /* Half way between two values of the map the lower one is taken, as the first of the nearest. */
 static void test_ties_of_scales(void **state) {
   (void)state;
@@ -256,6 +290,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_map),
       cmocka_unit_test(test_ties_of_scales),
+      cmocka_unit_test(test_two_roundings_of_a_scale),
       cmocka_unit_test(test_as_bitsandbytes),
       cmocka_unit_test(test_scales_as_bitsandbytes),
       cmocka_unit_test(test_own_scales),
