@@ -6,17 +6,19 @@
  *
  * Floor: reading the codes once. Estimates: a lane looks up 32 codes in a table that is there for each bank, 32 reads of
  * shared memory for 512 bytes, which is about what the memory of an H100 delivers and 5 times what that of a 4090 does. x is
- * read once for 16 outputs: with more than 16 rows that would be more than a BF16 copy of the weights. */
+ * read once for 16 outputs, from the second-level cache: rows / 8 bytes a weight. A BF16 copy of the weights costs 4.5, from memory
+ * where the matrix is larger than that cache. So up to 32 rows are taken, with 4 bytes from the cache and half a byte from memory. */
 #include "compute/cuda/blocks.cuh"
 #include "compute/cuda/linear_rows.cuh"
 #include "compute/cuda/product.cuh"
 
 namespace {
 
-/* Bytes. STAGES - 1 steps are under way: with 8 rows two blocks fit the 99 KiB of the small cards. */
+/* Bytes. STAGES - 1 steps are under way: with 8 rows two blocks fit the 99 KiB of the small cards, with 32 one. */
 template <int ROWS>
 struct Ring {
-  static constexpr int STAGES = 3, CODES = WARP * 16, SCALES = NF4_STRIPE * (int)sizeof(float);
+  static constexpr int STAGES = ROWS <= 16 ? 3 : 2, CODES = WARP * 16,
+                       SCALES = NF4_STRIPE * (int)sizeof(float);
   static constexpr int X = CODES + SCALES, STAGE = X + ROWS * NF4_BLOCK * (int)sizeof(bf16);
   static constexpr size_t PIPELINE = (size_t)STAGE * STAGES * SLICES;
   static constexpr size_t SUMS = sizeof(float) * (SLICES + 1) * ROWS * sums_stride<NF4_STRIPE>();
@@ -67,11 +69,16 @@ __device__ __forceinline__ void multiply_step(float sums[ROWS / 8][4], const uin
   const int low = lane % 8, second = lane / 8 % 2, third = lane / 16;
 #pragma unroll
   for (int link = 0; link < NF4_BLOCK / 16; link++) {
-    uint32_t w[4], rows[4];
-    if (WIDE == 1) {
-      load_matrix_x2(rows, x + x_place(low, link * 2 + second));
+    uint32_t w[4], rows[WIDE][2];
+    if constexpr (WIDE == 1) {
+      load_matrix_x2(rows[0], x + x_place(low, link * 2 + second));
     } else {
-      load_matrix_x4(rows, x + x_place(third * 8 + low, link * 2 + second));
+#pragma unroll
+      for (int j = 0; j < WIDE; j += 2) {
+        uint32_t r[4];
+        load_matrix_x4(r, x + x_place((j + third) * 8 + low, link * 2 + second));
+        rows[j][0] = r[0], rows[j][1] = r[1], rows[j + 1][0] = r[2], rows[j + 1][1] = r[3];
+      }
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -80,7 +87,7 @@ __device__ __forceinline__ void multiply_step(float sums[ROWS / 8][4], const uin
                        __fmul_rn(table[(pair >> 4) * WARP + lane], scale[i % 2]));
     }
 #pragma unroll
-    for (int j = 0; j < WIDE; j++) mma_bf16(sums[j], w, rows + 2 * j);
+    for (int j = 0; j < WIDE; j++) mma_bf16(sums[j], w, rows[j]);
   }
 }
 
@@ -162,8 +169,10 @@ bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bia
   const Nf4Matrix m = nf4_matrix(w.data);
   if (call.rows <= 8) {
     launch_few<8>(c, call, m);
-  } else {
+  } else if (call.rows <= 16) {
     launch_few<16>(c, call, m);
+  } else {
+    launch_few<32>(c, call, m);
   }
   return true;
 }

@@ -33,7 +33,7 @@ bool cuda_linear_rows_adapts(Tensor x, Weight w, const AdapterTerm *terms, int c
 
 /* The same by 4-bit weights as they are, of up to NF4_FEW_ROWS BF16 rows (linear_rows_nf4.cu). False, and nothing done: the
  * caller takes cuda_linear_rows with the weight's values; so always in a dry run, which plans the scratch for these. */
-enum { NF4_FEW_ROWS = 16 };
+enum { NF4_FEW_ROWS = 32 };
 bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta,
                           const AdapterTerm *terms, int count);
 

@@ -197,8 +197,8 @@ static void test_linear(void **state) {
   (void)state;
   static const DType dtypes[] = {DTYPE_NF4, DTYPE_NF4_PLAIN, DTYPE_Q8};
   static const int64_t shapes[][2] = {{16, 64}, {48, 192}, {112, 576}, {272, 64}, {32, 1088}, {16, 2176}};
-  static const int64_t tokens[] = {1, 2, 5, 8, 9, 33, 70, 3, 4, 6, 7};
-  const int counts = device_brief() ? 7 : 11;
+  static const int64_t tokens[] = {1, 2, 5, 8, 9, 33, 70, 27, 3, 4, 6, 7, 17, 32};
+  const int counts = device_brief() ? 8 : 14;
   for (int d = 0; d < 3; d++)
     for (int s = 0; s < 6 && takes(dtypes[d]); s++)
       for (int t = 0; t < counts; t++)
@@ -234,6 +234,27 @@ static void test_pieces(void **state) {
                         {.dtype = DTYPE_Q8, .T = 2, .O = 1051, .I = 1984},
                         {.dtype = DTYPE_Q8, .T = 2, .O = 8200, .I = 2048}};
   for (int i = 0; i < (device_brief() ? 4 : 7); i++) planned(run_linear, &cases[i]);
+}
+
+/* Launches so far; there where the test is linked with the emulated card. */
+extern uint64_t host_launches(void) __attribute__((weak));
+
+static void run_few(const void *with) {
+  const int64_t T = *(const int64_t *)with, O = 48, I = 128;
+  const Twins w = twins(DTYPE_NF4, O, I);
+  const Tensor x = activations(T, I), out = tensor_new_2d(&arena, x.dtype, T, O), none = {0};
+  const uint64_t before = host_launches();
+  compute.row_invariant = true;
+  op_linear(&compute, out, x, (Weight){.data = w.blocks}, none, 1, 0);
+  compute.row_invariant = false;
+  if (!compute.dry) assert_int_equal(host_launches() - before, T <= 32 ? 1 : 2);
+}
+
+/* Up to 32 rows take codes as they are; more need a copy, which is one launch more. */
+static void test_few_rows_read_codes(void **state) {
+  (void)state;
+  if (!host_launches) skip();
+  for (int64_t T = 1; T <= 64; T *= 2) planned(run_few, &T);
 }
 
 static void run_table(const void *with) {
@@ -327,8 +348,9 @@ static int close_device(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear), cmocka_unit_test(test_two_roundings),
-                                     cmocka_unit_test(test_pieces), cmocka_unit_test(test_tables),
-                                     cmocka_unit_test(test_rounding)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_linear), cmocka_unit_test(test_two_roundings),
+      cmocka_unit_test(test_pieces), cmocka_unit_test(test_few_rows_read_codes),
+      cmocka_unit_test(test_tables), cmocka_unit_test(test_rounding)};
   return cmocka_run_group_tests(tests, open_device, close_device);
 }
