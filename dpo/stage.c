@@ -44,9 +44,8 @@ static int64_t lose(const Dpo *dpo, const Example *example, const double *refere
     at += rows;
   }
   dpo_loss(dpo->terms, answers, example->answer_count, n, sums, slopes ? slope : NULL);
-  at = 0;
   for (int a = 0; slopes && a < example->answer_count; a++) {
-    for (int64_t i = 0; i < answers[a].tokens; i++) slopes[at++] = (float)slope[a];
+    for (int64_t i = 0; i < answers[a].tokens; i++) *slopes++ = (float)slope[a];
   }
   return at;
 }
