@@ -115,6 +115,17 @@ static bool option_row(const Option *option, int column, Buffer *out, Error *err
   return ok;
 }
 
+static const char size_help[] =
+    "bytes, or a number with a unit: KiB, MiB, GiB, TiB are 1024, 1024^2, ... bytes, kB, MB, GB, TB 1000, "
+    "1000^2, ...; 8GiB is 8589934592, 8GB is 8000000000, and 8G is refused";
+
+static bool has_type(const Option *table, size_t rows, OptionType type) {
+  for (size_t i = 0; i < rows; i++) {
+    if (table[i].type == type) return true;
+  }
+  return false;
+}
+
 bool options_help(const Option *table, size_t rows, const char *program, const char *summary, Buffer *out,
                   Error *error) {
   static const char *const general[][2] = {
@@ -140,6 +151,7 @@ bool options_help(const Option *table, size_t rows, const char *program, const c
   for (size_t i = own; i < sizeof general / sizeof *general; i++) {
     if (!help_row(general[i][0], general[i][1], column, out, error)) return false;
   }
+  if (has_type(table, rows, OPTION_BYTES) && !help_row("SIZE", size_help, column, out, error)) return false;
   for (size_t i = 0; i < rows; i++) {
     if (!opens_section(table, i)) continue;
     int length = section_of(table[i].key);

@@ -97,6 +97,32 @@ static void values_on_the_line(void **state) {
   options_free(table, ROWS, &c);
 }
 
+static void sizes(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int64_t bytes;
+  } cases[] = {{"4096", 4096},
+               {"512B", 512},
+               {"2KiB", 2048},
+               {"2kB", 2000},
+               {"512MiB", (int64_t)512 << 20},
+               {"512MB", 512000000},
+               {"8GiB", (int64_t)8 << 30},
+               {"8GB", 8000000000},
+               {"1.5 GB", 1500000000},
+               {"1TiB", (int64_t)1 << 40},
+               {"1TB", 1000000000000}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Config c;
+    OptionRequest request;
+    Error error;
+    assert_true(PARSE(&c, &request, &error, "--model.path", "m", "--device.memory_limit", cases[i].text));
+    assert_int_equal(c.limit, cases[i].bytes);
+    options_free(table, ROWS, &c);
+  }
+}
+
 /* What a user gets wrong on the command line, and the whole answer. */
 static void command_line_mistakes(void **state) {
   (void)state;
@@ -120,8 +146,14 @@ static void command_line_mistakes(void **state) {
       {{"--model.dtype", "bf61"}, "--model.dtype: 'bf61' is not one of f32, bf16; did you mean 'bf16'?"},
       {{"--model.dtype", "int4x"}, "--model.dtype: 'int4x' is not one of f32, bf16"},
       {{"--model.recompute", "yes"}, "--model.recompute: expected true or false, found 'yes'"},
-      {{"--device.memory_limit", "8GB"},
-       "--device.memory_limit: expected a size like 512MiB or 8GiB, found '8GB'"},
+      {{"--device.memory_limit", "8G"},
+       "--device.memory_limit: '8G' may be 1000s or 1024s: expected 8GiB (1024s) or 8GB (1000s)"},
+      {{"--device.memory_limit", "1.5k"},
+       "--device.memory_limit: '1.5k' may be 1000s or 1024s: expected 1.5KiB (1024s) or 1.5kB (1000s)"},
+      {{"--device.memory_limit", "8Gb"},
+       "--device.memory_limit: expected a size like 512MiB or 8GiB, found '8Gb'"},
+      {{"--device.memory_limit", "G"},
+       "--device.memory_limit: expected a size like 512MiB or 8GiB, found 'G'"},
       {{"--device.memory_limit", "-1"},
        "--device.memory_limit: expected a size like 512MiB or 8GiB, found '-1'"},
       {{"--lora.targets", "a,,b"}, "--lora.targets: an empty name in the list 'a,,b'"},
@@ -263,9 +295,16 @@ static void failed_allocations_are_errors(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(defaults_apply),          TEST(file_then_command_line), TEST(booleans_on_the_line),
-      TEST(values_on_the_line),      TEST(command_line_mistakes),  TEST(file_mistakes),
-      TEST(help_wins_over_mistakes), TEST(nearest_names),          TEST(failed_allocations_are_errors),
+      TEST(defaults_apply),
+      TEST(file_then_command_line),
+      TEST(booleans_on_the_line),
+      TEST(values_on_the_line),
+      TEST(sizes),
+      TEST(command_line_mistakes),
+      TEST(file_mistakes),
+      TEST(help_wins_over_mistakes),
+      TEST(nearest_names),
+      TEST(failed_allocations_are_errors),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

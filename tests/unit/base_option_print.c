@@ -142,6 +142,9 @@ static void help_shows_everything(void **state) {
   assert_non_null(strstr(help.data, "rank (1 .. 64; default 8; only with model.dtype != f32)\n"));
   assert_non_null(strstr(help.data, "default 1e-5, 1e-4"));
   assert_non_null(strstr(help.data, "\nmodel\n"));
+  assert_non_null(strstr(help.data, "\n  SIZE "));
+  assert_non_null(strstr(help.data, "8589934592"));
+  assert_non_null(strstr(help.data, "8000000000"));
   /* One section once, one column of texts, no line too long. */
   assert_null(strstr(strstr(help.data, "\nmodel\n") + 1, "\nmodel\n"));
   size_t column = 0;
