@@ -1,6 +1,7 @@
 #include "base/option_value.h"
 
 #include "base/file.h"
+#include "base/option_elsewhere.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ static size_t section_length(const char *key) {
   return dot ? (size_t)(dot - key) : 0;
 }
 
-enum { LONGEST_NAME = 64 };
+enum { LONGEST_NAME = 64, LONGEST_HINT = 400 };
 
 /* Optimal string alignment distance: insertions, deletions, changes and swaps of neighbours. */
 static size_t edit_distance(const char *a, const char *b) {
@@ -91,17 +92,34 @@ static bool known_section(const Option *table, size_t rows, const char *name) {
   return false;
 }
 
-static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Error *error) {
+/* What is said of an unknown key: what it is here, where it is known from elsewhere; else the nearest; else "". */
+static void key_hint(const Option *table, size_t rows, OptionPlace place, char hint[LONGEST_HINT]) {
   char section[LONGEST_NAME];
-  const char *near = option_nearest(table, rows, place.key, section);
   const char *dashes = place.file ? "" : "--";
-  char hint[LONGEST_NAME + 64] = "";
-  if (near) snprintf(hint, sizeof hint, "; did you mean '%s%.64s'?", dashes, near);
+  const OptionElsewhere *known = option_elsewhere(table, rows, place.key);
+  const bool here = known && (!known->key || option_find(table, rows, known->key));
+  const char *near = here ? NULL : option_nearest(table, rows, place.key, section);
+  if (here && known->key) {
+    snprintf(hint, LONGEST_HINT, "; here it is '%s%s'%s%s", dashes, known->key, known->remark ? ": " : "",
+             known->remark ? known->remark : "");
+  } else if (here) {
+    snprintf(hint, LONGEST_HINT, "; it has no equal here: %s", known->remark);
+  } else if (near) {
+    snprintf(hint, LONGEST_HINT, "; did you mean '%s%s'?", dashes, near);
+  } else if (known) {
+    snprintf(hint, LONGEST_HINT, "; it is '%s%s' of %s", dashes, known->key, known->programs);
+  } else {
+    snprintf(hint, LONGEST_HINT, "%s", place.file ? "" : "; --help lists them");
+  }
+}
+
+static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Error *error) {
+  char hint[LONGEST_HINT];
+  key_hint(table, rows, place, hint);
   if (place.file) {
     return error_set(error, ERROR_USAGE, "unknown key '%s' in %s%s", place.key, place.file, hint);
   }
-  return error_set(error, ERROR_USAGE, "unknown option '--%s'%s", place.key,
-                   near ? hint : "; --help lists them");
+  return error_set(error, ERROR_USAGE, "unknown option '--%s'%s", place.key, hint);
 }
 
 /* A config that is being filled. */
@@ -214,15 +232,33 @@ static bool read_argument(Target *target, int argc, char **argv, int *at, bool f
   return option_set_text(option, target->config, value, (OptionPlace){NULL, key}, error);
 }
 
-static bool check_required(const Option *table, size_t rows, void *config, bool check, Error *error) {
-  for (size_t i = 0; i < rows; i++) {
-    if (!table[i].required || (check && table[i].check_without)) continue;
-    if (!option_is_set(&table[i], config)) {
-      return error_set(error, ERROR_USAGE, "'%s' is required: give --%s or set it in the config file (%s)",
-                       table[i].key, table[i].key, table[i].help ? table[i].help : "");
-    }
+static bool is_missing(const Option *option, const void *config, bool check) {
+  return option->required && !(check && option->check_without) && !option_is_set(option, config);
+}
+
+/* All that are missing are named at once. */
+static bool check_required(const Option *table, size_t rows, const void *config, bool check, Error *error) {
+  size_t missing = 0, said = 0;
+  for (size_t i = 0; i < rows; i++) missing += is_missing(&table[i], config, check);
+  if (!missing) return true;
+  Buffer keys = {0}, options = {0};
+  bool ok = true;
+  for (size_t i = 0; ok && i < rows; i++) {
+    const Option *option = &table[i];
+    if (!is_missing(option, config, check)) continue;
+    const char *between = !said ? "" : said + 1 < missing ? ", " : " and ";
+    ok =
+        buffer_format(&keys, error, "%s'%s'", between, option->key) &&
+        buffer_format(&options, error, "%s--%s (%s)", between, option->key, option->help ? option->help : "");
+    said++;
   }
-  return true;
+  if (ok) {
+    error_set(error, ERROR_USAGE, "%s %s required: give %s or set %s in the config file", keys.data,
+              missing > 1 ? "are" : "is", options.data, missing > 1 ? "them" : "it");
+  }
+  buffer_free(&keys);
+  buffer_free(&options);
+  return false;
 }
 
 /* Defaults that depend on other options, where the user gave none. */

@@ -3,8 +3,9 @@
  *
  * A stage declares a config struct and a static table of rows that point into it by offset. Values come, in
  * this order, from the defaults, a JSON file (`--config FILE`, sections as objects), and `--section.key
- * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one; only
- * a string "about" at the top of a file is passed over, for saying what the file is for.
+ * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one, or what the
+ * option of another trainer is here (base/option_elsewhere.h); only a string "about" at the top of a file is passed over, for
+ * saying what the file is for. Required options that are missing are named in one error.
  * A bare `--section.flag` before another option or at the end means true.
  * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument.
  *

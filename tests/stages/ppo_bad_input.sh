@@ -44,7 +44,7 @@ bad 2 "rollout.temperature: expected more than 0" --rollout.temperature 0
 bad 2 "rollout.top_k, rollout.top_p: expected 0 and 1" --rollout.top_k 1
 bad 2 "found 0 and 0.9. For likelier answers lower rollout.temperature" --rollout.top_p 0.9
 bad 2 "expected at most 2147483647 tokens in a rollout" --ppo.batch_size 1048576 --rollout.max_new_tokens 2048
-bad 2 "unknown option '--ppo.vf_coef'" --ppo.vf_coef 0.1
+bad 2 "unknown option '--ppo.vf_coef'; here it is '--ppo.critic_lr': a rate" --ppo.vf_coef 0.1
 bad 2 "data.ptx: expected a file, since ppo.ptx_coef is 0.5" --ppo.ptx_coef 0.5
 bad 2 "optim.micro_batch_tokens: expected at least" --optim.micro_batch_tokens 16
 lines long.jsonl "{\"text\": \"$(printf 'red door %.0s' {1..99})\"}"

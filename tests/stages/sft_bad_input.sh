@@ -23,7 +23,12 @@ file() { # NAME: standard input becomes $bad/NAME
 copy_base() { cp -r "$world/base" "$bad/$1"; }
 
 # Usage and configuration: 2
-refuse 2 "'model.path' is required" "$bin/sft"
+refuse 2 "'model.path', 'data.train' and 'run.dir' are required: give --model.path (" "$bin/sft"
+refuse 2 "'model.path' is required" "$bin/sft" --check
+bad 2 "unknown option '--learning_rate'; here it is '--optim.lr'" --learning_rate 1e-4
+bad 2 "unknown option '--per_device_train_batch_size'; here it is '--optim.batch_size': per_device_train_batch_size x gradient_accumulation_steps x devices" --per_device_train_batch_size 4
+bad 2 "unknown option '--response_length'; it is '--rollout.max_new_tokens' of ppo" --response_length 53
+bad 2 "unknown option '--fp16'; it has no equal here: computing is in f32 or bf16" --fp16
 bad 2 "unknown option '--optim.lrr'; did you mean '--optim.lr'?" --optim.lrr 1
 bad 2 "expected a number, found 'fast'" --optim.lr fast
 bad 2 "'lienar' is not one of constant, linear, cosine; did you mean 'linear'?" --optim.schedule lienar
@@ -33,7 +38,7 @@ bad 2 "'4bit' is not one of f32, 8bit; did you mean '8bit'?" --optim.state 4bit
 echo '{"optim": {"lr": "high"}}' | file type.json
 bad 2 "expected a number, found a string" --config "$bad/type.json"
 echo '{"optim": {"learning_rate": 1}}' | file key.json
-bad 2 "unknown key 'optim.learning_rate'" --config "$bad/key.json"
+bad 2 "unknown key 'optim.learning_rate' in $bad/key.json; here it is 'optim.lr'" --config "$bad/key.json"
 printf '{\n"optim": {\n"lr": 1,,\n}}' | file broken.json
 bad 2 "broken.json:3:" --config "$bad/broken.json"
 bad 2 "absent.json" --config "$bad/absent.json"

@@ -172,7 +172,7 @@ static void command_line_mistakes(void **state) {
       {{"train.json"}, "unexpected argument 'train.json'; options begin with --"},
       {{"--"}, "unexpected argument '--'; options begin with --"},
       {{"--check"},
-       "'model.path' is required: give --model.path or set it in the config file (model directory)"},
+       "'model.path' is required: give --model.path (model directory) or set it in the config file"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Config c;

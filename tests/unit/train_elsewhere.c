@@ -1,0 +1,165 @@
+/* Options of other trainers: what base/option_elsewhere.c answers is an option of the stages that it names. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/option_elsewhere.h"
+#include "ppo/config.h"
+#include "reward/config.h"
+#include "sft/config.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STAGES = 3 };
+
+typedef struct Stage {
+  const char *name;
+  const Option *table;
+  size_t rows;
+} Stage;
+
+static Stage stage_at(size_t i) {
+  const Stage stages[STAGES] = {{"sft", sft_options, sft_option_count},
+                                {"reward", reward_options, reward_option_count},
+                                {"ppo", ppo_options, ppo_option_count}};
+  return stages[i];
+}
+
+static bool has(Stage stage, const char *key) {
+  for (size_t i = 0; i < stage.rows; i++) {
+    if (!strcmp(stage.table[i].key, key)) return true;
+  }
+  return false;
+}
+
+/* Where an option is taken that a row names; a row without a key is for all stages. */
+static bool names(const OptionElsewhere *row, Stage stage) {
+  return !row->programs || strstr(row->programs, stage.name) != NULL;
+}
+
+/* What the stage says to one argument, which it refuses. */
+static void refusal(Stage stage, const char *argument, char message[1024]) {
+  union {
+    SupervisedConfig sft;
+    RewardStageConfig reward;
+    PpoConfig ppo;
+  } config;
+  char text[128];
+  snprintf(text, sizeof text, "--%s", argument);
+  char *argv[] = {"stage", text, "1"};
+  OptionRequest request;
+  Error error = {0};
+  memset(&config, 0, sizeof config);
+  assert_false(options_parse(stage.table, stage.rows, &config, 3, argv, &request, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  snprintf(message, 1024, "%s", error.message);
+  options_free(stage.table, stage.rows, &config);
+}
+
+static void keys_are_options_of_the_stages_named(void **state) {
+  (void)state;
+  for (size_t i = 0; i < options_elsewhere_count; i++) {
+    const OptionElsewhere *row = &options_elsewhere[i];
+    assert_true(row->key ? row->programs != NULL : row->remark != NULL);
+    for (size_t s = 0; row->key && s < STAGES; s++) {
+      if (has(stage_at(s), row->key) != names(row, stage_at(s))) {
+        fail_msg("%s: %s and '%s' of %s", row->name, stage_at(s).name, row->key, row->programs);
+      }
+    }
+  }
+}
+
+/* Every "section.key" within a remark. */
+static void remarks_name_options(void **state) {
+  (void)state;
+  size_t found = 0;
+  for (size_t i = 0; i < options_elsewhere_count; i++) {
+    const OptionElsewhere *row = &options_elsewhere[i];
+    for (const char *at = row->remark; at && *at;) {
+      const size_t length = strspn(at, "abcdefghijklmnopqrstuvwxyz_.0123456789");
+      char word[64];
+      snprintf(word, sizeof word, "%.*s", (int)length, at);
+      at += length + (at[length] != '\0');
+      const char *dot = strchr(word, '.');
+      if (!dot || !islower((unsigned char)word[0]) || !dot[1]) continue;
+      found++;
+      for (size_t s = 0; s < STAGES; s++) {
+        if (names(row, stage_at(s)) && !has(stage_at(s), word)) {
+          fail_msg("%s: %s has no '%s'", row->name, stage_at(s).name, word);
+        }
+      }
+    }
+  }
+  assert_true(found > 10);
+}
+
+static void every_row_is_answered(void **state) {
+  (void)state;
+  for (size_t i = 0; i < options_elsewhere_count; i++) {
+    const OptionElsewhere *row = &options_elsewhere[i];
+    for (size_t s = 0; s < STAGES; s++) {
+      if (!names(row, stage_at(s))) continue;
+      char message[1024], expected[1024];
+      refusal(stage_at(s), row->name, message);
+      if (row->key) {
+        snprintf(expected, sizeof expected, "unknown option '--%s'; here it is '--%s'%s%s", row->name,
+                 row->key, row->remark ? ": " : "", row->remark ? row->remark : "");
+      } else {
+        snprintf(expected, sizeof expected, "unknown option '--%s'; it has no equal here: %s", row->name,
+                 row->remark);
+      }
+      assert_string_equal(message, expected);
+    }
+  }
+}
+
+/* Names that the nearest one answers are in no row; what only another stage has is said to be that stage's. */
+static void answers(void **state) {
+  (void)state;
+  static const struct {
+    size_t stage;
+    const char *name, *message;
+  } cases[] = {
+      {0, "lora_r", "unknown option '--lora_r'; did you mean '--lora.r'?"},
+      {0, "lora_alpha", "unknown option '--lora_alpha'; did you mean '--lora.alpha'?"},
+      {0, "lora_dropout", "unknown option '--lora_dropout'; did you mean '--lora.dropout'?"},
+      {0, "lora_modules_to_save",
+       "unknown option '--lora_modules_to_save'; did you mean '--lora.modules_to_save'?"},
+      {0, "weight_decay", "unknown option '--weight_decay'; did you mean '--optim.weight_decay'?"},
+      {1, "warmup_steps", "unknown option '--warmup_steps'; did you mean '--optim.warmup_steps'?"},
+      {1, "packing", "unknown option '--packing'; did you mean '--data.packing'?"},
+      {1, "seed", "unknown option '--seed'; did you mean '--run.seed'?"},
+      {2, "kl_coef", "unknown option '--kl_coef'; did you mean '--ppo.kl_coef'?"},
+      {2, "cliprange", "unknown option '--cliprange'; did you mean '--ppo.cliprange'?"},
+      {2, "gamma", "unknown option '--gamma'; did you mean '--ppo.gamma'?"},
+      {2, "lam", "unknown option '--lam'; did you mean '--ppo.lam'?"},
+      {2, "batch_size", "unknown option '--batch_size'; did you mean '--ppo.batch_size'?"},
+      {2, "lora.lora-rank", "unknown option '--lora.lora-rank'; here it is '--lora.r'"},
+      {0, "response_length", "unknown option '--response_length'; it is '--rollout.max_new_tokens' of ppo"},
+      {2, "sample_packing", "unknown option '--sample_packing'; it is '--data.packing' of sft and reward"},
+      {2, "num_train_epochs",
+       "unknown option '--num_train_epochs'; here it is '--ppo.total_episodes': answers over the whole run: "
+       "epochs x "
+       "prompts"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char message[1024];
+    refusal(stage_at(cases[i].stage), cases[i].name, message);
+    assert_string_equal(message, cases[i].message);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(keys_are_options_of_the_stages_named),
+      cmocka_unit_test(remarks_name_options),
+      cmocka_unit_test(every_row_is_answered),
+      cmocka_unit_test(answers),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
