@@ -44,7 +44,9 @@ __global__ void __launch_bounds__(NF4_WARPS *WARP) nf4_kernel(bf16 *out, Nf4Matr
   __shared__ __align__(16) bf16 values[NF4_WARPS][NF4_STRIPE * TILE_STRIDE];
   const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, g = lane / 4, c = lane % 4;
   const int64_t tile = (int64_t)blockIdx.x * NF4_WARPS + warp;
-  if (threadIdx.x < NF4_CODES) table[threadIdx.x] = m.table[threadIdx.x];
+#pragma unroll
+  for (int code = 0; code < NF4_CODES; code++) /* unrolled: or arguments lie in local memory */
+    if ((int)threadIdx.x == code) table[code] = m.table[code];
   __syncthreads();
   if (tile >= m.tiles) return;
   bf16 *own = values[warp];
