@@ -8,14 +8,14 @@ source tests/support/stages.sh
 command -v mpirun >/dev/null || exit 77
 host=$(hostname)
 
-# ends CODE TEXT N COMMAND...: on N ranks; must exit with CODE and have one line that begins with "error:" and has TEXT, or with
-# TEXT empty none.
+# ends CODE TEXT N COMMAND...: on N ranks; must exit with CODE and say one error, which has TEXT, or with TEXT empty none. What mpirun
+# says may stand on the same line.
 ends() {
   local code=$1 text=$2 got=0 said
   shift 2
   timeout 60 bash tests/ranks/mpirun.sh "$@" >"$work/out" 2>"$work/log" || got=$?
   [[ $got == "$code" ]] || fail "$*: exit code $got, expected $code: $(cat "$work/log")"
-  said=$(grep -a '^error:' "$work/log" || true)
+  said=$(tr -d '\0' <"$work/log" | grep 'error: ' || true)
   [[ $said == *"$text"* && $(grep -c . <<<"$said") == "$([[ $text ]] && echo 1 || echo 0)" ]] ||
     fail "$*: expected one error '$text' in: $(cat "$work/log")"
 }
@@ -28,12 +28,12 @@ ends 7 "on $host: heard nothing in collective 3 (all-reduce) for 4 s from rank 0
 note 'rank 0 too'
 
 ends 137 '' 2 "$collectives" is_killed 1
-grep -q "rank 1 with PID .* on node $host exited on signal 9" "$work/log" || fail "no word of who died: $(cat "$work/log")"
+tr '\n' ' ' <"$work/log" | grep -qa "rank 1 with PID .* on node $host exited on signal 9" || fail "no word of who died: $(cat "$work/log")"
 note 'mpirun names a rank that is killed, and ends the others'
 
-export OMPI_MCA_orte_enable_recovery=1 # mpirun looks on, and ends with 0
+export looks_on=1
 ends 0 "rank 0 on $host: heard nothing in collective 3 (all-reduce) for 4 s from rank 1 on $host, which" 2 "$collectives" is_killed 1
-unset OMPI_MCA_orte_enable_recovery
+unset looks_on
 note 'where a launcher looks on, those that wait for the dead one name it'
 
 ends 3 "rank 1 on $host: line 7 of train.jsonl is no JSON" 4 "$collectives" fails 1
@@ -48,13 +48,14 @@ note 'nor are different collectives'
 
 ends 2 'sft runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE)' 2 "$bin/sft" --config none.json
 note 'a stage that has one rank refuses more'
-bash tests/ranks/mpirun.sh 1 "$bin/sft" --version >"$work/out" 2>"$work/log" || fail "one rank: $(cat "$work/log")"
-[[ ! -s $work/log && $(cat "$work/out") == "drover sft "* ]] || fail "one rank under mpirun says: $(cat "$work/log")"
+bash tests/ranks/mpirun.sh 1 true 2>"$work/said" # some systems have mpirun say something
+expect 'drover sft ' bash tests/ranks/mpirun.sh 1 "$bin/sft" --version
+cmp "$work/said" "$work/log" || fail "one rank under mpirun says: $(cat "$work/log")"
 note 'mpirun -n 1 is no different from no launcher'
 refuse 2 'torchrun' env RANK=0 WORLD_SIZE=2 "$bin/sft" --config none.json
 note 'torchrun too is told from no launcher'
 refuse 2 'mpiexec asks for 2 ranks (PMI_SIZE), MPI finds 1: it is the launcher of another MPI' \
-  env PMI_RANK=0 PMI_SIZE=2 OMPI_MCA_btl_vader_single_copy_mechanism=none "$collectives"
+  env ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" PMI_RANK=0 PMI_SIZE=2 OMPI_MCA_btl_vader_single_copy_mechanism=none "$collectives"
 note 'and the launcher of another MPI'
 refuse 2 'generate runs on one rank, but mpirun asks for 2' \
   env OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=2 "$bin/generate" --model none --prompt x
