@@ -76,5 +76,6 @@ bool reference_read(Reference *reference, Supervised *s, Error *error) {
       read_all(&reading, s, &s->corpus.train, error) && read_all(&reading, s, &s->corpus.eval, error);
   run_signals_wait_for(NULL);
   progress_finish(&reading.progress);
+  ASSERT(!ok || reading.done == total);
   return ok;
 }

@@ -33,7 +33,7 @@ done <records
 mkdir data
 cp sft.jsonl preferences.jsonl prompts.jsonl data
 pass "$drover" run configs/pipeline_lora.json --check
-for file in configs/{sft,reward,ppo}*.json; do
+for file in configs/{sft,reward,ppo,dpo}*.json; do
   stage=$(basename "$file" .json)
   stage=${stage%%_*}
   inputs=(--data.train sft.jsonl)
