@@ -74,7 +74,7 @@ def worker(path, batch, threads, new):
 
 def output(command, threads):
     """Standard output and standard error."""
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_WAIT_POLICY="passive")
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
     done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{command[0]}: exit {done.returncode}\n{done.stderr[-2000:]}")
