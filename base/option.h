@@ -36,7 +36,7 @@ typedef enum OptionType {
   OPTION_OBJECT, /* char *, owned: a JSON object as compact text, its keys in the user's order; NULL when unset. On the command line
                      that text. Its own keys are the business of whoever reads it. */
   OPTION_BYTES /* int64_t: number, or text with a unit: KiB, MiB, GiB, TiB of 2^10 ... 2^40 bytes, kB, MB, GB, TB of 10^3 ...
-                    10^12 (IEC 80000-13). 8G says neither, and is refused. 0 = none */
+                    10^12 (IEC 80000-13); K, M, G, T like KiB, ..., as dd, Slurm and Docker read them. 0 = none */
 } OptionType;
 
 typedef struct OptionStrings {

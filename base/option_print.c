@@ -116,8 +116,9 @@ static bool option_row(const Option *option, int column, Buffer *out, Error *err
 }
 
 static const char size_help[] =
-    "bytes, or a number with a unit: KiB, MiB, GiB, TiB are 1024, 1024^2, ... bytes, kB, MB, GB, TB 1000, "
-    "1000^2, ...; 8GiB is 8589934592, 8GB is 8000000000, and 8G is refused";
+    "bytes, or a number with a unit: K, M, G, T and KiB, MiB, GiB, TiB are 1024, 1024^2, ... bytes, kB, MB, "
+    "GB, TB "
+    "1000, 1000^2, ...; 8G and 8GiB are 8589934592, 8GB is 8000000000";
 
 static bool has_type(const Option *table, size_t rows, OptionType type) {
   for (size_t i = 0; i < rows; i++) {

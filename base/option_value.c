@@ -1,7 +1,6 @@
 /* One value of an option table: from text, from JSON, with its checks. */
 #include "base/option_value.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -106,13 +105,14 @@ static bool parse_int(const char *text, int64_t *out) {
   return end != text && !*end && errno == 0 && integral(real, out);
 }
 
-/* "1048576", "512MiB", "1.5 GiB", "8GB". */
+/* "1048576", "512MiB", "1.5 GiB", "8G", "8GB". */
 static bool parse_bytes(const char *text, int64_t *out) {
   static const struct {
     const char *name;
     double scale;
-  } units[] = {{"", 1},         {"B", 1},    {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},
-               {"TiB", 0x1p40}, {"kB", 1e3}, {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
+  } units[] = {{"", 1},       {"B", 1},        {"K", 0x1p10},   {"M", 0x1p20},   {"G", 0x1p30},
+               {"T", 0x1p40}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+               {"kB", 1e3},   {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
   char *end;
   if (parse_int(text, out)) return *out >= 0;
   double number = strtod(text, &end);
@@ -124,18 +124,6 @@ static bool parse_bytes(const char *text, int64_t *out) {
     return bytes >= 0 && integral(floor(bytes), out);
   }
   return false;
-}
-
-/* Text that is no size; of 8G and 8g that both readings are known. */
-static bool wrong_bytes(const char *text, OptionPlace place, Error *error) {
-  const size_t digits = strspn(text, "0123456789.");
-  const char unit = (char)toupper((unsigned char)text[digits]);
-  if (digits && unit && strchr("KMGT", unit) && !text[digits + 1]) {
-    return option_error(error, place,
-                        "'%s' may be 1000s or 1024s: expected %.*s%ciB (1024s) or %.*s%cB (1000s)", text,
-                        (int)digits, text, unit, (int)digits, text, unit == 'K' ? 'k' : unit);
-  }
-  return option_error(error, place, "expected a size like 512MiB or 8GiB, found '%s'", text);
 }
 
 static bool set_choice(const Option *option, void *config, const char *text, OptionPlace place,
@@ -349,7 +337,8 @@ bool option_set_text(const Option *option, void *config, const char *text, Optio
       return set_float(option, config, value, place, error);
     }
     case OPTION_BYTES:
-      if (!parse_bytes(text, &whole)) return wrong_bytes(text, place, error);
+      if (!parse_bytes(text, &whole))
+        return option_error(error, place, "expected a size like 512MiB or 8GiB, found '%s'", text);
       return set_int(option, config, whole, place, error);
     case OPTION_STRING:
       return set_string(option, config, text, place, error);
