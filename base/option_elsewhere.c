@@ -119,6 +119,8 @@ const OptionElsewhere options_elsewhere[] = {
     {"ppo_epochs", "ppo.epochs", "ppo", NULL},
     {"num_mini_batches", "ppo.minibatches", "ppo", NULL},
     {"ppo_target", "ppo.kl_target", "ppo", "with ppo.kl_adaptive"},
+    {"num_generations", "ppo.samples_per_prompt", "ppo", NULL},
+    {"rloo_k", "ppo.samples_per_prompt", "ppo", NULL},
     {"missing_eos_penalty", "ppo.missing_eos_penalty", "ppo", "taken off the score with ppo.missing_eos subtract"},
     {"vf_coef", "ppo.critic_lr", "ppo", "a rate: a coefficient would scale the critic's gradient, and Adam divide that out again"},
     {"response_length", "rollout.max_new_tokens", "ppo", NULL},

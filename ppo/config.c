@@ -1,6 +1,7 @@
 #include "ppo/config.h"
 
 #include "datasets/dataset.h"
+#include "ppo/estimator.h"
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
@@ -10,6 +11,11 @@
   ROW_INT("ppo.total_episodes", Config, field.total_episodes, "1000000", 1, INFINITY,                        \
           "answers sampled over the whole run"),                                                             \
       ROW_INT("ppo.batch_size", Config, field.batch_size, "512", 1, 1 << 20, "answers per rollout"),         \
+      ROW_INT("ppo.samples_per_prompt", Config, field.samples_per_prompt, "1", 1, 1 << 20,                   \
+              "answers to each prompt of a rollout; must divide ppo.batch_size"),                            \
+      ROW_CHOICE("ppo.advantage", Config, field.advantage, "gae", estimator_names,                           \
+                 "advantages: gae from a critic's values; rloo, grpo, dr_grpo from the other answers to the prompt; " \
+                 "reinforce_pp from the rollout's mean (ppo/estimator.h). All but gae do without a critic"), \
       ROW_INT("ppo.minibatches", Config, field.minibatches, "1", 1, 1 << 20,                                 \
               "optimiser steps in each pass over a rollout; must divide ppo.batch_size"),                    \
       ROW_INT("ppo.epochs", Config, field.epochs, "4", 1, 1000, "passes over each rollout"),                 \
@@ -26,13 +32,16 @@
       ROW_FLOAT("ppo.cliprange", Config, field.cliprange, "0.2", 0, INFINITY,                                \
                 "epsilon: the probability ratio counts within 1 -+ epsilon"),                                \
       ROW_FLOAT("ppo.cliprange_value", Config, field.cliprange_value, "0.2", 0, INFINITY,                    \
-                "values count within this distance of the old ones; 0 = no clipping"),                       \
-      ROW_FLOAT("ppo.gamma", Config, field.gamma, "1", 0, 1, "discount"),                                    \
-      ROW_FLOAT("ppo.lam", Config, field.lam, "0.95", 0, 1, "lambda of generalised advantage estimation"),   \
+                "values count within this distance of the old ones; 0 = no clipping",                        \
+                .when = "ppo.advantage = gae"),                                                              \
+      ROW_FLOAT("ppo.gamma", Config, field.gamma, "1", 0, 1, "discount",                                     \
+                .when = "ppo.advantage = gae or ppo.advantage = reinforce_pp"),                              \
+      ROW_FLOAT("ppo.lam", Config, field.lam, "0.95", 0, 1, "lambda of generalised advantage estimation",    \
+                .when = "ppo.advantage = gae"),                                                              \
       ROW_FLOAT("ppo.entropy_coef", Config, field.entropy_coef, "0", 0, INFINITY,                            \
                 "weight of an entropy bonus"),                                                               \
       ROW_BOOL("ppo.whiten_rewards", Config, field.whiten_rewards, "false",                                  \
-               "divide rewards by their standard deviation over the rollout"),                               \
+               "divide rewards by their standard deviation over the rollout", .when = "ppo.advantage = gae"),                               \
       ROW_CHOICE("ppo.missing_eos", Config, field.missing_eos, "replace", missing_eos_names,                 \
                  "score of an answer that does not end: as it is, replaced by -penalty, or less penalty"),   \
       ROW_FLOAT("ppo.missing_eos_penalty", Config, field.missing_eos_penalty, "1", 0, INFINITY,              \
@@ -45,7 +54,7 @@
                 "stop updating on a rollout when a minibatch's KL from the sampling policy, nats per token," \
                 " is above; 0 = never"),                                                                     \
       ROW_FLOAT("ppo.critic_lr", Config, field.critic_lr, "0", 0, INFINITY,                                  \
-                "peak learning rate of the critic; 0 = optim.lr"),                                           \
+                "peak learning rate of the critic; 0 = optim.lr", .when = "ppo.advantage = gae"),              \
       ROW_FLOAT("ppo.ema", Config, field.ema, "0", 0, 0.999999,                                              \
                 "decay per rollout of a running mean of the actor's weights, saved beside it; 0 = off"),     \
       ROW_INT("ppo.samples_logged", Config, field.samples_logged, "4", 0, INFINITY,                          \
@@ -68,6 +77,21 @@ const Option ppo_options[] = {
 
 const size_t ppo_option_count = sizeof ppo_options / sizeof *ppo_options;
 
+static bool check_samples(const PpoAlgorithm *ppo, Error *error) {
+  if (ppo->batch_size % ppo->samples_per_prompt != 0) {
+    return error_set(
+        error, ERROR_USAGE,
+        "ppo.samples_per_prompt: expected a divisor of ppo.batch_size %lld, which counts answers, "
+        "found %lld",
+        (long long)ppo->batch_size, (long long)ppo->samples_per_prompt);
+  }
+  if (!estimator_has_groups((Estimator)ppo->advantage) || ppo->samples_per_prompt >= 2) return true;
+  return error_set(error, ERROR_USAGE,
+                   "ppo.samples_per_prompt: expected at least 2, since ppo.advantage %s compares the answers "
+                   "to a prompt with each other; found %lld",
+                   estimator_names[ppo->advantage], (long long)ppo->samples_per_prompt);
+}
+
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error)) return false;
@@ -76,6 +100,7 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
+  if (!check_samples(ppo, error)) return false;
   if (config->rollout.temperature <= 0) {
     return error_set(error, ERROR_USAGE,
                      "rollout.temperature: expected more than 0 (PPO needs sampled answers), found %g",

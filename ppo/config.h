@@ -14,8 +14,10 @@ typedef struct RewardModelConfig {
 typedef struct PpoAlgorithm {
   int64_t total_episodes; /* answers sampled over the whole run */
   int64_t batch_size;     /* answers per rollout */
-  int64_t minibatches;    /* optimiser steps per epoch over a rollout */
-  int64_t epochs;         /* passes over each rollout */
+  int64_t samples_per_prompt;
+  int advantage;       /* Estimator */
+  int64_t minibatches; /* optimiser steps per epoch over a rollout */
+  int64_t epochs;      /* passes over each rollout */
   double kl_coef;
   int kl_estimator; /* KlEstimator */
   bool kl_adaptive;

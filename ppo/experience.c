@@ -2,19 +2,27 @@
 
 #include "base/memory.h"
 #include "ppo/advantage.h"
+#include "ppo/estimator.h"
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
 #include <math.h>
 
-bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, Error *error) {
+/* responses, and the arrays of experience_init. */
+size_t experience_token_bytes(bool critic) {
+  return (critic ? 10 : 8) * 4;
+}
+
+bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic,
+                     Error *error) {
   ASSERT(capacity * max_new_tokens <= INT32_MAX); /* ppo_config_check; offsets count them */
   *experience = (Experience){.capacity = capacity, .max_new_tokens = max_new_tokens};
   Experience *x = experience;
   const size_t answers = (size_t)capacity, tokens = answers * (size_t)max_new_tokens;
   float **by_answer[] = {&x->score, &x->judged, &x->total};
-  float **by_token[] = {&x->sampled, &x->logprob, &x->reference, &x->entropy, &x->value,
-                        &x->kl,      &x->reward,  &x->advantage, &x->returns};
+  float **by_token[] = {&x->sampled, &x->logprob,   &x->reference, &x->entropy, &x->kl,
+                        &x->reward,  &x->advantage, &x->value,     &x->returns};
+  const size_t arrays = sizeof by_token / sizeof *by_token - (critic ? 0 : 2);
   bool ok = (x->samples = memory_zeroed(answers, sizeof *x->samples)) &&
             (x->prompts = memory_zeroed(answers, sizeof *x->prompts)) &&
             (x->responses = memory_zeroed(tokens, sizeof *x->responses)) &&
@@ -23,12 +31,12 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
   for (size_t i = 0; ok && i < sizeof by_answer / sizeof *by_answer; i++) {
     ok = (*by_answer[i] = memory_zeroed(answers, sizeof(float))) != NULL;
   }
-  for (size_t i = 0; ok && i < sizeof by_token / sizeof *by_token; i++) {
+  for (size_t i = 0; ok && i < arrays; i++) {
     ok = (*by_token[i] = memory_zeroed(tokens, sizeof(float))) != NULL;
   }
   if (ok) return true;
   experience_free(experience);
-  return error_out_of_memory(error, "rollout arrays", EXPERIENCE_TOKEN_BYTES * tokens);
+  return error_out_of_memory(error, "rollout arrays", experience_token_bytes(critic) * tokens);
 }
 
 void experience_free(Experience *experience) {
@@ -145,6 +153,10 @@ static void logprobs_microbatch(Experience *experience, const PpoWorkers *worker
   recompute_logprobs(workers, &workers->models->reference, experience->reference, NULL);
 }
 
+static bool has_critic(const PpoAlgorithm *ppo) {
+  return estimator_has_critic((Estimator)ppo->advantage);
+}
+
 static void values_microbatch(Experience *experience, const PpoWorkers *workers) {
   const Microbatch *micro = workers->micro;
   const Predictor *critic = &workers->models->critic.predictor;
@@ -158,7 +170,7 @@ bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Erro
 }
 
 bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error) {
-  return each_microbatch(experience, workers, values_microbatch, error);
+  return !has_critic(&workers->config->ppo) || each_microbatch(experience, workers, values_microbatch, error);
 }
 
 int64_t experience_answer(const Experience *experience, int64_t token) {
@@ -183,7 +195,7 @@ int64_t experience_broken(const Experience *experience, const char **what) {
   const int64_t answer = first_broken(x->score, x->count);
   if (answer >= 0) return answer;
   for (size_t i = 0; i < sizeof by_token / sizeof *by_token; i++) {
-    const int64_t token = first_broken(by_token[i].values, x->tokens);
+    const int64_t token = by_token[i].values ? first_broken(by_token[i].values, x->tokens) : -1;
     *what = by_token[i].name;
     if (token >= 0) return experience_answer(x, token);
   }
@@ -193,11 +205,30 @@ int64_t experience_broken(const Experience *experience, const char **what) {
 void experience_plan(Experience *dry, const PpoWorkers *workers) {
   MicrobatchVisit *const visits[] = {score_microbatch, logprobs_microbatch, values_microbatch};
   microbatch_dry(workers->micro);
-  for (size_t i = 0; i < sizeof visits / sizeof *visits; i++) {
+  const size_t count = sizeof visits / sizeof *visits - (has_critic(&workers->config->ppo) ? 0 : 1);
+  for (size_t i = 0; i < count; i++) {
     const size_t mark = arena_mark(workers->step);
     visits[i](dry, workers);
     arena_release(workers->step, mark);
   }
+}
+
+/* With a critic: its values' part of the credit as well. */
+static void credit_values(Experience *x, const PpoAlgorithm *ppo, const Comm *comm, Credit *credit) {
+  if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens, comm);
+  advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, x->returns);
+  credit->critic = true;
+  credit->return_std = standard_deviation(x->returns, x->tokens, comm);
+  credit->explained_variance = explained_variance(x->value, x->returns, x->tokens, comm);
+}
+
+static void credit_groups(Experience *x, const PpoAlgorithm *ppo, const Comm *comm, Credit *credit) {
+  const int64_t size = ppo->samples_per_prompt;
+  double sums[2] = {(double)(x->count / size), (double)estimator_flat_groups(x->judged, x->count, size)};
+  estimator_groups((Estimator)ppo->advantage, x->total, x->offsets, x->count, size, x->advantage);
+  comm_sum(comm, sums, 2);
+  credit->groups = sums[0];
+  credit->flat_groups = sums[1];
 }
 
 Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm) {
@@ -213,15 +244,17 @@ Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double
     sums[1] += total;
   }
   comm_sum(comm, sums, 3);
-  if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens, comm);
-  advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, x->returns);
-  const double spread = standard_deviation(x->advantage, x->tokens, comm);
-  advantage_whiten(x->advantage, x->tokens, true, comm);
-  return (Credit){.reward = sums[1] / sums[0],
-                  .advantage_std = spread,
-                  .return_std = standard_deviation(x->returns, x->tokens, comm),
-                  .explained_variance = explained_variance(x->value, x->returns, x->tokens, comm),
-                  .bounded = sums[2]};
+  Credit credit = {.reward = sums[1] / sums[0], .bounded = sums[2]};
+  const bool groups = estimator_has_groups((Estimator)ppo->advantage);
+  if (has_critic(ppo))
+    credit_values(x, ppo, comm, &credit);
+  else if (groups)
+    credit_groups(x, ppo, comm, &credit);
+  else
+    estimator_returns(x->reward, x->offsets, x->count, ppo->gamma, x->advantage);
+  credit.advantage_std = standard_deviation(x->advantage, x->tokens, comm);
+  if (!groups) advantage_whiten(x->advantage, x->tokens, true, comm);
+  return credit;
 }
 
 ExperienceStats experience_stats(const Experience *experience, const Comm *comm) {

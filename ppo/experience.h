@@ -5,7 +5,7 @@
  *   experience_sample    the actor answers the prompts                       ids, sampled
  *   experience_score     the reward model reads each answer at its last token score, judged
  *   experience_logprobs  log-probabilities of actor and reference            logprob, reference, entropy
- *   experience_values    values of the critic                                value
+ *   experience_values    values of the critic, where there is one            value
  *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns
  *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
@@ -40,7 +40,8 @@ typedef struct Experience {
 
   /* [capacity * max_new_tokens], ragged */
   float *logprob, *reference, *entropy; /* nats, at the sampling temperature */
-  float *value, *kl, *reward, *advantage, *returns;
+  float *kl, *reward, *advantage;
+  float *value, *returns; /* NULL without a critic */
 } Experience;
 
 /* The parts that the steps work with; all borrowed. */
@@ -57,9 +58,9 @@ typedef struct PpoWorkers {
 } PpoWorkers;
 
 /* Host memory of one token, for the memory plan. */
-enum { EXPERIENCE_TOKEN_BYTES = 10 * 4 };
+size_t experience_token_bytes(bool critic);
 
-NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens,
+NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic,
                                Error *error);
 void experience_free(Experience *experience);
 
@@ -79,8 +80,11 @@ NODISCARD bool experience_values(Experience *experience, const PpoWorkers *worke
 typedef struct Credit {
   double reward;        /* mean over the answers of the sum of their rewards, before any whitening */
   double advantage_std; /* over the answer tokens, before whitening */
-  double return_std, explained_variance;
-  double bounded; /* tokens that met KL_LOG_RATIO_BOUND in k3 */
+  double return_std, explained_variance; /* with a critic alone */
+  double groups,
+      flat_groups; /* prompts, and those of them whose answers were all judged the same: 0 without groups */
+  double bounded;  /* tokens that met KL_LOG_RATIO_BOUND in k3 */
+  bool critic;     /* there is one */
 } Credit;
 Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm);
 

@@ -59,6 +59,10 @@ void value_loss(const float *value, const float *old, const float *returns, int6
   if (stats) stats_add(stats->sums, sum.sums, VALUE_SUMS);
 }
 
+void slopes_by_answer(float *slope, const int32_t *length, int64_t tokens) {
+  for (int64_t t = 0; t < tokens; t++) slope[t] /= (float)length[t];
+}
+
 void entropy_bonus(int64_t tokens, double coef, double weight, float *dentropy) {
   for (int64_t t = 0; t < tokens; t++) dentropy[t] = (float)(-coef * weight);
 }

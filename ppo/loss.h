@@ -54,6 +54,10 @@ void policy_loss(const float *logprob, const float *old, const float *advantage,
 void value_loss(const float *value, const float *old, const float *returns, int64_t tokens, double clip,
                 double weight, float *dvalue, ValueStats *stats);
 
+/* Instead of the mean over the tokens of a minibatch, that over its answers of each one's mean over its own tokens: the slope of a
+ * token, made with weight = 1 / answers, is divided by the length of its answer. */
+void slopes_by_answer(float *slope, const int32_t *length, int64_t tokens);
+
 /* An entropy bonus, loss = -coef * mean entropy: dentropy[t] = -coef * weight. */
 void entropy_bonus(int64_t tokens, double coef, double weight, float *dentropy);
 

@@ -4,13 +4,15 @@
 
 bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *error) {
   const size_t n = (size_t)tokens;
-  *micro = (Microbatch){.origin = memory_zeroed(n, sizeof *micro->origin),
+  *micro = (Microbatch){.length = memory_zeroed(n, sizeof *micro->length),
+                        .origin = memory_zeroed(n, sizeof *micro->origin),
                         .old = memory_zeroed(n, sizeof *micro->old),
                         .target = memory_zeroed(n, sizeof *micro->target),
                         .entropy = memory_zeroed(n, sizeof *micro->entropy),
                         .entropy_slope = memory_zeroed(n, sizeof *micro->entropy_slope)};
-  bool ok = (micro->origin && micro->old && micro->target && micro->entropy && micro->entropy_slope) ||
-            error_out_of_memory(error, "micro-batch", 20 * n);
+  bool ok = (micro->length && micro->origin && micro->old && micro->target && micro->entropy &&
+             micro->entropy_slope) ||
+            error_out_of_memory(error, "micro-batch", 24 * n);
   ok = ok && packer_init(&micro->packer, answers, 1, tokens, error);
   if (!ok) microbatch_free(micro);
   return ok;
@@ -18,6 +20,7 @@ bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *
 
 void microbatch_free(Microbatch *micro) {
   packer_free(&micro->packer);
+  memory_free(micro->length);
   memory_free(micro->origin);
   memory_free(micro->old);
   memory_free(micro->target);
@@ -46,6 +49,7 @@ void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples,
     const int64_t first = packer_add(packer, sample->prompt, sample->prompt_length);
     packer_extend(packer, sample->response, sample->length);
     for (int64_t t = 0; t < sample->length; t++) {
+      micro->length[packer->row_count] = (int32_t)sample->length;
       micro->origin[packer->row_count] = offsets[e] + (int32_t)t;
       packer_want(packer, first + sample->prompt_length - 1 + t, sample->response[t]);
     }
@@ -54,7 +58,10 @@ void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples,
 
 void microbatch_dry(Microbatch *micro) {
   packer_dry(&micro->packer);
-  for (int64_t n = 0; n < micro->packer.row_count; n++) micro->origin[n] = 0;
+  for (int64_t n = 0; n < micro->packer.row_count; n++) {
+    micro->length[n] = 1;
+    micro->origin[n] = 0;
+  }
 }
 
 void microbatch_gather(const Microbatch *micro, const float *from, float *to) {

@@ -15,6 +15,7 @@ typedef struct Microbatch {
   Packer packer;
   uint64_t draw; /* number of the plan's first answer among all sequences trained on (batch_draw) */
   /* [tokens] of the same answer tokens: */
+  int32_t *length; /* tokens of the answer that it belongs to */
   int32_t *origin; /* where each stands in the experience's token arrays */
   float
       *old; /* gathered from there: log-probabilities or values as they were when the answers were sampled */

@@ -1,5 +1,11 @@
 #include "ppo/models.h"
 
+#include "ppo/estimator.h"
+
+static bool has_critic(const PpoConfig *config) {
+  return estimator_has_critic((Estimator)config->ppo.advantage);
+}
+
 static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
   TraineeSpec spec = trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim,
                                      (uint64_t)config->run.seed);
@@ -29,7 +35,7 @@ static PredictorSpec frozen(const TraineeSpec *trainee, const char *name) {
 }
 
 static bool bases_fit(const PpoModels *models, const PpoConfig *config, Error *error) {
-  const int64_t policy = models->policy_base.spec.vocab, reward = models->critic.predictor.model->spec.vocab;
+  const int64_t policy = models->policy_base.spec.vocab, reward = models->reward.model->spec.vocab;
   if (policy == reward) return true;
   return error_set(
       error, ERROR_MODEL,
@@ -53,7 +59,8 @@ static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const
   return trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
          predictor_open(&models->reference, &reference, &models->policy_base, PREDICTOR_FROZEN, NULL, compute,
                         memory, error) &&
-         trainee_open(&models->critic, &critic, reward_base, compute, memory, error) &&
+         (!has_critic(config) ||
+          trainee_open(&models->critic, &critic, reward_base, compute, memory, error)) &&
          predictor_open(&models->reward, &reward, reward_base, PREDICTOR_FROZEN, NULL, compute, memory,
                         error);
 }
@@ -67,12 +74,14 @@ static bool open_full(PpoModels *models, const PpoConfig *config, Compute *compu
   PredictorSpec reference = frozen(&actor, "reference"), reward = frozen(&critic, "reward");
   return base_open(&models->policy_base, policy, policy_adapter, format, compute, memory, error) &&
          base_open(&models->reference_base, policy, policy_adapter, format, compute, memory, error) &&
-         base_open(&models->reward_base, score, score_adapter, format, compute, memory, error) &&
+         (!has_critic(config) ||
+          base_open(&models->reward_base, score, score_adapter, format, compute, memory, error)) &&
          base_open(&models->score_base, score, score_adapter, format, compute, memory, error) &&
          trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
          predictor_open(&models->reference, &reference, &models->reference_base, PREDICTOR_FROZEN, NULL,
                         compute, memory, error) &&
-         trainee_open(&models->critic, &critic, &models->reward_base, compute, memory, error) &&
+         (!has_critic(config) ||
+          trainee_open(&models->critic, &critic, &models->reward_base, compute, memory, error)) &&
          predictor_open(&models->reward, &reward, &models->score_base, PREDICTOR_FROZEN, NULL, compute,
                         memory, error);
 }
@@ -101,7 +110,15 @@ void ppo_models_close(PpoModels *models) {
 }
 
 const char *ppo_models_describe(const PpoModels *models, const PpoConfig *config) {
-  if (!config->lora.enabled) return "four models of their own weights: actor, critic, reference, reward";
-  if (models->shared) return "one frozen base; adapters for actor, critic, reference and reward";
+  const bool critic = has_critic(config);
+  if (!config->lora.enabled) {
+    return critic ? "four models of their own weights: actor, critic, reference, reward"
+                  : "three models of their own weights: actor, reference, reward; no critic";
+  }
+  if (models->shared) {
+    return critic ? "one frozen base; adapters for actor, critic, reference and reward"
+                  : "one frozen base; adapters for actor, reference and reward; no critic";
+  }
+  if (!critic) return "two frozen bases, policy and reward; adapters over each; no critic";
   return "two frozen bases, policy and reward; adapters over each";
 }

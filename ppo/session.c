@@ -1,5 +1,7 @@
 #include "ppo/session.h"
 
+#include "ppo/estimator.h"
+
 #include "train/absent.h"
 #include "train/examples.h"
 
@@ -30,6 +32,10 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
 
 PpoWorkers session_workers(PpoSession *session) {
   return workers_of(session, &session->config);
+}
+
+static bool has_critic(const PpoSession *s) {
+  return estimator_has_critic((Estimator)s->config.ppo.advantage);
 }
 
 Ptx *session_ptx(PpoSession *session) {
@@ -134,17 +140,19 @@ static bool set_lengths(PpoSession *s, Log *log, Error *error) {
   const int64_t seen = most > 0 && most < answered ? most : answered;
   const int64_t ptx = s->has_ptx ? (int64_t)s->ptx.data.longest_sequence : 0;
   const int64_t longest = seen > ptx ? seen : ptx;
+  const bool critic = has_critic(s);
   return base_set_length(policy, longest, c, log, error) &&
          base_set_length(models->reference.model, longest, c, NULL, error) &&
-         (models->shared || (base_set_length(models->critic.predictor.model, seen, c, log, error) &&
-                             base_set_length(models->reward.model, seen, c, NULL, error)));
+         (models->shared ||
+          ((!critic || base_set_length(models->critic.predictor.model, seen, c, log, error)) &&
+           base_set_length(models->reward.model, seen, c, critic ? NULL : log, error)));
 }
 
 /* The largest steps there will be, in a dry memory. */
 static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
   const PpoWorkers workers = workers_of(s, config);
   Experience dry;
-  if (!experience_init(&dry, 1, 1, error)) return false;
+  if (!experience_init(&dry, 1, 1, has_critic(s), error)) return false;
   experience_plan(&dry, &workers);
   update_plan(&dry, &workers, session_ptx(s));
   experience_free(&dry);
@@ -161,9 +169,9 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
       !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||
-      !pass_init(&s->reward_pass, models->critic.predictor.model, error) ||
+      !pass_init(&s->reward_pass, models->reward.model, error) ||
       !training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) ||
-      !training_offload(&s->reward_pass, &config->model, &s->compute, &s->memory, error) ||
+      (has_critic(s) && !training_offload(&s->reward_pass, &config->model, &s->compute, &s->memory, error)) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
       !check_positions(s, log, error)) {
     return false;
@@ -193,7 +201,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   close_models(s);
   ok = plan_end(plan, &s->memory, &s->compute, error) && ok;
   const int64_t tokens = tried.ppo.batch_size * tried.rollout.max_new_tokens;
-  plan_add(plan, "rollout arrays", (size_t)tokens * EXPERIENCE_TOKEN_BYTES);
+  plan_add(plan, "rollout arrays", (size_t)tokens * experience_token_bytes(has_critic(s)));
   return ok;
 }
 
@@ -244,7 +252,8 @@ bool session_prepare(PpoSession *session, Error *error) {
 bool session_allocate(PpoSession *session, Error *error) {
   PpoSession *s = session;
   return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, &s->config, error) &&
-         experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens, error);
+         experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens,
+                         has_critic(s), error);
 }
 
 void session_close(PpoSession *session) {
@@ -272,5 +281,6 @@ bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&
          trainee_state(&s->models.actor, checkpoint, error) &&
-         trainee_state(&s->models.critic, checkpoint, error) && ema_state(&s->ema, checkpoint, error);
+         (!has_critic(s) || trainee_state(&s->models.critic, checkpoint, error)) &&
+         ema_state(&s->ema, checkpoint, error);
 }

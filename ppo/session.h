@@ -24,7 +24,7 @@ typedef struct PpoSession {
   Dataset prompts, eval;
   bool has_eval;
   DataOrder order;
-  ExampleRef *picks; /* [ppo.batch_size] */
+  ExampleRef *picks; /* [ppo.batch_size], of which a rollout takes one for samples_per_prompt answers */
   Ptx ptx;
   bool has_ptx;
 

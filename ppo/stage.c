@@ -24,12 +24,12 @@ static RolloutSpec rollout_spec(const PpoSession *s) {
 /* -- one update: the algorithm ---------------------------------------------------------------------------- */
 
 static void next_prompts(PpoSession *s) {
-  const int64_t count = s->config.ppo.batch_size;
+  const int64_t each = s->config.ppo.samples_per_prompt, count = s->config.ppo.batch_size / each;
   data_order_take(&s->order, &s->cursor, (int)count, s->picks);
   experience_clear(&s->experience);
   for (int64_t i = 0; i < count; i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
-    experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);
+    for (int64_t k = 0; k < each; k++) experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);
   }
 }
 

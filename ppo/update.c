@@ -1,8 +1,22 @@
 #include "ppo/update.h"
 
+#include "ppo/estimator.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+
+static bool has_critic(const PpoWorkers *workers) {
+  return estimator_has_critic((Estimator)workers->config->ppo.advantage);
+}
+
+/* The weight of a token in the policy's loss; grpo divides it by the answer's length in addition. */
+static double policy_weight(const PpoConfig *config, double answers, double tokens) {
+  if (config->ppo.advantage == ESTIMATOR_GRPO) return 1 / answers;
+  if (config->ppo.advantage == ESTIMATOR_DR_GRPO)
+    return 1 / (answers * (double)config->rollout.max_new_tokens);
+  return 1 / tokens;
+}
 
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
 static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
@@ -23,6 +37,10 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
               micro->packer.slopes, stats);
   const bool bonus = ppo->entropy_coef > 0;
   if (bonus) entropy_bonus(tokens.count, ppo->entropy_coef, weight, micro->entropy_slope);
+  if (ppo->advantage == ESTIMATOR_GRPO) {
+    slopes_by_answer(micro->packer.slopes, micro->length, tokens.count);
+    if (bonus) slopes_by_answer(micro->entropy_slope, micro->length, tokens.count);
+  }
   lm_logprobs_backward(pass, tokens, temperature, micro->packer.slopes, bonus ? micro->entropy_slope : NULL,
                        NULL);
   pass_backward(pass);
@@ -78,17 +96,19 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
                        char broken[BROKEN_PLACE], Error *error) {
   Microbatch *micro = workers->micro;
   if (!microbatch_plan(micro, experience->samples, members, count, error)) return false;
-  double tokens = 0;
-  for (int64_t i = 0; i < count; i++) tokens += (double)experience->samples[members[i]].length;
-  comm_sum(&workers->compute->comm, &tokens, 1);
+  double sums[2] = {0, (double)count};
+  for (int64_t i = 0; i < count; i++) sums[0] += (double)experience->samples[members[i]].length;
+  comm_sum(&workers->compute->comm, sums, 2);
+  const double tokens = sums[0], weight = policy_weight(workers->config, sums[1], tokens);
   micro->draw = (uint64_t)state->draws;
   state->draws += count;
   for (int i = 0; i < micro->packer.plan.count; i++) {
     microbatch_fill(micro, i, experience->samples, members, experience->offsets);
     const size_t mark = arena_mark(workers->step);
-    learn_policy(experience, workers, 1 / tokens, policy);
+    learn_policy(experience, workers, weight, policy);
     arena_release(workers->step, mark);
     if (!*broken && !isfinite(policy->loss)) note_broken(experience, workers, broken);
+    if (!has_critic(workers)) continue;
     learn_value(experience, workers, 1 / tokens, value);
     arena_release(workers->step, mark);
     if (!*broken && !isfinite(value->loss)) note_broken(experience, workers, broken);
@@ -105,7 +125,7 @@ static bool finite_loss(const char *name, double loss, const char *where, Error 
 
 static void drop_gradients(const PpoWorkers *workers) {
   optimizer_zero_gradients(&workers->models->actor.optimizer, workers->compute);
-  optimizer_zero_gradients(&workers->models->critic.optimizer, workers->compute);
+  if (has_critic(workers)) optimizer_zero_gradients(&workers->models->critic.optimizer, workers->compute);
 }
 
 /* A minibatch that is left out. */
@@ -146,9 +166,10 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
     if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, sizeof broken);
     if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
-  double actor_norm, critic_norm;
+  double actor_norm, critic_norm = 0;
   if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, &why) ||
-      !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, &why)) {
+      (has_critic(workers) &&
+       !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, &why))) {
     return leave_out(workers, state, &why, error);
   }
   stats->ptx_loss += ptx_loss;
@@ -187,7 +208,7 @@ void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
   microbatch_dry(workers->micro);
   learn_policy(dry, workers, 1, NULL);
   arena_release(workers->step, mark);
-  learn_value(dry, workers, 1, NULL);
+  if (has_critic(workers)) learn_value(dry, workers, 1, NULL);
   arena_release(workers->step, mark);
   if (ptx) {
     ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),
@@ -195,7 +216,8 @@ void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
   }
   double norm;
   Error none = {0};
-  const bool stepped = trainee_step(&workers->models->actor, workers->compute, 0, &norm, &none) &&
-                       trainee_step(&workers->models->critic, workers->compute, 0, &norm, &none);
+  const bool stepped =
+      trainee_step(&workers->models->actor, workers->compute, 0, &norm, &none) &&
+      (!has_critic(workers) || trainee_step(&workers->models->critic, workers->compute, 0, &norm, &none));
   ASSERT(stepped); /* the gradients of a dry run are zero */
 }

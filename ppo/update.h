@@ -1,8 +1,10 @@
 /* The learning half of PPO: epochs of minibatches over one rollout (Schulman et al. 2017, algorithm 1).
  *
  * An epoch visits every answer once, in a fresh seeded order, `minibatches` optimiser steps of
- * batch_size/minibatches answers each. Actor and critic take their step from the same minibatch, each with its own
- * optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches. */
+ * batch_size/minibatches answers each. Actor and critic, where there is one, take their step from the same minibatch, each with
+ * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches;
+ * but with ppo.advantage grpo the policy's is the mean over the answers of the mean over the tokens of each (Shao et al. 2024, eq.
+ * 3), and with dr_grpo the sum over the tokens by answers times rollout.max_new_tokens (Liu et al. 2025, which leaves the constant open). */
 #ifndef PPO_UPDATE_H
 #define PPO_UPDATE_H
 
@@ -35,7 +37,7 @@ typedef struct UpdateStats {
 NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
                            UpdateStats *stats, Error *error);
 
-/* The passes of one training micro-batch of the largest size, and a step of both optimisers, for the memory plan. `dry` has room for one token. */
+/* The passes of one training micro-batch of the largest size, and a step of all optimisers, for the memory plan. `dry` has room for one token. */
 void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef TESTS_SUPPORT_PPO_LAB_H
 #define TESTS_SUPPORT_PPO_LAB_H
 
+#include "ppo/estimator.h"
 #include "ppo/session.h"
 
 #include <setjmp.h>
@@ -40,6 +41,10 @@ static inline void lab_configure(Lab *lab, const char *const *options) {
   }
 }
 
+static inline bool lab_has_critic(const Lab *lab) {
+  return estimator_has_critic((Estimator)lab->s.config.ppo.advantage);
+}
+
 static inline void lab_open_models(Lab *lab) {
   PpoSession *s = &lab->s;
   Error error = {0};
@@ -52,17 +57,17 @@ static inline void lab_open_models(Lab *lab) {
     const uint64_t seed = (uint64_t)s->config.run.seed;
     model_initialize(s->models.actor.predictor.model, &s->compute, seed);
     model_initialize(s->models.reference.model, &s->compute, seed);
-    model_initialize(s->models.critic.predictor.model, &s->compute, seed + 1);
+    if (lab_has_critic(lab)) model_initialize(s->models.critic.predictor.model, &s->compute, seed + 1);
   }
   assert_true(engine_init(&s->engine, engine, s->models.actor.predictor.model, NULL, &s->compute,
                           &s->memory.cache, &error));
   assert_true(pass_init(&s->policy_pass, s->models.actor.predictor.model, &error));
-  assert_true(pass_init(&s->reward_pass, s->models.critic.predictor.model, &error));
+  assert_true(pass_init(&s->reward_pass, s->models.reward.model, &error));
   assert_true(microbatch_init(&s->micro, s->config.optim.micro_batch_tokens, LAB_BATCH, &error));
   if (s->compute.dry) {
     const PpoWorkers workers = session_workers(s);
     Experience dry;
-    assert_true(experience_init(&dry, 1, 1, &error));
+    assert_true(experience_init(&dry, 1, 1, lab_has_critic(lab), &error));
     experience_plan(&dry, &workers);
     update_plan(&dry, &workers, NULL);
     experience_free(&dry);
@@ -91,7 +96,7 @@ static inline void lab_open(Lab *lab, bool fresh, const char *const *options) {
   assert_true(plan_end(&plan, &s->memory, &s->compute, &error));
   assert_true(train_memory_allocate(&s->memory, &s->compute, &error));
   lab_open_models(lab);
-  assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, &error));
+  assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, lab_has_critic(lab), &error));
   for (int p = 0; p < LAB_PROMPTS; p++) {
     for (int t = 0; t < LAB_PROMPT; t++) lab->prompts[p][t] = 10 * p + t + 3;
   }
