@@ -10,14 +10,6 @@ static bool has_critic(const PpoWorkers *workers) {
   return estimator_has_critic((Estimator)workers->config->ppo.advantage);
 }
 
-/* The weight of a token in the policy's loss; grpo divides it by the answer's length in addition. */
-static double policy_weight(const PpoConfig *config, double answers, double tokens) {
-  if (config->ppo.advantage == ESTIMATOR_GRPO) return 1 / answers;
-  if (config->ppo.advantage == ESTIMATOR_DR_GRPO)
-    return 1 / (answers * (double)config->rollout.max_new_tokens);
-  return 1 / tokens;
-}
-
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
 static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
                          PolicyStats *stats) {
@@ -99,7 +91,8 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
   double sums[2] = {0, (double)count};
   for (int64_t i = 0; i < count; i++) sums[0] += (double)experience->samples[members[i]].length;
   comm_sum(&workers->compute->comm, sums, 2);
-  const double tokens = sums[0], weight = policy_weight(workers->config, sums[1], tokens);
+  const double tokens = sums[0], weight = estimator_weight((Estimator)workers->config->ppo.advantage, sums[1],
+                                                           tokens, workers->config->rollout.max_new_tokens);
   micro->draw = (uint64_t)state->draws;
   state->draws += count;
   for (int i = 0; i < micro->packer.plan.count; i++) {

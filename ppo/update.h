@@ -2,9 +2,8 @@
  *
  * An epoch visits every answer once, in a fresh seeded order, `minibatches` optimiser steps of
  * batch_size/minibatches answers each. Actor and critic, where there is one, take their step from the same minibatch, each with
- * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches;
- * but with ppo.advantage grpo the policy's is the mean over the answers of the mean over the tokens of each (Shao et al. 2024, eq.
- * 3), and with dr_grpo the sum over the tokens by answers times rollout.max_new_tokens (Liu et al. 2025, which leaves the constant open). */
+ * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches; with
+ * grpo and dr_grpo the policy's has other weights (estimator_weight). */
 #ifndef PPO_UPDATE_H
 #define PPO_UPDATE_H
 

@@ -52,6 +52,15 @@ static void watch_sampler(Watch *watch, int64_t step, const ExperienceStats *x, 
               (long long)step, x->sampler_error);
 }
 
+static void watch_groups(Watch *watch, int64_t step, const Credit *credit, Log *log) {
+  if (watch->flat || !(credit->groups > 0) || credit->flat_groups < credit->groups) return;
+  watch->flat = true;
+  log_warning(log,
+              "update %lld: the answers to each prompt were all judged the same, for every prompt "
+              "(ppo/flat_group_rate): there is nothing to learn of them but to stay near the reference",
+              (long long)step);
+}
+
 static void watch_steps(Watch *watch, int64_t step, const PpoConfig *config, const UpdateStats *u, Log *log) {
   watch->updates++;
   if (!u->stopped || u->steps > 0 || watch->without_step++ > 0) return;
@@ -65,6 +74,7 @@ static void watch_steps(Watch *watch, int64_t step, const PpoConfig *config, con
 void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report, Log *log) {
   watch_ending(watch, step, config, &report->rollout, log);
   watch_sampler(watch, step, &report->rollout, log);
+  watch_groups(watch, step, &report->credit, log);
   watch_steps(watch, step, config, &report->update, log);
 }
 

@@ -34,6 +34,7 @@ static const Option options[] = {
 typedef struct RunSettings {
   SupervisedConfig common;
   ModelConfig reward; /* path and adapter */
+  char *advantage;    /* of a PPO run: only gae has a critic */
 } RunSettings;
 
 static const Option run_options[] = {
@@ -42,6 +43,7 @@ static const Option run_options[] = {
   ROW_CHOICE("model.dtype", RunSettings, common.model.dtype, "auto", model_dtype_choices, ""),
   ROW_STRING("reward.path", RunSettings, reward.path, NULL, ""),
   ROW_STRING("reward.adapter", RunSettings, reward.adapter, NULL, ""),
+  ROW_STRING("ppo.advantage", RunSettings, advantage, "gae", ""),
   ROW_BOOL("lora.enabled", RunSettings, common.lora.enabled, "false", ""),
   ROW_INT("lora.r", RunSettings, common.lora.r, "8", 0, 0, ""),
   ROW_FLOAT("lora.alpha", RunSettings, common.lora.alpha, "16", 0, 0, ""),
@@ -108,6 +110,10 @@ static bool choose(Export *e, Error *error) {
   if (part != PART_RESULT && strcmp(stage, "ppo") != 0) {
     return error_set(error, ERROR_USAGE, "--part %s: only runs of ppo have one, and %s is of %s", parts[part],
                      e->config->run, stage);
+  }
+  if (part == PART_CRITIC && strcmp(e->settings.advantage, "gae") != 0) {
+    return error_set(error, ERROR_USAGE, "--part critic: %s has none, its ppo.advantage is %s",
+                     e->config->run, e->settings.advantage);
   }
   e->base = common->model.path;
   e->spec = trainee_spec_of(found->name, &common->model, &common->lora, &e->s.lora, &common->optim,

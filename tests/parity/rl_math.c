@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ppo/advantage.h"
+#include "ppo/estimator.h"
 #include "ppo/kl.h"
 #include "ppo/loss.h"
 #include "ppo/reward.h"
@@ -165,6 +166,39 @@ static void test_value(void **state) {
   fixture_close(&f);
 }
 
+/* Against the lines of TRL's RLOO and GRPO trainers (make_groups.py). */
+static void test_groups(void **state) {
+  (void)state;
+  static const Estimator estimators[] = {ESTIMATOR_RLOO, ESTIMATOR_GRPO, ESTIMATOR_DR_GRPO};
+  Fixture f;
+  fixture_open(&f, "rl/groups");
+  int64_t answers;
+  const float *reward = fixture_floats(&f, "reward", &answers);
+  const int32_t *offset = fixture_ints(&f, "offsets", NULL), *size = fixture_ints(&f, "group", NULL);
+  const int32_t *longest = fixture_ints(&f, "longest", NULL);
+  const int32_t tokens = offset[answers];
+  int32_t lengths[MOST];
+  for (int64_t i = 0; i < answers; i++)
+    for (int32_t t = offset[i]; t < offset[i + 1]; t++) lengths[t] = offset[i + 1] - offset[i];
+  assert_int_equal(estimator_flat_groups(reward, answers, size[0]), 1);
+  for (size_t k = 0; k < sizeof estimators / sizeof *estimators; k++) {
+    const Estimator estimator = estimators[k];
+    const char *name = estimator_names[estimator];
+    float advantage[MOST], first[MOST], weight[MOST];
+    char key[64];
+    estimator_groups(estimator, reward, offset, answers, size[0], advantage);
+    for (int64_t i = 0; i < answers; i++) first[i] = advantage[offset[i]];
+    assert_near(name, first, fixture_floats(&f, name, NULL), answers, TOLERANCE);
+    if (estimator == ESTIMATOR_RLOO) continue; /* its trainer has whole answers for actions */
+    const double each = estimator_weight(estimator, (double)answers, tokens, longest[0]);
+    for (int32_t t = 0; t < tokens; t++) weight[t] = (float)each;
+    if (estimator == ESTIMATOR_GRPO) slopes_by_answer(weight, lengths, tokens);
+    snprintf(key, sizeof key, "weight.%s", name);
+    assert_relative(key, weight, fixture_floats(&f, key, NULL), tokens, 1e-6);
+  }
+  fixture_close(&f);
+}
+
 static void test_pairwise(void **state) {
   (void)state;
   Fixture f;
@@ -196,7 +230,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_kl),     cmocka_unit_test(test_controller), cmocka_unit_test(test_gae),
       cmocka_unit_test(test_whiten), cmocka_unit_test(test_reward),     cmocka_unit_test(test_policy),
-      cmocka_unit_test(test_value),  cmocka_unit_test(test_pairwise),
+      cmocka_unit_test(test_value),  cmocka_unit_test(test_groups),     cmocka_unit_test(test_pairwise),
   };
   return cmocka_run_group_tests_name("parity/rl_math", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* PPO where the optimum is known: a tiny random model, and the reward is the share of one chosen token in the answer.
- * The best policy writes nothing else. Each of five seeds must come above 0.9 within UPDATES updates; and with a large
+ * The best policy writes nothing else. Each of five seeds must come above 0.9 within UPDATES updates, and so must every estimator that has no critic; and with a large
  * kl_coef the policy must stay at its reference. The reward model is left out: its scores are replaced by the share. */
 #include "tests/support/ppo_lab.h"
 
@@ -60,6 +60,22 @@ static void reaches_the_optimum(void **state) {
   }
 }
 
+static void without_a_critic(void **state) {
+  (void)state;
+  const char *const estimators[] = {"--ppo.advantage=rloo", "--ppo.advantage=grpo", "--ppo.advantage=dr_grpo",
+                                    "--ppo.advantage=reinforce_pp"};
+  for (int i = 0; i < 4; i++) {
+    Lab lab;
+    lab_open(&lab, true,
+             (const char *[]){"--rollout.temperature=1", "--ppo.kl_coef=0", "--ppo.samples_per_prompt=16",
+                              estimators[i], NULL});
+    const Outcome outcome = learn(&lab, UPDATES);
+    printf("%s: share %.3f after %d updates\n", estimators[i], outcome.share, UPDATES);
+    assert_true(outcome.share > 0.9);
+    lab_close(&lab);
+  }
+}
+
 static void stays_at_the_reference(void **state) {
   (void)state;
   Lab lab;
@@ -74,6 +90,7 @@ static void stays_at_the_reference(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(reaches_the_optimum),
+      cmocka_unit_test(without_a_critic),
       cmocka_unit_test(stays_at_the_reference),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

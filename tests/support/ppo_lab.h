@@ -110,14 +110,15 @@ static inline void lab_close(Lab *lab) {
   options_free(ppo_options, ppo_option_count, &lab->s.config);
 }
 
-/* A rollout over the prompts, each several times. */
+/* A rollout over the prompts, each several times, in groups of samples_per_prompt. */
 static inline void lab_sample(Lab *lab, const RolloutSpec *spec) {
   PpoSession *s = &lab->s;
   Error error = {0};
   const PpoWorkers workers = session_workers(s);
+  const int each = (int)s->config.ppo.samples_per_prompt;
   experience_clear(&s->experience);
   for (int e = 0; e < LAB_BATCH; e++) {
-    const Example prompt = {.ids = lab->prompts[e % LAB_PROMPTS], .count = LAB_PROMPT, .prompt = ""};
+    const Example prompt = {.ids = lab->prompts[e / each % LAB_PROMPTS], .count = LAB_PROMPT, .prompt = ""};
     experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);
   }
   if (!experience_sample(&s->experience, &workers, spec, &error)) fail_msg("%s", error.message);

@@ -39,6 +39,19 @@ static void sampler_and_trainer(void **state) {
   expect(&watch, &config, report, NULL);
 }
 
+static void groups_without_variance(void **state) {
+  (void)state;
+  Watch watch = {0};
+  const PpoConfig config = {.ppo = {.missing_eos = MISSING_EOS_KEEP}};
+  UpdateReport report = {.update = {.steps = 1}};
+  expect(&watch, &config, report, NULL); /* no groups */
+  report.credit = (Credit){.groups = 8, .flat_groups = 7};
+  expect(&watch, &config, report, NULL);
+  report.credit.flat_groups = 8;
+  expect(&watch, &config, report, "update 7: the answers to each prompt were all judged the same");
+  expect(&watch, &config, report, NULL);
+}
+
 static void ending_is_taught_away(void **state) {
   (void)state;
   static const MissingEos rules[] = {MISSING_EOS_KEEP, MISSING_EOS_SUBTRACT, MISSING_EOS_REPLACE};
@@ -76,8 +89,8 @@ static void updates_without_a_step(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(sampler_and_trainer),
-                                     cmocka_unit_test(ending_is_taught_away),
-                                     cmocka_unit_test(updates_without_a_step)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(sampler_and_trainer), cmocka_unit_test(groups_without_variance),
+      cmocka_unit_test(ending_is_taught_away), cmocka_unit_test(updates_without_a_step)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

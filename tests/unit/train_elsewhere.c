@@ -139,6 +139,7 @@ static void answers(void **state) {
       {2, "gamma", "unknown option '--gamma'; did you mean '--ppo.gamma'?"},
       {2, "lam", "unknown option '--lam'; did you mean '--ppo.lam'?"},
       {2, "batch_size", "unknown option '--batch_size'; did you mean '--ppo.batch_size'?"},
+      {2, "num_generations", "unknown option '--num_generations'; here it is '--ppo.samples_per_prompt'"},
       {2, "lora.lora-rank", "unknown option '--lora.lora-rank'; here it is '--lora.r'"},
       {0, "response_length", "unknown option '--response_length'; it is '--rollout.max_new_tokens' of ppo"},
       {2, "sample_packing", "unknown option '--sample_packing'; it is '--data.packing' of sft and reward"},
