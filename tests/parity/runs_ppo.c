@@ -1,4 +1,4 @@
-/* Whole runs of ppo against an independent implementation in fp64 (tests/fixtures/make_runs.py): three updates with every
+/* Whole runs of ppo, with a critic and without, against an independent implementation in fp64 (tests/fixtures/make_runs.py): three updates with every
  * term on, full weights and LoRA, evaluations among them. Metrics of every update, and actor, critic and running mean at the
  * end.
  *
@@ -66,7 +66,7 @@ typedef struct Files {
 static const Files full = {"model/model.safetensors", "ema/model/model.safetensors"};
 static const Files lora = {"adapter/adapter_model.safetensors", "ema/adapter/adapter_model.safetensors"};
 
-static void compare(const char *name, const Files *files, const char *const *options) {
+static void compare(const char *name, const Files *files, bool critic, const char *const *options) {
   const Program program = {.name = "ppo",
                            .options = ppo_options,
                            .option_count = ppo_option_count,
@@ -79,14 +79,21 @@ static void compare(const char *name, const Files *files, const char *const *opt
   whole_run_metrics(&run);
   whole_run_tensors(&run, "actor", files->actor, "");
   whole_run_tensors(&run, "ema", files->ema, "");
-  whole_run_tensors(&run, "critic", "checkpoints/step-3/state.safetensors", "critic.value.");
+  if (critic) whole_run_tensors(&run, "critic", "checkpoints/step-3/state.safetensors", "critic.value.");
   whole_run_close(&run);
 }
 
 static void several_micro_batches(void **state) {
   (void)state;
-  compare("ppo_full", &full, NULL);
-  compare("ppo_lora", &lora, NULL);
+  compare("ppo_full", &full, true, NULL);
+  compare("ppo_lora", &lora, true, NULL);
+}
+
+static void without_a_critic(void **state) {
+  (void)state;
+  compare("ppo_grpo", &full, false, NULL);
+  compare("ppo_dr_grpo", &full, false, NULL);
+  compare("ppo_rloo_lora", &lora, false, NULL);
 }
 
 /* How a minibatch is cut, and what is computed twice to save memory, is not the result's business. */
@@ -94,13 +101,14 @@ static void one_micro_batch(void **state) {
   (void)state;
   const char *const options[] = {"--optim.micro_batch_tokens=4096", "--model.recompute", NULL};
   if (device_brief()) skip();
-  compare("ppo_full", &full, options);
-  compare("ppo_lora", &lora, options);
+  compare("ppo_full", &full, true, options);
+  compare("ppo_lora", &lora, true, options);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(several_micro_batches),
+      cmocka_unit_test(without_a_critic),
       cmocka_unit_test(one_micro_batch),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
