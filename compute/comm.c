@@ -10,7 +10,7 @@
 enum { SMALL = 16 << 10 };
 
 Comm comm_single(void) {
-  return (Comm){.rank = 0, .size = 1};
+  return (Comm){.rank = 0, .size = 1, .neighbours = 1, .sharing = 1};
 }
 
 bool comm_open(Comm *comm, const CommLaunch *launch, Error *error) {
@@ -238,4 +238,10 @@ void comm_all_to_all(const Comm *comm, const void *send, const int64_t *sent, vo
 void comm_barrier(const Comm *comm) {
   if (!comm->world) return;
   comm_all_gather(comm, &(char){0}, comm->world->workspace, 1);
+}
+
+bool comm_agree(const Comm *comm, int64_t value) {
+  int64_t ends[2] = {value, ~value}; /* the complement falls where the value rises */
+  comm_all_reduce(comm, COMM_MAX, DTYPE_I64, ends, 2);
+  return ends[0] == ~ends[1];
 }

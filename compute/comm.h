@@ -44,6 +44,8 @@ NODISCARD bool comm_one_rank(const CommLaunch *launch, const char *program, Erro
 typedef struct Comm {
   int rank;
   int size;
+  int neighbours;          /* ranks on this host, this one included */
+  int sharing;             /* of these, the ones that may run on the same cores */
   struct CommWorld *world; /* NULL: one rank, which needs nobody */
 } Comm;
 
@@ -75,6 +77,8 @@ void comm_broadcast(const Comm *comm, int root, void *values, size_t bytes);
 void comm_all_to_all(const Comm *comm, const void *send, const int64_t *sent, void *receive,
                      const int64_t *received);
 void comm_barrier(const Comm *comm);
+/* Whether all ranks have the same value. */
+NODISCARD bool comm_agree(const Comm *comm, int64_t value);
 
 /* Sums `count` host doubles over all ranks, in rank order, in place. */
 void comm_sum(const Comm *comm, double *values, int64_t count);

@@ -3,6 +3,7 @@
 #include "compute/comm_exchange.h"
 
 #include <mpi.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -195,6 +196,25 @@ static void mpi_free(struct CommMpi *mpi) {
   memory_free(mpi);
 }
 
+/* Who shares this host and its cores. Where the system does not tell which cores a rank has, it may have any. */
+static bool find_neighbours(Comm *comm, Error *error) {
+  const struct CommMpi *mpi = comm->world->mpi;
+  cpu_set_t own, *sets = memory_zeroed((size_t)comm->size, sizeof own);
+  if (!sets) return error_out_of_memory(error, "cores of ranks", (size_t)comm->size * sizeof own);
+  if (sched_getaffinity(0, sizeof own, &own) != 0) memset(&own, 0xff, sizeof own);
+  comm_all_gather(comm, &own, sets, sizeof own);
+  comm->neighbours = comm->sharing = 0;
+  for (int r = 0; r < comm->size; r++) {
+    if (strcmp(mpi->hosts[r], mpi->hosts[comm->rank]) != 0) continue;
+    cpu_set_t both;
+    CPU_AND(&both, &sets[r], &own);
+    comm->neighbours++;
+    comm->sharing += CPU_COUNT(&both) > 0;
+  }
+  memory_free(sets);
+  return true;
+}
+
 static bool join(Comm *comm, const CommLaunch *launch, Error *error) {
   struct CommMpi *mpi = comm->world->mpi;
   MPI_Comm_dup(MPI_COMM_WORLD, &mpi->comm);
@@ -211,7 +231,7 @@ static bool join(Comm *comm, const CommLaunch *launch, Error *error) {
   int length;
   MPI_Get_processor_name(mpi->hosts[comm->rank], &length);
   comm_all_gather(comm, mpi->hosts[comm->rank], mpi->hosts, sizeof *mpi->hosts);
-  return true;
+  return find_neighbours(comm, error);
 }
 
 bool exchange_open(Comm *comm, const CommLaunch *launch, Error *error) {

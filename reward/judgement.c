@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 static void take_ranks(const Example *example, int32_t ranks[MOST_ANSWERS]) {
   for (int k = 0; k < example->answer_count; k++) ranks[k] = example->answers[k].rank;
@@ -79,6 +80,43 @@ static bool tally_open(Tally *tally, const Dataset *data, Error *error) {
   return error_out_of_memory(error, "pairs of an evaluation", 2 * tally->room * sizeof(JudgedPair));
 }
 
+/* Where each rank's pairs go among those of all: one after the other. The others' places are zero, so that a sum is exact. */
+static void gather_pairs(const Comm *comm, JudgedPair *pairs, size_t room, size_t count, size_t before) {
+  memmove(pairs + before, pairs, count * sizeof *pairs);
+  memset(pairs, 0, before * sizeof *pairs);
+  memset(pairs + before + count, 0, (room - before - count) * sizeof *pairs);
+  comm_all_reduce(comm, COMM_SUM, DTYPE_F32, pairs, 2 * (int64_t)room);
+}
+
+/* Makes the tally of this rank's share that of all examples. */
+static bool tally_gather(Tally *tally, const Comm *comm, Error *error) {
+  if (comm->size == 1) return true;
+  int64_t *counts = memory_zeroed((size_t)comm->size, sizeof *counts), most = tally->most_answers;
+  if (!counts) return error_out_of_memory(error, "pairs of ranks", (size_t)comm->size * sizeof *counts);
+  comm_all_gather(comm, &(int64_t){(int64_t)tally->count}, counts, sizeof *counts);
+  size_t before = 0, all = 0;
+  for (int r = 0; r < comm->size; r++) {
+    if (r < comm->rank) before += (size_t)counts[r];
+    all += (size_t)counts[r];
+  }
+  memory_free(counts);
+  gather_pairs(comm, tally->by_margin, tally->room, tally->count, before);
+  gather_pairs(comm, tally->by_difference, tally->room, tally->count, before);
+  tally->count = all;
+  double sums[] = {tally->sum.loss, tally->sum.pairs, tally->sum.correct, tally->sum.margin, tally->tau};
+  comm_sum(comm, sums, sizeof sums / sizeof *sums);
+  tally->sum.loss = sums[0];
+  tally->sum.pairs = sums[1];
+  tally->sum.correct = sums[2];
+  tally->sum.margin = sums[3];
+  tally->tau = sums[4];
+  comm_sum(comm, tally->correct_of, MAX_SOURCES);
+  comm_sum(comm, tally->pairs_of, MAX_SOURCES);
+  comm_all_reduce(comm, COMM_MAX, DTYPE_I64, &most, 1);
+  tally->most_answers = (int)most;
+  return true;
+}
+
 static void tally_close(Tally *tally) {
   memory_free(tally->by_margin);
   memory_free(tally->by_difference);
@@ -87,8 +125,9 @@ static void tally_close(Tally *tally) {
 bool judgement_make(Judgement *judgement, Supervised *s, double centring, Error *error) {
   const Dataset *data = &s->corpus.eval;
   Tally tally = {.centring = centring};
-  const bool ok =
-      tally_open(&tally, data, error) && supervised_judge_all(s, data, tally_micro_batch, &tally, error);
+  const bool ok = tally_open(&tally, data, error) &&
+                  supervised_judge_all(s, data, tally_micro_batch, &tally, error) &&
+                  tally_gather(&tally, &s->compute.comm, error);
   if (ok) {
     const double prompts = (double)data->count, pairs = tally.sum.pairs;
     *judgement = (Judgement){.loss = tally.sum.loss / prompts,

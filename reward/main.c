@@ -8,6 +8,7 @@ int main(int argc, char **argv) {
                            .options = reward_options,
                            .option_count = reward_option_count,
                            .config_size = sizeof(RewardStageConfig),
+                           .ranks = true,
                            .run = reward_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -11,6 +11,7 @@ const Option sft_options[] = {
     UPDATE_OPTIONS(SupervisedConfig, optim, "32", "1")
     RUN_OPTIONS(SupervisedConfig, run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(SupervisedConfig, device)
+    RANK_OPTIONS(SupervisedConfig, device)
 };
 /* clang-format on */
 const size_t sft_option_count = sizeof sft_options / sizeof *sft_options;

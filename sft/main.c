@@ -8,6 +8,7 @@ int main(int argc, char **argv) {
                            .options = sft_options,
                            .option_count = sft_option_count,
                            .config_size = sizeof(SupervisedConfig),
+                           .ranks = true,
                            .run = sft_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -43,6 +43,8 @@ static bool evaluate(Supervised *s, Error *error) {
   Sft *sft = s->own;
   TokenSum sum = {0};
   if (!supervised_judge_all(s, &s->corpus.eval, add_tokens, &sum, error)) return false;
+  comm_sum(&s->compute.comm, &sum.negative, 1);
+  comm_all_reduce(&s->compute.comm, COMM_SUM, DTYPE_I64, &sum.tokens, 1);
   const double loss = sft->eval_loss = sum.negative / (double)sum.tokens;
   if (!run_check_finite(&s->run, "the evaluation loss", loss, s->step, error)) return false;
   runlog_metric(&s->run.runlog, s->step, "eval/loss", loss);

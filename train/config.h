@@ -322,6 +322,7 @@ typedef struct DeviceConfig {
   int backend; /* DeviceKind */
   int64_t threads;
   int64_t memory_limit; /* bytes; 0 = what the machine has free */
+  int64_t rank_timeout; /* seconds */
 } DeviceConfig;
 
 extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of DeviceKind */
@@ -329,9 +330,14 @@ extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of D
 #define DEVICE_OPTIONS(Config, field)                                                                       \
   ROW_CHOICE("device.backend", Config, field.backend, "auto", device_choices, "where to compute"),          \
   ROW_INT("device.threads", Config, field.threads, "0", 0, 4096,                                            \
-      "CPU threads; 0 = all cores (the same number gives the same bits)"),                                  \
+      "CPU threads of the process; 0 = all cores (the same number gives the same bits)"),                                  \
   ROW_BYTES("device.memory_limit", Config, field.memory_limit, "0",                                         \
-      "memory the run may use, e.g. 8GiB; 0 = what the machine has free"),
+      "memory the process may use, e.g. 8GiB; 0 = what the machine has free"),
+
+/* Of stages that have many ranks (docs/ranks.md). */
+#define RANK_OPTIONS(Config, field)                                                                         \
+  ROW_INT("device.rank_timeout", Config, field.rank_timeout, "600", 1, 1000000,                             \
+      "of many ranks (mpirun): seconds to wait for another one before all end"),
 
 /* clang-format on */
 

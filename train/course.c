@@ -2,6 +2,10 @@
 
 #include "train/model_path.h"
 
+static Comm comm_of(const ProgramCall *call) {
+  return call->comm ? *call->comm : comm_single();
+}
+
 static bool prepare(const Course *course, void *stage, const ProgramCall *call, Error *error) {
   options_warn(call->given, call->config, call->log);
   return course->prepare(stage, error);
@@ -9,12 +13,14 @@ static bool prepare(const Course *course, void *stage, const ProgramCall *call, 
 
 static bool check_only(const Course *course, void *stage, const ProgramCall *call, ProgramResult *result,
                        Error *error) {
-  return prepare(course, stage, call, error) && model_paths_read(call->settings, call->log, error) &&
+  return prepare(course, stage, call, error) &&
+         (comm_of(call).rank > 0 || model_paths_read(call->settings, call->log, error)) &&
          buffer_text(&result->text, "the check found nothing wrong", error) &&
          buffer_text(&result->json, "{\"ok\": true}", error);
 }
 
 static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
+  if (run->comm.rank > 0) return true;
   log_info(run->log, "%s is finished already; run.resume false starts over", run->config->dir);
   return buffer_text(&result->json, run->result, error) && buffer_text(&result->text, run->result, error);
 }
@@ -23,12 +29,13 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
                 ProgramResult *result, Error *error) {
   if (!model_paths_check(call->settings, error)) return false;
   if (call->check) return check_only(course, stage, call, result, error);
+  const Comm comm = comm_of(call);
   *run = (Run){.lock = -1};
-  bool ok = run_open(run, course->name, config, call->settings, call->log, error);
+  bool ok = run_open(run, course->name, config, call->settings, &comm, call->log, error);
   if (ok && run->start == RUN_FINISHED) {
     ok = tell_again(run, result, error);
   } else if (ok) {
-    ok = run_signals_install(error) && model_paths_complete(call->settings, error) &&
+    ok = (run->comm.size > 1 || run_signals_install(error)) && model_paths_complete(call->settings, error) &&
          prepare(course, stage, call, error) && run_begin(run, error) &&
          course->carry_out(stage, result, error);
   }

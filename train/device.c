@@ -1,7 +1,9 @@
 #include "train/device.h"
 
+#include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What the process holds beside its plan on the CPU backend: code and libraries in memory, the stacks of threads,
@@ -46,9 +48,33 @@ bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log,
   return error_set(error, refusal.code, "%s", refusal.message);
 }
 
+bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *comm, bool to_plan, Log *log,
+                      Error *error) {
+  DeviceConfig own = *config;
+  if (comm->size > 1) {
+    if ((DeviceKind)own.backend == DEVICE_CUDA) {
+      return error_set(error, ERROR_USAGE,
+                       "device.backend cuda has one rank, and there are %d: ranks compute on the CPU",
+                       comm->size);
+    }
+    own.backend = DEVICE_CPU;
+    const int share = omp_get_max_threads() / comm->sharing;
+    if (own.threads == 0 && !getenv("OMP_NUM_THREADS")) own.threads = share > 0 ? share : 1;
+  }
+  if (!(to_plan ? device_open_to_plan : device_open)(compute, &own, log, error)) return false;
+  compute->comm = *comm;
+  if (comm->size > 1) log_info(log, "%d ranks, %d of them on this host", comm->size, comm->neighbours);
+  return true;
+}
+
+/* What MPI takes in each rank beside the heap, which is counted: measured (docs/ranks.md). */
+static size_t ranks_bytes(const Comm *comm) {
+  return comm->size > 1 ? (size_t)9 << 20 : 0;
+}
+
 size_t device_overhead(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
-  return memory.total > 0 ? memory.overhead : program_bytes;
+  return memory.total > 0 ? memory.overhead : program_bytes + ranks_bytes(&compute->comm);
 }
 
 /* The first number after `key` in a file of the system; false when there is none. */
@@ -114,7 +140,7 @@ size_t device_limit(const Compute *compute) {
   const size_t reserve = card_reserve(memory.total), given = compute->memory_limit;
   const size_t card = memory.free > reserve ? memory.free - reserve + memory.overhead : memory.overhead;
   if (memory.total > 0) return given > 0 && given < card ? given : card; /* a card has no more than it has */
-  return given > 0 ? given : machine_limit();
+  return given > 0 ? given : machine_limit() / (size_t)compute->comm.neighbours;
 }
 
 MemoryLimits device_limits(const Compute *compute) {

@@ -15,9 +15,14 @@ NODISCARD bool device_open(Compute *compute, const DeviceConfig *config, Log *lo
  * (compute_assume_card). */
 NODISCARD bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log, Error *error);
 
+/* Either of them for the ranks of a run, which compute on the CPU: device.threads 0 is this rank's share of the cores that it may run
+ * on (OMP_NUM_THREADS goes before), and compute->comm is `comm`. ERROR_USAGE for device.backend cuda with many ranks. */
+NODISCARD bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *comm, bool to_plan,
+                                Log *log, Error *error);
+
 /* Bytes the run may take in all: device.memory_limit (on a card at most what it has free, less 2 % or 256 MiB for what no
  * plan knows), else what is free for this
- * process (on the CPU MemAvailable and the control group's limit). */
+ * process (on the CPU MemAvailable and the control group's limit, an equal part for each rank on this host). */
 size_t device_limit(const Compute *compute);
 /* The same, and of the host's memory beside a card what is free; SIZE_MAX where that is no matter: on the CPU, and for a card
  * that is not here. */

@@ -1,6 +1,7 @@
 #include "train/microbatches.h"
 
 #include "base/memory.h"
+#include "train/share.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -11,11 +12,13 @@ bool microbatches_init(Microbatches *micro, int64_t group, int64_t sequences, in
   const size_t n = (size_t)group;
   *micro = (Microbatches){.refs = memory_zeroed(n, sizeof *micro->refs),
                           .examples = memory_zeroed(n, sizeof *micro->examples),
+                          .numbers = memory_zeroed(n, sizeof *micro->numbers),
                           .group = group,
                           .draws = sequences,
                           .pack = pack};
-  bool ok = (micro->refs && micro->examples) ||
+  bool ok = (micro->refs && micro->examples && micro->numbers) ||
             error_out_of_memory(error, "examples of an update", n * sizeof *micro->examples);
+  for (int64_t i = 0; ok && i < group; i++) micro->numbers[i] = i;
   ok = ok && packer_init(&micro->packer, group, sequences, tokens, error);
   if (!ok) microbatches_free(micro);
   return ok;
@@ -24,8 +27,25 @@ bool microbatches_init(Microbatches *micro, int64_t group, int64_t sequences, in
 void microbatches_free(Microbatches *micro) {
   memory_free(micro->refs);
   memory_free(micro->examples);
+  memory_free(micro->numbers);
   packer_free(&micro->packer);
   *micro = (Microbatches){0};
+}
+
+bool microbatches_share(Microbatches *micro, const Dataset *data, int64_t count, const Comm *comm,
+                        int64_t *own, Error *error) {
+  ASSERT(count <= micro->group);
+  *own = count;
+  if (comm->size == 1) return true;
+  for (int64_t i = 0; i < count; i++) {
+    const Example example = dataset_example(data, micro->refs[i]);
+    micro->packer.lengths[i] = example_tokens(&example);
+  }
+  if (!share_examples(micro->packer.lengths, count, comm->size, comm->rank, micro->numbers, own, error)) {
+    return false;
+  }
+  for (int64_t k = 0; k < *own; k++) micro->refs[k] = micro->refs[micro->numbers[k]];
+  return true;
 }
 
 bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, bool packing, Error *error) {
@@ -40,7 +60,8 @@ bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, 
 void microbatches_fill(Microbatches *micro, int index) {
   packer_begin(&micro->packer, index);
   for (int64_t k = 0; k < micro->packer.count; k++) {
-    micro->packer.draw = (micro->draw + (uint64_t)micro->packer.items[k]) * (uint64_t)micro->draws;
+    const int64_t number = micro->numbers[micro->packer.items[k]];
+    micro->packer.draw = (micro->draw + (uint64_t)number) * (uint64_t)micro->draws;
     micro->pack(&micro->packer, microbatches_example(micro, k));
   }
 }

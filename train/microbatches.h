@@ -2,6 +2,7 @@
 #ifndef TRAIN_MICROBATCHES_H
 #define TRAIN_MICROBATCHES_H
 
+#include "compute/comm.h"
 #include "datasets/dataset.h"
 #include "train/packer.h"
 
@@ -11,6 +12,7 @@ typedef void PackExample(Packer *packer, const Example *example);
 typedef struct Microbatches {
   ExampleRef *refs;  /* [group] filled by the caller */
   Example *examples; /* [group] looked up by microbatches_plan */
+  int64_t *numbers;  /* [group] of each example among all that the ranks work through together */
   int64_t group;     /* examples at once, at most */
   uint64_t draw; /* number of the first example among all that the run trains on, each epoch anew: dropout */
   int64_t
@@ -24,6 +26,9 @@ NODISCARD bool microbatches_init(Microbatches *micro, int64_t group, int64_t seq
                                  PackExample *pack, Error *error);
 void microbatches_free(Microbatches *micro);
 
+/* Of the first `count` refs keeps those that are this rank's (train/share.h), *own in number. With one rank all. */
+NODISCARD bool microbatches_share(Microbatches *micro, const Dataset *data, int64_t count, const Comm *comm,
+                                  int64_t *own, Error *error);
 /* Looks up the first `count` refs and plans their micro-batches; micro->packer.plan.count is their number. */
 NODISCARD bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, bool packing,
                                  Error *error);

@@ -185,6 +185,15 @@ void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute) {
   for (size_t i = 0; i < optimizer->parameters->count; i++) op_fill(place, optimizer->gradients[i], 0);
 }
 
+void optimizer_sum_gradients(Optimizer *optimizer, const Compute *compute) {
+  if (compute->comm.size == 1) return;
+  ASSERT(compute_on_host(compute) && !optimizer->host);
+  for (size_t i = 0; i < optimizer->parameters->count; i++) {
+    const Tensor gradient = optimizer->gradients[i];
+    comm_all_reduce(&compute->comm, COMM_SUM, gradient.dtype, gradient.data, tensor_count(gradient));
+  }
+}
+
 /* Sum of squares of gradients first .. last-1. */
 static double square_sum(Optimizer *optimizer, Compute *compute, size_t first, size_t last) {
   double sum = 0;

@@ -1,7 +1,7 @@
 #include "train/program.h"
 
 #include "base/terminal.h"
-#include "compute/comm.h"
+#include "train/run.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -26,8 +26,8 @@ static bool print_help(const Program *program, FILE *out, Error *error) {
   return ok;
 }
 
-static bool run_stage(const Program *program, const void *config, const OptionRequest *request, FILE *out,
-                      Log *log, Error *error) {
+static bool run_stage(const Program *program, const void *config, const OptionRequest *request,
+                      const Comm *comm, FILE *out, Log *log, Error *error) {
   Buffer settings = {0};
   ProgramResult result = {0};
   bool ok = options_json(program->options, program->option_count, config, &settings, error);
@@ -38,10 +38,11 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
                         .settings = settings.data,
                         .given = &request->given,
                         .check = request->check,
+                        .comm = comm,
                         .log = log};
     ok = program->run(&call, &result, error);
     const Buffer *shown = request->json ? &result.json : &result.text;
-    if (ok && shown->size) {
+    if (ok && shown->size && comm->rank == 0) {
       const bool marked = result.marked && !request->json;
       (marked ? terminal_write_marked : terminal_write)(out, shown->data, shown->size);
       fputc('\n', out);
@@ -62,6 +63,18 @@ static void say_failure(Log *log, const CommLaunch *launch, const Error *error) 
   }
 }
 
+/* MPI has threads of its own, and signals are to be taken before. */
+static bool open_ranks(Comm *comm, const CommLaunch *launch, const OptionRequest *request, Error *error) {
+  if (launch->size == 1 || request->print_config) return true;
+  return (request->check || run_signals_install(error)) && comm_open(comm, launch, error);
+}
+
+/* All ranks end with an error that one of them has. What a signal stops all have agreed on. */
+static void close_ranks(Comm *comm, const Error *error) {
+  if (comm->size > 1 && error->code && !error_is_signal(error)) comm_abandon(comm, error);
+  comm_close(comm);
+}
+
 int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *err) {
   Log log;
   log_init(&log, err, LOG_INFO);
@@ -70,14 +83,22 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
   CommLaunch launch = {0};
   void *config = memory_zeroed(1, program->config_size);
   bool ok = config || error_out_of_memory(&error, "configuration", program->config_size);
-  ok = ok && comm_launch(&launch, &error) && comm_one_rank(&launch, program->name, &error);
+  ok =
+      ok && comm_launch(&launch, &error) && (program->ranks || comm_one_rank(&launch, program->name, &error));
   ok = ok && options_parse(program->options, program->option_count, config, argc, argv, &request, &error);
-  if (ok && request.help) {
+  if (launch.rank > 0) log.threshold = LOG_SILENT;
+  const bool told = ok && (request.help || request.version || request.print_config);
+  if (told && launch.rank > 0) {
+    /* rank 0 tells */
+  } else if (ok && request.help) {
     ok = print_help(program, out, &error);
   } else if (ok && request.version) {
     fprintf(out, "drover %s %s\n", program->name, DROVER_VERSION);
   } else if (ok) {
-    ok = run_stage(program, config, &request, out, &log, &error);
+    Comm comm = comm_single();
+    ok = open_ranks(&comm, &launch, &request, &error) &&
+         run_stage(program, config, &request, &comm, out, &log, &error);
+    close_ranks(&comm, &error);
   }
   if (ok && (fflush(out) != 0 || ferror(out))) {
     ok = error_set(&error, ERROR_FILE, "cannot write to standard output");

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/option.h"
+#include "compute/comm.h"
 
 #include <stdio.h>
 
@@ -17,6 +18,7 @@ typedef struct ProgramCall {
   const char *settings;     /* the same, resolved, as JSON */
   const OptionGiven *given; /* which of its options the user gave */
   bool check;               /* validate, plan, stop */
+  const Comm *comm; /* NULL: one rank. Only rank 0 has a log that says anything, and a result that is shown */
   Log *log;
 } ProgramCall;
 
@@ -33,6 +35,7 @@ typedef struct Program {
   const Option *options;
   size_t option_count;
   size_t config_size;
+  bool ranks; /* it can run on many, which the launcher asks for; otherwise more than one is refused */
   bool (*run)(const ProgramCall *call, ProgramResult *result, Error *error);
 } Program;
 

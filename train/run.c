@@ -124,11 +124,9 @@ static bool settle_log(const Run *run, Error *error) {
   return true;
 }
 
-bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, Log *log,
-              Error *error) {
-  *run = (Run){.stage = stage, .config = config, .log = log, .lock = -1, .saved = -1};
-  run->settings = memory_copy_string(settings);
-  if (!run->settings) return error_out_of_memory(error, "settings", strlen(settings));
+/* Of the rank that has the directory. */
+static bool open_directory(Run *run, Error *error) {
+  const RunConfig *config = run->config;
   bool going_on = false;
   if (!directory_create(config->dir, error) || !run_directory_check(run, error) ||
       !run_directory_lock(run, error) || !run_directory_check_inputs(run, error) ||
@@ -137,8 +135,18 @@ bool run_open(Run *run, const char *stage, const RunConfig *config, const char *
   }
   if (run->start == RUN_FINISHED) return settle_log(run, error);
   run->start = going_on ? RUN_RESUME : RUN_FRESH;
-  log->sink = keep_line;
-  log->sink_context = run;
+  run->log->sink = keep_line;
+  run->log->sink_context = run;
+  return true;
+}
+
+bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, const Comm *comm,
+              Log *log, Error *error) {
+  *run = (Run){.stage = stage, .config = config, .comm = *comm, .log = log, .lock = -1, .saved = -1};
+  run->settings = memory_copy_string(settings);
+  if (!run->settings) return error_out_of_memory(error, "settings", strlen(settings));
+  if (comm->rank == 0 && !open_directory(run, error)) return false;
+  comm_broadcast(comm, 0, &run->start, sizeof run->start);
   return true;
 }
 
@@ -149,13 +157,19 @@ static bool start_over(Run *run, Error *error) {
   return true;
 }
 
-bool run_begin(Run *run, Error *error) {
-  ASSERT(run->start != RUN_FINISHED && !run->runlog.handle);
+static bool begin_directory(Run *run, Error *error) {
   if (!run->config->resume && !start_over(run, error)) return false;
   /* The settings of a run that goes on are written once its checkpoint has been found to fit them. */
   if (run->start == RUN_FRESH && !write_settings(run, error)) return false;
-  run->saved_at = time_monotonic();
   return open_log(run, error);
+}
+
+bool run_begin(Run *run, Error *error) {
+  ASSERT(run->start != RUN_FINISHED && !run->runlog.handle);
+  if (run->comm.rank == 0 && !begin_directory(run, error)) return false;
+  run->saved_at = time_monotonic();
+  comm_barrier(&run->comm); /* what a former run left is gone */
+  return true;
 }
 
 void run_close(Run *run, const Error *error) {
@@ -202,14 +216,18 @@ bool run_log_due(const Run *run, int64_t step) {
   return due(run->config->log_every, step);
 }
 
+static void note_saved(Run *run, int64_t step) {
+  run->saved = step;
+  run->saved_at = time_monotonic();
+  run_signals_saved(step);
+}
+
 static bool note_checkpoint(Run *run, const Checkpoint *checkpoint, Error *error) {
   char *path = memory_copy_string(checkpoint->path);
   if (!path) return error_out_of_memory(error, "path", strlen(checkpoint->path));
   memory_free(run->last_checkpoint);
   run->last_checkpoint = path;
-  run->saved = checkpoint->step;
-  run->saved_at = time_monotonic();
-  run_signals_saved(checkpoint->step);
+  note_saved(run, checkpoint->step);
   runlog_checkpoint(&run->runlog, checkpoint->step, path, checkpoint->digest);
   runlog_flush(&run->runlog);
   return true;
@@ -239,7 +257,8 @@ bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compute *comput
   }
   runlog_rewind(&run->runlog, *found ? checkpoint->step : -1);
   if (*found) log_info(run->log, "going on from %s", checkpoint->path);
-  return write_settings(run, error) && (!*found || note_checkpoint(run, checkpoint, error));
+  return (run->comm.rank > 0 || write_settings(run, error)) &&
+         (!*found || note_checkpoint(run, checkpoint, error));
 }
 
 /* The run's own share of the state, then the stage's. */
@@ -252,6 +271,10 @@ static bool whole_state(Run *run, RunState *state, void *stage, Checkpoint *chec
 
 bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error) {
   if (step == run->saved) return true;
+  if (run->comm.rank > 0) {
+    note_saved(run, step);
+    return true;
+  }
   Checkpoint checkpoint;
   const bool ok = checkpoint_begin(&checkpoint, run->stage, step, run->settings, compute, error) &&
                   whole_state(run, state, stage, &checkpoint, error) &&
@@ -266,15 +289,20 @@ bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *co
   const bool ok = run_resume(run, total, &checkpoint, compute, &found, error) &&
                   (!found || whole_state(run, state, stage, &checkpoint, error));
   checkpoint_close(&checkpoint);
-  return ok;
+  if (!ok || comm_agree(&run->comm, run->saved)) return ok;
+  return error_set(
+      error, ERROR_FILE,
+      "the ranks find different checkpoints in %s: it must lie where all of them see the same files",
+      run->config->dir);
 }
 
 bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage, Compute *compute,
                  Error *error) {
-  const int number = run_stop_signal();
+  int64_t asked[2] = {run_stop_signal(), run_checkpoint_due(run, step)};
+  comm_all_reduce(&run->comm, COMM_MAX, DTYPE_I64, asked, 2);
+  const int number = (int)asked[0];
   runlog_flush(&run->runlog);
-  if ((number || last || run_checkpoint_due(run, step)) &&
-      !run_save(run, step, state, stage, compute, error)) {
+  if ((number || last || asked[1]) && !run_save(run, step, state, stage, compute, error)) {
     return false;
   }
   return !number || run_interrupted_error(run, number, error);

@@ -8,7 +8,11 @@
  *   run_finish(...)         writes done.json: from now on the same command has nothing to do
  *   run_close(...)
  *
- * A run directory belongs to one process at a time (flock; a killed process leaves no lock behind). */
+ * A run directory belongs to one process at a time (flock; a killed process leaves no lock behind).
+ *
+ * Of many ranks (compute/comm.h) only rank 0 has the directory: it alone locks, logs and writes, and the others hear from
+ * it how the run starts and read its checkpoints. All call the same functions in the same order: run_open, run_begin, run_load and
+ * run_updated are collectives. */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 
@@ -25,6 +29,7 @@ typedef enum RunStart {
 typedef struct Run {
   const char *stage;       /* borrowed, static */
   const RunConfig *config; /* borrowed */
+  Comm comm;
   Log *log;
   RunLog runlog;
   char *settings;        /* the resolved configuration, JSON */
@@ -45,8 +50,8 @@ typedef struct Run {
  * the result of a finished run is gone; ERROR_USAGE when a finished run had another configuration, a path of the
  * configuration lies in what the run writes, or the directory has files of these names that no run made; ERROR_MODEL
  * when a finished run is to go on and has no checkpoint. The run must not move until run_close. */
-NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, Log *log,
-                        Error *error);
+NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings,
+                        const Comm *comm, Log *log, Error *error);
 /* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false
  * the former run is removed now and not before, so that a typing mistake costs nobody a result. */
 NODISCARD bool run_begin(Run *run, Error *error);
@@ -57,7 +62,7 @@ void run_close(Run *run, const Error *error);
 char *run_path(const Run *run, const char *name);
 
 /* After update `step`, the last one or not: flushes the log; saves when run.save_every or run.save_minutes asks for it,
- * at the end, and when a signal came, which is then the error (run_interrupted_error). `state` and the rest as in
+ * at the end, and when a signal came to any rank, which is then the error (run_interrupted_error). `state` and the rest as in
  * run_save. */
 typedef bool RunState(void *stage, Checkpoint *checkpoint, Error *error);
 NODISCARD bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage, Compute *compute,

@@ -1,10 +1,12 @@
 #include "train/supervised.h"
 
+#include "datasets/stream.h"
 #include "train/absent.h"
 #include "train/examples.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 bool supervised_config_check(const SupervisedConfig *config, Error *error) {
   if (config->data.eval.count && config->data.eval_fraction > 0) {
@@ -47,9 +49,24 @@ static void note_broken(const Supervised *s, Update *out) {
   microbatches_place(microbatches_broken(&s->micro, read), &s->corpus.train, out->broken, sizeof out->broken);
 }
 
+/* The text of the first rank that has one. */
+static bool gather_broken(const Comm *comm, Update *out, Error *error) {
+  const size_t size = sizeof out->broken;
+  char *all = memory_zeroed((size_t)comm->size, size);
+  if (!all) return error_out_of_memory(error, "messages of ranks", (size_t)comm->size * size);
+  comm_all_gather(comm, out->broken, all, size);
+  int r = 0;
+  while (r + 1 < comm->size && !all[(size_t)r * size]) r++;
+  memcpy(out->broken, all + (size_t)r * size, size);
+  memory_free(all);
+  return true;
+}
+
 /* Gradients of the examples whose refs are filled in. */
-static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) {
+static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
+  int64_t count;
   double n = 0, sums[SUPERVISED_SUMS] = {0};
+  if (!microbatches_share(&s->micro, &s->corpus.train, all, &s->compute.comm, &count, error)) return false;
   if (!microbatches_plan(&s->micro, &s->corpus.train, count, s->config->data.packing, error)) return false;
   s->micro.draw = (uint64_t)s->step * (uint64_t)s->config->optim.batch_size;
   s->micro.draws = (int64_t)s->corpus.train.most_sequences;
@@ -62,7 +79,10 @@ static bool accumulate(Supervised *s, int64_t count, Update *out, Error *error) 
     out->tokens += s->micro.packer.batch.tokens;
   }
   comm_sum(&s->compute.comm, sums, SUPERVISED_SUMS);
+  comm_all_reduce(&s->compute.comm, COMM_SUM, DTYPE_I64, &out->tokens, 1);
   s->stage->settle(s, n, sums);
+  if (!isfinite(s->loss)) return gather_broken(&s->compute.comm, out, error);
+  optimizer_sum_gradients(&s->trainee.optimizer, &s->compute);
   return true;
 }
 
@@ -97,8 +117,10 @@ bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit
                           Error *error) {
   for (uint64_t first = 0; first < data->count; first += (uint64_t)s->micro.group) {
     const uint64_t left = data->count - first;
-    const int64_t count = left < (uint64_t)s->micro.group ? (int64_t)left : s->micro.group;
-    for (int64_t i = 0; i < count; i++) s->micro.refs[i] = dataset_reference(data, first + (uint64_t)i);
+    const int64_t all = left < (uint64_t)s->micro.group ? (int64_t)left : s->micro.group;
+    int64_t count;
+    for (int64_t i = 0; i < all; i++) s->micro.refs[i] = dataset_reference(data, first + (uint64_t)i);
+    if (!microbatches_share(&s->micro, data, all, &s->compute.comm, &count, error)) return false;
     if (!microbatches_plan(&s->micro, data, count, s->config->data.packing, error)) return false;
     for (int i = 0; i < s->micro.packer.plan.count; i++) {
       microbatches_fill(&s->micro, i);
@@ -236,11 +258,11 @@ static bool write_result(const Supervised *s, const char *output, ProgramResult 
   return ok;
 }
 
-static bool finish(Supervised *s, ProgramResult *result, Error *error) {
+/* Files and result of what was learned, which one rank writes. */
+static bool save(Supervised *s, ProgramResult *result, Error *error) {
   const SupervisedConfig *config = s->config;
   char *output = NULL;
-  bool ok = evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) &&
-            trainee_save(&s->trainee, config->model.path, &s->corpus.text, config->run.dir, &s->compute,
+  bool ok = trainee_save(&s->trainee, config->model.path, &s->corpus.text, config->run.dir, &s->compute,
                          &output, error) &&
             write_result(s, output, result, error);
   plan_report_peak(&s->plan, &s->compute, s->log);
@@ -248,6 +270,11 @@ static bool finish(Supervised *s, ProgramResult *result, Error *error) {
   ok = ok && run_finish(&s->run, result->json.data, error);
   memory_free(output);
   return ok;
+}
+
+static bool finish(Supervised *s, ProgramResult *result, Error *error) {
+  return evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) &&
+         (s->comm->rank > 0 || save(s, result, error));
 }
 
 static const char *what_is_trained(const Supervised *s) {
@@ -277,15 +304,48 @@ static bool open_corpus(Supervised *s, Error *error) {
          examples_say("data.train", &s->corpus.train, &s->corpus.text, s->log, error);
 }
 
+/* What comes through a pipe comes once. */
+static bool check_sources(const char *name, const OptionSources *sources, const Comm *comm, Error *error) {
+  for (size_t i = 0; comm->size > 1 && i < sources->count; i++) {
+    const char *path = sources->items[i].path;
+    if (!is_stream(path)) continue;
+    return error_set(error, ERROR_USAGE,
+                     "%s: %s is a pipe, which only one of the %d ranks could read: give a file", name, path,
+                     comm->size);
+  }
+  return true;
+}
+
+static bool check_all_sources(const DataConfig *data, const Comm *comm, Error *error) {
+  return check_sources("data.train", &data->train, comm, error) &&
+         check_sources("data.eval", &data->eval, comm, error) &&
+         check_sources("data.reference", &data->reference, comm, error);
+}
+
+/* The first rank puts tokenised data into the cache, and the others find them there. */
+static bool open_corpora(Supervised *s, Error *error) {
+  if (s->comm->rank > 0) comm_barrier(s->comm);
+  if (!open_corpus(s, error)) return false;
+  if (s->comm->rank == 0) comm_barrier(s->comm);
+  if (comm_agree(s->comm, s->corpus.train.digest) &&
+      (!s->corpus.has_eval || comm_agree(s->comm, s->corpus.eval.digest)) &&
+      (!s->corpus.has_reference || comm_agree(s->comm, s->corpus.reference.digest))) {
+    return true;
+  }
+  return error_set(error, ERROR_DATA, "the ranks read different data: all must see the same files");
+}
+
 /* Data, device and plan: what --check looks at. */
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
-  if (!open_corpus(s, error) || (s->stage->open && !s->stage->open(s, error)) ||
-      !(s->check ? device_open_to_plan : device_open)(&s->compute, &config->device, s->log, error) ||
+  if (!check_all_sources(&config->data, s->comm, error) || !open_corpora(s, error) ||
+      (s->stage->open && !s->stage->open(s, error)) ||
+      !device_open_rank(&s->compute, &config->device, s->comm, s->check, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }
+  comm_barrier(s->comm);                       /* memory is looked at before a neighbour takes any */
   if (s->corpus.train.count == 0) return true; /* absent: nothing tells how many updates there will be */
   s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
   schedule_report(&s->schedule, s->log);
@@ -321,7 +381,10 @@ static void supervised_close(Supervised *s) {
 bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedConfig *config,
                     const ProgramCall *call, ProgramResult *result, Error *error) {
   const Course course = {stage->name, prepare, carry_out};
-  Supervised s = {.stage = stage, .own = own, .config = config, .check = call->check, .log = call->log};
+  Comm comm = call->comm ? *call->comm : comm_single();
+  comm_set_timeout(&comm, (double)config->device.rank_timeout);
+  Supervised s = {
+      .stage = stage, .own = own, .config = config, .check = call->check, .comm = &comm, .log = call->log};
   const bool ok = supervised_config_check(config, error) &&
                   course_run(&course, &s, &s.run, &config->run, call, result, error);
   supervised_close(&s);

@@ -8,6 +8,9 @@
  *
  * clips it, and steps the optimiser. N is that of the whole update, so that its split into micro-batches does not matter.
  *
+ * With many ranks (docs/ranks.md) each computes a share of the examples of an update, and of an evaluation. N, the gradient and the sums of an update are
+ * those of all ranks, so that each makes the same step and has the same figures.
+ *
  * A stage says what its examples and its loss are (SupervisedStage). Everything else is here: data, memory plan, resuming
  * and checkpoints, evaluations, the run log, the result. */
 #ifndef TRAIN_SUPERVISED_H
@@ -72,7 +75,8 @@ struct Supervised {
   const SupervisedStage *stage;
   void *own;
   const SupervisedConfig *config;
-  bool check; /* a plan is all that is wanted: --check */
+  bool check;       /* a plan is all that is wanted: --check */
+  const Comm *comm; /* borrowed; compute.comm once that is open */
   Log *log;
   Run run;
   Corpus corpus;
@@ -103,7 +107,7 @@ NODISCARD bool supervised_run(const SupervisedStage *stage, void *own, const Sup
 
 /* The forward pass of the micro-batch that is packed, and the stage's judge on it. */
 void supervised_judge(Supervised *supervised);
-/* Judges all examples of a data set, and calls `visit` for every micro-batch. */
+/* Judges this rank's share of the examples of a data set, and calls `visit` for every micro-batch; what it sums is this rank's. */
 typedef void JudgedVisit(Supervised *supervised, void *context);
 NODISCARD bool supervised_judge_all(Supervised *supervised, const Dataset *data, JudgedVisit *visit,
                                     void *context, Error *error);

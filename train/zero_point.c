@@ -21,6 +21,7 @@ bool zero_point(Supervised *s, double *mean, Error *error) {
   double sum = 0;
   s->trainee.predictor.head.zero = (ScoreZero){0};
   if (!supervised_judge_all(s, answers, add_scores, &sum, error)) return false;
+  comm_sum(&s->compute.comm, &sum, 1);
   *mean = sum / (double)answers->count;
   return true;
 }

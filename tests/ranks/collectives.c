@@ -118,6 +118,20 @@ static void a_maximum_with_nan_is_nan(const Comm *comm) {
   }
 }
 
+static void agreeing_is_having_one_value(const Comm *comm) {
+  const int64_t values[] = {0, -1, 7, INT64_MIN, INT64_MAX};
+  for (int i = 0; i < 5; i++) {
+    expect(comm, comm_agree(comm, values[i]), "one value", 1);
+    for (int r = 0; r < comm->size && comm->size > 1; r++) {
+      expect(comm, !comm_agree(comm, comm->rank == r ? values[i] ^ 1 : values[i]), "two values", 1);
+    }
+  }
+}
+
+static void neighbours_are_counted(const Comm *comm) { /* mpirun.sh binds none to a core */
+  expect(comm, comm->neighbours == comm->size && comm->sharing == comm->size, "ranks of a host", 1);
+}
+
 /* Byte i of what rank `from` has for rank `to`. */
 static unsigned char byte(int from, int to, int64_t i) {
   return (unsigned char)(31 * from + 7 * to + i + i / 255);
@@ -225,6 +239,8 @@ int main(int argc, char **argv) {
       {"reductions_are_in_rank_order", reductions_are_in_rank_order},
       {"reduce_scatter_is_the_row_of_a_reduction", reduce_scatter_is_the_row_of_a_reduction},
       {"a_maximum_with_nan_is_nan", a_maximum_with_nan_is_nan},
+      {"agreeing_is_having_one_value", agreeing_is_having_one_value},
+      {"neighbours_are_counted", neighbours_are_counted},
       {"bytes_arrive", bytes_arrive},
       {"all_to_all_sends_what_sizes_say", all_to_all_sends_what_sizes_say},
       {"nobody_passes_a_barrier_alone", nobody_passes_a_barrier_alone},

@@ -243,4 +243,4 @@ static const Option data_options[] = {
 const Program inspect_data = {
     "inspect data",        "a data set: format, counts, lengths, and examples with their loss mask",
     data_options,          COUNT(data_options),
-    sizeof(InspectConfig), run_data};
+    sizeof(InspectConfig), .run = run_data};

@@ -170,7 +170,7 @@ static const Option logprobs_options[] = {
 const Program inspect_logprobs = {
     "inspect logprobs",    "the natural-log probability of each id after the first, given those before it",
     logprobs_options,      COUNT(logprobs_options),
-    sizeof(InspectConfig), run_logprobs};
+    sizeof(InspectConfig), .run = run_logprobs};
 
 /* -- score ------------------------------------------------------------------------------------------------ */
 
@@ -368,7 +368,7 @@ static const Option score_options[] = {
 const Program inspect_score = {
     "inspect score",       "scores of a reward model: of preferences, or of one text",
     score_options,         COUNT(score_options),
-    sizeof(InspectConfig), run_score};
+    sizeof(InspectConfig), .run = run_score};
 
 /* -- model ------------------------------------------------------------------------------------------------ */
 
@@ -473,4 +473,4 @@ static const Option model_options[] = {ROW_MODEL, ROW_ADAPTER};
 
 const Program inspect_model = {"inspect model",       "a model's architecture, sizes and tensors",
                                model_options,         COUNT(model_options),
-                               sizeof(InspectConfig), run_model};
+                               sizeof(InspectConfig), .run = run_model};

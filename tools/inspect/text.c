@@ -120,7 +120,7 @@ static const Option tokens_options[] = {
              "with what the tokenizer adds to any text (BOS ...)")};
 
 const Program inspect_tokens = {"inspect tokens",      "text to token ids",   tokens_options,
-                                COUNT(tokens_options), sizeof(InspectConfig), run_tokens};
+                                COUNT(tokens_options), sizeof(InspectConfig), .run = run_tokens};
 
 /* -- decode --------------------------------------------------------------------------------------------- */
 
@@ -143,7 +143,7 @@ static const Option decode_options[] = {
     ROW_BOOL("skip-special", InspectConfig, skip_special, "false", "leave out special tokens")};
 
 const Program inspect_decode = {"inspect decode",      "token ids to text",   decode_options,
-                                COUNT(decode_options), sizeof(InspectConfig), run_decode};
+                                COUNT(decode_options), sizeof(InspectConfig), .run = run_decode};
 
 /* -- chat ----------------------------------------------------------------------------------------------- */
 
@@ -255,4 +255,4 @@ static const Option chat_options[] = {
 const Program inspect_chat = {
     "inspect chat",        "a conversation as the template renders it, its ids and loss mask",
     chat_options,          COUNT(chat_options),
-    sizeof(InspectConfig), run_chat};
+    sizeof(InspectConfig), .run = run_chat};
