@@ -24,7 +24,7 @@ ends 7 "for 4 s from rank 1 on $host, which is dead, hangs or went another way" 
 note 'a rank that hangs is named by the one that waits'
 ends 7 "for 4 s from rank 2 on $host, which" 4 "$collectives" hangs 2
 note 'and among four only it is'
-ends 7 "on $host: heard nothing in collective 3 (all-reduce) for 4 s from rank 0 on $host, which" 2 "$collectives" hangs 0
+ends 7 "on $host: heard nothing in collective 4 (all-reduce) for 4 s from rank 0 on $host, which" 2 "$collectives" hangs 0
 note 'rank 0 too'
 
 ends 137 '' 2 "$collectives" is_killed 1
@@ -32,7 +32,7 @@ tr '\n' ' ' <"$work/log" | grep -qa "rank 1 with PID .* on node $host exited on 
 note 'mpirun names a rank that is killed, and ends the others'
 
 export looks_on=1
-ends 0 "rank 0 on $host: heard nothing in collective 3 (all-reduce) for 4 s from rank 1 on $host, which" 2 "$collectives" is_killed 1
+ends 0 "rank 0 on $host: heard nothing in collective 4 (all-reduce) for 4 s from rank 1 on $host, which" 2 "$collectives" is_killed 1
 unset looks_on
 note 'where a launcher looks on, those that wait for the dead one name it'
 
@@ -43,7 +43,7 @@ note 'what all find wrong is said once'
 
 ends 7 "rank 1 on $host sent 8 bytes, expected are 16" 2 "$collectives" sends_less 1
 note 'counts that differ are no sums'
-ends 7 'collective 3 (' 2 "$collectives" goes_another_way 1
+ends 7 'collective 4 (' 2 "$collectives" goes_another_way 1
 note 'nor are different collectives'
 
 ends 2 'ppo runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE)' 2 "$bin/ppo" --config none.json
