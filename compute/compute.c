@@ -33,6 +33,10 @@ static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
   return false;
 }
 
+int compute_all_threads(void) {
+  return omp_get_max_threads();
+}
+
 bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) {
   *compute = (Compute){.comm = comm_single()};
   if (!open_cuda(compute, kind, error)) {
@@ -40,7 +44,7 @@ bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) 
     compute->backend = processor_backend(error);
     if (!compute->backend) return false;
   }
-  compute->threads = threads > 0 ? threads : omp_get_max_threads();
+  compute->threads = threads > 0 ? threads : compute_all_threads();
   arena_init_dry(&compute->scratch, "scratch");
   return true;
 }
@@ -48,7 +52,7 @@ bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) 
 bool compute_assume_card(Compute *compute, size_t memory, int threads, Error *error) {
   *compute = (Compute){.comm = comm_single(),
                        .memory_limit = memory,
-                       .threads = threads > 0 ? threads : omp_get_max_threads()};
+                       .threads = threads > 0 ? threads : compute_all_threads()};
   if (!backend_cuda_assumed) {
     return error_set(
         error, ERROR_DEVICE,

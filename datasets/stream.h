@@ -1,4 +1,4 @@
-/* For datasets/ and tools: data that come through a pipe, kept in a file.
+/* For datasets/, train/ and tools: data that come through a pipe, kept in a file.
  *
  * A data set is read more than once: for its digest, for its examples, again when its cache was damaged. A pipe gives its content
  * once, so it is written as it comes to DIRECTORY/stdin-DIGEST (pipe-DIGEST), and read from there. The same content has the same

@@ -1,6 +1,5 @@
 #include "train/device.h"
 
-#include <omp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +57,7 @@ bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *
                        comm->size);
     }
     own.backend = DEVICE_CPU;
-    const int share = omp_get_max_threads() / comm->sharing;
+    const int share = compute_all_threads() / comm->sharing;
     if (own.threads == 0 && !getenv("OMP_NUM_THREADS")) own.threads = share > 0 ? share : 1;
   }
   if (!(to_plan ? device_open_to_plan : device_open)(compute, &own, log, error)) return false;
