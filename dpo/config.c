@@ -24,6 +24,7 @@ const Option dpo_options[] = {
         "weight of the better answer's negative log-likelihood per token (RPO)", .when = "dpo.loss != orpo"),
     RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(DpoStageConfig, common.device)
+    RANK_OPTIONS(DpoStageConfig, common.device)
 };
 /* clang-format on */
 const size_t dpo_option_count = sizeof dpo_options / sizeof *dpo_options;

@@ -9,6 +9,7 @@ int main(int argc, char **argv) {
       .options = dpo_options,
       .option_count = dpo_option_count,
       .config_size = sizeof(DpoStageConfig),
+      .ranks = true,
       .run = dpo_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

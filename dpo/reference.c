@@ -61,7 +61,11 @@ static void take(Supervised *s, void *context) {
 
 static bool read_all(Reading *reading, Supervised *s, const Dataset *data, Error *error) {
   reading->data = data;
+  const Comm *comm = &s->compute.comm;
+  double *all = data == &s->corpus.eval ? reading->reference->eval : reading->reference->train;
   if (!supervised_judge_all(s, data, take, reading, error)) return false;
+  comm_sum(comm, all, (int64_t)data->count * reading->reference->answers); /* zero but on one rank: exact */
+  if (!supervised_first_place(s, reading->where, sizeof reading->where, error)) return false;
   if (!*reading->where) return true;
   return error_set(error, ERROR_MODEL, "a log-probability of the reference is not finite%s", reading->where);
 }
@@ -70,12 +74,14 @@ bool reference_read(Reference *reference, Supervised *s, Error *error) {
   Reading reading = {.reference = reference};
   const int64_t total = (int64_t)(s->corpus.train.count + s->corpus.eval.count);
   log_info(s->log, "reading the log-probabilities of the reference, %" PRId64 " records", total);
-  progress_start(&reading.progress, s->log, "reference", "record", 0, total);
+  const Comm *comm = &s->compute.comm; /* each rank reads its share, about as many records */
+  progress_start(&reading.progress, s->log, "reference", "record", 0, (total + comm->size - 1) / comm->size);
   run_signals_wait_for("the reference's log-probabilities");
   const bool ok =
       read_all(&reading, s, &s->corpus.train, error) && read_all(&reading, s, &s->corpus.eval, error);
   run_signals_wait_for(NULL);
   progress_finish(&reading.progress);
+  if (ok) comm_all_reduce(comm, COMM_SUM, DTYPE_I64, &reading.done, 1);
   ASSERT(!ok || reading.done == total);
   return ok;
 }

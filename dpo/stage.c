@@ -119,6 +119,7 @@ static bool evaluate(Supervised *s, Error *error) {
   Dpo *dpo = s->own;
   DpoSums sums = {0};
   if (!supervised_judge_all(s, &s->corpus.eval, add_judged, &sums, error)) return false;
+  comm_sum(&s->compute.comm, (double *)&sums, sizeof sums / sizeof(double));
   const double loss = sums.loss / (double)s->corpus.eval.count;
   if (!run_check_finite(&s->run, "the evaluation loss", loss, s->step, error)) return false;
   dpo->eval = figures_of(&sums, loss);

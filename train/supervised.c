@@ -49,15 +49,14 @@ static void note_broken(const Supervised *s, Update *out) {
   microbatches_place(microbatches_broken(&s->micro, read), &s->corpus.train, out->broken, sizeof out->broken);
 }
 
-/* The text of the first rank that has one. */
-static bool gather_broken(const Comm *comm, Update *out, Error *error) {
-  const size_t size = sizeof out->broken;
+bool supervised_first_place(const Supervised *s, char *place, size_t size, Error *error) {
+  const Comm *comm = &s->compute.comm;
   char *all = memory_zeroed((size_t)comm->size, size);
   if (!all) return error_out_of_memory(error, "messages of ranks", (size_t)comm->size * size);
-  comm_all_gather(comm, out->broken, all, size);
+  comm_all_gather(comm, place, all, size);
   int r = 0;
   while (r + 1 < comm->size && !all[(size_t)r * size]) r++;
-  memcpy(out->broken, all + (size_t)r * size, size);
+  memcpy(place, all + (size_t)r * size, size);
   memory_free(all);
   return true;
 }
@@ -81,7 +80,7 @@ static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   comm_sum(&s->compute.comm, sums, SUPERVISED_SUMS);
   comm_all_reduce(&s->compute.comm, COMM_SUM, DTYPE_I64, &out->tokens, 1);
   s->stage->settle(s, n, sums);
-  if (!isfinite(s->loss)) return gather_broken(&s->compute.comm, out, error);
+  if (!isfinite(s->loss)) return supervised_first_place(s, out->broken, sizeof out->broken, error);
   optimizer_sum_gradients(&s->trainee.optimizer, &s->compute);
   return true;
 }
