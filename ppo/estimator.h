@@ -4,11 +4,11 @@
  *   gae           ppo/advantage.h, with the values of a critic
  *   rloo          A_i = R_i - mean of the other R_j of its group
  *                 (Ahmadian et al. 2024, "Back to basics: revisiting REINFORCE style optimization for learning from human
- *                 feedback in LLMs", section 3.2)
+ *                 feedback in LLMs")
  *   grpo          A_i = (R_i - mean) / (std + 1e-4), both of its group
  *                 (Shao et al. 2024, "DeepSeekMath", section 4.1; unbiased variance and 1e-4 as in TRL)
  *   dr_grpo       A_i = R_i - mean of its group
- *                 (Liu et al. 2025, "Understanding R1-Zero-like training: a critical perspective", section 3.2)
+ *                 (Liu et al. 2025, "Understanding R1-Zero-like training: a critical perspective")
  *   reinforce_pp  A_t = r_t + gamma * A_{t+1}, whitened over all tokens of the rollout
  *                 (Hu 2025, "REINFORCE++: a simple and efficient approach for aligning large language models")
  *

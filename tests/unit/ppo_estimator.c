@@ -25,7 +25,7 @@ static void make(Rollout *r) {
   }
 }
 
-/* Ahmadian et al. 2024, eq. 7: R(y_i) - 1/(k-1) sum over j != i of R(y_j) */
+/* Ahmadian et al. 2024: R(y_i) - 1/(k-1) sum over j != i of R(y_j) */
 static double rloo(const float *group, int i) {
   double others = 0;
   for (int j = 0; j < SIZE; j++)
@@ -39,7 +39,7 @@ static double mean(const float *group) {
   return sum / SIZE;
 }
 
-/* Liu et al. 2025, eq. 3 and after: R(q, o_i) - mean */
+/* Liu et al. 2025: R(q, o_i) - mean */
 static double dr_grpo(const float *group, int i) {
   return group[i] - mean(group);
 }
