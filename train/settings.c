@@ -75,6 +75,26 @@ const SettingsKey settings_keys[] = {
 };
 const size_t settings_key_count = sizeof settings_keys / sizeof *settings_keys;
 
+/* Options that came later: what runs did that had none of that name. */
+static const struct {
+  const char *key, *value; /* JSON */
+} later_keys[] = {{"model.quantize", "\"none\""},
+                  {"model.quantize_tables", "\"none\""},
+                  {"rollout.cache_dtype", "\"auto\""},
+                  {"ppo.advantage", "\"gae\""},
+                  {"ppo.samples_per_prompt", "1"}};
+
+static bool does_as_before(const char *key, const json_t *now) {
+  for (size_t i = 0; i < sizeof later_keys / sizeof *later_keys; i++) {
+    if (strcmp(key, later_keys[i].key) != 0) continue;
+    json_t *value = json_loads(later_keys[i].value, JSON_DECODE_ANY, NULL);
+    const bool equal = same(value, now);
+    json_decref(value);
+    return equal;
+  }
+  return false;
+}
+
 static const SettingsKey *find_key(const char *key) {
   for (size_t i = 0; i < settings_key_count; i++) {
     const char *name = settings_keys[i].key;
@@ -130,7 +150,8 @@ static bool collect(Differences *d, const json_t *walked, bool new_only, Error *
       char key[160];
       snprintf(key, sizeof key, "%s.%s", section, name);
       if (same_key(d->before, d->now, key)) continue;
-      if (new_only && json_object_get(json_object_get(d->before, section), name)) continue;
+      const bool known = json_object_get(json_object_get(d->before, section), name);
+      if (new_only && (known || does_as_before(key, value))) continue;
       if (!note_key(d, key, error)) return false;
     }
   }

@@ -1,7 +1,8 @@
 /* Whether a run may go on under another configuration: one table of what may change, and what that does.
  *
  * A key that is not in the table is part of the result and may not change: data.train, optim.batch_size, run.seed,
- * model.path, the shape of an adapter, PPO's algorithm ... The table is printed in docs/sft.md. */
+ * model.path, the shape of an adapter, PPO's algorithm ... The table is printed in docs/sft.md. A checkpoint from before an option
+ * was made goes on under the value that says what was done then. */
 #ifndef TRAIN_SETTINGS_H
 #define TRAIN_SETTINGS_H
 

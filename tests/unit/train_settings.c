@@ -79,6 +79,22 @@ static void another_course_is_told(void **state) {
   expect(error.message, "optim.lr (was 0.0001, is 0.0002)");
 }
 
+static void an_older_checkpoint_goes_on(void **state) {
+  (void)state;
+  Error error = {0};
+  static const char before[] = "{\"ppo\":{\"lam\":0.9},\"rollout\":{\"batch\":4}}";
+  static const char now[] =
+      "{\"ppo\":{\"lam\":0.9,\"advantage\":\"gae\",\"samples_per_prompt\":1},"
+      "\"rollout\":{\"batch\":4,\"cache_dtype\":\"auto\"}}";
+  static const char other[] =
+      "{\"ppo\":{\"lam\":0.9,\"advantage\":\"gae\",\"samples_per_prompt\":2},"
+      "\"rollout\":{\"batch\":4}}";
+  assert_true(settings_check(before, now, "here", NULL, &error));
+  assert_false(settings_check(before, other, "here", NULL, &error));
+  expect(error.message, "ppo.samples_per_prompt (was unset, is 2)");
+  assert_null(strstr(error.message, "ppo.advantage"));
+}
+
 static void a_run_may_end_elsewhere(void **state) {
   (void)state;
   static const char steps[] = "{\"optim\":{\"max_steps\":5}}", more_steps[] = "{\"optim\":{\"max_steps\":9}}";
@@ -115,9 +131,10 @@ static void the_table_is_printed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(same_settings_pass),      cmocka_unit_test(free_keys_may_differ),
-      cmocka_unit_test(differences_are_named),   cmocka_unit_test(another_course_is_told),
-      cmocka_unit_test(a_run_may_end_elsewhere), cmocka_unit_test(the_table_is_printed),
+      cmocka_unit_test(same_settings_pass),          cmocka_unit_test(free_keys_may_differ),
+      cmocka_unit_test(differences_are_named),       cmocka_unit_test(another_course_is_told),
+      cmocka_unit_test(an_older_checkpoint_goes_on), cmocka_unit_test(a_run_may_end_elsewhere),
+      cmocka_unit_test(the_table_is_printed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
