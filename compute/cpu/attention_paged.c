@@ -28,8 +28,6 @@ typedef struct Strip {
   int count;
 } Strip;
 
-#define INLINE static inline __attribute__((always_inline))
-
 INLINE Vec load_cache(const void *p, bool narrow, int64_t offset, int part) {
   return narrow ? vec_load_bf16_part((const uint16_t *)p + offset, part)
                 : vec_load_part((const float *)p + offset, part);
@@ -182,7 +180,7 @@ static void paged_row(const PagedTask *task, float *out, int64_t out_stride, con
     if (!task->keys) fetch(cache.values, strip.offset, count);
     if (next <= position) {
       fetch(cache.keys, cache_offset(cache, cache.keys, sequence, next, kv_head),
-            min64(block_size, position + 1 - next));
+            min64(min64(STRIP, block_size), position + 1 - next));
     }
     paged_strip(task, &strip, (float)(position - key), (float)key, spec, kv_head * task->group);
     key = next;

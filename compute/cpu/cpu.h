@@ -13,6 +13,9 @@
 #define CPU_JOIN(isa, name)          CPU_JOIN_EXPANDED(isa, name)
 #define CPU(name)                    CPU_JOIN(CPU_ISA, name)
 
+/* Where constants of the caller have to become constants of the body. */
+#define INLINE static inline __attribute__((always_inline))
+
 #define OP(name, parameters, arguments) void CPU(name) parameters;
 #include "compute/ops.def"
 #undef OP

@@ -23,8 +23,6 @@ typedef struct Rows {
   Blocks blocks;
 } Rows;
 
-#define INLINE static inline __attribute__((always_inline))
-
 /* Every sum ends here; fmaf leaves the compiler no choice of rounding. */
 INLINE void finish(const Rows *r, int64_t t, int64_t o, float sum) {
   float *out = r->out + t * r->out_stride + o;

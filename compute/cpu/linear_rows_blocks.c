@@ -22,12 +22,12 @@ typedef struct Tile {
 INLINE void few_block(Tile *t, int64_t at, const float *scale, const int n, const int m) {
   const Rows *r = t->r;
   const float *x = r->x + at * BLOCK;
-  const int64_t row = r->blocks.per_row * (t->eight_bits ? BLOCK : BLOCK / 2);
+  const int64_t bytes = t->eight_bits ? BLOCK : BLOCK / 2, row = r->blocks.per_row * bytes;
   const uint8_t *codes[MOST];
   BlockValues values[MOST];
 #pragma GCC unroll 8
   for (int b = 0; b < m; b++) {
-    codes[b] = r->blocks.codes + (t->first + b) * row + at * (t->eight_bits ? BLOCK : BLOCK / 2);
+    codes[b] = r->blocks.codes + (t->first + b) * row + at * bytes;
     __builtin_prefetch(codes[b] + m * row, 0, 3); /* the next tile's */
     if (!t->eight_bits) values[b] = block_values(scale[b * r->blocks.per_row]);
   }
