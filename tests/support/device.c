@@ -34,6 +34,14 @@ bool device_brief(void) {
   return getenv("DROVER_TEST_BRIEF") != NULL;
 }
 
+bool device_offloads(void) {
+  Compute compute;
+  test_device_open(&compute, 2);
+  const bool can = compute_can_offload(&compute);
+  compute_close(&compute);
+  return can;
+}
+
 bool device_narrows(const Compute *compute) {
   return compute_activation(compute, DTYPE_BF16) == DTYPE_BF16 || product_bf16_is_fast();
 }

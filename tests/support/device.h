@@ -21,6 +21,9 @@ bool device_brief(void);
  * matrix unit. */
 bool device_narrows(const Compute *compute);
 
+/* Whether the backend has memory of its own beside the host's. */
+bool device_offloads(void);
+
 /* All elements of a contiguous tensor of floats, widened to F32; free() them. */
 float *device_values(Compute *compute, Tensor tensor);
 /* And back, rounded to the type of the tensor. */

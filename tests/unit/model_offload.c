@@ -143,17 +143,9 @@ static void take_gradients(Fixture *f, float *out[MOST_PARAMETERS]) {
   }
 }
 
-static bool has_card(void) {
-  Compute compute;
-  test_device_open(&compute, 2);
-  const bool can = compute_can_offload(&compute);
-  compute_close(&compute);
-  return can;
-}
-
 static void bits_are_unchanged(void **state) {
   (void)state;
-  if (!has_card()) skip();
+  if (!device_offloads()) skip();
   for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
     enum { ROUNDS = 2 }; /* a pass into the memory of the last */
     Fixture f;
@@ -191,7 +183,7 @@ static void bits_are_unchanged(void **state) {
 /* Two inputs on the device whatever the number of blocks, the others on the host. */
 static void memory_is_as_told(void **state) {
   (void)state;
-  if (!has_card()) skip();
+  if (!device_offloads()) skip();
   for (int layers = 1; layers <= 6; layers++) {
     Fixture f;
     size_t whole, host, step, aside;
@@ -211,7 +203,7 @@ static void memory_is_as_told(void **state) {
 static void copies_go_both_ways(void **state) {
   (void)state;
   enum { COUNT = 100003 };
-  if (!has_card()) skip();
+  if (!device_offloads()) skip();
   Compute compute;
   Arena device, host;
   Error error = {0};

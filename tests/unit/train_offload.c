@@ -262,24 +262,16 @@ static void check(int v) {
   compute_close(&card);
 }
 
-static bool has_card(void) {
-  Compute compute;
-  test_device_open(&compute, 2);
-  const bool can = compute_can_offload(&compute);
-  compute_close(&compute);
-  return can;
-}
-
 static void updates_are_those_of_the_processor(void **state) {
   (void)state;
-  if (!has_card()) skip();
+  if (!device_offloads()) skip();
   for (int v = 0; v < (int)(sizeof variants / sizeof *variants); v++) check(v);
 }
 
 /* Two blocks' gradients on the device, whatever the number of blocks. */
 static void memory_is_as_told(void **state) {
   (void)state;
-  if (!has_card()) skip();
+  if (!device_offloads()) skip();
   size_t device[3] = {0}, host[3] = {0};
   for (int layers = 2; layers <= 4; layers++) {
     Error error = {0};
