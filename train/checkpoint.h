@@ -23,6 +23,7 @@
 
 #include "base/log.h"
 #include "compute/compute.h"
+#include "train/settings.h"
 
 #include <stdint.h>
 
@@ -60,9 +61,9 @@ NODISCARD bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, in
 /* Whether RUN has checkpoints, intact or not. */
 NODISCARD bool checkpoint_any(const char *run_dir, bool *any, Error *error);
 /* Opens the newest intact checkpoint for loading; *found is false when there is none at all. Its configuration is
- * compared with `config` by settings_check, and what is to be told of the differences is logged as warnings. */
+ * compared with `settings` by settings_check, and what is to be told of the differences is logged as warnings. */
 NODISCARD bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage,
-                               const char *config, Compute *compute, Log *log, bool *found, Error *error);
+                               Settings settings, Compute *compute, Log *log, bool *found, Error *error);
 /* Opens one for loading by itself, not to go on with its run: of update `step`, or with -1 the newest that is intact.
  * checkpoint->compute is the caller's to set before tensors are read. ERROR_USAGE names the steps there are. */
 NODISCARD bool checkpoint_open(Checkpoint *checkpoint, const char *run_dir, int64_t step, Log *log,

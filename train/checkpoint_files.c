@@ -270,10 +270,10 @@ static bool begin_loading(Checkpoint *checkpoint, Compute *compute, Error *error
   return checkpoint->parts || error_out_of_memory(error, "checkpoint", sizeof *checkpoint->parts);
 }
 
-static bool check_settings(const Checkpoint *checkpoint, const char *config, Log *log, Error *error) {
+static bool check_settings(const Checkpoint *checkpoint, Settings settings, Log *log, Error *error) {
   char *before = json_dumps(json_object_get(checkpoint->parts->manifest, "config"), JSON_REAL_PRECISION(17));
   StringList told = {0};
-  const bool ok = before ? settings_check(before, config, checkpoint->path, &told, error)
+  const bool ok = before ? settings_check(before, settings, checkpoint->path, &told, error)
                          : error_set(error, ERROR_MODEL, "%s has no configuration", checkpoint->path);
   for (size_t i = 0; ok && i < told.count; i++) log_warning(log, "%s", told.items[i]);
   string_list_free(&told);
@@ -337,7 +337,7 @@ bool checkpoint_any(const char *run_dir, bool *any, Error *error) {
   return ok;
 }
 
-bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage, const char *config,
+bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage, Settings settings,
                      Compute *compute, Log *log, bool *found, Error *error) {
   *found = false;
   if (!begin_loading(checkpoint, compute, error)) return false;
@@ -351,8 +351,8 @@ bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *st
     ok = error_set(error, ERROR_MODEL,
                    "no intact checkpoint in %s; run.resume false starts over and removes them", directory);
   }
-  ok = ok &&
-       (!*found || (check_owner(checkpoint, stage, error) && check_settings(checkpoint, config, log, error)));
+  ok = ok && (!*found ||
+              (check_owner(checkpoint, stage, error) && check_settings(checkpoint, settings, log, error)));
   memory_free(steps);
   memory_free(directory);
   return ok;

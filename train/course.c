@@ -14,7 +14,7 @@ static bool prepare(const Course *course, void *stage, const ProgramCall *call, 
 static bool check_only(const Course *course, void *stage, const ProgramCall *call, ProgramResult *result,
                        Error *error) {
   return prepare(course, stage, call, error) &&
-         (comm_of(call).rank > 0 || model_paths_read(call->settings, call->log, error)) &&
+         (comm_of(call).rank > 0 || model_paths_read(call->settings.text, call->log, error)) &&
          buffer_text(&result->text, "the check found nothing wrong", error) &&
          buffer_text(&result->json, "{\"ok\": true}", error);
 }
@@ -27,7 +27,7 @@ static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
 
 bool course_run(const Course *course, void *stage, Run *run, const RunConfig *config, const ProgramCall *call,
                 ProgramResult *result, Error *error) {
-  if (!model_paths_check(call->settings, error)) return false;
+  if (!model_paths_check(call->settings.text, error)) return false;
   if (call->check) return check_only(course, stage, call, result, error);
   const Comm comm = comm_of(call);
   *run = (Run){.lock = -1};
@@ -35,9 +35,9 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
   if (ok && run->start == RUN_FINISHED) {
     ok = tell_again(run, result, error);
   } else if (ok) {
-    ok = (run->comm.size > 1 || run_signals_install(error)) && model_paths_complete(call->settings, error) &&
-         prepare(course, stage, call, error) && run_begin(run, error) &&
-         course->carry_out(stage, result, error);
+    ok = (run->comm.size > 1 || run_signals_install(error)) &&
+         model_paths_complete(call->settings.text, error) && prepare(course, stage, call, error) &&
+         run_begin(run, error) && course->carry_out(stage, result, error);
   }
   run_close(run, error);
   return ok;

@@ -26,16 +26,28 @@ static bool print_help(const Program *program, FILE *out, Error *error) {
   return ok;
 }
 
+/* The configuration of somebody who gives no option. */
+static bool write_defaults(const Program *program, Buffer *out, Error *error) {
+  void *config = memory_zeroed(1, program->config_size);
+  if (!config) return error_out_of_memory(error, "configuration", program->config_size);
+  const bool ok = options_recall(program->options, program->option_count, config, "{}", "defaults", error) &&
+                  options_json(program->options, program->option_count, config, out, error);
+  options_free(program->options, program->option_count, config);
+  memory_free(config);
+  return ok;
+}
+
 static bool run_stage(const Program *program, const void *config, const OptionRequest *request,
                       const Comm *comm, FILE *out, Log *log, Error *error) {
-  Buffer settings = {0};
+  Buffer settings = {0}, defaults = {0};
   ProgramResult result = {0};
-  bool ok = options_json(program->options, program->option_count, config, &settings, error);
+  bool ok = options_json(program->options, program->option_count, config, &settings, error) &&
+            write_defaults(program, &defaults, error);
   if (ok && request->print_config) {
     terminal_write(out, settings.data, settings.size);
   } else if (ok) {
     ProgramCall call = {.config = config,
-                        .settings = settings.data,
+                        .settings = {settings.data, defaults.data},
                         .given = &request->given,
                         .check = request->check,
                         .comm = comm,
@@ -51,6 +63,7 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
   buffer_free(&result.json);
   buffer_free(&result.text);
   buffer_free(&settings);
+  buffer_free(&defaults);
   return ok;
 }
 

@@ -9,13 +9,14 @@
 #include "base/memory.h"
 #include "base/option.h"
 #include "compute/comm.h"
+#include "train/settings.h"
 
 #include <stdio.h>
 
 /* What a stage is given. */
 typedef struct ProgramCall {
   const void *config;       /* the stage's config struct */
-  const char *settings;     /* the same, resolved, as JSON */
+  Settings settings;        /* the same, as JSON */
   const OptionGiven *given; /* which of its options the user gave */
   bool check;               /* validate, plan, stop */
   const Comm *comm; /* NULL: one rank. Only rank 0 has a log that says anything, and a result that is shown */

@@ -13,6 +13,10 @@ char *run_path(const Run *run, const char *name) {
   return path_join(run->config->dir, name);
 }
 
+static Settings run_settings(const Run *run) {
+  return (Settings){run->settings, run->defaults};
+}
+
 static bool path_error(Error *error) {
   return error_out_of_memory(error, "path", 0);
 }
@@ -43,7 +47,7 @@ static bool take_finished(Run *run, const char *path, const json_t *done, Error 
   char *result = json_dumps(json_object_get(done, "result"), JSON_REAL_PRECISION(15));
   bool ok = (before && result) || error_set(error, ERROR_MODEL, "%s is damaged", path);
   if (ok && settings_same_end(before, run->settings)) {
-    ok = settings_check(before, run->settings, path, NULL, error) &&
+    ok = settings_check(before, run_settings(run), path, NULL, error) &&
          check_output(run, json_object_get(done, "result"), error);
     run->start = RUN_FINISHED;
     run->result = ok ? memory_copy_string(result) : NULL;
@@ -140,11 +144,12 @@ static bool open_directory(Run *run, Error *error) {
   return true;
 }
 
-bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings, const Comm *comm,
+bool run_open(Run *run, const char *stage, const RunConfig *config, Settings settings, const Comm *comm,
               Log *log, Error *error) {
   *run = (Run){.stage = stage, .config = config, .comm = *comm, .log = log, .lock = -1, .saved = -1};
-  run->settings = memory_copy_string(settings);
-  if (!run->settings) return error_out_of_memory(error, "settings", strlen(settings));
+  run->settings = memory_copy_string(settings.text);
+  run->defaults = memory_copy_string(settings.defaults);
+  if (!run->settings || !run->defaults) return error_out_of_memory(error, "settings", strlen(settings.text));
   if (comm->rank == 0 && !open_directory(run, error)) return false;
   comm_broadcast(comm, 0, &run->start, sizeof run->start);
   return true;
@@ -182,6 +187,7 @@ void run_close(Run *run, const Error *error) {
   if (run->lock >= 0) close(run->lock);
   buffer_free(&run->said);
   memory_free(run->settings);
+  memory_free(run->defaults);
   memory_free(run->result);
   memory_free(run->last_checkpoint);
   *run = (Run){.lock = -1, .saved = -1};
@@ -245,7 +251,7 @@ bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error) {
 
 bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compute *compute, bool *found,
                 Error *error) {
-  if (!checkpoint_find(checkpoint, run->config->dir, run->stage, run->settings, compute, run->log, found,
+  if (!checkpoint_find(checkpoint, run->config->dir, run->stage, run_settings(run), compute, run->log, found,
                        error)) {
     return false;
   }

@@ -33,6 +33,7 @@ typedef struct Run {
   Log *log;
   RunLog runlog;
   char *settings;        /* the resolved configuration, JSON */
+  char *defaults;        /* that of the defaults */
   Buffer said;           /* what the log said between run_open and run_begin: level, text, NUL, ... */
   char *result;          /* RUN_FINISHED: the JSON given to run_finish */
   char *last_checkpoint; /* path, or NULL */
@@ -45,12 +46,12 @@ typedef struct Run {
   RunStart start;
 } Run;
 
-/* settings: options_json of the whole configuration. Creates the directory with its lock, a file that says that the
+/* Creates the directory with its lock, a file that says that the
  * directory is a run's, and changes nothing else in it. ERROR_FILE when it cannot be used, another process has it, or
  * the result of a finished run is gone; ERROR_USAGE when a finished run had another configuration, a path of the
  * configuration lies in what the run writes, or the directory has files of these names that no run made; ERROR_MODEL
  * when a finished run is to go on and has no checkpoint. The run must not move until run_close. */
-NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, const char *settings,
+NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, Settings settings,
                         const Comm *comm, Log *log, Error *error);
 /* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false
  * the former run is removed now and not before, so that a typing mistake costs nobody a result. */

@@ -75,26 +75,6 @@ const SettingsKey settings_keys[] = {
 };
 const size_t settings_key_count = sizeof settings_keys / sizeof *settings_keys;
 
-/* Options that came later: what runs did that had none of that name. */
-static const struct {
-  const char *key, *value; /* JSON */
-} later_keys[] = {{"model.quantize", "\"none\""},
-                  {"model.quantize_tables", "\"none\""},
-                  {"rollout.cache_dtype", "\"auto\""},
-                  {"ppo.advantage", "\"gae\""},
-                  {"ppo.samples_per_prompt", "1"}};
-
-static bool does_as_before(const char *key, const json_t *now) {
-  for (size_t i = 0; i < sizeof later_keys / sizeof *later_keys; i++) {
-    if (strcmp(key, later_keys[i].key) != 0) continue;
-    json_t *value = json_loads(later_keys[i].value, JSON_DECODE_ANY, NULL);
-    const bool equal = same(value, now);
-    json_decref(value);
-    return equal;
-  }
-  return false;
-}
-
 static const SettingsKey *find_key(const char *key) {
   for (size_t i = 0; i < settings_key_count; i++) {
     const char *name = settings_keys[i].key;
@@ -150,8 +130,7 @@ static bool collect(Differences *d, const json_t *walked, bool new_only, Error *
       char key[160];
       snprintf(key, sizeof key, "%s.%s", section, name);
       if (same_key(d->before, d->now, key)) continue;
-      const bool known = json_object_get(json_object_get(d->before, section), name);
-      if (new_only && (known || does_as_before(key, value))) continue;
+      if (new_only && json_object_get(json_object_get(d->before, section), name)) continue;
       if (!note_key(d, key, error)) return false;
     }
   }
@@ -165,10 +144,25 @@ static json_t *parse(const char *text, const char *what, Error *error) {
   return value;
 }
 
-bool settings_check(const char *before, const char *now, const char *place, StringList *told, Error *error) {
-  json_t *old = parse(before, place, error), *new = old ? parse(now, "settings", error) : NULL;
+/* Gives `settings` the members of `defaults` that it lacks. */
+static bool complete(json_t *settings, json_t *defaults, Error *error) {
+  const char *section;
+  json_t *members;
+  json_object_foreach(defaults, section, members) {
+    json_t *own = json_object_get(settings, section);
+    const int failed =
+        own ? json_object_update_missing(own, members) : json_object_set(settings, section, members);
+    if (failed) return error_out_of_memory(error, "settings", 0);
+  }
+  return true;
+}
+
+bool settings_check(const char *before, Settings now, const char *place, StringList *told, Error *error) {
+  json_t *old = parse(before, place, error), *new = old ? parse(now.text, "settings", error) : NULL;
+  json_t *defaults = new ? parse(now.defaults, "defaults", error) : NULL;
   Differences d = {.before = old, .now = new, .told = told};
-  bool ok = old && new &&collect(&d, old, false, error) && collect(&d, new, true, error);
+  bool ok = defaults && complete(old, defaults, error) && collect(&d, old, false, error) &&
+            collect(&d, new, true, error);
   if (ok && d.refused.size) {
     ok = error_set(
         error, ERROR_USAGE,
@@ -178,6 +172,7 @@ bool settings_check(const char *before, const char *now, const char *place, Stri
   }
   json_decref(old);
   json_decref(new);
+  json_decref(defaults);
   buffer_free(&d.refused);
   return ok;
 }

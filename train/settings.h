@@ -2,12 +2,17 @@
  *
  * A key that is not in the table is part of the result and may not change: data.train, optim.batch_size, run.seed,
  * model.path, the shape of an adapter, PPO's algorithm ... The table is printed in docs/sft.md. A checkpoint from before an option
- * was made goes on under the value that says what was done then. */
+ * was made goes on as one with its default: a new option's default is what was done before there was one. */
 #ifndef TRAIN_SETTINGS_H
 #define TRAIN_SETTINGS_H
 
 #include "base/error.h"
 #include "base/file.h"
+
+/* A stage's configuration as options_json writes it, and that of its defaults. Borrowed. */
+typedef struct Settings {
+  const char *text, *defaults;
+} Settings;
 
 typedef enum SettingsRule {
   SETTINGS_FREE, /* the same mathematics, or nothing but what is kept and shown */
@@ -23,10 +28,10 @@ typedef struct SettingsKey {
 extern const SettingsKey settings_keys[];
 extern const size_t settings_key_count;
 
-/* Both are resolved configurations (options_json). ERROR_USAGE naming `place` and each key that may not differ, with
- * both values. What is to be told is appended to `told`, "KEY (was X, is Y): WHY" for each key; without `told` these keys
+/* before: a resolved configuration, perhaps of a program with fewer options. ERROR_USAGE naming `place` and each key that
+ * may not differ, with both values. What is to be told is appended to `told`, "KEY (was X, is Y): WHY" for each key; without `told` these keys
  * may not differ either: a result is that of its configuration. */
-NODISCARD bool settings_check(const char *before, const char *now, const char *place, StringList *told,
+NODISCARD bool settings_check(const char *before, Settings now, const char *place, StringList *told,
                               Error *error);
 /* True when optim.epochs, optim.max_steps and ppo.total_episodes are the same: the run has the same end. */
 bool settings_same_end(const char *before, const char *now);

@@ -83,8 +83,8 @@ static int64_t must_find(void) {
   Checkpoint c;
   bool found;
   State s = {0};
-  if (!checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
-                       &error)) {
+  if (!checkpoint_find(&c, bench.folder.directory, "sft", (Settings){settings, "{}"}, &bench.compute,
+                       &bench.log, &found, &error)) {
     fail_msg("%s", error.message);
   }
   int64_t step = found ? c.step : -1;
@@ -161,8 +161,8 @@ static void a_damaged_one_falls_back(void **state) {
   Error error = {0};
   Checkpoint c;
   bool found;
-  assert_false(checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log,
-                               &found, &error));
+  assert_false(checkpoint_find(&c, bench.folder.directory, "sft", (Settings){settings, "{}"}, &bench.compute,
+                               &bench.log, &found, &error));
   checkpoint_close(&c);
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "no intact checkpoint"));
@@ -174,8 +174,8 @@ static void expect_refused(const char *stage, const char *config, ErrorCode code
   Error error = {0};
   Checkpoint c;
   bool found;
-  assert_false(
-      checkpoint_find(&c, bench.folder.directory, stage, config, &bench.compute, &bench.log, &found, &error));
+  assert_false(checkpoint_find(&c, bench.folder.directory, stage, (Settings){config, "{}"}, &bench.compute,
+                               &bench.log, &found, &error));
   checkpoint_close(&c);
   assert_int_equal(error.code, code);
   if (!strstr(error.message, text)) fail_msg("'%s' is not in: %s", text, error.message);
@@ -259,8 +259,8 @@ static void a_negative_count_is_refused(void **state) {
   int64_t number;
   must_save(7);
   forge("{\"ints\": {\"cursor\": -1}}");
-  assert_true(checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
-                              &error));
+  assert_true(checkpoint_find(&c, bench.folder.directory, "sft", (Settings){settings, "{}"}, &bench.compute,
+                              &bench.log, &found, &error));
   assert_false(checkpoint_count(&c, "cursor", &number, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "'cursor' is -1, expected at least 0"));
@@ -317,8 +317,8 @@ static void another_shape_is_refused(void **state) {
   bool found;
   float values[6];
   int64_t number;
-  assert_true(checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
-                              &error));
+  assert_true(checkpoint_find(&c, bench.folder.directory, "sft", (Settings){settings, "{}"}, &bench.compute,
+                              &bench.log, &found, &error));
   assert_false(checkpoint_tensor(&c, "policy.value.w", tensor_2d(values, DTYPE_F32, 3, 2), &error));
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "expected F32 [3, 2], found F32 [2, 3]"));
@@ -401,8 +401,8 @@ static void memory_running_out_leaves_the_former(void **state) {
     Checkpoint c;
     bool found;
     memory_fail_after(count);
-    bool ok = checkpoint_find(&c, bench.folder.directory, "sft", settings, &bench.compute, &bench.log, &found,
-                              &error);
+    bool ok = checkpoint_find(&c, bench.folder.directory, "sft", (Settings){settings, "{}"}, &bench.compute,
+                              &bench.log, &found, &error);
     memory_fail_after(-1);
     int64_t step = ok && found ? c.step : -1;
     checkpoint_close(&c);

@@ -183,7 +183,9 @@ static bool restore(Problem *p, const char *folder, Error *error) {
   Log log;
   bool found;
   log_init(&log, stderr, LOG_ERROR + 1);
-  bool ok = checkpoint_find(&c, folder, "sft", settings, &p->compute, &log, &found, error) && found;
+  bool ok =
+      checkpoint_find(&c, folder, "sft", (Settings){settings, "{}"}, &p->compute, &log, &found, error) &&
+      found;
   ok = ok && optimizer_state(&p->optimizer, &c, "policy", error);
   checkpoint_close(&c);
   return ok;

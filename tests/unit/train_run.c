@@ -41,7 +41,8 @@ static const Comm one_rank = {.size = 1, .neighbours = 1, .sharing = 1};
 
 static void must_open(Run *run, const char *with) {
   Error error = {0};
-  if (!run_open(run, "sft", &config, with, &one_rank, &log_to_nowhere, &error)) fail_msg("%s", error.message);
+  if (!run_open(run, "sft", &config, (Settings){with, "{}"}, &one_rank, &log_to_nowhere, &error))
+    fail_msg("%s", error.message);
 }
 
 static void must_begin(Run *run, const char *with) {
@@ -63,7 +64,8 @@ static void one_process_at_a_time(void **state) {
   Run run, other;
   Error error = {0};
   must_open(&run, settings);
-  assert_false(run_open(&other, "sft", &config, settings, &one_rank, &log_to_nowhere, &error));
+  assert_false(
+      run_open(&other, "sft", &config, (Settings){settings, "{}"}, &one_rank, &log_to_nowhere, &error));
   assert_int_equal(error.code, ERROR_FILE);
   assert_non_null(strstr(error.message, "in use by another process"));
   run_close(&other, &error);
@@ -104,7 +106,7 @@ static void begins_goes_on_and_is_done(void **state) {
   run_close(&run, NULL);
 
   static const char other[] = "{\"optim\":{\"lr\":0.2,\"max_steps\":4,\"schedule\":\"constant\"}}";
-  assert_false(run_open(&run, "sft", &config, other, &one_rank, &log_to_nowhere,
+  assert_false(run_open(&run, "sft", &config, (Settings){other, "{}"}, &one_rank, &log_to_nowhere,
                         &error)); /* its result is not that one */
   assert_int_equal(error.code, ERROR_USAGE);
   run_close(&run, &error);
@@ -174,7 +176,7 @@ static void inputs_within_outputs_are_refused(void **state) {
     Error error = {0};
     snprintf(text, sizeof text, "{\"data\":{\"train\":[{\"path\":\"%s\",\"weight\":1}]}}",
              temporary_path(&folder, inside[i]));
-    assert_false(run_open(&run, "sft", &config, text, &one_rank, &log_to_nowhere, &error));
+    assert_false(run_open(&run, "sft", &config, (Settings){text, "{}"}, &one_rank, &log_to_nowhere, &error));
     assert_int_equal(error.code, ERROR_USAGE);
     assert_non_null(strstr(error.message, "data.train.path: "));
     assert_non_null(strstr(error.message, "which this run writes"));
@@ -196,7 +198,8 @@ static void what_no_run_made_is_left_alone(void **state) {
     assert_true(directory_create(folder_of, &error));
     assert_true(file_write_text(path, "mine", &error));
     Run run;
-    assert_false(run_open(&run, "sft", &config, settings, &one_rank, &log_to_nowhere, &error));
+    assert_false(
+        run_open(&run, "sft", &config, (Settings){settings, "{}"}, &one_rank, &log_to_nowhere, &error));
     assert_int_equal(error.code, ERROR_USAGE);
     assert_non_null(strstr(error.message, "is no run's"));
     run_close(&run, &error);
@@ -204,7 +207,8 @@ static void what_no_run_made_is_left_alone(void **state) {
     if (i < 3) { /* nor does an empty one */
       Error again = {0};
       assert_true(file_write_text(temporary_path(&folder, "lock"), "", &again));
-      assert_false(run_open(&run, "sft", &config, settings, &one_rank, &log_to_nowhere, &again));
+      assert_false(
+          run_open(&run, "sft", &config, (Settings){settings, "{}"}, &one_rank, &log_to_nowhere, &again));
       assert_int_equal(again.code, ERROR_USAGE);
       run_close(&run, &again);
     }
@@ -277,7 +281,7 @@ static void checkpoints_are_made(void **state) {
   run_close(&run, NULL);
   /* Without one it does not begin again as if nothing had been. */
   assert_true(directory_remove_all(temporary_path(&folder, "checkpoints"), &error));
-  assert_false(run_open(&run, "sft", &config, longer, &one_rank, &log_to_nowhere, &error));
+  assert_false(run_open(&run, "sft", &config, (Settings){longer, "{}"}, &one_rank, &log_to_nowhere, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   assert_non_null(strstr(error.message, "has no checkpoint to go on from"));
   run_close(&run, &error);
@@ -348,7 +352,8 @@ static void a_result_that_is_gone_is_said(void **state) {
   assert_int_equal(run.start, RUN_FINISHED);
   run_close(&run, NULL);
   assert_int_equal(rmdir(temporary_path(&folder, "model")), 0);
-  assert_false(run_open(&run, "sft", &config, settings, &one_rank, &log_to_nowhere, &error));
+  assert_false(
+      run_open(&run, "sft", &config, (Settings){settings, "{}"}, &one_rank, &log_to_nowhere, &error));
   assert_int_equal(error.code, ERROR_FILE);
   assert_non_null(strstr(error.message, "its result"));
   assert_non_null(strstr(error.message, "is gone"));

@@ -15,10 +15,15 @@ static const char base[] =
     "\"epochs\":1,"
     "\"max_steps\":0},\"run\":{\"dir\":\"a\",\"seed\":1,\"keep\":2},\"device\":{\"threads\":0}}";
 
+/* Of a stage whose options have no defaults. */
+static Settings settings(const char *text) {
+  return (Settings){text, "{}"};
+}
+
 static void same_settings_pass(void **state) {
   (void)state;
   Error error = {0};
-  assert_true(settings_check(base, base, "here", NULL, &error));
+  assert_true(settings_check(base, settings(base), "here", NULL, &error));
   assert_true(settings_same_end(base, base));
 }
 
@@ -30,7 +35,7 @@ static void free_keys_may_differ(void **state) {
       "\"epochs\":1.0,"
       "\"max_steps\":0,\"micro_batch_tokens\":5},\"run\":{\"dir\":\"b\",\"seed\":1,\"keep\":9},"
       "\"device\":{\"threads\":2}}";
-  assert_true(settings_check(base, now, "here", NULL, &error));
+  assert_true(settings_check(base, settings(now), "here", NULL, &error));
 }
 
 static void expect(const char *text, const char *part) {
@@ -44,7 +49,7 @@ static void differences_are_named(void **state) {
   static const char now[] =
       "{\"model\":{\"path\":\"n\"},\"optim\":{\"lr\":2e-4,\"schedule\":\"cosine\",\"batch_size\":3},"
       "\"run\":{\"seed\":2}}";
-  assert_false(settings_check(base, now, "step-3", &told, &error));
+  assert_false(settings_check(base, settings(now), "step-3", &told, &error));
   assert_int_equal(error.code, ERROR_USAGE);
   expect(error.message, "step-3");
   expect(error.message, "model.path (was \"m\", is \"n\")");
@@ -64,7 +69,7 @@ static void another_course_is_told(void **state) {
       "{\"model\":{\"path\":\"m\",\"dtype\":\"f32\"},\"optim\":{\"lr\":2e-4,\"schedule\":\"linear\","
       "\"epochs\":2,"
       "\"max_steps\":0,\"warmup_steps\":9},\"run\":{\"seed\":1,\"max_skipped\":7},\"data\":{\"eval\":\"e\"}}";
-  assert_true(settings_check(base, now, "here", &told, &error));
+  assert_true(settings_check(base, settings(now), "here", &told, &error));
   static const char *const parts[] = {"optim.lr (was 0.0001, is 0.0002): the rates",
                                       "optim.schedule (was \"cosine\", is \"linear\"): the rates",
                                       "optim.epochs (was 1, is 2): the run has another length",
@@ -75,7 +80,7 @@ static void another_course_is_told(void **state) {
   for (size_t i = 0; i < told.count; i++) expect(told.items[i], parts[i]);
   string_list_free(&told);
   /* A result is that of its configuration. */
-  assert_false(settings_check(base, now, "here", NULL, &error));
+  assert_false(settings_check(base, settings(now), "here", NULL, &error));
   expect(error.message, "optim.lr (was 0.0001, is 0.0002)");
 }
 
@@ -89,9 +94,12 @@ static void an_older_checkpoint_goes_on(void **state) {
   static const char other[] =
       "{\"ppo\":{\"lam\":0.9,\"advantage\":\"gae\",\"samples_per_prompt\":2},"
       "\"rollout\":{\"batch\":4}}";
-  assert_true(settings_check(before, now, "here", NULL, &error));
-  assert_false(settings_check(before, other, "here", NULL, &error));
-  expect(error.message, "ppo.samples_per_prompt (was unset, is 2)");
+  static const char defaults[] =
+      "{\"ppo\":{\"lam\":0.95,\"advantage\":\"gae\",\"samples_per_prompt\":1},"
+      "\"rollout\":{\"batch\":64,\"cache_dtype\":\"auto\"}}";
+  assert_true(settings_check(before, (Settings){now, defaults}, "here", NULL, &error));
+  assert_false(settings_check(before, (Settings){other, defaults}, "here", NULL, &error));
+  expect(error.message, "ppo.samples_per_prompt (was 1, is 2)");
   assert_null(strstr(error.message, "ppo.advantage"));
 }
 

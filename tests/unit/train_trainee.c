@@ -247,8 +247,9 @@ static bool exchange(Lab *lab, int64_t at, Temporary *folder, bool loading, Erro
   Log log;
   log_init(&log, stderr, LOG_ERROR + 1);
   if (loading) {
-    ok = checkpoint_find(&c, folder->directory, "sft", "{}", &lab->compute, &log, &found, error) && found &&
-         trainee_state(&lab->trainee, &c, error);
+    ok = checkpoint_find(&c, folder->directory, "sft", (Settings){"{}", "{}"}, &lab->compute, &log, &found,
+                         error) &&
+         found && trainee_state(&lab->trainee, &c, error);
   } else {
     ok = checkpoint_begin(&c, "sft", at, "{}", &lab->compute, error) &&
          trainee_state(&lab->trainee, &c, error) && checkpoint_commit(&c, folder->directory, 2, error);
