@@ -24,11 +24,12 @@ bool comm_open(Comm *comm, const CommLaunch *launch, Error *error) {
   if (!world) return error_out_of_memory(error, "ranks", sizeof *world);
   world->timeout = COMM_TIMEOUT;
   world->parts = memory_zeroed((size_t)launch->size, sizeof *world->parts);
+  world->even = memory_zeroed((size_t)launch->size + 1, sizeof *world->even);
   /* Slices of a piece differ by an element. */
   const size_t bytes = COMM_PIECE + sizeof(double) * (size_t)launch->size;
   world->workspace = memory_alloc(bytes);
   comm->world = world;
-  if (world->parts && world->workspace) {
+  if (world->parts && world->even && world->workspace) {
     if (exchange_open(comm, launch, error)) return true;
   } else {
     error_out_of_memory(error, "pieces of collectives", bytes);
@@ -42,9 +43,11 @@ void comm_close(Comm *comm) {
   if (world) {
     if (world->mpi) {
       comm_barrier(comm);
+      queue_close(world);
       exchange_close(comm);
     }
     memory_free(world->parts);
+    memory_free(world->even);
     memory_free(world->workspace);
     memory_free(world);
   }
@@ -75,8 +78,8 @@ static int64_t max_i64(int64_t a, int64_t b) {
 
 #define REDUCE(type, sum, max)                                         \
   do {                                                                 \
-    type *to = out;                                                    \
-    const type *from = values;                                         \
+    type *restrict to = out;                                           \
+    const type *restrict from = values;                                \
     if (reduction == COMM_SUM) {                                       \
       for (int64_t i = 0; i < count; i++) to[i] = sum(to[i], from[i]); \
     } else {                                                           \
@@ -87,7 +90,8 @@ static int64_t max_i64(int64_t a, int64_t b) {
 /* Counters wrap around, on every rank alike. */
 #define SUM_I64(a, b) (int64_t)((uint64_t)(a) + (uint64_t)(b))
 
-static void reduce(CommReduction reduction, DType dtype, void *out, const void *values, int64_t count) {
+static void reduce(CommReduction reduction, DType dtype, void *restrict out, const void *restrict values,
+                   int64_t count) {
   switch (dtype) {
     case DTYPE_F32:
       REDUCE(float, SUM, max_f32);
@@ -103,66 +107,119 @@ static void reduce(CommReduction reduction, DType dtype, void *out, const void *
   }
 }
 
-/* out[count] = rows 0 to size-1 of the workspace, in that order. */
-static void reduce_rows(const Comm *comm, CommReduction reduction, DType dtype, void *out, int64_t count) {
-  const size_t bytes = (size_t)count * dtype_size(dtype);
-  memcpy(out, comm->world->workspace, bytes);
-  for (int r = 1; r < comm->size; r++) {
-    reduce(reduction, dtype, out, comm->world->workspace + (size_t)r * bytes, count);
-  }
-}
-
-/* Where the slice of rank r begins, of `count` elements. */
-static int64_t slice(const Comm *comm, int64_t count, int r) {
-  return count * r / comm->size;
-}
-
-/* Each rank reduces its own slice of the piece and sends it to all. */
-static void all_reduce_piece(const Comm *comm, CommReduction reduction, DType dtype, unsigned char *values,
-                             int64_t count) {
+/* out[count] = the rows of all ranks, in order: `own` is this one's, which may be out, the others lie in the workspace. Some at a
+ * time, so that each element comes from memory once and goes there once. */
+static void reduce_rows(const Comm *comm, CommReduction reduction, DType dtype, void *out, const void *own,
+                        int64_t count) {
+  enum { SOME = 1024 };
   const size_t size = dtype_size(dtype);
-  CommPart *parts = comm->world->parts;
-  const int64_t first = slice(comm, count, comm->rank);
-  const int64_t own = slice(comm, count, comm->rank + 1) - first;
-  unsigned char *const mine = values + (size_t)first * size;
+  for (int64_t at = 0; at < count; at += SOME) {
+    union {
+      float f32[SOME];
+      double f64[SOME];
+      int64_t i64[SOME];
+    } reduced;
+    const int64_t n = count - at < SOME ? count - at : SOME;
+    for (int r = 0; r < comm->size; r++) {
+      const unsigned char *row = r == comm->rank ? own : comm->world->workspace + (size_t)(r * count) * size;
+      row += (size_t)at * size;
+      if (r == 0) {
+        memcpy(&reduced, row, (size_t)n * size);
+      } else {
+        reduce(reduction, dtype, &reduced, row, n);
+      }
+    }
+    memcpy((unsigned char *)out + (size_t)at * size, &reduced, (size_t)n * size);
+  }
+}
+
+/* What all send to all is short: one exchange. */
+static void all_reduce_small(const Comm *comm, CommReduction reduction, DType dtype, void *values,
+                             int64_t count) {
+  const size_t bytes = (size_t)count * dtype_size(dtype);
   for (int r = 0; r < comm->size; r++) {
-    const int64_t from = slice(comm, count, r), to = slice(comm, count, r + 1);
-    parts[r] = (CommPart){.send = values + (size_t)from * size,
-                          .sent = (size_t)(to - from) * size,
-                          .receive = comm->world->workspace + (size_t)(r * own) * size,
-                          .received = (size_t)own * size};
+    if (r == comm->rank) continue;
+    comm->world->parts[r] = (CommPart){.send = values,
+                                       .sent = bytes,
+                                       .receive = comm->world->workspace + (size_t)r * bytes,
+                                       .received = bytes};
   }
   exchange_run(comm, "all-reduce");
-  reduce_rows(comm, reduction, dtype, mine, own);
+  reduce_rows(comm, reduction, dtype, values, values, count);
+}
+
+static int64_t longest(const Comm *comm, const int64_t *at) {
+  int64_t most = 0;
   for (int r = 0; r < comm->size; r++) {
-    const int64_t from = slice(comm, count, r), to = slice(comm, count, r + 1);
-    parts[r] = (CommPart){.send = mine,
-                          .sent = (size_t)own * size,
-                          .receive = values + (size_t)from * size,
-                          .received = (size_t)(to - from) * size};
+    if (at[r + 1] - at[r] > most) most = at[r + 1] - at[r];
   }
-  exchange_run(comm, "all-reduce");
+  return most;
+}
+
+static int64_t piece_of(int64_t length, int64_t first, int64_t piece) {
+  const int64_t left = length - first;
+  return left < 0 ? 0 : left < piece ? left : piece;
+}
+
+/* Each rank reduces its own slice, piece by piece, to `out`. */
+static void reduce_slices(const Comm *comm, CommReduction reduction, DType dtype, const void *values,
+                          void *out, const int64_t *at, const char *what) {
+  const size_t size = dtype_size(dtype);
+  const int64_t room = COMM_PIECE / (int64_t)size / comm->size, piece = room > 0 ? room : 1;
+  const int64_t most = longest(comm, at), first = at[comm->rank], length = at[comm->rank + 1] - first;
+  const unsigned char *const all = values;
+  for (int64_t done = 0; done < most; done += piece) {
+    const int64_t n = piece_of(length, done, piece);
+    const size_t bytes = (size_t)n * size;
+    for (int r = 0; r < comm->size; r++) {
+      if (r == comm->rank) continue;
+      comm->world->parts[r] = (CommPart){.send = all + (size_t)(at[r] + done) * size,
+                                         .sent = (size_t)piece_of(at[r + 1] - at[r], done, piece) * size,
+                                         .receive = comm->world->workspace + (size_t)r * bytes,
+                                         .received = bytes};
+    }
+    exchange_run(comm, what);
+    reduce_rows(comm, reduction, dtype, (unsigned char *)out + (size_t)done * size,
+                all + (size_t)(first + done) * size, n);
+  }
+}
+
+static void gather_slices(const Comm *comm, void *values, size_t size, const int64_t *at, const char *what) {
+  unsigned char *const all = values;
+  const int64_t *own = &at[comm->rank];
+  for (int r = 0; r < comm->size; r++) {
+    if (r == comm->rank) continue;
+    comm->world->parts[r] = (CommPart){.send = all + (size_t)own[0] * size,
+                                       .sent = (size_t)(own[1] - own[0]) * size,
+                                       .receive = all + (size_t)at[r] * size,
+                                       .received = (size_t)(at[r + 1] - at[r]) * size};
+  }
+  exchange_run(comm, what);
+}
+
+/* Slices of elements [count] that are as equal as can be. */
+static const int64_t *even_slices(const Comm *comm, int64_t count) {
+  for (int r = 0; r <= comm->size; r++) comm->world->even[r] = count * r / comm->size;
+  return comm->world->even;
+}
+
+static void all_reduce(const Comm *comm, CommReduction reduction, DType dtype, void *values, int64_t count) {
+  static const char *const what = "all-reduce";
+  const size_t size = dtype_size(dtype);
+  if ((size_t)count * size * (size_t)comm->size <= SMALL) {
+    all_reduce_small(comm, reduction, dtype, values, count);
+    return;
+  }
+  const int64_t *at = even_slices(comm, count);
+  unsigned char *own = (unsigned char *)values + (size_t)at[comm->rank] * size;
+  reduce_slices(comm, reduction, dtype, values, own, at, what);
+  gather_slices(comm, values, size, at, what);
 }
 
 void comm_all_reduce(const Comm *comm, CommReduction reduction, DType dtype, void *values, int64_t count) {
   if (!comm->world || count == 0) return;
-  const size_t size = dtype_size(dtype), bytes = (size_t)count * size;
-  if (bytes * (size_t)comm->size <= SMALL) {
-    for (int r = 0; r < comm->size; r++) {
-      comm->world->parts[r] = (CommPart){.send = values,
-                                         .sent = bytes,
-                                         .receive = comm->world->workspace + (size_t)r * bytes,
-                                         .received = bytes};
-    }
-    exchange_run(comm, "all-reduce");
-    reduce_rows(comm, reduction, dtype, values, count);
-    return;
-  }
-  const int64_t piece = COMM_PIECE / (int64_t)size;
-  for (int64_t at = 0; at < count; at += piece) {
-    all_reduce_piece(comm, reduction, dtype, (unsigned char *)values + (size_t)at * size,
-                     count - at < piece ? count - at : piece);
-  }
+  queue_drain(comm);
+  all_reduce(comm, reduction, dtype, values, count);
 }
 
 void comm_sum(const Comm *comm, double *values, int64_t count) {
@@ -176,20 +233,8 @@ void comm_reduce_scatter(const Comm *comm, CommReduction reduction, DType dtype,
     memmove(out, values, (size_t)count * size);
     return;
   }
-  const int64_t whole = COMM_PIECE / (int64_t)size / comm->size, piece = whole > 0 ? whole : 1;
-  for (int64_t at = 0; at < count; at += piece) {
-    const int64_t n = count - at < piece ? count - at : piece;
-    const size_t bytes = (size_t)n * size;
-    for (int r = 0; r < comm->size; r++) {
-      comm->world->parts[r] =
-          (CommPart){.send = (const unsigned char *)values + (size_t)(r * count + at) * size,
-                     .sent = bytes,
-                     .receive = comm->world->workspace + (size_t)r * bytes,
-                     .received = bytes};
-    }
-    exchange_run(comm, "reduce-scatter");
-    reduce_rows(comm, reduction, dtype, (unsigned char *)out + (size_t)at * size, n);
-  }
+  queue_drain(comm);
+  reduce_slices(comm, reduction, dtype, values, out, even_slices(comm, count * comm->size), "reduce-scatter");
 }
 
 /* -- what is only moved --------------------------------------------------------------------------------- */
@@ -199,6 +244,7 @@ void comm_all_gather(const Comm *comm, const void *own, void *all, size_t bytes)
     memmove(all, own, bytes);
     return;
   }
+  queue_drain(comm);
   for (int r = 0; r < comm->size; r++) {
     comm->world->parts[r] = (CommPart){
         .send = own, .sent = bytes, .receive = (unsigned char *)all + (size_t)r * bytes, .received = bytes};
@@ -206,15 +252,20 @@ void comm_all_gather(const Comm *comm, const void *own, void *all, size_t bytes)
   exchange_run(comm, "all-gather");
 }
 
-void comm_broadcast(const Comm *comm, int root, void *values, size_t bytes) {
-  if (!comm->world) return;
+static void broadcast(const Comm *comm, int root, void *values, size_t bytes) {
   for (int r = 0; r < comm->size && comm->rank == root; r++) {
-    comm->world->parts[r] = (CommPart){.send = values, .sent = r == root ? 0 : bytes};
+    if (r != root) comm->world->parts[r] = (CommPart){.send = values, .sent = bytes};
   }
   if (comm->rank != root) {
     comm->world->parts[root] = (CommPart){.receive = values, .received = bytes};
   }
   exchange_run(comm, "broadcast");
+}
+
+void comm_broadcast(const Comm *comm, int root, void *values, size_t bytes) {
+  if (!comm->world) return;
+  queue_drain(comm);
+  broadcast(comm, root, values, bytes);
 }
 
 void comm_all_to_all(const Comm *comm, const void *send, const int64_t *sent, void *receive,
@@ -224,6 +275,7 @@ void comm_all_to_all(const Comm *comm, const void *send, const int64_t *sent, vo
     memmove(receive, send, (size_t)*sent);
     return;
   }
+  queue_drain(comm);
   const unsigned char *from = send;
   unsigned char *to = receive;
   for (int r = 0; r < comm->size; r++) {
@@ -244,4 +296,65 @@ bool comm_agree(const Comm *comm, int64_t value) {
   int64_t ends[2] = {value, ~value}; /* the complement falls where the value rises */
   comm_all_reduce(comm, COMM_MAX, DTYPE_I64, ends, 2);
   return ends[0] == ~ends[1];
+}
+
+/* -- beside the computing ------------------------------------------------------------------------------- */
+
+void comm_carry_out(const Comm *comm, const CommJob *job) {
+  switch (job->kind) {
+    case COMM_ALL_REDUCE:
+      all_reduce(comm, job->reduction, job->dtype, job->values, job->count);
+      break;
+    case COMM_REDUCE_SCATTER:
+      reduce_slices(comm, job->reduction, job->dtype, job->values,
+                    (unsigned char *)job->values + (size_t)job->at[comm->rank] * job->size, job->at,
+                    "reduce-scatter");
+      break;
+    case COMM_ALL_GATHER:
+      gather_slices(comm, job->values, job->size, job->at, "all-gather");
+      break;
+    case COMM_BROADCAST:
+      broadcast(comm, job->root, job->values, job->size);
+      break;
+  }
+}
+
+static CommTicket start(const Comm *comm, CommJob job) {
+  return comm->world ? queue_start(comm, &job) : (CommTicket){0};
+}
+
+CommTicket comm_start_all_reduce(const Comm *comm, CommReduction reduction, DType dtype, void *values,
+                                 int64_t count) {
+  return start(
+      comm,
+      (CommJob){
+          .kind = COMM_ALL_REDUCE, .reduction = reduction, .dtype = dtype, .values = values, .count = count});
+}
+
+CommTicket comm_start_reduce_scatter(const Comm *comm, CommReduction reduction, DType dtype, void *values,
+                                     const int64_t *at) {
+  return start(comm, (CommJob){.kind = COMM_REDUCE_SCATTER,
+                               .reduction = reduction,
+                               .dtype = dtype,
+                               .values = values,
+                               .size = dtype_size(dtype),
+                               .at = at});
+}
+
+CommTicket comm_start_all_gather(const Comm *comm, void *values, size_t size, const int64_t *at) {
+  return start(comm, (CommJob){.kind = COMM_ALL_GATHER, .values = values, .size = size, .at = at});
+}
+
+CommTicket comm_start_broadcast(const Comm *comm, int root, void *values, size_t bytes) {
+  return start(comm, (CommJob){.kind = COMM_BROADCAST, .values = values, .size = bytes, .root = root});
+}
+
+void comm_wait(const Comm *comm, CommTicket ticket) {
+  if (comm->world && ticket.number > 0) queue_wait(comm, ticket);
+}
+
+int64_t comm_sent(const Comm *comm) {
+  if (!comm->world) return 0;
+  queue_drain(comm);
+  return comm->world->sent;
 }

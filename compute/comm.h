@@ -83,4 +83,30 @@ NODISCARD bool comm_agree(const Comm *comm, int64_t value);
 /* Sums `count` host doubles over all ranks, in rank order, in place. */
 void comm_sum(const Comm *comm, double *values, int64_t count);
 
+/* -- beside the computing ---------------------------------------------------------------------------------
+ *
+ * comm_start_... begins a collective, which goes on while the caller computes; comm_wait returns when it is done, and so
+ * are those that were begun before it. A thread of the world's own carries them out in the order of calls, and the
+ * collectives above wait until it has nothing left to do. From start to wait nobody may touch the values, and `at` must
+ * stay. The timeout is that of each collective when its turn has come. Bits are those of the collectives above. Where the
+ * MPI serves one thread only, comm_start_... returns when all is done.
+ *
+ * at [size+1]: the slice of rank r is elements at[r] to at[r+1]-1 of the values, the first at 0. Slices need not be equal, and
+ * may be empty. All is in place. */
+typedef struct CommTicket {
+  int64_t number; /* 0: of nothing, which is not waited for */
+} CommTicket;
+
+CommTicket comm_start_all_reduce(const Comm *comm, CommReduction reduction, DType dtype, void *values,
+                                 int64_t count);
+/* This rank's slice becomes that of the reduction; the others are as they were. */
+CommTicket comm_start_reduce_scatter(const Comm *comm, CommReduction reduction, DType dtype, void *values,
+                                     const int64_t *at);
+/* Every slice becomes that of its rank. Elements of `size` bytes. */
+CommTicket comm_start_all_gather(const Comm *comm, void *values, size_t size, const int64_t *at);
+CommTicket comm_start_broadcast(const Comm *comm, int root, void *values, size_t bytes);
+void comm_wait(const Comm *comm, CommTicket ticket);
+/* Bytes that this rank has sent to others so far. */
+int64_t comm_sent(const Comm *comm);
+
 #endif

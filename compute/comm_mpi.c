@@ -3,6 +3,7 @@
 #include "compute/comm_exchange.h"
 
 #include <mpi.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,8 @@ enum { MESSAGE = COMM_PIECE, TAGS = 32768, POLLS = 2000, NAMED = 4, GRACE = 5 /*
 
 struct CommMpi {
   MPI_Comm comm;
+  pthread_mutex_t
+      lock; /* of whoever is in MPI: the thread of comm_queue.c may be when another one gives up; recursive */
   MPI_Request *requests; /* [2 * size]: receives, then sends */
   MPI_Status *statuses;
   int *peers;   /* of each request */
@@ -29,6 +32,7 @@ void exchange_abort(const Comm *comm, ErrorCode code, const char *message) {
   if (comm->rank > 0) nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
   fprintf(stderr, "error: rank %d on %s: %s\n", comm->rank, mpi->hosts[comm->rank], message);
   fflush(stderr);
+  pthread_mutex_lock(&mpi->lock);
   MPI_Abort(mpi->comm, (int)code);
   _exit((int)code);
 }
@@ -119,6 +123,7 @@ static bool post(const Comm *comm, const char *what) {
     MPI_Request *request = &mpi->requests[mpi->count++];
     check(comm, what, r, MPI_Isend(part->send, bytes, MPI_BYTE, r, tag, mpi->comm, request));
     part->send += bytes;
+    comm->world->sent += bytes;
   }
   return mpi->count > 0;
 }
@@ -143,7 +148,9 @@ static void wait_all(const Comm *comm, const char *what) {
     if (polls < POLLS) continue;
     const double late = time_monotonic() - deadline;
     if (late > 0 && late > (lower_waits(comm) ? GRACE : 0)) give_up(comm, what);
+    pthread_mutex_unlock(&mpi->lock);
     nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    pthread_mutex_lock(&mpi->lock);
   }
 }
 
@@ -169,15 +176,22 @@ void exchange_run(const Comm *comm, const char *what) {
   ASSERT(own->sent == own->received);
   if (own->sent && own->receive != own->send) memmove(own->receive, own->send, own->sent);
   world->parts[comm->rank] = (CommPart){0};
+  pthread_mutex_lock(&world->mpi->lock);
   while (post(comm, what)) {
     wait_all(comm, what);
     check_lengths(comm, what);
   }
+  pthread_mutex_unlock(&world->mpi->lock);
   memset(world->parts, 0, (size_t)comm->size * sizeof *world->parts);
 }
 
 static bool allocate(struct CommMpi *mpi, int size, Error *error) {
   const size_t ranks = (size_t)size;
+  pthread_mutexattr_t recursive;
+  pthread_mutexattr_init(&recursive);
+  pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+  pthread_mutex_init(&mpi->lock, &recursive);
+  pthread_mutexattr_destroy(&recursive);
   mpi->requests = memory_zeroed(2 * ranks, sizeof *mpi->requests);
   mpi->statuses = memory_zeroed(2 * ranks, sizeof *mpi->statuses);
   mpi->peers = memory_zeroed(2 * ranks, sizeof *mpi->peers);
@@ -188,6 +202,7 @@ static bool allocate(struct CommMpi *mpi, int size, Error *error) {
 }
 
 static void mpi_free(struct CommMpi *mpi) {
+  pthread_mutex_destroy(&mpi->lock);
   memory_free(mpi->requests);
   memory_free(mpi->statuses);
   memory_free(mpi->peers);
@@ -244,8 +259,9 @@ bool exchange_open(Comm *comm, const CommLaunch *launch, Error *error) {
     mpi_free(mpi);
     return false;
   }
-  MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level); /* ends the program where it fails */
+  MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level); /* ends the program where it fails */
   comm->world->mpi = mpi;
+  comm->world->threads = level >= MPI_THREAD_SERIALIZED;
   if (join(comm, launch, error)) return true;
   exchange_close(comm);
   return false;

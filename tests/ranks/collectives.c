@@ -3,8 +3,9 @@
  *
  *   collectives                 all cases
  *   collectives WHAT RANK       one rank goes wrong where the others wait for it (faults.sh looks at what comes of it):
- *                               hangs, is_killed, fails, sends_less, goes_another_way */
-#include "compute/comm.h"
+ *                               hangs, is_killed, fails, sends_less, goes_another_way; and
+ *                               fails_beside: while a collective is on its way that the others have not come to */
+#include "compute/collective.h"
 
 #include <math.h>
 #include <signal.h>
@@ -191,6 +192,65 @@ static void all_to_all_sends_what_sizes_say(const Comm *comm) {
   free(receive);
 }
 
+/* Slices of `count` elements that are not equal: none for every third rank. */
+static void uneven(const Comm *comm, int64_t count, int64_t *at) {
+  for (int r = 0; r < comm->size; r++) at[r + 1] = r % 3 == 1 ? at[r] : count * (r + 1) / (comm->size + 1);
+  at[comm->size] = count;
+}
+
+/* Several at once, in each of the ways, and what is called in between comes after them. */
+static void started_ones_have_the_same_bits(const Comm *comm) {
+  enum { KINDS = 4, TIMES = 3, ALL = KINDS * TIMES };
+  Compute compute;
+  Error error = {0};
+  if (!compute_open(&compute, DEVICE_CPU, 1, &error)) comm_abandon(comm, &error);
+  compute.comm = *comm;
+  for (int k = 1; k < COUNTS; k++) {
+    const int64_t count = counts[k], size = (int64_t)sizeof(float);
+    int64_t *at = new_array(comm->size + 1, sizeof *at);
+    uneven(comm, count, at);
+    const int64_t first = at[comm->rank], own = at[comm->rank + 1] - first;
+    float *values[ALL], *sum = new_array(count, sizeof *sum);
+    Collective started[ALL];
+    reduce(comm, DTYPE_F32, COMM_SUM, sum, 0, count, false);
+    for (int i = 0; i < ALL; i++) {
+      values[i] = new_array(count, sizeof *sum);
+      for (int64_t j = 0; j < count; j++) put(DTYPE_F32, values[i], j, element(comm->rank, j));
+    }
+    for (int i = 0; i < ALL; i++) {
+      const Tensor tensor = tensor_1d(values[i], DTYPE_F32, count);
+      if (i % KINDS == 0) started[i] = collective_all_reduce(&compute, tensor);
+      if (i % KINDS == 1) started[i] = collective_reduce_scatter(&compute, tensor, at);
+      if (i % KINDS == 2) started[i] = collective_all_gather(&compute, tensor, at);
+      if (i % KINDS == 3) started[i] = collective_broadcast(&compute, i % comm->size, tensor);
+      if (i == ALL / 2) comm_barrier(comm);
+    }
+    collective_wait(&compute, started[1]);
+    collective_wait(&compute, started[ALL - 1]);
+    for (int i = 0; i < ALL; i++) {
+      if (i % KINDS == 0) expect(comm, !memcmp(values[i], sum, (size_t)(count * size)), "all-reduce", count);
+      if (i % KINDS == 1) {
+        expect(comm, !memcmp(values[i] + first, sum + first, (size_t)(own * size)), "reduce-scatter", count);
+        if (first > 0) {
+          float before;
+          put(DTYPE_F32, &before, 0, element(comm->rank, first - 1));
+          expect(comm, values[i][first - 1] == before, "the slice before", count);
+        }
+      }
+      for (int64_t j = 0, r = 0; i % KINDS > 1 && j < count; j++) {
+        float sent;
+        while (j >= at[r + 1]) r++;
+        put(DTYPE_F32, &sent, 0, element(i % KINDS == 2 ? (int)r : i % comm->size, j));
+        expect(comm, values[i][j] == sent, i % KINDS == 2 ? "all-gather" : "broadcast", count);
+      }
+      free(values[i]);
+    }
+    free(sum);
+    free(at);
+  }
+  compute_close(&compute);
+}
+
 /* Whoever has passed the barrier finds the files that all ranks made before it. */
 static void nobody_passes_a_barrier_alone(const Comm *comm) {
   char folder[] = P_tmpdir "/drover-ranks-XXXXXX", path[128];
@@ -227,8 +287,15 @@ static void go_wrong(Comm *comm, const char *what, int rank) {
       (void)error_set(&error, ERROR_DATA, "line 7 of train.jsonl is no JSON");
       comm_abandon(comm, &error);
     }
+    if (strcmp(what, "fails_beside") == 0) {
+      (void)comm_start_all_reduce(comm, COMM_SUM, DTYPE_F64, values, 2);
+      usleep(200000);
+      (void)error_set(&error, ERROR_DATA, "line 7 of train.jsonl is no JSON");
+      comm_abandon(comm, &error);
+    }
   }
-  for (int i = 0; i < 3; i++) comm_sum(comm, values, 2);
+  if (strcmp(what, "fails_beside") == 0) sleep(30);
+  for (int i = 0; i < 3; i++) comm_wait(comm, comm_start_all_reduce(comm, COMM_SUM, DTYPE_F64, values, 2));
 }
 
 int main(int argc, char **argv) {
@@ -243,6 +310,7 @@ int main(int argc, char **argv) {
       {"neighbours_are_counted", neighbours_are_counted},
       {"bytes_arrive", bytes_arrive},
       {"all_to_all_sends_what_sizes_say", all_to_all_sends_what_sizes_say},
+      {"started_ones_have_the_same_bits", started_ones_have_the_same_bits},
       {"nobody_passes_a_barrier_alone", nobody_passes_a_barrier_alone},
   };
   CommLaunch launch;

@@ -38,6 +38,8 @@ note 'where a launcher looks on, those that wait for the dead one name it'
 
 ends 3 "rank 1 on $host: line 7 of train.jsonl is no JSON" 4 "$collectives" fails 1
 note 'a rank that fails ends all, with its exit code'
+ends 3 "rank 1 on $host: line 7 of train.jsonl is no JSON" 2 "$collectives" fails_beside 1
+note 'also while a collective is on its way'
 ends 3 "rank 0 on $host: line 7 of train.jsonl is no JSON" 4 "$collectives" fails -1
 note 'what all find wrong is said once'
 
