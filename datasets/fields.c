@@ -89,6 +89,10 @@ bool fields_say(const json_t *value) {
   return !says_nothing(value);
 }
 
+bool fields_weigh(const char *key) {
+  return one_of(key, share_keys);
+}
+
 static bool refuse(RecordPlace place, const char *path, const char *key, const char *why, Error *error) {
   char full[192];
   snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", key);

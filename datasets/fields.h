@@ -10,6 +10,8 @@
 
 /* Whether a value says something: null, false, "", [] and {} do not, nor what is not there. */
 bool fields_say(const json_t *value);
+/* Whether the key of a record leaves it out of training, or weighs it: label, weight, train. */
+bool fields_weigh(const char *key);
 /* Adds the name of a key that is passed over. */
 void fields_pass(KeyNames *passed, const char *prefix, const char *key);
 

@@ -115,22 +115,6 @@ static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) 
   return engine;
 }
 
-/* Answers end where the policy's positions do (engine_init); a prompt must leave room for one. */
-static bool check_positions(const PpoSession *s, Log *log, Error *error) {
-  const int64_t prompt = longest_prompt(s), most = s->engine.config.max_length;
-  if (prompt >= most) {
-    return error_set(error, ERROR_USAGE,
-                     "the longest prompt has %lld tokens, which leaves no room for an answer: the model has "
-                     "positions for %lld; lower data.max_length",
-                     (long long)prompt, (long long)most);
-  }
-  if (log && most < longest_answered(s)) {
-    log_warning(log, "answers to the longest prompts end early: the model has positions for %lld tokens",
-                (long long)most);
-  }
-  return true;
-}
-
 /* What the policy writes all models read, in the same rotations as their frozen copies; data.ptx the policy alone. */
 static bool set_lengths(PpoSession *s, Log *log, Error *error) {
   PpoModels *models = &s->models;
@@ -173,7 +157,7 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
       !training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) ||
       (has_critic(s) && !training_offload(&s->reward_pass, &config->model, &s->compute, &s->memory, error)) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
-      !check_positions(s, log, error)) {
+      !engine_check_lengths(&s->engine, longest_prompt(s), config->rollout.max_new_tokens, log, error)) {
     return false;
   }
   return !s->compute.dry || plan_steps(s, config, error);

@@ -1,6 +1,5 @@
 #include "rollout/engine.h"
 
-#include "base/log.h"
 #include "base/memory.h"
 
 EngineConfig engine_config_default(const Compute *compute, DType weights) {
@@ -79,6 +78,22 @@ bool engine_init(Engine *engine, EngineConfig config, const Model *model, const 
                  config.batch, arena, error)) {
     engine_free(engine);
     return false;
+  }
+  return true;
+}
+
+bool engine_check_lengths(const Engine *engine, int64_t longest, int64_t max_new_tokens, Log *log,
+                          Error *error) {
+  const int64_t most = engine->config.max_length;
+  if (longest >= most) {
+    return error_set(error, ERROR_USAGE,
+                     "the longest prompt has %lld tokens, which leaves no room for an answer: the model has "
+                     "positions for %lld; lower data.max_length",
+                     (long long)longest, (long long)most);
+  }
+  if (log && most < longest + max_new_tokens) {
+    log_warning(log, "answers to the longest prompts end early: the model has positions for %lld tokens",
+                (long long)most);
   }
   return true;
 }

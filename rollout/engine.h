@@ -25,6 +25,7 @@
 #ifndef ROLLOUT_ENGINE_H
 #define ROLLOUT_ENGINE_H
 
+#include "base/log.h"
 #include "model/decode.h"
 #include "rollout/sample.h"
 #include "rollout/scheduler.h"
@@ -104,6 +105,9 @@ typedef struct Engine {
  * ERROR_MEMORY when the cache cannot hold one sequence of max_length. */
 NODISCARD bool engine_init(Engine *engine, EngineConfig config, const Model *model, const LoraSet *adapter,
                            Compute *compute, Arena *arena, Error *error);
+/* Whether prompts of up to `longest` tokens leave room for an answer (ERROR_USAGE), and a warning when not for one of max_new_tokens; log may be NULL. */
+NODISCARD bool engine_check_lengths(const Engine *engine, int64_t longest, int64_t max_new_tokens, Log *log,
+                                    Error *error);
 void engine_free(Engine *engine); /* host arrays; tensors belong to the arena */
 
 /* Generates all samples. ERROR_DATA (naming the sample) for an empty prompt, one that leaves no room for a

@@ -149,8 +149,13 @@ typedef struct DataConfig {
       "share of data.train held out for evaluation when there is no data.eval"),                            \
   DATA_COMMON_OPTIONS(Config, field, default_length)
 
-/* The rows of any stage that reads text. */
+/* The rows of any stage that reads text over and over. */
 #define DATA_COMMON_OPTIONS(Config, field, default_length)                                                  \
+  DATA_READ_OPTIONS(Config, field, default_length)                                                          \
+  ROW_BOOL("data.shuffle", Config, field.shuffle, "true", "a new seeded order in every epoch"),
+
+/* The rows of anything that reads text. */
+#define DATA_READ_OPTIONS(Config, field, default_length)                                                    \
   ROW_CHOICE("data.format", Config, field.format, "auto", dataset_format_names,                             \
       "format of the examples; auto recognises it by the first record's keys"),                             \
   ROW_OBJECT("data.columns", Config, field.columns,                                                         \
@@ -163,8 +168,7 @@ typedef struct DataConfig {
   ROW_CHOICE("data.truncation", Config, field.truncation, "drop", dataset_truncation_names,                 \
       "longer examples: leave out (counted and reported), stop with an error, or cut"),                     \
   ROW_STRING("data.cache", Config, field.cache, NULL,                                                       \
-      "directory for tokenised data (default: cache in run.dir)"),                                          \
-  ROW_BOOL("data.shuffle", Config, field.shuffle, "true", "a new seeded order in every epoch"),
+      "directory for tokenised data (default: cache in run.dir)"),
 
 /* The row of a stage that compares answers. */
 #define DATA_PAIR_OPTIONS(Config, field)                                                                    \
@@ -296,14 +300,17 @@ typedef struct RunConfig {
   double save_minutes;
 } RunConfig;
 
+#define RUN_PLACE_OPTIONS(Config, field)                                                                    \
+  ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
+      "directory of this run: config, log, checkpoints, result", .check_without = true),                    \
+  ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
+  ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
+      "continue from the newest checkpoint; false starts over and removes what the run left before"),
+
 /* default_save_every: as text; an update is a batch or a whole rollout. eval_when: the condition (base/option.h) under
  * which there are evaluations. */
 #define RUN_OPTIONS(Config, field, default_save_every, eval_when)                                           \
-  ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
-      "directory of this run: config, log, checkpoints, result", .check_without = true),                                           \
-  ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
-  ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
-      "continue from the newest checkpoint; false starts over and removes what the run left before"),       \
+  RUN_PLACE_OPTIONS(Config, field)                                                                          \
   ROW_INT("run.save_every", Config, field.save_every, default_save_every, 0, INFINITY,                      \
       "updates between checkpoints; 0 = none for that reason. There is one at the end and on a signal in any case"), \
   ROW_FLOAT("run.save_minutes", Config, field.save_minutes, "30", 0, INFINITY,                              \

@@ -23,14 +23,14 @@ static bool path_error(Error *error) {
 
 /* -- opening -------------------------------------------------------------------------------------------- */
 
-/* The result that done.json names must be there still: "output" in it is RUN/model or RUN/adapter, however the run
+/* The result that done.json names must be there still: "output" in it is RUN/model, RUN/adapter or a file in RUN, however the run
  * directory was written or wherever it lies now. */
 static bool check_output(const Run *run, const json_t *result, Error *error) {
   const char *output = json_string_value(json_object_get(result, "output"));
   if (!output) return true;
   char *path = run_path(run, path_name(output));
   bool ok = path || path_error(error);
-  if (ok && !directory_exists(path)) {
+  if (ok && !directory_exists(path) && !file_exists(path)) {
     ok = error_set(error, ERROR_FILE,
                    "the run in %s is finished, but its result %s is gone. Remove done.json to have it made "
                    "again from the last checkpoint; run.resume false starts over",

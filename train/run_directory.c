@@ -9,10 +9,19 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-/* What a run writes in its directory, but for the lock and the cache of data. */
-static const char *const written[] = {"done.json", "checkpoints", "model",      "adapter",    "ema",
-                                      "run.db",    "run.db-wal",  "run.db-shm", "config.json"};
+/* What a run writes in its directory, but for the lock and the cache of data. Names that anybody could give a file of his own are only those of
+ * the stage that writes them. */
+static const struct {
+  const char *name, *stage; /* NULL: of any */
+} written[] = {{"done.json", NULL},         {"checkpoints", NULL},   {"model", NULL},
+               {"adapter", NULL},           {"ema", NULL},           {"run.db", NULL},
+               {"run.db-wal", NULL},        {"run.db-shm", NULL},    {"config.json", NULL},
+               {"answers.jsonl", "sample"}, {"data.jsonl", "sample"}};
 enum { WRITTEN = sizeof written / sizeof *written };
+
+static bool writes(const Run *run, int i) {
+  return !written[i].stage || !strcmp(written[i].stage, run->stage);
+}
 
 /* What stands in `lock`: a file of that name alone would be anybody's. */
 static const char mark[] = "drover run\n";
@@ -49,10 +58,11 @@ bool run_directory_check(const Run *run, Error *error) {
   if (content == LOCK_OURS) return true;
   if (content == LOCK_FOREIGN) return not_ours(run, "lock", error);
   bool ok = true;
-  for (size_t i = 0; ok && i < WRITTEN; i++) {
-    char *path = run_path(run, written[i]);
+  for (int i = 0; ok && i < WRITTEN; i++) {
+    if (!writes(run, i)) continue;
+    char *path = run_path(run, written[i].name);
     if (!path) return path_error(error);
-    if (file_exists(path) || directory_exists(path)) ok = not_ours(run, written[i], error);
+    if (file_exists(path) || directory_exists(path)) ok = not_ours(run, written[i].name, error);
     memory_free(path);
   }
   return ok;
@@ -90,8 +100,9 @@ static bool lies_in(const char *path, const char *place) {
 
 static bool check_path(const Run *run, const char *key, const char *path, Error *error) {
   bool ok = true;
-  for (size_t i = 0; ok && i < WRITTEN; i++) {
-    char *place = run_path(run, written[i]);
+  for (int i = 0; ok && i < WRITTEN; i++) {
+    if (!writes(run, i)) continue;
+    char *place = run_path(run, written[i].name);
     if (!place) return path_error(error);
     if (lies_in(path, place)) {
       ok = error_set(error, ERROR_USAGE, "%s: %s lies in %s, which this run writes: choose another run.dir",
@@ -139,10 +150,10 @@ static bool is_leftover(const char *rest) {
   return yes;
 }
 
-static bool is_written(const char *name) {
-  for (size_t i = 0; i < WRITTEN; i++) {
-    const size_t length = strlen(written[i]);
-    if (!strncmp(name, written[i], length) && is_leftover(name + length)) return true;
+static bool is_written(const Run *run, const char *name) {
+  for (int i = 0; i < WRITTEN; i++) {
+    const size_t length = strlen(written[i].name);
+    if (writes(run, i) && !strncmp(name, written[i].name, length) && is_leftover(name + length)) return true;
   }
   return false;
 }
@@ -152,7 +163,7 @@ bool run_directory_clear(const Run *run, bool *any, Error *error) {
   bool ok = directory_list(run->config->dir, &names, error);
   *any = false;
   for (size_t i = 0; ok && i < names.count; i++) {
-    if (!is_written(names.items[i])) continue;
+    if (!is_written(run, names.items[i])) continue;
     char *path = run_path(run, names.items[i]);
     ok = path ? directory_remove_all(path, error) : path_error(error);
     memory_free(path);

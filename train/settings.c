@@ -26,13 +26,16 @@ static bool same_key(const json_t *before, const json_t *now, const char *key) {
   return same(lookup(before, key), lookup(now, key));
 }
 
-/* Where a run ends. */
-static const char *const end_keys[] = {"optim.epochs", "optim.max_steps", "ppo.total_episodes"};
+/* Where a run ends, and what becomes of what it has by then. */
+static const char *const end_keys[] = {
+    "optim.epochs",     "optim.max_steps", "ppo.total_episodes", "sample.format",     "sample.keep",
+    "sample.threshold", "sample.pairs",    "sample.margin",      "sample.unfinished", "sample.duplicates"};
 enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 
 #define RATES  "the rates of the updates to come are of the new schedule"
 #define LENGTH "the run has another length, and a schedule that is not constant other rates from here on"
 #define STEPS  "the updates to come are made with it"
+#define CHOICE "what is written is chosen again of all answers"
 
 /* A key of its own stands before its section. */
 const SettingsKey settings_keys[] = {
@@ -72,6 +75,13 @@ const SettingsKey settings_keys[] = {
     {"optim.momentum", SETTINGS_TOLD, STEPS},
     {"optim.clip", SETTINGS_TOLD, STEPS},
     {"data.eval", SETTINGS_TOLD, "evaluations before and after are of other data"},
+    {"sample.format", SETTINGS_TOLD, CHOICE},
+    {"sample.keep", SETTINGS_TOLD, CHOICE},
+    {"sample.threshold", SETTINGS_TOLD, CHOICE},
+    {"sample.pairs", SETTINGS_TOLD, CHOICE},
+    {"sample.margin", SETTINGS_TOLD, CHOICE},
+    {"sample.unfinished", SETTINGS_TOLD, CHOICE},
+    {"sample.duplicates", SETTINGS_TOLD, CHOICE},
 };
 const size_t settings_key_count = sizeof settings_keys / sizeof *settings_keys;
 

@@ -124,11 +124,10 @@ bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_no
          error_context(error, "%s", trainee->predictor.name);
 }
 
-/* The files that `what` names, by their digest now and when the run began. */
-static bool origin_state(const Trainee *trainee, Checkpoint *checkpoint, const char *what, const char *path,
-                         const WeightsDigest *digest, Error *error) {
+bool origin_state(Checkpoint *checkpoint, const char *owner, const char *what, const char *path,
+                  const WeightsDigest *digest, Error *error) {
   char name[64], half[17];
-  snprintf(name, sizeof name, "%s.%s", trainee->predictor.name, what);
+  snprintf(name, sizeof name, "%s.%s", owner, what);
   snprintf(half, sizeof half, "%.16s", digest->exact);
   const int64_t now = (int64_t)strtoull(half, NULL, 16);
   int64_t begun = now;
@@ -138,16 +137,14 @@ static bool origin_state(const Trainee *trainee, Checkpoint *checkpoint, const c
                    "%s: the weights in %s are not those that the run began with. Give the former ones, "
                    "another run.dir, or "
                    "run.resume false to start over",
-                   trainee->predictor.name, path);
+                   owner, path);
 }
 
 bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
-  if (!origin_state(trainee, checkpoint, "base", trainee->predictor.model->directory, &trainee->base,
-                    error) ||
-      !origin_state(trainee, checkpoint, "adapter", trainee->origin, &trainee->before, error)) {
-    return false;
-  }
-  return optimizer_state(&trainee->optimizer, checkpoint, trainee->predictor.name, error);
+  const char *name = trainee->predictor.name;
+  return origin_state(checkpoint, name, "base", trainee->predictor.model->directory, &trainee->base, error) &&
+         origin_state(checkpoint, name, "adapter", trainee->origin, &trainee->before, error) &&
+         optimizer_state(&trainee->optimizer, checkpoint, name, error);
 }
 
 /* Where a parameter's exact value is kept, or room for it: as much as the largest one needs. */
@@ -178,8 +175,8 @@ bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group,
   const ParameterList *list = &trainee->parameters;
   Arena plan, room = {0};
   bool ok =
-      !trainee->predictor.adapted ||
-      origin_state(trainee, checkpoint, "base", trainee->predictor.model->directory, &trainee->base, error);
+      !trainee->predictor.adapted || origin_state(checkpoint, trainee->predictor.name, "base",
+                                                  trainee->predictor.model->directory, &trainee->base, error);
   arena_init_dry(&plan, "values");
   for (size_t i = 0; ok && i < list->count; i++)
     ok = recall_value(&list->items[i], checkpoint, group, &plan, error);

@@ -153,6 +153,11 @@ int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 /* One optimiser update. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
 
+/* The weights in `path` by their digest, to or from a checkpoint: ERROR_MODEL when they are no longer those that the run began with. owner, what:
+ * "policy", "base". */
+NODISCARD bool origin_state(Checkpoint *checkpoint, const char *owner, const char *what, const char *path,
+                            const WeightsDigest *digest, Error *error);
+
 /* Trainable values, exact whatever they are rounded to in memory, and optimiser state to or from a checkpoint. ERROR_MODEL when the files of the model or adapter that it started from are no longer those
  * that the run began with. */
 NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error);

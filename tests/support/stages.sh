@@ -129,7 +129,7 @@ stopped() {
     status=0
     "$@" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
-    until grep -qE '^(sft|reward|ppo|dpo): ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+    until grep -qE '^(sft|reward|ppo|dpo|sample): ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
     kill "-$signal" $job 2>/dev/null || true
     wait $job || status=$?
     [[ $status == 0 ]] || break

@@ -1,0 +1,147 @@
+#include "tools/sample/session.h"
+
+#include <math.h>
+#include <string.h>
+
+/* -- sampling ------------------------------------------------------------------------------------------- */
+
+/* The engine's calls cannot fail: what does is kept for afterwards. */
+static void take_text(void *context, const RolloutSample *sample, const char *text, size_t bytes) {
+  SampleSession *s = context;
+  s->text_lost |= !buffer_append(sample->user, text, bytes, &s->text_error);
+}
+
+static RolloutSpec rollout_spec(SampleSession *s) {
+  const RolloutConfig *rollout = &s->config.rollout;
+  return (RolloutSpec){.seed = (uint64_t)s->config.run.seed,
+                       .temperature = (float)rollout->temperature,
+                       .top_p = (float)rollout->top_p,
+                       .top_k = (int)rollout->top_k,
+                       .eos_ids = s->ends,
+                       .eos_count = (size_t)s->end_count,
+                       .tokenizer = s->text.tokenizer,
+                       .on_token = take_text,
+                       .context = s};
+}
+
+/* False when a signal came. */
+static bool goes_on(const SampleSession *s, Error *error) {
+  const int number = run_stop_signal();
+  return number == 0 || run_interrupted_error(&s->run, number, error);
+}
+
+/* Fills in the round's samples; returns its prompts. */
+static int64_t ask(SampleSession *s) {
+  const int64_t n = s->config.sample.n, left = (int64_t)s->prompts.count - s->done;
+  const int64_t prompts = left < s->round_prompts ? left : s->round_prompts;
+  const int64_t most = s->config.rollout.max_new_tokens;
+  for (int64_t i = 0; i < prompts * n; i++) {
+    const uint64_t prompt = (uint64_t)(s->done + i / n);
+    const Example example = dataset_example(&s->prompts, dataset_reference(&s->prompts, prompt));
+    buffer_clear(&s->texts[i]);
+    s->samples[i] = (RolloutSample){.prompt = example.ids,
+                                    .prompt_length = example.count,
+                                    .max_new_tokens = most,
+                                    .number = (uint64_t)(s->done * n + i),
+                                    .user = &s->texts[i],
+                                    .response = s->responses + i * most};
+  }
+  return prompts;
+}
+
+static bool answer(SampleSession *s, int64_t count, Error *error) {
+  Engine *engine = &s->engine;
+  const RolloutSpec spec = rollout_spec(s);
+  s->text_error = (Error){0};
+  s->text_lost = false;
+  bool ok = engine_begin(engine, &spec, s->samples, count, error);
+  while (ok && engine_busy(engine)) ok = goes_on(s, error) && engine_step(engine, error);
+  if (!ok) engine_abandon(engine);
+  return ok && (!s->text_lost || error_set(error, s->text_error.code, "%s", s->text_error.message));
+}
+
+/* -- scoring -------------------------------------------------------------------------------------------- */
+
+/* The answers to one prompt, with each other alone: what else the round has cannot touch the last bit of a score. */
+static bool score_prompt(SampleSession *s, const RolloutSample *samples, float *scores, Error *error) {
+  Packer *packer = &s->packer;
+  const int64_t n = s->config.sample.n;
+  for (int64_t k = 0; k < n; k++) packer->lengths[k] = (int)(samples[k].prompt_length + samples[k].length);
+  if (!packer_plan(packer, n, true, error)) return false;
+  for (int b = 0; b < packer->plan.count; b++) {
+    packer_begin(packer, b);
+    for (int64_t k = 0; k < packer->count; k++) {
+      const RolloutSample *sample = &samples[packer->items[k]];
+      (void)packer_add(packer, sample->prompt, sample->prompt_length);
+      packer_extend(packer, sample->response, sample->length);
+    }
+    const size_t mark = arena_mark(&s->memory.step);
+    pass_forward(&s->pass, &s->compute, s->reward.model, predictor_adapter(&s->reward), &packer->batch,
+                 PASS_INFERENCE, &s->memory.step);
+    score_values(&s->pass, &s->reward.head, packer_last(packer), packer->values);
+    arena_release(&s->memory.step, mark);
+    for (int64_t k = 0; k < packer->count; k++) scores[packer->items[k]] = packer->values[k];
+  }
+  return true;
+}
+
+static bool check_scores(const SampleSession *s, int64_t prompt, const float *scores, Error *error) {
+  for (int64_t k = 0; k < s->config.sample.n; k++) {
+    if (isfinite(scores[k])) continue;
+    const Example example = dataset_example(&s->prompts, dataset_reference(&s->prompts, (uint64_t)prompt));
+    return error_set(error, ERROR_MODEL,
+                     "%s:%llu: the reward model's score of an answer is %s: broken weights, or "
+                     "numbers too large for %s",
+                     s->prompts.sources[example.source].path, (unsigned long long)example.line,
+                     isnan(scores[k]) ? "NaN" : "infinite", dtype_name(s->reward.model->dtype));
+  }
+  return true;
+}
+
+/* -- the round ------------------------------------------------------------------------------------------ */
+
+static bool keep(SampleSession *s, int64_t first, RoundFigures *figures, Error *error) {
+  const int64_t n = s->config.sample.n;
+  SampledAnswer *answers = memory_alloc((size_t)n * sizeof *answers);
+  if (!answers) return error_out_of_memory(error, "answers", (size_t)n * sizeof *answers);
+  double best = -INFINITY;
+  for (int64_t k = 0; k < n; k++) {
+    const RolloutSample *sample = &s->samples[first + k];
+    const Buffer *text = &s->texts[first + k];
+    const double score = s->scores[first + k];
+    answers[k] = (SampledAnswer){.text = text->size ? text->data : "",
+                                 .bytes = text->size,
+                                 .finished = rollout_finish_name(sample->finished),
+                                 .tokens = sample->length,
+                                 .score = score};
+    figures->score += score;
+    figures->tokens += sample->length;
+    figures->finished += sample->finished != ROLLOUT_LENGTH;
+    best = fmax(best, score);
+  }
+  figures->best += best;
+  const bool ok = journal_add(&s->journal, answers, n, error);
+  memory_free(answers);
+  return ok;
+}
+
+bool sample_round(SampleSession *session, RoundFigures *figures, Error *error) {
+  SampleSession *s = session;
+  const double started = time_monotonic();
+  const int64_t n = s->config.sample.n, prompts = ask(s);
+  *figures = (RoundFigures){.prompts = prompts, .answers = prompts * n};
+  if (!answer(s, prompts * n, error)) return false;
+  for (int64_t i = 0; i < prompts; i++) {
+    if (!goes_on(s, error) || !score_prompt(s, s->samples + i * n, s->scores + i * n, error) ||
+        !check_scores(s, s->done + i, s->scores + i * n, error)) {
+      return false;
+    }
+  }
+  for (int64_t i = 0; i < prompts; i++) {
+    if (!keep(s, i * n, figures, error)) return false;
+  }
+  if (!journal_sync(&s->journal, error)) return false;
+  s->done += prompts;
+  figures->seconds = time_monotonic() - started;
+  return true;
+}
