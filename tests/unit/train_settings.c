@@ -6,6 +6,7 @@
 
 #include "ppo/config.h"
 #include "sft/config.h"
+#include "tools/sample/config.h"
 #include "train/settings.h"
 
 #include <string.h>
@@ -127,7 +128,8 @@ static void the_table_is_printed(void **state) {
   for (size_t i = 0; i < settings_key_count; i++) {
     const SettingsKey *key = &settings_keys[i];
     assert_true(is_option(sft_options, sft_option_count, key->key) ||
-                is_option(ppo_options, ppo_option_count, key->key));
+                is_option(ppo_options, ppo_option_count, key->key) ||
+                is_option(sample_options, sample_option_count, key->key));
     char row[512];
     snprintf(row, sizeof row, "| %s |", key->why);
     expect(page.data, row);
