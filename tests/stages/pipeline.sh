@@ -135,6 +135,29 @@ rm -r runs/stale/judge
 pass "$drover" run stale.json
 note "a stale stage is noticed"
 
+# Rounds of sampling and learning: a stage's data are what an earlier one sampled.
+jq '.dir = "runs/raft" | .stages |= (.[:2] + [
+    { name: "best", stage: "sample", model: "sft", reward: "judge",
+      config: { data: { prompts: "world/prompts.jsonl" }, rollout: { max_new_tokens: 10 }, sample: { n: 8 } } },
+    { name: "raft", stage: "sft", model: "sft",
+      config: { data: { train: [ { path: "runs/raft/best/data.jsonl", weight: 2 } ] }, optim: { lr: 3e-3, batch_size: 16, epochs: 4 } } },
+    { name: "again", stage: "sample", model: "raft", reward: "judge",
+      config: { data: { prompts: "world/prompts.jsonl" }, rollout: { max_new_tokens: 10 }, sample: { n: 8 }, run: { seed: 2 } } } ])' \
+  plain.json >raft.json
+pass "$drover" run raft.json --json
+[[ $(cat out) == '{"model":"runs/raft/raft/model","adapter":null,"data":"runs/raft/again/data.jsonl"}' ]] || fail "sampling at the end: $(cat out)"
+mean() { jq .result.score "runs/raft/$1/done.json"; }
+holds "$(mean again) > $(mean best) + 1"
+cp -r runs/raft runs/first
+rm -r runs/raft/raft
+pass "$drover" run raft.json
+[[ $(cat out) == runs/raft/again/data.jsonl ]] || fail "sampling at the end: $(cat out)"
+for stage in best again; do cmp runs/{first,raft}/$stage/data.jsonl || fail "done again: $stage"; done
+jq '.stages[2].config.sample.keep = 2' raft.json >x && mv x raft.json
+refuse 2 "stage 'raft' was made from an earlier outcome of" "$drover" run raft.json
+grep -q "'best': remove runs/raft/raft" log || fail "stale data: $(cat log)"
+note "rounds of sampling and learning: mean score $(mean best), then $(mean again)"
+
 # Mistakes in the file, all found before the first stage.
 cases=0
 bad() { # CODE TEXT FILTER
@@ -152,10 +175,10 @@ bad 2 "key 'stages': expected a list" '.stages = []'
 bad 2 "expected an object, found array" '[.]'
 bad 2 "stage 2: expected an object, found string" '.stages[1] = "ppo"'
 bad 2 "stage 1: key 'stage' is missing" 'del(.stages[0].stage)'
-bad 2 "stage 3: key 'stage': expected sft, reward, ppo, dpo or merge, found 'kto'" '.stages[2].stage = "kto"'
+bad 2 "stage 3: key 'stage': expected sft, reward, ppo, dpo, sample or merge, found 'kto'" '.stages[2].stage = "kto"'
 bad 2 "stage 1: key 'model' is missing" 'del(.stages[0].model)'
 bad 2 "stage 3: key 'reward' is missing" 'del(.stages[2].reward)'
-bad 2 "stage 1: key 'reward' is for ppo" '.stages[0].reward = "judge"'
+bad 2 "stage 1: key 'reward' is for ppo and sample" '.stages[0].reward = "judge"'
 bad 2 "stage 2: unknown key 'modle'" '.stages[1].modle = "sft"'
 bad 2 "stage 4: key 'config': merge has none" '.stages[3].config = {}'
 bad 2 "stage 1: key 'name': expected letters" '.stages[0].name = "../x"'
@@ -168,6 +191,9 @@ bad 2 "stage 'judge': key 'model': expected an earlier stage or a directory, fou
 bad 2 "stage 'sft': key 'model': expected an earlier stage or a directory, found ''" '.stages[0].model = ""'
 bad 2 "stage 'ppo': 'ppo.epochs': expected an integer, found a string" '.stages[2].config.ppo.epochs = "two"'
 bad 2 "stage 'ppo': unknown key 'ppo.epoch'; did you mean 'ppo.epochs'?" '.stages[2].config.ppo.epoch = 2'
+bad 2 "stage 4: key 'reward' is missing" '.stages[3] = {stage: "sample", model: "ppo"}'
+bad 6 "stage 'sft': data file runs/bad/best/data.jsonl cannot be read" \
+  '.stages[0].config.data.train = "runs/bad/best/data.jsonl" | .stages[3] = {name: "best", stage: "sample", model: "ppo", reward: "judge", config: {data: {prompts: "world/prompts.jsonl"}}}'
 bad 6 "stage 'judge': data file world/absent.jsonl cannot be read" '.stages[1].config.data.train[0].path = "world/absent.jsonl"'
 echo '{"dir": "runs/bad", "stages": [' >broken.json
 refuse 2 'broken.json: broken JSON' "$drover" run broken.json

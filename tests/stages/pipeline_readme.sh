@@ -29,10 +29,10 @@ while read -r file record; do
   jq -e '.examples == 1' out >log || fail "README.md, $file: $(cat out)"
 done <records
 
-# The example pipeline and the stage configurations are what their programs accept.
+# The example pipelines and the stage configurations are what their programs accept.
 mkdir data
 cp sft.jsonl preferences.jsonl prompts.jsonl data
-pass "$drover" run configs/pipeline_lora.json --check
+for file in configs/pipeline_*.json; do pass "$drover" run "$file" --check; done
 for file in configs/{sft,reward,ppo,dpo}*.json; do
   stage=$(basename "$file" .json)
   stage=${stage%%_*}
