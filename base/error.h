@@ -26,6 +26,7 @@ typedef enum ErrorCode {
   ERROR_DEVICE = 7,
   ERROR_SIGHUP = 129, /* interrupted, after saving */
   ERROR_SIGINT = 130,
+  ERROR_SIGUSR1 = 138,
   ERROR_SIGTERM = 143
 } ErrorCode;
 
@@ -47,7 +48,8 @@ bool error_out_of_memory(Error *error, const char *what, unsigned long long byte
 
 /* Whether it says that a signal stopped the work. */
 static inline bool error_is_signal(const Error *error) {
-  return error->code == ERROR_SIGHUP || error->code == ERROR_SIGINT || error->code == ERROR_SIGTERM;
+  return error->code == ERROR_SIGHUP || error->code == ERROR_SIGINT || error->code == ERROR_SIGUSR1 ||
+         error->code == ERROR_SIGTERM;
 }
 
 #define ASSERT(condition) ((condition) ? (void)0 : assert_failed(__FILE__, __LINE__, #condition))

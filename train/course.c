@@ -35,7 +35,7 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
   if (ok && run->start == RUN_FINISHED) {
     ok = tell_again(run, result, error);
   } else if (ok) {
-    ok = (run->comm.size > 1 || run_signals_install(error)) &&
+    ok = (run->comm.size > 1 || run_signals_install(false, error)) &&
          model_paths_complete(call->settings.text, error) && prepare(course, stage, call, error) &&
          run_begin(run, error) && course->carry_out(stage, result, error);
   }

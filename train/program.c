@@ -79,7 +79,7 @@ static void say_failure(Log *log, const CommLaunch *launch, const Error *error) 
 /* MPI has threads of its own, and signals are to be taken before. */
 static bool open_ranks(Comm *comm, const CommLaunch *launch, const OptionRequest *request, Error *error) {
   if (launch->size == 1 || request->print_config) return true;
-  return (request->check || run_signals_install(error)) && comm_open(comm, launch, error);
+  return (request->check || run_signals_install(launch->rank > 0, error)) && comm_open(comm, launch, error);
 }
 
 /* All ranks end with an error that one of them has. What a signal stops all have agreed on. */

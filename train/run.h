@@ -105,15 +105,16 @@ NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 
 /* -- signals -------------------------------------------------------------------------------------------- */
 
-/* From now on SIGINT, SIGTERM and SIGHUP (unless it is ignored, as nohup has it) are noted, and it is said at once on
- * standard error what is waited for and what a second one loses; a second one ends the process at once. To be called
- * before the process has other threads: those made later block them, as the caller does from now on. */
-NODISCARD bool run_signals_install(Error *error);
+/* From now on SIGINT, SIGTERM, SIGUSR1 and SIGHUP (unless it is ignored, as nohup has it) are noted, and it is said at once
+ * on standard error, unless `quiet`, what is waited for and what a second one loses; a second one ends the process at
+ * once, but not beside SIGUSR1, which schedulers send before they send another. To be called before the process has other
+ * threads: those made later block them, as the caller does from now on. */
+NODISCARD bool run_signals_install(bool quiet, Error *error);
 /* The signal that came, or 0. */
 int run_stop_signal(void);
 /* What a signal waits for from now on, a static text; NULL for the usual one, the update at hand. */
 void run_signals_wait_for(const char *what);
-/* "interrupted by ...": ERROR_SIGINT, ERROR_SIGTERM or ERROR_SIGHUP. Always returns false. */
+/* "interrupted by ...": ERROR_SIGINT or that of another signal. Always returns false. */
 bool run_interrupted_error(const Run *run, int signal, Error *error);
 
 #endif

@@ -12,34 +12,59 @@
 /* The variables that outlive a call: what comes to the whole process has no other place. */
 static atomic_int stop_signal;
 static atomic_bool hangup_ignored; /* nohup: the run goes on without its terminal */
+static atomic_bool is_quiet;       /* another rank says it */
 static const char *_Atomic waits_for;
 static _Atomic int64_t saved_step;
 
 static const char usual_wait[] = "the update at hand";
 
+static const struct StopSignal {
+  int number;
+  ErrorCode code;
+  const char *name;
+} signals[] = {{SIGINT, ERROR_SIGINT, NULL}, /* who pressed Ctrl-C knows no name of it */
+               {SIGTERM, ERROR_SIGTERM, "SIGTERM"},
+               {SIGHUP, ERROR_SIGHUP, "SIGHUP"},
+               {SIGUSR1, ERROR_SIGUSR1, "SIGUSR1"}};
+enum { SIGNALS = sizeof signals / sizeof *signals };
+
+static const struct StopSignal *stop_signal_of(int number) {
+  int i = 0;
+  while (i + 1 < SIGNALS && signals[i].number != number) i++;
+  return &signals[i];
+}
+
 static sigset_t stop_signals(void) {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  if (!atomic_load(&hangup_ignored)) sigaddset(&set, SIGHUP);
+  for (int i = 0; i < SIGNALS; i++) {
+    if (signals[i].number != SIGHUP || !atomic_load(&hangup_ignored)) sigaddset(&set, signals[i].number);
+  }
   return set;
 }
 
 /* Written past the log, which is another thread's; a progress bar that stands on the line is cleared. */
 static void say_what_happens(int number) {
-  char text[400], lost[64] = "what was done so far";
+  char text[400], second[160] = "";
+  const char *name = stop_signal_of(number)->name;
   const int64_t step = atomic_load(&saved_step);
-  if (step >= 0) snprintf(lost, sizeof lost, "what came after update %" PRId64, step);
-  const int size =
-      snprintf(text, sizeof text,
-               "%s%s: waiting for %s, then saving; a second signal ends the program at once and loses %s\n",
-               isatty(STDERR_FILENO) ? "\r\033[K" : "",
-               number == SIGTERM  ? "SIGTERM"
-               : number == SIGHUP ? "SIGHUP"
-                                  : "interrupted",
-               atomic_load(&waits_for), lost);
+  if (number != SIGUSR1) {
+    const int size = snprintf(second, sizeof second, "; a second signal ends the program at once and loses ");
+    char *lost = second + size;
+    const size_t room = sizeof second - (size_t)size;
+    if (step >= 0) snprintf(lost, room, "what came after update %" PRId64, step);
+    if (step < 0) snprintf(lost, room, "what was done so far");
+  }
+  const int size = snprintf(text, sizeof text, "%s%s: waiting for %s, then saving%s\n",
+                            isatty(STDERR_FILENO) ? "\r\033[K" : "", name ? name : "interrupted",
+                            atomic_load(&waits_for), second);
   if (write(STDERR_FILENO, text, (size_t)size) < 0) return; /* nobody reads it any more */
+}
+
+/* SIGUSR1 announces that the machine will be taken away; it may come more than once, and what takes the machine sends
+ * another signal (Slurm: SIGUSR1 some time before the limit, SIGTERM at it). So it is never the one signal too many. */
+static bool ends_at_once(int before, int number) {
+  return before != 0 && before != SIGUSR1 && number != SIGUSR1;
 }
 
 /* A thread of its own takes the signals, and all others block them. A handler would run on the stack of the thread that
@@ -51,8 +76,10 @@ static void *wait_for_signals(void *unused) {
   for (;;) {
     int number;
     if (sigwait(&set, &number) != 0) continue;
-    if (atomic_exchange(&stop_signal, number) == 0) {
-      say_what_happens(number);
+    const int before = atomic_load(&stop_signal);
+    if (!ends_at_once(before, number)) {
+      if (before == 0 || number != SIGUSR1) atomic_store(&stop_signal, number);
+      if (before == 0 && !atomic_load(&is_quiet)) say_what_happens(number);
       continue;
     }
     signal(number, SIG_DFL); /* the second one ends the process, as if nobody had waited */
@@ -62,9 +89,10 @@ static void *wait_for_signals(void *unused) {
   }
 }
 
-bool run_signals_install(Error *error) {
+bool run_signals_install(bool quiet, Error *error) {
   static atomic_bool installed;
   atomic_store(&stop_signal, 0);
+  atomic_store(&is_quiet, quiet);
   atomic_store(&waits_for, usual_wait);
   atomic_store(&saved_step, -1);
   if (atomic_exchange(&installed, true)) return true;
@@ -92,17 +120,9 @@ void run_signals_saved(int64_t step) {
 }
 
 bool run_interrupted_error(const Run *run, int number, Error *error) {
-  static const struct {
-    int number;
-    ErrorCode code;
-    const char *what;
-  } signals[] = {{SIGINT, ERROR_SIGINT, "interrupted"},
-                 {SIGTERM, ERROR_SIGTERM, "interrupted by SIGTERM"},
-                 {SIGHUP, ERROR_SIGHUP, "interrupted by SIGHUP"}};
-  size_t i = 0;
-  while (i + 1 < sizeof signals / sizeof *signals && signals[i].number != number) i++;
-  return error_set(error, signals[i].code, "%s; %s", signals[i].what,
-                   run->config->resume
-                       ? "the same command goes on from here"
-                       : "the same command starts over: without run.resume false it goes on from here");
+  const struct StopSignal *stop = stop_signal_of(number);
+  return error_set(
+      error, stop->code, "interrupted%s%s; %s", stop->name ? " by " : "", stop->name ? stop->name : "",
+      run->config->resume ? "the same command goes on from here"
+                          : "the same command starts over: without run.resume false it goes on from here");
 }

@@ -104,14 +104,20 @@ metrics "$work/killed-4" | grep '^train/loss' >"$work/b"
 near "$work/a" "$work/b" 1e-4
 note "and another number within rounding"
 
-signalled TERM "$work/term" --run.save_every 10
-[[ $status == 143 ]] || fail "SIGTERM to a rank: exit code $status: $(tail -n 5 "$work/log")"
-[[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "SIGTERM: status in the run log"
-(($(checkpoint_step "$work/term") > 10)) || fail "SIGTERM: nothing was saved"
-[[ $(grep -ac 'error: interrupted by SIGTERM' "$work/log") == 1 ]] || fail "SIGTERM: said once in: $(cat "$work/log")"
-pass on 2 "${long[@]}" --run.dir "$work/term"
-same_files "$work/whole/adapter" "$work/term/adapter"
-note "SIGTERM to one rank: all save once and end"
+# Any signal to any rank: all save once and end.
+preempted() { # preempted SIGNAL CODE
+  local run=$work/$1
+  signalled "$1" "$run" --run.save_every 10
+  [[ $status == "$2" ]] || fail "SIG$1 to a rank: exit code $status: $(tail -n 5 "$work/log")"
+  [[ $(sqlite3 "$run/run.db" 'select status from run') == interrupted ]] || fail "SIG$1: status in the run log"
+  (($(checkpoint_step "$run") > 10)) || fail "SIG$1: nothing was saved"
+  [[ $(grep -ac "error: interrupted by SIG$1" "$work/log") == 1 ]] || fail "SIG$1: said once in: $(cat "$work/log")"
+  pass on 2 "${long[@]}" --run.dir "$run"
+  same_files "$work/whole/adapter" "$run/adapter"
+}
+preempted TERM 143
+preempted USR1 138
+note "SIGTERM or SIGUSR1 to one rank: all save once and end"
 
 signalled STOP "$work/stopped" --device.rank_timeout 2
 [[ $status == 7 ]] || fail "a rank that hangs: exit code $status: $(tail -n 5 "$work/log")"

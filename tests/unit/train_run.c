@@ -263,7 +263,7 @@ static void checkpoints_are_made(void **state) {
   Run run;
   Error error = {0};
   Compute compute;
-  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(&error));
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(false, &error));
   must_begin(&run, settings);
   for (int step = 1; step < 4; step++) {
     must_update(&run, &compute, step, false);
@@ -294,7 +294,7 @@ static void updates_are_left_out_up_to_a_limit(void **state) {
   Error error = {0};
   Compute compute;
   config.max_skipped = 2;
-  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(&error));
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(false, &error));
   must_begin(&run, settings);
   assert_true(run_skip(&run, 1, "the loss is NaN", &error) && run_skip(&run, 2, "the loss is NaN", &error));
   must_update(&run, &compute, 2, false);
@@ -384,30 +384,32 @@ static void what_killed_runs_left_goes_too(void **state) {
 static void signals_are_noted(void **state) {
   (void)state;
   Error error = {0};
-  assert_true(run_signals_install(&error));
+  assert_true(run_signals_install(false, &error));
   assert_int_equal(run_stop_signal(), 0);
   sigset_t blocked;
   pthread_sigmask(SIG_BLOCK, NULL, &blocked);
   assert_true(sigismember(&blocked, SIGINT) == 1 && sigismember(&blocked, SIGTERM) == 1 &&
-              sigismember(&blocked, SIGHUP) == 1);
+              sigismember(&blocked, SIGHUP) == 1 && sigismember(&blocked, SIGUSR1) == 1);
   kill(getpid(), SIGTERM);
   const struct timespec moment = {.tv_nsec = 1000000};
   for (int i = 0; i < 10000 && !run_stop_signal(); i++) nanosleep(&moment, NULL);
   assert_int_equal(run_stop_signal(), SIGTERM);
-  static const struct { int number, code; } cases[] = {{SIGTERM, 143}, {SIGINT, 130}, {SIGHUP, 129}};
+  static const struct {
+    int number, code;
+  } cases[] = {{SIGTERM, 143}, {SIGINT, 130}, {SIGHUP, 129}, {SIGUSR1, 138}};
   Run run = {.config = &config};
-  for (int i = 0; i < 6; i++) {
-    config.resume = i < 3;
+  for (int i = 0; i < 8; i++) {
+    config.resume = i < 4;
     error = (Error){0};
-    assert_false(run_interrupted_error(&run, cases[i % 3].number, &error));
-    assert_int_equal(error.code, cases[i % 3].code);
+    assert_false(run_interrupted_error(&run, cases[i % 4].number, &error));
+    assert_int_equal(error.code, cases[i % 4].code);
     assert_non_null(
-        strstr(error.message, i < 3 ? "the same command goes on" : "the same command starts over"));
+        strstr(error.message, i < 4 ? "the same command goes on" : "the same command starts over"));
   }
 }
 
 /* In a child: what it writes to standard error at once when the signal comes; how it ended goes to *status. */
-static void answer_to(int number, bool ignored, char *out, size_t size, int *status) {
+static void answer_to(int number, bool ignored, bool quiet, char *out, size_t size, int *status) {
   int ends[2];
   assert_int_equal(pipe(ends), 0);
   const pid_t child = fork();
@@ -417,7 +419,7 @@ static void answer_to(int number, bool ignored, char *out, size_t size, int *sta
     dup2(ends[1], STDERR_FILENO);
     close(ends[0]);
     if (ignored) signal(number, SIG_IGN);
-    if (!run_signals_install(&error)) _exit(1);
+    if (!run_signals_install(quiet, &error)) _exit(1);
     run_signals_wait_for("the tea");
     kill(getpid(), number);
     const struct timespec moment = {.tv_nsec = 1000000};
@@ -437,36 +439,60 @@ static void answer_to(int number, bool ignored, char *out, size_t size, int *sta
 
 static void a_signal_is_answered_at_once(void **state) {
   (void)state;
-  static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+  static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
   char text[1024];
   int status;
-  for (int i = 0; i < 3; i++) {
-    answer_to(numbers[i], false, text, sizeof text, &status);
+  for (int i = 0; i < 4; i++) {
+    answer_to(numbers[i], false, false, text, sizeof text, &status);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
-    assert_non_null(strstr(text, "waiting for the tea, then saving; a second signal"));
-    assert_non_null(strstr(text, "loses what was done so far"));
+    assert_non_null(strstr(text, "waiting for the tea, then saving"));
+    const bool last = numbers[i] != SIGUSR1; /* after which another one comes */
+    assert_int_equal(strstr(text, "; a second signal") != NULL, last);
+    assert_int_equal(strstr(text, "loses what was done so far") != NULL, last);
   }
-  answer_to(SIGHUP, true, text, sizeof text, &status); /* under nohup */
+  answer_to(SIGHUP, true, false, text, sizeof text, &status); /* under nohup */
   assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 4);
+  assert_string_equal(text, "");
+  answer_to(SIGTERM, false, true, text, sizeof text, &status); /* where rank 0 says it */
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
   assert_string_equal(text, "");
 }
 
-static void the_second_signal_ends_the_process(void **state) {
-  (void)state;
+/* In a child: the signals in this order, each once the one before is noted; how it ended. */
+static int after_signals(const int *numbers, int count) {
   const pid_t child = fork();
   assert_true(child >= 0);
   if (child == 0) {
     Error error = {0};
-    if (!run_signals_install(&error)) _exit(1);
+    if (!run_signals_install(true, &error)) _exit(1);
     const struct timespec moment = {.tv_nsec = 1000000};
-    kill(getpid(), SIGINT);
-    while (!run_stop_signal()) nanosleep(&moment, NULL);
-    kill(getpid(), SIGTERM);
-    for (int i = 0; i < 10000; i++) nanosleep(&moment, NULL);
-    _exit(2);
+    for (int i = 0; i < count; i++) {
+      const int before = run_stop_signal();
+      kill(getpid(), numbers[i]);
+      for (int k = 0; k < 100 && (before == numbers[i] || run_stop_signal() != numbers[i]); k++) {
+        nanosleep(&moment, NULL);
+      }
+    }
+    _exit(100 + run_stop_signal());
   }
   int status;
   assert_int_equal(waitpid(child, &status, 0), child);
+  return status;
+}
+
+static void the_second_signal_ends_the_process(void **state) {
+  (void)state;
+  const int status = after_signals((const int[]){SIGINT, SIGTERM}, 2);
+  assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
+static void a_warning_of_the_scheduler_is_no_signal_too_many(void **state) {
+  (void)state;
+  int status = after_signals((const int[]){SIGUSR1, SIGUSR1, SIGTERM}, 3);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 100 + SIGTERM);
+  status = after_signals((const int[]){SIGTERM, SIGUSR1}, 2);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 100 + SIGTERM);
+  status = after_signals((const int[]){SIGUSR1, SIGTERM, SIGTERM}, 3);
   assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
@@ -484,7 +510,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_result_that_is_gone_is_said, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(what_killed_runs_left_goes_too, open_folder, close_folder),
       cmocka_unit_test(a_signal_is_answered_at_once),
-      cmocka_unit_test(the_second_signal_ends_the_process), /* first: it forks before there is a thread */
+      /* first: they fork before there is a thread */
+      cmocka_unit_test(the_second_signal_ends_the_process),
+      cmocka_unit_test(a_warning_of_the_scheduler_is_no_signal_too_many),
       cmocka_unit_test_setup_teardown(checkpoints_are_made, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(updates_are_left_out_up_to_a_limit, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(signals_are_noted, open_folder, close_folder),
