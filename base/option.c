@@ -228,8 +228,12 @@ static bool read_argument(Target *target, int argc, char **argv, int *at, bool f
   }
   if (is_file != files) return true;
   if (is_file) return read_file(target, value, error);
+  const OptionPlace place = {NULL, key};
+  const bool again = target->given->origin[option - target->table] == OPTION_FROM_LINE;
   note_origin(target, option, OPTION_FROM_LINE);
-  return option_set_text(option, target->config, value, (OptionPlace){NULL, key}, error);
+  if (option->type == OPTION_STRINGS || option->type == OPTION_SOURCES)
+    return option_set_list_text(option, target->config, value, again, place, error);
+  return option_set_text(option, target->config, value, place, error);
 }
 
 static bool is_missing(const Option *option, const void *config, bool check) {
@@ -295,7 +299,8 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
       }
     }
   }
-  return set_dependent_defaults(&target, error) && check_required(table, rows, config, request->check, error);
+  return options_exclude(&request->given, config, error) && set_dependent_defaults(&target, error) &&
+         check_required(table, rows, config, request->check, error);
 }
 
 /* The value of "section.key"; NULL when it is not there or null. */

@@ -6,10 +6,13 @@
  * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one, or what the
  * option of another trainer is here (base/option_elsewhere.h); only a string "about" at the top of a file is passed over, for
  * saying what the file is for. Required options that are missing are named in one error.
- * A bare `--section.flag` before another option or at the end means true.
+ * A bare `--section.flag` before another option or at the end means true. Lists on the command line are separated by commas, or
+ * JSON when they begin with [ or {; one that is given again there is added to, while of another option the last value counts.
  * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument.
  *
- * What an option has to do with others stands in its row: when it matters at all, and where its default is another one.
+ * What an option has to do with others stands in its row: when it matters at all, where its default is another one, and which
+ * one it excludes. Of two that exclude each other, one in a file gives way to one on the command line, as values of a key do; two from one place are an
+ * error.
  * Conditions are texts like "lora.enabled = true, no model.adapter or no reward.adapter": terms joined by " or ", these
  * joined by ", " for "and". A term is "KEY = VALUE", "KEY != VALUE", "KEY > NUMBER", "KEY" (it is set: not empty, 0 or
  * false) or "no KEY". They are shown by --help as they are. */
@@ -24,15 +27,13 @@
 #include <stdint.h>
 
 typedef enum OptionType {
-  OPTION_BOOL,    /* bool */
-  OPTION_INT,     /* int64_t */
-  OPTION_FLOAT,   /* double */
-  OPTION_STRING,  /* char *, owned; NULL when unset */
-  OPTION_CHOICE,  /* int: index into choices */
-  OPTION_STRINGS, /* OptionStrings: JSON list of strings; a JSON string or the command line: comma-separated.
-                     On the command line text that begins with [ is read as JSON. */
-  OPTION_SOURCES, /* OptionSources: a path, or a list of paths or {"path":..., "weight":...}; on the command
-                     line one path, or JSON when it begins with [ or { */
+  OPTION_BOOL,   /* bool */
+  OPTION_INT,    /* int64_t */
+  OPTION_FLOAT,  /* double */
+  OPTION_STRING, /* char *, owned; NULL when unset */
+  OPTION_CHOICE, /* int: index into choices */
+  OPTION_STRINGS, /* OptionStrings: a JSON list of strings; a JSON string or the command line: separated by commas */
+  OPTION_SOURCES, /* OptionSources: the same of paths, of which an element may be {"path":..., "weight":...} */
   OPTION_OBJECT, /* char *, owned: a JSON object as compact text, its keys in the user's order; NULL when unset. On the command line
                      that text. Its own keys are the business of whoever reads it. */
   OPTION_BYTES /* int64_t: number, or text with a unit: KiB, MiB, GiB, TiB of 2^10 ... 2^40 bytes, kB, MB, GB, TB of 10^3 ...
@@ -67,10 +68,11 @@ typedef struct Option {
   const char *when;         /* the condition under which it matters; NULL = always */
   const char *instead;      /* the default where ... */
   const char *instead_when; /* ... this condition holds */
+  const char *excludes;     /* the key of another way to say the same: only one of the two may be set; both defaults set nothing */
 } Option;
 
 /* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update").
- * After the help may follow .when = "...", .check_without = true, and .instead = "...", .instead_when = "...". */
+ * After the help may follow .when = "...", .check_without = true, .excludes = "KEY", and .instead = "...", .instead_when = "...". */
 #define ROW_BOOL(key, Config, field, fallback, ...) \
   { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_INT(key, Config, field, fallback, min, max, ...) \
@@ -94,8 +96,13 @@ typedef struct Option {
 #define ROW_BYTES(key, Config, field, fallback, ...) \
   { key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 
-/* Which options the user gave. */
-typedef enum OptionOrigin { OPTION_DEFAULT, OPTION_FROM_FILE, OPTION_FROM_LINE } OptionOrigin;
+/* Which options the user gave. One of a file that has given way to the command line has its default again. */
+typedef enum OptionOrigin {
+  OPTION_DEFAULT,
+  OPTION_GAVE_WAY,
+  OPTION_FROM_FILE,
+  OPTION_FROM_LINE
+} OptionOrigin;
 
 enum { OPTION_MOST_ROWS = 128 };
 
@@ -108,7 +115,7 @@ typedef struct OptionGiven {
 /* Whether the command line or a file sets the option, to whatever value. The key must be in the table. */
 bool option_given(const OptionGiven *given, const char *key);
 
-/* Warns of every option that is given and cannot matter, since its row's condition does not hold (a file that sets it to its
+/* Says which options of a file gave way to others on the command line. Warns of every option that is given and cannot matter, since its row's condition does not hold (a file that sets it to its
  * default is no reason: a resolved configuration has all keys), and of every number that is given where it has another
  * default and does not even leave the common one: a rate for all weights where an adapter is trained. */
 void options_warn(const OptionGiven *given, const void *config, Log *log);

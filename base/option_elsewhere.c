@@ -93,7 +93,6 @@ const OptionElsewhere options_elsewhere[] = {
     {"optimizer", "optim.name", ALL, "moments in 8 bits are optim.state 8bit"},
     {"lr_scheduler_type", "optim.schedule", ALL, NULL},
     {"lr_scheduler", "optim.schedule", ALL, NULL},
-    {"warmup_ratio", "optim.warmup_steps", ALL, "warmup_ratio x updates of the run"},
     {"adam_beta1", "optim.beta1", ALL, NULL},
     {"adam_beta2", "optim.beta2", ALL, NULL},
     {"adam_epsilon", "optim.eps", ALL, NULL},

@@ -143,9 +143,7 @@ static bool set_choice(const Option *option, void *config, const char *text, Opt
                       near ? near : "", near ? "'?" : "");
 }
 
-/* A checked new string. Everything that is later printed as JSON has to be UTF-8 (json_string refuses else).
- */
-static char *copy_text(const char *text, OptionPlace place, Error *error) {
+char *option_copy_text(const char *text, OptionPlace place, Error *error) {
   json_t *probe = json_string(text);
   if (!probe) {
     option_error(error, place, "the text is not valid UTF-8");
@@ -159,15 +157,14 @@ static char *copy_text(const char *text, OptionPlace place, Error *error) {
 
 static bool set_string(const Option *option, void *config, const char *text, OptionPlace place,
                        Error *error) {
-  char *copy = copy_text(text, place, error);
+  char *copy = option_copy_text(text, place, error);
   if (!copy) return false;
   option_clear(option, config);
   *(char **)field(option, config) = copy;
   return true;
 }
 
-/* "expected a number, found a string ("abc")" */
-static bool wrong_type(Error *error, OptionPlace place, const char *expected, const json_t *value) {
+bool option_wrong_type(Error *error, OptionPlace place, const char *expected, const json_t *value) {
   char *shown = json_is_object(value) || json_is_array(value) || json_is_null(value)
                     ? NULL
                     : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
@@ -177,128 +174,13 @@ static bool wrong_type(Error *error, OptionPlace place, const char *expected, co
   return false;
 }
 
-static bool strings_push(OptionStrings *list, const char *text, OptionPlace place, Error *error) {
-  char **items = memory_resize(list->items, (list->count + 1) * sizeof *items);
-  if (!items) return error_out_of_memory(error, "option value", (list->count + 1) * sizeof *items);
-  list->items = items;
-  items[list->count] = copy_text(text, place, error);
-  if (!items[list->count]) return false;
-  list->count++;
-  return true;
-}
-
-static bool strings_from_json(OptionStrings *list, const json_t *value, OptionPlace place, Error *error) {
-  if (!json_is_array(value)) return wrong_type(error, place, "a list of strings", value);
-  for (size_t i = 0; i < json_array_size(value); i++) {
-    const json_t *item = json_array_get(value, i);
-    if (!json_is_string(item)) return wrong_type(error, place, "a list of strings with a string in it", item);
-    if (!strings_push(list, json_string_value(item), place, error)) return false;
-  }
-  return true;
-}
-
-static bool strings_from_text(OptionStrings *list, const char *text, OptionPlace place, Error *error) {
-  char *copy = memory_copy_string(text), *rest = copy, *item;
-  bool ok = copy || error_out_of_memory(error, "option value", strlen(text));
-  while (ok && (item = strsep(&rest, ","))) {
-    if (*item) {
-      ok = strings_push(list, item, place, error);
-    } else if (*text) {
-      ok = option_error(error, place, "an empty name in the list '%s'", text);
-    }
-  }
-  memory_free(copy);
-  return ok;
-}
-
-static bool sources_push(OptionSources *list, const char *path, double weight, OptionPlace place,
-                         Error *error) {
-  if (!*path) return option_error(error, place, "a path is empty");
-  if (!(isfinite(weight) && weight > 0)) return option_error(error, place, "a weight must be above 0");
-  OptionSource *items = memory_resize(list->items, (list->count + 1) * sizeof *items);
-  if (!items) return error_out_of_memory(error, "option value", (list->count + 1) * sizeof *items);
-  list->items = items;
-  items[list->count] = (OptionSource){.path = copy_text(path, place, error), .weight = weight};
-  if (!items[list->count].path) return false;
-  list->count++;
-  return true;
-}
-
-static bool source_from_json(OptionSources *list, const json_t *value, OptionPlace place, Error *error) {
-  if (json_is_string(value)) return sources_push(list, json_string_value(value), 1, place, error);
-  if (!json_is_object(value)) {
-    return wrong_type(error, place, "a path or {\"path\": ..., \"weight\": ...}", value);
-  }
-  const char *name;
-  json_t *member;
-  json_object_foreach((json_t *)value, name, member) {
-    if (strcmp(name, "path") != 0 && strcmp(name, "weight") != 0) {
-      return option_error(error, place, "unknown key '%s' in a source; it has 'path' and 'weight'", name);
-    }
-  }
-  const json_t *path = json_object_get(value, "path"), *weight = json_object_get(value, "weight");
-  if (!path) return option_error(error, place, "a source without a 'path'");
-  if (!json_is_string(path)) return wrong_type(error, place, "a string as the 'path' of a source", path);
-  if (weight && !json_is_number(weight)) {
-    return wrong_type(error, place, "a number as the 'weight' of a source", weight);
-  }
-  return sources_push(list, json_string_value(path), weight ? json_number_value(weight) : 1, place, error);
-}
-
-/* Builds the list beside the old value and swaps only when all of it was good. */
-static bool set_list(const Option *option, void *config, const json_t *value, const char *text,
-                     OptionPlace place, Error *error) {
-  union {
-    OptionStrings strings;
-    OptionSources sources;
-  } fresh;
-  memset(&fresh, 0, sizeof fresh);
-  bool ok = true;
-  if (option->type == OPTION_STRINGS) {
-    if (text) {
-      ok = strings_from_text(&fresh.strings, text, place, error);
-    } else if (!json_is_null(value)) {
-      ok = strings_from_json(&fresh.strings, value, place, error);
-    }
-  } else if (text) {
-    ok = !*text || sources_push(&fresh.sources, text, 1, place, error);
-  } else if (json_is_array(value)) {
-    for (size_t i = 0; ok && i < json_array_size(value); i++) {
-      ok = source_from_json(&fresh.sources, json_array_get(value, i), place, error);
-    }
-  } else if (!json_is_null(value)) {
-    ok = source_from_json(&fresh.sources, value, place, error);
-  }
-  Option whole = *option;
-  whole.offset = 0;
-  option_clear(ok ? option : &whole, ok ? config : &fresh);
-  if (!ok) return false;
-  if (option->type == OPTION_STRINGS) {
-    *(OptionStrings *)field(option, config) = fresh.strings;
-  } else {
-    *(OptionSources *)field(option, config) = fresh.sources;
-  }
-  return true;
-}
-
-static bool set_list_text(const Option *option, void *config, const char *text, OptionPlace place,
-                          Error *error) {
-  if (*text != '[' && *text != '{') return set_list(option, config, NULL, text, place, error);
-  json_error_t broken;
-  json_t *value = json_loads(text, JSON_REJECT_DUPLICATES, &broken);
-  if (!value) return option_error(error, place, "broken JSON at column %d: %s", broken.column, broken.text);
-  bool ok = set_list(option, config, value, NULL, place, error);
-  json_decref(value);
-  return ok;
-}
-
 static bool set_object(const Option *option, void *config, const json_t *value, OptionPlace place,
                        Error *error) {
   if (json_is_null(value)) {
     option_clear(option, config);
     return true;
   }
-  if (!json_holds_object(value)) return wrong_type(error, place, "a JSON object", value);
+  if (!json_holds_object(value)) return option_wrong_type(error, place, "a JSON object", value);
   char *text = json_dumps(value, JSON_COMPACT);
   if (!text) return error_out_of_memory(error, option->key, 0);
   const bool ok = set_string(option, config, text, place, error);
@@ -347,7 +229,7 @@ bool option_set_text(const Option *option, void *config, const char *text, Optio
     case OPTION_CHOICE:
       return set_choice(option, config, text, place, error);
     default:
-      return set_list_text(option, config, text, place, error);
+      return option_set_list_text(option, config, text, false, place, error);
   }
 }
 
@@ -358,21 +240,21 @@ bool option_set_json(const Option *option, void *config, const json_t *value, Op
       json_is_integer(value) || (json_is_real(value) && integral(json_real_value(value), &whole));
   switch (option->type) {
     case OPTION_BOOL:
-      if (!json_is_boolean(value)) return wrong_type(error, place, "true or false", value);
+      if (!json_is_boolean(value)) return option_wrong_type(error, place, "true or false", value);
       *(bool *)field(option, config) = json_is_true(value);
       return true;
     case OPTION_INT:
-      if (!number_is_whole) return wrong_type(error, place, "an integer", value);
+      if (!number_is_whole) return option_wrong_type(error, place, "an integer", value);
       return set_int(option, config, whole, place, error);
     case OPTION_FLOAT:
-      if (!json_is_number(value)) return wrong_type(error, place, "a number", value);
+      if (!json_is_number(value)) return option_wrong_type(error, place, "a number", value);
       return set_float(option, config, json_number_value(value), place, error);
     case OPTION_BYTES:
       if (json_is_string(value)) {
         return option_set_text(option, config, json_string_value(value), place, error);
       }
       if (!number_is_whole || whole < 0) {
-        return wrong_type(error, place, "a number of bytes or a size like \"8GiB\"", value);
+        return option_wrong_type(error, place, "a number of bytes or a size like \"8GiB\"", value);
       }
       return set_int(option, config, whole, place, error);
     case OPTION_STRING:
@@ -380,18 +262,14 @@ bool option_set_json(const Option *option, void *config, const json_t *value, Op
         option_clear(option, config);
         return true;
       }
-      if (!json_is_string(value)) return wrong_type(error, place, "a string", value);
+      if (!json_is_string(value)) return option_wrong_type(error, place, "a string", value);
       return set_string(option, config, json_string_value(value), place, error);
     case OPTION_OBJECT:
       return set_object(option, config, value, place, error);
     case OPTION_CHOICE:
-      if (!json_is_string(value)) return wrong_type(error, place, "a string", value);
+      if (!json_is_string(value)) return option_wrong_type(error, place, "a string", value);
       return set_choice(option, config, json_string_value(value), place, error);
     default:
-      /* A single name such as "all-linear" may stand for the list, spelt as on the command line. */
-      if (option->type == OPTION_STRINGS && json_is_string(value)) {
-        return set_list(option, config, NULL, json_string_value(value), place, error);
-      }
-      return set_list(option, config, value, NULL, place, error);
+      return option_set_list_json(option, config, value, place, error);
   }
 }

@@ -134,10 +134,38 @@ bool option_holds(const Option *table, size_t rows, const void *config, const ch
   return all;
 }
 
+/* -- what excludes what --------------------------------------------------------------------------------- */
+
+/* The option gets its default back. */
+static bool give_way(OptionGiven *given, const Option *option, void *config, Error *error) {
+  option_clear(option, config);
+  given->origin[option - given->table] = OPTION_GAVE_WAY;
+  if (option->fallback &&
+      !option_set_text(option, config, option->fallback, (OptionPlace){"default", option->key}, error)) {
+    return false;
+  }
+  ASSERT(!option_is_set(option, config)); /* its default sets nothing, or it could not give way */
+  return true;
+}
+
+bool options_exclude(OptionGiven *given, void *config, Error *error) {
+  for (size_t i = 0; i < given->rows; i++) {
+    const Option *one = &given->table[i];
+    if (!one->excludes) continue;
+    const Option *other = known(given->table, given->rows, one->excludes);
+    if (!option_is_set(one, config) || !option_is_set(other, config)) continue;
+    const unsigned char first = given->origin[i], second = given->origin[other - given->table];
+    if (first == second)
+      return error_set(error, ERROR_USAGE, "%s and %s are both given: choose one", other->key, one->key);
+    if (!give_way(given, first < second ? one : other, config, error)) return false;
+  }
+  return true;
+}
+
 /* -- what is given -------------------------------------------------------------------------------------- */
 
 bool option_given(const OptionGiven *given, const char *key) {
-  return given->origin[known(given->table, given->rows, key) - given->table] != OPTION_DEFAULT;
+  return given->origin[known(given->table, given->rows, key) - given->table] > OPTION_GAVE_WAY;
 }
 
 static bool has_default(const Option *option, const void *config) {
@@ -160,11 +188,24 @@ static bool stays_behind(const OptionGiven *given, size_t row, const void *confi
   return number_of(option, option->instead) > common ? value <= common : value >= common;
 }
 
+/* The other one of two that exclude each other: the row names it, or is named by its row. */
+static const char *excluded_by(const OptionGiven *given, const Option *option) {
+  if (option->excludes) return option->excludes;
+  for (size_t i = 0; i < given->rows; i++) {
+    const char *excludes = given->table[i].excludes;
+    if (excludes && !strcmp(excludes, option->key)) return given->table[i].key;
+  }
+  return "another";
+}
+
 void options_warn(const OptionGiven *given, const void *config, Log *log) {
   for (size_t i = 0; i < given->rows; i++) {
     const Option *option = &given->table[i];
     if (given->origin[i] == OPTION_DEFAULT) continue;
-    if (has_no_effect(given, i, config)) {
+    if (given->origin[i] == OPTION_GAVE_WAY) {
+      log_info(log, "%s of the configuration file gives way to %s on the command line", option->key,
+               excluded_by(given, option));
+    } else if (has_no_effect(given, i, config)) {
       log_warning(log, "%s is given and has no effect: it matters only with %s", option->key, option->when);
     } else if (stays_behind(given, i, config)) {
       char value[40];

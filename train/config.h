@@ -146,7 +146,7 @@ typedef struct DataConfig {
       "JSONL or JSON file, directory of such, or - ; or a list of them with weights", .check_without = true),                                              \
   ROW_SOURCES("data.eval", Config, field.eval, NULL, "the same for evaluation"),                       \
   ROW_FLOAT("data.eval_fraction", Config, field.eval_fraction, "0", 0, 0.5,                                 \
-      "share of data.train held out for evaluation when there is no data.eval"),                            \
+      "share of data.train held out for evaluation instead", .excludes = "data.eval"),                       \
   DATA_COMMON_OPTIONS(Config, field, default_length)
 
 /* The rows of any stage that reads text over and over. */
@@ -193,6 +193,7 @@ typedef struct OptimConfig {
   int schedule; /* ScheduleKind, train/schedule.h */
   double min_lr_ratio;
   int64_t warmup_steps;
+  double warmup_ratio;
   double weight_decay, beta1, beta2, eps, momentum;
   double clip; /* 0 = off */
   int64_t micro_batch_tokens;
@@ -227,6 +228,8 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
       "where linear and cosine end, as a share of the peak", .when = "optim.schedule != constant"),         \
   ROW_INT("optim.warmup_steps", Config, field.warmup_steps, "0", 0, INFINITY,                               \
       "updates of linear warm-up"),                                                                         \
+  ROW_FLOAT("optim.warmup_ratio", Config, field.warmup_ratio, "0", 0, 1,                                    \
+      "the same as a share of the run's updates, rounded up", .excludes = "optim.warmup_steps"),            \
   ROW_FLOAT("optim.weight_decay", Config, field.weight_decay, "0", 0, INFINITY,                             \
       "decoupled weight decay on matrices (norms and biases never)"),                                       \
   ROW_FLOAT("optim.beta1", Config, field.beta1, "0.9", 0, 0.999999,                                         \

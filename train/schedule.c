@@ -7,7 +7,8 @@ Schedule schedule_of(const OptimConfig *config, int64_t total) {
   return (Schedule){.kind = (ScheduleKind)config->schedule,
                     .lr = config->lr,
                     .min_ratio = config->min_lr_ratio,
-                    .warmup = config->warmup_steps,
+                    .warmup = config->warmup_ratio > 0 ? (int64_t)ceil(config->warmup_ratio * (double)total)
+                                                       : config->warmup_steps,
                     .total = total};
 }
 
@@ -33,7 +34,7 @@ void schedule_report(const Schedule *schedule, Log *log) {
   if (schedule->warmup == 0) return;
   if (schedule->warmup >= schedule->total) {
     log_warning(log,
-                "optim.warmup_steps %" PRId64 " is not less than the run's %" PRId64
+                "a warm-up of %" PRId64 " updates is not less than the run's %" PRId64
                 " updates: it ends while it warms up, at %g of optim.lr",
                 schedule->warmup, schedule->total,
                 schedule_rate(schedule, schedule->total - 1) / schedule->lr);

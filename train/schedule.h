@@ -25,6 +25,7 @@ typedef struct Schedule {
   int64_t ahead;         /* 0, or 1 */
 } Schedule;
 
+/* The warm-up is optim.warmup_steps, or optim.warmup_ratio of the total, rounded up as in Transformers (get_warmup_steps). */
 Schedule schedule_of(const OptimConfig *config, int64_t total);
 double schedule_rate(const Schedule *schedule, int64_t step);
 

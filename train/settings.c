@@ -64,6 +64,7 @@ const SettingsKey settings_keys[] = {
     {"optim.schedule", SETTINGS_TOLD, RATES},
     {"optim.min_lr_ratio", SETTINGS_TOLD, RATES},
     {"optim.warmup_steps", SETTINGS_TOLD, RATES},
+    {"optim.warmup_ratio", SETTINGS_TOLD, RATES},
     {"ppo.critic_lr", SETTINGS_TOLD, RATES},
     {"optim.epochs", SETTINGS_TOLD, LENGTH},
     {"optim.max_steps", SETTINGS_TOLD, LENGTH},

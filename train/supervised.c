@@ -9,9 +9,6 @@
 #include <string.h>
 
 bool supervised_config_check(const SupervisedConfig *config, Error *error) {
-  if (config->data.eval.count && config->data.eval_fraction > 0) {
-    return error_set(error, ERROR_USAGE, "data.eval and data.eval_fraction are both given: choose one");
-  }
   return training_config_check(&config->model, &config->lora, &config->optim, error);
 }
 

@@ -67,7 +67,7 @@ all=$tokens
 epochs tens "$work/10.jsonl" 3 --optim.max_steps 3
 [[ $tokens == $((3 * all)) ]] || fail "max_steps: three times $all loss tokens, learnt were $tokens"
 epochs warm "$work/10.jsonl" 3 --optim.epochs 3 --optim.warmup_steps 3
-grep -q "warning: optim.warmup_steps 3 is not less than the run's 3 updates" "$work/log" || fail "$(cat "$work/log")"
+grep -q "warning: a warm-up of 3 updates is not less than the run's 3 updates" "$work/log" || fail "$(cat "$work/log")"
 note "short updates, and warm-ups as long as the run, are said"
 
 # An adapter, used as it is and merged into the weights, is the same model; trained further it gets better.

@@ -90,10 +90,36 @@ static void values_on_the_line(void **state) {
   assert_int_equal(c.batch, 1000);
   options_free(table, ROWS, &c);
   assert_true(
-      PARSE(&c, &request, &error, "--model.path", "m", "--lora.targets", "", "--data.train", "a,b.jsonl"));
+      PARSE(&c, &request, &error, "--model.path", "m", "--lora.targets", "", "--data.train", "a, b.jsonl"));
   assert_int_equal(c.targets.count, 0);
-  assert_int_equal(c.train.count, 1);
-  assert_string_equal(c.train.items[0].path, "a,b.jsonl");
+  assert_int_equal(c.train.count, 2);
+  assert_string_equal(c.train.items[1].path, "b.jsonl");
+  options_free(table, ROWS, &c);
+}
+
+/* A list that is given again is added to; the first one on the line replaces that of a file, and an empty one empties. */
+static void lists_are_added_to(void **state) {
+  (void)state;
+  Config c;
+  OptionRequest request;
+  Error error;
+  const char *path = write_config("{\"data\": {\"train\": \"p,q\"}, \"lora\": {\"targets\": [\"k\"]}}");
+  assert_true(PARSE(&c, &request, &error, "--config", path, "--model.path", "m"));
+  assert_int_equal(c.train.count, 2);
+  assert_string_equal(c.train.items[1].path, "q");
+  options_free(table, ROWS, &c);
+  assert_true(PARSE(&c, &request, &error, "--config", path, "--model.path", "m", "--data.train", "a,b",
+                    "--data.train", "[{\"path\": \"c,d\", \"weight\": 3}]", "--lora.targets", "v",
+                    "--lora.targets", "o"));
+  assert_int_equal(c.train.count, 3);
+  assert_string_equal(c.train.items[0].path, "a");
+  assert_string_equal(c.train.items[2].path, "c,d");
+  assert_true(c.train.items[2].weight == 3);
+  assert_int_equal(c.targets.count, 2);
+  assert_string_equal(c.targets.items[1], "o");
+  options_free(table, ROWS, &c);
+  assert_true(PARSE(&c, &request, &error, "--model.path", "m", "--data.train", "a", "--data.train", ""));
+  assert_int_equal(c.train.count, 0);
   options_free(table, ROWS, &c);
 }
 
@@ -211,7 +237,8 @@ static void file_mistakes(void **state) {
        "FILE: 'model.dtype': 'F32' is not one of f32, bf16; did you mean 'f32'?"},
       {"{\"data\": {\"train\": [3]}}",
        "FILE: 'data.train': expected a path or {\"path\": ..., \"weight\": ...}, found a number (3)"},
-      {"{\"data\": {\"train\": \"\"}}", "FILE: 'data.train': a path is empty"},
+      {"{\"data\": {\"train\": [\"\"]}}", "FILE: 'data.train': a path is empty"},
+      {"{\"data\": {\"train\": \"a,,b\"}}", "FILE: 'data.train': an empty path in the list 'a,,b'"},
       {"{\"device\": {\"memory_limit\": -1}}",
        "FILE: 'device.memory_limit': expected a number of bytes or a size like \"8GiB\", found a number "
        "(-1)"},
@@ -300,6 +327,7 @@ int main(void) {
       TEST(file_then_command_line),
       TEST(booleans_on_the_line),
       TEST(values_on_the_line),
+      TEST(lists_are_added_to),
       TEST(sizes),
       TEST(command_line_mistakes),
       TEST(file_mistakes),

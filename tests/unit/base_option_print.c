@@ -118,7 +118,9 @@ static void printed_config_is_grouped(void **state) {
                       "    \"rate\": 1e-05,\n"
                       "    \"rank\": 8,\n"
                       "    \"room\": 1048576,\n"
-                      "    \"modules\": [\"q\", \"v\"]\n"
+                      "    \"modules\": [\"q\", \"v\"],\n"
+                      "    \"count\": 0,\n"
+                      "    \"share\": 0\n"
                       "  }\n"
                       "}\n");
   buffer_free(&json);

@@ -104,6 +104,58 @@ static void defaults_that_depend(void **state) {
   options_free(table, ROWS, &c);
 }
 
+/* The configuration after a command line, and what is said of options that gave way. */
+static void expect_share(double share, int64_t count, const char *said, const char *const *arguments) {
+  Config c;
+  OptionRequest request;
+  Error error;
+  char *text = NULL;
+  size_t size = 0;
+  FILE *stream = open_memstream(&text, &size);
+  Log log;
+  log_init(&log, stream, LOG_INFO);
+  if (!parse(&c, &request, &error, arguments)) fail_msg("%s", error.message);
+  options_warn(&request.given, &c, &log);
+  fclose(stream);
+  assert_true(c.share == share);
+  assert_int_equal(c.count, count);
+  assert_int_equal(option_given(&request.given, "adapter.share"), share != 0);
+  assert_string_equal(text, said);
+  free(text);
+  options_free(table, ROWS, &c);
+}
+
+#define EXPECT_SHARE(share, count, said, ...) \
+  expect_share(share, count, said, (const char *const[]){"--model.path", "m", __VA_ARGS__, NULL})
+
+/* Two ways to say the same: that of the command line counts, and two at one place are refused. */
+static void the_command_line_excludes_a_file(void **state) {
+  (void)state;
+  char share[512], count[512];
+  snprintf(share, sizeof share, "%s", write_config_as("share.json", "{\"adapter\": {\"share\": 0.5}}"));
+  snprintf(count, sizeof count, "%s",
+           write_config_as("count.json", "{\"adapter\": {\"count\": 3, \"share\": 0}}"));
+  EXPECT_SHARE(0.5, 0, "", "--config", share);
+  EXPECT_SHARE(0.25, 0, "", "--adapter.share", "0.25", "--adapter.count", "0");
+  EXPECT_SHARE(0, 7,
+               "adapter.share of the configuration file gives way to adapter.count on the command line\n",
+               "--config", share, "--adapter.count", "7");
+  EXPECT_SHARE(0.25, 0,
+               "adapter.count of the configuration file gives way to adapter.share on the command line\n",
+               "--adapter.share", "0.25", "--config", count);
+  Config c;
+  OptionRequest request;
+  Error error;
+  assert_false(
+      PARSE(&c, &request, &error, "--model.path", "m", "--adapter.share", "0.5", "--adapter.count", "7"));
+  assert_string_equal(error.message, "adapter.count and adapter.share are both given: choose one");
+  options_free(table, ROWS, &c);
+  snprintf(count, sizeof count, "%s", write_config_as("count.json", "{\"adapter\": {\"count\": 3}}"));
+  assert_false(PARSE(&c, &request, &error, "--model.path", "m", "--config", share, "--config", count));
+  assert_int_equal(error.code, ERROR_USAGE);
+  options_free(table, ROWS, &c);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       TEST(options_in_vain_are_said),
@@ -111,6 +163,7 @@ int main(void) {
       TEST(numbers_of_another_mode_are_said),
       TEST(what_is_given_is_known),
       TEST(defaults_that_depend),
+      TEST(the_command_line_excludes_a_file),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,8 @@ typedef struct Config {
   OptionStrings targets, modules;
   OptionSources train;
   char *note;
+  double share;
+  int64_t count;
 } Config;
 
 static const char *const dtypes[] = {"f32", "bf16", NULL};
@@ -50,6 +52,8 @@ static const Option table[] = {
     ROW_BYTES("adapter.room", Config, room, "1MiB", "room", .when = "model.recompute"),
     ROW_STRINGS("adapter.modules", Config, modules, "q,v", "names of modules",
                 .when = "run.seed = 3 or lora.targets = q_proj"),
+    ROW_INT("adapter.count", Config, count, "0", 0, 100, "a number"),
+    ROW_FLOAT("adapter.share", Config, share, "0", 0, 1, "the same as a share", .excludes = "adapter.count"),
 };
 enum { ROWS = sizeof table / sizeof *table, MOST_ARGUMENTS = 16 };
 
@@ -80,11 +84,15 @@ static inline bool parse(Config *config, OptionRequest *request, Error *error, c
 #define PARSE(config, request, error, ...) \
   parse(config, request, error, (const char *const[]){__VA_ARGS__, NULL})
 
-static inline const char *write_config(const char *json) {
+static inline const char *write_config_as(const char *name, const char *text) {
   Error error = {0};
-  const char *path = temporary_path(&folder, "c.json");
-  assert_true(file_write_text(path, json, &error));
+  const char *path = temporary_path(&folder, name);
+  assert_true(file_write_text(path, text, &error));
   return path;
+}
+
+static inline const char *write_config(const char *json) {
+  return write_config_as("c.json", json);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, open_folder, close_folder)

@@ -82,6 +82,15 @@ static void expect_said(Schedule schedule, const char *expected) {
   free(text);
 }
 
+/* As transformers.TrainingArguments.get_warmup_steps. */
+static void warmup_as_a_share(void **state) {
+  (void)state;
+  assert_int_equal(schedule_of(&(OptimConfig){.warmup_ratio = 0.03}, 101).warmup, 4);
+  assert_int_equal(schedule_of(&(OptimConfig){.warmup_ratio = 0.1}, 100).warmup, 10);
+  assert_int_equal(schedule_of(&(OptimConfig){.warmup_ratio = 1}, 7).warmup, 7);
+  assert_int_equal(schedule_of(&(OptimConfig){.warmup_steps = 3}, 100).warmup, 3);
+}
+
 static void what_is_said(void **state) {
   (void)state;
   const char *zero = "the first update of the warm-up has rate 0, as in Transformers' schedules\n";
@@ -90,7 +99,7 @@ static void what_is_said(void **state) {
   expect_said((Schedule){SCHEDULE_COSINE, 3e-4, 0, 6, 7, 1}, "");
   expect_said(
       (Schedule){SCHEDULE_LINEAR, 3e-4, 0, 4, 4, 1},
-      "warning: optim.warmup_steps 4 is not less than the run's 4 updates: it ends while it warms up, at "
+      "warning: a warm-up of 4 updates is not less than the run's 4 updates: it ends while it warms up, at "
       "0.8 of optim.lr\n");
 }
 
@@ -99,6 +108,7 @@ int main(void) {
       cmocka_unit_test(constant_with_warmup),   cmocka_unit_test(linear),
       cmocka_unit_test(no_update_at_rate_zero), cmocka_unit_test(cosine),
       cmocka_unit_test(cosine_with_floor),      cmocka_unit_test(what_is_said),
+      cmocka_unit_test(warmup_as_a_share),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
