@@ -36,6 +36,10 @@ NODISCARD bool json_file_text(const char *path, JsonLimit limit, Buffer *text, E
 /* Indented by two spaces, newline at the end; keys in the object's order; numbers as they were spelled. */
 NODISCARD bool json_file_write(const char *path, const json_t *value, Error *error);
 
+/* Appends the value as compact JSON, its keys in their order, each real in the fewest digits that give it back ("0.1" and not
+ * 0.10000000000000001), and with a dot or an exponent, so that it stays one. */
+NODISCARD bool json_append_text(Buffer *out, const json_t *value, Error *error);
+
 /* "an object", "a list", "a string", "a number", "a boolean", "null"; "nothing" for NULL; "NaN", "1e999" ... as spelled. */
 const char *json_kind(const json_t *value);
 /* json_is_object, without the numbers that are kept as they are spelled. */

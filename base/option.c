@@ -1,6 +1,6 @@
 #include "base/option_value.h"
 
-#include "base/file.h"
+#include "base/config_file.h"
 #include "base/option_elsewhere.h"
 
 #include <stdio.h>
@@ -117,7 +117,8 @@ static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Err
   char hint[LONGEST_HINT];
   key_hint(table, rows, place, hint);
   if (place.file) {
-    return error_set(error, ERROR_USAGE, "unknown key '%s' in %s%s", place.key, place.file, hint);
+    return error_set(error, ERROR_USAGE, "%s:%d: unknown key '%s'%s", place.file, place.line, place.key,
+                     hint);
   }
   return error_set(error, ERROR_USAGE, "unknown option '--%s'%s", place.key, hint);
 }
@@ -128,13 +129,24 @@ typedef struct Target {
   size_t rows;
   void *config;
   OptionGiven *given;
+  bool set[OPTION_MOST_ROWS]; /* by the file at hand */
 } Target;
 
 static void note_origin(Target *target, const Option *option, OptionOrigin origin) {
   target->given->origin[option - target->table] = (unsigned char)origin;
 }
 
-static bool read_object(Target *target, const char *path, const char *prefix, const json_t *object,
+static bool set_from_file(Target *target, const Option *option, const json_t *value, OptionPlace place,
+                          Error *error) {
+  bool *set = &target->set[option - target->table];
+  if (*set) return option_error(error, place, "is given twice, within its section and by its whole name");
+  *set = true;
+  note_origin(target, option, OPTION_FROM_FILE);
+  return option_set_json(option, target->config, value, place, error);
+}
+
+/* Sections stand as objects, or their keys as "section.key". One with nothing in it may be null, as where all its lines are comments. */
+static bool read_object(Target *target, const ConfigFile *file, const char *prefix, const json_t *object,
                         Error *error) {
   const char *name;
   json_t *value;
@@ -142,18 +154,18 @@ static bool read_object(Target *target, const char *path, const char *prefix, co
     if (!*prefix && !strcmp(name, "about") && json_is_string(value)) continue;
     char key[2 * LONGEST_NAME];
     snprintf(key, sizeof key, "%s%s%s", prefix, *prefix ? "." : "", name);
-    OptionPlace place = {path, key};
+    const OptionPlace place = {file->path, key, key_lines_find(&file->lines, key)};
     const Option *option = option_find(target->table, target->rows, key);
     bool ok;
     if (option) {
-      note_origin(target, option, OPTION_FROM_FILE);
-      ok = option_set_json(option, target->config, value, place, error);
+      ok = set_from_file(target, option, value, place, error);
     } else if (!known_section(target->table, target->rows, key)) {
       ok = unknown_key(target->table, target->rows, place, error);
     } else if (json_is_object(value)) {
-      ok = read_object(target, path, key, value, error);
+      ok = read_object(target, file, key, value, error);
     } else {
-      ok = option_error(error, place, "expected an object with the keys of this section");
+      ok = json_is_null(value) ||
+           option_error(error, place, "expected an object with the keys of this section");
     }
     if (!ok) return false;
   }
@@ -161,31 +173,24 @@ static bool read_object(Target *target, const char *path, const char *prefix, co
 }
 
 static bool read_file(Target *target, const char *path, Error *error) {
-  Buffer text = {0};
+  ConfigFile file;
   Error reading = {0};
-  if (!file_read(path, &text, &reading)) {
-    buffer_free(&text);
-    ErrorCode code = reading.code == ERROR_FILE ? ERROR_USAGE : reading.code;
-    return error_set(error, code, "--config: %s", reading.message);
+  if (config_file_open(&file, path, &reading)) {
+    memset(target->set, 0, sizeof target->set);
+    const bool ok = read_object(target, &file, "", file.root, error);
+    config_file_close(&file);
+    return ok;
   }
-  json_error_t broken;
-  json_t *root = json_parse(text.data, text.size, json_limit_config, JSON_REJECT_DUPLICATES, &broken);
-  buffer_free(&text);
-  if (!root) {
-    return error_set(error, ERROR_USAGE, "%s:%d:%d: %s", path, broken.line, broken.column, broken.text);
-  }
-  bool ok = json_is_object(root) || error_set(error, ERROR_USAGE, "%s: expected a JSON object", path);
-  ok = ok && read_object(target, path, "", root, error);
-  json_decref(root);
-  return ok;
+  if (reading.code != ERROR_FILE) return error_set(error, reading.code, "%s", reading.message);
+  return error_set(error, ERROR_USAGE, "--config: %s", reading.message);
 }
 
 static bool set_defaults(const Option *table, size_t rows, void *config, Error *error) {
   for (size_t i = 0; i < rows; i++) {
     if (!table[i].fallback) continue;
     /* A default that its own row refuses is a bug of the table, but the message says which. */
-    if (!option_set_text(&table[i], config, table[i].fallback, (OptionPlace){"default", table[i].key},
-                         error)) {
+    if (!option_set_text(&table[i], config, table[i].fallback,
+                         (OptionPlace){.file = "default", .key = table[i].key}, error)) {
       return false;
     }
   }
@@ -217,7 +222,7 @@ static bool read_argument(Target *target, int argc, char **argv, int *at, bool f
   const Option *option = option_find(target->table, target->rows, key);
   bool is_file = !option && !strcmp(key, "config");
   if (!is_file && !option) {
-    return unknown_key(target->table, target->rows, (OptionPlace){NULL, key}, error);
+    return unknown_key(target->table, target->rows, (OptionPlace){.key = key}, error);
   }
   bool next_is_option = *at >= argc || !strncmp(argv[*at], "--", 2);
   if (!value && !next_is_option) value = argv[(*at)++];
@@ -228,12 +233,12 @@ static bool read_argument(Target *target, int argc, char **argv, int *at, bool f
   }
   if (is_file != files) return true;
   if (is_file) return read_file(target, value, error);
-  const OptionPlace place = {NULL, key};
-  const bool again = target->given->origin[option - target->table] == OPTION_FROM_LINE;
-  note_origin(target, option, OPTION_FROM_LINE);
-  if (option->type == OPTION_STRINGS || option->type == OPTION_SOURCES)
-    return option_set_list_text(option, target->config, value, again, place, error);
-  return option_set_text(option, target->config, value, place, error);
+  const OptionPlace place = {.key = key};
+  const bool list = option->type == OPTION_STRINGS || option->type == OPTION_SOURCES;
+  const bool again = list && *value && target->given->origin[option - target->table] >= OPTION_FROM_LINE;
+  note_origin(target, option, again ? OPTION_ADDED_TO : OPTION_FROM_LINE);
+  return list ? option_set_list_text(option, target->config, value, again, place, error)
+              : option_set_text(option, target->config, value, place, error);
 }
 
 static bool is_missing(const Option *option, const void *config, bool check) {
@@ -271,7 +276,7 @@ static bool set_dependent_defaults(Target *target, Error *error) {
     const Option *option = &target->table[i];
     if (!option->instead || target->given->origin[i] != OPTION_DEFAULT) continue;
     if (!option_holds(target->table, target->rows, target->config, option->instead_when)) continue;
-    const OptionPlace place = {"default", option->key};
+    const OptionPlace place = {.file = "default", .key = option->key};
     if (!option_set_text(option, target->config, option->instead, place, error)) return false;
   }
   return true;
@@ -281,12 +286,13 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
                    OptionRequest *request, Error *error) {
   ASSERT(rows <= OPTION_MOST_ROWS);
   *request = (OptionRequest){.given = {.table = table, .rows = rows}};
-  Target target = {table, rows, config, &request->given};
+  Target target = {.table = table, .rows = rows, .config = config, .given = &request->given};
   if (!set_defaults(table, rows, config, error)) return false;
   /* Who asks for help may have anything else on the line. */
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h") || !strcmp(argv[i], "--version")) {
       read_flag(request, argv[i]);
+      if (request->help && i + 1 < argc && argv[i + 1][0] != '-') request->help_topic = argv[i + 1];
     }
   }
   if (request->help || request->version) return true;
@@ -321,7 +327,8 @@ bool options_recall(const Option *table, size_t rows, void *config, const char *
   bool ok = set_defaults(table, rows, config, error);
   for (size_t i = 0; ok && i < rows; i++) {
     const json_t *value = value_of(root, table[i].key);
-    ok = !value || option_set_json(&table[i], config, value, (OptionPlace){place, table[i].key}, error);
+    ok = !value ||
+         option_set_json(&table[i], config, value, (OptionPlace){.file = place, .key = table[i].key}, error);
   }
   json_decref(root);
   return ok;

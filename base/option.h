@@ -2,13 +2,13 @@
  * --print-config and the checks.
  *
  * A stage declares a config struct and a static table of rows that point into it by offset. Values come, in
- * this order, from the defaults, a JSON file (`--config FILE`, sections as objects), and `--section.key
+ * this order, from the defaults, a JSON or YAML file (`--config FILE`, sections as objects; base/config_file.h), and `--section.key
  * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one, or what the
  * option of another trainer is here (base/option_elsewhere.h); only a string "about" at the top of a file is passed over, for
  * saying what the file is for. Required options that are missing are named in one error.
  * A bare `--section.flag` before another option or at the end means true. Lists on the command line are separated by commas, or
  * JSON when they begin with [ or {; one that is given again there is added to, while of another option the last value counts.
- * All errors are ERROR_USAGE and name the file (with line where the JSON is broken) or the argument.
+ * All errors are ERROR_USAGE and name the file with the line, or the argument.
  *
  * What an option has to do with others stands in its row: when it matters at all, where its default is another one, and which
  * one it excludes. Of two that exclude each other, one in a file gives way to one on the command line, as values of a key do; two from one place are an
@@ -55,6 +55,14 @@ typedef struct OptionSources {
   size_t count;
 } OptionSources;
 
+/* What the text of an OPTION_STRING is the path of. */
+typedef enum OptionNames {
+  OPTION_NAMES_NOTHING,
+  OPTION_NAMES_PATH,
+  OPTION_NAMES_MODEL,
+  OPTION_NAMES_ADAPTER
+} OptionNames;
+
 typedef struct Option {
   const char *key; /* "optim.lr" */
   OptionType type;
@@ -68,11 +76,13 @@ typedef struct Option {
   const char *when;         /* the condition under which it matters; NULL = always */
   const char *instead;      /* the default where ... */
   const char *instead_when; /* ... this condition holds */
-  const char *excludes;     /* the key of another way to say the same: only one of the two may be set; both defaults set nothing */
+  const char *excludes;     /* key of another way to say the same; the defaults of both set nothing */
+  bool first;               /* what one gives or changes first: in the short help */
+  OptionNames names;        /* what a string is the path of */
 } Option;
 
 /* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update").
- * After the help may follow .when = "...", .check_without = true, .excludes = "KEY", and .instead = "...", .instead_when = "...". */
+ * After the help may follow .first = true, .names = OPTION_NAMES_..., .when = "...", .check_without = true, .excludes = "KEY", and .instead = "...", .instead_when = "...". */
 #define ROW_BOOL(key, Config, field, fallback, ...) \
   { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_INT(key, Config, field, fallback, min, max, ...) \
@@ -101,7 +111,8 @@ typedef enum OptionOrigin {
   OPTION_DEFAULT,
   OPTION_GAVE_WAY,
   OPTION_FROM_FILE,
-  OPTION_FROM_LINE
+  OPTION_FROM_LINE,
+  OPTION_ADDED_TO /* a list, on the command line more than once */
 } OptionOrigin;
 
 enum { OPTION_MOST_ROWS = 128 };
@@ -115,7 +126,7 @@ typedef struct OptionGiven {
 /* Whether the command line or a file sets the option, to whatever value. The key must be in the table. */
 bool option_given(const OptionGiven *given, const char *key);
 
-/* Says which options of a file gave way to others on the command line. Warns of every option that is given and cannot matter, since its row's condition does not hold (a file that sets it to its
+/* Says which options of a file gave way to others on the command line, and which lists were added to. Warns of every option that is given and cannot matter, since its row's condition does not hold (a file that sets it to its
  * default is no reason: a resolved configuration has all keys), and of every number that is given where it has another
  * default and does not even leave the common one: a rate for all weights where an adapter is trained. */
 void options_warn(const OptionGiven *given, const void *config, Log *log);
@@ -123,6 +134,7 @@ void options_warn(const OptionGiven *given, const void *config, Log *log);
 /* What the command line asked for besides options. */
 typedef struct OptionRequest {
   bool help, print_config, check, version, json;
+  const char *help_topic; /* what stands behind --help; NULL: nothing */
   OptionGiven given;
 } OptionRequest;
 
@@ -141,8 +153,16 @@ NODISCARD bool options_recall(const Option *table, size_t rows, void *config, co
 /* Frees what options_parse or options_recall put into config. */
 void options_free(const Option *table, size_t rows, void *config);
 
-/* Appends the generated help: every key, type, default, range or choices, meaning. */
-NODISCARD bool options_help(const Option *table, size_t rows, const char *program, const char *summary,
+/* What the help of a program says before its options. */
+typedef struct OptionHelp {
+  const char *program; /* "sft" */
+  const char *summary; /* a sentence */
+  const char *example; /* lines of a command; NULL: none */
+} OptionHelp;
+
+/* Appends the generated help, lines of at most 80 characters: key, type, default, range or choices, meaning. `topic` NULL: of the
+ * rows that are marked as first, or of all where none is; "all"; or the name of a section. ERROR_USAGE for any other. */
+NODISCARD bool options_help(const Option *table, size_t rows, const OptionHelp *about, const char *topic,
                             Buffer *out, Error *error);
 
 /* Appends the resolved configuration as JSON, sections as objects, keys in table order, newline at the end:

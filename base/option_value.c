@@ -13,6 +13,9 @@ bool option_error(Error *error, OptionPlace place, const char *format, ...) {
   char text[sizeof error->message];
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  if (place.line) {
+    return error_set(error, ERROR_USAGE, "%s:%d: '%s': %s", place.file, place.line, place.key, text);
+  }
   if (place.file) return error_set(error, ERROR_USAGE, "%s: '%s': %s", place.file, place.key, text);
   return error_set(error, ERROR_USAGE, "--%s: %s", place.key, text);
 }
@@ -181,10 +184,10 @@ static bool set_object(const Option *option, void *config, const json_t *value, 
     return true;
   }
   if (!json_holds_object(value)) return option_wrong_type(error, place, "a JSON object", value);
-  char *text = json_dumps(value, JSON_COMPACT);
-  if (!text) return error_out_of_memory(error, option->key, 0);
-  const bool ok = set_string(option, config, text, place, error);
-  free(text); /* jansson's */
+  Buffer text = {0};
+  const bool ok =
+      json_append_text(&text, value, error) && set_string(option, config, text.data, place, error);
+  buffer_free(&text);
   return ok;
 }
 

@@ -6,10 +6,11 @@
 
 #include "base/json.h"
 
-/* Names the value in messages: "--optim.lr", or "FILE: 'optim.lr'". */
+/* Names the value in messages: "--optim.lr", or "FILE:LINE: 'optim.lr'". */
 typedef struct OptionPlace {
   const char *file; /* NULL: the command line */
   const char *key;
+  int line; /* 0: not known */
 } OptionPlace;
 
 /* Each replaces the option's value and frees the former one; on failure the config is still valid. */
@@ -44,6 +45,12 @@ bool option_holds(const Option *table, size_t rows, const void *config, const ch
 const Option *option_find(const Option *table, size_t rows, const char *key);
 /* The known key (or section) nearest to `key`, NULL when none is near; points into the table or `section`. */
 const char *option_nearest(const Option *table, size_t rows, const char *key, char section[64]);
+
+/* The length of "optim" in "optim.lr"; 0 for a key without a section. */
+int option_section(const char *key);
+bool option_same_section(const Option *a, const Option *b);
+/* Whether row i is the first of its section; the whole section is printed there, in table order. */
+bool option_opens_section(const Option *table, size_t i);
 
 /* "0 .. 1", ">= 1", "<= 2", or "" when unbounded. */
 void option_range_text(const Option *option, char *out, size_t size);

@@ -57,7 +57,8 @@ static double number_of(const Option *option, const char *text) {
   Option alone = *option;
   alone.offset = 0;
   Error error = {0};
-  const bool ok = option_set_text(&alone, &value, text, (OptionPlace){"table", option->key}, &error);
+  const bool ok =
+      option_set_text(&alone, &value, text, (OptionPlace){.file = "table", .key = option->key}, &error);
   ASSERT(ok);
   return number(&alone, &value);
 }
@@ -140,8 +141,8 @@ bool option_holds(const Option *table, size_t rows, const void *config, const ch
 static bool give_way(OptionGiven *given, const Option *option, void *config, Error *error) {
   option_clear(option, config);
   given->origin[option - given->table] = OPTION_GAVE_WAY;
-  if (option->fallback &&
-      !option_set_text(option, config, option->fallback, (OptionPlace){"default", option->key}, error)) {
+  if (option->fallback && !option_set_text(option, config, option->fallback,
+                                           (OptionPlace){.file = "default", .key = option->key}, error)) {
     return false;
   }
   ASSERT(!option_is_set(option, config)); /* its default sets nothing, or it could not give way */
@@ -154,10 +155,11 @@ bool options_exclude(OptionGiven *given, void *config, Error *error) {
     if (!one->excludes) continue;
     const Option *other = known(given->table, given->rows, one->excludes);
     if (!option_is_set(one, config) || !option_is_set(other, config)) continue;
-    const unsigned char first = given->origin[i], second = given->origin[other - given->table];
+    const bool first = given->origin[i] >= OPTION_FROM_LINE,
+               second = given->origin[other - given->table] >= OPTION_FROM_LINE;
     if (first == second)
       return error_set(error, ERROR_USAGE, "%s and %s are both given: choose one", other->key, one->key);
-    if (!give_way(given, first < second ? one : other, config, error)) return false;
+    if (!give_way(given, first ? other : one, config, error)) return false;
   }
   return true;
 }
@@ -176,7 +178,7 @@ static bool has_default(const Option *option, const void *config) {
 static bool has_no_effect(const OptionGiven *given, size_t row, const void *config) {
   const Option *option = &given->table[row];
   if (!option->when || option_holds(given->table, given->rows, config, option->when)) return false;
-  return given->origin[row] == OPTION_FROM_LINE || !has_default(option, config);
+  return given->origin[row] >= OPTION_FROM_LINE || !has_default(option, config);
 }
 
 /* Whether a number stays on the side of the common default where this configuration has another one. */
@@ -195,13 +197,17 @@ static const char *excluded_by(const OptionGiven *given, const Option *option) {
     const char *excludes = given->table[i].excludes;
     if (excludes && !strcmp(excludes, option->key)) return given->table[i].key;
   }
-  return "another";
+  ASSERT(!"one of two that exclude each other");
+  return NULL;
 }
 
 void options_warn(const OptionGiven *given, const void *config, Log *log) {
   for (size_t i = 0; i < given->rows; i++) {
     const Option *option = &given->table[i];
     if (given->origin[i] == OPTION_DEFAULT) continue;
+    if (given->origin[i] == OPTION_ADDED_TO) {
+      log_info(log, "%s is given more than once: its values are taken together", option->key);
+    }
     if (given->origin[i] == OPTION_GAVE_WAY) {
       log_info(log, "%s of the configuration file gives way to %s on the command line", option->key,
                excluded_by(given, option));

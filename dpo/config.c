@@ -11,10 +11,11 @@ const Option dpo_options[] = {
     OPTIM_OPTIONS(DpoStageConfig, common.optim, "1e-6", "1e-5", "linear", "1e-8", "1", "2048")
     UPDATE_OPTIONS(DpoStageConfig, common.optim, "32", "1")
     ROW_CHOICE("dpo.loss", DpoStageConfig, dpo.loss, "sigmoid", dpo_loss_names,
-        "what a pair costs (dpo/loss.h): sigmoid is DPO's own; ipo; orpo and simpo, which have no reference"),
+        "what a pair costs (dpo/loss.h): sigmoid is DPO's own; ipo; orpo and simpo, which have no reference",
+        .first = true),
     ROW_FLOAT("dpo.beta", DpoStageConfig, dpo.beta, "0.1", 0.000001, INFINITY,
         "sigmoid, ipo: how closely the policy is held to the reference; orpo: weight of the odds ratio; simpo: scale of the "
-        "mean log-probability, usually 2 or more"),
+        "mean log-probability, usually 2 or more", .first = true),
     ROW_FLOAT("dpo.label_smoothing", DpoStageConfig, dpo.label_smoothing, "0", 0, 0.5,
         "probability that a pair is the wrong way round (conservative DPO)",
         .when = "dpo.loss = sigmoid or dpo.loss = simpo"),

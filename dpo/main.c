@@ -6,6 +6,10 @@ int main(int argc, char **argv) {
   const Program program = {
       .name = "dpo",
       .summary = "Trains a language model on preferences, without a reward model: DPO and its kin.",
+      .example =
+          "drover dpo --model.path my-model --lora.enabled \\\n"
+          "  --model.adapter runs/sft/adapter --data.train preferences.jsonl \\\n"
+          "  --run.dir runs/dpo",
       .options = dpo_options,
       .option_count = dpo_option_count,
       .config_size = sizeof(DpoStageConfig),

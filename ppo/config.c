@@ -9,18 +9,18 @@
 /* clang-format off */
 #define PPO_OPTIONS(Config, field)                                                                           \
   ROW_INT("ppo.total_episodes", Config, field.total_episodes, "1000000", 1, INFINITY,                        \
-          "answers sampled over the whole run"),                                                             \
-      ROW_INT("ppo.batch_size", Config, field.batch_size, "512", 1, 1 << 20, "answers per rollout"),         \
+          "answers sampled over the whole run", .first = true),                                                             \
+      ROW_INT("ppo.batch_size", Config, field.batch_size, "512", 1, 1 << 20, "answers per rollout", .first = true),         \
       ROW_INT("ppo.samples_per_prompt", Config, field.samples_per_prompt, "1", 1, 1 << 20,                   \
               "answers to each prompt of a rollout; must divide ppo.batch_size"),                            \
       ROW_CHOICE("ppo.advantage", Config, field.advantage, "gae", estimator_names,                           \
                  "advantages: gae from a critic's values; rloo, grpo, dr_grpo from the other answers to the prompt; " \
-                 "reinforce_pp from the rollout's mean (ppo/estimator.h). All but gae do without a critic"), \
+                 "reinforce_pp from the rollout's mean (ppo/estimator.h). All but gae do without a critic", .first = true), \
       ROW_INT("ppo.minibatches", Config, field.minibatches, "1", 1, 1 << 20,                                 \
               "optimiser steps in each pass over a rollout; must divide ppo.batch_size"),                    \
       ROW_INT("ppo.epochs", Config, field.epochs, "4", 1, 1000, "passes over each rollout"),                 \
       ROW_FLOAT("ppo.kl_coef", Config, field.kl_coef, "0.05", 0, INFINITY,                                   \
-                "beta: penalty on the KL divergence from the reference, per token"),                         \
+                "beta: penalty on the KL divergence from the reference, per token", .first = true),                         \
       ROW_CHOICE("ppo.kl_estimator", Config, field.kl_estimator, "k1", kl_estimator_names,                   \
                  "estimator of that divergence in the reward (ppo/kl.h)", .when = "ppo.kl_coef > 0"),        \
       ROW_BOOL("ppo.kl_adaptive", Config, field.kl_adaptive, "false",                                        \
@@ -62,10 +62,12 @@
 
 const Option ppo_options[] = {
     MODEL_OPTIONS(PpoConfig, model) ROW_STRING_REQUIRED("reward.path", PpoConfig, reward.path,
-                                                        "reward model, or the base model of reward.adapter"),
-    ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model"),
+                                                        "reward model, or the base model of reward.adapter",
+                                                        .names = OPTION_NAMES_MODEL, .first = true),
+    ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model",
+               .names = OPTION_NAMES_ADAPTER, .first = true),
     LORA_OPTIONS(PpoConfig, lora, "0", "lora.enabled, no model.adapter or no reward.adapter")
-    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "prompts: JSONL or JSON file, directory, -, or a weighted list", .check_without = true),
+    ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "prompts: JSONL or JSON file, directory, -, or a weighted list", .check_without = true, .first = true),
     ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "the same for evaluation"),
     ROW_SOURCES("data.ptx", PpoConfig, data.ptx, NULL,
                 "the same for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),

@@ -7,7 +7,7 @@ const Option reward_options[] = {
     LORA_OPTIONS(RewardStageConfig, common.lora, "0", "lora.enabled, no model.adapter")
     DATA_TRAIN_OPTIONS(RewardStageConfig, common.data, "1024")
     ROW_SOURCES("data.reference", RewardStageConfig, common.data.reference, NULL,
-        "SFT examples whose mean score is made 0 after training; without it scores are not shifted"),
+        "SFT examples whose mean score is made 0 after training; without it scores are not shifted", .first = true),
     DATA_PAIR_OPTIONS(RewardStageConfig, common.data)
     DATA_PACKING_OPTIONS(RewardStageConfig, common.data)
     OPTIM_OPTIONS(RewardStageConfig, common.optim, "3e-6", "1e-4", "cosine", "1e-5", "1", "2048")

@@ -47,7 +47,8 @@ vendor_rules='
 ^(zlib|zstd)[.]h$: ^datasets/unpack[.]c$
 ^sanitizer/|^malloc[.]h$: ^base/
 ^editline/|^histedit[.]h$: ^tools/
-^jansson[.]h$: ^base/(option|json) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
+^yaml[.]h$: ^base/yaml[.]c$
+^jansson[.]h$: ^base/(option|json|yaml|config) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
 ^(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg)[.]h$: .
 ^(stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|threads|time|uchar|wchar)[.]h$: .
 ^(dirent|fcntl|fnmatch|getopt|glob|poll|pthread|sched|spawn|strings|termios|unistd)[.]h$|^sys/: .

@@ -16,7 +16,7 @@ mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 mkdir -p "$folder"/{include,lib/pkgconfig,bin}
 
-libraries=(libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
+libraries=(libjansson-dev libyaml-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   zlib1g-dev libzstd-dev libcmocka-dev)
 programs=(pkgconf ninja jq sqlite3)
 

@@ -23,11 +23,11 @@ typedef struct ExportConfig {
 
 /* clang-format off */
 static const Option options[] = {
-  ROW_STRING_REQUIRED("run", ExportConfig, run, "directory of the run; may stand first, without --run"),
+  ROW_STRING_REQUIRED("run", ExportConfig, run, "directory of the run; may stand first, without --run", .names = OPTION_NAMES_PATH),
   ROW_INT("step", ExportConfig, step, "0", 0, INFINITY, "N of its checkpoints/step-N; 0 = the newest"),
   ROW_CHOICE("part", ExportConfig, part, "result", parts,
       "result = what the stage saves; critic, ema = those of a PPO run"),
-  ROW_STRING("out", ExportConfig, out, NULL, "directory to write (default: RUN/exports/step-N, or step-N-PART)"),
+  ROW_STRING("out", ExportConfig, out, NULL, "directory to write (default: RUN/exports/step-N, or step-N-PART)", .names = OPTION_NAMES_PATH),
 };
 
 /* What of a run's configuration matters here, of whatever stage it is. */
@@ -300,6 +300,7 @@ int main(int argc, char **argv) {
   const Program program = {
       .name = "export",
       .summary = "A model or adapter directory of a run's checkpoint: export RUN --step N.",
+      .example = "drover export runs/ppo --step 40",
       .options = options,
       .option_count = sizeof options / sizeof *options,
       .config_size = sizeof(ExportConfig),

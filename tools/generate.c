@@ -38,18 +38,18 @@ typedef struct GenerateConfig {
 
 /* clang-format off */
 static const Option options[] = {
-  ROW_STRING_REQUIRED("model", GenerateConfig, model, "Hugging Face model directory"),
-  ROW_STRING("adapter", GenerateConfig, adapter, NULL, "PEFT adapter directory"),
+  ROW_STRING_REQUIRED("model", GenerateConfig, model, "Hugging Face model directory", .names = OPTION_NAMES_MODEL, .first = true),
+  ROW_STRING("adapter", GenerateConfig, adapter, NULL, "PEFT adapter directory", .names = OPTION_NAMES_ADAPTER, .first = true),
   TOKENIZER_OPTION("tokenizer", GenerateConfig, tokenizer),
-  ROW_STRING("prompt", GenerateConfig, prompt, NULL, "the prompt's text"),
+  ROW_STRING("prompt", GenerateConfig, prompt, NULL, "the prompt's text", .first = true),
   ROW_STRING("prompts", GenerateConfig, prompts, NULL,
-      "JSONL or JSON file, packed or not, or -; \"prompt\" of each record is a text, or with --chat also a list of messages"),
+      "JSONL or JSON file, packed or not, or -; \"prompt\" of each record is a text, or with --chat also a list of messages", .names = OPTION_NAMES_PATH, .first = true),
   ROW_STRING("ids", GenerateConfig, ids, NULL, "the prompt as token ids: 1,2,3"),
-  ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template"),
+  ROW_BOOL("chat", GenerateConfig, chat, "false", "prompts are user turns: apply the chat template", .first = true),
   CHAT_OPTIONS("", "-", GenerateConfig, template, .when = "chat"),
   ROW_STRING("system", GenerateConfig, system, NULL, "system turn before each conversation, with --chat"),
-  ROW_INT("max-new-tokens", GenerateConfig, max_new_tokens, "128", 1, 1 << 24, "longest answer, tokens"),
-  ROW_FLOAT("temperature", GenerateConfig, temperature, "1", 0, 100, "sampling temperature; 0 = greedy"),
+  ROW_INT("max-new-tokens", GenerateConfig, max_new_tokens, "128", 1, 1 << 24, "longest answer, tokens", .first = true),
+  ROW_FLOAT("temperature", GenerateConfig, temperature, "1", 0, 100, "sampling temperature; 0 = greedy", .first = true),
   ROW_INT("top-k", GenerateConfig, top_k, "0", 0, 1 << 24,
       "sample from the k likeliest tokens only; 0 = all", .when = "temperature > 0"),
   ROW_FLOAT("top-p", GenerateConfig, top_p, "1", 0.000001, 1,
@@ -529,11 +529,15 @@ static void generate_free(Generate *g) {
   compute_close(&g->compute);
 }
 
-static bool print_options(const GenerateConfig *config, bool help, Error *error) {
+static bool print_options(const GenerateConfig *config, const OptionRequest *request, Error *error) {
+  static const OptionHelp about = {
+      "generate", "Answers of a model to prompts.",
+      "drover generate --model runs/sft/model --chat --prompt \"Name a colour.\" \\\n"
+      "  --max-new-tokens 60 --temperature 0.7"};
   Buffer text = {0};
-  const bool ok =
-      help ? options_help(options, OPTION_COUNT, "generate", "Answers of a model to prompts.", &text, error)
-           : options_json(options, OPTION_COUNT, config, &text, error);
+  const bool ok = request->help
+                      ? options_help(options, OPTION_COUNT, &about, request->help_topic, &text, error)
+                      : options_json(options, OPTION_COUNT, config, &text, error);
   if (ok) fputs(text.data, stdout);
   buffer_free(&text);
   return ok;
@@ -550,7 +554,7 @@ int main(int argc, char **argv) {
   bool ok = comm_launch(&launch, &error) && comm_one_rank(&launch, "generate", &error) &&
             options_parse(options, OPTION_COUNT, &config, argc, argv, &request, &error);
   if (ok && (request.help || request.print_config)) {
-    ok = print_options(&config, request.help, &error);
+    ok = print_options(&config, &request, &error);
   } else if (ok && request.version) {
     printf("drover generate %s\n", DROVER_VERSION);
   } else if (ok) {

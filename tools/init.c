@@ -181,11 +181,13 @@ static bool init_run(const ProgramCall *call, ProgramResult *result, Error *erro
 
 int main(int argc, char **argv) {
   process_begin(argv);
-  const Program program = {.name = "init",
-                           .summary = "A new model directory with random weights.",
-                           .options = options,
-                           .option_count = sizeof options / sizeof *options,
-                           .config_size = sizeof(InitConfig),
-                           .run = init_run};
+  const Program program = {
+      .name = "init",
+      .summary = "A new model directory with random weights.",
+      .example = "drover init --config config.json --tokenizer my-tokenizer --out my-model",
+      .options = options,
+      .option_count = sizeof options / sizeof *options,
+      .config_size = sizeof(InitConfig),
+      .run = init_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

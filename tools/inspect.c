@@ -16,10 +16,10 @@ static const Command commands[] = {{"tokens", &inspect_tokens}, {"decode", &insp
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void usage(FILE *out) {
-  fputs("usage: inspect COMMAND --model DIR ...\n\n", out);
+  fputs("usage: drover inspect COMMAND --model DIR ...\n\n", out);
   for (int i = 0; i < COMMANDS; i++)
     fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].program->summary);
-  fputs("\ninspect COMMAND --help lists the options of a command; --json prints results as JSON.\n", out);
+  fputs("\ninspect COMMAND --help lists the options of a command; --json prints results as\nJSON.\n", out);
 }
 
 int main(int argc, char **argv) {

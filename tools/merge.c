@@ -28,9 +28,9 @@ static const char *const dtypes[] = {"auto", "f32", "bf16", "f16", NULL};
 
 /* clang-format off */
 static const Option options[] = {
-  ROW_STRING_REQUIRED("model", MergeConfig, model, "directory of the base model that the adapter was trained over"),
-  ROW_STRING_REQUIRED("adapter", MergeConfig, adapter, "directory of the adapter (PEFT)"),
-  ROW_STRING_REQUIRED("out", MergeConfig, out, "directory to write"),
+  ROW_STRING_REQUIRED("model", MergeConfig, model, "directory of the base model that the adapter was trained over", .names = OPTION_NAMES_MODEL),
+  ROW_STRING_REQUIRED("adapter", MergeConfig, adapter, "directory of the adapter (PEFT)", .names = OPTION_NAMES_ADAPTER),
+  ROW_STRING_REQUIRED("out", MergeConfig, out, "directory to write", .names = OPTION_NAMES_PATH),
   ROW_CHOICE("dtype", MergeConfig, dtype, "auto", dtypes, "type of the weights in the file; auto = as in the base"),
   ROW_CHOICE("quantize", MergeConfig, quantize, "auto", merge_quantize_choices,
       "what model.quantize was in the training: with nf4 the adapter is added to the dequantised weights; auto = as "
@@ -38,11 +38,11 @@ static const Option options[] = {
   ROW_CHOICE("quantize-tables", MergeConfig, tables, "none", model_tables_choices,
       "what model.quantize_tables was", .when = "quantize = nf4"),
   ROW_STRING("into", MergeConfig, into, NULL,
-      "directory in 16 or 32 bits that a base in 4 bits was made from: the adapter is added to its weights instead"),
+      "directory in 16 or 32 bits that a base in 4 bits was made from: the adapter is added to its weights instead", .names = OPTION_NAMES_MODEL),
   ROW_BOOL("distance", MergeConfig, distance, "true",
       "read a few texts before and after, and print how far apart the answers are"),
   ROW_STRING("prompts", MergeConfig, prompts, NULL,
-      "JSONL file with other texts for that: \"prompt\" or \"text\" of each record", .when = "distance"),
+      "JSONL file with other texts for that: \"prompt\" or \"text\" of each record", .when = "distance", .names = OPTION_NAMES_PATH),
   ROW_BYTES("memory-limit", MergeConfig, memory_limit, "0", "0 = what the machine has free"),
 };
 /* clang-format on */
@@ -354,6 +354,7 @@ int main(int argc, char **argv) {
   process_begin(argv);
   const Program program = {.name = "merge",
                            .summary = "Adds an adapter to its base model.",
+                           .example = "drover merge --model my-model --adapter runs/sft/adapter --out merged",
                            .options = options,
                            .option_count = sizeof options / sizeof *options,
                            .config_size = sizeof(MergeConfig),

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
-  libjansson-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
+  libjansson-dev libyaml-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   zlib1g-dev libzstd-dev
   libopenmpi-dev openmpi-bin
   libcmocka-dev libboost-context-dev)
@@ -32,7 +32,7 @@ else
   complete=true
   for command in cc c++ cmake ninja pkg-config sqlite3 jq; do command -v "$command" >/dev/null || complete=false; done
   c++ -x c++ -E - <<<'#include <boost/context/detail/fcontext.hpp>' >/dev/null 2>&1 || complete=false
-  if $complete && pkg-config --exists jansson sqlite3 libpcre2-8 libutf8proc libxxhash zlib libzstd cmocka; then exit 0; fi
+  if $complete && pkg-config --exists jansson yaml-0.1 sqlite3 libpcre2-8 libutf8proc libxxhash zlib libzstd cmocka; then exit 0; fi
 fi
 ((${#missing[@]})) || exit 0
 

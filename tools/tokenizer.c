@@ -19,9 +19,10 @@ typedef struct AddConfig {
 
 /* clang-format off: one option a row */
 static const Option add_options[] = {
-    ROW_STRING_REQUIRED("model", AddConfig, model,
-                        "directory of the model; may stand first, without --model"),
-    ROW_STRING_REQUIRED("out", AddConfig, out, "directory to write, without a model in it"),
+    ROW_STRING_REQUIRED("model", AddConfig, model, "directory of the model; may stand first, without --model",
+                        .names = OPTION_NAMES_MODEL),
+    ROW_STRING_REQUIRED("out", AddConfig, out, "directory to write, without a model in it",
+                        .names = OPTION_NAMES_PATH),
     ROW_STRINGS(
         "special", AddConfig, special, NULL,
         "special tokens, which decoding leaves out on demand: '<|im_start|>,<|im_end|>', or a JSON list"),
@@ -240,7 +241,8 @@ static bool add_run(const ProgramCall *call, ProgramResult *result, Error *error
 
 static const Program add = {
     .name = "tokenizer add",
-    .summary = "A model with further tokens; their embeddings are the mean of the old ones.",
+    .summary = "A model with further tokens, each the mean of the old ones.",
+    .example = "drover tokenizer add my-model --out my-model-chat \\\n  --special '<|im_start|>,<|im_end|>'",
     .options = add_options,
     .option_count = sizeof add_options / sizeof *add_options,
     .config_size = sizeof(AddConfig),
@@ -248,8 +250,8 @@ static const Program add = {
 
 static void usage(FILE *out) {
   fprintf(out,
-          "usage: tokenizer add MODEL --out DIR --special TOKENS --token TOKENS\n\n  add  %s\n\n"
-          "tokenizer add --help lists the options; --json prints the result as JSON.\n",
+          "usage: drover tokenizer add MODEL --out DIR --special TOKENS --token TOKENS\n\n  add  %s\n\n"
+          "tokenizer add --help lists the options.\n",
           add.summary);
 }
 

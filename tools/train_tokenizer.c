@@ -17,7 +17,8 @@ typedef struct Config {
 static const Option options[] = {
     ROW_STRINGS("text", Config, text, NULL,
                 "files to learn from: plain text, or JSONL (see key), packed or not"),
-    ROW_STRING_REQUIRED("out", Config, out, "directory to write tokenizer.json and tokenizer_config.json to"),
+    ROW_STRING_REQUIRED("out", Config, out, "directory to write tokenizer.json and tokenizer_config.json to",
+                        .names = OPTION_NAMES_PATH),
     ROW_INT("vocab", Config, vocab, "4096", 259, 1 << 20, "tokens, special ones included"),
     ROW_INT("max-length", Config, max_length, "1024", 0, 1 << 24,
             "model_max_length in tokenizer_config.json"),
@@ -100,11 +101,13 @@ static bool train(const ProgramCall *call, ProgramResult *result, Error *error) 
 }
 
 int main(int argc, char **argv) {
-  const Program program = {.name = "train_tokenizer",
-                           .summary = "Learns a byte-level BPE tokenizer from text.",
-                           .options = options,
-                           .option_count = sizeof options / sizeof *options,
-                           .config_size = sizeof(Config),
-                           .run = train};
+  const Program program = {
+      .name = "train_tokenizer",
+      .summary = "Learns a byte-level BPE tokenizer from text.",
+      .example = "drover train_tokenizer --text text.jsonl --vocab 8192 --out my-tokenizer",
+      .options = options,
+      .option_count = sizeof options / sizeof *options,
+      .config_size = sizeof(Config),
+      .run = train};
   return program_run(&program, argc, argv, stdout, stderr);
 }

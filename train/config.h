@@ -51,21 +51,23 @@ extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in t
       "sentencepiece = tokenizer.model as that library does")
 
 /* Its rows: prefix "model." and glue "_" in a stage, "" and "-" in a tool. */
-#define QUANTIZE_OPTIONS(prefix, glue, Config, quantize, tables)                                            \
+#define QUANTIZE_OPTIONS(prefix, glue, Config, quantize, tables, ...)                                       \
   ROW_CHOICE(prefix "quantize", Config, quantize, "none", model_quantize_choices,                           \
-      "nf4: the linears of a frozen model in 4 bits, under an adapter or none (QLoRA)"),                    \
+      "nf4: the linears of a frozen model in 4 bits, under an adapter or none (QLoRA)", ##__VA_ARGS__),     \
   ROW_CHOICE(prefix "quantize" glue "tables", Config, tables, "none", model_tables_choices,                 \
       "int8: the embedding table and the LM head in 8 bits as well", .when = prefix "quantize = nf4")
 
 #define MODEL_OPTIONS(Config, field)                                                                        \
-  ROW_STRING_REQUIRED("model.path", Config, field.path, "Hugging Face model directory"),                    \
+  ROW_STRING_REQUIRED("model.path", Config, field.path,                                                     \
+      "directory of a model in Hugging Face's layout, or a GGUF file", .names = OPTION_NAMES_MODEL, .first = true), \
   ROW_STRING("model.adapter", Config, field.adapter, NULL,                                                  \
-      "PEFT adapter directory: continued with LoRA, merged into the weights without"),                      \
+      "PEFT adapter directory: continued with LoRA, merged into the weights without",                       \
+      .names = OPTION_NAMES_ADAPTER, .first = true),                                                        \
   TOKENIZER_OPTION("model.tokenizer", Config, field.tokenizer),                                             \
   ROW_CHOICE("model.dtype", Config, field.dtype, "auto", model_dtype_choices,                               \
       "type of the weights in memory and of a full model saved; bf16 keeps fp32 master weights; auto: bf16 on a GPU " \
       "when the model is in 16 bits, else f32"),                                                            \
-  QUANTIZE_OPTIONS("model.", "_", Config, field.quantize, field.tables),                                    \
+  QUANTIZE_OPTIONS("model.", "_", Config, field.quantize, field.tables, .first = true),                                  \
   ROW_BOOL("model.recompute", Config, field.recompute, "false",                                             \
       "compute each block again in the backward pass: less memory, about a third more time"),               \
   ROW_CHOICE("model.offload", Config, field.offload, "none", model_offload_choices,                         \
@@ -85,7 +87,8 @@ typedef struct LoraConfig {
  * dropout give its shape. r, alpha: alpaca-lora's. Targets: every linear (QLoRA's finding, and PEFT's name
  * for it), where PEFT's LLaMA default is q_proj,v_proj. */
 #define LORA_OPTIONS(Config, field, default_dropout, shape_when)                                            \
-  ROW_BOOL("lora.enabled", Config, field.enabled, "false", "train a LoRA adapter instead of all weights"),  \
+  ROW_BOOL("lora.enabled", Config, field.enabled, "false", "train a LoRA adapter instead of all weights",   \
+      .first = true),                                                                                       \
   ROW_INT("lora.r", Config, field.r, "8", 1, 4096,                                                          \
       "rank (an adapter that is continued keeps its own r, alpha, targets, modules_to_save, ...)", .when = shape_when),   \
   ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 0, 65536,                                              \
@@ -143,10 +146,10 @@ typedef struct DataConfig {
  * names of formats. default_length: default of data.max_length as text. */
 #define DATA_TRAIN_OPTIONS(Config, field, default_length)                                                   \
   ROW_SOURCES_REQUIRED("data.train", Config, field.train,                                                   \
-      "JSONL or JSON file, directory of such, or - ; or a list of them with weights", .check_without = true),                                              \
+      "JSONL or JSON file, directory of such, or -; or a list of them with weights", .check_without = true, .first = true), \
   ROW_SOURCES("data.eval", Config, field.eval, NULL, "the same for evaluation"),                       \
   ROW_FLOAT("data.eval_fraction", Config, field.eval_fraction, "0", 0, 0.5,                                 \
-      "share of data.train held out for evaluation instead", .excludes = "data.eval"),                       \
+      "share of data.train held out for evaluation instead", .excludes = "data.eval", .first = true),        \
   DATA_COMMON_OPTIONS(Config, field, default_length)
 
 /* The rows of any stage that reads text over and over. */
@@ -162,13 +165,13 @@ typedef struct DataConfig {
       "what the records call the keys of the format, like {\"prompt\": \"question\"}"),                 \
   CHAT_OPTIONS("data.", "_", Config, field.chat),                                                            \
   ROW_INT("data.max_length", Config, field.max_length, default_length, 1, 1 << 24,                          \
-      "longest example, tokens"),                                                                           \
+      "longest example, tokens", .first = true),                                                            \
   ROW_BYTES("data.max_record", Config, field.max_record, "64MiB",                                           \
       "longest record of a file; reading one takes up to eight times as much memory"),                        \
   ROW_CHOICE("data.truncation", Config, field.truncation, "drop", dataset_truncation_names,                 \
       "longer examples: leave out (counted and reported), stop with an error, or cut"),                     \
   ROW_STRING("data.cache", Config, field.cache, NULL,                                                       \
-      "directory for tokenised data (default: cache in run.dir)"),
+      "directory for tokenised data (default: cache in run.dir)", .names = OPTION_NAMES_PATH),
 
 /* The row of a stage that compares answers. */
 #define DATA_PAIR_OPTIONS(Config, field)                                                                    \
@@ -220,7 +223,7 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
   ROW_CHOICE("optim.offload", Config, field.offload, "none", optim_offload_choices,                         \
       "state: on a GPU, when all weights are trained, gradients of blocks, fp32 masters and moments lie in the host's " \
       "memory, and the processor makes the updates"),                                                       \
-  ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate",                    \
+  ROW_FLOAT("optim.lr", Config, field.lr, default_lr, 0, INFINITY, "peak learning rate", .first = true,     \
       .instead = lora_lr, .instead_when = "lora.enabled"),                                                  \
   ROW_CHOICE("optim.schedule", Config, field.schedule, default_schedule, schedule_choices,                  \
       "learning rate after the warm-up"),                                                                   \
@@ -244,14 +247,15 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
   ROW_FLOAT("optim.clip", Config, field.clip, default_clip, 0, INFINITY,                                    \
       "largest global gradient norm; 0 = no clipping"),                                                     \
   ROW_INT("optim.micro_batch_tokens", Config, field.micro_batch_tokens, default_tokens, 1, 1 << 28,         \
-      "tokens computed at once: sets the memory of activations, not the result"),
+      "tokens computed at once: sets the memory of activations, not the result", .first = true),
 
 /* For stages whose updates are batches of a data set. */
 #define UPDATE_OPTIONS(Config, field, default_batch, default_epochs)                                        \
   ROW_INT("optim.batch_size", Config, field.batch_size, default_batch, 1, 1 << 24,                          \
-      "examples per update, whatever the micro-batches; the last one of an epoch has those that are left"), \
+      "examples per update, whatever the micro-batches; the last one of an epoch has those that are left",  \
+      .first = true),                                                                                       \
   ROW_FLOAT("optim.epochs", Config, field.epochs, default_epochs, 0.000001, 1e6,                            \
-      "passes over the data", .when = "no optim.max_steps"),                                                \
+      "passes over the data", .when = "no optim.max_steps", .first = true),                                 \
   ROW_INT("optim.max_steps", Config, field.max_steps, "0", 0, INFINITY,                                     \
       "updates, however many epochs that takes; 0 = as many as optim.epochs give"),
 
@@ -283,7 +287,7 @@ DType cache_dtype(int choice, DType activations);
 
 #define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch)                  \
   ROW_INT("rollout.max_new_tokens", Config, field.max_new_tokens, default_tokens, 1, 1 << 24,               \
-      "longest answer, tokens"),                                                                            \
+      "longest answer, tokens", .first = true),                                                             \
   ROW_FLOAT("rollout.temperature", Config, field.temperature, default_temperature, 0, 100,                  \
       "sampling temperature; 0 = greedy"),                                                                  \
   ROW_INT("rollout.top_k", Config, field.top_k, "0", 0, 1 << 24,                                            \
@@ -305,7 +309,8 @@ typedef struct RunConfig {
 
 #define RUN_PLACE_OPTIONS(Config, field)                                                                    \
   ROW_STRING_REQUIRED("run.dir", Config, field.dir,                                                         \
-      "directory of this run: config, log, checkpoints, result", .check_without = true),                    \
+      "directory of this run: config, log, checkpoints, result", .check_without = true,                     \
+      .names = OPTION_NAMES_PATH, .first = true),                    \
   ROW_INT("run.seed", Config, field.seed, "1", 0, INFINITY, "of everything random in the run"),             \
   ROW_BOOL("run.resume", Config, field.resume, "true",                                                      \
       "continue from the newest checkpoint; false starts over and removes what the run left before"),

@@ -17,10 +17,10 @@ bool result_string(Buffer *json, const char *text, Error *error) {
   return ok;
 }
 
-static bool print_help(const Program *program, FILE *out, Error *error) {
+static bool print_help(const Program *program, const char *topic, FILE *out, Error *error) {
   Buffer text = {0};
-  bool ok =
-      options_help(program->options, program->option_count, program->name, program->summary, &text, error);
+  const OptionHelp about = {program->name, program->summary, program->example};
+  bool ok = options_help(program->options, program->option_count, &about, topic, &text, error);
   if (ok) fputs(text.data, out);
   buffer_free(&text);
   return ok;
@@ -104,7 +104,7 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
   if (told && launch.rank > 0) {
     /* rank 0 tells */
   } else if (ok && request.help) {
-    ok = print_help(program, out, &error);
+    ok = print_help(program, request.help_topic, out, &error);
   } else if (ok && request.version) {
     fprintf(out, "drover %s %s\n", program->name, DROVER_VERSION);
   } else if (ok) {

@@ -38,6 +38,7 @@ typedef struct Program {
   size_t config_size;
   bool ranks; /* it can run on many, which the launcher asks for; otherwise more than one is refused */
   bool (*run)(const ProgramCall *call, ProgramResult *result, Error *error);
+  const char *example; /* lines of a command, for --help; NULL: none */
 } Program;
 
 /* Appends text as a JSON string, quotes included: for paths in results. */

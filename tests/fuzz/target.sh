@@ -10,7 +10,7 @@ executions=${1:-1000000} folder=${2:-build/fuzz_weights}
 clang=${CLANG:-clang}
 command -v "$clang" >/dev/null || { echo "skipped: no $clang"; exit 77; }
 mkdir -p "$folder/corpus"
-read -ra libraries <<<"$(pkg-config --cflags --libs jansson libpcre2-8 libutf8proc libxxhash)"
+read -ra libraries <<<"$(pkg-config --cflags --libs jansson yaml-0.1 libpcre2-8 libutf8proc libxxhash)"
 "$clang" -std=c17 -O2 -g -D_GNU_SOURCE -DLIBFUZZER -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
   tests/fuzz/target.c tests/fuzz/weights.c base/*.c formats/*.c "${libraries[@]}" -lm -o "$folder/target"
 cp tests/fixtures/torch/views_*.bin tests/fixtures/torch/refused/*.bin tests/fixtures/torch/views.safetensors \

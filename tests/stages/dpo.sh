@@ -61,7 +61,8 @@ for loss in "${losses[@]}"; do
   note "$loss"
 done
 make_ranking "$world/prefs.jsonl" "$work/ranked.jsonl"
-pass "${train[@]}" "${lora[@]}" --data.train "$work/ranked.jsonl" --run.dir "$work/ranked" --json
+only_last "${train[@]}" --data.train "$work/ranked.jsonl"
+pass "${arguments[@]}" "${lora[@]}" --run.dir "$work/ranked" --json
 rises "$work/ranked"
 note "several answers"
 
@@ -102,14 +103,15 @@ pass "${train[@]}" --run.save_every 3 --run.dir "$work/other" "${lora[@]}" --lor
 differ "$work/adapter/adapter/adapter_model.safetensors" "$work/other/adapter/adapter_model.safetensors"
 # With other evaluation data a run goes on too: the reference of these is read then.
 stopped TERM 143 "$work/term" "${train[@]}" "${lora[@]}" --optim.epochs 8 --run.save_every 0 --run.dir "$work/term"
-pass "${train[@]}" "${lora[@]}" --optim.epochs 8 --run.save_every 0 --run.dir "$work/term" --data.eval "$world/prefs.jsonl" --json
+only_last "${train[@]}" --data.eval "$world/prefs.jsonl"
+pass "${arguments[@]}" "${lora[@]}" --optim.epochs 8 --run.save_every 0 --run.dir "$work/term" --json
 grep -q 'going on from' "$work/log" || fail "did not go on"
 holds "$(jq .eval_accuracy "$work/out") > 0.9"
 
 # `export` makes the adapter of a checkpoint.
 pass "$drover" export "$work/adapter" --out "$work/exported"
 cmp "$work/exported/adapter_model.safetensors" "$work/adapter/adapter/adapter_model.safetensors" || fail "exported weights"
-pass "$bin/dpo" --help
+pass "$bin/dpo" --help all
 grep -q 'dpo.label_smoothing' "$work/out" || fail "--help"
 pass "$bin/dpo" --config configs/dpo_lora.json --model.path "$world/base" --data.train "$world/prefs.jsonl" \
   --run.dir "$work/none" --check

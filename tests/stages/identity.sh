@@ -25,16 +25,19 @@ bad() {
 }
 sft() { # MODEL OPTIONS...
   rm -rf "$work/run"
-  "$bin/sft" --model.path "$1" --data.train "$world/sft.jsonl" --run.dir "$work/run" "${small[@]}" "${@:2}"
+  only_last "$bin/sft" --model.path "$1" --data.train "$world/sft.jsonl" --run.dir "$work/run" "${small[@]}" "${@:2}"
+  "${arguments[@]}"
 }
 reward() { # MODEL OPTIONS...
   rm -rf "$work/run"
-  "$bin/reward" --model.path "$1" --data.train "$world/prefs.jsonl" --run.dir "$work/run" "${small[@]}" "${@:2}"
+  only_last "$bin/reward" --model.path "$1" --data.train "$world/prefs.jsonl" --run.dir "$work/run" "${small[@]}" "${@:2}"
+  "${arguments[@]}"
 }
 ppo() { # POLICY REWARD OPTIONS...
   rm -rf "$work/run"
-  "$bin/ppo" --model.path "$1" --reward.path "$2" --data.prompts "$world/prompts.jsonl" --run.dir "$work/run" \
+  only_last "$bin/ppo" --model.path "$1" --reward.path "$2" --data.prompts "$world/prompts.jsonl" --run.dir "$work/run" \
     --ppo.total_episodes 4 --ppo.batch_size 4 --ppo.missing_eos subtract --rollout.max_new_tokens 4 "${@:3}"
+  "${arguments[@]}"
 }
 # keep NAME: the last run's directory, out of the way of the next.
 keep() {

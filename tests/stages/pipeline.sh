@@ -172,7 +172,7 @@ bad 2 "unknown key 'stage'; known are about, dir, stages" '.stage = []'
 bad 2 "key 'stages' is missing" 'del(.stages)'
 bad 2 "key 'stages': expected a list" '.stages = {}'
 bad 2 "key 'stages': expected a list" '.stages = []'
-bad 2 "expected an object, found array" '[.]'
+bad 2 "expected an object of keys and values, found a list" '[.]'
 bad 2 "stage 2: expected an object, found string" '.stages[1] = "ppo"'
 bad 2 "stage 1: key 'stage' is missing" 'del(.stages[0].stage)'
 bad 2 "stage 3: key 'stage': expected sft, reward, ppo, dpo, sample or merge, found 'kto'" '.stages[2].stage = "kto"'
@@ -196,7 +196,7 @@ bad 6 "stage 'sft': data file runs/bad/best/data.jsonl cannot be read" \
   '.stages[0].config.data.train = "runs/bad/best/data.jsonl" | .stages[3] = {name: "best", stage: "sample", model: "ppo", reward: "judge", config: {data: {prompts: "world/prompts.jsonl"}}}'
 bad 6 "stage 'judge': data file world/absent.jsonl cannot be read" '.stages[1].config.data.train[0].path = "world/absent.jsonl"'
 echo '{"dir": "runs/bad", "stages": [' >broken.json
-refuse 2 'broken.json: broken JSON' "$drover" run broken.json
+refuse 2 'broken.json:2:0: broken JSON' "$drover" run broken.json
 refuse 6 'absent.json: cannot be read' "$drover" run absent.json
 refuse 2 "unknown option '--chekc'" "$drover" run plain.json --chekc
 refuse 2 'usage: drover run' "$drover" run
@@ -211,6 +211,6 @@ jq '.stages[0].config.optim.lr = 2e-2' plain.json >changed.json
 refuse 2 'optim.lr' "$drover" run changed.json
 note "$((cases + 8)) mistakes refused"
 
-expect 'drover run PIPELINE.json' "$drover" --help
+expect 'drover run PIPELINE' "$drover" run --help
 expect 'optim.lr' "$drover" sft --help
 echo "drover: all as expected"

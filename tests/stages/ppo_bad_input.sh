@@ -21,7 +21,8 @@ bad() {
   local code=$1 text=$2
   shift 2
   rm -rf "$work/run"
-  refuse "$code" "$text" "${train[@]}" "$@"
+  only_last "${train[@]}" "$@"
+  refuse "$code" "$text" "${arguments[@]}"
   [[ ! -e $work/run/done.json && ! -e $work/run/model && ! -e $work/run/adapter ]] || fail "$*: a result was written"
   cases=$((cases + 1))
 }

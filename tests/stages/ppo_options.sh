@@ -180,7 +180,7 @@ same_files "$work/plain/model" "$work/recompute/model"
 note "other options"
 
 # The command line.
-expect 'ppo.kl_estimator' "$bin/ppo" --help
+expect 'ppo.kl_estimator' "$bin/ppo" --help all
 pass "$bin/ppo" --model.path m --reward.path r --data.prompts p --run.dir d --print-config
 jq -e '.optim.lr == 3e-6 and .ppo.kl_coef == 0.05 and .ppo.epochs == 4 and .ppo.lam == 0.95 and .ppo.batch_size == 512
   and .optim.clip == 0 and .rollout.temperature == 0.7 and .rollout.max_new_tokens == 53

@@ -137,7 +137,7 @@ said_once 0 '"steps": 150' "${long[@]}" --run.dir "$work/whole"
 cmp "$work/done" "$work/whole/done.json" || fail "a finished run was written again"
 said_once 0 '"ok": true' "${sft[@]}" --run.dir "$work/checked" --check
 [[ ! -e $work/checked/run.db ]] || fail "--check wrote a run"
-said_once 0 'usage: sft' "$bin/sft" --help
+said_once 0 'usage: drover sft' "$bin/sft" --help
 said_once 0 '"batch_size"' "${sft[@]}" --run.dir "$work/printed" --print-config
 said_once 6 'absent.jsonl' "${sft[@]}" --run.dir "$work/absent" --data.train "$work/absent.jsonl"
 said_once 2 'device.backend cuda has one rank, and there are 2' "${sft[@]}" --run.dir "$work/cuda" --device.backend cuda

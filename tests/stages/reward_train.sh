@@ -105,8 +105,8 @@ grep -q 'finished already' "$work/log" || fail "a finished run: $(cat "$work/log
 cmp "$work/before" "$work/full/model/model.safetensors" || fail "a finished run changed its result"
 
 # --help, --print-config, --check, --version.
-expect 'reward.centring' "$bin/reward" --help
-expect 'usage: reward' "$bin/reward" --help
+expect 'reward.centring' "$bin/reward" --help all
+expect 'usage: drover reward' "$bin/reward" --help
 pass "${train[@]}" --model.path "$work/sft/model" --run.dir "$work/none" --print-config
 jq -e '.optim.batch_size == 8 and .run.seed == 1' "$work/out" >"$work/log" || fail "--print-config"
 cp "$work/out" "$work/config.json"

@@ -14,7 +14,8 @@ bad() {
   local code=$1 text=$2
   shift 2
   rm -rf "$work/run"
-  refuse "$code" "$text" "${train[@]}" "$@"
+  only_last "${train[@]}" "$@"
+  refuse "$code" "$text" "${arguments[@]}"
   cases=$((cases + 1))
 }
 file() { # NAME: standard input becomes $bad/NAME
@@ -38,7 +39,7 @@ bad 2 "'4bit' is not one of f32, 8bit; did you mean '8bit'?" --optim.state 4bit
 echo '{"optim": {"lr": "high"}}' | file type.json
 bad 2 "expected a number, found a string" --config "$bad/type.json"
 echo '{"optim": {"learning_rate": 1}}' | file key.json
-bad 2 "unknown key 'optim.learning_rate' in $bad/key.json; here it is 'optim.lr'" --config "$bad/key.json"
+bad 2 "$bad/key.json:1: unknown key 'optim.learning_rate'; here it is 'optim.lr'" --config "$bad/key.json"
 printf '{\n"optim": {\n"lr": 1,,\n}}' | file broken.json
 bad 2 "broken.json:3:" --config "$bad/broken.json"
 bad 2 "absent.json" --config "$bad/absent.json"

@@ -89,7 +89,7 @@ refuse 2 "is in the vocabulary already, with the id 802" "$bin/tokenizer" add un
 refuse 2 "is given twice" "$bin/tokenizer" add untied --out no --token 'x y z w,x y z w'
 refuse 2 "found a model in it" "$bin/tokenizer" add untied --out tied --token more
 refuse 5 "can be used" "$bin/tokenizer" add untied --out no --token more --memory-limit 100KiB
-refuse 2 "usage: tokenizer add" "$bin/tokenizer" remove
+refuse 2 "usage: drover tokenizer add" "$bin/tokenizer" remove
 pass "$bin/tokenizer" add untied --out no --token more --check
 [[ -z $(compgen -G 'no*') ]] || fail "left behind: $(compgen -G 'no*')"
 echo "tokenizer add: passed"

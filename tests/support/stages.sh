@@ -54,6 +54,21 @@ refuse() {
   [[ ! -s $work/out ]] || fail "$*: expected nothing on standard output, found: $(cat "$work/out")"
 }
 
+# only_last COMMAND...: the command in `arguments`, of --data.train, --data.eval and --data.prompts the last alone. A list that is given
+# again is added to, and what a test changes in a command should stand in its place.
+only_last() {
+  local key i
+  arguments=("$@")
+  for key in --data.train --data.eval --data.prompts; do
+    for ((i = ${#arguments[@]} - 1; i >= 0; i--)); do
+      [[ ${arguments[i]} != "$key" ]] || break
+    done
+    for ((i--; i >= 0; i--)); do
+      [[ ${arguments[i]} != "$key" ]] || arguments=("${arguments[@]:0:i}" "${arguments[@]:i+2}")
+    done
+  done
+}
+
 # same_files A B: both directories hold the same files with the same bytes.
 same_files() {
   [[ -d $1 && -d $2 ]] || fail "$1 and $2: both expected to be directories"

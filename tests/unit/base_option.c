@@ -218,33 +218,41 @@ static void file_mistakes(void **state) {
   static const struct {
     const char *json, *message;
   } cases[] = {
-      {"{\"optim\": {\"lrr\": 1}}", "unknown key 'optim.lrr' in FILE; did you mean 'optim.lr'?"},
-      {"{\"optmi\": {\"lr\": 1}}", "unknown key 'optmi' in FILE; did you mean 'optim'?"},
-      {"{\"lr\": 1}", "unknown key 'lr' in FILE; did you mean 'optim.lr'?"},
-      {"{\"qqqqqqqqqqqq\": 1}", "unknown key 'qqqqqqqqqqqq' in FILE"},
-      {"{\"model\": {\"about\": \"only at the top\"}}", "unknown key 'model.about' in FILE"},
-      {"{\"optim\": 3}", "FILE: 'optim': expected an object with the keys of this section"},
-      {"{\"optim\": {\"lr\": \"abc\"}}", "FILE: 'optim.lr': expected a number, found a string (\"abc\")"},
-      {"{\"optim\": {\"lr\": {}}}", "FILE: 'optim.lr': expected a number, found an object"},
-      {"{\"optim\": {\"lr\": null}}", "FILE: 'optim.lr': expected a number, found null"},
-      {"{\"optim\": {\"lr\": 2}}", "FILE: 'optim.lr': 2 is out of range, expected 0 .. 1"},
+      {"{\"optim\": {\"lrr\": 1}}", "FILE:1: unknown key 'optim.lrr'; did you mean 'optim.lr'?"},
+      {"{\"optmi\": {\"lr\": 1}}", "FILE:1: unknown key 'optmi'; did you mean 'optim'?"},
+      {"{\"lr\": 1}", "FILE:1: unknown key 'lr'; did you mean 'optim.lr'?"},
+      {"{\"qqqqqqqqqqqq\": 1}", "FILE:1: unknown key 'qqqqqqqqqqqq'"},
+      {"{\"model\": {\"about\": \"only at the top\"}}", "FILE:1: unknown key 'model.about'"},
+      {"{\n\n\"optim\": {\"clip\": 1,\n \"lr\": 2}}",
+       "FILE:4: 'optim.lr': 2 is out of range, expected 0 .. 1"},
+      {"{\"optim\":\n{\"lr\": 1},\n\"optim.lr\": 1}",
+       "FILE:2: 'optim.lr': is given twice, within its section and by its whole name"},
+      {"{\"optim\": {\"lr\": 1} # a rate\n}",
+       "FILE:1:21: broken JSON: '}' expected near '#' (comments are // and /* */; a file with # is YAML, and "
+       "named .yaml)"},
+      {"{\"optim\": 3}", "FILE:1: \'optim': expected an object with the keys of this section"},
+      {"{\"optim\": {\"lr\": \"abc\"}}", "FILE:1: \'optim.lr': expected a number, found a string (\"abc\")"},
+      {"{\"optim\": {\"lr\": {}}}", "FILE:1: \'optim.lr': expected a number, found an object"},
+      {"{\"optim\": {\"lr\": null}}", "FILE:1: \'optim.lr': expected a number, found null"},
+      {"{\"optim\": {\"lr\": 2}}", "FILE:1: \'optim.lr': 2 is out of range, expected 0 .. 1"},
       {"{\"optim\": {\"batch_size\": 1.5}}",
-       "FILE: 'optim.batch_size': expected an integer, found a number (1.5)"},
+       "FILE:1: \'optim.batch_size': expected an integer, found a number (1.5)"},
       {"{\"model\": {\"recompute\": 1}}",
-       "FILE: 'model.recompute': expected true or false, found a number (1)"},
-      {"{\"model\": {\"path\": true}}", "FILE: 'model.path': expected a string, found a boolean (true)"},
+       "FILE:1: \'model.recompute': expected true or false, found a number (1)"},
+      {"{\"model\": {\"path\": true}}", "FILE:1: \'model.path': expected a string, found a boolean (true)"},
       {"{\"model\": {\"dtype\": \"F32\"}}",
-       "FILE: 'model.dtype': 'F32' is not one of f32, bf16; did you mean 'f32'?"},
+       "FILE:1: \'model.dtype': 'F32' is not one of f32, bf16; did you mean 'f32'?"},
       {"{\"data\": {\"train\": [3]}}",
-       "FILE: 'data.train': expected a path or {\"path\": ..., \"weight\": ...}, found a number (3)"},
-      {"{\"data\": {\"train\": [\"\"]}}", "FILE: 'data.train': a path is empty"},
-      {"{\"data\": {\"train\": \"a,,b\"}}", "FILE: 'data.train': an empty path in the list 'a,,b'"},
+       "FILE:1: \'data.train': expected a path or {\"path\": ..., \"weight\": ...}, found a number (3)"},
+      {"{\"data\": {\"train\": [\"\"]}}", "FILE:1: \'data.train': a path is empty"},
+      {"{\"data\": {\"train\": \"a,,b\"}}", "FILE:1: \'data.train': an empty path in the list 'a,,b'"},
       {"{\"device\": {\"memory_limit\": -1}}",
-       "FILE: 'device.memory_limit': expected a number of bytes or a size like \"8GiB\", found a number "
+       "FILE:1: \'device.memory_limit': expected a number of bytes or a size like \"8GiB\", found a number "
        "(-1)"},
-      {"{\n \"optim\": {\n  \"lr\": 1,\n }\n}", "FILE:4:2: broken JSON: string or '}' expected near '}'"},
+      {"{\n \"optim\": {\n  \"lr\": 1,\n }\n}",
+       "FILE:4:2: broken JSON: string or '}' expected near '}' (no comma stands before a closing } or ])"},
       {"{\"optim\": {\"lr\": 1, \"lr\": 2}}", "FILE:1:24: broken JSON: duplicate object key near '\"lr\"'"},
-      {"[1]", "FILE: expected a JSON object"},
+      {"[1]", "FILE: expected an object of keys and values, found a list"},
       {"", "FILE:1:0: broken JSON: '[' or '{' expected near end of file"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -276,6 +284,10 @@ static void help_wins_over_mistakes(void **state) {
   Error error;
   assert_true(PARSE(&c, &request, &error, "--optim.lrr", "3", "--help"));
   assert_true(request.help);
+  assert_null(request.help_topic);
+  options_free(table, ROWS, &c);
+  assert_true(PARSE(&c, &request, &error, "--help", "all"));
+  assert_string_equal(request.help_topic, "all");
   options_free(table, ROWS, &c);
   assert_true(PARSE(&c, &request, &error, "--version"));
   assert_true(request.version);
@@ -310,7 +322,7 @@ static void failed_allocations_are_errors(void **state) {
     memory_fail_after(n);
     bool ok = PARSE(&c, &request, &error, "--config", path, "--model.path", "m", "--run.note", "n") &&
               options_json(table, ROWS, &c, &out, &error) &&
-              options_help(table, ROWS, "sft", "summary", &out, &error);
+              options_help(table, ROWS, &(OptionHelp){"sft", "summary", NULL}, "all", &out, &error);
     memory_fail_after(-1);
     assert_true(ok == (error.code == ERROR_NONE));
     if (!ok) assert_int_equal(error.code, ERROR_MEMORY);

@@ -127,46 +127,90 @@ static void printed_config_is_grouped(void **state) {
   options_free(table, ROWS, &c);
 }
 
-static void help_shows_everything(void **state) {
+static const OptionHelp about = {"sft", "supervised fine-tuning", "drover sft \\\n  --model.path m"};
+
+/* No line is too long, and all texts begin in one column. */
+static void expect_columns(const char *help) {
+  size_t column = 0;
+  for (const char *line = help; *line; line += strcspn(line, "\n") + 1) {
+    assert_true(strcspn(line, "\n") <= 80);
+    if (strncmp(line, "  --", 4) != 0 || strncmp(line, "  --model.path m", 16) == 0) continue;
+    const char *text = strstr(line + 4, "  "), *end = strchr(line, '\n');
+    if (!text || text > end) continue; /* a name wider than the column */
+    text += strspn(text, " ");
+    if (!column) column = (size_t)(text - line);
+    assert_int_equal(text - line, column);
+  }
+}
+
+static void help_all_shows_everything(void **state) {
   (void)state;
   Buffer help = {0};
   Error error = {0};
-  assert_true(options_help(table, ROWS, "sft", "supervised fine-tuning", &help, &error));
-  assert_int_equal(strncmp(help.data, "sft: supervised fine-tuning\n\nusage: sft ", 40), 0);
+  assert_true(options_help(table, ROWS, &about, "all", &help, &error));
+  const char *begin =
+      "sft: supervised fine-tuning\n\nusage: drover sft [--config FILE] [--KEY VALUE ...]\n\n"
+      "example\n  drover sft \\\n    --model.path m\n\ngeneral\n";
+  assert_int_equal(strncmp(help.data, begin, strlen(begin)), 0);
   for (int i = 0; i < ROWS; i++) {
     char name[64];
     snprintf(name, sizeof name, "\n  --%s ", table[i].key);
     assert_non_null(strstr(help.data, name));
   }
-  assert_non_null(strstr(help.data, "model directory (required)\n"));
-  assert_non_null(strstr(help.data, "peak learning rate (0 .. 1; default 1e-5)\n"));
-  assert_non_null(strstr(help.data, "type of the weights (one of f32, bf16; default f32)\n"));
-  assert_non_null(strstr(help.data, "rank (1 .. 64; default 8; only with model.dtype != f32)\n"));
-  assert_non_null(strstr(help.data, "default 1e-5, 1e-4"));
-  assert_non_null(strstr(help.data, "\nmodel\n"));
-  assert_non_null(strstr(help.data, "\n  SIZE "));
-  assert_non_null(strstr(help.data, "8589934592"));
-  assert_non_null(strstr(help.data, "8000000000"));
-  /* One section once, one column of texts, no line too long. */
-  assert_null(strstr(strstr(help.data, "\nmodel\n") + 1, "\nmodel\n"));
-  size_t column = 0;
-  for (const char *line = help.data; *line; line += strcspn(line, "\n") + 1) {
-    assert_true(strcspn(line, "\n") <= 100);
-    if (strncmp(line, "  --", 4) != 0) continue;
-    const char *text = strstr(line + 4, "  ");
-    text += strspn(text, " ");
-    if (!column) column = (size_t)(text - line);
-    assert_int_equal(text - line, column);
+  static const char *const parts[] = {"--model.path MODEL",
+                                      "--data.train PATH,...",
+                                      "--run.seed N ",
+                                      "model directory (required)\n",
+                                      "peak learning rate (0 .. 1; default 1e-5)\n",
+                                      "type of the weights (one of f32, bf16; default\n",
+                                      "rank (1 .. 64; default 8; only with",
+                                      "default 1e-5, 1e-4",
+                                      "\n  SIZE ",
+                                      "8 * 1024^3",
+                                      "8 * 1000^3"};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    if (!strstr(help.data, parts[i])) fail_msg("no '%s' in %s", parts[i], help.data);
   }
+  assert_non_null(strstr(help.data, "\nmodel\n")); /* one section once */
+  assert_null(strstr(strstr(help.data, "\nmodel\n") + 1, "\nmodel\n"));
+  expect_columns(help.data);
+  buffer_free(&help);
+}
+
+static void help_begins_with_what_is_needed(void **state) {
+  (void)state;
+  Buffer help = {0};
+  Error error = {0};
+  assert_true(options_help(table, ROWS, &about, NULL, &help, &error));
+  const char *needed = strstr(help.data, "\nneeded\n  --model.path MODEL "),
+             *usual = strstr(help.data, "\nusual\n  --optim.lr X ");
+  assert_true(needed && usual && needed < usual);
+  assert_non_null(strstr(usual, "peak learning rate (default 1e-5)\n"));
+  assert_null(strstr(help.data, "--optim.clip"));
+  assert_non_null(strstr(help.data, "--help all, --help SECTION"));
+  assert_non_null(strstr(help.data, "all 17 options"));
+  expect_columns(help.data);
+  buffer_free(&help);
+}
+
+static void help_of_a_section(void **state) {
+  (void)state;
+  Buffer help = {0};
+  Error error = {0};
+  assert_true(options_help(table, ROWS, &about, "run", &help, &error));
+  assert_int_equal(strncmp(help.data, "\nrun\n  --run.seed N ", 20), 0);
+  assert_null(strstr(help.data, "--model.path"));
+  assert_false(options_help(table, ROWS, &about, "optin", &help, &error));
+  assert_int_equal(error.code, ERROR_USAGE);
+  assert_string_equal(error.message, "--help optin: expected all or a section; did you mean 'optim'?");
   buffer_free(&help);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(printed_config_reads_back),
-      TEST(a_config_is_recalled),
-      TEST(printed_config_is_grouped),
-      TEST(help_shows_everything),
+      TEST(printed_config_reads_back),       TEST(a_config_is_recalled),
+      TEST(printed_config_is_grouped),       TEST(help_all_shows_everything),
+      TEST(help_begins_with_what_is_needed), TEST(help_of_a_section),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,8 @@ static void the_command_line_excludes_a_file(void **state) {
   EXPECT_SHARE(0.25, 0,
                "adapter.count of the configuration file gives way to adapter.share on the command line\n",
                "--adapter.share", "0.25", "--config", count);
+  EXPECT_SHARE(0.5, 0, "data.train is given more than once: its values are taken together\n", "--config",
+               share, "--data.train", "a", "--data.train", "b");
   Config c;
   OptionRequest request;
   Error error;

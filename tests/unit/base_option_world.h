@@ -32,9 +32,10 @@ typedef struct Config {
 static const char *const dtypes[] = {"f32", "bf16", NULL};
 
 static const Option table[] = {
-    ROW_STRING_REQUIRED("model.path", Config, path, "model directory"),
+    ROW_STRING_REQUIRED("model.path", Config, path, "model directory", .names = OPTION_NAMES_MODEL,
+                        .first = true),
     ROW_BOOL("model.recompute", Config, recompute, "false", "recompute blocks"),
-    ROW_FLOAT("optim.lr", Config, lr, "1e-5", 0, 1, "peak learning rate"),
+    ROW_FLOAT("optim.lr", Config, lr, "1e-5", 0, 1, "peak learning rate", .first = true),
     ROW_FLOAT("optim.clip", Config, clip, "0.1", 0, INFINITY, "gradient norm"),
     ROW_INT("optim.batch_size", Config, batch, "8", 1, 1024, "sequences per update"),
     ROW_CHOICE("model.dtype", Config, dtype, "f32", dtypes, "type of the weights"),

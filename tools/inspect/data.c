@@ -241,6 +241,6 @@ static const Option data_options[] = {
     ROW_INT("examples", InspectConfig, examples, "3", 0, 1 << 20, "examples to show, from the beginning")};
 
 const Program inspect_data = {
-    "inspect data",        "a data set: format, counts, lengths, and examples with their loss mask",
+    "inspect data",        "format, counts and lengths of a data set, examples with masks",
     data_options,          COUNT(data_options),
     sizeof(InspectConfig), .run = run_data};

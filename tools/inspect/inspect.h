@@ -52,9 +52,9 @@ NODISCARD bool json_number(Buffer *out, double value, Error *error);
 
 /* Rows that several commands have. */
 /* clang-format off */
-#define ROW_MODEL ROW_STRING_REQUIRED("model", InspectConfig, model, "Hugging Face model directory")
+#define ROW_MODEL ROW_STRING_REQUIRED("model", InspectConfig, model, "directory of a model in Hugging Face's layout, or a GGUF file", .names = OPTION_NAMES_MODEL)
 #define ROWS_CHAT CHAT_OPTIONS("", "-", InspectConfig, chat)
-#define ROW_ADAPTER ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory")
+#define ROW_ADAPTER ROW_STRING("adapter", InspectConfig, adapter, NULL, "PEFT adapter directory", .names = OPTION_NAMES_ADAPTER)
 #define ROW_TOKENIZER TOKENIZER_OPTION("tokenizer", InspectConfig, tokenizer)
 #define ROWS_COMPUTE                                                                                         \
   ROW_ADAPTER, ROW_TOKENIZER,                                                                                               \

@@ -168,7 +168,7 @@ static const Option logprobs_options[] = {
     ROW_STRING("text", InspectConfig, text, NULL, "text instead of ids"), ROWS_COMPUTE};
 
 const Program inspect_logprobs = {
-    "inspect logprobs",    "the natural-log probability of each id after the first, given those before it",
+    "inspect logprobs",    "log-probability (natural) of each id, given those before it",
     logprobs_options,      COUNT(logprobs_options),
     sizeof(InspectConfig), .run = run_logprobs};
 
