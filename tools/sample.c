@@ -118,6 +118,10 @@ int main(int argc, char **argv) {
   const Program program = {
       .name = "sample",
       .summary = "Several answers to each prompt, scored by a reward model, and the best of them as data.",
+      .example =
+          "drover sample --model.path my-model --model.adapter runs/sft/adapter \\\n"
+          "  --reward.path my-model --reward.adapter runs/reward/adapter \\\n"
+          "  --data.prompts prompts.jsonl --run.dir runs/sample",
       .options = sample_options,
       .option_count = sample_option_count,
       .config_size = sizeof(SampleConfig),

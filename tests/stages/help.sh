@@ -36,15 +36,15 @@ done < <(sed -nE '/^(Train|Look|Use|Hand on|From nothing)$/,$ s/^  ([a-z_]+)  +.
 note "the help of drover, and of $listed commands"
 
 # What is needed comes first, the rest when it is asked for.
-for stage in sft reward ppo dpo; do
+for stage in sft reward ppo dpo sample; do
   pass "$drover" help "$stage"
   [[ $(grep -nE '^(usage|example|needed|usual|general|more)' "$work/out" | cut -d: -f2 | tr '\n' ' ') == 'usage example needed usual general more ' ]] ||
     fail "the parts of drover help $stage"
-  ! grep -q -e '--optim.beta1' "$work/out" || fail "drover help $stage is long"
-  expect '--optim.beta1' "$drover" help "$stage" all
+  ! grep -q -e '--data.max_record' "$work/out" || fail "drover help $stage is long"
+  expect '--data.max_record' "$drover" help "$stage" all
   narrow
-  expect '--optim.beta1' "$drover" "$stage" --help optim
-  ! grep -q -e '--run.dir' "$work/out" || fail "drover $stage --help optim"
+  expect '--data.max_record' "$drover" "$stage" --help data
+  ! grep -q -e '--run.dir' "$work/out" || fail "drover $stage --help data"
 done
 refuse 2 "--help optin: expected all or a section; did you mean 'optim'?" "$drover" sft --help optin
 note "short help, and all of it"

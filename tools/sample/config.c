@@ -5,24 +5,28 @@
 /* One option a row. */
 /* clang-format off */
 const Option sample_options[] = {
-    ROW_STRING_REQUIRED("model.path", SampleConfig, model.path, "Hugging Face model directory"),
-    ROW_STRING("model.adapter", SampleConfig, model.adapter, NULL, "PEFT adapter directory"),
+    ROW_STRING_REQUIRED("model.path", SampleConfig, model.path, "directory of a model in Hugging Face's layout, or a GGUF file",
+        .names = OPTION_NAMES_MODEL, .first = true),
+    ROW_STRING("model.adapter", SampleConfig, model.adapter, NULL, "PEFT adapter directory", .names = OPTION_NAMES_ADAPTER,
+        .first = true),
     TOKENIZER_OPTION("model.tokenizer", SampleConfig, model.tokenizer),
     ROW_CHOICE("model.dtype", SampleConfig, model.dtype, "auto", model_dtype_choices,
         "type of the weights in memory; auto: bf16 on a GPU when the model is in 16 bits, else f32"),
     QUANTIZE_OPTIONS("model.", "_", SampleConfig, model.quantize, model.tables),
-    ROW_STRING_REQUIRED("reward.path", SampleConfig, reward.path, "reward model, or the base model of reward.adapter"),
-    ROW_STRING("reward.adapter", SampleConfig, reward.adapter, NULL, "PEFT directory of the reward model"),
+    ROW_STRING_REQUIRED("reward.path", SampleConfig, reward.path, "reward model, or the base model of reward.adapter",
+        .names = OPTION_NAMES_MODEL, .first = true),
+    ROW_STRING("reward.adapter", SampleConfig, reward.adapter, NULL, "PEFT directory of the reward model",
+        .names = OPTION_NAMES_ADAPTER, .first = true),
     ROW_SOURCES_REQUIRED("data.prompts", SampleConfig, data.prompts,
-        "prompts: JSONL or JSON file, directory, -, or a list of them", .check_without = true),
+        "prompts: JSONL or JSON file, directory, -, or a list of them", .check_without = true, .first = true),
     DATA_READ_OPTIONS(SampleConfig, data, "512")
     ROLLOUT_OPTIONS(SampleConfig, rollout, "128", "1", "64")
-    ROW_INT("sample.n", SampleConfig, sample.n, "8", 1, 1 << 16, "answers to each prompt"),
+    ROW_INT("sample.n", SampleConfig, sample.n, "8", 1, 1 << 16, "answers to each prompt", .first = true),
     ROW_CHOICE("sample.format", SampleConfig, sample.format, "sft", sample_format_names,
         "what is written: sft: the best answers; preference: pairs; ranking: all answers to a prompt with their scores; "
-        "unpaired: every answer, labelled by sample.threshold; scored: every answer with its score"),
+        "unpaired: every answer, labelled by sample.threshold; scored: every answer with its score", .first = true),
     ROW_INT("sample.keep", SampleConfig, sample.keep, "1", 0, 1 << 16,
-        "the best answers to a prompt that are written, at most; 0 = all", .when = "sample.format = sft"),
+        "the best answers to a prompt that are written, at most; 0 = all", .when = "sample.format = sft", .first = true),
     ROW_FLOAT("sample.threshold", SampleConfig, sample.threshold, "-1e30", -INFINITY, INFINITY,
         "sft: least score of an answer that is written; unpaired: least score of an answer that is labelled true",
         .when = "sample.format = sft or sample.format = unpaired"),
