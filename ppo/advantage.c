@@ -23,26 +23,24 @@ typedef struct Moments {
   double count, mean, squares;
 } Moments;
 
-static Moments moments(const float *x, const float *y, int64_t tokens, const Comm *comm) {
-  double sums[2] = {(double)tokens, 0};
-  for (int64_t t = 0; t < tokens; t++) sums[1] += (double)x[t] - (y ? (double)y[t] : 0);
-  comm_sum(comm, sums, 2);
-  Moments out = {.count = sums[0], .mean = sums[0] > 0 ? sums[1] / sums[0] : 0};
+static Moments moments(const float *x, const float *y, int64_t tokens) {
+  double sum = 0;
+  for (int64_t t = 0; t < tokens; t++) sum += (double)x[t] - (y ? (double)y[t] : 0);
+  Moments out = {.count = (double)tokens, .mean = tokens > 0 ? sum / (double)tokens : 0};
   for (int64_t t = 0; t < tokens; t++) {
     const double deviation = (double)x[t] - (y ? (double)y[t] : 0) - out.mean;
     out.squares += deviation * deviation;
   }
-  comm_sum(comm, &out.squares, 1);
   return out;
 }
 
-double standard_deviation(const float *x, int64_t count, const Comm *comm) {
-  const Moments m = moments(x, NULL, count, comm);
+double standard_deviation(const float *x, int64_t count) {
+  const Moments m = moments(x, NULL, count);
   return m.count > 1 ? sqrt(m.squares / (m.count - 1)) : 0;
 }
 
-void advantage_whiten(float *x, int64_t tokens, bool shift, const Comm *comm) {
-  const Moments m = moments(x, NULL, tokens, comm);
+void advantage_whiten(float *x, int64_t tokens, bool shift) {
+  const Moments m = moments(x, NULL, tokens);
   const double variance = m.count > 1 ? m.squares / (m.count - 1) : 1;
   const double scale = 1 / sqrt(variance + 1e-8);
   for (int64_t t = 0; t < tokens; t++) {
@@ -50,8 +48,8 @@ void advantage_whiten(float *x, int64_t tokens, bool shift, const Comm *comm) {
   }
 }
 
-double explained_variance(const float *value, const float *returns, int64_t tokens, const Comm *comm) {
-  const Moments residual = moments(returns, value, tokens, comm);
-  const Moments total = moments(returns, NULL, tokens, comm);
+double explained_variance(const float *value, const float *returns, int64_t tokens) {
+  const Moments residual = moments(returns, value, tokens);
+  const Moments total = moments(returns, NULL, tokens);
   return total.squares > 0 ? 1 - residual.squares / total.squares : NAN;
 }

@@ -4,8 +4,6 @@
 #ifndef PPO_ADVANTAGE_H
 #define PPO_ADVANTAGE_H
 
-#include "compute/comm.h"
-
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,15 +15,15 @@
 void advantage_gae(const float *reward, const float *value, const int32_t *offsets, int64_t sequences,
                    double gamma, double lambda, float *advantage, float *returns);
 
-/* Standard deviation of x over all ranks (unbiased variance); 0 with fewer than two numbers. */
-double standard_deviation(const float *x, int64_t count, const Comm *comm);
+/* Standard deviation of x (unbiased variance); 0 with fewer than two numbers. */
+double standard_deviation(const float *x, int64_t count);
 
 /* x <- (x - mean) / sqrt(var + 1e-8), and + mean again unless shift. The mean and the unbiased variance are
- * over all tokens of all ranks. With fewer than two tokens the variance is taken as 1. */
-void advantage_whiten(float *x, int64_t tokens, bool shift, const Comm *comm);
+ * over all tokens. With fewer than two tokens the variance is taken as 1. */
+void advantage_whiten(float *x, int64_t tokens, bool shift);
 
-/* 1 - Var(R - V) / Var(R) over all tokens of all ranks: 1 = the values say it all, 0 = no better than a
+/* 1 - Var(R - V) / Var(R) over all tokens: 1 = the values say it all, 0 = no better than a
  * constant. NaN when the returns do not vary. */
-double explained_variance(const float *value, const float *returns, int64_t tokens, const Comm *comm);
+double explained_variance(const float *value, const float *returns, int64_t tokens);
 
 #endif

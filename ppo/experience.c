@@ -214,50 +214,47 @@ void experience_plan(Experience *dry, const PpoWorkers *workers) {
 }
 
 /* With a critic: its values' part of the credit as well. */
-static void credit_values(Experience *x, const PpoAlgorithm *ppo, const Comm *comm, Credit *credit) {
-  if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens, comm);
+static void credit_values(Experience *x, const PpoAlgorithm *ppo, Credit *credit) {
+  if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens);
   advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, x->returns);
   credit->critic = true;
-  credit->return_std = standard_deviation(x->returns, x->tokens, comm);
-  credit->explained_variance = explained_variance(x->value, x->returns, x->tokens, comm);
+  credit->return_std = standard_deviation(x->returns, x->tokens);
+  credit->explained_variance = explained_variance(x->value, x->returns, x->tokens);
 }
 
-static void credit_groups(Experience *x, const PpoAlgorithm *ppo, const Comm *comm, Credit *credit) {
+static void credit_groups(Experience *x, const PpoAlgorithm *ppo, Credit *credit) {
   const int64_t size = ppo->samples_per_prompt;
-  double sums[2] = {(double)(x->count / size), (double)estimator_flat_groups(x->judged, x->count, size)};
   estimator_groups((Estimator)ppo->advantage, x->total, x->offsets, x->count, size, x->advantage);
-  comm_sum(comm, sums, 2);
-  credit->groups = sums[0];
-  credit->flat_groups = sums[1];
+  credit->groups = (double)(x->count / size);
+  credit->flat_groups = (double)estimator_flat_groups(x->judged, x->count, size);
 }
 
-Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm) {
+Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef) {
   Experience *x = experience;
   const int64_t bounded =
       kl_tokens((KlEstimator)ppo->kl_estimator, x->logprob, x->reference, x->tokens, x->kl);
   reward_tokens(x->kl, x->judged, x->offsets, x->count, kl_coef, x->reward);
-  double sums[3] = {(double)x->count, 0, (double)bounded};
+  double sum = 0;
   for (int64_t e = 0; e < x->count; e++) {
     double total = 0;
     for (int32_t t = x->offsets[e]; t < x->offsets[e + 1]; t++) total += x->reward[t];
     x->total[e] = (float)total;
-    sums[1] += total;
+    sum += total;
   }
-  comm_sum(comm, sums, 3);
-  Credit credit = {.reward = sums[1] / sums[0], .bounded = sums[2]};
+  Credit credit = {.reward = sum / (double)x->count, .bounded = (double)bounded};
   const bool groups = estimator_has_groups((Estimator)ppo->advantage);
   if (has_critic(ppo))
-    credit_values(x, ppo, comm, &credit);
+    credit_values(x, ppo, &credit);
   else if (groups)
-    credit_groups(x, ppo, comm, &credit);
+    credit_groups(x, ppo, &credit);
   else
     estimator_returns(x->reward, x->offsets, x->count, ppo->gamma, x->advantage);
-  credit.advantage_std = standard_deviation(x->advantage, x->tokens, comm);
-  if (!groups) advantage_whiten(x->advantage, x->tokens, true, comm);
+  credit.advantage_std = standard_deviation(x->advantage, x->tokens);
+  if (!groups) advantage_whiten(x->advantage, x->tokens, true);
   return credit;
 }
 
-ExperienceStats experience_stats(const Experience *experience, const Comm *comm) {
+ExperienceStats experience_stats(const Experience *experience) {
   const Experience *x = experience;
   enum { ANSWERS, TOKENS, SCORE, JUDGED, ENDED, ENDED_SCORE, EMPTY, KL, ENTROPY, DIFFERENCE, SAMPLER, SUMS };
   double sum[SUMS] = {[ANSWERS] = (double)x->count, [TOKENS] = (double)x->tokens};
@@ -280,11 +277,10 @@ ExperienceStats experience_stats(const Experience *experience, const Comm *comm)
       largest = difference > largest ? difference : largest;
     }
   }
-  comm_sum(comm, sum, SUMS);
   return (ExperienceStats){.answers = sum[ANSWERS],
                            .tokens = sum[TOKENS],
                            .score = sum[SCORE] / sum[ANSWERS],
-                           .score_std = standard_deviation(x->score, x->count, comm),
+                           .score_std = standard_deviation(x->score, x->count),
                            .judged = sum[JUDGED] / sum[ANSWERS],
                            .ended_score = sum[ENDED_SCORE] / sum[ENDED],
                            .kl = sum[KL] / sum[ANSWERS],
@@ -297,7 +293,7 @@ ExperienceStats experience_stats(const Experience *experience, const Comm *comm)
                            .sampler_kl = sum[SAMPLER] / sum[TOKENS]};
 }
 
-double experience_other_ends(const Experience *experience, int mark, const Comm *comm) {
+double experience_other_ends(const Experience *experience, int mark) {
   double sum[2] = {0, 0}; /* that ended, and with another id */
   for (int64_t e = 0; e < experience->count; e++) {
     const RolloutSample *sample = &experience->samples[e];
@@ -305,6 +301,5 @@ double experience_other_ends(const Experience *experience, int mark, const Comm 
     sum[0]++;
     sum[1] += sample->response[sample->length - 1] != mark;
   }
-  comm_sum(comm, sum, 2);
   return mark >= 0 ? sum[1] / sum[0] : NAN;
 }

@@ -86,7 +86,7 @@ typedef struct Credit {
   double bounded;  /* tokens that met KL_LOG_RATIO_BOUND in k3 */
   bool critic;     /* there is one */
 } Credit;
-Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, const Comm *comm);
+Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef);
 
 /* The inference passes of one micro-batch of the largest size, for the memory plan. `dry` has room for one token. */
 void experience_plan(Experience *dry, const PpoWorkers *workers);
@@ -96,7 +96,7 @@ int64_t experience_answer(const Experience *experience, int64_t token);
 /* The first answer with a number that is not finite, -1 when there is none; *what says which number, by its name. */
 int64_t experience_broken(const Experience *experience, const char **what);
 
-/* What the rollout was like, once there are log-probabilities. Sums over ranks inside. */
+/* What the rollout was like, once there are log-probabilities. */
 typedef struct ExperienceStats {
   double answers, tokens;
   double score, score_std, judged; /* per answer */
@@ -104,12 +104,12 @@ typedef struct ExperienceStats {
   double kl, entropy;              /* k1 per answer; per token */
   double ended, empty, length; /* share that ended with EOS; share of nothing but EOS; tokens per answer */
   double sampler_error;        /* mean |log-probability of the engine - of the training forward| of a token */
-  double sampler_error_max;    /* the largest (of this rank) */
+  double sampler_error_max;    /* the largest */
   double sampler_kl;           /* KL(engine || training forward) of a token, nats: k3 of the same two */
 } ExperienceStats;
-ExperienceStats experience_stats(const Experience *experience, const Comm *comm);
+ExperienceStats experience_stats(const Experience *experience);
 /* Share of the answers that ended and did so with another id than `mark`, the one that the reward model saw at the end of
  * its answers. NaN when none ended, or mark is negative. */
-double experience_other_ends(const Experience *experience, int mark, const Comm *comm);
+double experience_other_ends(const Experience *experience, int mark);
 
 #endif

@@ -28,6 +28,6 @@ void reward_tokens(const float *kl, const float *score, const int32_t *offsets, 
   }
 }
 
-void reward_whiten(float *reward, int64_t tokens, const Comm *comm) {
-  advantage_whiten(reward, tokens, false, comm);
+void reward_whiten(float *reward, int64_t tokens) {
+  advantage_whiten(reward, tokens, false);
 }

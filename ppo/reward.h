@@ -7,8 +7,6 @@
 #ifndef PPO_REWARD_H
 #define PPO_REWARD_H
 
-#include "compute/comm.h"
-
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,6 +30,6 @@ void reward_tokens(const float *kl, const float *score, const int32_t *offsets, 
 
 /* Divides the rewards by their standard deviation and leaves their mean where it was (see advantage_whiten).
  */
-void reward_whiten(float *reward, int64_t tokens, const Comm *comm);
+void reward_whiten(float *reward, int64_t tokens);
 
 #endif

@@ -58,13 +58,13 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
     return give_up(s, cursor, episodes, error);
   }
   run_signals_wait_for("the minibatches of this rollout");
-  *report = (UpdateReport){.rollout = experience_stats(x, &s->compute.comm),
-                           .other_ends = experience_other_ends(
-                               x, s->end_count > 1 ? text_tools_mark(&s->text) : -1, &s->compute.comm),
-                           .credit = experience_credit(x, &s->config.ppo, s->kl.coef, &s->compute.comm),
-                           .kl_coef = s->kl.coef,
-                           .lr = schedule_rate(&s->schedule, s->updates),
-                           .critic_lr = schedule_rate(&s->critic_schedule, s->updates)};
+  *report = (UpdateReport){
+      .rollout = experience_stats(x),
+      .other_ends = experience_other_ends(x, s->end_count > 1 ? text_tools_mark(&s->text) : -1),
+      .credit = experience_credit(x, &s->config.ppo, s->kl.coef),
+      .kl_coef = s->kl.coef,
+      .lr = schedule_rate(&s->schedule, s->updates),
+      .critic_lr = schedule_rate(&s->critic_schedule, s->updates)};
   s->update.rollout = s->updates;
   s->update.lr = report->lr;
   s->update.critic_lr = report->critic_lr;
@@ -103,7 +103,7 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
         !experience_logprobs(x, &workers, error)) {
       return false;
     }
-    const ExperienceStats stats = experience_stats(x, &s->compute.comm);
+    const ExperienceStats stats = experience_stats(x);
     answers += stats.answers;
     out->score += stats.answers * stats.score;
     out->kl += stats.answers * stats.kl;

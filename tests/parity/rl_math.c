@@ -64,8 +64,7 @@ static void check_gae(Fixture *f, int i, bool whiten_rewards) {
   const float *value = fixture_floats(f, "value", NULL);
   const int32_t *offset = fixture_ints(f, "offsets", &offsets);
   const float *gamma = fixture_floats(f, "gamma", NULL), *lambda = fixture_floats(f, "lam", NULL);
-  const Comm comm = comm_single();
-  if (whiten_rewards) reward_whiten(reward, tokens, &comm);
+  if (whiten_rewards) reward_whiten(reward, tokens);
   advantage_gae(reward, value, offset, offsets - 1, gamma[i], lambda[i], advantage, returns);
   char key[64];
   const int stem = snprintf(key, sizeof key, "case%d%s.", i, whiten_rewards ? ".whitened_rewards" : "");
@@ -74,9 +73,9 @@ static void check_gae(Fixture *f, int i, bool whiten_rewards) {
   strcpy(key + stem, "returns");
   assert_near(key, returns, fixture_floats(f, key, NULL), tokens, TOLERANCE);
   if (i == 0 && !whiten_rewards)
-    assert_number("explained variance", explained_variance(value, returns, tokens, &comm),
+    assert_number("explained variance", explained_variance(value, returns, tokens),
                   fixture_float(f, "explained_variance"), TOLERANCE);
-  advantage_whiten(advantage, tokens, true, &comm);
+  advantage_whiten(advantage, tokens, true);
   strcpy(key + stem, "advantage_whitened");
   assert_near(key, advantage, fixture_floats(f, key, NULL), tokens, TOLERANCE);
 }
@@ -93,13 +92,12 @@ static void test_whiten(void **state) {
   (void)state;
   Fixture f;
   fixture_open(&f, "rl/whiten");
-  const Comm comm = comm_single();
   for (int shift = 0; shift < 2; shift++) {
     int64_t tokens;
     float x[MOST];
     const float *from = fixture_floats(&f, "x", &tokens);
     memcpy(x, from, (size_t)tokens * sizeof *x);
-    advantage_whiten(x, tokens, shift, &comm);
+    advantage_whiten(x, tokens, shift);
     const char *name = shift ? "shift" : "no_shift";
     assert_near(name, x, fixture_floats(&f, name, NULL), tokens, TOLERANCE);
   }

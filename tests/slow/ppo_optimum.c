@@ -32,8 +32,8 @@ static Outcome learn(Lab *lab, int updates) {
     lab_sample(lab, &spec);
     outcome.share = score_by_share(x);
     assert_true(experience_logprobs(x, &workers, &error) && experience_values(x, &workers, &error));
-    experience_credit(x, &s->config.ppo, s->config.ppo.kl_coef, &s->compute.comm);
-    outcome.kl = experience_stats(x, &s->compute.comm).kl / LAB_LENGTH;
+    experience_credit(x, &s->config.ppo, s->config.ppo.kl_coef);
+    outcome.kl = experience_stats(x).kl / LAB_LENGTH;
     UpdateStats stats;
     s->update.rollout = u;
     s->update.lr = s->update.critic_lr = 3e-3;

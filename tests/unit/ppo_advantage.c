@@ -80,51 +80,48 @@ static void gae_limits(void **state) {
 
 static void whitening(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   /* mean 2.5, unbiased variance 5/3 */
   float x[4] = {1, 2, 3, 4}, y[4] = {1, 2, 3, 4};
-  advantage_whiten(x, 4, true, &comm);
+  advantage_whiten(x, 4, true);
   const double s = 1 / sqrt(5.0 / 3 + 1e-8);
   for (int i = 0; i < 4; i++) assert_near(x[i], (i - 1.5) * s, 1e-7);
-  reward_whiten(y, 4, &comm); /* scaled about its mean, which stays */
+  reward_whiten(y, 4); /* scaled about its mean, which stays */
   for (int i = 0; i < 4; i++) assert_near(y[i], (i - 1.5) * s + 2.5, 1e-6);
   /* A large mean must not cost the deviations. */
   float far[3] = {100000, 100001, 100002};
-  advantage_whiten(far, 3, true, &comm);
+  advantage_whiten(far, 3, true);
   assert_near(far[0], -1, 1e-6);
   assert_near(far[2], 1, 1e-6);
   /* Equal values give 0, not infinity; a single token, too. */
   float same[3] = {7, 7, 7};
-  advantage_whiten(same, 3, true, &comm);
+  advantage_whiten(same, 3, true);
   assert_true(same[0] == 0 && same[2] == 0);
   float one[1] = {3};
-  advantage_whiten(one, 1, true, &comm);
+  advantage_whiten(one, 1, true);
   assert_true(one[0] == 0);
   one[0] = 3;
-  advantage_whiten(one, 1, false, &comm);
+  advantage_whiten(one, 1, false);
   assert_true(one[0] == 3);
-  advantage_whiten(one, 0, true, &comm);
+  advantage_whiten(one, 0, true);
 }
 
 static void deviation(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   const float x[4] = {1, 2, 3, 4}, far[3] = {100000, 100001, 100002};
-  assert_near(standard_deviation(x, 4, &comm), sqrt(5.0 / 3), 1e-12);
-  assert_near(standard_deviation(far, 3, &comm), 1, 1e-9);
-  assert_true(standard_deviation(x, 1, &comm) == 0 && standard_deviation(x, 0, &comm) == 0);
+  assert_near(standard_deviation(x, 4), sqrt(5.0 / 3), 1e-12);
+  assert_near(standard_deviation(far, 3), 1, 1e-9);
+  assert_true(standard_deviation(x, 1) == 0 && standard_deviation(x, 0) == 0);
 }
 
 static void variance_explained(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   const float returns[4] = {1, 2, 3, 4}, exact[4] = {1, 2, 3, 4}, shifted[4] = {0, 1, 2, 3},
               constant[4] = {9, 9, 9, 9}, half[4] = {1, 1.5F, 2, 2.5F}, flat[2] = {1, 1};
-  assert_near(explained_variance(exact, returns, 4, &comm), 1, 1e-12);
-  assert_near(explained_variance(shifted, returns, 4, &comm), 1, 1e-12);
-  assert_near(explained_variance(constant, returns, 4, &comm), 0, 1e-12);
-  assert_near(explained_variance(half, returns, 4, &comm), 0.75, 1e-12);
-  assert_true(isnan(explained_variance(exact, flat, 2, &comm)));
+  assert_near(explained_variance(exact, returns, 4), 1, 1e-12);
+  assert_near(explained_variance(shifted, returns, 4), 1, 1e-12);
+  assert_near(explained_variance(constant, returns, 4), 0, 1e-12);
+  assert_near(explained_variance(half, returns, 4), 0.75, 1e-12);
+  assert_true(isnan(explained_variance(exact, flat, 2)));
 }
 
 int main(void) {

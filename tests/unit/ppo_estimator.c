@@ -74,7 +74,6 @@ static void of_groups(void **state) {
 /* Hu 2025: A_t = sum over i >= t of the rewards, whitened over all tokens of the batch. */
 static void of_the_batch(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   for (int discounted = 0; discounted < 2; discounted++) {
     const double gamma = discounted ? 0.9 : 1;
     double expected[MOST] = {0}, sum = 0, squares = 0;
@@ -88,7 +87,7 @@ static void of_the_batch(void **state) {
     for (int t = 0; t < tokens; t++) squares += pow(expected[t] - sum / tokens, 2);
     estimator_returns(r.reward, r.offsets, ANSWERS, gamma, r.advantage);
     for (int t = 0; t < tokens; t++) assert_near(r.advantage[t], expected[t], 1e-6);
-    advantage_whiten(r.advantage, tokens, true, &comm);
+    advantage_whiten(r.advantage, tokens, true);
     for (int t = 0; t < tokens; t++) {
       assert_near(r.advantage[t], (expected[t] - sum / tokens) / sqrt(squares / (tokens - 1) + 1e-8), 2e-6);
     }
@@ -121,7 +120,7 @@ static Credit roll_out(Lab *lab) {
   for (int e = 0; e < LAB_BATCH; e++) x->score[e] = x->judged[e] = (float)x->samples[e].response[0] / 50;
   if (!experience_logprobs(x, &workers, &error) || !experience_values(x, &workers, &error))
     fail_msg("%s", error.message);
-  return experience_credit(x, &s->config.ppo, 0.05, &s->compute.comm);
+  return experience_credit(x, &s->config.ppo, 0.05);
 }
 
 /* What experience_credit makes of it is what is said above of the returns with KL, and groups are not whitened. */
@@ -152,7 +151,7 @@ static void credit(void **state) {
     assert_true(!c.critic && !x->value && !x->returns);
     if (table[k].estimator == ESTIMATOR_REINFORCE_PP) {
       assert_true(c.groups == 0);
-      assert_near(standard_deviation(x->advantage, x->tokens, &lab.s.compute.comm), 1, 1e-5);
+      assert_near(standard_deviation(x->advantage, x->tokens), 1, 1e-5);
       assert_true(x->advantage[x->offsets[1] - 1] != x->advantage[0] || x->samples[0].length == 1);
     } else {
       assert_true(c.groups == 8 && c.flat_groups == 0);

@@ -14,7 +14,7 @@ static ExperienceStats sampled_at(Lab *lab, float temperature) {
   const PpoWorkers workers = session_workers(s);
   lab_sample(lab, &(RolloutSpec){.seed = 1, .temperature = temperature, .top_p = 1});
   if (!experience_logprobs(&s->experience, &workers, &error)) fail_msg("%s", error.message);
-  return experience_stats(&s->experience, &s->compute.comm);
+  return experience_stats(&s->experience);
 }
 
 /* The sampler and the trainer are two forward passes: they agree, and where they do not, it shows. */
@@ -64,10 +64,9 @@ static void made_up(Experience *x) {
 
 static void statistics(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   Experience x;
   made_up(&x);
-  const ExperienceStats s = experience_stats(&x, &comm);
+  const ExperienceStats s = experience_stats(&x);
   assert_near(s.score, -1, 1e-12);
   assert_near(s.score_std, sqrt((4 + 16 + 36) / 2.0), 1e-12);
   assert_near(s.judged, 1, 1e-12);
@@ -81,33 +80,31 @@ static void statistics(void **state) {
   assert_near(s.sampler_error_max, 0.5, 1e-7);
   assert_near(s.sampler_kl, (exp(-0.5) - 0.5) / 5, 1e-7);
   for (int e = 0; e < ANSWERS; e++) x.samples[e].finished = ROLLOUT_LENGTH;
-  assert_true(isnan(experience_stats(&x, &comm).ended_score));
+  assert_true(isnan(experience_stats(&x).ended_score));
   experience_free(&x);
 }
 
 static void other_ends(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   Experience x;
   made_up(&x);
   static int32_t first[] = {9, 1}, second[] = {2}, third[] = {9, 9};
   x.samples[0].response = first;
   x.samples[1].response = second;
   x.samples[2].response = third; /* did not end */
-  assert_near(experience_other_ends(&x, 1, &comm), 0.5, 1e-12);
-  assert_true(isnan(experience_other_ends(&x, -1, &comm)));
+  assert_near(experience_other_ends(&x, 1), 0.5, 1e-12);
+  assert_true(isnan(experience_other_ends(&x, -1)));
   experience_free(&x);
 }
 
 /* The reward is made of the KL that the estimator gives, and is counted before it is whitened. */
 static void credit(void **state) {
   (void)state;
-  const Comm comm = comm_single();
   for (int whiten = 0; whiten < 2; whiten++) {
     Experience x;
     made_up(&x);
     const PpoAlgorithm ppo = {.kl_estimator = KL_K2, .whiten_rewards = whiten, .gamma = 1, .lam = 1};
-    const Credit c = experience_credit(&x, &ppo, 2, &comm);
+    const Credit c = experience_credit(&x, &ppo, 2);
     /* k2: 0.125, 0.5, 0, 0.125, 0.03125, times 2 */
     const double total[ANSWERS] = {1 - 1.25, 3, -1 - 0.3125};
     double mean = 0, returns[TOKENS] = {-0.25, 0, 3, -1.3125, -1.0625}, value[TOKENS] = {0.5, 0, -1, 0.25, 2};
@@ -123,11 +120,11 @@ static void credit(void **state) {
         r[t] = (float)returns[t];
         a[t] = (float)(returns[t] - value[t]);
       }
-      assert_near(c.return_std, standard_deviation(r, TOKENS, &comm), 1e-6);
-      assert_near(c.advantage_std, standard_deviation(a, TOKENS, &comm), 1e-6);
+      assert_near(c.return_std, standard_deviation(r, TOKENS), 1e-6);
+      assert_near(c.advantage_std, standard_deviation(a, TOKENS), 1e-6);
       assert_true(c.advantage_std > 1.5); /* before whitening; 1 after */
     }
-    assert_near(standard_deviation(x.advantage, TOKENS, &comm), 1, 1e-6);
+    assert_near(standard_deviation(x.advantage, TOKENS), 1, 1e-6);
     experience_free(&x);
   }
 }
