@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "dpo/pairs.h"
+#include "train/ranks.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -65,7 +66,7 @@ static bool read_all(Reading *reading, Supervised *s, const Dataset *data, Error
   double *all = data == &s->corpus.eval ? reading->reference->eval : reading->reference->train;
   if (!supervised_judge_all(s, data, take, reading, error)) return false;
   comm_sum(comm, all, (int64_t)data->count * reading->reference->answers); /* zero but on one rank: exact */
-  if (!supervised_first_place(s, reading->where, sizeof reading->where, error)) return false;
+  if (!ranks_first_text(comm, reading->where, sizeof reading->where, error)) return false;
   if (!*reading->where) return true;
   return error_set(error, ERROR_MODEL, "a log-probability of the reference is not finite%s", reading->where);
 }

@@ -13,7 +13,7 @@ size_t experience_token_bytes(bool critic) {
   return (critic ? 10 : 8) * 4;
 }
 
-bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic,
+bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic, int ranks,
                      Error *error) {
   ASSERT(capacity * max_new_tokens <= INT32_MAX); /* ppo_config_check; offsets count them */
   *experience = (Experience){.capacity = capacity, .max_new_tokens = max_new_tokens};
@@ -27,7 +27,10 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
             (x->prompts = memory_zeroed(answers, sizeof *x->prompts)) &&
             (x->responses = memory_zeroed(tokens, sizeof *x->responses)) &&
             (x->offsets = memory_zeroed(answers + 1, sizeof *x->offsets)) &&
-            (x->order = memory_zeroed(answers, sizeof *x->order));
+            (x->order = memory_zeroed(answers, sizeof *x->order)) &&
+            (x->endings = memory_zeroed(answers, sizeof *x->endings)) &&
+            (x->cuts = memory_zeroed((size_t)ranks + 1, sizeof *x->cuts)) &&
+            (x->token_cuts = memory_zeroed((size_t)ranks + 1, sizeof *x->token_cuts));
   for (size_t i = 0; ok && i < sizeof by_answer / sizeof *by_answer; i++) {
     ok = (*by_answer[i] = memory_zeroed(answers, sizeof(float))) != NULL;
   }
@@ -41,9 +44,9 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
 
 void experience_free(Experience *experience) {
   Experience *x = experience;
-  void *arrays[] = {x->samples, x->prompts, x->responses, x->sampled,   x->offsets,   x->order,
-                    x->score,   x->judged,  x->total,     x->logprob,   x->reference, x->entropy,
-                    x->value,   x->kl,      x->reward,    x->advantage, x->returns};
+  void *arrays[] = {x->samples, x->prompts,   x->responses, x->sampled,   x->offsets, x->order,     x->score,
+                    x->judged,  x->total,     x->logprob,   x->reference, x->entropy, x->value,     x->kl,
+                    x->reward,  x->advantage, x->returns,   x->endings,   x->cuts,    x->token_cuts};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
@@ -64,47 +67,84 @@ void experience_add(Experience *experience, const Example *prompt, uint64_t numb
                                            .logprobs = experience->sampled + e * experience->max_new_tokens};
 }
 
-/* False when a signal came. */
-static bool goes_on(const PpoWorkers *workers, Error *error) {
-  const int number = workers->run ? run_stop_signal() : 0;
-  return number == 0 || run_interrupted_error(workers->run, number, error);
+/* -- ranks ------------------------------------------------------------------------------------------------ */
+
+/* What each rank has of an array over answers, or over their tokens, is put together. */
+static void gather(const Experience *x, const Comm *comm, void *array, size_t bytes) {
+  comm_wait(comm, comm_start_all_gather(comm, array, bytes, x->cuts));
 }
 
-static bool generate(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
-                     Error *error) {
+static void gather_tokens(const Experience *x, const Comm *comm, float *array) {
+  comm_wait(comm, comm_start_all_gather(comm, array, sizeof *array, x->token_cuts));
+}
+
+/* A signal to this rank: it does not go on with the step. */
+static bool is_stopped(const PpoWorkers *workers) {
+  return workers->run && run_stop_signal() != 0;
+}
+
+/* At the end of a step: false on all ranks when a signal came to any. */
+static bool all_go_on(const PpoWorkers *workers, Error *error) {
+  if (!workers->run) return true;
+  int64_t number = run_stop_signal();
+  comm_all_reduce(&workers->compute->comm, COMM_MAX, DTYPE_I64, &number, 1);
+  return number == 0 || run_interrupted_error(workers->run, (int)number, error);
+}
+
+/* -- steps ------------------------------------------------------------------------------------------------ */
+
+/* The answers of this rank. */
+static bool generate(Experience *x, const PpoWorkers *workers, const RolloutSpec *spec, Error *error) {
   Engine *engine = workers->engine;
-  bool ok = engine_begin(engine, spec, experience->samples, experience->count, error);
-  while (ok && engine_busy(engine)) ok = goes_on(workers, error) && engine_step(engine, error);
+  const int64_t first = x->cuts[workers->compute->comm.rank], end = x->cuts[workers->compute->comm.rank + 1];
+  bool ok = engine_begin(engine, spec, x->samples + first, end - first, error);
+  while (ok && engine_busy(engine) && !is_stopped(workers)) ok = engine_step(engine, error);
+  ok = ok && all_go_on(workers, error);
   if (!ok) engine_abandon(engine);
   return ok;
 }
 
+static void gather_answers(Experience *x, const Comm *comm) {
+  for (int64_t e = x->cuts[comm->rank]; e < x->cuts[comm->rank + 1]; e++)
+    x->endings[e] = (Ending){(int32_t)x->samples[e].length, (int32_t)x->samples[e].finished};
+  gather(x, comm, x->endings, sizeof *x->endings);
+  gather(x, comm, x->responses, (size_t)x->max_new_tokens * sizeof *x->responses);
+  gather(x, comm, x->sampled, (size_t)x->max_new_tokens * sizeof *x->sampled);
+  for (int64_t e = 0; e < x->count; e++) {
+    x->samples[e].length = x->endings[e].length;
+    x->samples[e].finished = (RolloutFinish)x->endings[e].finished;
+  }
+}
+
 bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
                        Error *error) {
-  if (!generate(experience, workers, spec, error)) return false;
-  for (int64_t e = 0; e < experience->count; e++) {
-    experience->offsets[e + 1] = experience->offsets[e] + (int32_t)experience->samples[e].length;
+  Experience *x = experience;
+  const Comm *comm = &workers->compute->comm;
+  for (int r = 0; r <= comm->size; r++) x->cuts[r] = x->count * r / comm->size;
+  if (!generate(x, workers, spec, error)) return false;
+  gather_answers(x, comm);
+  for (int64_t e = 0; e < x->count; e++) {
+    x->offsets[e + 1] = x->offsets[e] + (int32_t)x->samples[e].length;
   }
-  experience->tokens = experience->offsets[experience->count];
+  x->tokens = x->offsets[x->count];
   return true;
 }
 
-/* Calls `visit` for every micro-batch of the answers, packed. */
+/* Calls `visit` for every micro-batch of this rank's answers, packed. */
 typedef void MicrobatchVisit(Experience *experience, const PpoWorkers *workers);
 
-static bool each_microbatch(Experience *experience, const PpoWorkers *workers, MicrobatchVisit *visit,
-                            Error *error) {
+static bool each_microbatch(Experience *x, const PpoWorkers *workers, MicrobatchVisit *visit, Error *error) {
   Microbatch *micro = workers->micro;
-  for (uint32_t e = 0; e < experience->count; e++) experience->order[e] = e;
-  if (!microbatch_plan(micro, experience->samples, experience->order, experience->count, error)) return false;
-  for (int i = 0; i < micro->packer.plan.count; i++) {
-    if (!goes_on(workers, error)) return false;
-    microbatch_fill(micro, i, experience->samples, experience->order, experience->offsets);
+  const Comm *comm = &workers->compute->comm;
+  if (!microbatch_plan_run(micro, x->samples, x->count, comm, x->cuts, error)) return false;
+  for (int r = 0; r <= comm->size; r++) x->token_cuts[r] = x->offsets[x->cuts[r]];
+  for (int i = 0; i < micro->packer.plan.count && !is_stopped(workers); i++) {
+    microbatch_fill(micro, i, x->samples, x->offsets);
     const size_t mark = arena_mark(workers->step);
-    visit(experience, workers);
+    visit(x, workers);
     arena_release(workers->step, mark);
   }
-  return true;
+  return all_go_on(workers, error);
 }
 
 static void infer(Pass *pass, const PpoWorkers *workers, const Predictor *predictor) {
@@ -117,12 +157,13 @@ static void score_microbatch(Experience *experience, const PpoWorkers *workers) 
   const Predictor *reward = &workers->models->reward;
   infer(workers->reward_pass, workers, reward);
   score_values(workers->reward_pass, &reward->head, packer_last(packer), packer->values);
-  /* The answers are worked through in their own order: an item is an answer. */
-  for (int64_t k = 0; k < packer->count; k++) experience->score[packer->items[k]] = packer->values[k];
+  for (int64_t k = 0; k < packer->count; k++)
+    experience->score[microbatch_answer(workers->micro, k)] = packer->values[k];
 }
 
 bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error) {
   if (!each_microbatch(experience, workers, score_microbatch, error)) return false;
+  gather(experience, &workers->compute->comm, experience->score, sizeof *experience->score);
   const PpoAlgorithm *ppo = &workers->config->ppo;
   /* "replace" is told the score itself, "subtract" the amount. */
   const double penalty =
@@ -166,11 +207,17 @@ static void values_microbatch(Experience *experience, const PpoWorkers *workers)
 }
 
 bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error) {
-  return each_microbatch(experience, workers, logprobs_microbatch, error);
+  float *made[] = {experience->logprob, experience->reference, experience->entropy};
+  if (!each_microbatch(experience, workers, logprobs_microbatch, error)) return false;
+  for (int i = 0; i < 3; i++) gather_tokens(experience, &workers->compute->comm, made[i]);
+  return true;
 }
 
 bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error) {
-  return !has_critic(&workers->config->ppo) || each_microbatch(experience, workers, values_microbatch, error);
+  if (!has_critic(&workers->config->ppo)) return true;
+  if (!each_microbatch(experience, workers, values_microbatch, error)) return false;
+  gather_tokens(experience, &workers->compute->comm, experience->value);
+  return true;
 }
 
 int64_t experience_answer(const Experience *experience, int64_t token) {

@@ -9,7 +9,12 @@
  *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns
  *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
- * the ids that were sampled. Everything is host memory, allocated once for `capacity` answers. */
+ * the ids that were sampled. Everything is host memory, allocated once for `capacity` answers.
+ *
+ * With many ranks (compute/comm.h) each of the first four steps is shared out: a rank has the answers of a run, one after the other, so that what the ranks
+ * have made lies end to end in these arrays and is put together where it lies. Sampling is shared by the number of answers, for
+ * nobody knows how long they will be; the passes by tokens (share_runs). After a step every rank has the whole of it, and
+ * the rest is the same arithmetic on the same numbers everywhere. */
 #ifndef PPO_EXPERIENCE_H
 #define PPO_EXPERIENCE_H
 
@@ -19,6 +24,11 @@
 #include "ppo/models.h"
 #include "rollout/engine.h"
 #include "train/run.h"
+
+/* What is known of an answer once it is sampled, as the ranks tell it each other. */
+typedef struct Ending {
+  int32_t length, finished;
+} Ending;
 
 typedef struct Experience {
   int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */
@@ -32,7 +42,10 @@ typedef struct Experience {
   float *sampled;         /* [capacity, max_new_tokens] log-probabilities as the engine had them: likewise */
   int32_t *offsets;       /* [capacity + 1] */
 
-  uint32_t *order; /* [capacity] the answers in the order they are worked through */
+  uint32_t *order; /* [capacity] the answers in the order of an epoch */
+  int64_t *cuts,
+      *token_cuts; /* [ranks + 1] rank r has answers cuts[r] .. cuts[r+1]-1 and their tokens, in the step at hand */
+  Ending *endings; /* [capacity] */
 
   float *score;  /* [capacity] of the reward model */
   float *judged; /* [capacity] after the missing-EOS rule and clipping: what enters the reward */
@@ -61,7 +74,7 @@ typedef struct PpoWorkers {
 size_t experience_token_bytes(bool critic);
 
 NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic,
-                               Error *error);
+                               int ranks, Error *error);
 void experience_free(Experience *experience);
 
 /* Empties it; then experience_add puts in prompts. `number` is the episode's number in the run: its random draws. */
@@ -69,7 +82,7 @@ void experience_clear(Experience *experience);
 void experience_add(Experience *experience, const Example *prompt, uint64_t number);
 
 /* These change nothing but the experience, so a signal (workers->run) ends them where they are: ERROR_SIG..., after which
- * nothing is left of the rollout. */
+ * nothing is left of the rollout. A rank that it did not reach ends with the step. */
 NODISCARD bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
                                  Error *error);
 NODISCARD bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error);

@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
                            .options = ppo_options,
                            .option_count = ppo_option_count,
                            .config_size = sizeof(PpoConfig),
+                           .ranks = true,
                            .run = ppo_stage_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

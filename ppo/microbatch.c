@@ -1,18 +1,21 @@
 #include "ppo/microbatch.h"
 
 #include "base/memory.h"
+#include "train/share.h"
 
 bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *error) {
-  const size_t n = (size_t)tokens;
-  *micro = (Microbatch){.length = memory_zeroed(n, sizeof *micro->length),
+  const size_t n = (size_t)tokens, all = (size_t)answers;
+  *micro = (Microbatch){.members = memory_zeroed(all, sizeof *micro->members),
+                        .numbers = memory_zeroed(all, sizeof *micro->numbers),
+                        .length = memory_zeroed(n, sizeof *micro->length),
                         .origin = memory_zeroed(n, sizeof *micro->origin),
                         .old = memory_zeroed(n, sizeof *micro->old),
                         .target = memory_zeroed(n, sizeof *micro->target),
                         .entropy = memory_zeroed(n, sizeof *micro->entropy),
                         .entropy_slope = memory_zeroed(n, sizeof *micro->entropy_slope)};
-  bool ok = (micro->length && micro->origin && micro->old && micro->target && micro->entropy &&
-             micro->entropy_slope) ||
-            error_out_of_memory(error, "micro-batch", 24 * n);
+  bool ok = (micro->members && micro->numbers && micro->length && micro->origin && micro->old &&
+             micro->target && micro->entropy && micro->entropy_slope) ||
+            error_out_of_memory(error, "micro-batch", 12 * all + 24 * n);
   ok = ok && packer_init(&micro->packer, answers, 1, tokens, error);
   if (!ok) microbatch_free(micro);
   return ok;
@@ -20,6 +23,8 @@ bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *
 
 void microbatch_free(Microbatch *micro) {
   packer_free(&micro->packer);
+  memory_free(micro->members);
+  memory_free(micro->numbers);
   memory_free(micro->length);
   memory_free(micro->origin);
   memory_free(micro->old);
@@ -29,23 +34,50 @@ void microbatch_free(Microbatch *micro) {
   *micro = (Microbatch){0};
 }
 
-bool microbatch_plan(Microbatch *micro, const RolloutSample *samples, const uint32_t *members, int64_t count,
-                     Error *error) {
-  for (int64_t i = 0; i < count; i++) {
-    const RolloutSample *sample = &samples[members[i]];
-    micro->packer.lengths[i] = (int)(sample->prompt_length + sample->length);
-  }
+static int tokens_of(const RolloutSample *sample) {
+  return (int)(sample->prompt_length + sample->length);
+}
+
+/* Of the answers micro->members[count]. */
+static bool plan(Microbatch *micro, const RolloutSample *samples, int64_t count, Error *error) {
+  for (int64_t k = 0; k < count; k++) micro->packer.lengths[k] = tokens_of(&samples[micro->members[k]]);
   return packer_plan(&micro->packer, count, true, error);
 }
 
-void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const uint32_t *members,
-                     const int32_t *offsets) {
+bool microbatch_plan_run(Microbatch *micro, const RolloutSample *samples, int64_t count, const Comm *comm,
+                         int64_t *cuts, Error *error) {
+  for (int64_t e = 0; e < count; e++) micro->packer.lengths[e] = tokens_of(&samples[e]);
+  share_runs(micro->packer.lengths, count, comm->size, cuts);
+  const int64_t first = cuts[comm->rank], own = cuts[comm->rank + 1] - first;
+  for (int64_t k = 0; k < own; k++) {
+    micro->members[k] = (uint32_t)(first + k);
+    micro->numbers[k] = first + k;
+  }
+  return plan(micro, samples, own, error);
+}
+
+bool microbatch_plan_share(Microbatch *micro, const RolloutSample *samples, const uint32_t *members,
+                           int64_t count, const Comm *comm, Error *error) {
+  int64_t own;
+  for (int64_t i = 0; i < count; i++) micro->packer.lengths[i] = tokens_of(&samples[members[i]]);
+  if (!share_examples(micro->packer.lengths, count, comm->size, comm->rank, micro->numbers, &own, error)) {
+    return false;
+  }
+  for (int64_t k = 0; k < own; k++) micro->members[k] = members[micro->numbers[k]];
+  return plan(micro, samples, own, error);
+}
+
+uint32_t microbatch_answer(const Microbatch *micro, int64_t k) {
+  return micro->members[micro->packer.items[k]];
+}
+
+void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const int32_t *offsets) {
   Packer *packer = &micro->packer;
   packer_begin(packer, index);
   for (int64_t k = 0; k < packer->count; k++) {
-    const uint32_t e = members[packer->items[k]];
+    const uint32_t e = microbatch_answer(micro, k);
     const RolloutSample *sample = &samples[e];
-    packer->draw = micro->draw + (uint64_t)packer->items[k];
+    packer->draw = micro->draw + (uint64_t)micro->numbers[packer->items[k]];
     const int64_t first = packer_add(packer, sample->prompt, sample->prompt_length);
     packer_extend(packer, sample->response, sample->length);
     for (int64_t t = 0; t < sample->length; t++) {

@@ -36,24 +36,26 @@ static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, d
 
 bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode, int64_t *draws,
                     Compute *compute, Arena *step, double *loss_sum, double *tokens, Error *error) {
+  int64_t own;
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->micro.refs);
-  if (!microbatches_plan(&ptx->micro, &ptx->data, count, true, error)) {
+  if (!microbatches_share(&ptx->micro, &ptx->data, count, &compute->comm, &own, error) ||
+      !microbatches_plan(&ptx->micro, &ptx->data, own, true, error)) {
     return error_context(error, "data.ptx");
   }
   *tokens = 0;
-  for (int64_t i = 0; i < count; i++) *tokens += ptx->micro.examples[i].loss_count;
-  double all = *tokens; /* of all ranks */
-  comm_sum(&compute->comm, &all, 1);
+  for (int64_t i = 0; i < own; i++) *tokens += ptx->micro.examples[i].loss_count;
+  comm_sum(&compute->comm, tokens, 1);
   *loss_sum = 0;
   ptx->broken = NULL;
   ptx->micro.draw = (uint64_t)*draws;
   *draws += count;
   for (int i = 0; i < ptx->micro.packer.plan.count; i++) {
     microbatches_fill(&ptx->micro, i);
-    *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / all, compute, step);
+    *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / *tokens, compute, step);
     if (!ptx->broken && !isfinite(*loss_sum))
       ptx->broken = microbatches_broken(&ptx->micro, packer_rows(&ptx->micro.packer));
   }
+  comm_sum(&compute->comm, loss_sum, 1);
   return true;
 }
 

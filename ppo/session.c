@@ -4,6 +4,7 @@
 
 #include "train/absent.h"
 #include "train/examples.h"
+#include "train/ranks.h"
 
 #include "base/memory.h"
 
@@ -72,7 +73,8 @@ static bool assume_data(PpoSession *s, Error *error) {
   return s->has_ptx;
 }
 
-static bool open_data(PpoSession *s, Error *error) {
+static bool open_data(void *session, Error *error) {
+  PpoSession *s = session;
   const PpoConfig *config = &s->config;
   if (s->check && absent_data(&config->model, &config->data, "data.prompts", &config->data.prompts, s->log))
     return assume_data(s, error);
@@ -104,12 +106,23 @@ static bool open_data(PpoSession *s, Error *error) {
          open_ptx(s, error);
 }
 
+static bool check_sources(const DataConfig *data, const Comm *comm, Error *error) {
+  return ranks_check_sources("data.prompts", &data->prompts, comm, error) &&
+         ranks_check_sources("data.eval", &data->eval, comm, error) &&
+         ranks_check_sources("data.ptx", &data->ptx, comm, error);
+}
+
+static bool check_data(const PpoSession *s, Error *error) {
+  return ranks_check_data(&s->comm, &s->prompts, error) && ranks_check_data(&s->comm, &s->eval, error) &&
+         ranks_check_data(&s->comm, &s->ptx.data, error);
+}
+
 /* -- models and memory ------------------------------------------------------------------------------------ */
 
 static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) {
   EngineConfig engine = engine_config_default(&s->compute, s->models.actor.predictor.model->dtype);
-  engine.batch =
-      config->rollout.batch < config->ppo.batch_size ? config->rollout.batch : config->ppo.batch_size;
+  const int64_t share = (config->ppo.batch_size + s->comm.size - 1) / s->comm.size; /* experience_sample */
+  engine.batch = config->rollout.batch < share ? config->rollout.batch : share;
   engine.max_length = longest_answered(s);
   engine.cache_dtype = cache_dtype(config->rollout.cache_dtype, engine.cache_dtype);
   return engine;
@@ -136,7 +149,7 @@ static bool set_lengths(PpoSession *s, Log *log, Error *error) {
 static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
   const PpoWorkers workers = workers_of(s, config);
   Experience dry;
-  if (!experience_init(&dry, 1, 1, has_critic(s), error)) return false;
+  if (!experience_init(&dry, 1, 1, has_critic(s), 1, error)) return false;
   experience_plan(&dry, &workers);
   update_plan(&dry, &workers, session_ptx(s));
   experience_free(&dry);
@@ -218,9 +231,10 @@ bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
   int64_t longest;
-  if (!(s->check ? device_open_to_plan : device_open)(&s->compute, &config->device, s->log, error) ||
-      !lora_spec_of(&s->lora, &config->lora, error) || !open_data(s, error) ||
-      !check_lengths(s, &longest, error)) {
+  if (!check_sources(&config->data, &s->comm, error) ||
+      !device_open_rank(&s->compute, &config->device, &s->comm, s->check, s->log, error) ||
+      !lora_spec_of(&s->lora, &config->lora, error) || !ranks_open_data(&s->comm, open_data, s, error) ||
+      !check_data(s, error) || !check_lengths(s, &longest, error)) {
     return false;
   }
   set_schedules(s);
@@ -230,14 +244,17 @@ bool session_prepare(PpoSession *session, Error *error) {
                                  .optim = config->optim,
                                  .rollout_batch = config->rollout.batch,
                                  .cache_dtype = config->rollout.cache_dtype};
-  return plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error);
+  if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))
+    return false;
+  comm_barrier(&s->comm); /* memory is looked at before a neighbour takes any */
+  return true;
 }
 
 bool session_allocate(PpoSession *session, Error *error) {
   PpoSession *s = session;
   return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, &s->config, error) &&
          experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens,
-                         has_critic(s), error);
+                         has_critic(s), s->comm.size, error);
 }
 
 void session_close(PpoSession *session) {

@@ -13,6 +13,7 @@
 typedef struct PpoSession {
   PpoConfig config; /* shallow copy */
   bool check;       /* a plan is all that is wanted: --check */
+  Comm comm;        /* the ranks of the run */
   Log *log;
   Run run;
   Compute compute;
@@ -50,7 +51,7 @@ typedef struct PpoSession {
   Schedule schedule, critic_schedule;
 } PpoSession;
 
-/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). config, check and log are set, the rest zero. */
+/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). config, check, comm and log are set, the rest zero. */
 NODISCARD bool session_prepare(PpoSession *session, Error *error);
 /* The models and arrays, in the memory that was planned. */
 NODISCARD bool session_allocate(PpoSession *session, Error *error);

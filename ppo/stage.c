@@ -194,10 +194,8 @@ static bool save_result(PpoSession *s, char **path, Error *error) {
   return ok;
 }
 
-static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
-  Evaluation before = {0}, after = {0};
-  if (s->updates == 0 && !evaluate_and_log(s, &before, error)) return false;
-  if (!train(s, error) || !evaluate_and_log(s, &after, error)) return false;
+/* Files and result of what was learned, which one rank writes. */
+static bool save(PpoSession *s, const Evaluation *last, ProgramResult *result, Error *error) {
   char *path = NULL;
   bool ok = save_result(s, &path, error) &&
             buffer_format(&result->json, error,
@@ -208,13 +206,20 @@ static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
     ok = buffer_format(
         &result->json, error,
         ", \"eval_score\": %.9g, \"eval_kl\": %.9g, \"eval_length\": %.9g, \"eval_eos_rate\": %.9g",
-        after.score, after.kl, after.length, after.ended);
+        last->score, last->kl, last->length, last->ended);
   }
   plan_report_peak(&s->plan, &s->compute, s->log);
   ok = ok && buffer_text(&result->json, "}", error) && run_finish(&s->run, result->json.data, error) &&
        buffer_format(&result->text, error, "%s", path);
   memory_free(path);
   return ok;
+}
+
+static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
+  Evaluation before = {0}, after = {0};
+  if (s->updates == 0 && !evaluate_and_log(s, &before, error)) return false;
+  return train(s, error) && evaluate_and_log(s, &after, error) &&
+         (s->comm.rank > 0 || save(s, &after, result, error));
 }
 
 static bool prepare(void *session, Error *error) {
@@ -234,7 +239,11 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
 
 bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   static const Course course = {"ppo", prepare, carry_out};
-  PpoSession session = {.config = *(const PpoConfig *)call->config, .check = call->check, .log = call->log};
+  PpoSession session = {.config = *(const PpoConfig *)call->config,
+                        .check = call->check,
+                        .comm = call->comm ? *call->comm : comm_single(),
+                        .log = call->log};
+  comm_set_timeout(&session.comm, (double)session.config.device.rank_timeout);
   const bool ok = ppo_config_check(&session.config, error) &&
                   course_run(&course, &session, &session.run, &session.config.run, call, result, error);
   session_close(&session);

@@ -1,6 +1,7 @@
 #include "ppo/update.h"
 
 #include "ppo/estimator.h"
+#include "train/ranks.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -87,16 +88,16 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
                        int64_t count, UpdateState *state, PolicyStats *policy, ValueStats *value,
                        char broken[BROKEN_PLACE], Error *error) {
   Microbatch *micro = workers->micro;
-  if (!microbatch_plan(micro, experience->samples, members, count, error)) return false;
-  double sums[2] = {0, (double)count};
-  for (int64_t i = 0; i < count; i++) sums[0] += (double)experience->samples[members[i]].length;
-  comm_sum(&workers->compute->comm, sums, 2);
-  const double tokens = sums[0], weight = estimator_weight((Estimator)workers->config->ppo.advantage, sums[1],
-                                                           tokens, workers->config->rollout.max_new_tokens);
+  const Comm *comm = &workers->compute->comm;
+  double tokens = 0; /* of all ranks */
+  for (int64_t i = 0; i < count; i++) tokens += (double)experience->samples[members[i]].length;
+  const double weight = estimator_weight((Estimator)workers->config->ppo.advantage, (double)count, tokens,
+                                         workers->config->rollout.max_new_tokens);
+  if (!microbatch_plan_share(micro, experience->samples, members, count, comm, error)) return false;
   micro->draw = (uint64_t)state->draws;
   state->draws += count;
   for (int i = 0; i < micro->packer.plan.count; i++) {
-    microbatch_fill(micro, i, experience->samples, members, experience->offsets);
+    microbatch_fill(micro, i, experience->samples, experience->offsets);
     const size_t mark = arena_mark(workers->step);
     learn_policy(experience, workers, weight, policy);
     arena_release(workers->step, mark);
@@ -106,9 +107,10 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
     arena_release(workers->step, mark);
     if (!*broken && !isfinite(value->loss)) note_broken(experience, workers, broken);
   }
-  comm_sum(&workers->compute->comm, policy->sums, POLICY_SUMS);
-  comm_sum(&workers->compute->comm, value->sums, VALUE_SUMS);
-  return true;
+  comm_sum(comm, policy->sums, POLICY_SUMS);
+  comm_sum(comm, value->sums, VALUE_SUMS);
+  return (isfinite(policy->loss) && isfinite(value->loss)) ||
+         ranks_first_text(comm, broken, BROKEN_PLACE, error);
 }
 
 static bool finite_loss(const char *name, double loss, const char *where, Error *error) {
@@ -157,8 +159,12 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
       return false;
     }
     if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, sizeof broken);
+    if (!isfinite(ptx_loss) && !ranks_first_text(&workers->compute->comm, broken, sizeof broken, error))
+      return false;
     if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
+  optimizer_sum_gradients(&actor->optimizer, workers->compute);
+  if (has_critic(workers)) optimizer_sum_gradients(&critic->optimizer, workers->compute);
   double actor_norm, critic_norm = 0;
   if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, &why) ||
       (has_critic(workers) &&

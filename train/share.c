@@ -23,6 +23,16 @@ static int least(const int64_t *loads, int ranks) {
   return found;
 }
 
+void share_runs(const int *tokens, int64_t count, int ranks, int64_t *cuts) {
+  int64_t all = 0, before = 0, at = 0;
+  for (int64_t i = 0; i < count; i++) all += tokens[i];
+  for (int r = 0; r < ranks; r++) {
+    while (at < count && (2 * before + tokens[at]) * ranks < 2 * all * r) before += tokens[at++];
+    cuts[r] = at;
+  }
+  cuts[ranks] = count;
+}
+
 bool share_examples(const int *tokens, int64_t count, int ranks, int rank, int64_t *mine, int64_t *own,
                     Error *error) {
   uint64_t *keys = memory_zeroed((size_t)count, sizeof *keys);

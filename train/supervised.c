@@ -1,8 +1,8 @@
 #include "train/supervised.h"
 
-#include "datasets/stream.h"
 #include "train/absent.h"
 #include "train/examples.h"
+#include "train/ranks.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -46,18 +46,6 @@ static void note_broken(const Supervised *s, Update *out) {
   microbatches_place(microbatches_broken(&s->micro, read), &s->corpus.train, out->broken, sizeof out->broken);
 }
 
-bool supervised_first_place(const Supervised *s, char *place, size_t size, Error *error) {
-  const Comm *comm = &s->compute.comm;
-  char *all = memory_zeroed((size_t)comm->size, size);
-  if (!all) return error_out_of_memory(error, "messages of ranks", (size_t)comm->size * size);
-  comm_all_gather(comm, place, all, size);
-  int r = 0;
-  while (r + 1 < comm->size && !all[(size_t)r * size]) r++;
-  memcpy(place, all + (size_t)r * size, size);
-  memory_free(all);
-  return true;
-}
-
 /* Gradients of the examples whose refs are filled in. */
 static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   int64_t count;
@@ -77,7 +65,7 @@ static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   comm_sum(&s->compute.comm, sums, SUPERVISED_SUMS);
   comm_all_reduce(&s->compute.comm, COMM_SUM, DTYPE_I64, &out->tokens, 1);
   s->stage->settle(s, n, sums);
-  if (!isfinite(s->loss)) return supervised_first_place(s, out->broken, sizeof out->broken, error);
+  if (!isfinite(s->loss)) return ranks_first_text(&s->compute.comm, out->broken, sizeof out->broken, error);
   optimizer_sum_gradients(&s->trainee.optimizer, &s->compute);
   return true;
 }
@@ -289,7 +277,8 @@ static void report(const Supervised *s) {
            s->schedule.total, batch, s->stage->unit, last);
 }
 
-static bool open_corpus(Supervised *s, Error *error) {
+static bool open_corpus(void *context, Error *error) {
+  Supervised *s = context;
   const SupervisedConfig *config = s->config;
   const DataConfig *data = &config->data;
   if (s->check && absent_data(&config->model, data, "data.train", &data->train, s->log)) {
@@ -300,43 +289,23 @@ static bool open_corpus(Supervised *s, Error *error) {
          examples_say("data.train", &s->corpus.train, &s->corpus.text, s->log, error);
 }
 
-/* What comes through a pipe comes once. */
-static bool check_sources(const char *name, const OptionSources *sources, const Comm *comm, Error *error) {
-  for (size_t i = 0; comm->size > 1 && i < sources->count; i++) {
-    const char *path = sources->items[i].path;
-    if (!is_stream(path)) continue;
-    return error_set(error, ERROR_USAGE,
-                     "%s: %s is a pipe, which only one of the %d ranks could read: give a file", name, path,
-                     comm->size);
-  }
-  return true;
+static bool check_sources(const DataConfig *data, const Comm *comm, Error *error) {
+  return ranks_check_sources("data.train", &data->train, comm, error) &&
+         ranks_check_sources("data.eval", &data->eval, comm, error) &&
+         ranks_check_sources("data.reference", &data->reference, comm, error);
 }
 
-static bool check_all_sources(const DataConfig *data, const Comm *comm, Error *error) {
-  return check_sources("data.train", &data->train, comm, error) &&
-         check_sources("data.eval", &data->eval, comm, error) &&
-         check_sources("data.reference", &data->reference, comm, error);
-}
-
-/* The first rank puts tokenised data into the cache, and the others find them there. */
-static bool open_corpora(Supervised *s, Error *error) {
-  if (s->comm->rank > 0) comm_barrier(s->comm);
-  if (!open_corpus(s, error)) return false;
-  if (s->comm->rank == 0) comm_barrier(s->comm);
-  if (comm_agree(s->comm, s->corpus.train.digest) &&
-      (!s->corpus.has_eval || comm_agree(s->comm, s->corpus.eval.digest)) &&
-      (!s->corpus.has_reference || comm_agree(s->comm, s->corpus.reference.digest))) {
-    return true;
-  }
-  return error_set(error, ERROR_DATA, "the ranks read different data: all must see the same files");
+static bool check_data(const Corpus *corpus, const Comm *comm, Error *error) {
+  return ranks_check_data(comm, &corpus->train, error) && ranks_check_data(comm, &corpus->eval, error) &&
+         ranks_check_data(comm, &corpus->reference, error);
 }
 
 /* Data, device and plan: what --check looks at. */
 static bool prepare(void *context, Error *error) {
   Supervised *s = context;
   const SupervisedConfig *config = s->config;
-  if (!check_all_sources(&config->data, s->comm, error) || !open_corpora(s, error) ||
-      (s->stage->open && !s->stage->open(s, error)) ||
+  if (!check_sources(&config->data, s->comm, error) || !ranks_open_data(s->comm, open_corpus, s, error) ||
+      !check_data(&s->corpus, s->comm, error) || (s->stage->open && !s->stage->open(s, error)) ||
       !device_open_rank(&s->compute, &config->device, s->comm, s->check, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;

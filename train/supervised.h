@@ -112,7 +112,4 @@ typedef void JudgedVisit(Supervised *supervised, void *context);
 NODISCARD bool supervised_judge_all(Supervised *supervised, const Dataset *data, JudgedVisit *visit,
                                     void *context, Error *error);
 
-/* Of many ranks the text of the first that has one, on all: a place [size] in the data, or "". */
-NODISCARD bool supervised_first_place(const Supervised *supervised, char *place, size_t size, Error *error);
-
 #endif

@@ -48,13 +48,13 @@ note 'counts that differ are no sums'
 ends 7 'collective 4 (' 2 "$collectives" goes_another_way 1
 note 'nor are different collectives'
 
-ends 2 'ppo runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE)' 2 "$bin/ppo" --config none.json
-note 'a stage that has one rank refuses more'
+ends 2 'merge runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE)' 2 "$bin/merge" --model none --adapter none --out none
+note 'a program that has one rank refuses more'
 bash tests/ranks/mpirun.sh 1 true 2>"$work/said" # some systems have mpirun say something
 expect 'drover sft ' bash tests/ranks/mpirun.sh 1 "$bin/sft" --version
 cmp "$work/said" "$work/log" || fail "one rank under mpirun says: $(cat "$work/log")"
 note 'mpirun -n 1 is no different from no launcher'
-refuse 2 'torchrun' env RANK=0 WORLD_SIZE=2 "$bin/ppo" --config none.json
+refuse 2 'torchrun' env RANK=0 WORLD_SIZE=2 "$bin/merge" --model none --adapter none --out none
 refuse 2 'torchrun asks for 2 ranks (WORLD_SIZE): ranks on CPUs find each other through MPI' \
   env RANK=0 WORLD_SIZE=2 "$bin/sft" --model.path none --data.train none --run.dir none
 note 'torchrun too is told from no launcher'

@@ -67,7 +67,7 @@ static inline void lab_open_models(Lab *lab) {
   if (s->compute.dry) {
     const PpoWorkers workers = session_workers(s);
     Experience dry;
-    assert_true(experience_init(&dry, 1, 1, lab_has_critic(lab), &error));
+    assert_true(experience_init(&dry, 1, 1, lab_has_critic(lab), 1, &error));
     experience_plan(&dry, &workers);
     update_plan(&dry, &workers, NULL);
     experience_free(&dry);
@@ -96,7 +96,7 @@ static inline void lab_open(Lab *lab, bool fresh, const char *const *options) {
   assert_true(plan_end(&plan, &s->memory, &s->compute, &error));
   assert_true(train_memory_allocate(&s->memory, &s->compute, &error));
   lab_open_models(lab);
-  assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, lab_has_critic(lab), &error));
+  assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, lab_has_critic(lab), 1, &error));
   for (int p = 0; p < LAB_PROMPTS; p++) {
     for (int t = 0; t < LAB_PROMPT; t++) lab->prompts[p][t] = 10 * p + t + 3;
   }

@@ -42,7 +42,7 @@ static void made_up(Experience *x) {
                      reference[TOKENS] = {-1.5F, -1, -0.5F, -0.75F, -4.25F};
   static const float value[TOKENS] = {0.5F, 0, -1, 0.25F, 2}, entropy[TOKENS] = {1, 2, 3, 4, 5};
   Error error = {0};
-  assert_true(experience_init(x, ANSWERS, LONGEST, true, &error));
+  assert_true(experience_init(x, ANSWERS, LONGEST, true, 1, &error));
   x->count = ANSWERS;
   x->tokens = TOKENS;
   for (int e = 0; e < ANSWERS; e++) {

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Data-parallel ppo: many ranks sample, judge and learn what one does, end together, and go on. $1: the folder of the executables.
+bin=$1
+source tests/support/ranks.sh
+make_world "$work/world"
+world=$work/world
+pass "$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run.dir "$work/sft" --optim.lr 1e-2 \
+  --optim.batch_size 16 --optim.epochs 4
+pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" \
+  --optim.batch_size 8 --optim.epochs 2 --optim.lr 1e-3 --lora.enabled
+head -n 9 "$world/prompts.jsonl" >"$world/prompts_eval.jsonl"
+
+updates=15
+ppo=("$bin/ppo" --model.path "$work/sft/model" --reward.path "$work/sft/model" --reward.adapter "$work/rm/adapter"
+  --data.prompts "$world/prompts.jsonl" --data.eval "$world/prompts_eval.jsonl" --run.eval_every 7 --ppo.samples_logged 1000
+  --rollout.max_new_tokens 10 --rollout.temperature 1 --optim.lr 3e-4 --optim.micro_batch_tokens 60 --device.threads 1 --json)
+# With a critic, and all that a minibatch may have beside it.
+gae=("${ppo[@]}" --lora.enabled --lora.dropout 0.1 --ppo.batch_size 16 --ppo.minibatches 2 --ppo.epochs 2
+  --ppo.total_episodes $((updates * 16)) --data.ptx "$world/sft.jsonl" --ppo.ptx_coef 0.5 --ppo.entropy_coef 0.01 --ppo.ema 0.9
+  --ppo.kl_adaptive --ppo.kl_horizon 100 --ppo.whiten_rewards)
+# Groups that lie across ranks, minibatches of two answers, and a KL that stops the updates of some rollouts.
+rloo=("${ppo[@]}" --ppo.advantage rloo --ppo.samples_per_prompt 5 --ppo.batch_size 10 --ppo.minibatches 5 --ppo.epochs 2
+  --ppo.total_episodes $((updates * 10)) --ppo.target_kl 2e-4)
+
+samples() { # samples RUN: all answers of a run
+  sqlite3 "$1/run.db" 'select step, prompt, response, length, finished, prompt_ids, response_ids from sample order by rowid'
+}
+# Means of terms that cancel are compared by the size of the terms.
+compare() { # compare NAME FILE COMMAND...: on 1, 2 and 4 ranks
+  local name=$1 file=$2 n
+  shift 2
+  for n in 1 2 4; do
+    pass on $n "$@" --run.dir "$work/$name-$n"
+    [[ $(grep -c "\"updates\": $updates" "$work/out") == 1 ]] || fail "$name on $n ranks: one result: $(cat "$work/out")"
+    # What measures rounding itself is nobody's business here.
+    metrics "$work/$name-$n" | grep -vE '^ppo/(sampler_|first_ratio)' >"$work/$name-$n.metrics"
+    [[ $(grep -c '^ppo/policy_loss ' "$work/$name-$n.metrics") == "$updates" ]] || fail "$name on $n ranks: updates in the run log"
+    samples "$work/$name-$n" >"$work/$name-$n.samples"
+    [[ $n == 1 ]] || cmp "$work/$name-1.samples" "$work/$name-$n.samples" || fail "$name on $n ranks: other answers"
+  done
+  for n in 2 4; do
+    grep -E '^ppo/(value|ptx)_loss' "$work/$name-1.metrics" >"$work/a" || true
+    grep -E '^ppo/(value|ptx)_loss' "$work/$name-$n.metrics" >"$work/b" || true
+    [[ ! -s $work/a ]] || near "$work/a" "$work/b" 1e-6
+    grep '^ppo/policy_loss' "$work/$name-1.metrics" >"$work/a"
+    grep '^ppo/policy_loss' "$work/$name-$n.metrics" >"$work/b"
+    near "$work/a" "$work/b" 1e-6 1
+    near "$work/$name-1.metrics" "$work/$name-$n.metrics" 1e-4
+    close_weights "$work/$name-1/$file" "$work/$name-$n/$file" 1e-4
+  done
+  note "$name on 2 and 4 ranks is that on one"
+}
+compare gae adapter/adapter_model.safetensors "${gae[@]}"
+close_weights "$work/gae-1/ema/adapter/adapter_model.safetensors" "$work/gae-4/ema/adapter/adapter_model.safetensors" 1e-4
+compare rloo model/model.safetensors "${rloo[@]}"
+stopped=$(grep -c '^ppo/steps .* [0-9]\.' "$work/rloo-1.metrics")
+((stopped > 0 && stopped < updates)) || fail "target_kl stopped $stopped of $updates updates"
+note "target_kl stopped $stopped of $updates rollouts, on any number of ranks the same"
+
+# Fewer answers than ranks.
+few=("${ppo[@]}" --ppo.batch_size 2 --ppo.total_episodes 6 --ppo.epochs 1)
+pass on 1 "${few[@]}" --run.dir "$work/few-1"
+pass on 4 "${few[@]}" --run.dir "$work/few-4"
+cmp <(samples "$work/few-1") <(samples "$work/few-4") || fail "fewer answers than ranks: other answers"
+close_weights "$work/few-1/model/model.safetensors" "$work/few-4/model/model.safetensors" 1e-4
+note "ranks without an answer wait"
+
+# A random rank is killed at a random moment: all end, with one message, and the same command goes on.
+long=("${gae[@]}" --ppo.total_episodes $((40 * 16)) --run.save_every 3)
+pass on 2 "${long[@]}" --run.dir "$work/whole"
+for kill in 1 2; do
+  rank=$((RANDOM % 2)) run=$work/killed-$kill
+  signalled KILL "$run" $((3 + RANDOM % 20)) 2 "$rank" "${long[@]}"
+  [[ $status == 137 ]] || fail "rank $rank killed: exit code $status: $(tail -n 5 "$work/log")"
+  [[ $(tr '\0\n' '  ' <"$work/log" | grep -oE "rank $rank with PID [0-9]+ on node [^ ]+ exited +on signal 9" | wc -l) == 1 ]] ||
+    fail "rank $rank killed: expected one word of it in: $(cat "$work/log")"
+  ! grep -a 'error: ' "$work/log" || fail "rank $rank killed: other ranks complain"
+  cp -r "$run" "$run-4"
+  pass on 2 "${long[@]}" --run.dir "$run"
+  grep -q 'going on from' "$work/log" || fail "rank $rank killed: nothing was resumed"
+  same_files "$work/whole/adapter" "$run/adapter"
+  cmp <(metrics "$work/whole") <(metrics "$run") || fail "rank $rank killed: the run logs differ"
+  cmp <(samples "$work/whole") <(samples "$run") || fail "rank $rank killed: other answers"
+done
+note "a rank that is killed ends all, and the same number of ranks goes on with the same bits"
+pass on 4 "${long[@]}" --run.dir "$run-4"
+cmp <(samples "$work/whole") <(samples "$run-4") || fail "resumed on four ranks: other answers"
+metrics "$work/whole" | grep -E '^ppo/(value|ptx)_loss' >"$work/a"
+metrics "$run-4" | grep -E '^ppo/(value|ptx)_loss' >"$work/b"
+near "$work/a" "$work/b" 1e-5
+note "and another number within rounding"
+
+signalled TERM "$work/term" 6 2 1 "${long[@]}"
+[[ $status == 143 ]] || fail "SIGTERM to a rank: exit code $status: $(tail -n 5 "$work/log")"
+[[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "SIGTERM: status in the run log"
+[[ $(grep -ac 'error: interrupted by SIGTERM' "$work/log") == 1 ]] || fail "SIGTERM: said once in: $(cat "$work/log")"
+pass on 2 "${long[@]}" --run.dir "$work/term"
+same_files "$work/whole/adapter" "$work/term/adapter"
+note "SIGTERM to one rank: all save once and end"
+
+signalled STOP "$work/stopped" 6 2 1 "${long[@]}" --device.rank_timeout 2
+[[ $status == 7 ]] || fail "a rank that hangs: exit code $status: $(tail -n 5 "$work/log")"
+tr -d '\0' <"$work/log" | grep -q 'for 2 s from rank 1 on ' || fail "no word of who hangs: $(cat "$work/log")"
+note "a rank that hangs is named after device.rank_timeout"
+
+said_once 4 '3 steps were left out, and run.max_skipped is 2' "${ppo[@]}" --run.dir "$work/nan" --ppo.batch_size 8 \
+  --optim.lr 1e39 --optim.schedule constant --run.max_skipped 2
+grep -a 'first at the answer of episode [0-9]* as the weights are now' "$work/log" >"$work/far" || fail "no word of where: $(cat "$work/log")"
+note "losses that are not finite end all ranks"
+cp "$work/whole/done.json" "$work/done"
+said_once 0 '"updates": 40' "${long[@]}" --run.dir "$work/whole"
+cmp "$work/done" "$work/whole/done.json" || fail "a finished run was written again"
+said_once 0 '"ok": true' "${gae[@]}" --run.dir "$work/checked" --check
+[[ ! -e $work/checked/run.db ]] || fail "--check wrote a run"
+said_once 2 'device.backend cuda has one rank, and there are 2' "${ppo[@]}" --run.dir "$work/cuda" --device.backend cuda
+said_once 2 'data.prompts: - is a pipe, which only one of the 2 ranks could read' "${ppo[@]}" --run.dir "$work/pipe" --data.prompts -
+note "results and errors are said once"
+
+# A rank has the cache of its own answers alone.
+rollout() { awk '/activations or rollout/ { print $(NF - 1) * ($NF == "MiB" ? 1024 : 1) }' "$work/log"; }
+wide=("${ppo[@]}" --run.dir "$work/plan" --rollout.max_new_tokens 100 --ppo.batch_size 64 --optim.micro_batch_tokens 200 --check)
+pass on 1 "${wide[@]}"
+one=$(rollout)
+pass on 2 "${wide[@]}"
+holds "$(rollout) < 0.6 * $one && $(rollout) > 0.4 * $one"
+note "the plan of a rank has its own answers"

@@ -1,0 +1,62 @@
+# Shell code shared by tests/stages/ranks*.sh, beside stages.sh: programs on many ranks of this machine, and how far two runs
+# are apart. Skips the test where there is no MPI.
+source tests/support/stages.sh
+command -v mpirun >/dev/null || exit 77
+[[ $(ldd "$bin/sft") == *libmpi* ]] || exit 77 # a build without MPI
+unset OMP_NUM_THREADS
+
+# on N COMMAND...: on N ranks.
+on() {
+  bash tests/ranks/mpirun.sh "$@"
+}
+
+# Metrics of a run but those that depend on time, in one order: NAME STEP VALUE.
+metrics() {
+  sqlite3 -separator ' ' "$1/run.db" "select name, step, value from metric where name not like '%per_second' order by name, step"
+}
+# near FILE FILE RELATIVE [LEAST]: the same names, and numbers that differ by no more; what is smaller than LEAST (1e-3) counts as
+# that large.
+near() {
+  paste -d ' ' "$1" "$2" | awk -v most="$3" -v least="${4:-1e-3}" '
+    function size(x) { return x < 0 ? -x : x }
+    $1 != $4 || $2 != $5 || size($3 - $6) > most * (size($3) > least ? size($3) : least) { print; bad = 1 }
+    END { exit bad || NR == 0 }' >"$work/far" || fail "$1 and $2 differ: $(head -n 5 "$work/far")"
+}
+# The F32 numbers of a safetensors file.
+numbers() {
+  tail -c +$((9 + $(od -An -N8 -td8 "$1"))) "$1" | od -An -v -w4 -tf4
+}
+close_weights() { # close_weights A B MOST
+  paste <(numbers "$1") <(numbers "$2") | awk -v most="$3" '
+    { d = $1 - $2; if (d < 0) d = -d; if (d > far) far = d }
+    END { if (far > most || NR == 0) { print far; exit 1 } }' >"$work/far" || fail "$1 and $2: $(cat "$work/far") apart"
+}
+
+# signalled SIGNAL RUN STEP RANKS RANK COMMAND...: starts the command on so many ranks and sends one of them the signal once there is
+# a checkpoint of STEP; sets `status`. RUN is its run directory. When the run is over before, it is tried again.
+signalled() {
+  local signal=$1 run=$2 step=$3 ranks=$4 rank=$5 job pid attempt
+  shift 5
+  for attempt in 1 2 3 4 5; do
+    rm -rf "$run"
+    status=0
+    bash tests/ranks/mpirun.sh "$ranks" "$@" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
+    job=$!
+    while (($(checkpoint_step "$run") < step)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+    for pid in $(cat "/proc/$job/task/$job/children" 2>/dev/null); do
+      if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$rank"; then kill "-$signal" "$pid" || true; fi
+    done
+    wait $job || status=$?
+    [[ $status == 0 ]] || break
+  done
+  [[ ! -e $run/done.json ]] || fail "SIG$signal came too late"
+}
+
+# said_once CODE TEXT COMMAND...: ends with CODE, and says TEXT once.
+said_once() {
+  local code=$1 text=$2 got=0
+  shift 2
+  on 2 "$@" >"$work/out" 2>"$work/log" || got=$?
+  [[ $got == "$code" ]] || fail "$*: exit code $got, expected $code: $(cat "$work/log")"
+  [[ $(tr -d '\0' <"$work/log" | cat - "$work/out" | grep -cF -- "$text") == 1 ]] || fail "$*: expected '$text' once in: $(cat "$work/log" "$work/out")"
+}
