@@ -1,7 +1,4 @@
-/* The log on standard error, and the progress bar.
- *
- * Standard output belongs to results. On a terminal the progress bar is one redrawn line with rate and time
- * left; elsewhere it becomes a plain line now and then. */
+/* The log on standard error. Standard output belongs to results. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
@@ -31,22 +28,8 @@ void log_info(Log *log, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_warning(Log *log, const char *format, ...) PRINTF_LIKE(2, 3); /* "warning: ..." */
 void log_error(Log *log, const char *format, ...) PRINTF_LIKE(2, 3);   /* "error: ..." */
 
-typedef struct Progress {
-  Log *log;
-  const char *label; /* borrowed */
-  const char *unit;  /* "step", "token", ...; borrowed */
-  int64_t total;
-  int64_t start_done; /* where a resumed run began: the rate counts from here */
-  double started;     /* seconds, monotonic */
-  double last_shown;
-} Progress;
-
-void progress_start(Progress *progress, Log *log, const char *label, const char *unit, int64_t done,
-                    int64_t total);
-/* Shows done/total, rate, time left and `note` (may be NULL), at most ten times a second on a terminal and
- * once in ten seconds elsewhere; the last step is always shown. */
-void progress_update(Progress *progress, int64_t done, const char *note);
-void progress_finish(Progress *progress);
+/* Takes the bar (base/progress.h) off the screen, when there is one. */
+void log_clear_bar(Log *log);
 
 double time_monotonic(void); /* seconds */
 

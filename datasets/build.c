@@ -1,5 +1,6 @@
 #include "datasets/build.h"
 
+#include "base/progress.h"
 #include "datasets/columns.h"
 #include "datasets/encode.h"
 #include "datasets/lines.h"
@@ -95,7 +96,7 @@ static bool read_records(Build *build, Error *error) {
     ok = ok && add_record(build, root, place, error);
     json_decref(root);
     if (!ok) return false;
-    if (build->progress.log) progress_update(&build->progress, (int64_t)(reader->bytes >> 10), NULL);
+    progress_update(&build->progress, (int64_t)reader->bytes, NULL);
   }
   if (build->encoder.counts.records == 0) {
     return error_set(error, ERROR_DATA, "%s: no records: the file is empty", reader->path);
@@ -113,13 +114,10 @@ static bool build_cache(Build *build, const char *path, const char *cache, const
   if (!columns_open(&build->columns, options->columns, options->format, options->name, error)) return false;
   build->record.by_safety = options->by_safety;
   build->encoder = (Encoder){.options = options, .writer = &build->writer};
-  bool large = build->reader.size > (4u << 20); /* small files are done before a bar could be read */
-  if (large && options->log) {
-    progress_start(&build->progress, options->log, "tokenising", "KiB", 0,
-                   (int64_t)(build->reader.size >> 10));
-  }
+  progress_start_brief(&build->progress, options->log, "tokenising", progress_bytes,
+                       (int64_t)build->reader.size);
   bool ok = read_records(build, error);
-  if (build->progress.log) progress_finish(&build->progress);
+  progress_finish(&build->progress);
   if (ok && build->encoder.counts.examples > UINT32_MAX) {
     ok = error_set(error, ERROR_DATA, "%s: %llu examples, more than one source can have", path,
                    (unsigned long long)build->encoder.counts.examples);

@@ -1,6 +1,7 @@
 #include "dpo/reference.h"
 
 #include "base/memory.h"
+#include "base/progress.h"
 #include "dpo/pairs.h"
 #include "train/ranks.h"
 
@@ -57,7 +58,7 @@ static void take(Supervised *s, void *context) {
     }
   }
   reading->done += packer->count;
-  progress_update(&reading->progress, reading->done, "");
+  progress_update(&reading->progress, reading->done, NULL);
 }
 
 static bool read_all(Reading *reading, Supervised *s, const Dataset *data, Error *error) {

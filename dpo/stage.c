@@ -155,23 +155,24 @@ static void metrics(Supervised *s) {
 
 static void note(const Supervised *s, char *out, size_t room) {
   const Dpo *dpo = s->own;
-  snprintf(out, room, "loss %.4f  accuracy %.0f%%  margin %.3g", s->loss, 100 * dpo->train.accuracy,
-           dpo->train.margin);
+  snprintf(out, room, "accuracy %.0f%%  margin %.3g", 100 * dpo->train.accuracy, dpo->train.margin);
 }
 
-static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
+static bool result(const Supervised *s, Buffer *json, Error *error) {
   const Dpo *dpo = s->own;
   if (!buffer_format(json, error, ", \"loss\": %.9g, \"accuracy\": %.9g, \"margin\": %.9g", s->loss,
                      dpo->train.accuracy, dpo->train.margin)) {
     return false;
   }
-  if (!s->corpus.has_eval) return buffer_format(phrase, error, "loss %.4f", s->loss);
+  if (!s->corpus.has_eval) return true;
   return buffer_format(json, error, ", \"eval_loss\": %.9g, \"eval_accuracy\": %.9g, \"eval_margin\": %.9g",
-                       dpo->eval.loss, dpo->eval.accuracy, dpo->eval.margin) &&
-         buffer_format(phrase, error, "eval accuracy %.2f%%", 100 * dpo->eval.accuracy);
+                       dpo->eval.loss, dpo->eval.accuracy, dpo->eval.margin);
 }
 
 bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
+  static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0},
+                                          {"eval/loss", "eval loss", 4, -1},
+                                          {"eval/accuracy", "eval accuracy", 3, 1}};
   static const SupervisedStage stage = {
       .name = "dpo",
       .trainee = "policy",
@@ -189,6 +190,9 @@ bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .metrics = metrics,
       .note = note,
       .result = result,
+      .next = supervised_next_try,
+      .figures = figures,
+      .figure_count = sizeof figures / sizeof *figures,
   };
   const DpoStageConfig *config = call->config;
   Dpo dpo = {.terms = &config->dpo};

@@ -6,6 +6,8 @@
 #include "ppo/report.h"
 #include "ppo/session.h"
 #include "ppo/watch.h"
+#include "train/summary.h"
+#include "train/trend.h"
 
 /* Episode numbers of evaluations stand apart from those of training, and are the same at every evaluation, so that two
  * evaluations differ by the policy alone. */
@@ -151,9 +153,10 @@ static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report
 }
 
 static bool train(PpoSession *s, Error *error) {
-  Progress progress;
+  Progress *progress = &s->run.progress;
+  Trend score = {0};
   Watch watch = {0};
-  progress_start(&progress, s->log, "ppo", "update", s->updates, s->total_updates);
+  progress_start(progress, s->log, "ppo", "update", s->updates, s->total_updates);
   bool learned = true; /* from the last rollout */
   while (s->updates < s->total_updates) {
     UpdateReport report;
@@ -163,16 +166,20 @@ static bool train(PpoSession *s, Error *error) {
                            s->run.last_checkpoint ? s->run.last_checkpoint : "none");
     }
     learned = report.update.steps > 0;
-    char note[200], sampler[40] = "";
+    char note[200], sampler[40] = "", fit[40] = "";
     if (s->config.rollout.cache_dtype == CACHE_DTYPE_INT8)
       snprintf(sampler, sizeof sampler, "  sampler kl %.2g", report.rollout.sampler_kl);
-    snprintf(note, sizeof note, "score %.3f  kl %.3f%s  length %.1f  ended %.0f%%  %.0f tok/s",
-             report.rollout.score, report.rollout.kl, sampler, report.rollout.length,
-             100 * report.rollout.ended, report.tokens_per_second);
-    progress_update(&progress, s->updates, note);
+    if (report.credit.critic) snprintf(fit, sizeof fit, "  ev %.2f", report.credit.explained_variance);
+    snprintf(note, sizeof note,
+             "score %.3f (%.3f)  kl %.3f%s  length %.1f  ended %.0f%%  clip %.0f%%%s  %.0f tokens/s",
+             report.rollout.score, trend_add(&score, report.rollout.score), report.rollout.kl, sampler,
+             report.rollout.length, 100 * report.rollout.ended,
+             100 * report.update.policy.clipped / fmax(1, report.update.policy.tokens), fit,
+             report.tokens_per_second);
+    progress_update(progress, s->updates, note);
     if (!after_update(s, &watch, &report, error)) return false;
   }
-  progress_finish(&progress);
+  progress_finish(progress);
   watch_end(&watch, s->log);
   return learned || run_check_learned(&s->run, s->updates, error);
 }
@@ -196,6 +203,9 @@ static bool save_result(PpoSession *s, char **path, Error *error) {
 
 /* Files and result of what was learned, which one rank writes. */
 static bool save(PpoSession *s, const Evaluation *last, ProgramResult *result, Error *error) {
+  static const SummaryFigure figures[] = {
+      {"ppo/score", "score", 3, 0}, {"ppo/kl", "kl", 3, 0}, {"eval/score", "eval score", 3, 1}};
+  const PpoConfig *config = &s->config;
   char *path = NULL;
   bool ok = save_result(s, &path, error) &&
             buffer_format(&result->json, error,
@@ -210,7 +220,10 @@ static bool save(PpoSession *s, const Evaluation *last, ProgramResult *result, E
   }
   plan_report_peak(&s->plan, &s->compute, s->log);
   ok = ok && buffer_text(&result->json, "}", error) && run_finish(&s->run, result->json.data, error) &&
-       buffer_format(&result->text, error, "%s", path);
+       summary_write(&s->run, s->updates, figures, sizeof figures / sizeof *figures, &result->text, error) &&
+       buffer_format(&result->text, error, ": %s", path) &&
+       summary_try(config->model.path, path, s->models.actor.predictor.adapted, s->text.has_chat,
+                   &result->text, error);
   memory_free(path);
   return ok;
 }

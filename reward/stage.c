@@ -91,24 +91,37 @@ static void metrics(Supervised *s) {
 
 static void note(const Supervised *s, char *out, size_t room) {
   const Reward *reward = s->own;
-  snprintf(out, room, "loss %.4f  accuracy %.0f%%", s->loss, 100 * reward->accuracy);
+  snprintf(out, room, "accuracy %.0f%%", 100 * reward->accuracy);
 }
 
-static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
+static bool result(const Supervised *s, Buffer *json, Error *error) {
   const Reward *reward = s->own;
   if (!buffer_format(json, error, ", \"loss\": %.9g, \"accuracy\": %.9g, \"shift\": %.9g", s->loss,
                      reward->accuracy, (double)s->trainee.predictor.head.zero.shift)) {
     return false;
   }
-  if (!s->corpus.has_eval) return buffer_format(phrase, error, "loss %.4f", s->loss);
+  if (!s->corpus.has_eval) return true;
   const Judgement *eval = &reward->eval;
   return buffer_format(json, error, ", \"eval_loss\": %.9g, \"eval_accuracy\": %.9g", eval->loss,
                        eval->accuracy) &&
-         (!eval->ranked || buffer_format(json, error, ", \"eval_kendall_tau\": %.9g", eval->tau)) &&
-         buffer_format(phrase, error, "eval accuracy %.2f%%", 100 * eval->accuracy);
+         (!eval->ranked || buffer_format(json, error, ", \"eval_kendall_tau\": %.9g", eval->tau));
+}
+
+static bool next(const Supervised *s, const char *output, Buffer *out, Error *error) {
+  const ModelConfig *model = &s->config->model;
+  const bool adapter = s->trainee.predictor.adapted;
+  return buffer_text(out, "\nnext: drover ppo", error) &&
+         summary_option(out, "--model.path", model->path, error) &&
+         (!model->adapter || summary_option(out, "--model.adapter", model->adapter, error)) &&
+         summary_option(out, "--reward.path", adapter ? model->path : output, error) &&
+         (!adapter || summary_option(out, "--reward.adapter", output, error)) &&
+         buffer_text(out, " --data.prompts prompts.jsonl --run.dir runs/ppo", error);
 }
 
 bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
+  static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0},
+                                          {"eval/loss", "eval loss", 4, -1},
+                                          {"eval/accuracy", "eval accuracy", 3, 1}};
   static const SupervisedStage stage = {
       .name = "reward",
       .trainee = "reward",
@@ -126,6 +139,9 @@ bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .metrics = metrics,
       .note = note,
       .result = result,
+      .next = next,
+      .figures = figures,
+      .figure_count = sizeof figures / sizeof *figures,
   };
   const RewardStageConfig *config = call->config;
   Reward reward = {.centring = config->reward.centring};

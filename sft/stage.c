@@ -63,18 +63,14 @@ static void metrics(Supervised *s) {
   runlog_metric(&s->run.runlog, s->step, "train/tokens", (double)sft->tokens);
 }
 
-static void note(const Supervised *s, char *out, size_t room) {
-  snprintf(out, room, "loss %.4f", s->loss);
-}
-
-static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
+static bool result(const Supervised *s, Buffer *json, Error *error) {
   const Sft *sft = s->own;
   return buffer_format(json, error, ", \"tokens\": %" PRId64 ", \"loss\": %.9g", sft->tokens, s->loss) &&
-         (!s->corpus.has_eval || buffer_format(json, error, ", \"eval_loss\": %.9g", sft->eval_loss)) &&
-         buffer_format(phrase, error, "loss %.4f", s->loss);
+         (!s->corpus.has_eval || buffer_format(json, error, ", \"eval_loss\": %.9g", sft->eval_loss));
 }
 
 bool sft_run(const ProgramCall *call, ProgramResult *out, Error *error) {
+  static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0}, {"eval/loss", "eval loss", 4, -1}};
   static const SupervisedStage stage = {
       .name = "sft",
       .trainee = "policy",
@@ -88,8 +84,10 @@ bool sft_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .evaluate = evaluate,
       .state = state,
       .metrics = metrics,
-      .note = note,
       .result = result,
+      .next = supervised_next_try,
+      .figures = figures,
+      .figure_count = sizeof figures / sizeof *figures,
   };
   Sft sft = {0};
   return supervised_run(&stage, &sft, call->config, call, out, error);

@@ -4,6 +4,7 @@
  * stopped, however, goes on when the same command is given again; one that is finished and is given other values of sample.format and the like
  * chooses again without sampling. */
 #include "base/process.h"
+#include "base/progress.h"
 #include "tools/sample/session.h"
 #include "tools/sample/write.h"
 #include "train/course.h"

@@ -146,7 +146,13 @@ static bool open_directory(Run *run, Error *error) {
 
 bool run_open(Run *run, const char *stage, const RunConfig *config, Settings settings, const Comm *comm,
               Log *log, Error *error) {
-  *run = (Run){.stage = stage, .config = config, .comm = *comm, .log = log, .lock = -1, .saved = -1};
+  *run = (Run){.stage = stage,
+               .config = config,
+               .comm = *comm,
+               .log = log,
+               .lock = -1,
+               .saved = -1,
+               .opened_at = time_monotonic()};
   run->settings = memory_copy_string(settings.text);
   run->defaults = memory_copy_string(settings.defaults);
   if (!run->settings || !run->defaults) return error_out_of_memory(error, "settings", strlen(settings.text));
@@ -282,6 +288,7 @@ bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *com
     return true;
   }
   Checkpoint checkpoint;
+  progress_phase(&run->progress, "saving");
   const bool ok = checkpoint_begin(&checkpoint, run->stage, step, run->settings, compute, error) &&
                   whole_state(run, state, stage, &checkpoint, error) &&
                   run_checkpoint(run, &checkpoint, error);

@@ -16,6 +16,7 @@
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 
+#include "base/progress.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/runlog.h"
@@ -39,6 +40,8 @@ typedef struct Run {
   char *last_checkpoint; /* path, or NULL */
   int64_t saved;         /* its step, or -1 */
   double saved_at;       /* when it was made or this process began: time_monotonic */
+  double opened_at;      /* time_monotonic */
+  Progress progress;     /* of the updates, which the stage starts, and what is done between them */
   int64_t skipped;       /* steps left out so far; these three are kept in checkpoints */
   int64_t last_skipped;  /* update of the last of them */
   int64_t in_a_row;      /* updates with such, up to that one */

@@ -41,6 +41,7 @@ static const char schema[] =
   X(RUN_FIND, "SELECT 1 FROM run WHERE id = ?")                                                           \
   X(RUN_END, "UPDATE run SET status = ?, ended = " NOW " WHERE id = ?")                                   \
   X(METRIC, "INSERT OR REPLACE INTO metric (run, step, name, value) VALUES (?, ?, ?, ?)")                 \
+  X(COURSE, "SELECT step, value FROM metric WHERE run = ? AND name = ? ORDER BY step")                    \
   X(SAMPLE,                                                                                               \
     "INSERT INTO sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, "         \
     "response_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                                \
@@ -401,6 +402,36 @@ void runlog_metric(RunLog *log, int64_t step, const char *name, double value) {
   bind_text(statement, 3, name);
   bind_number(statement, 4, value);
   finish(log, statement);
+}
+
+static void take_value(RunLogCourse *course, int64_t step, double value) {
+  if (course->count == 0) course->first = value;
+  if (course->count == 0 || value < course->smallest) {
+    course->smallest = value;
+    course->smallest_step = step;
+  }
+  if (course->count == 0 || value > course->largest) {
+    course->largest = value;
+    course->largest_step = step;
+  }
+  course->last = value;
+  course->count++;
+}
+
+bool runlog_course(const RunLog *log, const char *name, RunLogCourse *course) {
+  *course = (RunLogCourse){0};
+  if (!log->handle || !log->handle->db) return false;
+  sqlite3_stmt *statement = NULL;
+  if (sqlite3_prepare_v2(log->handle->db, statement_text[COURSE], -1, &statement, NULL) != SQLITE_OK)
+    return false;
+  sqlite3_bind_int64(statement, 1, log->run);
+  bind_text(statement, 2, name);
+  while (sqlite3_step(statement) == SQLITE_ROW) {
+    if (sqlite3_column_type(statement, 1) == SQLITE_NULL) continue;
+    take_value(course, sqlite3_column_int64(statement, 0), sqlite3_column_double(statement, 1));
+  }
+  sqlite3_finalize(statement);
+  return course->count > 0;
 }
 
 void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample) {

@@ -63,6 +63,15 @@ void runlog_event(RunLog *log, LogLevel level, const char *text);
 void runlog_flush(RunLog *log); /* commits */
 void runlog_sync(RunLog *log);  /* commits, and sees to it that all rows are on the disk */
 
+/* The course of a metric in this run so far. */
+typedef struct RunLogCourse {
+  int64_t count; /* of values that are numbers */
+  double first, last, smallest, largest;
+  int64_t smallest_step, largest_step; /* of the first such */
+} RunLogCourse;
+/* False when there are none, or the file cannot be read now. */
+bool runlog_course(const RunLog *log, const char *name, RunLogCourse *course);
+
 /* A LogSink: context is the RunLog. */
 void runlog_sink(void *context, LogLevel level, const char *text);
 

@@ -99,6 +99,7 @@ static bool update(Supervised *s, Update *out, Error *error) {
 
 bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit, void *context,
                           Error *error) {
+  int64_t done = 0;
   for (uint64_t first = 0; first < data->count; first += (uint64_t)s->micro.group) {
     const uint64_t left = data->count - first;
     const int64_t all = left < (uint64_t)s->micro.group ? (int64_t)left : s->micro.group;
@@ -110,6 +111,9 @@ bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit
       microbatches_fill(&s->micro, i);
       supervised_judge(s);
       visit(s, context);
+      done += s->micro.packer.count;
+      progress_phase(&s->run.progress, "evaluating %" PRId64 "/%" PRIu64, done,
+                     data->count / (uint64_t)s->compute.comm.size);
     }
   }
   return true;
@@ -194,9 +198,9 @@ static bool state(void *context, Checkpoint *checkpoint, Error *error) {
 
 /* -- the stage ------------------------------------------------------------------------------------------ */
 
-static void log_update(Supervised *s, const Update *update, Progress *progress) {
+static void log_update(Supervised *s, const Update *update) {
   if (!update->made) {
-    progress_update(progress, s->step, "left out");
+    progress_update(&s->run.progress, s->step, "left out");
     return;
   }
   const double rate = (double)update->tokens / update->seconds;
@@ -208,38 +212,42 @@ static void log_update(Supervised *s, const Update *update, Progress *progress) 
     runlog_metric(log, s->step, "train/tokens_per_second", rate);
     s->stage->metrics(s);
   }
-  char figures[64], line[160];
-  s->stage->note(s, figures, sizeof figures);
-  snprintf(line, sizeof line, "%s  grad %.3g  lr %.3g  %.0f tokens/s", figures, update->grad_norm, update->lr,
-           rate);
-  progress_update(progress, s->step, line);
+  char figures[64] = "", line[200];
+  if (s->stage->note) s->stage->note(s, figures, sizeof figures);
+  snprintf(line, sizeof line, "loss %.4f (%.4f)%s%s  grad %.3g  lr %.3g  %.0f tokens/s", s->loss,
+           trend_add(&s->trend, s->loss), *figures ? "  " : "", figures, update->grad_norm, update->lr, rate);
+  progress_update(&s->run.progress, s->step, line);
 }
 
 static bool train(Supervised *s, Error *error) {
-  Progress progress;
-  progress_start(&progress, s->log, s->stage->name, "step", s->step, s->schedule.total);
+  Progress *progress = &s->run.progress;
+  progress_start(progress, s->log, s->stage->name, "step", s->step, s->schedule.total);
   while (s->step < s->schedule.total) {
     Update done;
     if (!update(s, &done, error)) return false;
     s->run.runlog.step = s->step;
-    log_update(s, &done, &progress);
+    log_update(s, &done);
     const bool last = s->step == s->schedule.total;
     if (!last && run_eval_due(&s->run, s->step) && !evaluate(s, error)) return false;
     if (!run_updated(&s->run, s->step, last, state, s, &s->compute, error)) return false;
   }
-  progress_finish(&progress);
+  progress_finish(progress);
   return run_check_learned(&s->run, s->step, error);
 }
 
+bool supervised_next_try(const Supervised *s, const char *output, Buffer *out, Error *error) {
+  return summary_try(s->config->model.path, output, s->trainee.predictor.adapted, s->corpus.text.has_chat,
+                     out, error);
+}
+
 static bool write_result(const Supervised *s, const char *output, ProgramResult *result, Error *error) {
-  Buffer *json = &result->json, phrase = {0};
-  const bool ok =
-      buffer_format(json, error, "{\"steps\": %" PRId64, s->step) &&
-      s->stage->result(s, json, &phrase, error) && buffer_text(json, ", \"output\": ", error) &&
-      result_string(json, output, error) && buffer_text(json, "}", error) &&
-      buffer_format(&result->text, error, "%" PRId64 " updates, %s: %s", s->step, phrase.data, output);
-  buffer_free(&phrase);
-  return ok;
+  const SupervisedStage *stage = s->stage;
+  Buffer *json = &result->json;
+  return buffer_format(json, error, "{\"steps\": %" PRId64, s->step) && stage->result(s, json, error) &&
+         buffer_text(json, ", \"output\": ", error) && result_string(json, output, error) &&
+         buffer_text(json, "}", error) &&
+         summary_write(&s->run, s->step, stage->figures, stage->figure_count, &result->text, error) &&
+         buffer_format(&result->text, error, ": %s", output) && stage->next(s, output, &result->text, error);
 }
 
 /* Files and result of what was learned, which one rank writes. */

@@ -21,6 +21,8 @@
 #include "train/microbatches.h"
 #include "train/plan.h"
 #include "train/schedule.h"
+#include "train/summary.h"
+#include "train/trend.h"
 
 /* The sections that such stages have. A stage with more of them begins its own struct with this one. */
 typedef struct SupervisedConfig {
@@ -63,12 +65,16 @@ typedef struct SupervisedStage {
   /* After the last evaluation, before the result is saved; may be NULL. */
   bool (*finish)(Supervised *supervised, Error *error);
 
-  /* The stage's own figures: to and from a checkpoint, to the run log, into a line of progress ("loss 1.25"), and into
-   * the result: members of a JSON object, each after a comma, and a phrase ("loss 1.25"). */
+  /* The stage's own figures: to and from a checkpoint, to the run log, into a line of progress after the loss ("accuracy
+   * 70%"; may be NULL), into the result as members of a JSON object, each after a comma, and those that the last line tells. */
   bool (*state)(Supervised *supervised, Checkpoint *checkpoint, Error *error);
   void (*metrics)(Supervised *supervised);
   void (*note)(const Supervised *supervised, char *out, size_t size);
-  bool (*result)(const Supervised *supervised, Buffer *json, Buffer *phrase, Error *error);
+  bool (*result)(const Supervised *supervised, Buffer *json, Error *error);
+  /* A line after the last one, with a newline before it: the command that one may want now. */
+  bool (*next)(const Supervised *supervised, const char *output, Buffer *out, Error *error);
+  const SummaryFigure *figures;
+  size_t figure_count;
 } SupervisedStage;
 
 struct Supervised {
@@ -96,6 +102,7 @@ struct Supervised {
   int64_t step; /* updates done */
   DataCursor cursor;
   double loss; /* L of the last update that was made */
+  Trend trend; /* of it, in this process */
 };
 
 /* Rules between options that the tables cannot say. */
@@ -104,6 +111,10 @@ NODISCARD bool supervised_config_check(const SupervisedConfig *config, Error *er
 /* The whole stage: the `run` of a Program (train/program.h). */
 NODISCARD bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedConfig *config,
                               const ProgramCall *call, ProgramResult *result, Error *error);
+
+/* SupervisedStage.next of a policy: how to ask it something. */
+NODISCARD bool supervised_next_try(const Supervised *supervised, const char *output, Buffer *out,
+                                   Error *error);
 
 /* The forward pass of the micro-batch that is packed, and the stage's judge on it. */
 void supervised_judge(Supervised *supervised);

@@ -64,13 +64,8 @@ static void no_metrics(Supervised *s) {
   (void)s;
 }
 
-static void no_note(const Supervised *s, char *out, size_t room) {
-  (void)s;
-  if (room) *out = '\0';
-}
-
-static bool result(const Supervised *s, Buffer *json, Buffer *phrase, Error *error) {
-  return buffer_format(json, error, ", \"loss\": %.9g", s->loss) && buffer_text(phrase, "done", error);
+static bool result(const Supervised *s, Buffer *json, Error *error) {
+  return buffer_format(json, error, ", \"loss\": %.9g", s->loss);
 }
 
 static bool stage_run(const ProgramCall *call, ProgramResult *out, Error *error) {
@@ -86,8 +81,8 @@ static bool stage_run(const ProgramCall *call, ProgramResult *out, Error *error)
                                         .evaluate = nothing,
                                         .state = no_state,
                                         .metrics = no_metrics,
-                                        .note = no_note,
-                                        .result = result};
+                                        .result = result,
+                                        .next = supervised_next_try};
   return supervised_run(&stage, NULL, call->config, call, out, error);
 }
 

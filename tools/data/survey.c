@@ -1,5 +1,6 @@
 #include "tools/data/survey.h"
 
+#include "base/progress.h"
 #include "tools/data/corpus.h"
 #include "tools/data/split.h"
 
@@ -139,20 +140,19 @@ static bool take_broken(Survey *survey, const Error *problem, Error *error) {
 
 static bool read_file(Survey *survey, FileNote *file, Error *error) {
   CorpusReader reader;
-  Progress progress;
+  Progress progress = {0};
   const DataConfig *config = survey->config;
   file->begin = survey->count;
   bool ok = corpus_open(&reader, file->path, (DatasetFormat)config->format, config->columns,
                         config->max_record, error);
-  const bool large = ok && reader.lines.size > (4u << 20);
-  if (large) progress_start(&progress, survey->log, "reading", "KiB", 0, (int64_t)(reader.lines.size >> 10));
+  if (ok) progress_start_brief(&progress, survey->log, "reading", progress_bytes, (int64_t)reader.lines.size);
   for (CorpusItem item; ok && (item = corpus_next(&reader, error)) != CORPUS_END;) {
     ok = item != CORPUS_FAILED && push_note(survey, reader.lines.number, error) &&
          (item == CORPUS_BROKEN ? take_broken(survey, &reader.problem, error)
                                 : take_record(survey, &reader.text, error));
-    if (large) progress_update(&progress, (int64_t)(reader.lines.bytes >> 10), NULL);
+    progress_update(&progress, (int64_t)reader.lines.bytes, NULL);
   }
-  if (large) progress_finish(&progress);
+  progress_finish(&progress);
   if (ok && reader.records == 0)
     ok = error_set(error, ERROR_DATA, "%s: no records: the file is empty", file->path);
   file->end = survey->count;

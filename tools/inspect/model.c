@@ -1,6 +1,7 @@
 /* inspect model, logprobs, score: what a model is and what it computes. */
 #include "tools/inspect/inspect.h"
 
+#include "base/progress.h"
 #include "model/head.h"
 #include "train/trainee.h"
 

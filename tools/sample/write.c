@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/progress.h"
 #include "datasets/prompt_record.h"
 #include "tools/sample/source.h"
 
