@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include "base/file.h"
 #include "base/terminal.h"
 
 #include <stdlib.h>
@@ -33,6 +34,10 @@ static void log_line(Log *log, LogLevel level, const char *prefix, const char *f
   log_clear_bar(log);
   fprintf(log->stream, "%s%s\n", prefix, text);
   fflush(log->stream);
+  if (level != LOG_WARNING || !log->warnings) return;
+  Error ignored = {0}; /* no memory: it has been told once */
+  const bool kept = string_list_push(log->warnings, text, &ignored);
+  (void)kept;
 }
 
 void log_info(Log *log, const char *format, ...) {
@@ -54,6 +59,13 @@ void log_error(Log *log, const char *format, ...) {
   va_start(arguments, format);
   log_line(log, LOG_ERROR, "error: ", format, arguments);
   va_end(arguments);
+}
+
+void log_warnings_again(Log *log) {
+  StringList *list = log->warnings;
+  log->warnings = NULL;
+  for (size_t i = 0; list && i < list->count; i++)
+    fprintf(log->stream, "%s%s\n", i ? "  " : "warnings of this run, again:\n  ", list->items[i]);
 }
 
 const char *grouped_number(int64_t value, char out[32]) {

@@ -21,6 +21,7 @@ typedef struct Log {
   bool bar_shown; /* a bar stands on the current line and is cleared before text */
   LogSink sink;
   void *sink_context;
+  struct StringList *warnings; /* or NULL: collects them, to be told again at the end */
 } Log;
 
 void log_init(Log *log, FILE *stream, LogLevel threshold);
@@ -28,6 +29,8 @@ void log_info(Log *log, const char *format, ...) PRINTF_LIKE(2, 3);
 void log_warning(Log *log, const char *format, ...) PRINTF_LIKE(2, 3); /* "warning: ..." */
 void log_error(Log *log, const char *format, ...) PRINTF_LIKE(2, 3);   /* "error: ..." */
 
+/* Tells the collected warnings once more. */
+void log_warnings_again(Log *log);
 /* Takes the bar (base/progress.h) off the screen, when there is one. */
 void log_clear_bar(Log *log);
 

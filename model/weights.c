@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/progress.h"
 #include "lora/lora.h"
 #include "model/quantize.h"
 #include "model/source.h"
@@ -164,18 +165,28 @@ bool model_check_values(const Model *model, const char *directory, Error *error)
   return ok;
 }
 
-bool model_read(Model *model, const char *directory, Compute *compute, Error *error) {
+static int64_t bytes_to_read(const WeightFiles *files, const Model *model) {
+  size_t bytes = 0;
+  for (int i = 0; i < model->tensor_count; i++) bytes += weights_entry(files, model, i)->bytes;
+  return (int64_t)bytes;
+}
+
+bool model_read(Model *model, const char *directory, Compute *compute, Log *log, Error *error) {
   WeightFiles files;
   if (!weights_open_checked(&files, model, directory, error)) return false;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
+  Progress progress;
+  progress_start_brief(&progress, log, "reading weights", progress_bytes, bytes_to_read(&files, model));
   for (int i = 0; ok && i < model->tensor_count; i++) {
     ModelTensor *tensor = &model->tensors[i];
     const WeightEntry *entry = weights_entry(&files, model, i);
     ok = dtype_is_blocks(tensor->value.dtype)
              ? load_quantized(tensor, !model->format.plain_scales, entry, compute, error)
              : load_tensor(tensor->value, entry, staging, compute, error);
+    progress_update(&progress, progress.done + (int64_t)entry->bytes, NULL);
   }
+  progress_finish(&progress);
   if (ok && model->spec.head_normalized && model->head >= 0)
     ok = unit_rows(model->tensors[model->head].value, compute, error);
   memory_free(staging);

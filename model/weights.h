@@ -12,6 +12,7 @@
 #ifndef MODEL_WEIGHTS_H
 #define MODEL_WEIGHTS_H
 
+#include "base/log.h"
 #include "model/model.h"
 
 /* Builds the model's tables from DIRECTORY/config.json without weights: every tensor in `arena` (which may be
@@ -31,8 +32,8 @@ NODISCARD bool model_check(const Model *model, const char *directory, Error *err
 /* What it would find wrong with the values themselves: reads all weights, and keeps none. */
 NODISCARD bool model_check_values(const Model *model, const char *directory, Error *error);
 /* Fills the weights of an opened model from the directory's files, piece by piece: no second copy; but a matrix that is turned while it is
- * quantised is once there in floats. */
-NODISCARD bool model_read(Model *model, const char *directory, Compute *compute, Error *error);
+ * quantised is once there in floats. `log` is shown how far it is when it takes long; may be NULL. */
+NODISCARD bool model_read(Model *model, const char *directory, Compute *compute, Log *log, Error *error);
 
 /* The score head of a ...ForSequenceClassification directory, or of a SEQ_CLS adapter directory: weight into the
  * arena, and the shift. With must_exist false, a directory without one gives a head of N(0, 1/sqrt(C+1)) from

@@ -252,7 +252,7 @@ bool session_prepare(PpoSession *session, Error *error) {
 
 bool session_allocate(PpoSession *session, Error *error) {
   PpoSession *s = session;
-  return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, &s->config, error) &&
+  return train_memory_allocate(&s->memory, &s->compute, s->log, error) && open_models(s, &s->config, error) &&
          experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens,
                          has_critic(s), s->comm.size, error);
 }

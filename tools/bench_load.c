@@ -91,7 +91,7 @@ static bool load(Model *model, const LoadConfig *config, Compute *compute, Arena
   model_free(model);
   return arena_init(arena, "weights", dry.peak, error) &&
          model_open(model, config->model, (WeightFormat){.dtype = dtype}, compute, arena, error) &&
-         model_read(model, config->model, compute, error);
+         model_read(model, config->model, compute, NULL, error);
 }
 
 static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {

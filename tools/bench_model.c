@@ -145,7 +145,7 @@ static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {
     if (ok && call->check) {
       plan_show(&memory_plan, call->log, device_limits(&b->compute));
     } else if (ok) {
-      ok = train_memory_allocate(&b->memory, &b->compute, error) && open_all(b, error) &&
+      ok = train_memory_allocate(&b->memory, &b->compute, NULL, error) && open_all(b, error) &&
            fill_weights(&b->model, &b->compute, error) && b->work->start(b, error) &&
            measure(b, &memory_plan, result, error);
       close_all(b);

@@ -184,7 +184,7 @@ static bool allocate(Export *e, Error *error) {
   close_model(s);
   ok = plan_end(&plan, &s->memory, &s->compute, error) && ok;
   return ok && plan_fits(&plan, device_limit(&s->compute), NULL, s->log, error) &&
-         train_memory_allocate(&s->memory, &s->compute, error) && open_model(e, error);
+         train_memory_allocate(&s->memory, &s->compute, s->log, error) && open_model(e, error);
 }
 
 /* ---- values ---- */

@@ -10,6 +10,7 @@
  * Answer k of prompt i draws its random numbers as sample i * n + k: the same whatever else is in the
  * file. */
 #include "base/process.h"
+#include "base/progress.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/option.h"
@@ -112,6 +113,8 @@ typedef struct Generate {
   int32_t *responses;
   float *logprobs;
   size_t printed; /* samples whose line is out */
+  int64_t ended;
+  Progress progress;
 } Generate;
 
 /* -- prompts ------------------------------------------------------------------------------------------- */
@@ -350,7 +353,7 @@ static bool plan_and_open(Generate *g, Error *error) {
       "less is needed with --dtype bf16, --quantize nf4, a smaller --batch or --max-new-tokens, or a "
       "limit on the --cache";
   return plan_fits(&plan, device_limit(&g->compute), advice, g->log, error) &&
-         train_memory_allocate(&g->memory, &g->compute, error) && open_model(g, error);
+         train_memory_allocate(&g->memory, &g->compute, g->log, error) && open_model(g, error);
 }
 
 /* -- answers ------------------------------------------------------------------------------------------- */
@@ -382,6 +385,7 @@ static bool print_answer(const Generate *g, const RolloutSample *sample, size_t 
   char *shown = ok ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
   json_decref(line);
   if (!shown) return error_out_of_memory(error, "an answer", text->size);
+  log_clear_bar(g->log); /* which may be on the same screen */
   terminal_write(stdout, shown, strlen(shown));
   free(shown);
   return (putchar('\n') != EOF && !fflush(stdout) && !ferror(stdout)) ||
@@ -398,6 +402,8 @@ static void on_token(void *context, const RolloutSample *sample, const char *tex
     return;
   }
   if (!buffer_append(&answer->text, text, bytes, g->error)) return;
+  g->ended += sample->finished != ROLLOUT_UNFINISHED;
+  progress_update(&g->progress, g->ended, NULL);
   /* In the order of the prompts, each as soon as those before it are out. */
   const size_t count = g->prompt_count * (size_t)g->config->n;
   while (g->printed < count && g->samples[g->printed].finished != ROLLOUT_UNFINISHED) {
@@ -500,9 +506,11 @@ static bool generate(Generate *g, Error *error) {
                             .context = g};
   const int64_t count = (int64_t)g->prompt_count * config->n;
   if (!engine_begin(&g->engine, &spec, g->samples, count, error)) return false;
+  if (!streams(g)) progress_start_brief(&g->progress, g->log, "generating", "answer", count);
   while (engine_busy(&g->engine) && !error->code) {
     if (!engine_step(&g->engine, error)) return false;
   }
+  progress_finish(&g->progress);
   if (error->code) return false;
   end_stream(g);
   report(g);

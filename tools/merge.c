@@ -272,7 +272,7 @@ static bool find_tokens(Merge *m, Error *error) {
 static bool do_part(Merge *m, Part part, Error *error) {
   TrainMemory *memory = &m->memory[part];
   if (!is_needed(m, part)) return true;
-  bool ok = train_memory_allocate(memory, &m->compute, error) && open_part(m, part, error);
+  bool ok = train_memory_allocate(memory, &m->compute, m->log, error) && open_part(m, part, error);
   if (ok && m->measures && part != PART_INTO) {
     const Measured what = measured(m, part);
     model_set_context(&m->model, &m->compute, m->distance.longest);

@@ -193,7 +193,7 @@ static bool make(Adding *a, const size_t bytes[2], Error *error) {
          model_open(&a->before, a->config->model, (WeightFormat){.dtype = a->loaded}, &a->compute,
                     &a->before_arena, error) &&
          open_after(a, &a->after_arena, error) &&
-         model_read(&a->before, a->config->model, &a->compute, error) && copy_weights(a, error) &&
+         model_read(&a->before, a->config->model, &a->compute, NULL, error) && copy_weights(a, error) &&
          model_save(&a->after, NULL, NULL, NULL, a->companions, a->config->out, a->written, &a->compute,
                     error);
 }

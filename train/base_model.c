@@ -60,7 +60,8 @@ static bool allocate_host(TrainMemory *memory, Compute *compute, Error *error) {
          arena_init(&memory->state, "optim.offload state", state, error);
 }
 
-bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error) {
+bool train_memory_allocate(TrainMemory *memory, Compute *compute, Log *log, Error *error) {
+  memory->log = log;
   NamedArena list[ARENAS];
   list_arenas(memory, list);
   const bool shares = memory->step.peak > 0 && memory->cache.peak > 0;
@@ -193,7 +194,7 @@ bool base_open(Model *model, const char *path, const char *merge_directory, Weig
             check_quantized(model, path, error);
   const bool dry = memory->weights.dry;
   ok = ok && (dry ? !model_weights_exist(path) || model_check(model, path, error)
-                  : model_read(model, path, compute, error));
+                  : model_read(model, path, compute, memory->log, error));
   if (ok && merge_directory && dry == compute->dry) ok = merge(model, merge_directory, compute, error);
   if (!ok) base_close(model);
   return ok;

@@ -1,5 +1,6 @@
 #include "train/program.h"
 
+#include "base/file.h"
 #include "base/terminal.h"
 #include "train/run.h"
 
@@ -16,6 +17,9 @@ bool result_string(Buffer *json, const char *text, Error *error) {
   json_decref(value);
   return ok;
 }
+
+/* Seconds after which what was said at the start is out of sight. */
+enum { SCREENFUL = 60 };
 
 static bool print_help(const Program *program, const char *topic, FILE *out, Error *error) {
   Buffer text = {0};
@@ -52,7 +56,13 @@ static bool run_stage(const Program *program, const void *config, const OptionRe
                         .check = request->check,
                         .comm = comm,
                         .log = log};
+    const double began = time_monotonic();
+    StringList warnings = {0};
+    log->warnings = &warnings;
     ok = program->run(&call, &result, error);
+    if (ok && time_monotonic() - began > SCREENFUL) log_warnings_again(log);
+    log->warnings = NULL;
+    string_list_free(&warnings);
     const Buffer *shown = request->json ? &result.json : &result.text;
     if (ok && shown->size && comm->rank == 0) {
       const bool marked = result.marked && !request->json;

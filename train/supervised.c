@@ -328,7 +328,7 @@ static bool prepare(void *context, Error *error) {
 static bool carry_out(void *context, ProgramResult *result, Error *error) {
   Supervised *s = context;
   const PlanSettings settings = settings_of(s->config);
-  if (!train_memory_allocate(&s->memory, &s->compute, error) || !open_model(s, &settings, error)) {
+  if (!train_memory_allocate(&s->memory, &s->compute, s->log, error) || !open_model(s, &settings, error)) {
     return false;
   }
   report(s);

@@ -42,11 +42,12 @@ typedef struct TrainMemory {
   Arena
       shared; /* where a stage has both, step and cache are the same memory: it never rolls out in a pass, and
                       an engine begins each run without memories of the last */
+  Log *log;   /* borrowed, or NULL */
 } TrainMemory;
 
 void train_memory_dry(TrainMemory *memory);
-/* Replaces dry arenas by real ones of their peaks. */
-NODISCARD bool train_memory_allocate(TrainMemory *memory, Compute *compute, Error *error);
+/* Replaces dry arenas by real ones of their peaks. `log` is shown how far models are read into them; may be NULL. */
+NODISCARD bool train_memory_allocate(TrainMemory *memory, Compute *compute, Log *log, Error *error);
 void train_memory_free(TrainMemory *memory, Compute *compute);
 
 /* -- the base ------------------------------------------------------------------------------------------- */

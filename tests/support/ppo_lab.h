@@ -94,7 +94,7 @@ static inline void lab_open(Lab *lab, bool fresh, const char *const *options) {
   lab_open_models(lab);
   lab_close_models(lab);
   assert_true(plan_end(&plan, &s->memory, &s->compute, &error));
-  assert_true(train_memory_allocate(&s->memory, &s->compute, &error));
+  assert_true(train_memory_allocate(&s->memory, &s->compute, NULL, &error));
   lab_open_models(lab);
   assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, lab_has_critic(lab), 1, &error));
   for (int p = 0; p < LAB_PROMPTS; p++) {

@@ -38,7 +38,7 @@ static void open_parts(Rig *rig) {
   rig_check(
       model_open(&rig->model, spec->model, (WeightFormat){.dtype = spec->dtype}, c, &rig->memory, &error),
       &error);
-  if (!c->dry) rig_check(model_read(&rig->model, spec->model, c, &error), &error);
+  if (!c->dry) rig_check(model_read(&rig->model, spec->model, c, NULL, &error), &error);
   model_set_context(&rig->model, c, rig->longest);
   if (spec->adapter) {
     LoraSpec lora = {0};

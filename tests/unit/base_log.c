@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/terminal.h"
 
@@ -95,6 +96,24 @@ static void results_on_a_terminal(void **state) {
   assert_memory_equal(text(), "a\x1b[2J\0", 6);
 }
 
+static void warnings_are_told_again(void **state) {
+  (void)state;
+  Log log;
+  StringList warnings = {0};
+  log_init(&log, stream, LOG_INFO);
+  log.warnings = &warnings;
+  log_warning(&log, "no template");
+  log_info(&log, "begins");
+  log_warning(&log, "high rate %d", 3);
+  log_warnings_again(&log);
+  log_warning(&log, "late");
+  assert_string_equal(text(),
+                      "warning: no template\nbegins\nwarning: high rate 3\n"
+                      "warnings of this run, again:\n  no template\n  high rate 3\nwarning: late\n");
+  string_list_free(&warnings);
+  log_warnings_again(&log); /* none */
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, open_stream, close_stream)
 
 int main(void) {
@@ -102,6 +121,7 @@ int main(void) {
       TEST(lines_and_sink),
       TEST(control_characters_are_spelled_out),
       TEST(results_on_a_terminal),
+      TEST(warnings_are_told_again),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

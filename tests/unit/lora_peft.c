@@ -448,13 +448,13 @@ static void a_merged_directory_has_the_deltas(void **state) {
   Error error = {0};
   read_fixture(&adapted, "gpt2", "gpt2_c_attn");
   const Model *model = &adapted.model;
-  assert_ok(model_read(&adapted.model, FIXTURES "/models/gpt2", &compute, &error), &error);
+  assert_ok(model_read(&adapted.model, FIXTURES "/models/gpt2", &compute, NULL, &error), &error);
   assert_ok(model_save(model, NULL, &adapted.set, NULL, NULL, temporary_path(&t, "out"), DTYPE_F32, &compute,
                        &error),
             &error);
   Adapted merged;
   read_fixture(&merged, "gpt2", "gpt2_c_attn");
-  assert_ok(model_read(&merged.model, temporary_path(&t, "out"), &compute, &error), &error);
+  assert_ok(model_read(&merged.model, temporary_path(&t, "out"), &compute, NULL, &error), &error);
   for (int i = 0; i < model->tensor_count; i++) {
     const bool adapts = strstr(model->tensors[i].name, "c_attn.weight") != NULL;
     const Tensor before = model->tensors[i].value, after = merged.model.tensors[i].value;

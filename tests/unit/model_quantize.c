@@ -110,7 +110,7 @@ static void lab_open(Lab *lab, const char *directory, WeightFormat format) {
   device_arena(&lab->compute, &lab->memory, "memory", memory.peak);
   device_arena(&lab->compute, &lab->step, "step", step.peak);
   open_model(lab, directory, format, &lab->memory);
-  must(model_read(&lab->model, directory, &lab->compute, &error), &error);
+  must(model_read(&lab->model, directory, &lab->compute, NULL, &error), &error);
   must(lora_parameters(&lab->set, &lab->parameters, &error), &error);
   for (size_t i = 0; i < lab->parameters.count; i++) {
     device_random(&lab->compute, lab->parameters.items[i].value, random_key(9, RANDOM_TEST), i, 0, 0.2f);

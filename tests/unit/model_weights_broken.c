@@ -274,7 +274,7 @@ static void every_failed_allocation_is_reported(void **state) {
     memory_fail_after(n);
     ok = model_open(&loaded.model, FIXTURES "/models/llama", (WeightFormat){.dtype = DTYPE_BF16}, &compute,
                     &loaded.arena, &error) &&
-         model_read(&loaded.model, FIXTURES "/models/llama", &compute, &error);
+         model_read(&loaded.model, FIXTURES "/models/llama", &compute, NULL, &error);
     memory_fail_after(-1);
     if (!ok) assert_int_equal(error.code, ERROR_MEMORY);
     loaded_free(&loaded);

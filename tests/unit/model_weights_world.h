@@ -59,7 +59,7 @@ static inline bool load(Loaded *loaded, const char *directory, DType dtype, Erro
   return ok && compute_arena(&compute, &loaded->arena, "model", dry.peak, error) &&
          model_open(&loaded->model, directory, (WeightFormat){.dtype = dtype}, &compute, &loaded->arena,
                     error) &&
-         model_read(&loaded->model, directory, &compute, error);
+         model_read(&loaded->model, directory, &compute, NULL, error);
 }
 
 static inline void load_fixture(Loaded *loaded, const char *name, DType dtype) {

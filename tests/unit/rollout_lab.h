@@ -101,7 +101,7 @@ static inline void lab_open_as(Lab *lab, const char *name, bool adapted, DType d
     lab_check(
         model_open(&lab->model, path, (WeightFormat){.dtype = dtype}, &lab->compute, &lab->weights, &error),
         &error);
-    if (real) lab_check(model_read(&lab->model, path, &lab->compute, &error), &error);
+    if (real) lab_check(model_read(&lab->model, path, &lab->compute, NULL, &error), &error);
     if (adapted) lab_adapter(lab);
     lab_check(pass_init(&lab->pass, &lab->model, &error), &error);
     if (!real) lab_step_plan(lab);

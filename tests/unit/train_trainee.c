@@ -116,7 +116,7 @@ static void open_lab_as(Lab *lab, const char *model, const char *merge, TraineeS
   close_parts(lab);
   MemoryPlan plan = {0};
   must(plan_end(&plan, &lab->memory, &lab->compute, &error), &error);
-  must(train_memory_allocate(&lab->memory, &lab->compute, &error), &error);
+  must(train_memory_allocate(&lab->memory, &lab->compute, NULL, &error), &error);
   open_parts(lab);
 }
 
@@ -449,7 +449,7 @@ static void adapters_share_a_base(void **state) {
   train_memory_dry(&more);
   must(predictor_open(&other, &spec, &lab.base, PREDICTOR_FROZEN, NULL, &lab.compute, &more, &error), &error);
   predictor_close(&other);
-  must(train_memory_allocate(&more, &lab.compute, &error), &error);
+  must(train_memory_allocate(&more, &lab.compute, NULL, &error), &error);
   must(predictor_open(&other, &spec, &lab.base, PREDICTOR_FROZEN, NULL, &lab.compute, &more, &error), &error);
   learn(&lab);
   must(step(&lab, &error), &error);

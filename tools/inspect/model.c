@@ -83,14 +83,15 @@ static bool machine_plan(Machine *m, const InspectConfig *config, Error *error) 
 }
 
 static bool machine_open(Machine *m, const InspectConfig *config, bool score, int64_t longest, int64_t tokens,
-                         int64_t sequences, Error *error) {
+                         int64_t sequences, Log *log, Error *error) {
   *m = (Machine){.score = score, .longest = longest};
   if (!compute_open(&m->compute, (DeviceKind)config->backend, (int)config->threads, error)) return false;
   train_memory_dry(&m->memory);
   compute_dry_begin(&m->compute);
   bool ok = batch_init(&m->batch, tokens, sequences, error) && machine_plan(m, config, error);
   ok = compute_dry_end(&m->compute, error) && ok;
-  ok = ok && train_memory_allocate(&m->memory, &m->compute, error) && machine_open_model(m, config, error);
+  ok = ok && train_memory_allocate(&m->memory, &m->compute, log, error) &&
+       machine_open_model(m, config, error);
   if (!ok) machine_close(m);
   return ok;
 }
@@ -147,7 +148,8 @@ static bool run_logprobs(const ProgramCall *call, ProgramResult *result, Error *
   float *values = ok ? memory_zeroed(ids.size, sizeof *values) : NULL;
   if (ok && !values) ok = error_out_of_memory(error, "log-probabilities", ids.size * sizeof *values);
   for (size_t i = 0; ok && i + 1 < ids.size; i++) ok = int_array_push(&rows, (int)i, error);
-  if (ok && (ok = machine_open(&machine, config, false, (int64_t)ids.size, (int64_t)ids.size, 1, error))) {
+  if (ok && (ok = machine_open(&machine, config, false, (int64_t)ids.size, (int64_t)ids.size, 1, call->log,
+                               error))) {
     ok = check_ids(&machine.model.spec, &ids, config->model, error);
     if (ok) {
       int64_t first;
@@ -282,10 +284,10 @@ static void scoring_close(Scoring *s) {
   machine_close(&s->machine);
 }
 
-static bool scoring_open(Scoring *s, const InspectConfig *config, int64_t longest, Error *error) {
+static bool scoring_open(Scoring *s, const InspectConfig *config, int64_t longest, Log *log, Error *error) {
   enum { TOKENS = 2048, SEQUENCES = 4 * MOST_ANSWERS };
   int64_t tokens = longest > TOKENS ? longest : TOKENS;
-  if (!machine_open(&s->machine, config, true, longest, tokens, SEQUENCES, error)) return false;
+  if (!machine_open(&s->machine, config, true, longest, tokens, SEQUENCES, log, error)) return false;
   s->rows = memory_zeroed(SEQUENCES, sizeof *s->rows);
   s->values = memory_zeroed(SEQUENCES, sizeof *s->values);
   s->examples = memory_zeroed(SEQUENCES, sizeof *s->examples);
@@ -317,7 +319,7 @@ static bool score_file(const InspectConfig *config, ProgramResult *result, Log *
   if (!model_limit(config->model, &limit, error) || !inspect_text_open(config, &text, log, error))
     return false;
   bool ok = inspect_data_open(config, &text, DATASET_PREFERENCE, limit, log, &dataset, error);
-  if (ok && (ok = scoring_open(&scoring, config, (int64_t)dataset.longest, error))) {
+  if (ok && (ok = scoring_open(&scoring, config, (int64_t)dataset.longest, log, error))) {
     ok = score_examples(&scoring, &dataset, log, error);
     scoring_close(&scoring);
   }
@@ -331,7 +333,7 @@ static bool score_ids(const InspectConfig *config, ProgramResult *result, Log *l
   Scoring scoring = {.result = result};
   bool ok = given_ids(config, &ids, log, error);
   if (ok && ids.size == 0) ok = error_set(error, ERROR_USAGE, "nothing to score: no token");
-  if (ok && (ok = scoring_open(&scoring, config, (int64_t)ids.size, error))) {
+  if (ok && (ok = scoring_open(&scoring, config, (int64_t)ids.size, log, error))) {
     ok = check_ids(&scoring.machine.model.spec, &ids, config->model, error);
     if (ok) {
       add_sequence(&scoring, ids.data, 0, ids.data, (int)ids.size);

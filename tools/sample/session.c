@@ -236,7 +236,7 @@ static bool allocate_round(SampleSession *s, Error *error) {
 bool sample_allocate(SampleSession *session, Error *error) {
   SampleSession *s = session;
   const PlanSettings settings = settings_of(&s->config);
-  return train_memory_allocate(&s->memory, &s->compute, error) && open_models(s, &settings, error) &&
+  return train_memory_allocate(&s->memory, &s->compute, s->log, error) && open_models(s, &settings, error) &&
          take_digests(s, error) && allocate_round(s, error);
 }
 
