@@ -128,9 +128,33 @@ typedef struct HeadTerms {
   float scale; /* of the thin product */
 } HeadTerms;
 
+/* What is done to single logits of a row before they become a distribution. First a logit whose id is in the row's part of `ids` is divided by
+ * `penalty`, or multiplied where it is negative (the repetition penalty of Keskar et al. 2019, section 4.1, in the form of Transformers'
+ * RepetitionPenaltyLogitsProcessor); then, in rows whose `bans` is not 0, the logits of `banned` become -infinity. */
+typedef struct LogitEdits {
+  float penalty;      /* above 0 */
+  Tensor ids;         /* [M] I32; the part of a row has each id once, below V. Or none, with from and count */
+  Tensor from, count; /* [N] I32: where the part of a row begins, and its length, which is at most ... */
+  int64_t most;
+  Tensor banned, bans; /* [B] I32, [N] I32; or none */
+} LogitEdits;
+
+static inline bool logits_edited(LogitEdits edits) {
+  return !tensor_is_none(edits.ids) || !tensor_is_none(edits.banned);
+}
+/* Of the rows first .. first + count - 1. */
+static inline LogitEdits edits_rows(LogitEdits edits, int64_t first, int64_t count) {
+  Tensor *of_rows[] = {&edits.from, &edits.count, &edits.bans};
+  for (int i = 0; i < 3; i++) {
+    if (!tensor_is_none(*of_rows[i])) *of_rows[i] = tensor_rows(*of_rows[i], first, count);
+  }
+  return edits;
+}
+
 typedef struct HeadSpec {
   float temperature; /* logits are divided by it; 1 in training on text */
   float softcap;     /* c*tanh(logit/c) before the temperature; 0 = none */
+  LogitEdits edits;  /* before the temperature; not with a softcap */
 } HeadSpec;
 
 typedef struct SampleRow {

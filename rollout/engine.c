@@ -2,6 +2,8 @@
 
 #include "base/memory.h"
 
+#include <string.h>
+
 EngineConfig engine_config_default(const Compute *compute, DType weights) {
   return (EngineConfig){.batch = 32,
                         .block_size = 16,
@@ -56,6 +58,10 @@ static bool host_init(Engine *engine, int64_t blocks, Error *error) {
                       blocks_per_sequence(config), config->prefill_chunk, error)) {
     return false;
   }
+  if (config->edits &&
+      !repeats_init(&engine->repeats, config->batch, config->max_length, engine->model->spec.vocab, error)) {
+    return false;
+  }
   engine->texts = memory_zeroed(batch, sizeof *engine->texts);
   return engine->texts || error_out_of_memory(error, "rollout engine", batch * sizeof *engine->texts);
 }
@@ -75,7 +81,7 @@ bool engine_init(Engine *engine, EngineConfig config, const Model *model, const 
       !kv_cache_init(&engine->cache, &model->spec, blocks + idle, config.block_size, config.batch + idle,
                      blocks_per_sequence(&config), config.cache_dtype, arena, error) ||
       !step_init(&engine->step, compute, model, adapter, &engine->cache, config.batch + config.prefill_chunk,
-                 config.batch, arena, error)) {
+                 config.batch, config.edits ? config.max_length : 0, arena, error)) {
     engine_free(engine);
     return false;
   }
@@ -103,6 +109,7 @@ void engine_free(Engine *engine) {
     for (int64_t i = 0; i < engine->config.batch; i++) text_stream_free(&engine->texts[i]);
   }
   memory_free(engine->texts);
+  repeats_free(&engine->repeats);
   step_free(&engine->step);
   scheduler_free(&engine->scheduler);
   kv_cache_free(&engine->cache);
@@ -137,11 +144,32 @@ static bool sample_check(const Engine *engine, const RolloutSample *sample, int6
   return true;
 }
 
+static bool penalised(const RolloutSpec *spec) {
+  return spec->repetition_penalty > 0 && spec->repetition_penalty != 1;
+}
+
+/* Tells the step of the run's edits, none among them where there are some at other times. */
+static bool begin_edits(Engine *engine, const RolloutSpec *spec, Error *error) {
+  StepEdits *edits = &engine->step.edits;
+  const bool bans = spec->min_new_tokens > 0 && spec->eos_count > 0;
+  ASSERT(engine->config.edits || (!penalised(spec) && !bans));
+  if (bans && spec->eos_count > STEP_BANNED) {
+    return error_set(
+        error, ERROR_USAGE,
+        "min_new_tokens: the model has %zu ids that end an answer, and at most %d can be kept out",
+        spec->eos_count, STEP_BANNED);
+  }
+  edits->penalty = penalised(spec) ? spec->repetition_penalty : 1;
+  for (size_t i = 0; bans && i < STEP_BANNED; i++) edits->banned[i] = spec->eos_ids[i % spec->eos_count];
+  return true;
+}
+
 bool engine_begin(Engine *engine, const RolloutSpec *spec, RolloutSample *samples, int64_t count,
                   Error *error) {
   ASSERT(!engine_busy(engine) && !engine->compute->dry);
   ASSERT(spec->tokenizer || spec->stop_count == 0);
   ASSERT(model_serves(engine->model, engine->config.max_length));
+  if (!begin_edits(engine, spec, error)) return false;
   for (int64_t i = 0; i < count; i++) {
     if (!sample_check(engine, &samples[i], i, error)) return false;
   }
@@ -180,20 +208,34 @@ static bool text_wanted(const RolloutSpec *spec) {
   return spec->tokenizer && (spec->stop_count > 0 || spec->on_token);
 }
 
-/* A new sequence gets an empty text. One that comes back after a preemption has said some of it already: its
+/* A new sequence has an empty text. One that comes back after a preemption has said some of it already: its
  * ids go through again, and what they make ready is not handed out a second time. */
-static bool begin_texts(Engine *engine, Error *error) {
+static bool begin_text(const RolloutSpec *spec, TextStream *text, const RolloutSample *sample, Error *error) {
+  text_stream_begin(text, spec->tokenizer, spec->stops, spec->stop_count);
+  for (int64_t t = 0; t < sample->length; t++) {
+    bool stopped;
+    if (!text_stream_push(text, sample->response[t], &stopped, error)) return false;
+    text_stream_taken(text);
+  }
+  return true;
+}
+
+static void begin_repeats(Repeats *repeats, int64_t slot, const RolloutSample *sample) {
+  repeats_clear(repeats, slot);
+  repeats_add(repeats, slot, sample->prompt, sample->prompt_length);
+  repeats_add(repeats, slot, sample->response, sample->length);
+}
+
+/* What is kept of the sequences that this step is the first of. */
+static bool begin_sequences(Engine *engine, Error *error) {
   const RolloutSpec *spec = &engine->spec;
   for (int64_t i = 0; i < engine->scheduler.running_count; i++) {
     Sequence *sequence = &engine->scheduler.running[i];
     if (sequence->started) continue;
     sequence->started = true;
-    TextStream *text = &engine->texts[sequence->slot];
-    text_stream_begin(text, spec->tokenizer, spec->stops, spec->stop_count);
-    for (int64_t t = 0; t < sequence->sample->length; t++) {
-      bool stopped;
-      if (!text_stream_push(text, sequence->sample->response[t], &stopped, error)) return false;
-      text_stream_taken(text);
+    if (penalised(spec)) begin_repeats(&engine->repeats, sequence->slot, sequence->sample);
+    if (text_wanted(spec) && !begin_text(spec, &engine->texts[sequence->slot], sequence->sample, error)) {
+      return false;
     }
   }
   return true;
@@ -247,6 +289,7 @@ static bool take_tokens(Engine *engine, Error *error) {
     if (!append_token(engine, sequence->sample, engine->step.sampled[i], engine->step.logprobs[i], text,
                       error))
       return false;
+    if (penalised(spec)) repeats_add(&engine->repeats, sequence->slot, &engine->step.sampled[i], 1);
     const size_t bytes = text ? text->ready : 0;
     if (spec->on_token)
       spec->on_token(spec->context, sequence->sample, bytes ? text->pending.data : "", bytes);
@@ -266,6 +309,23 @@ static void fill_sample_rows(Engine *engine) {
                                           .temperature = spec->temperature,
                                           .top_p = spec->top_p,
                                           .top_k = spec->top_k};
+  }
+}
+
+static void fill_edits(Engine *engine) {
+  const Scheduler *s = &engine->scheduler;
+  const RolloutSpec *spec = &engine->spec;
+  const Repeats *repeats = &engine->repeats;
+  StepEdits *edits = &engine->step.edits;
+  edits->used = 0;
+  for (int64_t i = 0; engine->config.edits && i < s->pick_count; i++) {
+    const Sequence *sequence = &s->running[s->picked_running[i]];
+    const int64_t count = penalised(spec) ? repeats->count[sequence->slot] : 0;
+    memcpy(edits->ids + edits->used, repeats_of(repeats, sequence->slot), (size_t)count * sizeof *edits->ids);
+    edits->from[i] = (int32_t)edits->used;
+    edits->count[i] = (int32_t)count;
+    edits->bans[i] = spec->eos_count > 0 && sequence->sample->length < spec->min_new_tokens;
+    edits->used += count;
   }
 }
 
@@ -297,8 +357,13 @@ bool engine_step(Engine *engine, Error *error) {
   const double started = time_monotonic();
   scheduler_plan(s);
   if (s->row_count == 0) return true;
+  if (!begin_sequences(engine, error)) {
+    engine_abandon(engine);
+    return false;
+  }
   upload_table(engine);
   fill_sample_rows(engine);
+  fill_edits(engine);
   step_run(&engine->step, engine->adapter,
            &(StepRows){.ids = s->ids,
                        .sequence = s->sequence,
@@ -308,7 +373,7 @@ bool engine_step(Engine *engine, Error *error) {
                        .picks = s->pick_count,
                        .decoding = s->prompt_rows == 0});
 
-  const bool ok = (!text_wanted(&engine->spec) || begin_texts(engine, error)) && take_tokens(engine, error);
+  const bool ok = take_tokens(engine, error);
   count_step(engine, time_monotonic() - started);
   scheduler_retire(s);
   if (!ok) engine_abandon(engine);

@@ -27,6 +27,7 @@
 
 #include "base/log.h"
 #include "model/decode.h"
+#include "rollout/repeats.h"
 #include "rollout/sample.h"
 #include "rollout/scheduler.h"
 #include "rollout/step.h"
@@ -42,6 +43,7 @@ typedef struct EngineConfig {
   int64_t cache_bytes; /* budget of the cache; 0 = as much as batch * max_length tokens take */
   int64_t prefill_chunk; /* prompt tokens in a step, at most; >= 1 */
   DType cache_dtype;     /* F32, BF16, or I8 (compute/ops.h, PagedCache) */
+  bool edits;            /* runs may have a repetition_penalty or min_new_tokens, which take memory */
 } EngineConfig;
 
 /* Batch 32, max_length 0, block_size 16, chunk 256, and a cache of the dtype that activations have beside weights of
@@ -56,6 +58,11 @@ typedef struct RolloutSpec {
   int top_k;          /* 0 = off */
   const int *eos_ids; /* any of them ends a response and is its last id */
   size_t eos_count;
+
+  /* Both are Transformers', before the temperature, and part of the distribution whose log-probabilities come back. Where config.edits is set. */
+  float
+      repetition_penalty; /* logits of tokens that prompt or response has are divided by it, or multiplied where negative; 0, 1 = off */
+  int64_t min_new_tokens; /* no EOS id among so many first tokens */
 
   /* Text, needed for stop strings and on_token's text; tokenizer may be NULL without both. Special tokens
    * give no text. A response that meets a stop string keeps the id that completed it; its text ends before
@@ -94,6 +101,7 @@ typedef struct Engine {
   Scheduler scheduler;
   Step step;
   TextStream *texts; /* [batch], by slot */
+  Repeats repeats;   /* likewise; config.edits */
   RolloutSpec spec;
   RandomKey key;
   EngineStats stats;
@@ -111,7 +119,7 @@ NODISCARD bool engine_check_lengths(const Engine *engine, int64_t longest, int64
 void engine_free(Engine *engine); /* host arrays; tensors belong to the arena */
 
 /* Generates all samples. ERROR_DATA (naming the sample) for an empty prompt, one that leaves no room for a
- * token, or an id outside the vocabulary; nothing is generated then. */
+ * token, or an id outside the vocabulary; ERROR_USAGE for more than STEP_BANNED EOS ids that min_new_tokens would ban. Nothing is generated then. */
 NODISCARD bool engine_run(Engine *engine, const RolloutSpec *spec, RolloutSample *samples, int64_t count,
                           Error *error);
 

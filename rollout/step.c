@@ -10,8 +10,14 @@ int64_t step_idle_blocks(const Compute *compute) {
   return compute_can_record(compute) ? 1 : 0;
 }
 
+/* Of the block without what comes last and is not sent whole: the ids of edits. */
+static int64_t fixed_bytes(const Step *s) {
+  const int64_t edits = s->most > 0 ? 3 * s->picks + STEP_BANNED : 0;
+  return s->picks * (int64_t)sizeof(SampleRow) + (s->picks + 3 * s->rows + edits) * (int64_t)sizeof(int32_t);
+}
+
 static int64_t input_bytes(const Step *s) {
-  return s->picks * (int64_t)(sizeof(SampleRow) + sizeof(int32_t)) + 3 * s->rows * (int64_t)sizeof(int32_t);
+  return fixed_bytes(s) + s->picks * s->most * (int64_t)sizeof(int32_t);
 }
 
 static int64_t output_bytes(const Step *s) {
@@ -22,6 +28,7 @@ static int64_t output_bytes(const Step *s) {
 typedef struct StepInput {
   SampleRow *samples;
   int32_t *picked, *ids, *sequence, *position;
+  StepEdits edits; /* without a penalty and a number */
 } StepInput;
 
 static StepInput input_at(const Step *s, void *block) {
@@ -30,6 +37,11 @@ static StepInput input_at(const Step *s, void *block) {
   in.ids = in.picked + s->picks;
   in.sequence = in.ids + s->rows;
   in.position = in.sequence + s->rows;
+  in.edits.from = in.position + s->rows;
+  in.edits.count = in.edits.from + s->picks;
+  in.edits.bans = in.edits.count + s->picks;
+  in.edits.banned = in.edits.bans + s->picks;
+  in.edits.ids = in.edits.banned + STEP_BANNED;
   return in;
 }
 
@@ -58,7 +70,10 @@ static bool host_init(Step *s, Error *error) {
   if (!s->host_input || !s->host_output || !s->records) {
     return error_out_of_memory(error, "rollout step", (unsigned long long)input_bytes(s));
   }
-  s->samples = input_at(s, s->host_input).samples;
+  const StepInput in = input_at(s, s->host_input);
+  s->samples = in.samples;
+  if (s->most > 0) s->edits = in.edits;
+  s->edits.penalty = 1;
   s->sampled = (int32_t *)(void *)s->host_output;
   s->logprobs = (float *)(void *)(s->sampled + s->picks);
   return true;
@@ -74,6 +89,19 @@ static void idle_init(Step *s) {
 
 /* -- operations ---------------------------------------------------------------------------------------- */
 
+static void edit(Step *s, Tensor logits) {
+  const StepEdits in = input_at(s, s->input.data).edits;
+  const int64_t count = logits.dim[0];
+  const LogitEdits edits = {.penalty = s->edits.penalty,
+                            .ids = tensor_1d(in.ids, DTYPE_I32, s->picks * s->most),
+                            .from = tensor_1d(in.from, DTYPE_I32, count),
+                            .count = tensor_1d(in.count, DTYPE_I32, count),
+                            .most = s->most,
+                            .banned = tensor_1d(in.banned, DTYPE_I32, STEP_BANNED),
+                            .bans = tensor_1d(in.bans, DTYPE_I32, count)};
+  op_edit_logits(s->compute, logits, edits, (Tensor){0});
+}
+
 /* Forward and sampling; picks < 0: all rows, in order. reach: an index. */
 static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t picks, int reach) {
   const StepInput in = input_at(s, s->input.data);
@@ -88,18 +116,20 @@ static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t pi
   int32_t *sampled = s->output.data;
   const Tensor ids = tensor_1d(sampled, DTYPE_I32, count);
   const Tensor logprobs = tensor_1d(sampled + s->picks, DTYPE_F32, count);
+  if (count > 0 && s->most > 0) edit(s, logits);
   if (count > 0) op_sample(s->compute, ids, logprobs, logits, in.samples);
   arena_release(s->arena, mark);
 }
 
 bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
-               int64_t rows, int64_t picks, Arena *arena, Error *error) {
+               int64_t rows, int64_t picks, int64_t most, Arena *arena, Error *error) {
   *step = (Step){.compute = compute,
                  .model = model,
                  .cache = cache,
                  .arena = arena,
                  .rows = rows,
                  .picks = picks,
+                 .most = most,
                  .idle = -1};
   ASSERT(picks > 0 && rows >= picks);
   if (!host_init(step, error)) return false;
@@ -169,15 +199,20 @@ static void upload_rows(Step *s, const StepRows *rows, int64_t count) {
     in.ids[i] = in.position[i] = 0;
     in.sequence[i] = s->idle;
     in.samples[i] = (SampleRow){.top_p = 1};
+    if (s->most > 0) in.edits.count[i] = in.edits.bans[i] = 0;
   }
-  compute_upload(s->compute, s->input, s->host_input);
+  ASSERT(s->edits.used <= s->picks * s->most);
+  const int64_t bytes_sent = fixed_bytes(s) + s->edits.used * (int64_t)sizeof(int32_t);
+  compute_upload(s->compute, tensor_1d(s->input.data, DTYPE_U8, bytes_sent), s->host_input);
 }
 
 /* Drops recordings whose addresses may no longer be right. */
 static void check_records(Step *s, const LoraSet *adapter) {
   if (s->recorded == 0) return;
   ASSERT(arena_mark(s->arena) == s->mark);
-  if (adapter != s->adapter || s->scratch != s->compute->scratch.base) drop_records(s);
+  if (adapter != s->adapter || s->penalty != s->edits.penalty || s->scratch != s->compute->scratch.base) {
+    drop_records(s);
+  }
 }
 
 static void decoding_step(Step *s, const LoraSet *adapter, int64_t count, int reach) {
@@ -198,6 +233,7 @@ static void decoding_step(Step *s, const LoraSet *adapter, int64_t count, int re
     }
     s->recorded++;
     s->adapter = adapter;
+    s->penalty = s->edits.penalty;
     s->mark = arena_mark(s->arena);
     s->scratch = s->compute->scratch.base;
   }

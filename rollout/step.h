@@ -17,6 +17,16 @@
 #include "model/decode.h"
 
 enum { STEP_REACH = 256 }; /* positions */
+enum { STEP_BANNED = 64 }; /* tokens that may be banned, at most */
+
+/* A step that edits logits (LogitEdits in compute/ops.h): the parts of its block that the caller fills in like its samples. */
+typedef struct StepEdits {
+  float penalty;                /* of all rows */
+  int32_t *from, *count, *bans; /* [picks] */
+  int32_t *banned;              /* [STEP_BANNED], some of them more than once */
+  int32_t *ids;                 /* [picks * most] */
+  int64_t used;                 /* of these: the others are not sent */
+} StepEdits;
 
 /* A step of some number of decoding rows and some reach. */
 typedef struct StepRecord {
@@ -30,15 +40,17 @@ typedef struct Step {
   KvCache *cache;
   Arena *arena;
   int64_t rows, picks; /* most of a step */
+  int64_t most;        /* ids whose logits are edited, of a row; 0: none are, nor banned */
   int32_t idle;        /* sequence of the idle rows; -1: the backend cannot record */
 
   /* Host. The caller fills in samples[picks]; results are there after the step. */
   SampleRow *samples; /* [picks] */
-  int32_t *sampled;   /* [picks] ids */
-  float *logprobs;    /* [picks] */
+  StepEdits edits;
+  int32_t *sampled; /* [picks] ids */
+  float *logprobs;  /* [picks] */
 
   /* One block on the host and one on the device, in the same layout: SampleRow samples[picks];
-   * int32_t picked[picks], ids[rows], sequence[rows], position[rows]. */
+   * int32_t picked[picks], ids[rows], sequence[rows], position[rows], and those of edits. */
   char *host_input;
   Tensor input; /* U8 */
   /* int32_t sampled[picks]; float logprobs[picks]. */
@@ -49,6 +61,7 @@ typedef struct Step {
   StepRecord *records;    /* [reaches][picks + 1], by number of rows, idle ones included */
   int64_t recorded;       /* how many there are */
   const LoraSet *adapter; /* that all of them use */
+  float penalty;          /* likewise */
   size_t mark;            /* of the arena, at all of them */
   const char *scratch;    /* base of the scratch arena, at all of them */
 } Step;
@@ -56,11 +69,12 @@ typedef struct Step {
 /* Sequences and blocks of the cache that the idle rows need, on top of the engine's. */
 int64_t step_idle_blocks(const Compute *compute);
 
-/* `rows` and `picks` are the most of a step; decoding steps have up to `picks` rows. The cache's last sequence
+/* `rows` and `picks` are the most of a step, `most` that of the ids whose logits are edited in a row (0: no edits); decoding steps have up to `picks` rows. The cache's last sequence
  * and block are the idle rows' (step_idle_blocks). All are borrowed. With compute->dry the largest step is
  * counted. step_free after a failure, too. */
 NODISCARD bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *adapter,
-                         KvCache *cache, int64_t rows, int64_t picks, Arena *arena, Error *error);
+                         KvCache *cache, int64_t rows, int64_t picks, int64_t most, Arena *arena,
+                         Error *error);
 void step_free(Step *step);
 
 /* Between runs the arena's memory may have held something else: what a step finds there is put there again. */

@@ -70,7 +70,7 @@ static void row_gradient(float *z, int64_t n, RowStats stats, HeadSpec spec, int
   Vec to_tanh = vec_splat(spec.softcap > 0 ? spec.temperature / spec.softcap : 0.0f);
   for (int64_t i = 0; i < n; i += VEC) {
     int part = vec_part(n - i);
-    Vec y = vec_load_part(z + i, part);
+    Vec y = vec_max(vec_splat(-1e30f), vec_load_part(z + i, part)); /* what is banned is -infinity */
     Vec log_p = vec_max(vec_splat(-1e30f), (y - shift) - log_sum), p = vec_exp(log_p);
     Vec d = vec_splat(-dlogprob) * p;
     if (dentropy != 0) d = vec_fma(vec_splat(-dentropy) * p, log_p + entropy, d);
@@ -97,10 +97,20 @@ static HeadTerms chunk_terms(HeadTerms all, Chunk chunk) {
   return part;
 }
 
-static void chunk_logits(Compute *c, Tensor logits, HeadTerms z) {
+/* Edited where that is asked for; slopes: of the edits, for the backward, or none. */
+static void chunk_logits(Compute *c, Tensor logits, HeadTerms z, HeadSpec spec, Chunk chunk, Tensor slopes) {
   const bool thin = !tensor_is_none(z.u);
   if (thin) CPU(linear)(c, logits, z.u, (Weight){z.b, false}, (Tensor){0}, z.scale, 0.0f);
   CPU(linear)(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
+  if (!logits_edited(spec.edits)) return;
+  ASSERT(!(spec.softcap > 0));
+  CPU(edit_logits)(c, logits, edits_rows(spec.edits, chunk.first, chunk.count), slopes);
+}
+
+/* Room for the slopes of a chunk's edits; none without them. */
+static Tensor chunk_slopes(Compute *c, HeadSpec spec, int64_t rows) {
+  if (tensor_is_none(spec.edits.ids)) return (Tensor){0};
+  return tensor_2d(scratch_floats(c, rows * spec.edits.most), DTYPE_F32, rows, spec.edits.most);
 }
 
 /* dz: gradient of the chunk's logits */
@@ -119,7 +129,7 @@ void CPU(head_logprob)(Compute *c, Tensor logprob, Tensor entropy, HeadTerms z, 
   Tensor logits = tensor_2d(scratch_floats(c, step * n), DTYPE_F32, step, n);
   for (int64_t first = 0; first < rows; first += step) {
     Chunk chunk = chunk_at(first, rows, step);
-    chunk_logits(c, tensor_rows(logits, 0, chunk.count), chunk_terms(z, chunk));
+    chunk_logits(c, tensor_rows(logits, 0, chunk.count), chunk_terms(z, chunk), spec, chunk, (Tensor){0});
     if (c->dry) break;
 #pragma omp parallel for num_threads(c->threads) schedule(static) if (chunk.count * n > SPAN)
     for (int64_t r = 0; r < chunk.count; r++) {
@@ -139,11 +149,12 @@ void CPU(head_logprob_backward)(Compute *c, HeadTerms d, Tensor logprob, HeadTer
   int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(rows, n);
   size_t mark = scratch_open(c);
   Tensor logits = tensor_2d(scratch_floats(c, step * n), DTYPE_F32, step, n);
+  const Tensor slopes = chunk_slopes(c, spec, step);
   for (int64_t first = 0; first < rows; first += step) {
     Chunk chunk = chunk_at(first, rows, step);
     Tensor part = tensor_rows(logits, 0, chunk.count);
     HeadTerms terms = chunk_terms(z, chunk);
-    chunk_logits(c, part, terms);
+    chunk_logits(c, part, terms, spec, chunk, slopes);
 #pragma omp parallel for num_threads(c->threads) schedule(static) if (chunk.count * n > SPAN)
     for (int64_t r = 0; r < (c->dry ? 0 : chunk.count); r++) {
       float *logit = f32(logits) + r * n;
@@ -154,6 +165,8 @@ void CPU(head_logprob_backward)(Compute *c, HeadTerms d, Tensor logprob, HeadTer
       row_gradient(logit, n, stats, spec, target, f32(dlogprob)[row],
                    tensor_is_none(dentropy) ? 0.0f : f32(dentropy)[row]);
     }
+    if (logits_edited(spec.edits))
+      CPU(edit_logits_backward)(c, part, edits_rows(spec.edits, first, chunk.count), slopes);
     chunk_backward(c, chunk_terms(d, chunk), part, terms);
   }
   scratch_close(c, mark);

@@ -219,7 +219,7 @@ static Tensor padded_columns(Tensor logits, HeadTerms z) {
 
 /* The thin product first: the large one reads what it adds to behind its arithmetic. Columns of the padding have no meaning; a bias
  * has none for them. */
-static void chunk_logits(Compute *c, Tensor logits, HeadTerms z) {
+static void chunk_products(Compute *c, Tensor logits, HeadTerms z) {
   const bool thin = !tensor_is_none(z.u);
   if (thin) cuda_linear(c, logits, z.u, plain(z.b), {}, z.scale, 0.0f);
   if (tensor_is_none(z.bias)) {
@@ -227,6 +227,21 @@ static void chunk_logits(Compute *c, Tensor logits, HeadTerms z) {
   } else {
     cuda_linear(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
   }
+}
+
+/* Logits of the rows from `first` on, edited where that is asked for; slopes: of the edits, for the backward, or none. */
+static void chunk_logits(Compute *c, Tensor logits, HeadTerms z, HeadSpec spec, int64_t first,
+                         Tensor slopes) {
+  chunk_products(c, logits, z);
+  if (!logits_edited(spec.edits)) return;
+  ASSERT(!(spec.softcap > 0));
+  cuda_edit_logits(c, logits, edits_rows(spec.edits, first, logits.dim[0]), slopes);
+}
+
+/* Room for the slopes of a chunk's edits; none without them. */
+static Tensor chunk_slopes(Compute *c, HeadSpec spec, int64_t rows) {
+  if (tensor_is_none(spec.edits.ids)) return {};
+  return tensor_2d(scratch_new<float>(c, rows * spec.edits.most), DTYPE_F32, rows, spec.edits.most);
 }
 
 /* dz: gradient of the chunk's logits, zero in the padding */
@@ -282,7 +297,7 @@ extern "C" void cuda_head_logprob(Compute *c, Tensor logprob, Tensor entropy, He
   for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
     const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
     const Tensor logits = tensor_rows(chunks.logits, 0, count);
-    chunk_logits(c, logits, terms_of(z, first, count));
+    chunk_logits(c, logits, terms_of(z, first, count), spec, first, {});
     if (c->dry) continue;
     LAUNCH(c, head_logprob_kernel, dim3((unsigned)count), dim3(HEAD_THREADS), 0,
            head_rows(logits, targets, first, logprob, entropy, spec));
@@ -294,13 +309,16 @@ extern "C" void cuda_head_logprob_backward(Compute *c, HeadTerms d, Tensor logpr
                                            Tensor targets, Tensor dlogprob, Tensor dentropy, HeadSpec spec) {
   const size_t mark = scratch_open(c);
   const Chunks chunks = chunks_new(c, z);
+  const Tensor slopes = chunk_slopes(c, spec, chunks.rows);
   for (int64_t first = 0; first < chunks.total; first += chunks.rows) {
     const int64_t count = chunks.total - first < chunks.rows ? chunks.total - first : chunks.rows;
     const Tensor logits = tensor_rows(chunks.logits, 0, count);
     const HeadTerms part = terms_of(z, first, count);
-    chunk_logits(c, logits, part);
+    chunk_logits(c, logits, part, spec, first, slopes);
     const HeadRows h = head_rows(logits, targets, first, logprob, {}, spec);
     const Tensor dz = chunk_gradient(c, logits, z.x.dtype, h, dlogprob, dentropy, first);
+    if (logits_edited(spec.edits))
+      cuda_edit_logits_backward(c, dz, edits_rows(spec.edits, first, count), slopes);
     chunk_backward(c, terms_of(d, first, count), dz, part);
   }
   scratch_close(c, mark);

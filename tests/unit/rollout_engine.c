@@ -62,17 +62,24 @@ static void run_all(Lab *lab, const RolloutSpec *spec, RolloutSample *samples, i
 
 /* One at a time, with no company at all. */
 static void run_alone(Lab *lab, const RolloutSpec *spec, DType cache, Answers *a) {
-  lab_engine(lab,
-             (EngineConfig){
-                 .batch = 1, .max_length = 38, .block_size = 4, .prefill_chunk = 64, .cache_dtype = cache});
+  lab_engine(lab, (EngineConfig){.batch = 1,
+                                 .max_length = 38,
+                                 .block_size = 4,
+                                 .prefill_chunk = 64,
+                                 .cache_dtype = cache,
+                                 .edits = spec->min_new_tokens > 0});
   ask(a, lab->model.spec.vocab);
   for (int i = 0; i < many(); i++) run_all(lab, spec, &a->samples[i], 1);
 }
 
-static void check_company(const char *model, DType cache) {
+static void check_company(const char *model, DType cache, bool edits) {
   Lab lab;
   lab_open(&lab, model, !strcmp(model, "llama"));
-  const RolloutSpec spec = spec_default();
+  RolloutSpec spec = spec_default();
+  if (edits) {
+    spec.repetition_penalty = 1.3F;
+    spec.min_new_tokens = 4;
+  }
   static Answers alone, together;
   run_alone(&lab, &spec, cache, &alone);
   int64_t eos = 0, preemptions = 0, shared = 0;
@@ -91,6 +98,7 @@ static void check_company(const char *model, DType cache) {
   const int last = device_brief() ? 4 : (int)(sizeof configs / sizeof *configs);
   for (int c = 0; c < last; c++) {
     configs[c].cache_dtype = cache;
+    configs[c].edits = edits;
     lab_engine(&lab, configs[c]);
     for (int pass = 0; pass < (c == 0 || !device_brief() ? 2 : 1);
          pass++) { /* twice: nothing is left over from a run */
@@ -133,11 +141,16 @@ static void check_company(const char *model, DType cache) {
 }
 
 static void independent_of_company(void **state) {
-  check_company(*state, DTYPE_F32);
+  check_company(*state, DTYPE_F32, false);
 }
 
 static void independent_in_8_bits(void **state) {
-  check_company(*state, DTYPE_I8);
+  check_company(*state, DTYPE_I8, false);
+}
+
+/* What a sequence has said so far is known again after a preemption. */
+static void independent_when_edited(void **state) {
+  check_company(*state, DTYPE_F32, true);
 }
 
 /* The log-probabilities returned are those of the full forward at the temperature, whatever top-k and
@@ -436,12 +449,29 @@ static void mistakes(void **state) {
   lab_close(&lab);
 }
 
+static void too_many_ends_to_ban(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", false);
+  lab_engine(
+      &lab, (EngineConfig){.batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8, .edits = true});
+  static const int many_ends[STEP_BANNED + 1];
+  const RolloutSpec spec = {.eos_ids = many_ends, .eos_count = STEP_BANNED + 1, .min_new_tokens = 1};
+  int32_t prompt = 1, response[4];
+  RolloutSample sample = {.prompt = &prompt, .prompt_length = 1, .max_new_tokens = 4, .response = response};
+  Error error = {0};
+  assert_false(engine_run(&lab.engine, &spec, &sample, 1, &error));
+  expect_error(&error, ERROR_USAGE, "at most 64");
+  lab_close(&lab);
+}
+
 /* Every host allocation of engine_init failing in turn: an error, and nothing leaked (ASan). */
 static void out_of_memory(void **state) {
   (void)state;
   Lab lab;
   lab_open(&lab, "llama", false);
-  const EngineConfig config = {.batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8};
+  const EngineConfig config = {
+      .batch = 2, .max_length = 10, .block_size = 4, .prefill_chunk = 8, .edits = true};
   lab_engine(&lab, config);
   engine_free(&lab.engine);
   long count = 0;
@@ -466,6 +496,7 @@ int main(void) {
       {"independent_of_company gpt_neox", independent_of_company, NULL, NULL, "gpt_neox"},
       {"independent_of_company gpt2", independent_of_company, NULL, NULL, "gpt2"},
       {"independent_in_8_bits llama", independent_in_8_bits, NULL, NULL, "llama"},
+      {"independent_when_edited llama", independent_when_edited, NULL, NULL, "llama"},
       {"logprobs_are_the_models llama3", logprobs_are_the_models, NULL, NULL, "llama3"},
       {"logprobs_are_the_models gpt2", logprobs_are_the_models, NULL, NULL, "gpt2"},
       cmocka_unit_test(greedy_is_argmax),
@@ -476,11 +507,13 @@ int main(void) {
       cmocka_unit_test(default_cache),
       cmocka_unit_test(broken_weights_are_said),
       cmocka_unit_test(mistakes),
+      cmocka_unit_test(too_many_ends_to_ban),
       cmocka_unit_test(out_of_memory),
   };
   const struct CMUnitTest brief[] = {
       {"independent_of_company llama", independent_of_company, NULL, NULL, "llama"},
       {"independent_in_8_bits llama", independent_in_8_bits, NULL, NULL, "llama"},
+      {"independent_when_edited llama", independent_when_edited, NULL, NULL, "llama"},
       {"logprobs_are_the_models llama3", logprobs_are_the_models, NULL, NULL, "llama3"},
       cmocka_unit_test(greedy_is_argmax),
       cmocka_unit_test(ends),

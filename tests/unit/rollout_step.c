@@ -21,7 +21,7 @@ typedef struct Answers {
 } Answers;
 
 /* Of different lengths, so that the number of rows changes; at the end one is alone. */
-static void run(Lab *lab, Answers *a) {
+static void run_with(Lab *lab, float penalty, Answers *a) {
   const RandomKey key = random_key(31, RANDOM_TEST);
   const uint32_t vocab = (uint32_t)lab->model.spec.vocab;
   Error error = {0};
@@ -35,8 +35,13 @@ static void run(Lab *lab, Answers *a) {
                                     .response = a->responses[i],
                                     .logprobs = a->logprobs[i]};
   }
-  const RolloutSpec spec = {.seed = 5, .temperature = 0.8F, .top_p = 0.9F, .top_k = 30};
+  const RolloutSpec spec = {
+      .seed = 5, .temperature = 0.8F, .top_p = 0.9F, .top_k = 30, .repetition_penalty = penalty};
   lab_check(engine_run(&lab->engine, &spec, a->samples, SAMPLES, &error), &error);
+}
+
+static void run(Lab *lab, Answers *a) {
+  run_with(lab, 1.2F, a);
 }
 
 static void assert_same(const Answers *a, const Answers *b) {
@@ -49,6 +54,7 @@ static void open_engine(Lab *lab) {
                                  .max_length = MAX_PROMPT + NEW_TOKENS,
                                  .block_size = 4,
                                  .prefill_chunk = 5,
+                                 .edits = true,
                                  .cache_dtype = compute_activation(&lab->compute, lab->model.dtype)});
 }
 
@@ -95,6 +101,10 @@ static void recorded_equals_unrecorded(void **state) {
     assert_true(lab.engine.step.recorded > 0);
   }
   assert_in_range(lab.engine.step.recorded, 3, 4); /* of 1, 2, 4 and BATCH rows */
+  run_with(&lab, 3, &recorded);                    /* a recording holds its penalty */
+  assert_memory_not_equal(plain.logprobs, recorded.logprobs, sizeof plain.logprobs);
+  run(&lab, &recorded);
+  assert_same(&plain, &recorded);
   if (c->adapted) {
     assert_memory_not_equal(plain.logprobs, bare.logprobs, sizeof plain.logprobs);
     lab.engine.adapter = NULL;

@@ -48,7 +48,8 @@ enum {
   THIN = 1 << 20,      /* a head with an adapter's product */
   BY_PLACE = 1 << 21,  /* with ALIBI: the bias by the key's place */
   EIGHT = 1 << 22,     /* a cache in 8 bits */
-  PADDED = 1 << 23     /* a head's table with zeros behind it */
+  PADDED = 1 << 23,    /* a head's table with zeros behind it */
+  EDITED = 1 << 24     /* a head's logits, before they are a distribution */
 };
 
 typedef struct Shape {

@@ -1,15 +1,112 @@
-/* head_logprob, head_logprob_backward, sample. Sizes: N, C, V. */
+/* head_logprob, head_logprob_backward, edit_logits, edit_logits_backward, sample. Sizes: N, C, V. */
 #ifndef TESTS_COMPUTE_OPS_HEADS_H
 #define TESTS_COMPUTE_OPS_HEADS_H
 
 #include "products.h"
 #include "rows.h"
 
+/* -- edits -- */
+
+/* Of the rows of logits over V >= 7 tokens, beside what the host knows of them. */
+typedef struct EditCase {
+  LogitEdits edits;
+  const int32_t *ids, *from, *count, *banned, *bans;
+} EditCase;
+
+static inline Tensor some_ids(Test *t, int64_t count) {
+  return random_ids(t, count, 1);
+}
+
+/* Rows of 0 to 4 ids, some of which are banned too, and in every other row a token and the last one banned, but never a target. */
+static inline EditCase edit_case(Test *t, int64_t N, int64_t V, const int32_t *targets) {
+  EditCase e = {.edits = {.penalty = 1.3f, .most = 4}};
+  Tensor *tensors[] = {&e.edits.ids, &e.edits.from, &e.edits.count, &e.edits.banned, &e.edits.bans};
+  const int64_t counts[] = {5 * N + 3, N, N, 2, N};
+  for (int i = 0; i < 5; i++) *tensors[i] = some_ids(t, counts[i]);
+  int32_t *ids = ids_of(t, e.edits.ids), *from = ids_of(t, e.edits.from), *count = ids_of(t, e.edits.count);
+  int32_t *banned = ids_of(t, e.edits.banned), *bans = ids_of(t, e.edits.bans);
+  banned[0] = (int32_t)(V / 2);
+  banned[1] = (int32_t)(V - 1);
+  for (int64_t r = 0; r < N; r++) {
+    from[r] = (int32_t)(5 * r + r % 3);
+    count[r] = (int32_t)(r % 5);
+    for (int64_t i = 0; i < count[r]; i++) ids[from[r] + i] = (int32_t)((r + i * (V / 2)) % V);
+    bans[r] = r % 2 == 0 && (!targets || (targets[r] != banned[0] && targets[r] != banned[1]));
+    for (int64_t i = 0; i < count[r]; i++) { /* each once */
+      for (int64_t k = 0; k < i; k++) {
+        if (ids[from[r] + k] == ids[from[r] + i]) count[r] = (int32_t)i;
+      }
+    }
+  }
+  e.ids = ids;
+  e.from = from;
+  e.count = count;
+  e.banned = banned;
+  e.bans = bans;
+  return e;
+}
+
+/* As Transformers has it, of row r; slopes [V]: what each logit's gradient is multiplied by, or NULL. */
+static inline void edit_ref(const EditCase *e, int64_t r, double *z, double *slopes) {
+  const double penalty = (double)e->edits.penalty;
+  for (int64_t i = 0; i < e->count[r]; i++) {
+    const int32_t id = e->ids[e->from[r] + i];
+    const double factor = z[id] < 0 ? penalty : 1 / penalty;
+    z[id] *= factor;
+    if (slopes) slopes[id] = factor;
+  }
+  for (int64_t i = 0; e->bans[r] && i < 2; i++) {
+    z[e->banned[i]] = -INFINITY;
+    if (slopes) slopes[e->banned[i]] = 0;
+  }
+}
+
+/* -INFINITY is compared as a number. */
+static inline double as_number(double x) {
+  return isinf(x) ? -1e6 : x;
+}
+
+static void test_edit_logits(Test *t) {
+  const int64_t N = t->shape.size[0], V = t->shape.size[2];
+  Tensor logits = random_tensor(t, DTYPE_F32, 2, N, V, 1, 1);
+  const EditCase e = edit_case(t, N, V, NULL);
+  const Tensor none = {0};
+  double *expected = doubles(t, logits), *actual;
+  for (int64_t r = 0; r < N; r++) edit_ref(&e, r, expected + r * V, NULL);
+  RUN(t, op_edit_logits(&t->c, logits, e.edits, none));
+  actual = doubles(t, logits);
+  for (int64_t i = 0; i < N * V; i++) {
+    expected[i] = as_number(expected[i]);
+    actual[i] = as_number(actual[i]);
+  }
+  compare_arrays(t, "logits", DTYPE_F32, expected, actual, N * V, 1);
+}
+
+static void test_edit_logits_backward(Test *t) {
+  const int64_t N = t->shape.size[0], V = t->shape.size[2];
+  Tensor logits = random_tensor(t, DTYPE_F32, 2, N, V, 1, 1);
+  Tensor slopes = random_tensor(t, DTYPE_F32, 2, N, 4, 1, 1);
+  Tensor d = random_tensor(t, activation_dtype(t), 2, N, V, 1, 1);
+  const EditCase e = edit_case(t, N, V, NULL);
+  double *z = doubles(t, logits), *expected = doubles(t, d), *factor = zeros(t, V);
+  for (int64_t r = 0; r < N; r++) {
+    for (int64_t j = 0; j < V; j++) factor[j] = 1;
+    edit_ref(&e, r, z + r * V, factor);
+    for (int64_t j = 0; j < V; j++) expected[r * V + j] *= factor[j];
+  }
+  RUN(t, op_edit_logits(&t->c, logits, e.edits, slopes));
+  RUN(t, op_edit_logits_backward(&t->c, d, e.edits, slopes));
+  compare(t, "d", expected, d);
+}
+
+/* -- heads -- */
+
 typedef struct HeadRef {
   LinearRef linear;
   double *u, *b; /* [N,R], [V,R]; or NULL */
   const int32_t *targets;
   HeadSpec spec;
+  const EditCase *edited;                          /* or NULL */
   double *logprob, *entropy, *dlogprob, *dentropy; /* dentropy or NULL */
 } HeadRef;
 
@@ -29,13 +126,16 @@ static inline void head_ref(HeadRef *r) {
       double cap = (double)r->spec.softcap;
       z[j] += thin_ref(r, t, j);
       if (cap > 0) z[j] = cap * tanh(z[j] / cap);
+    }
+    if (r->edited) edit_ref(r->edited, t, z, NULL);
+    for (int64_t j = 0; j < V; j++) {
       z[j] /= (double)r->spec.temperature;
       highest = fmax(highest, z[j]);
     }
     for (int64_t j = 0; j < V; j++) {
       double e = exp(z[j] - highest);
       sum += e;
-      mean += e * z[j];
+      if (e > 0) mean += e * z[j];
     }
     r->logprob[t] = z[r->targets[t]] - highest - log(sum);
     r->entropy[t] = highest + log(sum) - mean / sum;
@@ -54,6 +154,7 @@ typedef struct HeadCase {
   HeadTerms z;
   Tensor targets, logprob, entropy, dlogprob, dentropy;
   HeadSpec spec;
+  EditCase edited;
   HeadRef ref;
 } HeadCase;
 
@@ -66,7 +167,8 @@ static inline Tensor with_rows(Test *t, Tensor x, int64_t more, double value) {
   return tensor_rows(all, 0, rows);
 }
 
-static inline HeadCase head_case(Test *t) {
+/* *k is not to move: its reference points into it. */
+static inline void head_case(Test *t, HeadCase *out) {
   int64_t N = t->shape.size[0], C = t->shape.size[1], V = t->shape.size[2];
   HeadCase k = {.linear = linear_case(t)};
   for (int64_t i = 0; i < N * C; i++) { /* logits of a few units */
@@ -100,11 +202,17 @@ static inline HeadCase head_case(Test *t) {
   k.ref.entropy = zeros(t, N);
   k.ref.dlogprob = doubles(t, k.dlogprob);
   k.ref.dentropy = t->shape.flags & ENTROPY ? doubles(t, k.dentropy) : NULL;
-  return k;
+  if (t->shape.flags & EDITED) {
+    k.edited = edit_case(t, N, V, ids_of(t, k.targets));
+    k.spec.edits = k.edited.edits;
+    k.ref.edited = &out->edited;
+  }
+  *out = k;
 }
 
 static void test_head_logprob(Test *t) {
-  HeadCase k = head_case(t);
+  HeadCase k;
+  head_case(t, &k);
   poison(t, k.logprob);
   poison(t, k.entropy);
   RUN(t, op_head_logprob(&t->c, k.logprob, k.entropy, k.z, k.targets, k.spec));
@@ -122,7 +230,8 @@ static void test_head_logprob(Test *t) {
 static const double NARROW_LOGIT_GRADIENT = 0x1p-7;
 
 static void test_head_logprob_backward(Test *t) {
-  HeadCase k = head_case(t);
+  HeadCase k;
+  head_case(t, &k);
   LinearCase *l = &k.linear;
   HeadTerms d = {.x = random_2d(t, l->ref.T, l->ref.I), .w = l->w};
   d.w.data = random_tensor(t, DTYPE_F32, 2, l->w.data.dim[0], l->w.data.dim[1], 1, 1);
@@ -261,6 +370,20 @@ static void test_sample(Test *t) {
     op, run, {{20, 8, 70001}, NARROW | BF16 | FEW | THIN}, 4 * tolerance                \
   }
 
+#define HEAD_EDITED(op, run, f, tolerance)                                              \
+  {op, run, {{9, 20, 7}, f | EDITED | ENTROPY}, tolerance},                             \
+      {op, run, {{12, 16, 301}, f | EDITED | TEMPERATURE | THIN | ENTROPY}, tolerance}, \
+      {op, run, {{8, 32, 65}, f | EDITED | PADDED | BIAS}, tolerance}, {                \
+    op, run, {{0, 20, 7}, f | EDITED}, tolerance                                        \
+  }
+#define EDIT_SHAPES(op, run, f)                                                     \
+  {op, run, {{11, 0, 7}, f}, 1e-6}, {op, run, {{30, 0, 400}, f | STRIDED}, 1e-6}, { \
+    op, run, {{0, 0, 9}, f}, 1e-6                                                   \
+  }
+/* Several chunks. */
+#define EDITED_LARGE(op, run, tolerance) \
+  { op, run, {{31, 3, 300001}, EDITED | ENTROPY | FEW}, tolerance }
+
 #define HEAD_CASES                                                                                          \
   HEAD_SHAPES("head_logprob", test_head_logprob, 0, 2e-6),                                                  \
       HEAD_SHAPES("head_logprob_backward", test_head_logprob_backward, 0, 5e-6),                            \
@@ -274,6 +397,15 @@ static void test_sample(Test *t) {
       HEAD_PADDED("head_logprob_backward", test_head_logprob_backward, 0, 5e-6),                            \
       HEAD_PADDED("head_logprob", test_head_logprob, NARROW | BF16, 2e-6),                                  \
       HEAD_PADDED("head_logprob_backward", test_head_logprob_backward, NARROW | BF16, 5e-6),                \
+      HEAD_EDITED("head_logprob", test_head_logprob, 0, 2e-6),                                              \
+      HEAD_EDITED("head_logprob_backward", test_head_logprob_backward, 0, 5e-6),                            \
+      HEAD_EDITED("head_logprob", test_head_logprob, NARROW | BF16, 2e-6),                                  \
+      HEAD_EDITED("head_logprob_backward", test_head_logprob_backward, NARROW | BF16, 5e-6),                \
+      EDITED_LARGE("head_logprob", test_head_logprob, 2e-5),                                                \
+      EDITED_LARGE("head_logprob_backward", test_head_logprob_backward, 5e-5),                              \
+      EDIT_SHAPES("edit_logits", test_edit_logits, 0),                                                      \
+      EDIT_SHAPES("edit_logits_backward", test_edit_logits_backward, 0),                                    \
+      EDIT_SHAPES("edit_logits_backward", test_edit_logits_backward, NARROW),                               \
       {"sample", test_sample, {{1, 0, 1}, 0}, 2e-6}, {"sample", test_sample, {{70, 0, 20}, STRIDED}, 2e-6}, \
       {"sample", test_sample, {{70, 0, 300}, STRIDED}, 2e-6},                                               \
       {"sample", test_sample, {{35, 0, 9000}, 0}, 2e-6}, {                                                  \
