@@ -337,3 +337,13 @@ bool options_recall(const Option *table, size_t rows, void *config, const char *
 void options_free(const Option *table, size_t rows, void *config) {
   for (size_t i = 0; i < rows; i++) option_clear(&table[i], config);
 }
+
+const char *option_text(const Option *option, const void *config) {
+  ASSERT(option->type == OPTION_STRING);
+  return *(char *const *)((const char *)config + option->offset);
+}
+
+bool option_replace_text(const Option *option, void *config, const char *text, Error *error) {
+  ASSERT(option->type == OPTION_STRING);
+  return option_set_text(option, config, text, (OptionPlace){.key = option->key}, error);
+}

@@ -150,6 +150,10 @@ NODISCARD bool options_parse(const Option *table, size_t rows, void *config, int
 NODISCARD bool options_recall(const Option *table, size_t rows, void *config, const char *text,
                               const char *place, Error *error);
 
+/* The text of an OPTION_STRING; NULL when it is not set. */
+const char *option_text(const Option *option, const void *config);
+NODISCARD bool option_replace_text(const Option *option, void *config, const char *text, Error *error);
+
 /* Frees what options_parse or options_recall put into config. */
 void options_free(const Option *table, size_t rows, void *config);
 

@@ -224,10 +224,13 @@ NODISCARD bool lora_read_score(const char *directory, int64_t hidden, float *wei
 NODISCARD bool lora_base_name(const char *directory, char **name, Error *error);
 /* Whether it is a reward model's: task_type SEQ_CLS, or a score head among its tensors. */
 NODISCARD bool lora_is_score(const char *directory, bool *score, Error *error);
+typedef struct LoraBase {
+  const char *name, *revision;
+} LoraBase;
 /* Writes adapter_config.json and adapter_model.safetensors. score (host, [hidden]) may be NULL; with it the
- * adapter is SEQ_CLS with modules_to_save ["score"] and its zero. base_path goes to
- * base_model_name_or_path. Values that are not finite are ERROR_MODEL. */
+ * adapter is SEQ_CLS with modules_to_save ["score"] and its zero. base: base_model_name_or_path and revision, as PEFT has them; each may be
+ * NULL. Values that are not finite are ERROR_MODEL. */
 NODISCARD bool lora_save(const LoraSet *set, const float *score, int64_t hidden, ScoreZero zero,
-                         const char *base_path, const char *directory, Compute *compute, Error *error);
+                         LoraBase base, const char *directory, Compute *compute, Error *error);
 
 #endif

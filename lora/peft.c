@@ -330,7 +330,7 @@ static json_t *copies_json(const LoraSpec *spec, bool score) {
   return list;
 }
 
-static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, const char *base_path) {
+static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, LoraBase base) {
   const LoraSpec *spec = &set->spec;
   bool transposed = false;
   for (int id = 0; id < set->count; id++)
@@ -340,11 +340,12 @@ static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, const
   json_t *config = json_pack(
       "{s:s, s:s, s:s?, s:b, s:i, s:o, s:f, s:o, s:s, s:b, s:b, s:b, s:b, s:b, s:n, s:n, s:n}", "peft_type",
       "LORA", "task_type", score || spec->sequence_classification ? "SEQ_CLS" : "CAUSAL_LM",
-      "base_model_name_or_path", base_path, "inference_mode", 1, "r", spec->r, "lora_alpha",
+      "base_model_name_or_path", base.name, "inference_mode", 1, "r", spec->r, "lora_alpha",
       number_json(spec->alpha), "lora_dropout", strtod(dropout, NULL), "target_modules", targets_json(set),
       "bias", "none", "fan_in_fan_out", (int)transposed, "use_rslora", (int)spec->rslora, "use_dora", 0,
       "lora_bias", 0, "init_lora_weights", 1, "exclude_modules", "layers_to_transform", "layers_pattern");
   if (!config) return NULL;
+  if (base.revision) json_object_set_new(config, "revision", json_string(base.revision));
   set_overrides(config, spec);
   json_object_set_new(config, "modules_to_save", copies_json(spec, score));
   if (spec->tie) json_object_set_new(config, "ensure_weight_tying", json_true());
@@ -355,12 +356,12 @@ static json_t *config_json(const LoraSet *set, bool score, ScoreZero zero, const
   return config;
 }
 
-bool lora_save(const LoraSet *set, const float *score, int64_t hidden, ScoreZero zero, const char *base_path,
+bool lora_save(const LoraSet *set, const float *score, int64_t hidden, ScoreZero zero, LoraBase base,
                const char *directory, Compute *compute, Error *error) {
   if (!directory_create(directory, error)) return false;
   char *tensors = path_join(directory, PEFT_STEM ".safetensors");
   char *described = path_join(directory, PEFT_CONFIG);
-  json_t *config = config_json(set, score != NULL, zero, base_path);
+  json_t *config = config_json(set, score != NULL, zero, base);
   bool ok = (tensors && described && config) || error_out_of_memory(error, "adapter files", 0);
   ok = ok && write_tensors(set, score, hidden, tensors, compute, error) &&
        json_file_write(described, config, error);

@@ -2,7 +2,6 @@
 #include "tools/data/corpus.h"
 #include "tools/data/report.h"
 #include "tools/data/write.h"
-#include "train/model_path.h"
 #include "train/program.h"
 
 #include <stdlib.h>
@@ -147,9 +146,7 @@ static bool data_run(const ProgramCall *call, ProgramResult *result, Error *erro
   options_warn(call->given, config, call->log);
   if (!check_options(config, error)) return false;
   Tokenizer *tokenizer = NULL;
-  if (config->model && (!model_path_check("--model", config->model, error) ||
-                        !(tokenizer = tokenizer_open(config->model, error))))
-    return false;
+  if (config->model && !(tokenizer = tokenizer_open(config->model, error))) return false;
   Inputs inputs;
   const bool ok =
       inputs_open(&inputs, config, call->log, error) && run_on(call, &inputs, tokenizer, result, error);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/json.h"
+#include "train/model_path.h"
 #include "train/program.h"
 #include "train/zero_point.h"
 
@@ -95,6 +96,27 @@ static bool read_settings(Export *e, Error *error) {
   return ok;
 }
 
+/* Where a model or adapter of the run lies today; NULL is none. What the chosen part does without need not be there. */
+static bool locate(Export *e, const char *key, OptionNames names, char **text, Error *error) {
+  ModelPath place;
+  if (!*text) return true;
+  if (!model_path_open(&place, key, names, *text, e->s.log, error))
+    return error_context(error, "%s", e->checkpoint.path);
+  memory_free(*text);
+  *text = place.path;
+  place.path = NULL;
+  model_path_close(&place);
+  return true;
+}
+
+static bool locate_all(Export *e, bool critic, Error *error) {
+  ModelConfig *model = &e->settings.common.model, *reward = &e->settings.reward;
+  return locate(e, "model.path", OPTION_NAMES_MODEL, &model->path, error) &&
+         locate(e, "model.adapter", OPTION_NAMES_ADAPTER, &model->adapter, error) &&
+         (!critic || (locate(e, "reward.path", OPTION_NAMES_MODEL, &reward->path, error) &&
+                      locate(e, "reward.adapter", OPTION_NAMES_ADAPTER, &reward->adapter, error)));
+}
+
 static bool choose(Export *e, Error *error) {
   const char *stage = checkpoint_stage(&e->checkpoint);
   const SupervisedConfig *common = &e->settings.common;
@@ -115,6 +137,7 @@ static bool choose(Export *e, Error *error) {
     return error_set(error, ERROR_USAGE, "--part critic: %s has none, its ppo.advantage is %s",
                      e->config->run, e->settings.advantage);
   }
+  if (!locate_all(e, part == PART_CRITIC, error)) return false;
   e->base = common->model.path;
   e->spec = trainee_spec_of(found->name, &common->model, &common->lora, &e->s.lora, &common->optim,
                             (uint64_t)common->run.seed);

@@ -249,10 +249,6 @@ static bool open_text(Generate *g, Error *error) {
   if (config->system && !config->chat) return error_set(error, ERROR_USAGE, "--system needs --chat");
   if (config->chat && config->ids)
     return error_set(error, ERROR_USAGE, "--ids and --chat exclude each other");
-  if (!model_path_check("--model", config->model, error) ||
-      !model_path_check("--adapter", config->adapter, error)) {
-    return false;
-  }
   char *path = path_join(config->model, "tokenizer.json");
   if (!path) return error_out_of_memory(error, "path", strlen(config->model));
   const bool exists = file_exists(path);
@@ -566,9 +562,10 @@ int main(int argc, char **argv) {
   } else if (ok && request.version) {
     printf("drover generate %s\n", DROVER_VERSION);
   } else if (ok) {
+    ok = model_paths_open(options, OPTION_COUNT, &config, NULL, &log, &error);
     Generate g = {.config = &config, .log = &log, .json = request.json, .check = request.check};
     options_warn(&request.given, &config, &log);
-    ok = generate(&g, &error);
+    ok = ok && generate(&g, &error);
     generate_free(&g);
   }
   if (!ok) log_error(&log, "%s", error.message);

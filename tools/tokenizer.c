@@ -4,7 +4,6 @@
 #include "model/source.h"
 #include "model/weights.h"
 #include "tokenizer/extend.h"
-#include "train/model_path.h"
 #include "train/plan.h"
 #include "train/program.h"
 
@@ -220,9 +219,7 @@ static bool refuse_existing(const char *out, Error *error) {
 static bool add_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   Adding a = {.config = call->config};
   size_t bytes[2];
-  if (!model_path_check("--model", a.config->model, error) || !refuse_existing(a.config->out, error) ||
-      !compute_open(&a.compute, DEVICE_CPU, 0, error))
-    return false;
+  if (!refuse_existing(a.config->out, error) || !compute_open(&a.compute, DEVICE_CPU, 0, error)) return false;
   a.compute.memory_limit = (size_t)a.config->memory_limit;
   bool ok = list_tokens(&a, error) && choose_types(&a, error) && make_companions(&a, error) &&
             plan(&a, bytes, call->log, error);

@@ -14,7 +14,7 @@ static bool prepare(const Course *course, void *stage, const ProgramCall *call, 
 static bool check_only(const Course *course, void *stage, const ProgramCall *call, ProgramResult *result,
                        Error *error) {
   return prepare(course, stage, call, error) &&
-         (comm_of(call).rank > 0 || model_paths_read(call->settings.text, call->log, error)) &&
+         (comm_of(call).rank > 0 || model_paths_read(call->given, call->config, call->log, error)) &&
          buffer_text(&result->text, "the check found nothing wrong", error) &&
          buffer_text(&result->json, "{\"ok\": true}", error);
 }
@@ -27,7 +27,6 @@ static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
 
 bool course_run(const Course *course, void *stage, Run *run, const RunConfig *config, const ProgramCall *call,
                 ProgramResult *result, Error *error) {
-  if (!model_paths_check(call->settings.text, error)) return false;
   if (call->check) return check_only(course, stage, call, result, error);
   const Comm comm = comm_of(call);
   *run = (Run){.lock = -1};
@@ -36,7 +35,7 @@ bool course_run(const Course *course, void *stage, Run *run, const RunConfig *co
     ok = tell_again(run, result, error);
   } else if (ok) {
     ok = (run->comm.size > 1 || run_signals_install(false, error)) &&
-         model_paths_complete(call->settings.text, error) && prepare(course, stage, call, error) &&
+         model_paths_complete(call->given, call->config, error) && prepare(course, stage, call, error) &&
          run_begin(run, error) && course->carry_out(stage, result, error);
   }
   run_close(run, error);

@@ -6,6 +6,7 @@
 #include "model/card.h"
 #include "model/source.h"
 #include "model/twin.h"
+#include "train/hub.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -200,24 +201,52 @@ static bool tell(Likeness likeness, const char *adapter, const char *base, const
       adapter, base, *origin ? ", by its base_model_name_or_path over those in " : "", origin, hint);
 }
 
-static bool check_by_name(const char *adapter, const char *base, const char *name, Log *log, Error *error) {
+/* What an adapter says of its base, and where that lies on this machine: in a directory, or in the hub's cache. */
+typedef struct NamedBase {
+  char *name, *place; /* each NULL where there is none */
+} NamedBase;
+
+static bool named_base_read(NamedBase *base, const char *adapter, Error *error) {
+  Error ignored = {0};
+  HubModel hub = {0};
+  bool is_name;
+  *base = (NamedBase){0};
+  if (!lora_base_name(adapter, &base->name, error)) return false;
+  if (!base->name) return true;
+  if (model_config_exists(base->name)) {
+    base->place = memory_copy_string(base->name);
+  } else if (hub_find(base->name, &hub, &is_name, &ignored) && hub.snapshot) {
+    base->place = memory_copy_string(hub.snapshot);
+  }
+  hub_model_free(&hub);
+  return true;
+}
+
+static void named_base_free(NamedBase *base) {
+  memory_free(base->name);
+  memory_free(base->place);
+}
+
+static bool check_by_name(const char *adapter, const char *base, const NamedBase *named, Log *log,
+                          Error *error) {
   WeightsDigest here, there;
-  if (path_same(name, base)) return true;
-  if (model_config_exists(name)) {
-    if (!weights_digest(&here, base, error) || !weights_digest(&there, name, error)) return false;
+  const char *place = named->place;
+  if (place && path_same(place, base)) return true;
+  if (place) {
+    if (!weights_digest(&here, base, error) || !weights_digest(&there, place, error)) return false;
     const Likeness likeness = compare(&here, &there);
     bool twins = false;
-    if (likeness == OTHER && !check_twins(adapter, base, name, &twins, log, error)) return false;
-    return twins || tell(likeness, adapter, base, name, "", log, error);
+    if (likeness == OTHER && !check_twins(adapter, base, place, &twins, log, error)) return false;
+    return twins || tell(likeness, adapter, base, named->name, "", log, error);
   }
   Error why = {0};
-  const bool like = sounds_like(name, base, &why);
+  const bool like = sounds_like(named->name, base, &why);
   if (why.code) return error_set(error, why.code, "%s", why.message);
   if (!like && log) {
     log_warning(
         log,
         "%s: this adapter names %s as its base, and is used over %s: nothing tells whether that is the same",
-        adapter, name, base);
+        adapter, named->name, base);
   }
   return true;
 }
@@ -226,16 +255,17 @@ static bool check_by_name(const char *adapter, const char *base, const char *nam
 static bool check_by_digest(const char *adapter, const char *base, const WeightsDigest *kept, Log *log,
                             Error *error) {
   WeightsDigest here, there = {0};
-  char *name = NULL;
+  NamedBase named = {0};
   bool twins = false;
   Error ignored = {0}; /* what is wrong there is not asked for */
   if (!weights_digest(&here, base, error)) return false;
   const Likeness likeness = compare(kept, &here);
-  bool ok = likeness != OTHER || lora_base_name(adapter, &name, error);
-  if (ok && name && model_weights_exist(name) && weights_digest(&there, name, &ignored) &&
+  bool ok = likeness != OTHER || named_base_read(&named, adapter, error);
+  const char *place = named.place;
+  if (ok && place && model_weights_exist(place) && weights_digest(&there, place, &ignored) &&
       compare(kept, &there) != OTHER)
-    ok = check_twins(adapter, base, name, &twins, log, error);
-  memory_free(name);
+    ok = check_twins(adapter, base, place, &twins, log, error);
+  named_base_free(&named);
   if (!ok || twins) return ok;
   return tell(likeness, adapter, base, "",
               ", or, if the two are meant to go together, remove the adapter's " IDENTITY_FILE, log, error);
@@ -246,10 +276,10 @@ bool identity_check_adapter(const char *adapter, const char *base, Log *log, Err
   if (!model_weights_exist(base)) return true; /* planned by its config.json alone */
   if (!identity_read(&identity, adapter, error)) return false;
   if (*identity.base.exact) return check_by_digest(adapter, base, &identity.base, log, error);
-  char *name;
-  if (!lora_base_name(adapter, &name, error)) return false;
-  const bool ok = !name || check_by_name(adapter, base, name, log, error);
-  memory_free(name);
+  NamedBase named;
+  if (!named_base_read(&named, adapter, error)) return false;
+  const bool ok = !named.name || check_by_name(adapter, base, &named, log, error);
+  named_base_free(&named);
   return ok;
 }
 

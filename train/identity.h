@@ -55,7 +55,7 @@ NODISCARD bool rendering_digest(const ChatTemplate *chat, char out[33], Error *e
 /* Whether an adapter belongs over the model in `base`. By the digests that are kept with it: ERROR_MODEL when they
  * differ, a warning when only the precision of the weights does, or when base_model_name_or_path is a directory here and one of the two is the
  * other in 4 or 8 bits (model/twin.h). Without them by base_model_name_or_path: when that is a
- * directory here, by the weights in it; else a warning when it does not sound like `base`. log may be NULL. */
+ * directory here or in the hub's cache, by the weights in it; else a warning when it does not sound like `base`. log may be NULL. */
 NODISCARD bool identity_check_adapter(const char *adapter, const char *base, Log *log, Error *error);
 
 /* Says so where an adapter's directory has a tokenizer or a chat template of its own, as PEFT's and TRL's often have, that is

@@ -3,70 +3,173 @@
 #include "base/file.h"
 #include "model/source.h"
 #include "model/weights.h"
-#include "train/checkpoint_parts.h"
+#include "train/hub.h"
+#include "train/model_place.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-static bool has(const char *directory, const char *name) {
-  char *path = path_join(directory, name);
-  const bool found = path && (file_exists(path) || directory_exists(path));
-  memory_free(path);
+/* -- one path ------------------------------------------------------------------------------------------- */
+
+/* The name of the same kind in the parent directory that is nearest to a path that is not there; a new string, or NULL. */
+static char *nearest_path(const char *path) {
+  StringList names = {0};
+  Error ignored = {0};
+  char *parent = path_parent(path), *found = NULL;
+  const bool listed = parent && directory_exists(parent) && directory_list(parent, &names, &ignored);
+  const char *near =
+      listed ? nearest_name(path_name(path), (const char *const *)names.items, names.count) : NULL;
+  if (near)
+    found = strcmp(parent, ".") == 0 && path[0] != '.' ? memory_copy_string(near) : path_join(parent, near);
+  string_list_free(&names);
+  memory_free(parent);
   return found;
 }
 
-/* RUN/checkpoints/step-N -> RUN */
-static char *run_of_checkpoint(const char *path) {
-  char *checkpoints = path_parent(path), *run = checkpoints ? path_parent(checkpoints) : NULL;
-  memory_free(checkpoints);
-  return run;
-}
-
-static bool refuse_checkpoint(const char *key, const char *path, Error *error) {
-  char *run = run_of_checkpoint(path);
-  const char *step = strstr(path, "step-");
-  if (!run) return error_out_of_memory(error, "path", strlen(path));
-  error_set(error, ERROR_USAGE,
-            "%s: %s is a checkpoint, expected a model or adapter; make one of it: drover export %s --step %d",
-            key, path, run, step ? atoi(step + 5) : 0);
-  memory_free(run);
+static bool refuse_name(const char *key, const char *text, const HubModel *hub, Error *error) {
+  char command[2 * HUB_NAME_SIZE + 40];
+  char *near = nearest_path(text);
+  hub_fetch_command(hub, command, sizeof command);
+  const bool other = *hub->revision && hub->folder && directory_exists(hub->folder);
+  error_set(
+      error, ERROR_FILE,
+      "%s: there is no directory %s%s%s%s, and no %s of that name in the hub's cache%s%s%s; to fetch it: %s",
+      key, text, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "",
+      other ? "revision" : "model", hub->cache ? " (" : "", hub->cache ? hub->cache : "",
+      hub->cache ? ")" : "", command);
+  memory_free(near);
   return false;
 }
 
-bool model_path_check(const char *key, const char *path, Error *error) {
-  if (!path || !directory_exists(path)) return true;
-  if (has(path, CHECKPOINT_MANIFEST) && has(path, CHECKPOINT_STATE))
-    return refuse_checkpoint(key, path, error);
-  const bool of_a_run =
-      has(path, "checkpoints") && !has(path, "tokenizer.json") && !has(path, "adapter_config.json");
-  if (!of_a_run) return true;
-  size_t length = strlen(path);
-  while (length > 1 && path[length - 1] == '/') length--;
-  return error_set(
-      error, ERROR_USAGE,
-      "%s: %.*s is the directory of a run, expected a model or adapter: give its result, model or"
-      " adapter in it, or make one of a checkpoint: drover export %.*s --step N",
-      key, (int)length, path, (int)length, path);
+static bool refuse_absent(const char *key, const char *text, Error *error) {
+  if (text[0] == '~')
+    return error_set(error, ERROR_FILE,
+                     "%s: there is no directory %s: ~ stands for the home directory on a command line alone",
+                     key, text);
+  char *near = nearest_path(text);
+  error_set(error, ERROR_FILE, "%s: there is no directory %s%s%s%s", key, text, near ? "; did you mean " : "",
+            near ? near : "", near ? "?" : "");
+  memory_free(near);
+  return false;
 }
 
-static const char *path_of(const json_t *root, const char *section, const char *key) {
-  return json_string_value(json_object_get(json_object_get(root, section), key));
+/* A directory in the cache that its name leads to. */
+static bool lies_in_cache(const char *path, char *name, size_t size, Error *error, bool *lies) {
+  char repository[HUB_NAME_SIZE], commit[HUB_NAME_SIZE];
+  *lies = false;
+  if (!hub_name_of(path, repository, commit)) return true;
+  snprintf(name, size, "%s@%s", repository, commit);
+  HubModel hub;
+  bool is_name;
+  if (!hub_find(name, &hub, &is_name, error)) return false;
+  *lies = hub.snapshot && path_same(hub.snapshot, path);
+  hub_model_free(&hub);
+  return true;
 }
 
-bool model_paths_check(const char *settings, Error *error) {
-  static const char *const keys[][2] = {
-      {"model", "path"}, {"model", "adapter"}, {"reward", "path"}, {"reward", "adapter"}};
-  json_t *root = json_loads(settings, 0, NULL);
-  ASSERT(root); /* made by options_json */
-  bool ok = true;
-  for (size_t i = 0; ok && i < sizeof keys / sizeof *keys; i++) {
-    char key[32];
-    snprintf(key, sizeof key, "%s.%s", keys[i][0], keys[i][1]);
-    ok = model_path_check(key, path_of(root, keys[i][0], keys[i][1]), error);
+static bool open_existing(ModelPath *out, const char *text, Error *error) {
+  char name[2 * HUB_NAME_SIZE];
+  bool lies;
+  if (!lies_in_cache(text, name, sizeof name, error, &lies)) return false;
+  out->path = memory_copy_string(text);
+  out->recorded = memory_copy_string(lies ? name : text);
+  return (out->path && out->recorded) || error_out_of_memory(error, "path", strlen(text));
+}
+
+static bool open_name(ModelPath *out, const char *key, const char *text, Log *log, Error *error) {
+  HubModel hub;
+  bool is_name;
+  if (!hub_find(text, &hub, &is_name, error)) return false;
+  bool ok = hub.snapshot != NULL;
+  if (ok) {
+    out->path = memory_copy_string(hub.snapshot);
+    out->recorded = memory_format("%s@%s", hub.name, hub.commit);
+    ok = (out->path && out->recorded) || error_out_of_memory(error, "path", strlen(text));
+    if (log) log_info(log, "%s: %s is the snapshot %s", key, text, hub.snapshot);
+  } else if (is_name) {
+    refuse_name(key, text, &hub, error);
+  } else {
+    refuse_absent(key, text, error);
   }
-  json_decref(root);
+  hub_model_free(&hub);
   return ok;
 }
+
+/* The option beside it that an adapter belongs to, or a model: "model.path" and "model.adapter", "--model" and "--adapter". */
+static PlaceKey place_key(const char *key, OptionNames names, char other[64]) {
+  static const char *const pairs[][2] = {{".path", ".adapter"}, {"--model", "--adapter"}};
+  PlaceKey place = {.name = key, .adapter = names == OPTION_NAMES_ADAPTER};
+  for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+    const char *from = pairs[i][place.adapter], *to = pairs[i][!place.adapter], *at = strstr(key, from);
+    if (!at || at[strlen(from)]) continue;
+    snprintf(other, 64, "%.*s%s", (int)(at - key), key, to);
+    place.other = other;
+  }
+  return place;
+}
+
+bool model_path_open(ModelPath *out, const char *key, OptionNames names, const char *text, Log *log,
+                     Error *error) {
+  char other[64];
+  *out = (ModelPath){0};
+  const bool exists = file_exists(text) || directory_exists(text);
+  bool ok = exists ? open_existing(out, text, error) : open_name(out, key, text, log, error);
+  const PlaceKey place = place_key(key, names, other);
+  ok = ok && model_place_check(&place, out->path, error);
+  if (!ok) model_path_close(out);
+  return ok;
+}
+
+void model_path_close(ModelPath *path) {
+  memory_free(path->path);
+  memory_free(path->recorded);
+  *path = (ModelPath){0};
+}
+
+/* -- those of a table ----------------------------------------------------------------------------------- */
+
+static bool names_models(const Option *option) {
+  return option->names == OPTION_NAMES_MODEL || option->names == OPTION_NAMES_ADAPTER;
+}
+
+/* An option with a section is called by its key, as in a file; others as on the command line. */
+static void key_text(const Option *option, char out[64]) {
+  snprintf(out, 64, "%s%s", strchr(option->key, '.') ? "" : "--", option->key);
+}
+
+static bool open_all(const Option *table, size_t rows, const void *config, ModelPath *paths, Log *log,
+                     Error *error) {
+  for (size_t i = 0; i < rows; i++) {
+    const char *text = names_models(&table[i]) ? option_text(&table[i], config) : NULL;
+    char key[64];
+    key_text(&table[i], key);
+    if (text && *text && !model_path_open(&paths[i], key, table[i].names, text, log, error)) return false;
+  }
+  return true;
+}
+
+static bool replace_all(const Option *table, size_t rows, void *config, const ModelPath *paths, bool recorded,
+                        Error *error) {
+  for (size_t i = 0; i < rows; i++) {
+    const char *text = recorded ? paths[i].recorded : paths[i].path;
+    if (text && !option_replace_text(&table[i], config, text, error)) return false;
+  }
+  return true;
+}
+
+bool model_paths_open(const Option *table, size_t rows, void *config, Buffer *settings, Log *log,
+                      Error *error) {
+  ModelPath paths[OPTION_MOST_ROWS] = {0};
+  ASSERT(rows <= OPTION_MOST_ROWS);
+  bool ok = open_all(table, rows, config, paths, log, error);
+  if (ok && settings)
+    ok = replace_all(table, rows, config, paths, true, error) &&
+         options_json(table, rows, config, settings, error);
+  ok = ok && replace_all(table, rows, config, paths, false, error);
+  for (size_t i = 0; i < rows; i++) model_path_close(&paths[i]);
+  return ok;
+}
+
+/* -- their weights -------------------------------------------------------------------------------------- */
 
 /* In a dry arena: names and shapes alone. */
 static bool read_weights(const char *path, Log *log, Error *error) {
@@ -87,14 +190,24 @@ static bool read_weights(const char *path, Log *log, Error *error) {
   return ok;
 }
 
-bool model_paths_read(const char *settings, Log *log, Error *error) {
-  json_t *root = json_loads(settings, 0, NULL);
-  ASSERT(root);
-  const char *model = path_of(root, "model", "path"), *reward = path_of(root, "reward", "path");
-  const bool ok = (!model || read_weights(model, log, error)) &&
-                  (!reward || path_same(model, reward) || read_weights(reward, log, error));
-  json_decref(root);
-  return ok;
+/* The text of the n-th option that names a model; NULL behind the last. A model that two of them name counts once. */
+static const char *next_model(const OptionGiven *given, const void *config, size_t *row) {
+  for (; *row < given->rows; ++*row) {
+    const Option *option = &given->table[*row];
+    const char *text = option->names == OPTION_NAMES_MODEL ? option_text(option, config) : NULL;
+    if (text && *text) return text;
+  }
+  return NULL;
+}
+
+bool model_paths_read(const OptionGiven *given, const void *config, Log *log, Error *error) {
+  const char *path, *before = NULL;
+  for (size_t row = 0; (path = next_model(given, config, &row)); row++) {
+    if (before && path_same(before, path)) continue;
+    if (!read_weights(path, log, error)) return false;
+    before = path;
+  }
+  return true;
 }
 
 /* A directory without config.json either is told by who reads that. */
@@ -105,11 +218,20 @@ static bool has_weights(const char *path, Error *error) {
   return error->code == ERROR_NONE;
 }
 
-bool model_paths_complete(const char *settings, Error *error) {
-  json_t *root = json_loads(settings, 0, NULL);
-  ASSERT(root);
-  const char *model = path_of(root, "model", "path"), *reward = path_of(root, "reward", "path");
-  const bool ok = (!model || has_weights(model, error)) && (!reward || has_weights(reward, error));
-  json_decref(root);
-  return ok;
+/* What is missing of a snapshot can be fetched. */
+static bool tell_fetching(const char *path, Error *error) {
+  char name[HUB_NAME_SIZE], commit[HUB_NAME_SIZE];
+  if (!hub_name_of(path, name, commit)) return false;
+  const Error why = *error;
+  *error = (Error){0};
+  return error_set(error, why.code, "%s; to fetch it: hf download %s --revision %s", why.message, name,
+                   commit);
+}
+
+bool model_paths_complete(const OptionGiven *given, const void *config, Error *error) {
+  const char *path;
+  for (size_t row = 0; (path = next_model(given, config, &row)); row++) {
+    if (!has_weights(path, error)) return tell_fetching(path, error);
+  }
+  return true;
 }

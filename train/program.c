@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/terminal.h"
+#include "train/model_path.h"
 #include "train/run.h"
 
 #include <jansson.h>
@@ -41,15 +42,21 @@ static bool write_defaults(const Program *program, Buffer *out, Error *error) {
   return ok;
 }
 
-static bool run_stage(const Program *program, const void *config, const OptionRequest *request,
-                      const Comm *comm, FILE *out, Log *log, Error *error) {
+static bool print_config(const Program *program, const void *config, FILE *out, Error *error) {
+  Buffer text = {0};
+  const bool ok = options_json(program->options, program->option_count, config, &text, error);
+  if (ok) terminal_write(out, text.data, text.size);
+  buffer_free(&text);
+  return ok;
+}
+
+static bool run_stage(const Program *program, void *config, const OptionRequest *request, const Comm *comm,
+                      FILE *out, Log *log, Error *error) {
   Buffer settings = {0}, defaults = {0};
   ProgramResult result = {0};
-  bool ok = options_json(program->options, program->option_count, config, &settings, error) &&
+  bool ok = model_paths_open(program->options, program->option_count, config, &settings, log, error) &&
             write_defaults(program, &defaults, error);
-  if (ok && request->print_config) {
-    terminal_write(out, settings.data, settings.size);
-  } else if (ok) {
+  if (ok) {
     ProgramCall call = {.config = config,
                         .settings = {settings.data, defaults.data},
                         .given = &request->given,
@@ -88,7 +95,7 @@ static void say_failure(Log *log, const CommLaunch *launch, const Error *error) 
 
 /* MPI has threads of its own, and signals are to be taken before. */
 static bool open_ranks(Comm *comm, const CommLaunch *launch, const OptionRequest *request, Error *error) {
-  if (launch->size == 1 || request->print_config) return true;
+  if (launch->size == 1) return true;
   return (request->check || run_signals_install(launch->rank > 0, error)) && comm_open(comm, launch, error);
 }
 
@@ -117,6 +124,8 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
     ok = print_help(program, request.help_topic, out, &error);
   } else if (ok && request.version) {
     fprintf(out, "drover %s %s\n", program->name, DROVER_VERSION);
+  } else if (ok && request.print_config) {
+    ok = print_config(program, config, out, &error);
   } else if (ok) {
     Comm comm = comm_single();
     ok = open_ranks(&comm, &launch, &request, &error) &&

@@ -15,7 +15,7 @@
 
 /* What a stage is given. */
 typedef struct ProgramCall {
-  const void *config;       /* the stage's config struct */
+  const void *config;       /* the stage's config struct; models are what to open (train/model_path.h) */
   Settings settings;        /* the same, as JSON */
   const OptionGiven *given; /* which of its options the user gave */
   bool check;               /* validate, plan, stop */

@@ -2,6 +2,7 @@
 
 #include "base/draft.h"
 #include "base/file.h"
+#include "train/hub.h"
 #include "train/saved_tokens.h"
 
 #include <stdio.h>
@@ -191,16 +192,19 @@ bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group,
 
 static bool save_adapter(const Trainee *trainee, const char *source, const char *directory, Compute *compute,
                          Error *error) {
+  char name[HUB_NAME_SIZE], commit[HUB_NAME_SIZE];
+  const LoraBase base =
+      hub_name_of(source, name, commit) ? (LoraBase){name, commit} : (LoraBase){source, NULL};
   if (!predictor_has_head(&trainee->predictor)) {
     return lora_save(&trainee->predictor.adapter, NULL, model_width(&trainee->predictor.model->spec),
-                     (ScoreZero){0}, source, directory, compute, error);
+                     (ScoreZero){0}, base, directory, compute, error);
   }
   float *weight = memory_alloc(tensor_bytes(trainee->predictor.head.weight));
   bool ok = weight || error_out_of_memory(error, "score head", tensor_bytes(trainee->predictor.head.weight));
   if (ok) {
     compute_download(compute, weight, trainee->predictor.head.weight);
     ok = lora_save(&trainee->predictor.adapter, weight, model_width(&trainee->predictor.model->spec),
-                   trainee->predictor.head.zero, source, directory, compute, error);
+                   trainee->predictor.head.zero, base, directory, compute, error);
   }
   memory_free(weight);
   return ok;

@@ -112,8 +112,8 @@ static void test_adapter(void **state) {
 static void save_adapter(Rig *rig, const char *directory) {
   Error error = {0};
   float *score = rig->spec.score ? rig_host(rig, rig->head.weight) : NULL;
-  rig_check(lora_save(&rig->adapter, score, rig->model.spec.hidden, (ScoreZero){0}, "models/base", directory,
-                      &rig->compute, &error),
+  rig_check(lora_save(&rig->adapter, score, rig->model.spec.hidden, (ScoreZero){0},
+                      (LoraBase){"models/base", NULL}, directory, &rig->compute, &error),
             &error);
   free(score);
 }

@@ -184,8 +184,8 @@ static void test_save_adapter(void **state) {
   char saved[512];
   saved_path(saved, sizeof saved, "adapter", *state);
   load(&l, *state, (RigSpec){.adapter = ""}, all_logits);
-  rig_check(lora_save(&l.rig.adapter, NULL, l.rig.model.spec.hidden, (ScoreZero){0}, l.model, saved,
-                      &l.rig.compute, &error),
+  rig_check(lora_save(&l.rig.adapter, NULL, l.rig.model.spec.hidden, (ScoreZero){0},
+                      (LoraBase){l.model, NULL}, saved, &l.rig.compute, &error),
             &error);
   assert_same_tensors(saved, l.adapter, "adapter_model");
   unload(&l);

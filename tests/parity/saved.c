@@ -71,8 +71,8 @@ static void test_save_adapter(void **state) {
            nothing, NULL);
   float *score = c->score ? rig_host(&rig, rig.head.weight) : NULL;
   saved_path(saved, sizeof saved, "adapter", c->name);
-  rig_check(lora_save(&rig.adapter, score, rig.model.spec.hidden, (ScoreZero){0}, model, saved, &rig.compute,
-                      &error),
+  rig_check(lora_save(&rig.adapter, score, rig.model.spec.hidden, (ScoreZero){0}, (LoraBase){model, NULL},
+                      saved, &rig.compute, &error),
             &error);
   free(score);
   rig_close(&rig);

@@ -58,7 +58,7 @@ refuse 2 "'run.dir' is required" "$bin/sft" --model.path "$base" --data.train "$
 mkdir "$work/wordless"
 cp "$base"/{config.json,model.safetensors} "$work/wordless"
 refuse 6 'tokenizer.json' "$bin/sft" --check --model.path "$work/wordless" --data.train "$world/text.jsonl" --run.dir "$work/run"
-refuse 6 'config.json' "$bin/sft" --check --model.path "$work/nowhere"
+refuse 6 'there is no directory' "$bin/sft" --check --model.path "$work/nowhere"
 note "a run needs all of it"
 
 # -- reward: two answers of data.max_length tokens, and a head

@@ -187,8 +187,8 @@ bad 2 "two stages have the name 'sft'" '.stages[1].name = "sft"'
 bad 2 "stage 3: config: run.dir is set by the pipeline" '.stages[2].config.run.dir = "x"'
 bad 2 "stage 3: config: model.path is set by the pipeline" '.stages[2].config.model.path = "x"'
 bad 2 "stage 3: config: key 'data': expected an object, found string" '.stages[2].config.data = "x"'
-bad 2 "stage 'judge': key 'model': expected an earlier stage or a directory, found 'ppo'" '.stages[1].model = "ppo"'
-bad 2 "stage 'sft': key 'model': expected an earlier stage or a directory, found ''" '.stages[0].model = ""'
+bad 2 "stage 'judge': key 'model': expected an earlier stage or a model, found 'ppo': there is no directory ppo" '.stages[1].model = "ppo"'
+bad 2 "stage 'sft': key 'model': expected an earlier stage or a model, found ''" '.stages[0].model = ""'
 bad 2 "stage 'ppo': 'ppo.epochs': expected an integer, found a string" '.stages[2].config.ppo.epochs = "two"'
 bad 2 "stage 'ppo': unknown key 'ppo.epoch'; did you mean 'ppo.epochs'?" '.stages[2].config.ppo.epoch = 2'
 bad 2 "stage 4: key 'reward' is missing" '.stages[3] = {stage: "sample", model: "ppo"}'
@@ -200,7 +200,7 @@ refuse 2 'broken.json:2:0: broken JSON' "$drover" run broken.json
 refuse 6 'absent.json: cannot be read' "$drover" run absent.json
 refuse 2 "unknown option '--chekc'" "$drover" run plain.json --chekc
 refuse 2 'usage: drover run' "$drover" run
-refuse 2 "no program 'sfft'" "$drover" sfft
+refuse 2 "unknown command 'sfft'" "$drover" sfft
 refuse 2 "no program '../bin/sft'" "$drover" ../bin/sft
 # A stage that fails gives its own code, and what is done before it stays.
 change '.stages[1].config.data.train = "world/text.jsonl"' fails

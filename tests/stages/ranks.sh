@@ -58,11 +58,10 @@ metrics "$work/killed-4" | grep '^train/loss' >"$work/b"
 near "$work/a" "$work/b" 1e-4
 note "and another number within rounding"
 
-<<<<<<< HEAD
 # Any signal to any rank: all save once and end.
 preempted() { # preempted SIGNAL CODE
   local run=$work/$1
-  signalled "$1" "$run" --run.save_every 10
+  signalled "$1" "$run" 10 2 1 "${long[@]}" --run.save_every 10
   [[ $status == "$2" ]] || fail "SIG$1 to a rank: exit code $status: $(tail -n 5 "$work/log")"
   [[ $(sqlite3 "$run/run.db" 'select status from run') == interrupted ]] || fail "SIG$1: status in the run log"
   (($(checkpoint_step "$run") > 10)) || fail "SIG$1: nothing was saved"
@@ -73,16 +72,6 @@ preempted() { # preempted SIGNAL CODE
 preempted TERM 143
 preempted USR1 138
 note "SIGTERM or SIGUSR1 to one rank: all save once and end"
-=======
-signalled TERM "$work/term" 10 2 1 "${long[@]}" --run.save_every 10
-[[ $status == 143 ]] || fail "SIGTERM to a rank: exit code $status: $(tail -n 5 "$work/log")"
-[[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "SIGTERM: status in the run log"
-(($(checkpoint_step "$work/term") > 10)) || fail "SIGTERM: nothing was saved"
-[[ $(grep -ac 'error: interrupted by SIGTERM' "$work/log") == 1 ]] || fail "SIGTERM: said once in: $(cat "$work/log")"
-pass on 2 "${long[@]}" --run.dir "$work/term"
-same_files "$work/whole/adapter" "$work/term/adapter"
-note "SIGTERM to one rank: all save once and end"
->>>>>>> 4f40a9c (ppo on many ranks: answers sampled, judged and learned from by shares)
 
 signalled STOP "$work/stopped" 10 2 1 "${long[@]}" --device.rank_timeout 2
 [[ $status == 7 ]] || fail "a rank that hangs: exit code $status: $(tail -n 5 "$work/log")"

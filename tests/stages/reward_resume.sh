@@ -14,8 +14,9 @@ lora=(--lora.enabled --lora.r 4 --lora.dropout 0.1)
 kill_and_compare() { # kill_and_compare NAME OUTPUT STEPS ARGUMENTS...
   local name=$1 output=$2 steps=$3
   shift 3
-  timed "${train[@]}" --run.dir "$work/$name" "$@"
-  killed_and_resumed "$work/$name-killed" "$steps" 4 "${train[@]}" --run.dir "$work/$name-killed" "$@"
+  only_last "${train[@]}" "$@"
+  timed "${arguments[@]}" --run.dir "$work/$name"
+  killed_and_resumed "$work/$name-killed" "$steps" 4 "${arguments[@]}" --run.dir "$work/$name-killed"
   same_files "$work/$name/$output" "$work/$name-killed/$output"
   # The log has each step once, whatever was done twice.
   [[ $(sqlite3 "$work/$name-killed/run.db" "select count(*), count(distinct step) from metric

@@ -81,8 +81,8 @@ note "options"
 # Several answers to a prompt: what is learnt holds for the pairs, and `inspect score` sees the same.
 make_ranking "$world/prefs.jsonl" "$work/ranked.jsonl"
 make_ranking "$world/prefs_eval.jsonl" "$work/ranked_eval.jsonl"
-pass "${train[@]}" --model.path "$work/sft/model" --data.train "$work/ranked.jsonl" --data.eval "$work/ranked_eval.jsonl" \
-  --run.dir "$work/ranked" --json
+only_last "${train[@]}" --model.path "$work/sft/model" --data.train "$work/ranked.jsonl" --data.eval "$work/ranked_eval.jsonl"
+pass "${arguments[@]}" --run.dir "$work/ranked" --json
 ranked=$(jq .eval_accuracy "$work/out") tau=$(jq .eval_kendall_tau "$work/out")
 holds "$ranked >= 0.9 && $tau >= 0.8"
 holds "$(metric "$work/ranked" eval/kendall_tau) - $tau < 1e-8 && $tau - $(metric "$work/ranked" eval/kendall_tau) < 1e-8"
@@ -93,7 +93,8 @@ jq -se '.[0].ranks == [1, 2, 3] and (.[0].scores | length) == 3' "$work/out" >"$
 # Dropout is a function of the training data alone.
 dropped=("${one_step[@]}" --model.path "$work/sft/model" --lora.enabled --lora.dropout 0.3)
 pass "${train[@]}" "${dropped[@]}" --run.dir "$work/d0"
-pass "${train[@]}" "${dropped[@]}" --run.dir "$work/d1" --data.eval "$work/ranked_eval.jsonl"
+only_last "${train[@]}" "${dropped[@]}" --run.dir "$work/d1" --data.eval "$work/ranked_eval.jsonl"
+pass "${arguments[@]}"
 same_files "$work/d0/adapter" "$work/d1/adapter"
 note "several answers"
 

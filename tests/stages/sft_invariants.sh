@@ -97,10 +97,11 @@ note "dropout does not depend on micro-batches"
 
 # Plain text: every token counts, and texts longer than the limit are cut in pieces, none left out.
 awk '{ gsub(/^\{"text":"|"\}$/, ""); all = all " " $0 } END { print "{\"text\":\"" all "\"}" }' "$world/text.jsonl" >"$work/one.jsonl"
-pass "${train[@]}" --run.dir "$work/text" --data.train "$work/one.jsonl" --data.eval "$work/one.jsonl" --data.max_length 64 \
+only_last "${train[@]}" --data.train "$work/one.jsonl" --data.eval "$work/one.jsonl"
+pass "${arguments[@]}" --run.dir "$work/text" --data.max_length 64 \
   --optim.batch_size 4
 grep -q '1 records\|examples, text' "$work/log" || fail "text is not recognised: $(cat "$work/log")"
-pass "${train[@]}" --run.dir "$work/text_inputs" --data.train "$work/one.jsonl" --data.train_on_inputs --check
+pass "${arguments[@]}" --run.dir "$work/text_inputs" --data.train_on_inputs --check
 grep -q 'warning: data.train_on_inputs has no effect' "$work/log" || fail "no word of it: $(cat "$work/log")"
 note "plain text is pretraining"
 

@@ -67,7 +67,8 @@ note "SIGHUP saves and resumes, but not under nohup"
 
 # Other data under the same name: the place in them would mean nothing.
 cp "$world/sft.jsonl" "$work/data.jsonl"
-interrupted=("${train[@]}" --run.dir "$work/changed" --data.train "$work/data.jsonl" --optim.schedule constant)
+only_last "${train[@]}" --run.dir "$work/changed" --data.train "$work/data.jsonl" --optim.schedule constant
+interrupted=("${arguments[@]}")
 pass "${interrupted[@]}" --optim.max_steps 4
 head -n 60 "$world/sft.jsonl" >"$work/data.jsonl"
 refuse 2 "data.train: the files, the tokenizer or the template have changed since the run began" "${interrupted[@]}" \

@@ -361,7 +361,8 @@ static void files_keep_exact_values(void **state) {
   for (int i = 0; i < MOST; i++) values[i] = number(30, (uint64_t)i); /* 24 bits, of which BF16 has 8 */
   assert_true(lora_upload(&set.pairs[0].a, values, &compute, &error));
   assert_true(lora_upload(&set.pairs[0].b, values, &compute, &error));
-  assert_true(lora_save(&set, NULL, I, (ScoreZero){0}, "base", temporary.directory, &compute, &error));
+  assert_true(lora_save(&set, NULL, I, (ScoreZero){0}, (LoraBase){"base", NULL}, temporary.directory,
+                        &compute, &error));
   assert_true(lora_read(&again, temporary.directory, &compute, &error));
   float *a = lora_download(&again.pairs[0].a, &compute, &error);
   float *b = lora_download(&again.pairs[0].b, &compute, &error);

@@ -119,7 +119,8 @@ static void what_peft_saved_goes_round(void **state) {
     Error error = {0};
     char file[512];
     read_fixture(&first, names[i][0], names[i][1]);
-    assert_ok(lora_save(&first.set, NULL, 0, (ScoreZero){0}, "some/base", t.directory, &compute, &error),
+    assert_ok(lora_save(&first.set, NULL, 0, (ScoreZero){0}, (LoraBase){"some/base", "0a1b"}, t.directory,
+                        &compute, &error),
               &error);
     snprintf(file, sizeof file, FIXTURES "/peft/%s/adapter_model.safetensors", names[i][1]);
     assert_same_file(file, temporary_path(&t, "adapter_model.safetensors"));
@@ -130,6 +131,7 @@ static void what_peft_saved_goes_round(void **state) {
                      strcmp(names[i][0], "gpt2") == 0);
     assert_string_equal(json_string_value(json_object_get(config, "task_type")), "CAUSAL_LM");
     assert_string_equal(json_string_value(json_object_get(config, "base_model_name_or_path")), "some/base");
+    assert_string_equal(json_string_value(json_object_get(config, "revision")), "0a1b");
     json_decref(config);
     adapted_free(&first);
     adapted_free(&second);
@@ -168,9 +170,9 @@ static void a_reward_adapter_carries_its_score_head(void **state) {
   assert_ok(lora_read_score(FIXTURES "/peft/cls_llama", 32, weight, &zero, &found, &error), &error);
   assert_true(found);
   assert_true(zero.shift == 0 && !zero.known);
-  assert_ok(
-      lora_save(&adapted.set, weight, 32, (ScoreZero){-1.5f, true}, NULL, t.directory, &compute, &error),
-      &error);
+  assert_ok(lora_save(&adapted.set, weight, 32, (ScoreZero){-1.5f, true}, (LoraBase){0}, t.directory,
+                      &compute, &error),
+            &error);
   assert_same_file(FIXTURES "/peft/cls_llama/adapter_model.safetensors",
                    temporary_path(&t, "adapter_model.safetensors"));
   assert_ok(lora_read_score(t.directory, 32, again, &zero, &found, &error), &error);
@@ -212,7 +214,8 @@ static void what_is_not_finite_is_not_saved(void **state) {
     *(which ? &a[1] : &head[3]) = which ? INFINITY : NAN;
     snprintf(expected, sizeof expected, "%s: 1 of ",
              which ? adapted.set.pairs[id].a.name : "base_model.model.score.weight");
-    assert_false(lora_save(&adapted.set, head, 32, (ScoreZero){0}, NULL, t.directory, &compute, &error));
+    assert_false(
+        lora_save(&adapted.set, head, 32, (ScoreZero){0}, (LoraBase){0}, t.directory, &compute, &error));
     assert_int_equal(error.code, ERROR_MODEL);
     assert_non_null(strstr(error.message, expected));
     assert_false(file_exists(temporary_path(&t, "adapter_model.safetensors")));
@@ -429,7 +432,7 @@ static void every_failed_allocation_is_reported(void **state) {
          lora_open(&adapted.set, &adapted.spec, adapted.model.modules, adapted.model.module_count,
                    adapted.model.dtype, false, &compute, &adapted.arena, &error) &&
          lora_read(&adapted.set, FIXTURES "/peft/llama_pattern", &compute, &error) &&
-         lora_save(&adapted.set, NULL, 0, (ScoreZero){0}, NULL, t.directory, &compute, &error);
+         lora_save(&adapted.set, NULL, 0, (ScoreZero){0}, (LoraBase){0}, t.directory, &compute, &error);
     memory_fail_after(-1);
     if (!ok) assert_int_equal(error.code, ERROR_MEMORY);
     adapted_free(&adapted);

@@ -30,8 +30,6 @@ extern const Program inspect_tokens, inspect_decode, inspect_chat, inspect_data,
 
 /* "1,2,3" -> ids. ERROR_USAGE naming the option. */
 NODISCARD bool inspect_ids(const char *text, IntArray *ids, Error *error);
-/* ERROR_USAGE where --model or --adapter is the directory of a run or checkpoint (train/model_path.h). */
-NODISCARD bool inspect_paths_check(const InspectConfig *config, Error *error);
 /* Tokenizer and template of --model, with --template. Zeroed on failure. */
 NODISCARD bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error);
 /* Opens --data with its cache in a folder of its own, which is gone when the data set is closed.

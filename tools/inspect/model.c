@@ -112,7 +112,7 @@ static bool check_ids(const ModelSpec *spec, const IntArray *ids, const char *mo
 /* --ids, or --text as the tokenizer reads it. */
 static bool given_ids(const InspectConfig *config, IntArray *ids, Log *log, Error *error) {
   if (config->ids || !config->text) {
-    return inspect_paths_check(config, error) && inspect_ids(config->ids, ids, error) &&
+    return inspect_ids(config->ids, ids, error) &&
            (!config->adapter || identity_check_adapter(config->adapter, config->model, log, error));
   }
   TextTools text;
@@ -459,7 +459,7 @@ static bool run_model(const ProgramCall *call, ProgramResult *result, Error *err
   Compute compute;
   Model model = {0};
   Arena arena;
-  if (!inspect_paths_check(config, error) || !compute_open(&compute, DEVICE_CPU, 1, error)) return false;
+  if (!compute_open(&compute, DEVICE_CPU, 1, error)) return false;
   arena_init_dry(&arena, "weights"); /* shapes only: nothing is read */
   compute_dry_begin(&compute);
   bool ok = model_open(&model, config->model, (WeightFormat){.dtype = DTYPE_F32}, &compute, &arena, error) &&

@@ -1,8 +1,6 @@
 /* inspect tokens, decode, chat; and what all commands share. */
 #include "tools/inspect/inspect.h"
 
-#include "train/model_path.h"
-
 #include "datasets/lines.h"
 
 #include <math.h>
@@ -30,13 +28,7 @@ bool inspect_ids(const char *text, IntArray *ids, Error *error) {
   }
 }
 
-bool inspect_paths_check(const InspectConfig *config, Error *error) {
-  return model_path_check("--model", config->model, error) &&
-         model_path_check("--adapter", config->adapter, error);
-}
-
 bool inspect_text_open(const InspectConfig *config, TextTools *text, Log *log, Error *error) {
-  if (!inspect_paths_check(config, error)) return false;
   const DataConfig data = {.chat = config->chat};
   const ModelConfig model = {
       .path = config->model, .adapter = config->adapter, .tokenizer = config->tokenizer};
@@ -95,7 +87,7 @@ static bool token_names(const Tokenizer *tokenizer, const IntArray *ids, Buffer 
 
 static bool run_tokens(const ProgramCall *call, ProgramResult *result, Error *error) {
   const InspectConfig *config = call->config;
-  Tokenizer *tokenizer = inspect_paths_check(config, error) ? tokenizer_open(config->model, error) : NULL;
+  Tokenizer *tokenizer = tokenizer_open(config->model, error);
   if (!tokenizer) return false;
   if (tokenizer_note(tokenizer)) log_warning(call->log, "%s", tokenizer_note(tokenizer));
   Buffer text = {0};
@@ -126,7 +118,7 @@ const Program inspect_tokens = {"inspect tokens",      "text to token ids",   to
 
 static bool run_decode(const ProgramCall *call, ProgramResult *result, Error *error) {
   const InspectConfig *config = call->config;
-  Tokenizer *tokenizer = inspect_paths_check(config, error) ? tokenizer_open(config->model, error) : NULL;
+  Tokenizer *tokenizer = tokenizer_open(config->model, error);
   if (!tokenizer) return false;
   IntArray ids = {0};
   bool ok = inspect_ids(config->ids, &ids, error) && buffer_append(&result->text, "", 0, error) &&
