@@ -302,11 +302,22 @@ bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *co
   const bool ok = run_resume(run, total, &checkpoint, compute, &found, error) &&
                   (!found || whole_state(run, state, stage, &checkpoint, error));
   checkpoint_close(&checkpoint);
-  if (!ok || comm_agree(&run->comm, run->saved)) return ok;
+  if (!ok) return false;
+  const bool same = comm_agree(&run->comm, run->saved);
+  run->sent = comm_sent(&run->comm);
+  if (same) return true;
   return error_set(
       error, ERROR_FILE,
       "the ranks find different checkpoints in %s: it must lie where all of them see the same files",
       run->config->dir);
+}
+
+/* What this rank told the others since the last update. */
+static void log_sent(Run *run, int64_t step) {
+  const int64_t before = run->sent;
+  run->sent = comm_sent(&run->comm);
+  if (run->comm.size > 1 && run_log_due(run, step))
+    runlog_metric(&run->runlog, step, "train/sent_bytes", (double)(run->sent - before));
 }
 
 bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage, Compute *compute,
@@ -314,6 +325,7 @@ bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage
   int64_t asked[2] = {run_stop_signal(), run_checkpoint_due(run, step)};
   comm_all_reduce(&run->comm, COMM_MAX, DTYPE_I64, asked, 2);
   const int number = (int)asked[0];
+  log_sent(run, step);
   runlog_flush(&run->runlog);
   if ((number || last || asked[1]) && !run_save(run, step, state, stage, compute, error)) {
     return false;

@@ -42,6 +42,7 @@ typedef struct Run {
   double saved_at;       /* when it was made or this process began: time_monotonic */
   double opened_at;      /* time_monotonic */
   Progress progress;     /* of the updates, which the stage starts, and what is done between them */
+  int64_t sent;          /* comm_sent when the last update was done */
   int64_t skipped;       /* steps left out so far; these three are kept in checkpoints */
   int64_t last_skipped;  /* update of the last of them */
   int64_t in_a_row;      /* updates with such, up to that one */

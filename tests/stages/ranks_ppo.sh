@@ -57,6 +57,14 @@ stopped=$(grep -c '^ppo/steps .* [0-9]\.' "$work/rloo-1.metrics")
 ((stopped > 0 && stopped < updates)) || fail "target_kl stopped $stopped of $updates updates"
 note "target_kl stopped $stopped of $updates rollouts, on any number of ranks the same"
 
+# Of two ranks each sends half of a gradient to be summed and half of the sum, once for each step; the rest is small.
+weights=$(numbers "$work/rloo-2/model/model.safetensors" | wc -l)
+sqlite3 "$work/rloo-2/run.db" "select b.value, s.value from metric b join metric s using (step)
+  where b.name = 'train/sent_bytes' and s.name = 'ppo/steps' and s.value > 0" | awk -F'|' -v w="$weights" '
+  { beside = $1 - 4 * w * $2; if (beside < 0 || beside > 6000) { print; bad = 1 } }
+  END { exit bad || NR == 0 }' >"$work/far" || fail "bytes and steps of updates, of $weights weights: $(cat "$work/far")"
+note "what is sent is the gradients"
+
 # Fewer answers than ranks.
 few=("${ppo[@]}" --ppo.batch_size 2 --ppo.total_episodes 6 --ppo.epochs 1)
 pass on 1 "${few[@]}" --run.dir "$work/few-1"
@@ -90,7 +98,7 @@ metrics "$run-4" | grep -E '^ppo/(value|ptx)_loss' >"$work/b"
 near "$work/a" "$work/b" 1e-5
 note "and another number within rounding"
 
-signalled TERM "$work/term" 6 2 1 "${long[@]}"
+signalled TERM "$work/term" 6 2 1 "${long[@]}" --device.rank_timeout 60
 [[ $status == 143 ]] || fail "SIGTERM to a rank: exit code $status: $(tail -n 5 "$work/log")"
 [[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "SIGTERM: status in the run log"
 [[ $(grep -ac 'error: interrupted by SIGTERM' "$work/log") == 1 ]] || fail "SIGTERM: said once in: $(cat "$work/log")"

@@ -10,9 +10,9 @@ on() {
   bash tests/ranks/mpirun.sh "$@"
 }
 
-# Metrics of a run but those that depend on time, in one order: NAME STEP VALUE.
+# Metrics of a run but those that depend on time or on the ranks, in one order: NAME STEP VALUE.
 metrics() {
-  sqlite3 -separator ' ' "$1/run.db" "select name, step, value from metric where name not like '%per_second' order by name, step"
+  sqlite3 -separator ' ' "$1/run.db" "select name, step, value from metric where name not like '%per_second' and name <> 'train/sent_bytes' order by name, step"
 }
 # near FILE FILE RELATIVE [LEAST]: the same names, and numbers that differ by no more; what is smaller than LEAST (1e-3) counts as
 # that large.
