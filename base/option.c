@@ -116,6 +116,8 @@ static void key_hint(const Option *table, size_t rows, OptionPlace place, char h
 static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Error *error) {
   char hint[LONGEST_HINT];
   key_hint(table, rows, place, hint);
+  if (place.file && place.line == 0)
+    return error_set(error, ERROR_USAGE, "%s: unknown key '%s'%s", place.file, place.key, hint);
   if (place.file) {
     return error_set(error, ERROR_USAGE, "%s:%d: unknown key '%s'%s", place.file, place.line, place.key,
                      hint);
@@ -309,6 +311,25 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
          check_required(table, rows, config, request->check, error);
 }
 
+static bool check_members(const Option *table, size_t rows, const void *config, const char *place,
+                          Error *error) {
+  for (size_t i = 0; i < rows; i++) {
+    if (!is_missing(&table[i], config, false)) continue;
+    return error_set(error, ERROR_USAGE, "%s: '%s' is required (%s)", place, table[i].key, table[i].help);
+  }
+  return true;
+}
+
+bool options_read(const Option *table, size_t rows, void *config, const json_t *object, const char *place,
+                  Error *error) {
+  ASSERT(rows <= OPTION_MOST_ROWS);
+  OptionGiven given = {.table = table, .rows = rows};
+  Target target = {.table = table, .rows = rows, .config = config, .given = &given};
+  const ConfigFile file = {.path = (char *)place};
+  return set_defaults(table, rows, config, error) && read_object(&target, &file, "", object, error) &&
+         set_dependent_defaults(&target, error) && check_members(table, rows, config, place, error);
+}
+
 /* The value of "section.key"; NULL when it is not there or null. */
 static const json_t *value_of(const json_t *root, const char *key) {
   char section[LONGEST_NAME];
@@ -339,11 +360,11 @@ void options_free(const Option *table, size_t rows, void *config) {
 }
 
 const char *option_text(const Option *option, const void *config) {
-  ASSERT(option->type == OPTION_STRING);
+  ASSERT(option->type == OPTION_STRING || option->type == OPTION_OBJECTS);
   return *(char *const *)((const char *)config + option->offset);
 }
 
 bool option_replace_text(const Option *option, void *config, const char *text, Error *error) {
-  ASSERT(option->type == OPTION_STRING);
+  ASSERT(option->type == OPTION_STRING || option->type == OPTION_OBJECTS);
   return option_set_text(option, config, text, (OptionPlace){.key = option->key}, error);
 }

@@ -36,6 +36,8 @@ typedef enum OptionType {
   OPTION_SOURCES, /* OptionSources: the same of paths, of which an element may be {"path":..., "weight":...} */
   OPTION_OBJECT, /* char *, owned: a JSON object as compact text, its keys in the user's order; NULL when unset. On the command line
                      that text. Its own keys are the business of whoever reads it. */
+  OPTION_OBJECTS, /* char *, owned: a JSON list of objects as compact text, NULL when unset or empty; one object stands for a list
+                     of it. On the command line that text. options_read reads each. */
   OPTION_BYTES /* int64_t: number, or text with a unit: KiB, MiB, GiB, TiB of 2^10 ... 2^40 bytes, kB, MB, GB, TB of 10^3 ...
                     10^12 (IEC 80000-13); K, M, G, T like KiB, ..., as dd, Slurm and Docker read them. 0 = none */
 } OptionType;
@@ -60,7 +62,8 @@ typedef enum OptionNames {
   OPTION_NAMES_NOTHING,
   OPTION_NAMES_PATH,
   OPTION_NAMES_MODEL,
-  OPTION_NAMES_ADAPTER
+  OPTION_NAMES_ADAPTER,
+  OPTION_NAMES_MODELS /* of an OPTION_OBJECTS: objects may name models and adapters (train/model_objects.h) */
 } OptionNames;
 
 typedef struct Option {
@@ -78,7 +81,7 @@ typedef struct Option {
   const char *instead_when; /* ... this condition holds */
   const char *excludes;     /* key of another way to say the same; the defaults of both set nothing */
   bool first;               /* what one gives or changes first: in the short help */
-  OptionNames names;        /* what a string is the path of */
+  OptionNames names;        /* what a string is the path of, or what objects name */
 } Option;
 
 /* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update").
@@ -103,6 +106,8 @@ typedef struct Option {
   { key, OPTION_SOURCES, offsetof(Config, field), NULL, 0, 0, NULL, true, .help = __VA_ARGS__ }
 #define ROW_OBJECT(key, Config, field, ...) \
   { key, OPTION_OBJECT, offsetof(Config, field), NULL, 0, 0, NULL, false, .help = __VA_ARGS__ }
+#define ROW_OBJECTS(key, Config, field, ...) \
+  { key, OPTION_OBJECTS, offsetof(Config, field), NULL, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_BYTES(key, Config, field, fallback, ...) \
   { key, OPTION_BYTES, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 
@@ -150,11 +155,18 @@ NODISCARD bool options_parse(const Option *table, size_t rows, void *config, int
 NODISCARD bool options_recall(const Option *table, size_t rows, void *config, const char *text,
                               const char *place, Error *error);
 
-/* The text of an OPTION_STRING; NULL when it is not set. */
+/* The text of an OPTION_STRING or OPTION_OBJECTS; NULL when it is not set. */
 const char *option_text(const Option *option, const void *config);
 NODISCARD bool option_replace_text(const Option *option, void *config, const char *text, Error *error);
 
-/* Frees what options_parse or options_recall put into config. */
+struct json_t;
+
+/* Fills `config` (zeroed by the caller) from defaults, then from one JSON object, an element of an OPTION_OBJECTS; `place` is where it
+ * stands, for messages: "reward.sources[2]". Required options are checked. */
+NODISCARD bool options_read(const Option *table, size_t rows, void *config, const struct json_t *object,
+                            const char *place, Error *error);
+
+/* Frees what options_parse, options_recall or options_read, whether they failed or not, put into config. */
 void options_free(const Option *table, size_t rows, void *config);
 
 /* What the help of a program says before its options. */

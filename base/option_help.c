@@ -22,6 +22,7 @@ static const char *placeholder(const Option *option) {
     case OPTION_SOURCES:
       return "PATH,...";
     case OPTION_OBJECT:
+    case OPTION_OBJECTS:
       return "JSON";
     case OPTION_BYTES:
       return "SIZE";

@@ -74,6 +74,7 @@ static bool print_value(const Option *option, const void *config, Buffer *out, E
     case OPTION_SOURCES:
       return print_sources(at, out, error);
     case OPTION_OBJECT:
+    case OPTION_OBJECTS:
       return buffer_text(out, *(char *const *)at ? *(char *const *)at : "null", error);
     default:
       return print_string(*(char *const *)at, out, error);

@@ -25,7 +25,7 @@ static void *field(const Option *option, void *config) {
 }
 
 void option_clear(const Option *option, void *config) {
-  if (option->type == OPTION_STRING || option->type == OPTION_OBJECT) {
+  if (option->type == OPTION_STRING || option->type == OPTION_OBJECT || option->type == OPTION_OBJECTS) {
     char **text = field(option, config);
     memory_free(*text);
     *text = NULL;
@@ -177,17 +177,42 @@ bool option_wrong_type(Error *error, OptionPlace place, const char *expected, co
   return false;
 }
 
-static bool set_object(const Option *option, void *config, const json_t *value, OptionPlace place,
-                       Error *error) {
-  if (json_is_null(value)) {
-    option_clear(option, config);
-    return true;
-  }
-  if (!json_holds_object(value)) return option_wrong_type(error, place, "a JSON object", value);
+static bool set_compact(const Option *option, void *config, const json_t *value, OptionPlace place,
+                        Error *error) {
   Buffer text = {0};
   const bool ok =
       json_append_text(&text, value, error) && set_string(option, config, text.data, place, error);
   buffer_free(&text);
+  return ok;
+}
+
+static bool set_objects(const Option *option, void *config, json_t *list, OptionPlace place, Error *error) {
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    const json_t *item = json_array_get(list, i);
+    if (!json_holds_object(item))
+      return option_wrong_type(error, place, "a list of objects with an object in it", item);
+  }
+  if (json_array_size(list) > 0) return set_compact(option, config, list, place, error);
+  option_clear(option, config);
+  return true;
+}
+
+/* An object, or a list of them. */
+static bool set_object(const Option *option, void *config, const json_t *value, OptionPlace place,
+                       Error *error) {
+  const bool list = option->type == OPTION_OBJECTS;
+  if (json_is_null(value)) {
+    option_clear(option, config);
+    return true;
+  }
+  if (list && json_is_array(value)) return set_objects(option, config, (json_t *)value, place, error);
+  if (!json_holds_object(value))
+    return option_wrong_type(error, place, list ? "a list of objects" : "a JSON object", value);
+  if (!list) return set_compact(option, config, value, place, error);
+  json_t *one = json_pack("[O]", value);
+  const bool ok =
+      one ? set_objects(option, config, one, place, error) : error_out_of_memory(error, option->key, 0);
+  json_decref(one);
   return ok;
 }
 
@@ -228,6 +253,7 @@ bool option_set_text(const Option *option, void *config, const char *text, Optio
     case OPTION_STRING:
       return set_string(option, config, text, place, error);
     case OPTION_OBJECT:
+    case OPTION_OBJECTS:
       return set_object_text(option, config, text, place, error);
     case OPTION_CHOICE:
       return set_choice(option, config, text, place, error);
@@ -268,6 +294,7 @@ bool option_set_json(const Option *option, void *config, const json_t *value, Op
       if (!json_is_string(value)) return option_wrong_type(error, place, "a string", value);
       return set_string(option, config, json_string_value(value), place, error);
     case OPTION_OBJECT:
+    case OPTION_OBJECTS:
       return set_object(option, config, value, place, error);
     case OPTION_CHOICE:
       if (!json_is_string(value)) return option_wrong_type(error, place, "a string", value);

@@ -20,7 +20,8 @@ bool option_is_set(const Option *option, const void *config) {
     case OPTION_BOOL:
       return *(const bool *)field(option, config);
     case OPTION_STRING:
-    case OPTION_OBJECT: {
+    case OPTION_OBJECT:
+    case OPTION_OBJECTS: {
       const char *text = *(char *const *)field(option, config);
       return text != NULL && *text;
     }
@@ -75,7 +76,8 @@ bool option_equals(const Option *option, const void *config, const char *text) {
       return *(const int *)field(option, config) == (int)index;
     }
     case OPTION_STRING:
-    case OPTION_OBJECT: {
+    case OPTION_OBJECT:
+    case OPTION_OBJECTS: {
       const char *found = *(char *const *)field(option, config);
       return found && !strcmp(found, text);
     }

@@ -16,6 +16,7 @@ struct Regex {
 struct RegexScratch {
   pcre2_match_data *data;
   pcre2_match_context *limits;
+  int filled; /* pairs of data that the last match set: 1 the whole, 2 its first group too; 0: all that there is room for */
 };
 
 /* Patterns come from files of strangers. No real one comes near these: the longest of the ten tokenizer families has
@@ -73,7 +74,8 @@ Regex *regex_compile(const char *pattern, size_t bytes, RegexSyntax syntax, Erro
   if (bytes > MAX_PATTERN_BYTES)
     error_set(error, ERROR_MODEL, "a pattern of %zu bytes: at most %d are supported", bytes,
               MAX_PATTERN_BYTES);
-  else if (regex_translate(pattern, bytes, syntax, &translated, error))
+  else if (syntax == REGEX_PCRE2 ? buffer_append(&translated, pattern, bytes, error)
+                                 : regex_translate(pattern, bytes, syntax, &translated, error))
     regex->code = compile(&translated, syntax, error);
   buffer_free(&translated);
   if (!regex->code) {
@@ -93,7 +95,7 @@ void regex_free(Regex *regex) {
 RegexScratch *regex_scratch_new(Error *error) {
   RegexScratch *scratch = memory_zeroed(1, sizeof *scratch);
   if (scratch) {
-    scratch->data = pcre2_match_data_create(1, NULL);
+    scratch->data = pcre2_match_data_create(2, NULL);
     scratch->limits = pcre2_match_context_create(NULL);
   }
   if (!scratch || !scratch->data || !scratch->limits) {
@@ -130,6 +132,7 @@ static bool run(const Regex *regex, RegexScratch *scratch, const char *text, siz
     code = pcre2_match(regex->code, (PCRE2_SPTR)text, bytes, from, options | PCRE2_NO_JIT, scratch->data,
                        scratch->limits);
   *found = code >= 0;
+  scratch->filled = code;
   if (code >= 0 || code == PCRE2_ERROR_NOMATCH) return true;
   char message[128];
   pcre2_get_error_message(code, (PCRE2_UCHAR *)message, sizeof message);
@@ -145,6 +148,14 @@ static bool find(const Regex *regex, RegexScratch *scratch, const char *text, si
   if (!run(regex, scratch, text, bytes, from, 0, found, error)) return false;
   const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(scratch->data);
   if (*found) *match = (RegexMatch){bounds[0], bounds[1]};
+  return true;
+}
+
+bool regex_group(const RegexScratch *scratch, RegexMatch *group) {
+  const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(scratch->data);
+  /* Pairs that the pattern has no group for keep what an earlier one left there. */
+  if (scratch->filled == 1 || scratch->filled < 0 || bounds[2] == PCRE2_UNSET) return false;
+  *group = (RegexMatch){bounds[2], bounds[3]};
   return true;
 }
 

@@ -1,6 +1,6 @@
-/* Regular expressions of files that others wrote, on PCRE2.
+/* Regular expressions on PCRE2: of files that others wrote, and of our users.
  *
- * A pattern is written for another engine: Oniguruma with Ruby's syntax in tokenizer.json, Python's re in PEFT's
+ * A pattern of a file is written for another engine: Oniguruma with Ruby's syntax in tokenizer.json, Python's re in PEFT's
  * adapter_config.json. regex_translate.c reads it by a list of what is known to mean the same in PCRE2, spells
  * what only looks different, and refuses everything else with its place. Patterns come from strangers, so compiling
  * and matching have limits of length, memory and steps. */
@@ -15,7 +15,8 @@
 typedef enum RegexSyntax {
   REGEX_LITERAL,   /* plain text */
   REGEX_ONIGURUMA, /* Ruby's syntax over Unicode, as `tokenizers` compiles it */
-  REGEX_PYTHON     /* re without flags, over str */
+  REGEX_PYTHON,    /* re without flags, over str */
+  REGEX_PCRE2      /* its own, over Unicode: what our users write for us */
 } RegexSyntax;
 
 typedef struct Regex Regex;
@@ -41,6 +42,10 @@ typedef struct RegexCursor {
 } RegexCursor;
 NODISCARD bool regex_next(const Regex *regex, RegexScratch *scratch, const char *text, size_t bytes,
                           RegexCursor *cursor, RegexMatch *match, bool *found, Error *error);
+
+/* What the first group took in the last match that was found with this scratch: false when the pattern has none, or it took no
+ * part. */
+bool regex_group(const RegexScratch *scratch, RegexMatch *group);
 
 /* Whether the pattern matches from the first byte on (re.match), or with `whole` the whole text (re.fullmatch). Not
  * for literals. */

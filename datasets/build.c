@@ -78,7 +78,7 @@ static bool check_format(Build *build, const json_t *root, RecordPlace place, Er
 static bool add_record(Build *build, json_t *root, RecordPlace place, Error *error) {
   Record *record = &build->record;
   if (!record_parse(record, root, build->options->kind, build->format, place, error)) return false;
-  if (!record->nothing) return encoder_add(&build->encoder, record, build->format, place, error);
+  if (!record->nothing) return encoder_add(&build->encoder, record, root, build->format, place, error);
   build->encoder.counts.no_loss++;
   return true;
 }

@@ -53,6 +53,8 @@ bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error) 
          write_content(writer, item->prompt, fixed->prompt_bytes, error) &&
          write_content(writer, "", 1, error) &&
          write_content(writer, item->reference, fixed->reference_bytes, error) &&
+         write_content(writer, "", 1, error) &&
+         write_content(writer, item->record, fixed->record_bytes, error) &&
          write_content(writer, "", 1, error) && pad(writer, error);
 }
 
@@ -63,7 +65,7 @@ bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetForm
   char content[33];
   memset(&trailer, 0, sizeof trailer); /* the bytes between the members too: equal data, equal files */
   memcpy(trailer.magic, magic, sizeof magic);
-  trailer.version = CACHE_VERSION;
+  trailer.layout = CACHE_LAYOUT;
   trailer.format = (uint32_t)format;
   trailer.counts = *counts;
   trailer.passed = *passed;
@@ -81,7 +83,7 @@ bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetForm
 
 static bool trailer_valid(const FileMap *map, const CacheTrailer *trailer, const char digest[33]) {
   const uint64_t room = map->size - sizeof *trailer;
-  return memcmp(trailer->magic, magic, sizeof magic) == 0 && trailer->version == CACHE_VERSION &&
+  return memcmp(trailer->magic, magic, sizeof magic) == 0 && trailer->layout == CACHE_LAYOUT &&
          memcmp(trailer->digest, digest, sizeof trailer->digest) == 0 && trailer->file_size == map->size &&
          trailer->format > FORMAT_AUTO && trailer->format < FORMAT_COUNT &&
          memchr(trailer->passed.text, '\0', sizeof trailer->passed.text) &&
@@ -132,10 +134,11 @@ static bool example_valid(const FileMap *map, uint64_t offset, uint64_t end) {
   if (fixed->answer_count && !answers_valid(answers, fixed->answer_count, fixed->count)) return false;
   const uint64_t arrays = (uint64_t)fixed->answer_count * sizeof *answers +
                           4 * cache_id_count(fixed, answers) + (fixed->loss_count ? (uint64_t)count : 0);
-  const uint64_t texts = (uint64_t)fixed->prompt_bytes + fixed->reference_bytes + 2;
-  if (arrays + texts > (uint64_t)room) return false;
+  const uint64_t reference_end = (uint64_t)fixed->prompt_bytes + 1 + fixed->reference_bytes,
+                 record_end = reference_end + 1 + fixed->record_bytes;
+  if (arrays + record_end + 1 > (uint64_t)room) return false;
   const uint8_t *prompt = (const uint8_t *)(fixed + 1) + arrays;
-  return !prompt[fixed->prompt_bytes] && !prompt[texts - 1];
+  return !prompt[fixed->prompt_bytes] && !prompt[reference_end] && !prompt[record_end];
 }
 
 /* The content is what was written: by its digest, and because a file made up by somebody may have a right one, by

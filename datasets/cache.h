@@ -4,7 +4,7 @@
  *
  *   example, at a multiple of 8 bytes:
  *     CacheExample | ExampleAnswer[answer_count] | ids int32[count, and those of the answers, one after another]
- *     | loss uint8[count] when loss_count > 0 | prompt text, NUL | reference text, NUL
+ *     | loss uint8[count] when loss_count > 0 | prompt text, NUL | reference text, NUL | record text, NUL
  *
  * Little-endian, as every machine that Drover runs on. The trailer is last, so a file is written front to back
  * in one go; it carries the digest of all that decided the content, and that of the content itself. */
@@ -14,20 +14,22 @@
 #include "base/file.h"
 #include "datasets/dataset.h"
 
-#define CACHE_VERSION 8 /* raise it whenever tokenising, masks or this layout change */
+/* Raise the first whenever ids or masks change: what runs began with is then gone. The second where this layout does. */
+enum { CACHE_VERSION = 8, CACHE_LAYOUT = 9 };
 
 typedef struct CacheExample {
   int32_t count, answer_count, prompt_count, loss_count;
-  uint32_t prompt_bytes, reference_bytes; /* without NUL */
+  uint32_t prompt_bytes, reference_bytes, record_bytes; /* without NUL */
   float margin;
   PairLabels labels;
+  uint32_t unused; /* 0 */
   uint64_t line;
   uint64_t group; /* hash of the prompt (of the text, for pieces): a split keeps a group together */
 } CacheExample;
 
 typedef struct CacheTrailer {
   char magic[8];
-  uint32_t version;
+  uint32_t layout; /* CACHE_LAYOUT */
   uint32_t format; /* DatasetFormat, as detected */
   char digest[32];
   KeyNames passed;
@@ -50,7 +52,7 @@ typedef struct CacheItem {
   const ExampleAnswer *answers;
   const int *ids; /* with those of the answers */
   const uint8_t *loss;
-  const char *prompt, *reference;
+  const char *prompt, *reference, *record;
 } CacheItem;
 
 NODISCARD bool cache_writer_open(CacheWriter *writer, const char *path, Error *error);

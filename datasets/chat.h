@@ -61,6 +61,9 @@ const char *chat_role_name(const ChatMessage *message);
 /* Appends the messages of a JSON list, [{"role", "content", ...}, ...], which must outlive the conversation. ERROR_DATA naming the entry and the
  * key. */
 NODISCARD bool conversation_add_json(Conversation *talk, const json_t *messages, Error *error);
+/* A message as a record has it: {"role", "content", ...}: an input behind its text with an empty line between, as every template but alpaca
+ * sees it; and its further keys, but those that weigh it. A new reference; NULL when memory is out. */
+NODISCARD json_t *chat_message_json(const ChatMessage *message);
 NODISCARD bool conversation_push(Conversation *talk, ChatMessage message, Error *error);
 void conversation_free(Conversation *talk);
 
@@ -132,5 +135,11 @@ void chat_reading_free(ChatReading *reading);
  * conversation that is cut there costs no more. ERROR_DATA in the template's own words when it refuses the conversation, and for tools that it does not read. */
 NODISCARD bool chat_read(const ChatTemplate *chat, const Conversation *talk, size_t count, ChatUse use,
                          size_t limit, ChatReading *reading, Error *error);
+
+/* What training makes of a conversation whose last turn is an answer: reading->ids, without a second BOS, up to the mark that ends it;
+ * or, where it has not ended, up to its last token. *shortened: there were more than `limit`, and the earliest are left out, but for a leading
+ * BOS. */
+NODISCARD bool chat_read_answered(const ChatTemplate *chat, const Conversation *talk, bool ended,
+                                  size_t limit, ChatReading *reading, bool *shortened, Error *error);
 
 #endif

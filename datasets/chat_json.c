@@ -1,4 +1,4 @@
-/* Conversations that are filled: one message, or a JSON list of them. */
+/* Conversations that are filled from JSON, and messages as JSON. */
 #include "datasets/chat.h"
 
 #include "base/json.h"
@@ -52,4 +52,41 @@ bool conversation_add_json(Conversation *talk, const json_t *messages, Error *er
     if (!conversation_push(talk, message, error)) return false;
   }
   return true;
+}
+
+static json_t *content_of(const ChatMessage *message) {
+  if (!message->text) return json_null();
+  if (!message->input) return json_stringn(message->text, message->bytes);
+  Buffer text = {0};
+  Error ignored = {0};
+  json_t *out = NULL;
+  if (buffer_append(&text, message->text, message->bytes, &ignored) && buffer_text(&text, "\n\n", &ignored) &&
+      buffer_append(&text, message->input, message->input_bytes, &ignored)) {
+    out = json_stringn(text.data, text.size);
+  }
+  buffer_free(&text);
+  return out;
+}
+
+/* Whether a key of a message is said in another way, or has nothing to say where nothing is learnt. */
+static bool is_basic(const char *key) {
+  static const char *const basic[] = {"role", "from", "content", "value", "train", "weight"};
+  for (size_t i = 0; i < sizeof basic / sizeof *basic; i++) {
+    if (!strcmp(key, basic[i])) return true;
+  }
+  return false;
+}
+
+json_t *chat_message_json(const ChatMessage *message) {
+  json_t *out = json_object();
+  bool ok = out && !json_object_set_new(out, "role", json_string(chat_role_name(message))) &&
+            !json_object_set_new(out, "content", content_of(message));
+  const char *key;
+  json_t *value;
+  json_object_foreach((json_t *)message->extra, key, value) {
+    if (!is_basic(key)) ok = ok && !json_object_set(out, key, value);
+  }
+  if (ok) return out;
+  json_decref(out);
+  return NULL;
 }

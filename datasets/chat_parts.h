@@ -1,4 +1,4 @@
-/* Inside datasets/chat_*.c only: a conversation being read. */
+/* Inside datasets/ only: a conversation being read, and its ids. */
 #ifndef DATASETS_CHAT_PARTS_H
 #define DATASETS_CHAT_PARTS_H
 
@@ -21,5 +21,12 @@ NODISCARD bool chat_prepare(Reading *r);
 const json_t *chat_calls_of(const Reading *r, size_t message);
 /* The first `count` messages into `out`. */
 NODISCARD bool chat_render(Reading *r, size_t count, bool generation_prompt, TemplateText *out, Error *error);
+
+/* A text may begin with the BOS that tokenizer or template put in front as well: one is left. loss may be empty. */
+void chat_drop_double_bos(const Tokenizer *tokenizer, IntArray *ids, IntArray *loss);
+/* Cuts the earliest ids but for a leading BOS. */
+void chat_cut_front(const Tokenizer *tokenizer, IntArray *ids, IntArray *loss, size_t count);
+/* Cuts off what follows the last loss token. */
+void chat_trim(IntArray *ids, IntArray *loss);
 
 #endif

@@ -101,7 +101,9 @@ static void report(const DatasetSource *source, const DatasetOptions *options) {
   }
   report_template(source, options);
   if (*source->passed.text) {
-    log_info(log, "%s: %s: keys that are passed over: %s", options->name, source->path, source->passed.text);
+    log_info(log, "%s: %s: keys that %s: %s", options->name, source->path,
+             options->kind == DATASET_PROMPT ? "only sources of rewards read" : "are passed over",
+             source->passed.text);
   }
 }
 
@@ -288,6 +290,8 @@ Example dataset_example(const Dataset *dataset, ExampleRef reference) {
   example.prompt_bytes = fixed->prompt_bytes;
   example.reference = at + fixed->prompt_bytes + 1;
   example.reference_bytes = fixed->reference_bytes;
+  example.record = example.reference + fixed->reference_bytes + 1;
+  example.record_bytes = fixed->record_bytes;
   return example;
 }
 

@@ -36,7 +36,8 @@
  *                       token, so that nothing is lost and every token but the first is predicted once
  *   DATASET_PREFERENCE  preference, ranking, safe_pair
  *   DATASET_PROMPT      prompts, and every format above but text: the last assistant turn is taken off and
- *                       kept as the reference answer (of an unpaired record only when it is labelled true)
+ *                       kept as the reference answer (of an unpaired record only when it is labelled true), unless the
+ *                       record has a string or number "reference", which then is it
  *
  * Ids and masks of conversations are those of chat_read (chat.h); ids of `text` those of the tokenizer with its special
  * tokens, then EOS. BOS never comes twice.
@@ -239,6 +240,9 @@ typedef struct Example {
   size_t prompt_bytes;
   const char *reference; /* prompts: the reference answer, "" when none */
   size_t reference_bytes;
+  const char
+      *record; /* prompts: what stands behind the ids, a JSON object (datasets/prompt_context.h); else "" */
+  size_t record_bytes;
 } Example;
 
 /* O(1). The reference must be within the data set. */

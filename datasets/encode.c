@@ -1,6 +1,8 @@
 #include "datasets/encode.h"
 
 #include "base/digest.h"
+#include "datasets/chat_parts.h"
+#include "datasets/prompt_context.h"
 
 #include <string.h>
 
@@ -14,29 +16,11 @@ void encoder_free(Encoder *encoder) {
   for (size_t i = 0; i < MOST_ANSWERS; i++) encoded_free(&encoder->answers[i]);
   int_array_free(&encoder->ids);
   buffer_free(&encoder->mask);
+  buffer_free(&encoder->record);
   chat_reading_free(&encoder->reading);
 }
 
 /* ---- Ids and masks --------------------------------------------------------------------------------- */
-
-/* Takes `count` ids out, from position `at` on. */
-static void encoded_cut(Encoded *encoded, size_t at, size_t count) {
-  size_t rest = encoded->ids.size - at - count;
-  memmove(encoded->ids.data + at, encoded->ids.data + at + count, rest * sizeof(int));
-  encoded->ids.size -= count;
-  if (encoded->loss.size == 0) return;
-  memmove(encoded->loss.data + at, encoded->loss.data + at + count, rest * sizeof(int));
-  encoded->loss.size -= count;
-}
-
-/* A text may begin with the BOS that tokenizer or template put in front as well. */
-static void drop_double_bos(Encoded *encoded, const Tokenizer *tokenizer) {
-  const int bos = tokenizer_bos(tokenizer), *ids = encoded->ids.data;
-  size_t more = 0;
-  if (bos < 0 || encoded->ids.size == 0 || ids[0] != bos) return;
-  while (more + 1 < encoded->ids.size && ids[more + 1] == bos) more++;
-  encoded_cut(encoded, 0, more);
-}
 
 static void note(DatasetNote *note, RecordPlace place) {
   if (note->records == 0) note->line = place.line;
@@ -76,7 +60,7 @@ bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t count, Chat
   first_finding(&found->without_end, reading->found.without_end);
   found->apart |= reading->found.apart;
   found->beyond |= reading->found.beyond;
-  drop_double_bos(out, encoder->options->tokenizer);
+  chat_drop_double_bos(encoder->options->tokenizer, &out->ids, &out->loss);
   if (out->loss.size) out->loss.data[0] = 0; /* nothing predicts the first token */
   return true;
 }
@@ -85,12 +69,6 @@ static size_t first_loss(const Encoded *encoded) {
   size_t at = 0;
   while (at < encoded->loss.size && !encoded->loss.data[at]) at++;
   return at;
-}
-
-void encoded_trim(Encoded *encoded) {
-  size_t end = encoded->loss.size;
-  while (end > 0 && !encoded->loss.data[end - 1]) end--;
-  encoded->ids.size = encoded->loss.size = end;
 }
 
 /* ---- Limits ---------------------------------------------------------------------------------------- */
@@ -116,11 +94,6 @@ static Verdict judge_length(Encoder *encoder, size_t tokens, RecordPlace place, 
   const Verdict verdict = encoder_verdict(encoder, tokens, place, error);
   encoder->counts.too_long += verdict == SKIP_IT;
   return verdict;
-}
-
-void encoded_cut_front(Encoded *encoded, size_t count, int bos) {
-  size_t at = bos >= 0 && encoded->ids.size && encoded->ids.data[0] == bos;
-  encoded_cut(encoded, at, count);
 }
 
 /* ---- Examples -------------------------------------------------------------------------------------- */
@@ -205,7 +178,7 @@ static bool add_text(Encoder *encoder, const Record *record, RecordPlace place, 
   if (!tokenizer_encode(options->tokenizer, record->text, record->text_bytes, true, &encoded->ids, error)) {
     return error_context(error, "%s:%llu", place.file, (unsigned long long)place.line);
   }
-  drop_double_bos(encoded, options->tokenizer);
+  chat_drop_double_bos(options->tokenizer, &encoded->ids, &encoded->loss);
   size_t count = encoded->ids.size;
   if (count > 0 && eos >= 0 && encoded->ids.data[count - 1] != eos) {
     if (!int_array_push(&encoded->ids, eos, error)) return false;
@@ -238,14 +211,14 @@ bool conversation_empty_answer(const Conversation *talk) {
 /* Adds what stands in encoder->first. beyond: it has more to learn than its mask says. */
 static bool add_encoded(Encoder *encoder, bool beyond, uint64_t group, RecordPlace place, Error *error) {
   Encoded *encoded = &encoder->first;
-  if (!beyond) encoded_trim(encoded);
+  if (!beyond) chat_trim(&encoded->ids, &encoded->loss);
   size_t count = encoded->ids.size;
   Verdict verdict = judge_length(encoder, count, place, error);
   if (verdict == SKIP_IT || verdict == FAILED) return verdict == SKIP_IT;
   if (verdict == CUT_IT) {
     encoder->counts.truncated++;
     encoded->ids.size = encoded->loss.size = (size_t)encoder->options->max_length;
-    encoded_trim(encoded); /* the cut may fall into a later user turn */
+    chat_trim(&encoded->ids, &encoded->loss); /* the cut may fall into a later user turn */
     count = encoded->ids.size;
   }
   return add_masked(encoder, encoded, 0, count, group, place.line, error);
@@ -298,7 +271,8 @@ static void prompt_text(const Encoder *encoder, const Conversation *talk, CacheI
   item->fixed.prompt_bytes = (uint32_t)(one ? only->bytes : rendered->size);
 }
 
-static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place, Error *error) {
+static bool add_prompt(Encoder *encoder, const Record *record, const json_t *root, DatasetFormat format,
+                       RecordPlace place, Error *error) {
   const DatasetOptions *options = encoder->options;
   Encoded *encoded = &encoder->first;
   ChatFindings found = CHAT_FOUND_NOTHING;
@@ -315,22 +289,25 @@ static bool add_prompt(Encoder *encoder, const Record *record, RecordPlace place
   if (verdict == CUT_IT) {
     encoder->counts.truncated++;
     size_t excess = encoded->ids.size - (size_t)options->max_length;
-    encoded_cut_front(encoded, excess, tokenizer_bos(options->tokenizer));
+    chat_cut_front(options->tokenizer, &encoded->ids, &encoded->loss, excess);
   }
+  if (!prompt_context_write(record, root, format, &encoder->record, error)) return false;
   encoder->counts.empty += record->talk.items[record->talk.count - 1].bytes == 0;
   CacheItem item = {.fixed = {.count = (int32_t)encoded->ids.size,
                               .prompt_count = (int32_t)encoded->ids.size,
                               .reference_bytes = (uint32_t)record->reference_bytes,
+                              .record_bytes = (uint32_t)encoder->record.size,
                               .line = place.line,
                               .group = group},
                     .ids = encoded->ids.data,
-                    .reference = record->reference};
+                    .reference = record->reference,
+                    .record = encoder->record.data};
   prompt_text(encoder, talk, &item);
   return encoder_put(encoder, &item, error);
 }
 
-bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
-                 Error *error) {
+bool encoder_add(Encoder *encoder, const Record *record, const json_t *root, DatasetFormat format,
+                 RecordPlace place, Error *error) {
   bool ok = false;
   if (format == FORMAT_TEXT) {
     ok = add_text(encoder, record, place, error);
@@ -344,7 +321,7 @@ bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, R
         ok = encoder_add_preference(encoder, record, format, place, error);
         break;
       case DATASET_PROMPT:
-        ok = add_prompt(encoder, record, place, error);
+        ok = add_prompt(encoder, record, root, format, place, error);
         break;
     }
   }

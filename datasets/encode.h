@@ -19,13 +19,14 @@ typedef struct Encoder {
   Encoded answers[MOST_ANSWERS]; /* of a preference */
   IntArray ids;                  /* of a preference, as the cache has them */
   Buffer mask;                   /* loss as bytes */
+  Buffer record;                 /* of a prompt, as the cache has it */
   ChatReading reading;           /* the last conversation */
 } Encoder;
 
-/* Adds what the record gives to the cache and to the counts. ERROR_DATA when it does not fit the template, or
+/* Adds what the record, parsed from `root`, gives to the cache and to the counts. ERROR_DATA when it does not fit the template, or
  * is too long with TRUNCATION_ERROR. */
-NODISCARD bool encoder_add(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
-                           Error *error);
+NODISCARD bool encoder_add(Encoder *encoder, const Record *record, const json_t *root, DatasetFormat format,
+                           RecordPlace place, Error *error);
 void encoder_free(Encoder *encoder);
 
 /* -- what the files of the encoder share ---------------------------------------------------------------- */
@@ -40,10 +41,6 @@ NODISCARD bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t c
 /* Counts what was found in a record, each kind once, and a record without anything to learn. */
 void encoder_note(Encoder *encoder, const ChatFindings *found, RecordPlace place);
 void encoder_note_no_loss(Encoder *encoder, uint64_t line);
-/* Cuts off what follows the last loss token. */
-void encoded_trim(Encoded *encoded);
-/* Cuts the earliest ids but for a leading BOS. */
-void encoded_cut_front(Encoded *encoded, size_t count, int bos);
 /* Whether an assistant's turn that is learnt has no text: its end mark would be all of it. */
 bool conversation_empty_answer(const Conversation *talk);
 

@@ -3,6 +3,7 @@
  * An answer that cannot be compared is left out of the record: one without a token, one of equal ones (all of them when
  * their ranks differ), one that is too long. The record stays while two ranks are left. Of a pair that is both or none. */
 #include "base/digest.h"
+#include "datasets/chat_parts.h"
 #include "datasets/encode.h"
 
 #include <string.h>
@@ -50,7 +51,7 @@ static bool gather_one(Encoder *encoder, Candidate answer, RecordPlace place, Fi
                     error)) {
     return false;
   }
-  encoded_trim(answer.encoded);
+  chat_trim(&answer.encoded->ids, &answer.encoded->loss);
   field_insert(field, answer);
   return true;
 }
@@ -163,12 +164,12 @@ static bool lay_out(Encoder *encoder, const Field *field, size_t prompt, Example
 static bool put(Encoder *encoder, const Field *field, size_t excess, const Record *record, RecordPlace place,
                 Error *error) {
   const size_t prompt = shared_prompt(field) - excess;
-  const int bos = tokenizer_bos(encoder->options->tokenizer);
   const uint64_t group = bytes_hash(field->items[0].encoded->ids.data, (prompt + excess) * sizeof(int));
   ExampleAnswer table[MOST_ANSWERS];
   bool empty = false;
   for (size_t k = 0; k < field->count; k++) {
-    if (excess) encoded_cut_front(field->items[k].encoded, excess, bos);
+    Encoded *encoded = field->items[k].encoded;
+    if (excess) chat_cut_front(encoder->options->tokenizer, &encoded->ids, &encoded->loss, excess);
     empty |= conversation_empty_answer(field->items[k].talk);
   }
   encoder->counts.truncated += excess > 0;

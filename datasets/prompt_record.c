@@ -8,41 +8,9 @@
 
 /* ---- the prompt ---- */
 
-/* An instruction and what it is about, with an empty line between. */
-static json_t *content_of(const ChatMessage *message) {
-  if (!message->text) return json_null();
-  if (!message->input) return json_stringn(message->text, message->bytes);
-  Buffer text = {0};
-  Error ignored = {0};
-  json_t *out = NULL;
-  if (buffer_append(&text, message->text, message->bytes, &ignored) && buffer_text(&text, "\n\n", &ignored) &&
-      buffer_append(&text, message->input, message->input_bytes, &ignored)) {
-    out = json_stringn(text.data, text.size);
-  }
-  buffer_free(&text);
-  return out;
-}
-
-/* Whether a key of a message is said in another way by message_of. */
-static bool is_basic(const char *key) {
-  static const char *const basic[] = {"role", "from", "content", "value", "train", "weight"};
-  for (size_t i = 0; i < sizeof basic / sizeof *basic; i++) {
-    if (!strcmp(key, basic[i])) return true;
-  }
-  return false;
-}
-
 static json_t *message_of(const ChatMessage *message) {
-  json_t *out = json_object();
-  bool ok = out && !json_object_set_new(out, "role", json_string(chat_role_name(message))) &&
-            !json_object_set_new(out, "content", content_of(message));
-  const char *key;
-  json_t *value;
-  json_object_foreach((json_t *)message->extra, key, value) {
-    if (!is_basic(key)) ok = ok && !json_object_set(out, key, value);
-  }
-  if (message->role == CHAT_ASSISTANT) ok = ok && !json_object_set_new(out, "train", json_false());
-  if (ok) return out;
+  json_t *out = chat_message_json(message);
+  if (message->role != CHAT_ASSISTANT || !out || !json_object_set_new(out, "train", json_false())) return out;
   json_decref(out);
   return NULL;
 }
@@ -69,12 +37,12 @@ static bool has_messages(const json_t *root, DatasetFormat format) {
 static json_t *prompt_of(const Conversation *talk, bool messages) {
   const ChatMessage *first = &talk->items[0];
   const bool plain = !messages && talk->count == 1 && first->role == CHAT_USER && first->text;
-  json_t *out = plain ? content_of(first) : json_array();
-  if (plain && !is_transcript(out)) return out;
-  if (plain) {
-    json_decref(out);
-    out = json_array();
-  }
+  json_t *only = plain ? chat_message_json(first) : NULL;
+  json_t *said = json_incref(json_object_get(only, "content"));
+  json_decref(only);
+  if (said && !is_transcript(said)) return said;
+  json_decref(said);
+  json_t *out = plain && !said ? NULL : json_array();
   bool ok = out != NULL;
   for (size_t i = 0; ok && i < talk->count; i++) {
     ok = json_array_append_new(out, message_of(&talk->items[i])) == 0;

@@ -4,6 +4,7 @@
 #include "datasets/fields.h"
 #include "datasets/record_formats.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void record_free(Record *record) {
@@ -156,14 +157,33 @@ static void set_all(Record *record, const json_t *tools, bool learn_all) {
   }
 }
 
+/* The key "reference". What is no text and no number is for sources of rewards that know what to make of it. */
+static void own_reference(Record *record, const json_t *root) {
+  const json_t *value = json_object_get(root, "reference");
+  char *text = record->reference_number;
+  if (json_is_string(value)) {
+    record->reference = json_string_value(value);
+    record->reference_bytes = json_string_length(value);
+  } else if (json_is_number(value)) {
+    const size_t room = sizeof record->reference_number;
+    const double number = json_number_value(value);
+    snprintf(text, room, "%.15g", number);
+    if (strtod(text, NULL) != number) snprintf(text, room, "%.17g", number);
+    if (json_is_integer(value)) snprintf(text, room, "%lld", (long long)json_integer_value(value));
+    record->reference = text;
+    record->reference_bytes = strlen(text);
+  }
+}
+
 /* Takes the answer off a prompt. */
-static bool take_reference(Record *record, RecordPlace place, Error *error) {
+static bool take_reference(Record *record, const json_t *root, RecordPlace place, Error *error) {
   Conversation *talk = &record->talk;
   if (talk->count > 0 && talk->items[talk->count - 1].role == CHAT_ASSISTANT) {
     record->reference = talk->items[talk->count - 1].text;
     record->reference_bytes = talk->items[talk->count - 1].bytes;
     talk->count--;
   }
+  own_reference(record, root);
   return talk->count > 0 ||
          error_set(error, ERROR_DATA, "%s:%llu: no turn before the assistant's: nothing to answer",
                    place.file, (unsigned long long)place.line);
@@ -188,5 +208,5 @@ bool record_parse(Record *record, json_t *root, DatasetKind kind, DatasetFormat 
     return false;
   }
   set_all(record, tools, kind == DATASET_PREFERENCE || kind == DATASET_PROMPT);
-  return kind != DATASET_PROMPT || record->nothing || take_reference(record, place, error);
+  return kind != DATASET_PROMPT || record->nothing || take_reference(record, root, place, error);
 }

@@ -24,8 +24,9 @@ typedef struct Record {
       labels; /* FORMAT_SAFE_PAIR: talk and rejected are the sides by the verdict that data.pair_label names */
   const char *text; /* FORMAT_TEXT */
   size_t text_bytes;
-  const char *reference; /* DATASET_PROMPT: the answer taken off; NULL when none */
+  const char *reference; /* DATASET_PROMPT: the record's own, or the answer taken off; NULL when none */
   size_t reference_bytes;
+  char reference_number[40]; /* its text, where the record's own is a number */
   double margin;
   bool scored; /* FORMAT_PREFERENCE: the sides have scores, the chosen one's no less than the other's */
   double chosen_score, rejected_score;

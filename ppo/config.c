@@ -61,11 +61,20 @@
               "answers of each rollout that go into the run log"),
 
 const Option ppo_options[] = {
-    MODEL_OPTIONS(PpoConfig, model) ROW_STRING_REQUIRED("reward.path", PpoConfig, reward.path,
-                                                        "reward model, or the base model of reward.adapter",
-                                                        .names = OPTION_NAMES_MODEL, .first = true),
-    ROW_STRING("reward.adapter", PpoConfig, reward.adapter, NULL, "PEFT directory of the reward model",
+    MODEL_OPTIONS(PpoConfig, model)
+    ROW_STRING("reward.path", PpoConfig, reward.model.path, NULL,
+               "reward model, or the base model of reward.adapter; or give reward.sources", .excludes = "reward.sources",
+               .names = OPTION_NAMES_MODEL, .first = true),
+    ROW_STRING("reward.adapter", PpoConfig, reward.model.adapter, NULL, "PEFT directory of the reward model", .when = "reward.path",
                .names = OPTION_NAMES_ADAPTER, .first = true),
+    ROW_OBJECTS("reward.sources", PpoConfig, reward.sources,
+                "instead of reward.path: a list of {\"kind\": ..., \"name\": ..., \"weight\": ...}, whose weighted sum is the score",
+                .names = OPTION_NAMES_MODELS, .first = true),
+    ROW_STRING("critic.path", PpoConfig, critic.path, NULL,
+               "what the critic begins as: a reward model, or any model over the policy's tokens. Without it: the reward model "
+               "that is the only source, else the policy", .when = "ppo.advantage = gae", .names = OPTION_NAMES_MODEL),
+    ROW_STRING("critic.adapter", PpoConfig, critic.adapter, NULL, "PEFT directory over critic.path", .when = "ppo.advantage = gae",
+               .names = OPTION_NAMES_ADAPTER),
     LORA_OPTIONS(PpoConfig, lora, "0", "lora.enabled, no model.adapter or no reward.adapter")
     ROW_SOURCES_REQUIRED("data.prompts", PpoConfig, data.prompts, "prompts: JSONL or JSON file, directory, -, or a weighted list", .check_without = true, .first = true),
     ROW_SOURCES("data.eval", PpoConfig, data.eval, NULL, "the same for evaluation"),
@@ -97,6 +106,10 @@ static bool check_samples(const PpoAlgorithm *ppo, Error *error) {
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error)) return false;
+  if (config->critic.adapter && !config->critic.path) {
+    return error_set(error, ERROR_USAGE,
+                     "critic.adapter: expected critic.path with it, the model that it is over");
+  }
   if (ppo->batch_size % ppo->minibatches != 0) {
     return error_set(error, ERROR_USAGE,
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",

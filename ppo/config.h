@@ -3,13 +3,14 @@
 #ifndef PPO_CONFIG_H
 #define PPO_CONFIG_H
 
+#include "scoring/config.h"
 #include "train/config.h"
 
-/* Where the reward model comes from. */
-typedef struct RewardModelConfig {
-  char *path;    /* directory of a ...ForSequenceClassification model, or of the base of `adapter` */
-  char *adapter; /* SEQ_CLS PEFT directory, or NULL */
-} RewardModelConfig;
+/* Where rewards come from: one reward model, or a list of sources (scoring/config.h). */
+typedef struct RewardConfig {
+  ModelPlace model; /* a ...ForSequenceClassification model, or the base of a SEQ_CLS adapter */
+  char *sources;    /* JSON */
+} RewardConfig;
 
 typedef struct PpoAlgorithm {
   int64_t total_episodes; /* answers sampled over the whole run */
@@ -32,7 +33,8 @@ typedef struct PpoAlgorithm {
 
 typedef struct PpoConfig {
   ModelConfig model;
-  RewardModelConfig reward;
+  RewardConfig reward;
+  ModelPlace critic; /* what the critic begins as; without a path critic_start says */
   LoraConfig lora;
   DataConfig data;
   OptimConfig optim;

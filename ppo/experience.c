@@ -51,8 +51,9 @@ void experience_free(Experience *experience) {
   *experience = (Experience){0};
 }
 
-void experience_clear(Experience *experience) {
+void experience_begin(Experience *experience, const PpoWorkers *workers) {
   experience->count = experience->tokens = 0;
+  scoring_begin(workers->scoring, workers->run);
 }
 
 void experience_add(Experience *experience, const Example *prompt, uint64_t number) {
@@ -93,12 +94,28 @@ static bool all_go_on(const PpoWorkers *workers, Error *error) {
 
 /* -- steps ------------------------------------------------------------------------------------------------ */
 
+/* Gives the answers that are there, and have not been given yet, to whoever judges them. */
+static bool submit(const Experience *x, const PpoWorkers *workers, Error *error) {
+  for (int64_t e = 0; e < x->count; e++) {
+    const RolloutSample *sample = &x->samples[e];
+    if (sample->finished == ROLLOUT_UNFINISHED || scoring_is_submitted(workers->scoring, e)) continue;
+    const Answer answer = {.prompt = x->prompts[e],
+                           .ids = sample->response,
+                           .count = sample->length,
+                           .ended = sample->finished == ROLLOUT_EOS,
+                           .number = sample->number};
+    if (!scoring_submit(workers->scoring, e, &answer, error)) return false;
+  }
+  return true;
+}
+
 /* The answers of this rank. */
 static bool generate(Experience *x, const PpoWorkers *workers, const RolloutSpec *spec, Error *error) {
   Engine *engine = workers->engine;
   const int64_t first = x->cuts[workers->compute->comm.rank], end = x->cuts[workers->compute->comm.rank + 1];
   bool ok = engine_begin(engine, spec, x->samples + first, end - first, error);
-  while (ok && engine_busy(engine) && !is_stopped(workers)) ok = engine_step(engine, error);
+  while (ok && engine_busy(engine) && !is_stopped(workers))
+    ok = engine_step(engine, error) && submit(x, workers, error);
   ok = ok && all_go_on(workers, error);
   if (!ok) engine_abandon(engine);
   return ok;
@@ -152,23 +169,16 @@ static void infer(Pass *pass, const PpoWorkers *workers, const Predictor *predic
                &workers->micro->packer.batch, PASS_INFERENCE, workers->step);
 }
 
-static void score_microbatch(Experience *experience, const PpoWorkers *workers) {
-  const Packer *packer = &workers->micro->packer;
-  const Predictor *reward = &workers->models->reward;
-  infer(workers->reward_pass, workers, reward);
-  score_values(workers->reward_pass, &reward->head, packer_last(packer), packer->values);
-  for (int64_t k = 0; k < packer->count; k++)
-    experience->score[microbatch_answer(workers->micro, k)] = packer->values[k];
-}
-
 bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error) {
-  if (!each_microbatch(experience, workers, score_microbatch, error)) return false;
-  gather(experience, &workers->compute->comm, experience->score, sizeof *experience->score);
+  if (!submit(experience, workers, error) || !scoring_collect(workers->scoring, experience->count, error)) {
+    return false;
+  }
   const PpoAlgorithm *ppo = &workers->config->ppo;
   /* "replace" is told the score itself, "subtract" the amount. */
   const double penalty =
       ppo->missing_eos == MISSING_EOS_REPLACE ? -ppo->missing_eos_penalty : ppo->missing_eos_penalty;
   for (int64_t e = 0; e < experience->count; e++) {
+    experience->score[e] = workers->scoring->score[e];
     const bool ended = experience->samples[e].finished == ROLLOUT_EOS;
     const double clipped = reward_clip(experience->score[e], ppo->reward_clip);
     experience->judged[e] = (float)reward_missing_eos(clipped, ended, (MissingEos)ppo->missing_eos, penalty);
@@ -201,8 +211,8 @@ static bool has_critic(const PpoAlgorithm *ppo) {
 static void values_microbatch(Experience *experience, const PpoWorkers *workers) {
   const Microbatch *micro = workers->micro;
   const Predictor *critic = &workers->models->critic.predictor;
-  infer(workers->reward_pass, workers, critic);
-  score_values(workers->reward_pass, &critic->head, packer_rows(&micro->packer), micro->packer.values);
+  infer(workers->critic_pass, workers, critic);
+  score_values(workers->critic_pass, &critic->head, packer_rows(&micro->packer), micro->packer.values);
   microbatch_scatter(micro, micro->packer.values, experience->value);
 }
 
@@ -250,7 +260,7 @@ int64_t experience_broken(const Experience *experience, const char **what) {
 }
 
 void experience_plan(Experience *dry, const PpoWorkers *workers) {
-  MicrobatchVisit *const visits[] = {score_microbatch, logprobs_microbatch, values_microbatch};
+  MicrobatchVisit *const visits[] = {logprobs_microbatch, values_microbatch};
   microbatch_dry(workers->micro);
   const size_t count = sizeof visits / sizeof *visits - (has_critic(&workers->config->ppo) ? 0 : 1);
   for (size_t i = 0; i < count; i++) {
@@ -258,6 +268,7 @@ void experience_plan(Experience *dry, const PpoWorkers *workers) {
     visits[i](dry, workers);
     arena_release(workers->step, mark);
   }
+  scoring_plan(workers->scoring);
 }
 
 /* With a critic: its values' part of the credit as well. */

@@ -3,9 +3,9 @@
  * The steps are those of the algorithm, in order (Ouyang et al. 2022, section 3.5 and appendix C.4):
  *
  *   experience_sample    the actor answers the prompts                       ids, sampled
- *   experience_score     the reward model reads each answer at its last token score, judged
  *   experience_logprobs  log-probabilities of actor and reference            logprob, reference, entropy
  *   experience_values    values of the critic, where there is one            value
+ *   experience_score     what the sources of rewards say of each answer      score, judged
  *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns
  *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
@@ -47,7 +47,7 @@ typedef struct Experience {
       *token_cuts; /* [ranks + 1] rank r has answers cuts[r] .. cuts[r+1]-1 and their tokens, in the step at hand */
   Ending *endings; /* [capacity] */
 
-  float *score;  /* [capacity] of the reward model */
+  float *score;  /* [capacity] as the sources of rewards say (scoring/scoring.h) */
   float *judged; /* [capacity] after the missing-EOS rule and clipping: what enters the reward */
   float *total;  /* [capacity] sum of the answer's rewards, before any whitening */
 
@@ -63,9 +63,10 @@ typedef struct PpoWorkers {
   const Dataset *prompts; /* where the answered prompts are from, for messages */
   Compute *compute;
   PpoModels *models;
+  Scoring *scoring;
   Engine *engine;
   Microbatch *micro;
-  Pass *policy_pass, *reward_pass;
+  Pass *policy_pass, *critic_pass;
   Arena *step; /* activations of one micro-batch */
   Run *run;    /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
 } PpoWorkers;
@@ -77,8 +78,8 @@ NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t
                                int ranks, Error *error);
 void experience_free(Experience *experience);
 
-/* Empties it; then experience_add puts in prompts. `number` is the episode's number in the run: its random draws. */
-void experience_clear(Experience *experience);
+/* Empties it, for a new rollout; then experience_add puts in prompts. `number` is the episode's number in the run: its random draws. */
+void experience_begin(Experience *experience, const PpoWorkers *workers);
 void experience_add(Experience *experience, const Example *prompt, uint64_t number);
 
 /* These change nothing but the experience, so a signal (workers->run) ends them where they are: ERROR_SIG..., after which

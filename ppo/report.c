@@ -55,9 +55,26 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
   }
 }
 
-bool report_samples(RunLog *log, int64_t step, const Experience *experience, const Tokenizer *tokenizer,
-                    int64_t count, Error *error) {
-  Buffer text = {0};
+typedef struct RewardLog {
+  RunLog *log;
+  int64_t step;
+} RewardLog;
+
+static void log_mean(void *context, const char *name, double sum, double answers) {
+  const RewardLog *to = context;
+  char metric[200];
+  snprintf(metric, sizeof metric, "ppo/reward/%s", name);
+  if (answers > 0) runlog_metric(to->log, to->step, metric, sum / answers);
+}
+
+void report_rewards(RunLog *log, int64_t step, const Scoring *scoring, int64_t count) {
+  RewardLog to = {log, step};
+  scoring_means(scoring, count, log_mean, &to);
+}
+
+bool report_samples(RunLog *log, int64_t step, const Experience *experience, const Scoring *scoring,
+                    const Tokenizer *tokenizer, int64_t count, Error *error) {
+  Buffer text = {0}, parts = {0};
   bool ok = true;
   for (int64_t e = 0; ok && e < count && e < experience->count; e++) {
     const RolloutSample *sample = &experience->samples[e];
@@ -66,7 +83,9 @@ bool report_samples(RunLog *log, int64_t step, const Experience *experience, con
       kl += (double)experience->logprob[t] - experience->reference[t];
     }
     buffer_clear(&text);
-    ok = tokenizer_decode(tokenizer, sample->response, (size_t)sample->length, true, &text, error);
+    buffer_clear(&parts);
+    ok = tokenizer_decode(tokenizer, sample->response, (size_t)sample->length, true, &text, error) &&
+         scoring_detail(scoring, e, &parts, error);
     if (!ok) break;
     runlog_sample(log, step,
                   &(RunLogSample){.prompt = experience->prompts[e].prompt,
@@ -77,10 +96,12 @@ bool report_samples(RunLog *log, int64_t step, const Experience *experience, con
                                   .response_ids = sample->response,
                                   .prompt_length = sample->prompt_length,
                                   .reward = experience->total[e],
+                                  .parts = parts.data,
                                   .kl = kl,
                                   .length = sample->length,
                                   .finished = sample->finished == ROLLOUT_EOS});
   }
   buffer_free(&text);
+  buffer_free(&parts);
   return ok;
 }

@@ -15,8 +15,10 @@ typedef struct UpdateReport {
 } UpdateReport;
 
 void report_metrics(RunLog *log, int64_t step, const UpdateReport *report);
+/* Means over the `count` answers of the rollout of what each source of rewards said. */
+void report_rewards(RunLog *log, int64_t step, const Scoring *scoring, int64_t count);
 /* The first `count` answers with their text. */
-NODISCARD bool report_samples(RunLog *log, int64_t step, const Experience *experience,
+NODISCARD bool report_samples(RunLog *log, int64_t step, const Experience *experience, const Scoring *scoring,
                               const Tokenizer *tokenizer, int64_t count, Error *error);
 
 #endif

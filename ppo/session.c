@@ -8,6 +8,8 @@
 
 #include "base/memory.h"
 
+#include <string.h>
+
 static int64_t longest_prompt(const PpoSession *s) {
   const int64_t train = (int64_t)s->prompts.longest, eval = s->has_eval ? (int64_t)s->eval.longest : 0;
   return train > eval ? train : eval;
@@ -23,10 +25,11 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .prompts = &session->prompts,
                       .compute = &session->compute,
                       .models = &session->models,
+                      .scoring = &session->scoring,
                       .engine = &session->engine,
                       .micro = &session->micro,
                       .policy_pass = &session->policy_pass,
-                      .reward_pass = &session->reward_pass,
+                      .critic_pass = &session->critic_pass,
                       .step = &session->memory.step,
                       .run = session->run.config ? &session->run : NULL};
 }
@@ -73,16 +76,42 @@ static bool assume_data(PpoSession *s, Error *error) {
   return s->has_ptx;
 }
 
+/* The critic reads the policy's ids, whatever it begins as. */
+static bool critic_reads(const PpoSession *s, Error *error) {
+  const ModelPlace *place = &s->critic.place;
+  if (!has_critic(s) || place->path == s->config.model.path) return true;
+  const ModelConfig model = {.path = place->path, .adapter = place->adapter};
+  if (text_tools_meet(&s->text, &model, s->log, error)) return true;
+  Error why = *error;
+  if (!s->critic.is_reward || why.code != ERROR_MODEL) return false;
+  *error = (Error){0};
+  return error_set(
+      error, why.code,
+      "%s. The critic begins as the reward model and reads the policy's ids: give critic.path (a "
+      "model with the policy's tokens, %s for instance) or a ppo.advantage without a critic",
+      why.message, s->config.model.path);
+}
+
+static bool open_scoring(PpoSession *s, Error *error) {
+  const PpoConfig *config = &s->config;
+  const ScoringSetting setting = {.text = &s->text,
+                                  .data = &config->data,
+                                  .met = has_critic(s) && s->critic.is_reward ? s->critic.place.path : NULL,
+                                  .capacity = config->ppo.batch_size,
+                                  .comm = &s->comm,
+                                  .log = s->log};
+  return scoring_open(&s->scoring, &s->rewards, &setting, error) &&
+         scoring_check_prompts(&s->scoring, "data.prompts", &s->prompts, error) &&
+         scoring_check_prompts(&s->scoring, "data.eval", &s->eval, error);
+}
+
 static bool open_data(void *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
   if (s->check && absent_data(&config->model, &config->data, "data.prompts", &config->data.prompts, s->log))
     return assume_data(s, error);
-  const ModelConfig reward = {.path = config->reward.path, .adapter = config->reward.adapter};
-  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) ||
-      !text_tools_meet(&s->text, &reward, s->log, error)) {
+  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) || !critic_reads(s, error))
     return false;
-  }
   s->end_count = text_tools_ends(&s->text, s->ends);
   if (s->end_count == 0) {
     return error_set(error, ERROR_MODEL,
@@ -137,12 +166,10 @@ static bool set_lengths(PpoSession *s, Log *log, Error *error) {
   const int64_t seen = most > 0 && most < answered ? most : answered;
   const int64_t ptx = s->has_ptx ? (int64_t)s->ptx.data.longest_sequence : 0;
   const int64_t longest = seen > ptx ? seen : ptx;
-  const bool critic = has_critic(s);
   return base_set_length(policy, longest, c, log, error) &&
          base_set_length(models->reference.model, longest, c, NULL, error) &&
-         (models->shared ||
-          ((!critic || base_set_length(models->critic.predictor.model, seen, c, log, error)) &&
-           base_set_length(models->reward.model, seen, c, critic ? NULL : log, error)));
+         (!has_critic(s) || models->shared || base_set_length(&models->critic_base, seen, c, log, error)) &&
+         scoring_set_length(&s->scoring, seen, has_critic(s) ? NULL : log, error);
 }
 
 /* The largest steps there will be, in a dry memory. */
@@ -160,15 +187,18 @@ static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
 static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
   Log *log = s->compute.dry ? NULL : s->log;
-  if (!ppo_models_open(models, config, &s->lora, &s->text.identity, &s->compute, &s->memory, error) ||
-      !set_lengths(s, log, error) ||
+  if (!ppo_models_open(models, config, &s->critic, &s->lora, &s->text.identity, &s->compute, &s->memory,
+                       error))
+    return false;
+  const ScoringModels judges = ppo_models_for_scoring(models, config, &s->critic, &s->compute, &s->memory);
+  if (!scoring_open_models(&s->scoring, &judges, error) || !set_lengths(s, log, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory, error) ||
       !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
       !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||
-      !pass_init(&s->reward_pass, models->reward.model, error) ||
+      (has_critic(s) && !pass_init(&s->critic_pass, models->critic.predictor.model, error)) ||
       !training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) ||
-      (has_critic(s) && !training_offload(&s->reward_pass, &config->model, &s->compute, &s->memory, error)) ||
+      (has_critic(s) && !training_offload(&s->critic_pass, &config->model, &s->compute, &s->memory, error)) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
       !engine_check_lengths(&s->engine, longest_prompt(s), config->rollout.max_new_tokens, log, error)) {
     return false;
@@ -179,9 +209,10 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
 static void close_models(PpoSession *s) {
   microbatch_free(&s->micro);
   pass_free(&s->policy_pass);
-  pass_free(&s->reward_pass);
+  pass_free(&s->critic_pass);
   engine_free(&s->engine);
   ema_close(&s->ema);
+  scoring_close_models(&s->scoring);
   ppo_models_close(&s->models);
 }
 
@@ -227,6 +258,18 @@ static void set_schedules(PpoSession *s) {
                          config->ppo.kl_horizon};
 }
 
+bool session_configure(PpoSession *session, Error *error) {
+  PpoSession *s = session;
+  const PpoConfig *config = &s->config;
+  const ModelPlace policy = {config->model.path, config->model.adapter};
+  if (!scoring_config_read(&s->rewards, &config->reward.model, config->reward.sources, error) ||
+      !ppo_config_check(config, error)) {
+    return false;
+  }
+  s->critic = critic_start(&s->rewards, &config->critic, &policy);
+  return true;
+}
+
 bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
@@ -234,7 +277,7 @@ bool session_prepare(PpoSession *session, Error *error) {
   if (!check_sources(&config->data, &s->comm, error) ||
       !device_open_rank(&s->compute, &config->device, &s->comm, s->check, s->log, error) ||
       !lora_spec_of(&s->lora, &config->lora, error) || !ranks_open_data(&s->comm, open_data, s, error) ||
-      !check_data(s, error) || !check_lengths(s, &longest, error)) {
+      !check_data(s, error) || !open_scoring(s, error) || !check_lengths(s, &longest, error)) {
     return false;
   }
   set_schedules(s);
@@ -257,10 +300,40 @@ bool session_allocate(PpoSession *session, Error *error) {
                          has_critic(s), s->comm.size, error);
 }
 
+static const char *number_word(int number, char out[16]) {
+  static const char *const words[] = {"no", "one", "two", "three", "four", "five", "six"};
+  if (number >= 0 && (size_t)number < sizeof words / sizeof *words) return words[number];
+  snprintf(out, 16, "%d", number);
+  return out;
+}
+
+void session_describe(const PpoSession *session) {
+  const PpoSession *s = session;
+  const bool critic = has_critic(s), lora = s->config.lora.enabled;
+  const ScoringCount judges = scoring_count_models(&s->scoring);
+  const int own = lora ? 1 + (critic && !s->models.shared) : 2 + critic;
+  char word[16], reward[32] = "reward";
+  const char *roles[4] = {"actor", "critic", "reference", reward};
+  if (judges.models > 1) snprintf(reward, sizeof reward, "%d reward models", judges.models);
+  char text[120] = "";
+  const int last = judges.models > 0 ? 3 : 2;
+  for (int i = 0; i <= last; i++) {
+    const size_t used = strlen(text);
+    if (i == 1 && !critic) continue;
+    snprintf(text + used, sizeof text - used, "%s%s", i == 0 ? "" : i == last ? " and " : ", ", roles[i]);
+  }
+  const int weights = own + judges.bases;
+  log_info(s->log, "%s %s%s%s%s%s", number_word(weights, word),
+           lora ? "frozen base" : "models of their own weights", lora && weights > 1 ? "s" : "",
+           lora ? "; adapters for " : ": ", text, critic ? "" : "; no critic");
+}
+
 void session_close(PpoSession *session) {
   PpoSession *s = session;
   experience_free(&s->experience);
   close_models(s);
+  scoring_close(&s->scoring);
+  scoring_config_free(&s->rewards);
   if (s->compute.backend) train_memory_free(&s->memory, &s->compute);
   if (s->has_ptx) ptx_close(&s->ptx);
   data_order_free(&s->order);

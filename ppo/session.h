@@ -12,8 +12,10 @@
 
 typedef struct PpoSession {
   PpoConfig config; /* shallow copy */
-  bool check;       /* a plan is all that is wanted: --check */
-  Comm comm;        /* the ranks of the run */
+  ScoringConfig rewards;
+  CriticStart critic; /* what it begins as, where there is one */
+  bool check;         /* a plan is all that is wanted: --check */
+  Comm comm;          /* the ranks of the run */
   Log *log;
   Run run;
   Compute compute;
@@ -34,9 +36,10 @@ typedef struct PpoSession {
   TrainMemory memory;
   MemoryPlan plan;
   PpoModels models;
+  Scoring scoring;
   Ema ema;
   Engine engine;
-  Pass policy_pass, reward_pass;
+  Pass policy_pass, critic_pass; /* critic_pass: with a critic */
   Microbatch micro;
   Experience experience;
 
@@ -51,11 +54,15 @@ typedef struct PpoSession {
   Schedule schedule, critic_schedule;
 } PpoSession;
 
-/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). config, check, comm and log are set, the rest zero. */
+/* Rules of the configuration that its table cannot say. config, check, comm and log are set, the rest zero; session_close frees what there is. */
+NODISCARD bool session_configure(PpoSession *session, Error *error);
+/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). */
 NODISCARD bool session_prepare(PpoSession *session, Error *error);
 /* The models and arrays, in the memory that was planned. */
 NODISCARD bool session_allocate(PpoSession *session, Error *error);
 void session_close(PpoSession *session);
+/* Tells how many weights its models are over: "one frozen base; adapters for actor, critic, reference and reward". */
+void session_describe(const PpoSession *session);
 
 /* Its state to or from a checkpoint (a RunState of train/run.h; `session` is a PpoSession). */
 NODISCARD bool session_state(void *session, Checkpoint *checkpoint, Error *error);

@@ -25,10 +25,10 @@ static RolloutSpec rollout_spec(const PpoSession *s) {
 
 /* -- one update: the algorithm ---------------------------------------------------------------------------- */
 
-static void next_prompts(PpoSession *s) {
+static void next_prompts(PpoSession *s, const PpoWorkers *workers) {
   const int64_t each = s->config.ppo.samples_per_prompt, count = s->config.ppo.batch_size / each;
   data_order_take(&s->order, &s->cursor, (int)count, s->picks);
-  experience_clear(&s->experience);
+  experience_begin(&s->experience, workers);
   for (int64_t i = 0; i < count; i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
     for (int64_t k = 0; k < each; k++) experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);
@@ -54,9 +54,10 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   const double started = time_monotonic();
 
   run_signals_wait_for("the pass at hand, and this rollout will be made again");
-  next_prompts(s);
-  if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
-      !experience_logprobs(x, &workers, error) || !experience_values(x, &workers, error)) {
+  next_prompts(s, &workers);
+  /* Scores last: whoever judges beside us does so meanwhile. */
+  if (!experience_sample(x, &workers, &spec, error) || !experience_logprobs(x, &workers, error) ||
+      !experience_values(x, &workers, error) || !experience_score(x, &workers, error)) {
     return give_up(s, cursor, episodes, error);
   }
   run_signals_wait_for("the minibatches of this rollout");
@@ -96,13 +97,13 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
   double answers = 0;
   *out = (Evaluation){0};
   for (uint64_t begin = 0; begin < s->eval.count; begin += (uint64_t)x->capacity) {
-    experience_clear(x);
+    experience_begin(x, &workers);
     for (uint64_t i = begin; i < s->eval.count && x->count < x->capacity; i++) {
       const Example prompt = dataset_example(&s->eval, dataset_reference(&s->eval, i));
       experience_add(x, &prompt, evaluation_episodes + i);
     }
-    if (!experience_sample(x, &workers, &spec, error) || !experience_score(x, &workers, error) ||
-        !experience_logprobs(x, &workers, error)) {
+    if (!experience_sample(x, &workers, &spec, error) || !experience_logprobs(x, &workers, error) ||
+        !experience_score(x, &workers, error)) {
       return false;
     }
     const ExperienceStats stats = experience_stats(x);
@@ -138,7 +139,8 @@ static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report
   watch_update(watch, s->updates, &s->config, report, s->log);
   if (run_log_due(&s->run, s->updates)) {
     report_metrics(&s->run.runlog, s->updates, report);
-    if (!report_samples(&s->run.runlog, s->updates, &s->experience, s->text.tokenizer,
+    report_rewards(&s->run.runlog, s->updates, &s->scoring, s->experience.count);
+    if (!report_samples(&s->run.runlog, s->updates, &s->experience, &s->scoring, s->text.tokenizer,
                         s->config.ppo.samples_logged, error)) {
       return false;
     }
@@ -243,8 +245,8 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
   PpoSession *s = session;
   if (!session_allocate(s, error)) return false;
   base_say(&s->models.policy_base, s->log);
-  log_info(s->log, "%s", ppo_models_describe(&s->models, &s->config));
-  watch_begin(&s->config, &s->models, &s->text, s->log);
+  session_describe(s);
+  watch_begin(&s->config, &s->scoring, &s->text, s->log);
   if (!examples_keep("data.prompts", &s->prompts, &s->text, &s->run.runlog, error)) return false;
   return run_load(&s->run, s->total_updates, session_state, s, &s->compute, error) &&
          run_session(s, result, error);
@@ -257,7 +259,7 @@ bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error)
                         .comm = call->comm ? *call->comm : comm_single(),
                         .log = call->log};
   comm_set_timeout(&session.comm, (double)session.config.device.rank_timeout);
-  const bool ok = ppo_config_check(&session.config, error) &&
+  const bool ok = session_configure(&session, error) &&
                   course_run(&course, &session, &session.run, &session.config.run, call, result, error);
   session_close(&session);
   return ok;

@@ -44,7 +44,7 @@ static void learn_value(const Experience *experience, const PpoWorkers *workers,
                         ValueStats *stats) {
   const Trainee *critic = &workers->models->critic;
   Microbatch *micro = workers->micro;
-  Pass *pass = workers->reward_pass;
+  Pass *pass = workers->critic_pass;
   const TokenRows tokens = packer_rows(&micro->packer);
 
   pass_forward(pass, workers->compute, critic->predictor.model, predictor_adapter(&critic->predictor),

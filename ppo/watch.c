@@ -20,9 +20,9 @@ static void tell_ends(const TextTools *text, Log *log) {
   }
 }
 
-void watch_begin(const PpoConfig *config, const PpoModels *models, const TextTools *text, Log *log) {
+void watch_begin(const PpoConfig *config, const Scoring *scoring, const TextTools *text, Log *log) {
   tell_ends(text, log);
-  if (replaces_scores(config) && !models->reward.head.zero.known) {
+  if (replaces_scores(config) && !scoring_zero_known(scoring)) {
     log_warning(log,
                 "the reward model has no zero point: its scores may lie anywhere, and %g for an answer that "
                 "does not end (ppo.missing_eos replace) may be the best of them. Train it with "

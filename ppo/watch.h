@@ -11,7 +11,7 @@ typedef struct Watch {
 } Watch;
 
 /* Before the first update: what the models and the rules are to each other. */
-void watch_begin(const PpoConfig *config, const PpoModels *models, const TextTools *text, Log *log);
+void watch_begin(const PpoConfig *config, const Scoring *scoring, const TextTools *text, Log *log);
 /* After update `step`. */
 void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report, Log *log);
 /* At the end. */

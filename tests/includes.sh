@@ -23,11 +23,12 @@ template: base
 datasets: base tokenizer template
 train: base formats compute tokenizer lora model template datasets
 rollout: base formats compute lora model tokenizer
-sft: base formats compute tokenizer lora model template datasets train rollout
-reward: base formats compute tokenizer lora model template datasets train rollout
-ppo: base formats compute tokenizer lora model template datasets train rollout
-dpo: base formats compute tokenizer lora model template datasets train rollout
-tools: base formats compute tokenizer lora model template datasets train rollout
+scoring: base formats compute tokenizer lora model template datasets train rollout
+sft: base formats compute tokenizer lora model template datasets train rollout scoring
+reward: base formats compute tokenizer lora model template datasets train rollout scoring
+ppo: base formats compute tokenizer lora model template datasets train rollout scoring
+dpo: base formats compute tokenizer lora model template datasets train rollout scoring
+tools: base formats compute tokenizer lora model template datasets train rollout scoring
 '
 
 # header pattern: patterns of the files that may include it
@@ -48,7 +49,7 @@ vendor_rules='
 ^sanitizer/|^malloc[.]h$: ^base/
 ^editline/|^histedit[.]h$: ^tools/
 ^yaml[.]h$: ^base/yaml[.]c$
-^jansson[.]h$: ^base/(option|json|yaml|config) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^tools/
+^jansson[.]h$: ^base/(option|json|yaml|config) ^formats/ ^tokenizer/ ^template/ ^datasets/ ^model/arch ^lora/ ^train/ ^scoring/ ^tools/
 ^(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg)[.]h$: .
 ^(stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|threads|time|uchar|wchar)[.]h$: .
 ^(dirent|fcntl|fnmatch|getopt|glob|poll|pthread|sched|spawn|strings|termios|unistd)[.]h$|^sys/: .
@@ -127,6 +128,8 @@ train/a.c "model/a.h"
 rollout/a.c "model/a.h"
 rollout/b.c "tokenizer/a.h"
 ppo/main.c "rollout/a.h"
+scoring/a.c "rollout/a.h"
+ppo/b.c "scoring/a.h"
 tools/a.c "datasets/a.h"
 tests/unit/a.c "ppo/a.h"
 tests/unit/b.c <cmocka.h>'
@@ -153,6 +156,8 @@ datasets/a.c "model/a.h"
 train/b.c <sqlite3.h>
 train/c.c "rollout/a.h"
 rollout/c.c "train/a.h"
+scoring/b.c "ppo/a.h"
+train/d.c "scoring/a.h"
 sft/a.c "ppo/a.h"
 ppo/a.c "reward/a.h"
 reward/a.c <utf8proc.h>

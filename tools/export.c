@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/json.h"
+#include "scoring/config.h"
 #include "train/model_path.h"
 #include "train/program.h"
 #include "train/zero_point.h"
@@ -34,8 +35,10 @@ static const Option options[] = {
 /* What of a run's configuration matters here, of whatever stage it is. */
 typedef struct RunSettings {
   SupervisedConfig common;
-  ModelConfig reward; /* path and adapter */
-  char *advantage;    /* of a PPO run: only gae has a critic */
+  /* of a PPO run, what its critic began as: */
+  ModelPlace reward, critic;
+  char *sources;
+  char *advantage; /* only gae has one */
 } RunSettings;
 
 static const Option run_options[] = {
@@ -44,6 +47,9 @@ static const Option run_options[] = {
   ROW_CHOICE("model.dtype", RunSettings, common.model.dtype, "auto", model_dtype_choices, ""),
   ROW_STRING("reward.path", RunSettings, reward.path, NULL, ""),
   ROW_STRING("reward.adapter", RunSettings, reward.adapter, NULL, ""),
+  ROW_OBJECTS("reward.sources", RunSettings, sources, ""),
+  ROW_STRING("critic.path", RunSettings, critic.path, NULL, ""),
+  ROW_STRING("critic.adapter", RunSettings, critic.adapter, NULL, ""),
   ROW_STRING("ppo.advantage", RunSettings, advantage, "gae", ""),
   ROW_BOOL("lora.enabled", RunSettings, common.lora.enabled, "false", ""),
   ROW_INT("lora.r", RunSettings, common.lora.r, "8", 0, 0, ""),
@@ -77,6 +83,8 @@ typedef struct Export {
   const ExportConfig *config;
   Checkpoint checkpoint;
   RunSettings settings;
+  ScoringConfig rewards;
+  ModelPlace critic; /* what it began as; owned */
   TraineeSpec spec;
   const char *base; /* the model under it */
   bool
@@ -109,12 +117,25 @@ static bool locate(Export *e, const char *key, OptionNames names, char **text, E
   return true;
 }
 
+/* What the critic began as. */
+static bool locate_critic(Export *e, Error *error) {
+  const ModelConfig *model = &e->settings.common.model;
+  const ModelPlace policy = {model->path, model->adapter};
+  if (!scoring_config_read(&e->rewards, &e->settings.reward, e->settings.sources, error)) return false;
+  const CriticStart start = critic_start(&e->rewards, &e->settings.critic, &policy);
+  const char *adapter = start.place.adapter;
+  e->critic.path = memory_copy_string(start.place.path);
+  e->critic.adapter = adapter ? memory_copy_string(adapter) : NULL;
+  if (!e->critic.path || (adapter && !e->critic.adapter)) return error_out_of_memory(error, "path", 0);
+  return locate(e, "the model of the critic", OPTION_NAMES_MODEL, &e->critic.path, error) &&
+         locate(e, "the adapter of the critic", OPTION_NAMES_ADAPTER, &e->critic.adapter, error);
+}
+
 static bool locate_all(Export *e, bool critic, Error *error) {
-  ModelConfig *model = &e->settings.common.model, *reward = &e->settings.reward;
+  ModelConfig *model = &e->settings.common.model;
   return locate(e, "model.path", OPTION_NAMES_MODEL, &model->path, error) &&
          locate(e, "model.adapter", OPTION_NAMES_ADAPTER, &model->adapter, error) &&
-         (!critic || (locate(e, "reward.path", OPTION_NAMES_MODEL, &reward->path, error) &&
-                      locate(e, "reward.adapter", OPTION_NAMES_ADAPTER, &reward->adapter, error)));
+         (!critic || locate_critic(e, error));
 }
 
 static bool choose(Export *e, Error *error) {
@@ -145,9 +166,9 @@ static bool choose(Export *e, Error *error) {
   e->spec.text = &e->s.corpus.text.identity;
   e->spec.predictor.score_head = found->score_head;
   if (part == PART_CRITIC) {
-    e->base = e->settings.reward.path;
+    e->base = e->critic.path;
     e->spec.predictor.name = "critic";
-    e->spec.predictor.adapter = e->settings.reward.adapter;
+    e->spec.predictor.adapter = e->critic.adapter;
     e->spec.predictor.score_head = true;
   }
   if (e->spec.predictor.score_head) e->spec.predictor.head_from = e->base;
@@ -312,6 +333,9 @@ static bool export_run(const ProgramCall *call, ProgramResult *result, Error *er
     compute_close(&e.s.compute);
   }
   lora_spec_free(&e.s.lora);
+  scoring_config_free(&e.rewards);
+  memory_free(e.critic.path);
+  memory_free(e.critic.adapter);
   corpus_close(&e.s.corpus);
   options_free(run_options, RUN_OPTION_COUNT, &e.settings);
   checkpoint_close(&e.checkpoint);

@@ -50,22 +50,26 @@ static const char *template_name(const TextIdentity *identity) {
   return strcmp(identity->template, "auto") == 0 ? "auto (the model's own)" : identity->template;
 }
 
-static void tell_record(const TextIdentity *used, const TextIdentity *record, const char *from, Log *log) {
-  if (!log) return;
-  if (*record->rendering && *used->rendering && strcmp(record->rendering, used->rendering) != 0) {
-    if (strcmp(record->template, used->template) == 0) {
-      log_warning(log, "%s was trained with the chat template %s, which gives other text now", from,
-                  template_name(record));
-    } else {
-      log_warning(log, "%s was trained with the chat template %s, and %s, which is used, gives other text",
-                  from, template_name(record), template_name(used));
-    }
+static bool other_template(const TextIdentity *used, const TextIdentity *record) {
+  return *record->rendering && *used->rendering && strcmp(record->rendering, used->rendering) != 0;
+}
+
+static void tell_template(const TextIdentity *used, const TextIdentity *record, const char *from, Log *log) {
+  if (!log || !other_template(used, record)) return;
+  if (strcmp(record->template, used->template) == 0) {
+    log_warning(log, "%s was trained with the chat template %s, which gives other text now", from,
+                template_name(record));
+  } else {
+    log_warning(log, "%s was trained with the chat template %s, and %s, which is used, gives other text",
+                from, template_name(record), template_name(used));
   }
-  if (*record->vocabulary && strcmp(record->vocabulary, used->vocabulary) != 0) {
-    log_warning(log,
-                "%s was trained with another tokenizer than the one that is used: tokens or merges differ",
-                from);
-  }
+}
+
+static void tell_vocabulary(const TextIdentity *used, const TextIdentity *record, const char *from,
+                            Log *log) {
+  if (!log || !*record->vocabulary || strcmp(record->vocabulary, used->vocabulary) == 0) return;
+  log_warning(log, "%s was trained with another tokenizer than the one that is used: tokens or merges differ",
+              from);
 }
 
 static bool open_named(TextTools *text, const char *asked, const json_t *args, int64_t now,
@@ -126,7 +130,8 @@ static bool open_text(TextTools *text, const ModelConfig *model, const DataConfi
   if (note && log) log_warning(log, "%s", note);
   warn_of_tokenizer(text, log);
   if (model->adapter && log) identity_tell_own(model->adapter, text->tokenizer, log);
-  tell_record(&text->identity, &record, from, log);
+  tell_template(&text->identity, &record, from, log);
+  tell_vocabulary(&text->identity, &record, from, log);
   return true;
 }
 
@@ -138,15 +143,47 @@ bool text_tools_open(TextTools *text, const ModelConfig *model, const DataConfig
   return false;
 }
 
+/* Tables of other sizes: a token of the larger one has no row in the other. */
+static bool same_rows(const TextTools *text, const char *path, bool *same, Error *difference, Error *error) {
+  TextTools other = {0};
+  if (!read_rows(&other, path, error)) return false;
+  *same = text->rows == 0 || other.rows == 0 || text->rows == other.rows;
+  if (!*same) {
+    error_set(difference, ERROR_MODEL, "%s: expected the vocabulary of %s (%lld ids), found %lld", path,
+              tokenizer_directory(text->tokenizer), (long long)text->rows, (long long)other.rows);
+  }
+  return true;
+}
+
+bool text_tools_compare(const TextTools *text, const char *path, const char *adapter, Log *log,
+                        TextLikeness *likeness, Error *difference, Error *error) {
+  TextIdentity record;
+  const char *from;
+  bool same = true;
+  *likeness = TEXT_OTHER_TOKENS;
+  if (!identity_read_text(path, adapter, &record, &from, error) ||
+      (adapter && !identity_check_adapter(adapter, path, log, error)) ||
+      !same_rows(text, path, &same, difference, error) ||
+      (same && !identity_compare_tokens(text->tokenizer, path, text->rows, log, &same, difference, error))) {
+    return false;
+  }
+  if (!same) return true;
+  *likeness = other_template(&text->identity, &record) ? TEXT_OTHER_TEMPLATE : TEXT_SAME;
+  tell_vocabulary(&text->identity, &record, from, log);
+  return true;
+}
+
 bool text_tools_meet(const TextTools *text, const ModelConfig *other, Log *log, Error *error) {
   TextIdentity record;
   const char *from;
+  TextLikeness likeness;
+  Error difference = {0};
   if (!identity_read_text(other->path, other->adapter, &record, &from, error) ||
-      (other->adapter && !identity_check_adapter(other->adapter, other->path, log, error)) ||
-      !identity_check_tokens(text->tokenizer, other->path, text->rows, log, error)) {
+      !text_tools_compare(text, other->path, other->adapter, log, &likeness, &difference, error)) {
     return false;
   }
-  tell_record(&text->identity, &record, from, log);
+  if (likeness == TEXT_OTHER_TOKENS) return error_set(error, difference.code, "%s", difference.message);
+  tell_template(&text->identity, &record, from, log);
   return true;
 }
 

@@ -28,9 +28,18 @@ typedef struct TextTools {
 NODISCARD bool text_tools_open(TextTools *text, const ModelConfig *model, const DataConfig *config, Log *log,
                                Error *error);
 void text_tools_close(TextTools *text);
-/* Whether another model may read the ids that these tools make: `other` says where it and its adapter are (NULL: it has
- * none). ERROR_MODEL when it belongs over another base, or its tokens are other ones; a warning when it was trained with
- * another template. */
+
+/* What another model was trained on, beside what these tools make. */
+typedef enum TextLikeness {
+  TEXT_SAME,           /* or nothing is known of it */
+  TEXT_OTHER_TEMPLATE, /* the ids mean the same; conversations were rendered otherwise */
+  TEXT_OTHER_TOKENS    /* it cannot read the ids */
+} TextLikeness;
+/* `path` and `adapter` (NULL: it has none) say where it is. difference: of TEXT_OTHER_TOKENS, an error that says what differs. ERROR_MODEL
+ * when the adapter belongs over another base. Worth a warning: tokens or merges that may differ. */
+NODISCARD bool text_tools_compare(const TextTools *text, const char *path, const char *adapter, Log *log,
+                                  TextLikeness *likeness, Error *difference, Error *error);
+/* Of one that has to read the ids as they are: TEXT_OTHER_TOKENS is an error, TEXT_OTHER_TEMPLATE worth a warning. */
 NODISCARD bool text_tools_meet(const TextTools *text, const ModelConfig *other, Log *log, Error *error);
 
 /* Whether the model has a row for `id`, the largest that `what` ("data.train") holds: else ERROR_MODEL naming token, id

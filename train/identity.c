@@ -292,9 +292,9 @@ typedef struct TokenDifferences {
       first; /* ids that are added tokens of another name, as where reserved ones were put to use; the first */
 } TokenDifferences;
 
-/* Compares them id by id. */
+/* Compares them id by id; false where one id means something else. */
 static bool compare_tokens(const Tokenizer *writer, const Tokenizer *reader, int64_t rows,
-                           TokenDifferences *out, Error *error) {
+                           TokenDifferences *out, Error *difference) {
   *out = (TokenDifferences){0};
   for (int id = 0; id < rows; id++) {
     const char *a = tokenizer_token(writer, id), *b = tokenizer_token(reader, id);
@@ -305,7 +305,7 @@ static bool compare_tokens(const Tokenizer *writer, const Tokenizer *reader, int
       continue;
     }
     return error_set(
-        error, ERROR_MODEL,
+        difference, ERROR_MODEL,
         "%s: its tokenizer is another than that of %s: the id %d is \"%.60s\" in it, and \"%.60s\" there",
         tokenizer_directory(reader), tokenizer_directory(writer), id, b, a);
   }
@@ -361,9 +361,10 @@ void identity_tell_own(const char *adapter, const Tokenizer *used, Log *log) {
   tokenizer_free(own);
 }
 
-bool identity_check_tokens(const Tokenizer *writer, const char *reader, int64_t rows, Log *log,
-                           Error *error) {
+bool identity_compare_tokens(const Tokenizer *writer, const char *reader, int64_t rows, Log *log, bool *same,
+                             Error *difference, Error *error) {
   const char *directory = tokenizer_directory(writer);
+  *same = true;
   if (path_same(directory, reader)) return true;
   if (!has_tokenizer(reader)) {
     if (log) {
@@ -376,10 +377,10 @@ bool identity_check_tokens(const Tokenizer *writer, const char *reader, int64_t 
   if (!other) return false;
   char a[33], b[33];
   TokenDifferences found;
-  const bool ok = compare_tokens(writer, other, rows, &found, error) &&
-                  tokenizer_vocabulary_digest(writer, a, error) &&
-                  tokenizer_vocabulary_digest(other, b, error);
-  if (ok && log) tell_differences(writer, other, &found, strcmp(a, b) == 0, log);
+  const bool ok =
+      tokenizer_vocabulary_digest(writer, a, error) && tokenizer_vocabulary_digest(other, b, error);
+  *same = ok && compare_tokens(writer, other, rows, &found, difference);
+  if (*same && log) tell_differences(writer, other, &found, strcmp(a, b) == 0, log);
   tokenizer_free(other);
   return ok;
 }

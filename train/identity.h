@@ -63,9 +63,9 @@ NODISCARD bool identity_check_adapter(const char *adapter, const char *base, Log
 void identity_tell_own(const char *adapter, const Tokenizer *used, Log *log);
 
 /* Whether the ids that `writer` writes mean the same in the tokenizer of the directory `reader`, for all ids below
- * `rows`: ERROR_MODEL naming the first that does not. A warning when one of them lacks tokens or merges of the other, when
+ * `rows`; else difference is an ERROR_MODEL naming the first that does not. A warning when one of them lacks tokens or merges of the other, when
  * added tokens have other names (as where reserved ones were put to use), or when `reader` has no tokenizer to ask. */
-NODISCARD bool identity_check_tokens(const Tokenizer *writer, const char *reader, int64_t rows, Log *log,
-                                     Error *error);
+NODISCARD bool identity_compare_tokens(const Tokenizer *writer, const char *reader, int64_t rows, Log *log,
+                                       bool *same, Error *difference, Error *error);
 
 #endif

@@ -4,6 +4,7 @@
 #include "model/source.h"
 #include "model/weights.h"
 #include "train/hub.h"
+#include "train/model_objects.h"
 #include "train/model_place.h"
 
 #include <string.h>
@@ -128,7 +129,8 @@ void model_path_close(ModelPath *path) {
 /* -- those of a table ----------------------------------------------------------------------------------- */
 
 static bool names_models(const Option *option) {
-  return option->names == OPTION_NAMES_MODEL || option->names == OPTION_NAMES_ADAPTER;
+  return option->names == OPTION_NAMES_MODEL || option->names == OPTION_NAMES_ADAPTER ||
+         option->names == OPTION_NAMES_MODELS;
 }
 
 /* An option with a section is called by its key, as in a file; others as on the command line. */
@@ -142,7 +144,11 @@ static bool open_all(const Option *table, size_t rows, const void *config, Model
     const char *text = names_models(&table[i]) ? option_text(&table[i], config) : NULL;
     char key[64];
     key_text(&table[i], key);
-    if (text && *text && !model_path_open(&paths[i], key, table[i].names, text, log, error)) return false;
+    if (!text || !*text) continue;
+    const bool list = table[i].names == OPTION_NAMES_MODELS;
+    if (!(list ? model_objects_open(&paths[i], key, text, log, error)
+               : model_path_open(&paths[i], key, table[i].names, text, log, error)))
+      return false;
   }
   return true;
 }
@@ -190,24 +196,43 @@ static bool read_weights(const char *path, Log *log, Error *error) {
   return ok;
 }
 
-/* The text of the n-th option that names a model; NULL behind the last. A model that two of them name counts once. */
-static const char *next_model(const OptionGiven *given, const void *config, size_t *row) {
-  for (; *row < given->rows; ++*row) {
-    const Option *option = &given->table[*row];
-    const char *text = option->names == OPTION_NAMES_MODEL ? option_text(option, config) : NULL;
-    if (text && *text) return text;
+/* Models that were visited already are not visited again. */
+typedef struct Once {
+  ModelVisit *visit;
+  void *context;
+  StringList seen;
+} Once;
+
+static bool visit_once(void *context, const char *path, Error *error) {
+  Once *once = context;
+  for (size_t i = 0; i < once->seen.count; i++) {
+    if (path_same(once->seen.items[i], path)) return true;
   }
-  return NULL;
+  return string_list_push(&once->seen, path, error) && once->visit(once->context, path, error);
+}
+
+/* Each model that options name. */
+static bool each_model(const OptionGiven *given, const void *config, ModelVisit *visit, void *context,
+                       Error *error) {
+  Once once = {.visit = visit, .context = context};
+  bool ok = true;
+  for (size_t row = 0; ok && row < given->rows; row++) {
+    const Option *option = &given->table[row];
+    const bool list = option->names == OPTION_NAMES_MODELS;
+    const char *text = list || option->names == OPTION_NAMES_MODEL ? option_text(option, config) : NULL;
+    if (text && *text)
+      ok = list ? model_objects_each(text, visit_once, &once, error) : visit_once(&once, text, error);
+  }
+  string_list_free(&once.seen);
+  return ok;
+}
+
+static bool read_one(void *log, const char *path, Error *error) {
+  return read_weights(path, log, error);
 }
 
 bool model_paths_read(const OptionGiven *given, const void *config, Log *log, Error *error) {
-  const char *path, *before = NULL;
-  for (size_t row = 0; (path = next_model(given, config, &row)); row++) {
-    if (before && path_same(before, path)) continue;
-    if (!read_weights(path, log, error)) return false;
-    before = path;
-  }
-  return true;
+  return each_model(given, config, read_one, log, error);
 }
 
 /* A directory without config.json either is told by who reads that. */
@@ -228,10 +253,11 @@ static bool tell_fetching(const char *path, Error *error) {
                    commit);
 }
 
+static bool complete_one(void *unused, const char *path, Error *error) {
+  (void)unused;
+  return has_weights(path, error) || tell_fetching(path, error);
+}
+
 bool model_paths_complete(const OptionGiven *given, const void *config, Error *error) {
-  const char *path;
-  for (size_t row = 0; (path = next_model(given, config, &row)); row++) {
-    if (!has_weights(path, error)) return tell_fetching(path, error);
-  }
-  return true;
+  return each_model(given, config, complete_one, NULL, error);
 }

@@ -18,7 +18,7 @@ static const char schema[] =
     "  value REAL, PRIMARY KEY (run, name, step)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS sample (run INTEGER NOT NULL, step INTEGER NOT NULL, prompt TEXT NOT NULL,"
     "  response TEXT NOT NULL, reward REAL, kl REAL, length INTEGER NOT NULL, finished INTEGER NOT NULL,"
-    "  prompt_ids TEXT, response_ids TEXT);"
+    "  prompt_ids TEXT, response_ids TEXT, parts TEXT);"
     "CREATE INDEX IF NOT EXISTS sample_step ON sample (run, step);"
     "CREATE TABLE IF NOT EXISTS checkpoint (run INTEGER NOT NULL, step INTEGER NOT NULL, path TEXT NOT NULL,"
     "  digest TEXT NOT NULL, PRIMARY KEY (run, step)) WITHOUT ROWID;"
@@ -44,7 +44,7 @@ static const char schema[] =
   X(COURSE, "SELECT step, value FROM metric WHERE run = ? AND name = ? ORDER BY step")                    \
   X(SAMPLE,                                                                                               \
     "INSERT INTO sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, "         \
-    "response_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                                \
+    "response_ids, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                      \
   X(CHECKPOINT, "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)")                                  \
   X(EVENT, "INSERT INTO event VALUES (?, ?, ?, ?)")                                                       \
   X(EXAMPLE, "INSERT OR REPLACE INTO example VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                            \
@@ -254,9 +254,9 @@ static void begin_run(RunLog *log) {
 
 static void delete_later(RunLog *log, int64_t step);
 
-/* A log that an earlier version began has no ids in its samples. */
+/* A log that an earlier version began has no ids or parts in its samples. */
 static bool add_columns(sqlite3 *db) {
-  static const char *const columns[] = {"prompt_ids", "response_ids"};
+  static const char *const columns[] = {"prompt_ids", "response_ids", "parts"};
   for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
     char text[80];
     if (sqlite3_table_column_metadata(db, NULL, "sample", columns[i], NULL, NULL, NULL, NULL, NULL) ==
@@ -445,6 +445,7 @@ void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample) {
   sqlite3_bind_int64(statement, 8, sample->finished);
   bind_ids(statement, 9, sample->prompt_ids, sample->prompt_length);
   bind_ids(statement, 10, sample->response_ids, sample->length);
+  if (sample->parts) bind_text(statement, 11, sample->parts);
   finish(log, statement);
 }
 

@@ -1,7 +1,7 @@
 /* The run log: RUN/run.db, SQLite (DESIGN section 7).
  *
  * Tables: run (id, stage, config, version, host, started, ended, status), metric (run, step, name, value),
- * sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, response_ids), checkpoint (run, step,
+ * sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, response_ids, parts), checkpoint (run, step,
  * path, digest), event (run, step, level, text), example (run, data, number, sequence, path, line, text, ids): the first examples of each data set as
  * the model reads them. Times are UTC, ISO 8601.
  *
@@ -32,7 +32,8 @@ typedef struct RunLogSample {
   const int32_t *prompt_ids, *response_ids; /* stored as text: "5,17,2" */
   int64_t prompt_length, length;            /* of these */
   double reward, kl;
-  bool finished; /* it ended by itself */
+  const char *parts; /* what each source of rewards said, JSON; NULL: nothing */
+  bool finished;     /* it ended by itself */
 } RunLogSample;
 
 typedef struct RunLogExample {

@@ -32,7 +32,7 @@ lines() { # NAME LINES...: becomes $bad/NAME
 pass "${train[@]}" # what the cases change works
 
 # Usage and configuration: 2
-refuse 2 "'reward.path' is required" "$bin/ppo" --model.path m --data.prompts p --run.dir "$work/run"
+refuse 2 "'reward.path' or 'reward.sources' is required" "$bin/ppo" --model.path "$world/base" --data.prompts p --run.dir "$work/run"
 refuse 2 "'data.prompts' is required" "$bin/ppo" --model.path m --reward.path r --run.dir "$work/run"
 bad 2 "unknown option '--ppo.kl_coeff'; did you mean '--ppo.kl_coef'?" --ppo.kl_coeff 0.1
 bad 2 "unknown option '--data.train'" --data.train "$world/sft.jsonl"

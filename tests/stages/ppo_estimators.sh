@@ -80,7 +80,7 @@ grep -q 'one frozen base; adapters for actor, reference and reward; no critic' "
 pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --run.dir "$work/rm-full" \
   --optim.batch_size 8 --optim.max_steps 2
 pass "${common[@]}" "${short[@]}" --run.dir "$work/two" --ppo.advantage grpo --lora.enabled --reward.path "$work/rm-full/model"
-grep -q 'two frozen bases, policy and reward; adapters over each; no critic' "$work/log" || fail "$(cat "$work/log")"
+grep -q 'two frozen bases; adapters for actor, reference and reward; no critic' "$work/log" || fail "$(cat "$work/log")"
 # Several answers to a prompt with a critic.
 pass "${train[@]}" "${short[@]}" --run.dir "$work/several"
 [[ $(sqlite3 "$work/several/run.db" "select count(*) from metric where name = 'ppo/value_loss'") == 2 ]] || fail "gae with groups"

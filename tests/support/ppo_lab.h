@@ -48,8 +48,11 @@ static inline bool lab_has_critic(const Lab *lab) {
 static inline void lab_open_models(Lab *lab) {
   PpoSession *s = &lab->s;
   Error error = {0};
-  if (!ppo_models_open(&s->models, &s->config, &s->lora, NULL, &s->compute, &s->memory, &error))
+  if (!ppo_models_open(&s->models, &s->config, &s->critic, &s->lora, NULL, &s->compute, &s->memory, &error))
     fail_msg("%s", error.message);
+  const ScoringModels judges =
+      ppo_models_for_scoring(&s->models, &s->config, &s->critic, &s->compute, &s->memory);
+  if (!scoring_open_models(&s->scoring, &judges, &error)) fail_msg("%s", error.message);
   EngineConfig engine = engine_config_default(&s->compute, s->models.actor.predictor.model->dtype);
   engine.batch = LAB_BATCH;
   engine.max_length = LAB_PROMPT + LAB_LENGTH;
@@ -62,7 +65,7 @@ static inline void lab_open_models(Lab *lab) {
   assert_true(engine_init(&s->engine, engine, s->models.actor.predictor.model, NULL, &s->compute,
                           &s->memory.cache, &error));
   assert_true(pass_init(&s->policy_pass, s->models.actor.predictor.model, &error));
-  assert_true(pass_init(&s->reward_pass, s->models.reward.model, &error));
+  if (lab_has_critic(lab)) assert_true(pass_init(&s->critic_pass, s->models.critic.predictor.model, &error));
   assert_true(microbatch_init(&s->micro, s->config.optim.micro_batch_tokens, LAB_BATCH, &error));
   if (s->compute.dry) {
     const PpoWorkers workers = session_workers(s);
@@ -78,8 +81,9 @@ static inline void lab_close_models(Lab *lab) {
   PpoSession *s = &lab->s;
   microbatch_free(&s->micro);
   pass_free(&s->policy_pass);
-  pass_free(&s->reward_pass);
+  pass_free(&s->critic_pass);
   engine_free(&s->engine);
+  scoring_close_models(&s->scoring);
   ppo_models_close(&s->models);
 }
 
@@ -87,8 +91,12 @@ static inline void lab_open(Lab *lab, bool fresh, const char *const *options) {
   PpoSession *s = &lab->s;
   Error error = {0};
   MemoryPlan plan = {0};
-  *lab = (Lab){.fresh = fresh};
+  *lab = (Lab){.fresh = fresh, .s.comm = comm_single()};
   lab_configure(lab, options);
+  if (!session_configure(s, &error) ||
+      !scoring_open(&s->scoring, &s->rewards,
+                    &(ScoringSetting){.text = &s->text, .capacity = LAB_BATCH, .comm = &s->comm}, &error))
+    fail_msg("%s", error.message);
   assert_true(compute_open(&s->compute, DEVICE_CPU, 2, &error));
   plan_begin(&s->memory, &s->compute);
   lab_open_models(lab);
@@ -105,6 +113,8 @@ static inline void lab_open(Lab *lab, bool fresh, const char *const *options) {
 static inline void lab_close(Lab *lab) {
   experience_free(&lab->s.experience);
   lab_close_models(lab);
+  scoring_close(&lab->s.scoring);
+  scoring_config_free(&lab->s.rewards);
   train_memory_free(&lab->s.memory, &lab->s.compute);
   compute_close(&lab->s.compute);
   options_free(ppo_options, ppo_option_count, &lab->s.config);
@@ -116,7 +126,7 @@ static inline void lab_sample(Lab *lab, const RolloutSpec *spec) {
   Error error = {0};
   const PpoWorkers workers = session_workers(s);
   const int each = (int)s->config.ppo.samples_per_prompt;
-  experience_clear(&s->experience);
+  experience_begin(&s->experience, &workers);
   for (int e = 0; e < LAB_BATCH; e++) {
     const Example prompt = {.ids = lab->prompts[e / each % LAB_PROMPTS], .count = LAB_PROMPT, .prompt = ""};
     experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);

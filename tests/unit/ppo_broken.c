@@ -1,4 +1,5 @@
 /* Losses of PPO that are not finite say where: the episode, its prompt, and which number it was. */
+#include "scoring/source.h"
 #include "tests/support/ppo_lab.h"
 #include "tests/temporary.h"
 
@@ -68,17 +69,23 @@ static void the_rollout(void **state) {
   lab_close(&lab);
 }
 
+static bool says_nan(Source *source, int64_t first, int64_t end, Error *error) {
+  (void)error;
+  for (int64_t slot = first; slot < end; slot++) source_judged(source, slot, NAN);
+  return true;
+}
+
 /* A reward model that says NaN is not taken for one that says the least. */
 static void clipping_hides_nothing(void **state) {
   (void)state;
   Lab lab;
   lab_open(&lab, false, (const char *[]){"--ppo.reward_clip=5", "--ppo.missing_eos=keep", NULL});
   PpoSession *s = &lab.s;
-  float shift = s->models.reward.head.zero.shift;
+  const SourceKind broken = {.judge = says_nan}, *former = s->scoring.sources[0].kind;
   roll_out(&lab);
-  s->models.reward.head.zero.shift = NAN;
+  s->scoring.sources[0].kind = &broken;
   judge(&lab);
-  s->models.reward.head.zero.shift = shift;
+  s->scoring.sources[0].kind = former;
   expect_broken(&lab, NULL, "the policy loss is NaN, first at the score of episode 1 (its prompt: ");
   lab_close(&lab);
 }

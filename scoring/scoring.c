@@ -1,0 +1,268 @@
+#include "scoring/scoring.h"
+
+#include "base/memory.h"
+#include "scoring/source.h"
+#include "train/share.h"
+
+#include <string.h>
+
+const char *source_label(const Source *source, char out[96]) {
+  snprintf(out, 96, "reward source '%s'", source->common->name);
+  return out;
+}
+
+/* The error of a source, with its name where it has one. Always false. */
+static bool source_error(const Source *source, Error *error) {
+  char label[96];
+  if (source->scoring->brief || error_is_signal(error)) return false;
+  return error_context(error, "%s", source_label(source, label));
+}
+
+/* -- opening ---------------------------------------------------------------------------------------------- */
+
+static bool allocate(Scoring *scoring, Error *error) {
+  const size_t n = (size_t)scoring->setting.capacity;
+  scoring->answers = memory_zeroed(n, sizeof *scoring->answers);
+  scoring->submitted = memory_zeroed(n, sizeof *scoring->submitted);
+  scoring->texts = memory_zeroed(n, sizeof *scoring->texts);
+  scoring->score = memory_zeroed(n, sizeof *scoring->score);
+  scoring->lengths = memory_zeroed(n, sizeof *scoring->lengths);
+  scoring->cuts = memory_zeroed((size_t)scoring->setting.comm->size + 1, sizeof *scoring->cuts);
+  scoring->sources = memory_zeroed(scoring->count, sizeof *scoring->sources);
+  bool ok = scoring->answers && scoring->submitted && scoring->texts && scoring->score && scoring->lengths &&
+            scoring->cuts && scoring->sources;
+  for (size_t i = 0; ok && i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    source->score = memory_zeroed(n, sizeof *source->score);
+    source->judged = memory_zeroed(n, sizeof *source->judged);
+    ok = source->score && source->judged;
+  }
+  return ok || error_out_of_memory(error, "rewards", n * sizeof *scoring->answers);
+}
+
+static bool open_source(Scoring *scoring, const SourceConfig *config, Source *source, Error *error) {
+  source->kind = config->kind;
+  source->options = config->options;
+  source->common = config->options;
+  source->scoring = scoring;
+  return !source->kind->open || source->kind->open(source, error) || source_error(source, error);
+}
+
+bool scoring_open(Scoring *scoring, const ScoringConfig *config, const ScoringSetting *setting,
+                  Error *error) {
+  *scoring = (Scoring){.setting = *setting, .count = config->count, .brief = config->brief};
+  bool ok = allocate(scoring, error);
+  for (size_t i = 0; ok && i < scoring->count; i++) {
+    ok = open_source(scoring, &config->items[i], &scoring->sources[i], error);
+  }
+  if (!ok) scoring_close(scoring);
+  return ok;
+}
+
+static void close_source(Source *source) {
+  if (source->kind && source->kind->close) source->kind->close(source);
+  for (int p = 0; p < source->part_count; p++) {
+    memory_free(source->part_names[p]);
+    memory_free(source->parts[p]);
+  }
+  memory_free(source->score);
+  memory_free(source->judged);
+}
+
+void scoring_close(Scoring *scoring) {
+  for (size_t i = 0; scoring->sources && i < scoring->count; i++) close_source(&scoring->sources[i]);
+  for (int64_t i = 0; scoring->texts && i < scoring->setting.capacity; i++) buffer_free(&scoring->texts[i]);
+  memory_free(scoring->sources);
+  memory_free(scoring->answers);
+  memory_free(scoring->submitted);
+  memory_free(scoring->texts);
+  memory_free(scoring->score);
+  memory_free(scoring->lengths);
+  memory_free(scoring->cuts);
+  *scoring = (Scoring){0};
+}
+
+bool scoring_check_prompts(const Scoring *scoring, const char *name, const Dataset *prompts, Error *error) {
+  char label[96];
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (!source->kind->check_prompt) continue;
+    for (uint64_t n = 0; n < prompts->count; n++) {
+      const Example prompt = dataset_example(prompts, dataset_reference(prompts, n));
+      if (source->kind->check_prompt(source, &prompt, error)) continue;
+      return error_context(error, "%s: %s:%llu: %s", name, prompts->sources[prompt.source].path,
+                           (unsigned long long)prompt.line, source_label(source, label));
+    }
+  }
+  return true;
+}
+
+/* -- models ----------------------------------------------------------------------------------------------- */
+
+bool scoring_open_models(Scoring *scoring, const ScoringModels *models, Error *error) {
+  scoring->models = *models;
+  bool any = false;
+  for (size_t i = 0; i < scoring->count; i++) any |= scoring->sources[i].kind->open_models != NULL;
+  if (any &&
+      !packer_init(&scoring->packer, scoring->setting.capacity, 1, models->micro_batch_tokens, error)) {
+    return false;
+  }
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (source->kind->open_models && !source->kind->open_models(source, error))
+      return source_error(source, error);
+  }
+  return true;
+}
+
+bool scoring_set_length(Scoring *scoring, int64_t longest, Log *log, Error *error) {
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (source->kind->set_length && !source->kind->set_length(source, longest, log, error)) return false;
+  }
+  return true;
+}
+
+void scoring_plan(Scoring *scoring) {
+  for (size_t i = 0; i < scoring->count; i++) {
+    if (scoring->sources[i].kind->plan) scoring->sources[i].kind->plan(&scoring->sources[i]);
+  }
+}
+
+void scoring_close_models(Scoring *scoring) {
+  for (size_t i = 0; scoring->sources && i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (source->kind && source->kind->close_models) source->kind->close_models(source);
+  }
+  packer_free(&scoring->packer);
+}
+
+bool scoring_zero_known(const Scoring *scoring) {
+  for (size_t i = 0; i < scoring->count; i++) {
+    const Source *source = &scoring->sources[i];
+    if (source->kind->zero_known && !source->kind->zero_known(source)) return false;
+  }
+  return true;
+}
+
+ScoringCount scoring_count_models(const Scoring *scoring) {
+  ScoringCount all = {0};
+  for (size_t i = 0; i < scoring->count; i++) {
+    const Source *source = &scoring->sources[i];
+    if (!source->kind->count_models) continue;
+    const ScoringCount own = source->kind->count_models(source);
+    all.models += own.models;
+    all.bases += own.bases;
+  }
+  return all;
+}
+
+/* -- a rollout -------------------------------------------------------------------------------------------- */
+
+void scoring_begin(Scoring *scoring, Run *run) {
+  const size_t n = (size_t)scoring->setting.capacity;
+  scoring->run = run;
+  memset(scoring->submitted, 0, n * sizeof *scoring->submitted);
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    memset(source->judged, 0, n * sizeof *source->judged);
+    for (int p = 0; p < source->part_count; p++) {
+      for (size_t k = 0; k < n; k++) source->parts[p][k] = NAN;
+    }
+  }
+}
+
+bool scoring_is_stopped(const Scoring *scoring) {
+  return scoring->run && run_stop_signal() != 0;
+}
+
+/* False on all ranks when a signal came to any. */
+static bool all_go_on(const Scoring *scoring, Error *error) {
+  if (!scoring->run) return true;
+  int64_t number = run_stop_signal();
+  comm_all_reduce(scoring->setting.comm, COMM_MAX, DTYPE_I64, &number, 1);
+  return number == 0 || run_interrupted_error(scoring->run, (int)number, error);
+}
+
+bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error *error) {
+  ASSERT(slot < scoring->setting.capacity && !scoring->submitted[slot]);
+  scoring->answers[slot] = *answer;
+  scoring->submitted[slot] = true;
+  if (!scoring->wants_text) return true;
+  Buffer *text = &scoring->texts[slot];
+  buffer_clear(text);
+  return buffer_text(text, "", error) &&
+         tokenizer_decode(scoring->setting.text->tokenizer, answer->ids,
+                          (size_t)(answer->count - answer->ended), true, text, error);
+}
+
+static void gather(const Scoring *scoring, void *values, size_t size) {
+  const Comm *comm = scoring->setting.comm;
+  comm_wait(comm, comm_start_all_gather(comm, values, size, scoring->cuts));
+}
+
+/* What each rank has judged of its run is put together. */
+static void put_together(Source *source) {
+  gather(source->scoring, source->score, sizeof *source->score);
+  for (int p = 0; p < source->part_count; p++)
+    gather(source->scoring, source->parts[p], sizeof *source->parts[p]);
+}
+
+static void add_up(Scoring *scoring, int64_t count) {
+  for (int64_t slot = 0; slot < count; slot++) {
+    double sum = 0;
+    for (size_t i = 0; i < scoring->count; i++) {
+      const Source *source = &scoring->sources[i];
+      if (source->common->weight != 0) sum += source->common->weight * source->score[slot];
+    }
+    scoring->score[slot] = (float)sum;
+  }
+}
+
+bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
+  const Comm *comm = scoring->setting.comm;
+  for (int64_t slot = 0; slot < count; slot++) {
+    ASSERT(scoring->submitted[slot]);
+    scoring->lengths[slot] = (int)(scoring->answers[slot].prompt.count + scoring->answers[slot].count);
+  }
+  share_runs(scoring->lengths, count, comm->size, scoring->cuts);
+  const int64_t first = scoring->cuts[comm->rank], end = scoring->cuts[comm->rank + 1];
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (!source->kind->judge(source, first, end, error)) return source_error(source, error);
+  }
+  if (!all_go_on(scoring, error)) return false;
+  for (size_t i = 0; i < scoring->count; i++) put_together(&scoring->sources[i]);
+  add_up(scoring, count);
+  return true;
+}
+
+/* -- parts ------------------------------------------------------------------------------------------------ */
+
+int source_part(Source *source, const char *name, Error *error) {
+  const size_t n = (size_t)source->scoring->setting.capacity;
+  for (int p = 0; p < source->part_count; p++) {
+    if (strcmp(source->part_names[p], name) == 0) return p;
+  }
+  const int p = source->part_count;
+  if (p == SCORING_MOST_PARTS) {
+    error_set(error, ERROR_DATA, "more than %d parts of a reward; the next is '%.60s'", SCORING_MOST_PARTS,
+              name);
+    return -1;
+  }
+  source->part_names[p] = memory_copy_string(name);
+  source->parts[p] = memory_zeroed(n, sizeof *source->parts[p]);
+  source->part_count++;
+  if (!source->part_names[p] || !source->parts[p]) {
+    error_out_of_memory(error, "parts of rewards", n * sizeof *source->parts[p]);
+    return -1;
+  }
+  for (size_t k = 0; k < n; k++) source->parts[p][k] = NAN;
+  return p;
+}
+
+void source_judged(Source *source, int64_t slot, double score) {
+  ASSERT(!source->judged[slot]);
+  source->score[slot] = score;
+  source->judged[slot] = true;
+}

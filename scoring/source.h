@@ -1,0 +1,79 @@
+/* Inside scoring/ only: what a kind of source is. Each kind is a file with one of these: model.c, rules.c ...
+ *
+ * Sources whose rewards are computed here judge all answers of a rollout at once. The others are given each answer as soon as it is
+ * there, work on it beside us, and are attended to from time to time; what they say arrives by source_judged. */
+#ifndef SCORING_SOURCE_H
+#define SCORING_SOURCE_H
+
+#include "scoring/scoring.h"
+
+#include <math.h>
+
+/* The keys that all kinds have; the config struct of each begins with it. */
+typedef struct SourceCommon {
+  char *name, *kind; /* a name that was not given is the kind's */
+  double weight;
+} SourceCommon;
+
+/* clang-format off */
+#define SOURCE_OPTIONS(Config, field)                                                                       \
+  ROW_STRING_REQUIRED("kind", Config, field.kind, "what it is"),                                            \
+  ROW_STRING("name", Config, field.name, NULL, "what it is called in the run log (default: its kind)"),     \
+  ROW_FLOAT("weight", Config, field.weight, "1", -INFINITY, INFINITY,                                       \
+      "what its reward is multiplied by in the sum; 0: it is only logged"),
+/* clang-format on */
+
+typedef struct SourceKind {
+  const char *name;
+  const Option *options;
+  size_t option_count, config_size;
+
+  /* What the table cannot say. place: "reward.sources[2]". */
+  bool (*check)(const void *options, const char *place, Error *error);
+  /* Everything but models and what has to be started. May be NULL, as all below. */
+  bool (*open)(Source *source, Error *error);
+  /* Of those with models. */
+  bool (*open_models)(Source *source, Error *error);
+  bool (*set_length)(Source *source, int64_t longest, Log *log, Error *error);
+  void (*plan)(Source *source); /* the largest step there can be, in a dry memory */
+  bool (*zero_known)(const Source *source);
+  ScoringCount (*count_models)(const Source *source);
+  void (*close_models)(Source *source);
+  void (*close)(Source *source);
+  /* Whether the record of a prompt has what the source needs. */
+  bool (*check_prompt)(const Source *source, const Example *prompt, Error *error);
+  /* The answers of slots first .. end-1: source_judged for each, unless scoring_is_stopped. */
+  bool (*judge)(Source *source, int64_t first, int64_t end, Error *error);
+} SourceKind;
+
+extern const SourceKind model_source, rules_source;
+/* Where the model of a model_source is; borrowed from its config struct. */
+ModelPlace model_source_place(const void *options);
+
+struct Source {
+  const SourceKind *kind;
+  const void *options; /* the kind's config struct; its common part is ... */
+  const SourceCommon *common;
+  Scoring *scoring;
+  void *state; /* the kind's own */
+
+  /* of the rollout at hand, by slot */
+  double *score;
+  bool *judged;
+  /* What a score is made of, where the source says; NaN where it does not. */
+  char *part_names[SCORING_MOST_PARTS];
+  float *parts[SCORING_MOST_PARTS]; /* [capacity] */
+  int part_count;
+};
+
+/* "reward source 'tone'", for messages; valid until the next call with the same `out`. */
+const char *source_label(const Source *source, char out[96]);
+
+/* The number of a part, which is made where there is none of this name; -1 with an error when memory is out or there are
+ * SCORING_MOST_PARTS. */
+int source_part(Source *source, const char *name, Error *error);
+void source_judged(Source *source, int64_t slot, double score);
+/* A signal came to this rank: what it is at is given up, and the ranks agree later. */
+bool scoring_is_stopped(const Scoring *scoring);
+
+#endif
