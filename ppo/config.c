@@ -83,7 +83,8 @@ const Option ppo_options[] = {
     DATA_COMMON_OPTIONS(PpoConfig, data, "512")
         OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "0", "4096")
             ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") PPO_OPTIONS(PpoConfig, ppo)
-                RUN_OPTIONS(PpoConfig, run, "10", "data.eval") DEVICE_OPTIONS(PpoConfig, device) RANK_OPTIONS(PpoConfig, device)};
+                RUN_OPTIONS(PpoConfig, run, "10", "data.eval") DEVICE_OPTIONS(PpoConfig, device)
+                    RANK_OPTIONS(PpoConfig, device)};
 /* clang-format on */
 
 const size_t ppo_option_count = sizeof ppo_options / sizeof *ppo_options;

@@ -11,10 +11,10 @@
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
  * the ids that were sampled. Everything is host memory, allocated once for `capacity` answers.
  *
- * With many ranks (compute/comm.h) each of the first four steps is shared out: a rank has the answers of a run, one after the other, so that what the ranks
- * have made lies end to end in these arrays and is put together where it lies. Sampling is shared by the number of answers, for
- * nobody knows how long they will be; the passes by tokens (share_runs). After a step every rank has the whole of it, and
- * the rest is the same arithmetic on the same numbers everywhere. */
+ * With many ranks (compute/comm.h) each of the first four steps is shared out: a rank has a run of neighbouring answers, so
+ * that what the ranks have made lies end to end in these arrays and is put together where it lies. Sampling is shared by
+ * the number of answers, for nobody knows how long they will be; the passes by tokens (share_runs). After a step every rank
+ * has the whole of it, and the rest is the same arithmetic on the same numbers everywhere. */
 #ifndef PPO_EXPERIENCE_H
 #define PPO_EXPERIENCE_H
 
@@ -42,10 +42,10 @@ typedef struct Experience {
   float *sampled;         /* [capacity, max_new_tokens] log-probabilities as the engine had them: likewise */
   int32_t *offsets;       /* [capacity + 1] */
 
-  uint32_t *order; /* [capacity] the answers in the order of an epoch */
-  int64_t *cuts,
-      *token_cuts; /* [ranks + 1] rank r has answers cuts[r] .. cuts[r+1]-1 and their tokens, in the step at hand */
-  Ending *endings; /* [capacity] */
+  uint32_t *order;     /* [capacity] the answers in the order of an epoch */
+  int64_t *cuts;       /* [ranks + 1] in the step at hand rank r has the answers cuts[r] .. cuts[r+1]-1, */
+  int64_t *token_cuts; /* [ranks + 1] and these tokens */
+  Ending *endings;     /* [capacity] */
 
   float *score;  /* [capacity] as the sources of rewards say (scoring/scoring.h) */
   float *judged; /* [capacity] after the missing-EOS rule and clipping: what enters the reward */

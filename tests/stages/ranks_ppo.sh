@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Data-parallel ppo: many ranks sample, judge and learn what one does, end together, and go on. $1: the folder of the executables.
-bin=$1
+# Data-parallel ppo: many ranks sample, judge and learn what one does, end together, and go on. $1: the folder of the
+# executables; $2: how many times a rank is killed (2).
+bin=$1 kills=${2:-2}
 source tests/support/ranks.sh
 make_world "$work/world"
 world=$work/world
@@ -75,26 +76,29 @@ note "ranks without an answer wait"
 
 # A random rank is killed at a random moment: all end, with one message, and the same command goes on.
 long=("${gae[@]}" --ppo.total_episodes $((40 * 16)) --run.save_every 3)
-pass on 2 "${long[@]}" --run.dir "$work/whole"
-for kill in 1 2; do
-  rank=$((RANDOM % 2)) run=$work/killed-$kill
-  signalled KILL "$run" $((3 + RANDOM % 20)) 2 "$rank" "${long[@]}"
-  [[ $status == 137 ]] || fail "rank $rank killed: exit code $status: $(tail -n 5 "$work/log")"
+pass on 2 "${long[@]}" --run.dir "$work/whole-2"
+pass on 4 "${long[@]}" --run.dir "$work/whole-4"
+for ((kill = 0; kill < kills; kill++)); do
+  n=$((kill % 2 ? 4 : 2)) run=$work/killed-$kill
+  rank=$((RANDOM % n))
+  signalled KILL "$run" $((3 + RANDOM % 20)) $n $rank "${long[@]}"
+  [[ $status == 137 ]] || fail "rank $rank of $n killed: exit code $status: $(tail -n 5 "$work/log")"
   [[ $(tr '\0\n' '  ' <"$work/log" | grep -oE "rank $rank with PID [0-9]+ on node [^ ]+ exited +on signal 9" | wc -l) == 1 ]] ||
-    fail "rank $rank killed: expected one word of it in: $(cat "$work/log")"
-  ! grep -a 'error: ' "$work/log" || fail "rank $rank killed: other ranks complain"
-  cp -r "$run" "$run-4"
-  pass on 2 "${long[@]}" --run.dir "$run"
-  grep -q 'going on from' "$work/log" || fail "rank $rank killed: nothing was resumed"
-  same_files "$work/whole/adapter" "$run/adapter"
-  cmp <(metrics "$work/whole") <(metrics "$run") || fail "rank $rank killed: the run logs differ"
-  cmp <(samples "$work/whole") <(samples "$run") || fail "rank $rank killed: other answers"
+    fail "rank $rank of $n killed: expected one word of it in: $(cat "$work/log")"
+  ! grep -a 'error: ' "$work/log" || fail "rank $rank of $n killed: other ranks complain"
+  rm -rf "$work/other" && cp -r "$run" "$work/other"
+  pass on $n "${long[@]}" --run.dir "$run"
+  grep -q 'going on from' "$work/log" || fail "rank $rank of $n killed: nothing was resumed"
+  same_files "$work/whole-$n/adapter" "$run/adapter"
+  cmp <(metrics "$work/whole-$n") <(metrics "$run") || fail "rank $rank of $n killed: the run logs differ"
+  cmp <(samples "$work/whole-$n") <(samples "$run") || fail "rank $rank of $n killed: other answers"
 done
-note "a rank that is killed ends all, and the same number of ranks goes on with the same bits"
-pass on 4 "${long[@]}" --run.dir "$run-4"
-cmp <(samples "$work/whole") <(samples "$run-4") || fail "resumed on four ranks: other answers"
-metrics "$work/whole" | grep -E '^ppo/(value|ptx)_loss' >"$work/a"
-metrics "$run-4" | grep -E '^ppo/(value|ptx)_loss' >"$work/b"
+note "$kills times a rank was killed: all ended, and the same number of ranks went on with the same bits"
+other=$((6 - n))
+pass on $other "${long[@]}" --run.dir "$work/other"
+cmp <(samples "$work/whole-$n") <(samples "$work/other") || fail "resumed on $other ranks instead of $n: other answers"
+metrics "$work/whole-$n" | grep -E '^ppo/(value|ptx)_loss' >"$work/a"
+metrics "$work/other" | grep -E '^ppo/(value|ptx)_loss' >"$work/b"
 near "$work/a" "$work/b" 1e-5
 note "and another number within rounding"
 
@@ -103,7 +107,7 @@ signalled TERM "$work/term" 6 2 1 "${long[@]}" --device.rank_timeout 60
 [[ $(sqlite3 "$work/term/run.db" 'select status from run') == interrupted ]] || fail "SIGTERM: status in the run log"
 [[ $(grep -ac 'error: interrupted by SIGTERM' "$work/log") == 1 ]] || fail "SIGTERM: said once in: $(cat "$work/log")"
 pass on 2 "${long[@]}" --run.dir "$work/term"
-same_files "$work/whole/adapter" "$work/term/adapter"
+same_files "$work/whole-2/adapter" "$work/term/adapter"
 note "SIGTERM to one rank: all save once and end"
 
 signalled STOP "$work/stopped" 6 2 1 "${long[@]}" --device.rank_timeout 2
@@ -115,9 +119,9 @@ said_once 4 '3 steps were left out, and run.max_skipped is 2' "${ppo[@]}" --run.
   --optim.lr 1e39 --optim.schedule constant --run.max_skipped 2
 grep -a 'first at the answer of episode [0-9]* as the weights are now' "$work/log" >"$work/far" || fail "no word of where: $(cat "$work/log")"
 note "losses that are not finite end all ranks"
-cp "$work/whole/done.json" "$work/done"
-said_once 0 '"updates": 40' "${long[@]}" --run.dir "$work/whole"
-cmp "$work/done" "$work/whole/done.json" || fail "a finished run was written again"
+cp "$work/whole-2/done.json" "$work/done"
+said_once 0 '"updates": 40' "${long[@]}" --run.dir "$work/whole-2"
+cmp "$work/done" "$work/whole-2/done.json" || fail "a finished run was written again"
 said_once 0 '"ok": true' "${gae[@]}" --run.dir "$work/checked" --check
 [[ ! -e $work/checked/run.db ]] || fail "--check wrote a run"
 said_once 2 'device.backend cuda has one rank, and there are 2' "${ppo[@]}" --run.dir "$work/cuda" --device.backend cuda
