@@ -84,12 +84,9 @@ static bool is_stopped(const PpoWorkers *workers) {
   return workers->run && run_stop_signal() != 0;
 }
 
-/* At the end of a step: false on all ranks when a signal came to any. */
+/* At the end of a step. */
 static bool all_go_on(const PpoWorkers *workers, Error *error) {
-  if (!workers->run) return true;
-  int64_t number = run_stop_signal();
-  comm_all_reduce(&workers->compute->comm, COMM_MAX, DTYPE_I64, &number, 1);
-  return number == 0 || run_interrupted_error(workers->run, (int)number, error);
+  return !workers->run || run_goes_on(workers->run, error);
 }
 
 /* -- steps ------------------------------------------------------------------------------------------------ */

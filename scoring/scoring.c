@@ -176,14 +176,6 @@ bool scoring_is_stopped(const Scoring *scoring) {
   return scoring->run && run_stop_signal() != 0;
 }
 
-/* False on all ranks when a signal came to any. */
-static bool all_go_on(const Scoring *scoring, Error *error) {
-  if (!scoring->run) return true;
-  int64_t number = run_stop_signal();
-  comm_all_reduce(scoring->setting.comm, COMM_MAX, DTYPE_I64, &number, 1);
-  return number == 0 || run_interrupted_error(scoring->run, (int)number, error);
-}
-
 bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error *error) {
   ASSERT(slot < scoring->setting.capacity && !scoring->submitted[slot]);
   scoring->answers[slot] = *answer;
@@ -231,7 +223,7 @@ bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
     Source *source = &scoring->sources[i];
     if (!source->kind->judge(source, first, end, error)) return source_error(source, error);
   }
-  if (!all_go_on(scoring, error)) return false;
+  if (scoring->run && !run_goes_on(scoring->run, error)) return false;
   for (size_t i = 0; i < scoring->count; i++) put_together(&scoring->sources[i]);
   add_up(scoring, count);
   return true;

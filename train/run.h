@@ -116,6 +116,8 @@ NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 NODISCARD bool run_signals_install(bool quiet, Error *error);
 /* The signal that came, or 0. */
 int run_stop_signal(void);
+/* After something that can be made again: false on all ranks, with the error of the signal, when one came to any. */
+NODISCARD bool run_goes_on(const Run *run, Error *error);
 /* What a signal waits for from now on, a static text; NULL for the usual one, the update at hand. */
 void run_signals_wait_for(const char *what);
 /* "interrupted by ...": ERROR_SIGINT or that of another signal. Always returns false. */

@@ -119,6 +119,12 @@ void run_signals_saved(int64_t step) {
   atomic_store(&saved_step, step);
 }
 
+bool run_goes_on(const Run *run, Error *error) {
+  int64_t number = run_stop_signal();
+  comm_all_reduce(&run->comm, COMM_MAX, DTYPE_I64, &number, 1);
+  return number == 0 || run_interrupted_error(run, (int)number, error);
+}
+
 bool run_interrupted_error(const Run *run, int number, Error *error) {
   const struct StopSignal *stop = stop_signal_of(number);
   return error_set(
