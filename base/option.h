@@ -136,6 +136,9 @@ bool option_given(const OptionGiven *given, const char *key);
  * default and does not even leave the common one: a rate for all weights where an adapter is trained. */
 void options_warn(const OptionGiven *given, const void *config, Log *log);
 
+/* The row of a key, NULL where there is none. */
+const Option *option_find(const Option *table, size_t rows, const char *key);
+
 /* What the command line asked for besides options. */
 typedef struct OptionRequest {
   bool help, print_config, check, version, json;

@@ -42,7 +42,6 @@ NODISCARD bool options_exclude(OptionGiven *given, void *config, Error *error);
 /* Whether a condition of a row holds; base/option.h has the language. Mistakes in it are the table's: assertions. */
 bool option_holds(const Option *table, size_t rows, const void *config, const char *condition);
 
-const Option *option_find(const Option *table, size_t rows, const char *key);
 /* The known key (or section) nearest to `key`, NULL when none is near; points into the table or `section`. */
 const char *option_nearest(const Option *table, size_t rows, const char *key, char section[64]);
 

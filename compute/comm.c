@@ -13,16 +13,21 @@ Comm comm_single(void) {
   return (Comm){.rank = 0, .size = 1, .neighbours = 1, .sharing = 1};
 }
 
-bool comm_open(Comm *comm, const CommLaunch *launch, Error *error) {
+static void world_free(Comm *comm) {
+  exchange_close(comm);
+  memory_free(comm->world->parts);
+  memory_free(comm->world->even);
+  memory_free(comm->world->workspace);
+  memory_free(comm->world);
+  *comm = comm_single();
+}
+
+bool comm_open(Comm *comm, const CommLaunch *launch, const CommJoin *join, Error *error) {
   *comm = comm_single();
   if (launch->size == 1) return true;
-  if (launch->instead) {
-    return error_set(error, ERROR_USAGE, "%s asks for %d ranks (%s): %s", launch->launcher, launch->size,
-                     launch->variable, launch->instead);
-  }
   CommWorld *world = memory_zeroed(1, sizeof *world);
   if (!world) return error_out_of_memory(error, "ranks", sizeof *world);
-  world->timeout = COMM_TIMEOUT;
+  world->timeout = join->seconds;
   world->parts = memory_zeroed((size_t)launch->size, sizeof *world->parts);
   world->even = memory_zeroed((size_t)launch->size + 1, sizeof *world->even);
   /* Slices of a piece differ by an element. */
@@ -30,36 +35,25 @@ bool comm_open(Comm *comm, const CommLaunch *launch, Error *error) {
   world->workspace = memory_alloc(bytes);
   comm->world = world;
   if (world->parts && world->even && world->workspace) {
-    if (exchange_open(comm, launch, error)) return true;
+    if (exchange_open(comm, launch, join, error)) return true;
   } else {
     error_out_of_memory(error, "pieces of collectives", bytes);
   }
-  comm_close(comm);
+  world_free(comm);
   return false;
 }
 
 void comm_close(Comm *comm) {
-  CommWorld *world = comm->world;
-  if (world) {
-    if (world->mpi) {
-      comm_barrier(comm);
-      queue_close(world);
-      exchange_close(comm);
-    }
-    memory_free(world->parts);
-    memory_free(world->even);
-    memory_free(world->workspace);
-    memory_free(world);
+  if (comm->world) {
+    comm_barrier(comm);
+    queue_close(comm->world);
+    world_free(comm);
   }
   *comm = comm_single();
 }
 
-void comm_set_timeout(Comm *comm, double seconds) {
-  if (comm->world) comm->world->timeout = seconds;
-}
-
 void comm_abandon(const Comm *comm, const Error *error) {
-  exchange_abort(comm, error->code, error->message);
+  exchange_abort(comm, error->code, "%s", error->message);
 }
 
 /* -- reductions ----------------------------------------------------------------------------------------- */

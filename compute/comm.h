@@ -22,21 +22,30 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/log.h"
 
 #include <stdint.h>
 
-enum { COMM_PIECE = 4 << 20, COMM_TIMEOUT = 600 /* seconds, unless comm_set_timeout says otherwise */ };
+enum { COMM_PIECE = 4 << 20 };
 
-/* What the environment says of a launcher. */
+/* What the environment says of who started this process. */
 typedef struct CommLaunch {
-  int rank, size;       /* 0 of 1 where there is none */
+  int rank, size;       /* 0 of 1 where nobody is found */
+  int local_rank;       /* among those of its host; -1: not said */
   const char *launcher; /* "mpirun", static; NULL: none */
   const char *variable; /* the one that gives the size, static */
-  const char *instead;  /* why MPI cannot be reached from it and what to use, static; NULL: it can */
+  bool mpi;             /* its ranks find each other by MPI */
+  const char *
+      address; /* where rank 0 is to be found otherwise (MASTER_ADDR), borrowed from the environment; NULL: not said */
+  int port;
+  bool watched; /* drover launch ends the others when one ends, and says so */
+  bool
+      speaks; /* an error that all find is said by this one: rank 0, or the first of a host with a terminal of its own */
 } CommLaunch;
 
-/* Reads the variables of mpirun, of srun with and without --mpi=pmix, of MPICH's mpiexec and of torchrun. ERROR_USAGE for
- * values that are no numbers or do not fit each other. */
+/* Reads the variables of mpirun, of srun with and without --mpi=pmix, of MPICH's mpiexec, and those that torchrun sets and anybody can:
+ * RANK and WORLD_SIZE, with MASTER_ADDR and MASTER_PORT where rank 0 is to be found, and perhaps LOCAL_RANK. ERROR_USAGE for values
+ * that are no numbers, do not fit each other, or are there by halves. */
 NODISCARD bool comm_launch(CommLaunch *launch, Error *error);
 /* For a program that has one rank: ERROR_USAGE, naming both, when a launcher asks for more. */
 NODISCARD bool comm_one_rank(const CommLaunch *launch, const char *program, Error *error);
@@ -50,13 +59,19 @@ typedef struct Comm {
 } Comm;
 
 Comm comm_single(void);
-/* Joins the ranks that the launcher started, once in a process; comm_single when it started one or there is none.
- * ERROR_USAGE when this build has no MPI, the launcher is not one of its MPI, or cannot be used. */
-NODISCARD bool comm_open(Comm *comm, const CommLaunch *launch, Error *error);
+/* How ranks are waited for. */
+typedef struct CommJoin {
+  double seconds;       /* for others to come, and later in a collective */
+  int (*stopped)(void); /* the signal that ends the waiting for others to come, 0: none came; may be NULL */
+  Log *log;             /* who is waited for; NULL: says nothing */
+} CommJoin;
+
+/* Joins the other ranks, once in a process; comm_single where there is one. Through MPI where the launcher has it and this build
+ * too, otherwise over sockets, where the environment says where rank 0 is (compute/rendezvous.h). ERROR_USAGE where neither can be or the
+ * ranks do not belong together, ERROR_DEVICE where they do not find each other. */
+NODISCARD bool comm_open(Comm *comm, const CommLaunch *launch, const CommJoin *join, Error *error);
 /* Waits for all ranks, and leaves. */
 void comm_close(Comm *comm);
-/* Seconds to wait for another rank in a collective. */
-void comm_set_timeout(Comm *comm, double seconds);
 /* A rank that cannot go on ends all: says the error with rank and host, and exits with its code. What ranks find wrong
  * together (a configuration) only one of them says: those above 0 first wait two seconds to be ended by rank 0. */
 NORETURN void comm_abandon(const Comm *comm, const Error *error);

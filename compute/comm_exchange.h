@@ -1,11 +1,15 @@
-/* What collectives are made of: each rank sends some bytes to each other one and gets some. With MPI in comm_mpi.c; a
- * build without it has comm_without_mpi.c, which never opens a world. */
+/* What collectives are made of: each rank sends some bytes to each other one and gets some. comm_exchange.c says what and waits for it,
+ * names who is waited for too long, and ends the run; a transport moves the bytes: MPI (comm_mpi.c, or comm_without_mpi.c where there
+ * is none) or sockets (comm_tcp.c). */
 #ifndef COMPUTE_COMM_EXCHANGE_H
 #define COMPUTE_COMM_EXCHANGE_H
 
 #include "compute/comm.h"
 
+#include <pthread.h>
 #include <stddef.h>
+
+enum { COMM_HOST = 128 };
 
 /* To and from one rank. */
 typedef struct CommPart {
@@ -13,6 +17,31 @@ typedef struct CommPart {
   unsigned char *receive;
   size_t sent, received; /* bytes */
 } CommPart;
+
+/* One that is on its way. */
+typedef struct CommMessage {
+  int peer;
+  size_t bytes;
+} CommMessage;
+
+/* How messages get to other ranks. `what` names the collective. Faults of the transport do not come back: they end the run
+ * (exchange_abort). One thread at a time, that which has world->lock. */
+typedef struct CommTransport {
+  /* Starts the next message of each part, takes its bytes off the part, and notes it (exchange_note): what is received first, then what
+   * is sent. None is left to start when it notes nothing. */
+  void (*start)(const Comm *comm, const char *what);
+  /* Moves bytes; whether all messages that were started are done. */
+  bool (*test)(const Comm *comm, const char *what);
+  bool (*is_done)(const Comm *comm, int message);
+  /* Waits for a moment, without the lock, while nothing moves. */
+  void (*pause)(const Comm *comm);
+  int polls; /* so many tests before the first pause */
+  /* Gives another rank, which may have found the same, time to end this one; for ranks above 0, and without the lock. */
+  void (*defer)(const Comm *comm);
+  /* Ends the others, and this process. */
+  void (*end)(const Comm *comm, ErrorCode code, const char *message);
+  void (*close)(Comm *comm);
+} CommTransport;
 
 typedef struct CommWorld {
   CommPart *parts; /* [size]; all zero between collectives */
@@ -22,16 +51,30 @@ typedef struct CommWorld {
   int64_t sent;        /* bytes */
   double timeout;
   bool threads; /* a thread may take turns with the one that joined */
-  struct CommMpi *mpi;
-  struct CommQueue *queue; /* comm_queue.c; NULL before the first collective beside the computing */
+  pthread_mutex_t
+      lock; /* of whoever uses the transport: the thread of comm_queue.c may when another one gives up; recursive */
+  char (*hosts)[COMM_HOST]; /* [size] */
+  CommMessage *messages;    /* [2 * size]: of which the first `receives` are received */
+  int receives, count;
+  const CommTransport *transport; /* NULL: not joined */
+  void *link;                     /* its own */
+  struct CommQueue *queue;        /* comm_queue.c; NULL before the first collective beside the computing */
 } CommWorld;
 
-/* MPI and who is there; fills rank, size and world->mpi. */
-NODISCARD bool exchange_open(Comm *comm, const CommLaunch *launch, Error *error);
+/* Each joins the ranks of the launcher: fills rank and size of comm, hosts, transport and link. */
+NODISCARD bool comm_mpi_open(Comm *comm, const CommLaunch *launch, Error *error);
+NODISCARD bool comm_tcp_open(Comm *comm, const CommLaunch *launch, const CommJoin *join, Error *error);
+/* Whether this build has MPI. */
+bool comm_has_mpi(void);
+
+void exchange_note(CommWorld *world, int peer, size_t bytes, bool received);
+
+/* Joins, and finds out who is where. */
+NODISCARD bool exchange_open(Comm *comm, const CommLaunch *launch, const CommJoin *join, Error *error);
 void exchange_close(Comm *comm);
 /* Carries out world->parts, own part included, and clears them. `what` names the collective. */
 void exchange_run(const Comm *comm, const char *what);
-NORETURN void exchange_abort(const Comm *comm, ErrorCode code, const char *message);
+NORETURN void exchange_abort(const Comm *comm, ErrorCode code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* -- beside the computing (comm_queue.c) -- */
 

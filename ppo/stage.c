@@ -258,7 +258,6 @@ bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error)
                         .check = call->check,
                         .comm = call->comm ? *call->comm : comm_single(),
                         .log = call->log};
-  comm_set_timeout(&session.comm, (double)session.config.device.rank_timeout);
   const bool ok = session_configure(&session, error) &&
                   course_run(&course, &session, &session.run, &session.config.run, call, result, error);
   session_close(&session);

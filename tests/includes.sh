@@ -40,6 +40,7 @@ vendor_rules='
 ^dlfcn[.]h$: ^compute/cuda/
 ^boost/: ^tests/cuda_host/
 ^(mpi|nccl): ^compute/comm_(mpi|nccl)[.]c$
+^netdb[.]h$|^netinet/|^arpa/: ^compute/socket[.]c$
 ^omp[.]h$|^(imm|x86|amx|avx)[a-z]*[.]h$|^cpuid[.]h$: ^compute/
 ^sqlite3[.]h$: ^train/runlog[.]c$
 ^pcre2[.]h$: ^base/regex[.]c$
@@ -121,6 +122,7 @@ compute/cuda/b.cuh <launch.cuh>
 compute/cuda/c.cu <cmath>
 tests/cuda_host/a.cc <boost/context/detail/fcontext.hpp>
 compute/comm_mpi.c <mpi.h>
+compute/socket.c <netdb.h>
 base/regex.c <pcre2.h>
 tokenizer/a.c <utf8proc.h>
 train/runlog.c <sqlite3.h>
@@ -142,6 +144,7 @@ formats/b.c "compute/a.h"
 formats/c.c <xxhash.h>
 compute/b.c "model/a.h"
 compute/comm.c <mpi.h>
+compute/comm.c <netinet/in.h>
 compute/cpu/b.c <ptx.cuh>
 compute/cuda/d.c <cmath>
 base/j.c <boost/context/detail/fcontext.hpp>

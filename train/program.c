@@ -84,19 +84,34 @@ static bool run_stage(const Program *program, void *config, const OptionRequest 
   return ok;
 }
 
-/* What is wrong with all ranks the first says; a launcher that sees another one end would not let it. */
+/* What is wrong with all ranks one says; a launcher that sees another one end would not let it. */
 static void say_failure(Log *log, const CommLaunch *launch, const Error *error) {
-  if (launch->rank > 0) {
+  if (!launch->speaks) {
     sleep(1);
   } else {
+    log->threshold = LOG_ERROR;
     log_error(log, "%s", error->message);
   }
 }
 
-/* MPI has threads of its own, and signals are to be taken before. */
-static bool open_ranks(Comm *comm, const CommLaunch *launch, const OptionRequest *request, Error *error) {
+/* The option device.rank_timeout, which every program for many ranks has. */
+static double rank_timeout(const Program *program, const void *config) {
+  const Option *option = option_find(program->options, program->option_count, "device.rank_timeout");
+  ASSERT(option && option->type == OPTION_INT);
+  return (double)*(const int64_t *)((const char *)config + option->offset);
+}
+
+/* MPI and sockets have threads, and signals are to be taken before. */
+static bool open_ranks(Comm *comm, const Program *program, const void *config, const CommLaunch *launch,
+                       const OptionRequest *request, const Log *log, Error *error) {
   if (launch->size == 1) return true;
-  return (request->check || run_signals_install(launch->rank > 0, error)) && comm_open(comm, launch, error);
+  Log shown = *log;
+  shown.threshold = LOG_INFO;
+  const CommJoin join = {.seconds = rank_timeout(program, config),
+                         .stopped = request->check ? NULL : run_stop_signal,
+                         .log = launch->speaks ? &shown : NULL};
+  return (request->check || run_signals_install(launch->rank > 0, error)) &&
+         comm_open(comm, launch, &join, error);
 }
 
 /* All ranks end with an error that one of them has. What a signal stops all have agreed on. */
@@ -128,7 +143,7 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
     ok = print_config(program, config, out, &error);
   } else if (ok) {
     Comm comm = comm_single();
-    ok = open_ranks(&comm, &launch, &request, &error) &&
+    ok = open_ranks(&comm, program, config, &launch, &request, &log, &error) &&
          run_stage(program, config, &request, &comm, out, &log, &error);
     close_ranks(&comm, &error);
   }

@@ -355,7 +355,6 @@ bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedCon
                     const ProgramCall *call, ProgramResult *result, Error *error) {
   const Course course = {stage->name, prepare, carry_out};
   Comm comm = call->comm ? *call->comm : comm_single();
-  comm_set_timeout(&comm, (double)config->device.rank_timeout);
   Supervised s = {
       .stage = stage, .own = own, .config = config, .check = call->check, .comm = &comm, .log = call->log};
   const bool ok = supervised_config_check(config, error) &&

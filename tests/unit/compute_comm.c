@@ -12,14 +12,23 @@
 
 static const char *const variables[] = {"OMPI_COMM_WORLD_RANK",
                                         "OMPI_COMM_WORLD_SIZE",
+                                        "OMPI_COMM_WORLD_LOCAL_RANK",
                                         "PMIX_RANK",
                                         "PMI_RANK",
                                         "PMI_SIZE",
+                                        "MPI_LOCALRANKID",
                                         "RANK",
                                         "WORLD_SIZE",
+                                        "LOCAL_RANK",
+                                        "MASTER_ADDR",
+                                        "MASTER_PORT",
+                                        "TORCHELASTIC_RUN_ID",
+                                        "TORCHELASTIC_USE_AGENT_STORE",
                                         "SLURM_PROCID",
                                         "SLURM_NTASKS",
-                                        "SLURM_STEP_NUM_TASKS"};
+                                        "SLURM_LOCALID",
+                                        "SLURM_STEP_NUM_TASKS",
+                                        "DROVER_LAUNCH"};
 
 /* "NAME=value NAME=value": the only variables of launchers that there are. */
 static void environment(const char *text) {
@@ -34,28 +43,47 @@ static void environment(const char *text) {
   }
 }
 
+#define OMPI(rank, size) "OMPI_COMM_WORLD_RANK=" #rank " OMPI_COMM_WORLD_SIZE=" #size
+#define HAND(rank, size) "RANK=" #rank " WORLD_SIZE=" #size " MASTER_ADDR=a.b MASTER_PORT=29500"
+#define STEP(rank, size) "SLURM_PROCID=" #rank " SLURM_STEP_NUM_TASKS=" #size
+
 static void launchers_are_told_by_their_variables(void **state) {
   (void)state;
   static const struct {
     const char *text, *launcher;
     int rank, size;
-    bool reached;
+    bool mpi;
+    int port, local;
+    bool speaks;
   } cases[] = {
-      {"", NULL, 0, 1, true},
-      {"OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_SIZE=4", "mpirun", 2, 4, true},
-      {"OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1", "mpirun", 0, 1, true},
-      {"PMIX_RANK=1 SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=1", "srun", 1, 2, true},
-      {"PMI_RANK=1 PMI_SIZE=2", "mpiexec", 1, 2, true},
-      {"RANK=3 WORLD_SIZE=8", "torchrun", 3, 8, false},
-      {"SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2", "srun", 1, 2, false},
-      /* mpirun inside a step of one process, or of a job that torch's variables are set for */
-      {"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1", "mpirun", 1, 2,
-       true},
-      {"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 RANK=0 WORLD_SIZE=9", "mpirun", 1, 2, true},
-      /* no launchers: a batch script, and variables that others use too */
-      {"SLURM_PROCID=0 SLURM_NTASKS=4", NULL, 0, 1, true},
-      {"WORLD_SIZE=4", NULL, 0, 1, true},
-      {"RANK=high", NULL, 0, 1, true},
+      {"", NULL, 0, 1, false, 0, -1, true},
+      {OMPI(2, 4), "mpirun", 2, 4, true, 0, -1, false},
+      {OMPI(0, 4) " OMPI_COMM_WORLD_LOCAL_RANK=0", "mpirun", 0, 4, true, 0, 0, true},
+      {OMPI(0, 1), "mpirun", 0, 1, true, 0, -1, true},
+      {"PMIX_RANK=1 " STEP(1, 2), "srun", 1, 2, true, 0, -1, false},
+      {"PMI_RANK=1 PMI_SIZE=2", "mpiexec", 1, 2, true, 0, -1, false},
+      {STEP(1, 2), "srun", 1, 2, false, 0, -1, false},
+      {STEP(1, 2) " SLURM_LOCALID=0 MASTER_ADDR=a.b MASTER_PORT=29500", "srun", 1, 2, false, 29500, 0, true},
+      {HAND(3, 8), "the environment", 3, 8, false, 29500, -1, true},
+      {HAND(3, 8) " LOCAL_RANK=1", "the environment", 3, 8, false, 29500, 1, false},
+      {HAND(3, 8) " LOCAL_RANK=0 TORCHELASTIC_RUN_ID=x TORCHELASTIC_USE_AGENT_STORE=True", "torchrun", 3, 8,
+       false, 29501, 0, true},
+      {HAND(3, 8) " TORCHELASTIC_RUN_ID=x TORCHELASTIC_USE_AGENT_STORE=False", "torchrun", 3, 8, false, 29500,
+       -1, true},
+      {"RANK=0 WORLD_SIZE=1", "the environment", 0, 1, false, 0, -1, true},
+      /* two that mean the same; or one of which asks for one rank: a step of one process, a pod of one */
+      {OMPI(1, 2) " " HAND(1, 2), "mpirun", 1, 2, true, 29500, -1, false},
+      {OMPI(1, 2) " " STEP(0, 1), "mpirun", 1, 2, true, 0, -1, false},
+      {OMPI(1, 2) " RANK=0 WORLD_SIZE=1", "mpirun", 1, 2, true, 0, -1, false},
+      {OMPI(0, 1) " " HAND(1, 2), "the environment", 1, 2, false, 29500, -1, true},
+      /* mpirun starts its daemons, and srun torchrun, as steps of one process a host */
+      {OMPI(9, 16) " " STEP(1, 2), "mpirun", 9, 16, true, 0, -1, false},
+      {"PMIX_RANK=1 " STEP(1, 2) " " HAND(9, 16) " TORCHELASTIC_RUN_ID=x", "torchrun", 9, 16, false, 29500,
+       -1, true},
+      {HAND(9, 16) " " STEP(1, 2), "the environment", 9, 16, false, 29500, -1, true},
+      /* no launchers: a batch script, and addresses */
+      {"SLURM_PROCID=0 SLURM_NTASKS=4", NULL, 0, 1, false, 0, -1, true},
+      {"MASTER_ADDR=a.b MASTER_PORT=29500", NULL, 0, 1, false, 0, -1, true},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     environment(cases[i].text);
@@ -64,8 +92,12 @@ static void launchers_are_told_by_their_variables(void **state) {
     assert_true(comm_launch(&launch, &error));
     assert_int_equal(launch.rank, cases[i].rank);
     assert_int_equal(launch.size, cases[i].size);
-    assert_int_equal(!launch.instead, cases[i].reached);
+    assert_int_equal(launch.mpi, cases[i].mpi);
+    assert_int_equal(launch.port, cases[i].port);
+    assert_int_equal(launch.local_rank, cases[i].local);
+    assert_int_equal(launch.speaks, cases[i].speaks);
     assert_int_equal(!launch.launcher, !cases[i].launcher);
+    if (launch.port) assert_string_equal(launch.address, "a.b");
     if (launch.launcher) assert_string_equal(launch.launcher, cases[i].launcher);
     assert_int_equal(comm_one_rank(&launch, "sft", &error), cases[i].size == 1);
     assert_int_equal(error.code, cases[i].size == 1 ? ERROR_NONE : ERROR_USAGE);
@@ -83,6 +115,23 @@ static void what_is_no_rank_is_refused(void **state) {
       {"RANK=0 WORLD_SIZE=0",
        "environment variable WORLD_SIZE: expected a whole number from 1 on, found '0'"},
       {"RANK=2 WORLD_SIZE=2", "environment variables: RANK is 2, but WORLD_SIZE is 2"},
+      {"WORLD_SIZE=4", "environment variables: WORLD_SIZE is there, but RANK is not: set both, or neither"},
+      {"RANK=high", "environment variables: RANK is there, but WORLD_SIZE is not: set both, or neither"},
+      {"RANK=0 WORLD_SIZE=2 MASTER_PORT=29500",
+       "environment variables: RANK and WORLD_SIZE ask for 2 ranks, but MASTER_ADDR is not there: the others "
+       "do "
+       "not know where to find rank 0"},
+      {"RANK=0 WORLD_SIZE=2 MASTER_ADDR=a.b",
+       "environment variables: RANK and WORLD_SIZE ask for 2 ranks, but MASTER_PORT is not there: the others "
+       "do "
+       "not know where to find rank 0"},
+      {"RANK=0 WORLD_SIZE=2 MASTER_ADDR=a.b MASTER_PORT=65535",
+       "environment variable MASTER_PORT: expected a whole number from 1 to 65534, found '65535'"},
+      {HAND(0, 2) " LOCAL_RANK=x",
+       "environment variable LOCAL_RANK: expected a whole number from 0 on, found 'x'"},
+      {OMPI(1, 2) " " HAND(0, 9),
+       "environment variables: OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE say rank 1 of 2, but RANK and "
+       "WORLD_SIZE say rank 0 of 9: unset those that are not meant"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     environment(cases[i].text);
@@ -94,16 +143,19 @@ static void what_is_no_rank_is_refused(void **state) {
   }
 }
 
-static void a_launcher_without_mpi_is_refused_by_name(void **state) {
+static void processes_that_cannot_meet_are_refused(void **state) {
   (void)state;
-  environment("RANK=1 WORLD_SIZE=2");
+  environment(STEP(1, 2));
   CommLaunch launch;
   Comm comm;
   Error error = {0};
   assert_true(comm_launch(&launch, &error));
-  assert_false(comm_open(&comm, &launch, &error));
+  assert_false(comm_open(&comm, &launch, &(CommJoin){.seconds = 1}, &error));
   assert_int_equal(error.code, ERROR_USAGE);
-  assert_non_null(strstr(error.message, "torchrun asks for 2 ranks (WORLD_SIZE): "));
+  assert_string_equal(
+      error.message,
+      "srun asks for 2 ranks (SLURM_STEP_NUM_TASKS), but its processes cannot find each other: set "
+      "MASTER_ADDR and MASTER_PORT, or start them with srun --mpi=pmix");
   assert_int_equal(comm.size, 1);
 }
 
@@ -114,7 +166,7 @@ static void one_rank_is_the_identity(void **state) {
   Comm comm;
   Error error = {0};
   assert_true(comm_launch(&launch, &error));
-  assert_true(comm_open(&comm, &launch, &error));
+  assert_true(comm_open(&comm, &launch, &(CommJoin){.seconds = 1}, &error));
   assert_null(comm.world); /* nobody has asked MPI for anything */
   float values[] = {1.5f, -2}, out[2] = {0};
   comm_all_reduce(&comm, COMM_MAX, DTYPE_F32, values, 2);
@@ -135,7 +187,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(launchers_are_told_by_their_variables),
       cmocka_unit_test(what_is_no_rank_is_refused),
-      cmocka_unit_test(a_launcher_without_mpi_is_refused_by_name),
+      cmocka_unit_test(processes_that_cannot_meet_are_refused),
       cmocka_unit_test(one_rank_is_the_identity),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
