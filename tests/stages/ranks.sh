@@ -59,18 +59,21 @@ near "$work/a" "$work/b" 1e-4
 note "and another number within rounding"
 
 # Any signal to any rank: all save once and end.
-preempted() { # preempted SIGNAL CODE
-  local run=$work/$1
-  signalled "$1" "$run" 10 2 1 "${long[@]}" --run.save_every 10
+preempted() { # preempted SIGNAL CODE RANKS RANK
+  local run=$work/$1-$3
+  signalled "$1" "$run" 10 "$3" "$4" "${long[@]}" --run.save_every 10
   [[ $status == "$2" ]] || fail "SIG$1 to a rank: exit code $status: $(tail -n 5 "$work/log")"
   [[ $(sqlite3 "$run/run.db" 'select status from run') == interrupted ]] || fail "SIG$1: status in the run log"
   (($(checkpoint_step "$run") > 10)) || fail "SIG$1: nothing was saved"
   [[ $(grep -ac "error: interrupted by SIG$1" "$work/log") == 1 ]] || fail "SIG$1: said once in: $(cat "$work/log")"
-  pass on 2 "${long[@]}" --run.dir "$run"
-  same_files "$work/whole/adapter" "$run/adapter"
+  pass on "$3" "${long[@]}" --run.dir "$run"
+  same_files "$work/whole-$3/adapter" "$run/adapter"
 }
-preempted TERM 143
-preempted USR1 138
+pass on 3 "${long[@]}" --run.dir "$work/whole-3"
+ln -s whole "$work/whole-2"
+preempted TERM 143 2 1
+preempted USR1 138 2 0
+preempted USR1 138 3 2
 note "SIGTERM or SIGUSR1 to one rank: all save once and end"
 
 signalled STOP "$work/stopped" 10 2 1 "${long[@]}" --device.rank_timeout 2
