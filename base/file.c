@@ -242,3 +242,16 @@ bool file_digest(const char *path, char out[33], Error *error) {
   digest_close(digest);
   return ok;
 }
+
+char *directory_temporary(const char *name, Error *error) {
+  const char *root = getenv("TMPDIR");
+  char *path = memory_format("%s/drover-%s-XXXXXX", root && *root ? root : "/tmp", name);
+  if (!path) {
+    error_out_of_memory(error, "path", strlen(name));
+  } else if (!mkdtemp(path)) {
+    error_set(error, ERROR_FILE, "cannot make %s: %s", path, strerror(errno));
+    memory_free(path);
+    path = NULL;
+  }
+  return path;
+}

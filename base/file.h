@@ -19,6 +19,8 @@ bool directory_exists(const char *path);
 NODISCARD bool directory_create(const char *path, Error *error);
 NODISCARD bool directory_remove_all(const char *path, Error *error); /* recursively; fine if absent */
 NODISCARD bool directory_sync(const char *path, Error *error);       /* fsync of the directory itself */
+/* A new directory of the user's alone, TMPDIR/drover-NAME-XXXXXX (/tmp without TMPDIR); a new string, or NULL. */
+char *directory_temporary(const char *name, Error *error);
 /* Names in a directory (without . and ..), sorted; free with string_list_free. */
 typedef struct StringList {
   char **items;

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -198,4 +199,34 @@ const char *json_kind(const json_t *value) {
     default:
       return "null";
   }
+}
+
+/* ---- sections ---- */
+
+/* The key within its section, whose name goes to section[64]; "" without one. */
+static const char *split_key(const char *key, char section[64]) {
+  const char *dot = strchr(key, '.');
+  snprintf(section, 64, "%.*s", dot ? (int)(dot - key) : 0, key);
+  return dot ? dot + 1 : key;
+}
+
+json_t *json_at(const json_t *root, const char *key) {
+  char section[64];
+  const char *leaf = split_key(key, section);
+  json_t *value = json_object_get(*section ? json_object_get(root, section) : root, leaf);
+  return json_is_null(value) ? NULL : value;
+}
+
+bool json_put_take(json_t *root, const char *key, json_t *value, Error *error) {
+  char section[64];
+  const char *leaf = split_key(key, section);
+  json_t *members = *section ? json_object_get(root, section) : root;
+  bool ok = value != NULL;
+  if (ok && !members) {
+    members = json_object();
+    ok = members && json_object_set_new(root, section, members) == 0;
+  }
+  if (!ok) json_decref(value);
+  ok = ok && json_object_set_new(members, leaf, value) == 0;
+  return ok || error_out_of_memory(error, key, 0);
 }

@@ -40,6 +40,11 @@ NODISCARD bool json_file_write(const char *path, const json_t *value, Error *err
  * 0.10000000000000001), and with a dot or an exponent, so that it stays one. */
 NODISCARD bool json_append_text(Buffer *out, const json_t *value, Error *error);
 
+/* A value by "section.key", or by a key without a section: NULL when it is not there or null. */
+json_t *json_at(const json_t *root, const char *key);
+/* Sets it, with its section where that is missing; takes the value over, also when it fails. */
+NODISCARD bool json_put_take(json_t *root, const char *key, json_t *value, Error *error);
+
 /* "an object", "a list", "a string", "a number", "a boolean", "null"; "nothing" for NULL; "NaN", "1e999" ... as spelled. */
 const char *json_kind(const json_t *value);
 /* json_is_object, without the numbers that are kept as they are spelled. */

@@ -116,12 +116,10 @@ static void key_hint(const Option *table, size_t rows, OptionPlace place, char h
 static bool unknown_key(const Option *table, size_t rows, OptionPlace place, Error *error) {
   char hint[LONGEST_HINT];
   key_hint(table, rows, place, hint);
-  if (place.file && place.line == 0)
-    return error_set(error, ERROR_USAGE, "%s: unknown key '%s'%s", place.file, place.key, hint);
-  if (place.file) {
+  if (place.line)
     return error_set(error, ERROR_USAGE, "%s:%d: unknown key '%s'%s", place.file, place.line, place.key,
                      hint);
-  }
+  if (place.file) return error_set(error, ERROR_USAGE, "%s: unknown key '%s'%s", place.file, place.key, hint);
   return error_set(error, ERROR_USAGE, "unknown option '--%s'%s", place.key, hint);
 }
 
@@ -272,6 +270,35 @@ static bool check_required(const Option *table, size_t rows, const void *config,
   return false;
 }
 
+/* The text of a path that is "<what belongs here>", as a new configuration has it where something is to be filled in; else NULL. */
+static const char *placeholder_of(const Option *option, const void *config) {
+  const char *text = NULL;
+  if (option->type == OPTION_SOURCES) {
+    const OptionSources *list = (const void *)((const char *)config + option->offset);
+    if (list->count == 1) text = list->items[0].path;
+  } else if (option->names != OPTION_NAMES_NOTHING) {
+    text = option_text(option, config);
+  }
+  return text && text[0] == '<' && text[1] && text[strlen(text) - 1] == '>' ? text : NULL;
+}
+
+/* All of them at once. */
+static bool check_placeholders(const Option *table, size_t rows, const void *config, Error *error) {
+  Buffer list = {0};
+  bool ok = true;
+  for (size_t i = 0; ok && i < rows; i++) {
+    const char *text = placeholder_of(&table[i], config);
+    if (!text) continue;
+    ok = buffer_format(&list, error, "%s%s (%.*s)", list.size ? ", " : "", table[i].key,
+                       (int)strlen(text) - 2, text + 1);
+  }
+  if (ok && list.size)
+    ok = error_set(error, ERROR_USAGE, "still to be filled in, in the file or on the command line: %s",
+                   list.data);
+  buffer_free(&list);
+  return ok;
+}
+
 /* Defaults that depend on other options, where the user gave none. */
 static bool set_dependent_defaults(Target *target, Error *error) {
   for (size_t i = 0; i < target->rows; i++) {
@@ -308,6 +335,7 @@ bool options_parse(const Option *table, size_t rows, void *config, int argc, cha
     }
   }
   return options_exclude(&request->given, config, error) && set_dependent_defaults(&target, error) &&
+         check_placeholders(table, rows, config, error) &&
          check_required(table, rows, config, request->check, error);
 }
 
@@ -330,16 +358,6 @@ bool options_read(const Option *table, size_t rows, void *config, const json_t *
          set_dependent_defaults(&target, error) && check_members(table, rows, config, place, error);
 }
 
-/* The value of "section.key"; NULL when it is not there or null. */
-static const json_t *value_of(const json_t *root, const char *key) {
-  char section[LONGEST_NAME];
-  const size_t length = section_length(key);
-  snprintf(section, sizeof section, "%.*s", (int)length, key);
-  const json_t *members = length ? json_object_get(root, section) : root;
-  const json_t *value = json_object_get(members, length ? key + length + 1 : key);
-  return json_is_null(value) ? NULL : value;
-}
-
 bool options_recall(const Option *table, size_t rows, void *config, const char *text, const char *place,
                     Error *error) {
   json_error_t broken;
@@ -347,7 +365,7 @@ bool options_recall(const Option *table, size_t rows, void *config, const char *
   if (!root) return error_set(error, ERROR_MODEL, "%s: broken configuration: %s", place, broken.text);
   bool ok = set_defaults(table, rows, config, error);
   for (size_t i = 0; ok && i < rows; i++) {
-    const json_t *value = value_of(root, table[i].key);
+    const json_t *value = json_at(root, table[i].key);
     ok = !value ||
          option_set_json(&table[i], config, value, (OptionPlace){.file = place, .key = table[i].key}, error);
   }

@@ -5,7 +5,8 @@
  * this order, from the defaults, a JSON or YAML file (`--config FILE`, sections as objects; base/config_file.h), and `--section.key
  * VALUE` (or `--section.key=VALUE`) overrides. Unknown keys are errors that name the nearest known one, or what the
  * option of another trainer is here (base/option_elsewhere.h); only a string "about" at the top of a file is passed over, for
- * saying what the file is for. Required options that are missing are named in one error.
+ * saying what the file is for. Required options that are missing are named in one error, and so are
+ * paths that are still "<what belongs here>" (drover new).
  * A bare `--section.flag` before another option or at the end means true. Lists on the command line are separated by commas, or
  * JSON when they begin with [ or {; one that is given again there is added to, while of another option the last value counts.
  * All errors are ERROR_USAGE and name the file with the line, or the argument.

@@ -1,21 +1,10 @@
 #include "train/settings.h"
 
-#include "base/memory.h"
+#include "base/json.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A value by "section.key"; NULL when absent or null. */
-static const json_t *lookup(const json_t *settings, const char *key) {
-  const char *dot = strchr(key, '.');
-  if (!dot) return NULL;
-  char section[64];
-  snprintf(section, sizeof section, "%.*s", (int)(dot - key), key);
-  const json_t *value = json_object_get(json_object_get(settings, section), dot + 1);
-  return json_is_null(value) ? NULL : value;
-}
 
 static bool same(const json_t *a, const json_t *b) {
   if (json_is_number(a) && json_is_number(b)) return json_number_value(a) == json_number_value(b);
@@ -23,7 +12,7 @@ static bool same(const json_t *a, const json_t *b) {
 }
 
 static bool same_key(const json_t *before, const json_t *now, const char *key) {
-  return same(lookup(before, key), lookup(now, key));
+  return same(json_at(before, key), json_at(now, key));
 }
 
 /* Where a run ends, and what becomes of what it has by then. */
@@ -97,7 +86,7 @@ static const SettingsKey *find_key(const char *key) {
 
 /* "KEY (was X, is Y)" */
 static bool describe(Buffer *out, const char *key, const json_t *before, const json_t *now, Error *error) {
-  const json_t *values[] = {lookup(before, key), lookup(now, key)};
+  const json_t *values[] = {json_at(before, key), json_at(now, key)};
   char *text[2] = {NULL, NULL};
   for (int i = 0; i < 2; i++) {
     if (values[i]) text[i] = json_dumps(values[i], JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));

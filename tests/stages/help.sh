@@ -31,7 +31,7 @@ while read -r name; do
   narrow
   pass "$drover" "$name" --help
   listed=$((listed + 1))
-done < <(sed -nE '/^(Train|Look|Use|Hand on|From nothing)$/,$ s/^  ([a-z_]+)  +.*/\1/p' "$work/usage")
+done < <(sed -nE '/^(Begin|Train|Look|Use|Hand on|From nothing)$/,$ s/^  ([a-z_]+)  +.*/\1/p' "$work/usage")
 ((listed > 10)) || fail "only $listed commands are listed"
 note "the help of drover, and of $listed commands"
 

@@ -201,7 +201,7 @@ refuse 6 'absent.json: cannot be read' "$drover" run absent.json
 refuse 2 "unknown option '--chekc'" "$drover" run plain.json --chekc
 refuse 2 'usage: drover run' "$drover" run
 refuse 2 "unknown command 'sfft'" "$drover" sfft
-refuse 2 "no program '../bin/sft'" "$drover" ../bin/sft
+refuse 2 "unknown command '../bin/sft'" "$drover" ../bin/sft
 # A stage that fails gives its own code, and what is done before it stays.
 change '.stages[1].config.data.train = "world/text.jsonl"' fails
 refuse 3 "stage 'judge' stopped" "$drover" run fails.json

@@ -13,15 +13,9 @@ static const char *const kind_names[] = {"auto", "sft", "preference", "prompt", 
 /* The cache is nobody else's: the files can go as soon as they are mapped. */
 bool inspect_data_open(const InspectConfig *config, const TextTools *text, DatasetKind kind, int max_length,
                        Log *log, Dataset *dataset, Error *error) {
-  const char *root = getenv("TMPDIR");
-  char *cache = memory_format("%s/drover-inspect-XXXXXX", root && *root ? root : "/tmp");
+  char *cache = directory_temporary("inspect", error);
   *dataset = (Dataset){0};
-  if (!cache) return error_out_of_memory(error, "path", 64);
-  if (!mkdtemp(cache)) {
-    error_set(error, ERROR_FILE, "%s: cannot be made", cache);
-    memory_free(cache);
-    return false;
-  }
+  if (!cache) return false;
   const DatasetOptions options = {.name = "data",
                                   .kind = kind,
                                   .format = (DatasetFormat)config->format,

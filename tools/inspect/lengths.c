@@ -83,7 +83,8 @@ bool inspect_show_lengths(const Dataset *dataset, ProgramResult *result, Error *
          buffer_format(&result->json, error, ",\"%s\":%d", quantile_names[q], lengths.at[q]);
   }
   ok = ok && buffer_text(&result->text, "\n", error) && show_bins(&lengths, result, error);
-  return ok && buffer_text(&result->json, "}", error);
+  return ok && buffer_format(&result->json, error, ",\"longest_sequence\":%llu}",
+                             (unsigned long long)dataset->longest_sequence);
 }
 
 /* ---- how full micro-batches are ------------------------------------------------------------------------ */
