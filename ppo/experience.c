@@ -91,6 +91,12 @@ static bool all_go_on(const PpoWorkers *workers, Error *error) {
 
 /* -- steps ------------------------------------------------------------------------------------------------ */
 
+/* For judges outside: the episode from 1 on; of an evaluation, the prompt from -1 on. */
+static int64_t id_of(uint64_t number) {
+  return number < experience_evaluation ? (int64_t)number + 1
+                                        : -(int64_t)(number - experience_evaluation) - 1;
+}
+
 /* Gives the answers that are there, and have not been given yet, to whoever judges them. */
 static bool submit(const Experience *x, const PpoWorkers *workers, Error *error) {
   for (int64_t e = 0; e < x->count; e++) {
@@ -100,10 +106,10 @@ static bool submit(const Experience *x, const PpoWorkers *workers, Error *error)
                            .ids = sample->response,
                            .count = sample->length,
                            .ended = sample->finished == ROLLOUT_EOS,
-                           .number = sample->number};
+                           .id = id_of(sample->number)};
     if (!scoring_submit(workers->scoring, e, &answer, error)) return false;
   }
-  return true;
+  return scoring_attend(workers->scoring, error);
 }
 
 /* The answers of this rank. */
@@ -157,6 +163,7 @@ static bool each_microbatch(Experience *x, const PpoWorkers *workers, Microbatch
     const size_t mark = arena_mark(workers->step);
     visit(x, workers);
     arena_release(workers->step, mark);
+    if (!scoring_attend(workers->scoring, error)) return false;
   }
   return all_go_on(workers, error);
 }

@@ -30,6 +30,9 @@ typedef struct Ending {
   int32_t length, finished;
 } Ending;
 
+/* Episodes of evaluations are numbered from here on, the same ones in each: so that two evaluations differ by the policy alone. */
+static const uint64_t experience_evaluation = (uint64_t)1 << 62;
+
 typedef struct Experience {
   int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */
   int64_t max_new_tokens; /* per answer */

@@ -9,10 +9,6 @@
 #include "train/summary.h"
 #include "train/trend.h"
 
-/* Episode numbers of evaluations stand apart from those of training, and are the same at every evaluation, so that two
- * evaluations differ by the policy alone. */
-static const uint64_t evaluation_episodes = (uint64_t)1 << 62;
-
 static RolloutSpec rollout_spec(const PpoSession *s) {
   const RolloutConfig *rollout = &s->config.rollout;
   return (RolloutSpec){.seed = (uint64_t)s->config.run.seed,
@@ -35,14 +31,21 @@ static void next_prompts(PpoSession *s, const PpoWorkers *workers) {
   }
 }
 
-/* A rollout that a signal ended is given up, and will be made again: the run stands where it stood before it. */
-static bool give_up(PpoSession *s, DataCursor cursor, int64_t episodes, Error *error) {
+/* A signal, or a judge that fails, loses nothing that was learned. Always false. */
+static bool save_and_end(PpoSession *s, Error *error) {
   Error failure = {0};
-  s->cursor = cursor;
-  s->episodes = episodes;
-  if (error_is_signal(error) && !run_save(&s->run, s->updates, session_state, s, &s->compute, &failure))
+  const bool stopped = error_is_signal(error);
+  if ((stopped || error->code == ERROR_DATA) &&
+      !run_save(&s->run, s->updates, session_state, s, &s->compute, &failure) && stopped)
     *error = failure;
   return false;
+}
+
+/* A rollout that nothing is learned from yet is given up, and will be made again: the run stands where it stood before it. */
+static bool give_up(PpoSession *s, DataCursor cursor, int64_t episodes, Error *error) {
+  s->cursor = cursor;
+  s->episodes = episodes;
+  return save_and_end(s, error);
 }
 
 static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
@@ -100,7 +103,7 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
     experience_begin(x, &workers);
     for (uint64_t i = begin; i < s->eval.count && x->count < x->capacity; i++) {
       const Example prompt = dataset_example(&s->eval, dataset_reference(&s->eval, i));
-      experience_add(x, &prompt, evaluation_episodes + i);
+      experience_add(x, &prompt, experience_evaluation + i);
     }
     if (!experience_sample(x, &workers, &spec, error) || !experience_logprobs(x, &workers, error) ||
         !experience_score(x, &workers, error)) {
@@ -148,7 +151,7 @@ static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report
   Evaluation ignored;
   if (run_eval_due(&s->run, s->updates) && s->updates < s->total_updates &&
       !evaluate_and_log(s, &ignored, error)) {
-    return false;
+    return save_and_end(s, error);
   }
   return run_updated(&s->run, s->updates, s->updates == s->total_updates, session_state, s, &s->compute,
                      error);

@@ -6,7 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
-static const SourceKind *const kinds[] = {&model_source, &rules_source};
+static const SourceKind *const kinds[] = {&model_source, &command_source, &rules_source};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static const SourceKind *find_kind(const char *name) {
@@ -33,11 +33,15 @@ static bool unknown_kind(const json_t *value, const char *place, Error *error) {
                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
-/* Part of the name of a metric: "ppo/reward/NAME/PART". */
-static bool check_name(const char *name, const char *place, Error *error) {
-  const char *at = name;
+/* "ppo/reward/NAME/PART" */
+bool source_is_name(const char *text) {
+  const char *at = text;
   while (isalnum((unsigned char)*at) || (*at && strchr("_-.", *at))) at++;
-  return (*name && !*at && strlen(name) <= 40) ||
+  return *text && !*at && strlen(text) <= 40;
+}
+
+static bool check_name(const char *name, const char *place, Error *error) {
+  return source_is_name(name) ||
          error_set(error, ERROR_USAGE,
                    "%s: 'name': expected up to 40 letters, digits, _, - and ., found '%.60s'", place, name);
 }

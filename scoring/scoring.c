@@ -165,6 +165,7 @@ void scoring_begin(Scoring *scoring, Run *run) {
   memset(scoring->submitted, 0, n * sizeof *scoring->submitted);
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
+    if (source->kind->begin) source->kind->begin(source);
     memset(source->judged, 0, n * sizeof *source->judged);
     for (int p = 0; p < source->part_count; p++) {
       for (size_t k = 0; k < n; k++) source->parts[p][k] = NAN;
@@ -176,16 +177,53 @@ bool scoring_is_stopped(const Scoring *scoring) {
   return scoring->run && run_stop_signal() != 0;
 }
 
-bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error *error) {
-  ASSERT(slot < scoring->setting.capacity && !scoring->submitted[slot]);
-  scoring->answers[slot] = *answer;
-  scoring->submitted[slot] = true;
-  if (!scoring->wants_text) return true;
+/* Judged beside us, and asked by this rank. */
+static bool is_outside(const Source *source) {
+  const Scoring *scoring = source->scoring;
+  return source->kind->submit && scoring->setting.comm->rank == 0 && !scoring->failure.code;
+}
+
+/* One rank ends at once. With many it is told where all meet (wait_for_all), for until then nobody else would know. */
+static bool failed_outside(Source *source, Error *error) {
+  Scoring *scoring = source->scoring;
+  (void)source_error(source, error);
+  if (scoring->setting.comm->size == 1) return false;
+  if (!scoring->failure.code) scoring->failure = *error;
+  *error = (Error){0};
+  return true;
+}
+
+/* What was said, without the end token. */
+static bool decode(Scoring *scoring, int64_t slot, Error *error) {
+  const Answer *answer = &scoring->answers[slot];
   Buffer *text = &scoring->texts[slot];
+  if (!scoring->wants_text) return true;
   buffer_clear(text);
   return buffer_text(text, "", error) &&
          tokenizer_decode(scoring->setting.text->tokenizer, answer->ids,
                           (size_t)(answer->count - answer->ended), true, text, error);
+}
+
+bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error *error) {
+  ASSERT(slot < scoring->setting.capacity && !scoring->submitted[slot]);
+  scoring->answers[slot] = *answer;
+  scoring->submitted[slot] = true;
+  if (!decode(scoring, slot, error)) return false;
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (is_outside(source) && !source->kind->submit(source, slot, error) && !failed_outside(source, error))
+      return false;
+  }
+  return true;
+}
+
+bool scoring_attend(Scoring *scoring, Error *error) {
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (!is_outside(source) || source->kind->left(source) == 0) continue;
+    if (!source->kind->attend(source, 0, error) && !failed_outside(source, error)) return false;
+  }
+  return true;
 }
 
 static void gather(const Scoring *scoring, void *values, size_t size) {
@@ -193,8 +231,13 @@ static void gather(const Scoring *scoring, void *values, size_t size) {
   comm_wait(comm, comm_start_all_gather(comm, values, size, scoring->cuts));
 }
 
-/* What each rank has judged of its run is put together. */
-static void put_together(Source *source) {
+/* What each rank has judged of its run is put together; what rank 0 was told all hear. */
+static void put_together(Source *source, int64_t count) {
+  const Comm *comm = source->scoring->setting.comm;
+  if (!source->kind->judge) {
+    comm_broadcast(comm, 0, source->score, (size_t)count * sizeof *source->score);
+    return;
+  }
   gather(source->scoring, source->score, sizeof *source->score);
   for (int p = 0; p < source->part_count; p++)
     gather(source->scoring, source->parts[p], sizeof *source->parts[p]);
@@ -211,7 +254,8 @@ static void add_up(Scoring *scoring, int64_t count) {
   }
 }
 
-bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
+/* This rank's run of the answers, by those that are computed here. */
+static bool judge_own(Scoring *scoring, int64_t count, Error *error) {
   const Comm *comm = scoring->setting.comm;
   for (int64_t slot = 0; slot < count; slot++) {
     ASSERT(scoring->submitted[slot]);
@@ -221,10 +265,43 @@ bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
   const int64_t first = scoring->cuts[comm->rank], end = scoring->cuts[comm->rank + 1];
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
-    if (!source->kind->judge(source, first, end, error)) return source_error(source, error);
+    if (source->kind->judge && !source->kind->judge(source, first, end, error))
+      return source_error(source, error);
   }
-  if (scoring->run && !run_goes_on(scoring->run, error)) return false;
-  for (size_t i = 0; i < scoring->count; i++) put_together(&scoring->sources[i]);
+  return true;
+}
+
+/* Attends to those outside for a moment. *left: answers that they have not judged. */
+static bool attend_all(Scoring *scoring, int64_t *left, Error *error) {
+  *left = 0;
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    if (!is_outside(source) || source->kind->left(source) == 0) continue;
+    if (!source->kind->attend(source, 0.05, error)) return source_error(source, error);
+    *left += source->kind->left(source);
+  }
+  return true;
+}
+
+/* Until they have judged all. What happens on one rank all hear of, now and then: a signal, or that rank 0 cannot go on. */
+static bool wait_for_all(Scoring *scoring, Error *error) {
+  enum { LEFT, SIGNAL, FAILURE, NEWS };
+  for (;;) {
+    int64_t news[NEWS] = {0};
+    if (scoring->failure.code) error_set(error, scoring->failure.code, "%s", scoring->failure.message);
+    if (error->code || !attend_all(scoring, &news[LEFT], error)) news[FAILURE] = (int64_t)error->code;
+    if (scoring->run) news[SIGNAL] = run_stop_signal();
+    comm_all_reduce(scoring->setting.comm, COMM_MAX, DTYPE_I64, news, NEWS);
+    if (news[FAILURE])
+      return error_set(error, (ErrorCode)news[FAILURE], "rank 0 cannot go on: a source of rewards failed");
+    if (news[SIGNAL]) return run_interrupted_error(scoring->run, (int)news[SIGNAL], error);
+    if (!news[LEFT]) return true;
+  }
+}
+
+bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
+  if (!judge_own(scoring, count, error) || !wait_for_all(scoring, error)) return false;
+  for (size_t i = 0; i < scoring->count; i++) put_together(&scoring->sources[i], count);
   add_up(scoring, count);
   return true;
 }

@@ -7,13 +7,14 @@
  *   for each rollout:
  *   scoring_begin
  *   scoring_submit        an answer, as soon as it is there, in any order
+ *   scoring_attend        now and then: whoever judges beside us is read from and written to, without waiting
  *   scoring_collect       waits for whoever judges; then scoring->score
  *
  * The score of an answer is the sum over the sources of weight * what the source says of it. It does not depend on the order in which
  * answers were submitted or rewards came. Answers have slots, 0 .. capacity-1, by which everything about them is found.
  *
  * With many ranks (compute/comm.h) all have all answers before they collect. What is computed here each does for a run of them, shared out by
- * tokens; then every rank has the rewards of all. scoring_open, scoring_open_models and scoring_collect are called by all in the same order. */
+ * tokens; who judges outside is asked by rank 0 alone; then every rank has the rewards of all. scoring_open, scoring_open_models and scoring_collect are called by all in the same order. */
 #ifndef SCORING_SCORING_H
 #define SCORING_SCORING_H
 
@@ -29,8 +30,8 @@ typedef struct Answer {
   Example prompt;
   const int32_t *ids; /* as they were sampled, with the end token */
   int64_t count;
-  bool ended;      /* by itself: the last id is an end token */
-  uint64_t number; /* of the episode */
+  bool ended; /* by itself: the last id is an end token */
+  int64_t id; /* for judges outside: another one for each answer of a rollout */
 } Answer;
 
 typedef struct Source Source;
@@ -77,7 +78,8 @@ typedef struct Scoring {
   int64_t *cuts; /* [ranks + 1] rank r judges slots cuts[r] .. cuts[r+1]-1 */
   Buffer *texts; /* what was said, where a source wants it: without special tokens */
   bool wants_text;
-  float *score; /* the weighted sum */
+  float *score;  /* the weighted sum */
+  Error failure; /* of rank 0 with a judge outside, until all ranks hear of it */
 
   ScoringModels models;
   Packer packer;
@@ -104,6 +106,7 @@ NODISCARD bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answ
 static inline bool scoring_is_submitted(const Scoring *scoring, int64_t slot) {
   return scoring->submitted[slot];
 }
+NODISCARD bool scoring_attend(Scoring *scoring, Error *error);
 /* Of the slots 0 .. count-1, which are all submitted. A signal to any rank is ERROR_SIG... on all. */
 NODISCARD bool scoring_collect(Scoring *scoring, int64_t count, Error *error);
 

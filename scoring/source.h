@@ -42,11 +42,16 @@ typedef struct SourceKind {
   void (*close)(Source *source);
   /* Whether the record of a prompt has what the source needs. */
   bool (*check_prompt)(const Source *source, const Example *prompt, Error *error);
-  /* The answers of slots first .. end-1: source_judged for each, unless scoring_is_stopped. */
+  /* The answers of slots first .. end-1: source_judged for each, unless scoring_is_stopped. NULL of those that judge beside us: */
   bool (*judge)(Source *source, int64_t first, int64_t end, Error *error);
+  void (*begin)(Source *source); /* a rollout */
+  bool (*submit)(Source *source, int64_t slot, Error *error);
+  /* Does what can be done now; waits up to so many seconds for something to happen. */
+  bool (*attend)(Source *source, double seconds, Error *error);
+  int64_t (*left)(const Source *source); /* answers that it has not judged yet */
 } SourceKind;
 
-extern const SourceKind model_source, rules_source;
+extern const SourceKind model_source, command_source, rules_source;
 /* Where the model of a model_source is; borrowed from its config struct. */
 ModelPlace model_source_place(const void *options);
 
@@ -66,6 +71,8 @@ struct Source {
   int part_count;
 };
 
+/* Whether a text can be part of the name of a metric: up to 40 letters, digits, _, - and . */
+bool source_is_name(const char *text);
 /* "reward source 'tone'", for messages; valid until the next call with the same `out`. */
 const char *source_label(const Source *source, char out[96]);
 
