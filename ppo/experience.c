@@ -6,6 +6,7 @@
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 /* responses, and the arrays of experience_init. */
@@ -112,13 +113,21 @@ static bool submit(const Experience *x, const PpoWorkers *workers, Error *error)
   return scoring_attend(workers->scoring, error);
 }
 
+static int64_t finished(const Experience *x, int64_t first, int64_t end) {
+  int64_t count = 0;
+  for (int64_t e = first; e < end; e++) count += x->samples[e].finished != ROLLOUT_UNFINISHED;
+  return count;
+}
+
 /* The answers of this rank. */
 static bool generate(Experience *x, const PpoWorkers *workers, const RolloutSpec *spec, Error *error) {
   Engine *engine = workers->engine;
   const int64_t first = x->cuts[workers->compute->comm.rank], end = x->cuts[workers->compute->comm.rank + 1];
   bool ok = engine_begin(engine, spec, x->samples + first, end - first, error);
-  while (ok && engine_busy(engine) && !is_stopped(workers))
+  while (ok && engine_busy(engine) && !is_stopped(workers)) {
     ok = engine_step(engine, error) && submit(x, workers, error);
+    progress_phase(workers->progress, "sampling %" PRId64 "/%" PRId64, finished(x, first, end), end - first);
+  }
   ok = ok && all_go_on(workers, error);
   if (!ok) engine_abandon(engine);
   return ok;
@@ -150,10 +159,11 @@ bool experience_sample(Experience *experience, const PpoWorkers *workers, const 
   return true;
 }
 
-/* Calls `visit` for every micro-batch of this rank's answers, packed. */
+/* Calls `visit` for every micro-batch of this rank's answers, packed; `what` is made so. */
 typedef void MicrobatchVisit(Experience *experience, const PpoWorkers *workers);
 
-static bool each_microbatch(Experience *x, const PpoWorkers *workers, MicrobatchVisit *visit, Error *error) {
+static bool each_microbatch(Experience *x, const PpoWorkers *workers, const char *what,
+                            MicrobatchVisit *visit, Error *error) {
   Microbatch *micro = workers->micro;
   const Comm *comm = &workers->compute->comm;
   if (!microbatch_plan_run(micro, x->samples, x->count, comm, x->cuts, error)) return false;
@@ -164,6 +174,7 @@ static bool each_microbatch(Experience *x, const PpoWorkers *workers, Microbatch
     visit(x, workers);
     arena_release(workers->step, mark);
     if (!scoring_attend(workers->scoring, error)) return false;
+    progress_phase(workers->progress, "%s %d/%d", what, i + 1, micro->packer.plan.count);
   }
   return all_go_on(workers, error);
 }
@@ -174,6 +185,7 @@ static void infer(Pass *pass, const PpoWorkers *workers, const Predictor *predic
 }
 
 bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error) {
+  progress_phase(workers->progress, "scoring");
   if (!submit(experience, workers, error) || !scoring_collect(workers->scoring, experience->count, error)) {
     return false;
   }
@@ -222,14 +234,14 @@ static void values_microbatch(Experience *experience, const PpoWorkers *workers)
 
 bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error) {
   float *made[] = {experience->logprob, experience->reference, experience->entropy};
-  if (!each_microbatch(experience, workers, logprobs_microbatch, error)) return false;
+  if (!each_microbatch(experience, workers, "log-probabilities", logprobs_microbatch, error)) return false;
   for (int i = 0; i < 3; i++) gather_tokens(experience, &workers->compute->comm, made[i]);
   return true;
 }
 
 bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error) {
   if (!has_critic(&workers->config->ppo)) return true;
-  if (!each_microbatch(experience, workers, values_microbatch, error)) return false;
+  if (!each_microbatch(experience, workers, "values", values_microbatch, error)) return false;
   gather_tokens(experience, &workers->compute->comm, experience->value);
   return true;
 }

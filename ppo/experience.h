@@ -72,6 +72,7 @@ typedef struct PpoWorkers {
   Pass *policy_pass, *critic_pass;
   Arena *step; /* activations of one micro-batch */
   Run *run;    /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
+  Progress *progress; /* told what is done */
 } PpoWorkers;
 
 /* Host memory of one token, for the memory plan. */

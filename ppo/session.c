@@ -31,7 +31,8 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .policy_pass = &session->policy_pass,
                       .critic_pass = &session->critic_pass,
                       .step = &session->memory.step,
-                      .run = session->run.config ? &session->run : NULL};
+                      .run = session->run.config ? &session->run : NULL,
+                      .progress = &session->run.progress};
 }
 
 PpoWorkers session_workers(PpoSession *session) {

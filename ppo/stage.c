@@ -35,9 +35,10 @@ static void next_prompts(PpoSession *s, const PpoWorkers *workers) {
 static bool save_and_end(PpoSession *s, Error *error) {
   Error failure = {0};
   const bool stopped = error_is_signal(error);
-  if ((stopped || error->code == ERROR_DATA) &&
-      !run_save(&s->run, s->updates, session_state, s, &s->compute, &failure) && stopped)
-    *error = failure;
+  if (!stopped && error->code != ERROR_DATA) return false;
+  const bool saved = run_save(&s->run, s->updates, session_state, s, &s->compute, &failure);
+  if (stopped && saved) run_interrupted_saved(&s->run, error);
+  if (stopped && !saved) *error = failure;
   return false;
 }
 

@@ -192,6 +192,8 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
                        (uint32_t)experience->count);
     for (int64_t m = 0; m < ppo->minibatches; m++) {
       bool stop;
+      progress_phase(workers->progress, "pass %" PRId64 " of %" PRId64 ", minibatch %" PRId64 "/%" PRId64,
+                     epoch + 1, ppo->epochs, m + 1, ppo->minibatches);
       if (!minibatch(experience, workers, ptx, experience->order + m * size, size, state, stats, &stop,
                      error)) {
         return false;

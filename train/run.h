@@ -120,7 +120,9 @@ int run_stop_signal(void);
 NODISCARD bool run_goes_on(const Run *run, Error *error);
 /* What a signal waits for from now on, a static text; NULL for the usual one, the update at hand. */
 void run_signals_wait_for(const char *what);
-/* "interrupted by ...": ERROR_SIGINT or that of another signal. Always returns false. */
+/* "interrupted by ...", and what is saved: ERROR_SIGINT or that of another signal. Always returns false. */
 bool run_interrupted_error(const Run *run, int signal, Error *error);
+/* Such an error again, after a run_save. */
+void run_interrupted_saved(const Run *run, Error *error);
 
 #endif

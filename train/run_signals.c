@@ -127,8 +127,19 @@ bool run_goes_on(const Run *run, Error *error) {
 
 bool run_interrupted_error(const Run *run, int number, Error *error) {
   const struct StopSignal *stop = stop_signal_of(number);
-  return error_set(
-      error, stop->code, "interrupted%s%s; %s", stop->name ? " by " : "", stop->name ? stop->name : "",
-      run->config->resume ? "the same command goes on from here"
-                          : "the same command starts over: without run.resume false it goes on from here");
+  char saved[400] = "";
+  if (run->last_checkpoint)
+    snprintf(saved, sizeof saved, "update %" PRId64 " is saved in %s; ", run->saved, run->last_checkpoint);
+  return error_set(error, stop->code, "interrupted%s%s; %s%s", stop->name ? " by " : "",
+                   stop->name ? stop->name : "", saved,
+                   run->config->resume
+                       ? "the same command goes on from here"
+                       : "the same command starts over: without run.resume false it goes on from here");
+}
+
+void run_interrupted_saved(const Run *run, Error *error) {
+  int i = 0;
+  while (i + 1 < SIGNALS && signals[i].code != error->code) i++;
+  *error = (Error){0};
+  run_interrupted_error(run, signals[i].number, error);
 }
