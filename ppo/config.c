@@ -3,6 +3,7 @@
 #include "datasets/dataset.h"
 #include "ppo/estimator.h"
 #include "ppo/kl.h"
+#include "ppo/loss.h"
 #include "ppo/reward.h"
 
 /* One option a row. */
@@ -22,7 +23,9 @@
       ROW_FLOAT("ppo.kl_coef", Config, field.kl_coef, "0.05", 0, INFINITY,                                   \
                 "beta: penalty on the KL divergence from the reference, per token", .first = true),                         \
       ROW_CHOICE("ppo.kl_estimator", Config, field.kl_estimator, "k1", kl_estimator_names,                   \
-                 "estimator of that divergence in the reward (ppo/kl.h)", .when = "ppo.kl_coef > 0"),        \
+                 "estimator of that divergence in the reward (ppo/kl.h)", .when = "ppo.kl_coef > 0 and ppo.kl_in = reward"),        \
+      ROW_CHOICE("ppo.kl_in", Config, field.kl_in, "reward", kl_place_names, \
+                 "where that penalty is: in the rewards, or in the policy's loss by the estimator k3, as GRPO has it", .when = "ppo.kl_coef > 0"), \
       ROW_BOOL("ppo.kl_adaptive", Config, field.kl_adaptive, "false",                                        \
                "steer kl_coef towards ppo.kl_target (Ziegler et al. 2019)", .when = "ppo.kl_coef > 0"),      \
       ROW_FLOAT("ppo.kl_target", Config, field.kl_target, "6", 0, INFINITY,                                  \
@@ -31,6 +34,18 @@
                 "episodes", .when = "ppo.kl_adaptive"),                                                      \
       ROW_FLOAT("ppo.cliprange", Config, field.cliprange, "0.2", 0, INFINITY,                                \
                 "epsilon: the probability ratio counts within 1 -+ epsilon"),                                \
+      ROW_FLOAT("ppo.cliprange_high", Config, field.cliprange_high, "0", 0, INFINITY, \
+                "epsilon above 1, where it is another (clip-higher; Yu et al. 2025, DAPO: 0.28); 0 = ppo.cliprange"), \
+      ROW_FLOAT("ppo.dual_clip", Config, field.dual_clip, "0", 0, INFINITY, \
+                "c, more than 1: the loss of a negative advantage A is at most -c A (Ye et al. 2020: 3); 0 = no limit"), \
+      ROW_CHOICE("ppo.ratio", Config, field.ratio, "token", policy_ratio_names, \
+                 "probability ratio of each token, or the geometric mean over its answer (Zheng et al. 2025, GSPO), " \
+                 "with rloo, grpo, dr_grpo"), \
+      ROW_CHOICE("ppo.loss_mean", Config, field.loss_mean, "estimator", loss_mean_names, \
+                 "the policy's loss is a mean over tokens, a mean over answers of the mean of each, or a sum over tokens by a " \
+                 "constant, answers times rollout.max_new_tokens; estimator = as the paper of ppo.advantage has it"), \
+      ROW_BOOL("ppo.mask_cut", Config, field.mask_cut, "false", \
+               "answers that rollout.max_new_tokens cut are in no loss"), \
       ROW_FLOAT("ppo.cliprange_value", Config, field.cliprange_value, "0.2", 0, INFINITY,                    \
                 "values count within this distance of the old ones; 0 = no clipping",                        \
                 .when = "ppo.advantage = gae"),                                                              \
@@ -104,6 +119,20 @@ static bool check_samples(const PpoAlgorithm *ppo, Error *error) {
                    estimator_names[ppo->advantage], (long long)ppo->samples_per_prompt);
 }
 
+/* An answer has one ratio where it has one advantage. */
+static bool check_loss(const PpoAlgorithm *ppo, Error *error) {
+  if (ppo->dual_clip != 0 && ppo->dual_clip <= 1) {
+    return error_set(error, ERROR_USAGE, "ppo.dual_clip: expected 0 or more than 1, found %g",
+                     ppo->dual_clip);
+  }
+  if (ppo->ratio != RATIO_SEQUENCE || estimator_has_groups((Estimator)ppo->advantage)) return true;
+  return error_set(
+      error, ERROR_USAGE,
+      "ppo.ratio: sequence goes with one advantage for a whole answer (ppo.advantage rloo, grpo or "
+      "dr_grpo); %s has one for each token",
+      estimator_names[ppo->advantage]);
+}
+
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error)) return false;
@@ -116,7 +145,7 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
-  if (!check_samples(ppo, error)) return false;
+  if (!check_samples(ppo, error) || !check_loss(ppo, error)) return false;
   if (config->rollout.temperature <= 0) {
     return error_set(error, ERROR_USAGE,
                      "rollout.temperature: expected more than 0 (PPO needs sampled answers), found %g",

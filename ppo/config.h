@@ -21,9 +21,13 @@ typedef struct PpoAlgorithm {
   int64_t epochs;      /* passes over each rollout */
   double kl_coef;
   int kl_estimator; /* KlEstimator */
+  int kl_in;        /* KlPlace */
   bool kl_adaptive;
   double kl_target, kl_horizon;
-  double cliprange, cliprange_value, gamma, lam, entropy_coef;
+  double cliprange, cliprange_high, dual_clip, cliprange_value, gamma, lam, entropy_coef;
+  int ratio;     /* PolicyRatio */
+  int loss_mean; /* LossMean */
+  bool mask_cut;
   bool whiten_rewards;
   int missing_eos; /* MissingEos */
   double missing_eos_penalty, reward_clip;

@@ -53,10 +53,9 @@ void estimator_returns(const float *reward, const int32_t *offsets, int64_t answ
   }
 }
 
-double estimator_weight(Estimator estimator, double answers, double tokens, int64_t max_new_tokens) {
-  if (estimator == ESTIMATOR_GRPO) return 1 / answers;
-  if (estimator == ESTIMATOR_DR_GRPO) return 1 / (answers * (double)max_new_tokens);
-  return 1 / tokens;
+LossMean estimator_mean(Estimator estimator) {
+  if (estimator == ESTIMATOR_GRPO) return LOSS_MEAN_ANSWER;
+  return estimator == ESTIMATOR_DR_GRPO ? LOSS_MEAN_CONSTANT : LOSS_MEAN_TOKEN;
 }
 
 int64_t estimator_flat_groups(const float *score, int64_t answers, int64_t size) {

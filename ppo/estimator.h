@@ -16,6 +16,8 @@
 #ifndef PPO_ESTIMATOR_H
 #define PPO_ESTIMATOR_H
 
+#include "ppo/loss.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -42,10 +44,9 @@ void estimator_groups(Estimator estimator, const float *returns, const int32_t *
 void estimator_returns(const float *reward, const int32_t *offsets, int64_t answers, double gamma,
                        float *advantage);
 
-/* The weight of a token in the policy's loss over a minibatch of so many answers and tokens. 1 / tokens, a mean over tokens; of
- * grpo 1 / answers, to be divided by the length of the token's answer (slopes_by_answer, ppo/loss.h), the mean of means of its eq. 3; of
- * dr_grpo 1 / (answers * max_new_tokens), a constant that its paper leaves open (TRL has this one). */
-double estimator_weight(Estimator estimator, double answers, double tokens, int64_t max_new_tokens);
+/* What the loss of its paper is a mean of: grpo LOSS_MEAN_ANSWER, its eq. 3; dr_grpo LOSS_MEAN_CONSTANT, a constant that its paper
+ * leaves open (TRL has this one); the others LOSS_MEAN_TOKEN. */
+LossMean estimator_mean(Estimator estimator);
 
 /* Groups whose answers all have the same score: they teach nothing but the penalty on the KL. */
 int64_t estimator_flat_groups(const float *score, int64_t answers, int64_t size);

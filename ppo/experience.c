@@ -28,6 +28,7 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
             (x->prompts = memory_zeroed(answers, sizeof *x->prompts)) &&
             (x->responses = memory_zeroed(tokens, sizeof *x->responses)) &&
             (x->offsets = memory_zeroed(answers + 1, sizeof *x->offsets)) &&
+            (x->left_out = memory_zeroed(answers, sizeof *x->left_out)) &&
             (x->order = memory_zeroed(answers, sizeof *x->order)) &&
             (x->endings = memory_zeroed(answers, sizeof *x->endings)) &&
             (x->cuts = memory_zeroed((size_t)ranks + 1, sizeof *x->cuts)) &&
@@ -45,9 +46,10 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
 
 void experience_free(Experience *experience) {
   Experience *x = experience;
-  void *arrays[] = {x->samples, x->prompts,   x->responses, x->sampled,   x->offsets, x->order,     x->score,
-                    x->judged,  x->total,     x->logprob,   x->reference, x->entropy, x->value,     x->kl,
-                    x->reward,  x->advantage, x->returns,   x->endings,   x->cuts,    x->token_cuts};
+  void *arrays[] = {x->samples, x->prompts,    x->responses, x->sampled,   x->offsets,   x->order,
+                    x->score,   x->judged,     x->total,     x->logprob,   x->reference, x->entropy,
+                    x->value,   x->kl,         x->reward,    x->advantage, x->returns,   x->endings,
+                    x->cuts,    x->token_cuts, x->left_out};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
@@ -303,11 +305,23 @@ static void credit_groups(Experience *x, const PpoAlgorithm *ppo, Credit *credit
   credit->flat_groups = (double)estimator_flat_groups(x->judged, x->count, size);
 }
 
+/* Which answers are in no loss. Their rewards are in the means over groups and rollout all the same. */
+static double leave_out(Experience *x, const PpoAlgorithm *ppo) {
+  double count = 0;
+  for (int64_t e = 0; e < x->count; e++) {
+    x->left_out[e] = ppo->mask_cut && x->samples[e].finished != ROLLOUT_EOS;
+    count += x->left_out[e];
+  }
+  return count;
+}
+
 Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef) {
   Experience *x = experience;
   const int64_t bounded =
       kl_tokens((KlEstimator)ppo->kl_estimator, x->logprob, x->reference, x->tokens, x->kl);
-  reward_tokens(x->kl, x->judged, x->offsets, x->count, kl_coef, x->reward);
+  const double beta =
+      ppo->kl_in == KL_IN_REWARD ? kl_coef : 0; /* 0 times what is not finite is NaN, and is seen */
+  reward_tokens(x->kl, x->judged, x->offsets, x->count, beta, x->reward);
   double sum = 0;
   for (int64_t e = 0; e < x->count; e++) {
     double total = 0;
@@ -323,6 +337,8 @@ Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double
     credit_groups(x, ppo, &credit);
   else
     estimator_returns(x->reward, x->offsets, x->count, ppo->gamma, x->advantage);
+  credit.leaves_out = ppo->mask_cut;
+  credit.left_out = leave_out(x, ppo);
   credit.advantage_std = standard_deviation(x->advantage, x->tokens);
   if (!groups) advantage_whiten(x->advantage, x->tokens, true);
   return credit;

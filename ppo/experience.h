@@ -6,7 +6,7 @@
  *   experience_logprobs  log-probabilities of actor and reference            logprob, reference, entropy
  *   experience_values    values of the critic, where there is one            value
  *   experience_score     what the sources of rewards say of each answer      score, judged
- *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns
+ *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns, left_out
  *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
  * the ids that were sampled. Everything is host memory, allocated once for `capacity` answers.
@@ -50,9 +50,10 @@ typedef struct Experience {
   int64_t *token_cuts; /* [ranks + 1] and these tokens */
   Ending *endings;     /* [capacity] */
 
-  float *score;  /* [capacity] as the sources of rewards say (scoring/scoring.h) */
-  float *judged; /* [capacity] after the missing-EOS rule and clipping: what enters the reward */
-  float *total;  /* [capacity] sum of the answer's rewards, before any whitening */
+  float *score;   /* [capacity] as the sources of rewards say (scoring/scoring.h) */
+  float *judged;  /* [capacity] after the missing-EOS rule and clipping: what enters the reward */
+  float *total;   /* [capacity] sum of the answer's rewards, before any whitening */
+  bool *left_out; /* [capacity] in no loss: ppo.mask_cut */
 
   /* [capacity * max_new_tokens], ragged */
   float *logprob, *reference, *entropy; /* nats, at the sampling temperature */
@@ -102,7 +103,9 @@ typedef struct Credit {
   double groups,
       flat_groups; /* prompts, and those of them whose answers were all judged the same: 0 without groups */
   double bounded;  /* tokens that met KL_LOG_RATIO_BOUND in k3 */
+  double left_out; /* answers in no loss */
   bool critic;     /* there is one */
+  bool leaves_out; /* an option may leave answers out */
 } Credit;
 Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef);
 

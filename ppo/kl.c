@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 const char *const kl_estimator_names[] = {"k1", "k2", "k3", NULL};
+const char *const kl_place_names[] = {"reward", "loss", NULL};
 
 double kl_log_ratio_held(double log_ratio) {
   /* Written so that NaN stays NaN, and ends the run. */

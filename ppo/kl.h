@@ -17,6 +17,10 @@
 typedef enum KlEstimator { KL_K1, KL_K2, KL_K3 } KlEstimator;
 extern const char *const kl_estimator_names[]; /* "k1", "k2", "k3", NULL */
 
+/* Where the penalty on it is: a part of each token's reward, or of the policy's loss, there by k3. */
+typedef enum KlPlace { KL_IN_REWARD, KL_IN_LOSS } KlPlace;
+extern const char *const kl_place_names[]; /* "reward", "loss", NULL */
+
 /* Where a ratio of probabilities is taken, its logarithm is held within this: e^20 is far beyond any ratio that means
  * something, and far from what fp32 cannot hold (verl's bound). Callers count the tokens that meet it. */
 #define KL_LOG_RATIO_BOUND 20.0

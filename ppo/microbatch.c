@@ -11,11 +11,12 @@ bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *
                         .origin = memory_zeroed(n, sizeof *micro->origin),
                         .old = memory_zeroed(n, sizeof *micro->old),
                         .target = memory_zeroed(n, sizeof *micro->target),
+                        .reference = memory_zeroed(n, sizeof *micro->reference),
                         .entropy = memory_zeroed(n, sizeof *micro->entropy),
                         .entropy_slope = memory_zeroed(n, sizeof *micro->entropy_slope)};
   bool ok = (micro->members && micro->numbers && micro->length && micro->origin && micro->old &&
-             micro->target && micro->entropy && micro->entropy_slope) ||
-            error_out_of_memory(error, "micro-batch", 12 * all + 24 * n);
+             micro->target && micro->reference && micro->entropy && micro->entropy_slope) ||
+            error_out_of_memory(error, "micro-batch", 12 * all + 28 * n);
   ok = ok && packer_init(&micro->packer, answers, 1, tokens, error);
   if (!ok) microbatch_free(micro);
   return ok;
@@ -29,6 +30,7 @@ void microbatch_free(Microbatch *micro) {
   memory_free(micro->origin);
   memory_free(micro->old);
   memory_free(micro->target);
+  memory_free(micro->reference);
   memory_free(micro->entropy);
   memory_free(micro->entropy_slope);
   *micro = (Microbatch){0};

@@ -22,7 +22,8 @@ typedef struct Microbatch {
   int32_t *origin; /* where each stands in the experience's token arrays */
   float
       *old; /* gathered from there: log-probabilities or values as they were when the answers were sampled */
-  float *target; /* gathered: advantages or returns */
+  float *target;    /* gathered: advantages or returns */
+  float *reference; /* gathered where it is in the loss */
   float *entropy, *entropy_slope;
 } Microbatch;
 

@@ -9,7 +9,7 @@ typedef struct UpdateReport {
   double other_ends; /* experience_other_ends */
   Credit credit;
   UpdateStats update;
-  double kl_coef; /* that entered the rewards */
+  double kl_coef; /* that entered the rewards or the loss */
   double lr, critic_lr;
   double seconds, tokens_per_second; /* of the whole update; sampled tokens */
 } UpdateReport;

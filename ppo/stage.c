@@ -75,6 +75,7 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   s->update.rollout = s->updates;
   s->update.lr = report->lr;
   s->update.critic_lr = report->critic_lr;
+  s->update.kl_coef = report->kl_coef;
   if (!update_from(x, &workers, session_ptx(s), &s->update, &report->update, error)) return false;
   ema_update(&s->ema, &s->compute);
   kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);

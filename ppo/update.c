@@ -11,9 +11,22 @@ static bool has_critic(const PpoWorkers *workers) {
   return estimator_has_critic((Estimator)workers->config->ppo.advantage);
 }
 
-/* The actor's half of a micro-batch: gradient of the clipped surrogate, and of the entropy bonus. */
-static void learn_policy(const Experience *experience, const PpoWorkers *workers, double weight,
-                         PolicyStats *stats) {
+static LossMean loss_mean(const PpoAlgorithm *ppo) {
+  return ppo->loss_mean == LOSS_MEAN_ESTIMATOR ? estimator_mean((Estimator)ppo->advantage)
+                                               : (LossMean)ppo->loss_mean;
+}
+
+static PolicyRule policy_rule(const PpoAlgorithm *ppo, double kl_coef) {
+  return (PolicyRule){.clip_low = ppo->cliprange,
+                      .clip_high = ppo->cliprange_high > 0 ? ppo->cliprange_high : ppo->cliprange,
+                      .dual_clip = ppo->dual_clip,
+                      .kl_coef = ppo->kl_in == KL_IN_LOSS ? kl_coef : 0,
+                      .ratio = (PolicyRatio)ppo->ratio};
+}
+
+/* The actor's half of a micro-batch: gradient of the clipped surrogate, of a KL in the loss, and of the entropy bonus. */
+static void learn_policy(const Experience *experience, const PpoWorkers *workers, double kl_coef,
+                         double weight, PolicyStats *stats) {
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const float temperature = (float)workers->config->rollout.temperature;
   const Trainee *actor = &workers->models->actor;
@@ -26,11 +39,19 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   lm_logprobs(pass, tokens, temperature, micro->packer.values, NULL);
   microbatch_gather(micro, experience->logprob, micro->old);
   microbatch_gather(micro, experience->advantage, micro->target);
-  policy_loss(micro->packer.values, micro->old, micro->target, tokens.count, ppo->cliprange, weight,
-              micro->packer.slopes, stats);
+  const PolicyRule rule = policy_rule(ppo, kl_coef);
+  if (rule.kl_coef > 0) microbatch_gather(micro, experience->reference, micro->reference);
+  policy_loss(&rule,
+              &(PolicyTokens){.count = tokens.count,
+                              .logprob = micro->packer.values,
+                              .old = micro->old,
+                              .advantage = micro->target,
+                              .reference = micro->reference,
+                              .length = micro->length},
+              weight, micro->packer.slopes, stats);
   const bool bonus = ppo->entropy_coef > 0;
   if (bonus) entropy_bonus(tokens.count, ppo->entropy_coef, weight, micro->entropy_slope);
-  if (ppo->advantage == ESTIMATOR_GRPO) {
+  if (loss_mean(ppo) == LOSS_MEAN_ANSWER) {
     slopes_by_answer(micro->packer.slopes, micro->length, tokens.count);
     if (bonus) slopes_by_answer(micro->entropy_slope, micro->length, tokens.count);
   }
@@ -83,23 +104,39 @@ static void note_broken(const Experience *experience, const PpoWorkers *workers,
   }
 }
 
+/* Answers of a minibatch that are learnt from, and how many they are chosen of. */
+typedef struct Members {
+  const uint32_t *answers;
+  int64_t count, all;
+} Members;
+
+/* Those that are not left out, moved to the front of `answers`. */
+static Members members_of(const Experience *experience, uint32_t *answers, int64_t all) {
+  Members members = {.answers = answers, .all = all};
+  for (int64_t i = 0; i < all; i++)
+    if (!experience->left_out[answers[i]]) answers[members.count++] = answers[i];
+  return members;
+}
+
 /* Gradients of one minibatch, all micro-batches. */
-static bool accumulate(Experience *experience, const PpoWorkers *workers, const uint32_t *members,
-                       int64_t count, UpdateState *state, PolicyStats *policy, ValueStats *value,
-                       char broken[BROKEN_PLACE], Error *error) {
+static bool accumulate(Experience *experience, const PpoWorkers *workers, const Members *members,
+                       UpdateState *state, PolicyStats *policy, ValueStats *value, char broken[BROKEN_PLACE],
+                       Error *error) {
   Microbatch *micro = workers->micro;
   const Comm *comm = &workers->compute->comm;
   double tokens = 0; /* of all ranks */
-  for (int64_t i = 0; i < count; i++) tokens += (double)experience->samples[members[i]].length;
-  const double weight = estimator_weight((Estimator)workers->config->ppo.advantage, (double)count, tokens,
-                                         workers->config->rollout.max_new_tokens);
-  if (!microbatch_plan_share(micro, experience->samples, members, count, comm, error)) return false;
+  for (int64_t i = 0; i < members->count; i++)
+    tokens += (double)experience->samples[members->answers[i]].length;
+  const double weight = loss_weight(loss_mean(&workers->config->ppo), (double)members->all, tokens,
+                                    workers->config->rollout.max_new_tokens);
+  if (!microbatch_plan_share(micro, experience->samples, members->answers, members->count, comm, error))
+    return false;
   micro->draw = (uint64_t)state->draws;
-  state->draws += count;
+  state->draws += members->count;
   for (int i = 0; i < micro->packer.plan.count; i++) {
     microbatch_fill(micro, i, experience->samples, experience->offsets);
     const size_t mark = arena_mark(workers->step);
-    learn_policy(experience, workers, weight, policy);
+    learn_policy(experience, workers, state->kl_coef, weight, policy);
     arena_release(workers->step, mark);
     if (!*broken && !isfinite(policy->loss)) note_broken(experience, workers, broken);
     if (!has_critic(workers)) continue;
@@ -132,8 +169,8 @@ static bool leave_out(const PpoWorkers *workers, const UpdateState *state, const
 
 /* One optimiser step of actor and critic. *stop is set, and no step taken, when the policy has already moved further
  * from the one that sampled than target_kl allows. */
-static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const uint32_t *members,
-                      int64_t count, UpdateState *state, UpdateStats *stats, bool *stop, Error *error) {
+static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const Members *members,
+                      UpdateState *state, UpdateStats *stats, bool *stop, Error *error) {
   Trainee *actor = &workers->models->actor, *critic = &workers->models->critic;
   const double target_kl = workers->config->ppo.target_kl;
   PolicyStats policy = {0};
@@ -141,7 +178,7 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   char broken[BROKEN_PLACE] = "";
   Error why = {0};
   *stop = false;
-  if (!accumulate(experience, workers, members, count, state, &policy, &value, broken, error)) return false;
+  if (!accumulate(experience, workers, members, state, &policy, &value, broken, error)) return false;
   if (!finite_loss("policy", policy.loss, broken, &why) || !finite_loss("value", value.loss, broken, &why)) {
     return leave_out(workers, state, &why, error);
   }
@@ -154,8 +191,9 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   }
   double ptx_loss = 0, ptx_tokens = 0;
   if (ptx) {
-    if (!ptx_accumulate(ptx, count, actor, workers->policy_pass, training_mode(&workers->config->model),
-                        &state->draws, workers->compute, workers->step, &ptx_loss, &ptx_tokens, error)) {
+    if (!ptx_accumulate(ptx, members->all, actor, workers->policy_pass,
+                        training_mode(&workers->config->model), &state->draws, workers->compute,
+                        workers->step, &ptx_loss, &ptx_tokens, error)) {
       return false;
     }
     if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, sizeof broken);
@@ -186,7 +224,7 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const RandomKey key = random_key((uint64_t)workers->config->run.seed, RANDOM_MINIBATCH);
   const int64_t size = experience->count / ppo->minibatches;
-  *stats = (UpdateStats){0};
+  *stats = (UpdateStats){.kl_in_loss = ppo->kl_in == KL_IN_LOSS && state->kl_coef > 0};
   for (int64_t epoch = 0; epoch < ppo->epochs; epoch++) {
     random_permutation(key, (uint64_t)(state->rollout * ppo->epochs + epoch), experience->order,
                        (uint32_t)experience->count);
@@ -194,10 +232,10 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
       bool stop;
       progress_phase(workers->progress, "pass %" PRId64 " of %" PRId64 ", minibatch %" PRId64 "/%" PRId64,
                      epoch + 1, ppo->epochs, m + 1, ppo->minibatches);
-      if (!minibatch(experience, workers, ptx, experience->order + m * size, size, state, stats, &stop,
-                     error)) {
-        return false;
-      }
+      const Members members = members_of(experience, experience->order + m * size, size);
+      stats->empty += members.count == 0;
+      if (members.count == 0) continue;
+      if (!minibatch(experience, workers, ptx, &members, state, stats, &stop, error)) return false;
       if (stop) return true;
     }
   }
@@ -207,7 +245,7 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
 void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
   const size_t mark = arena_mark(workers->step);
   microbatch_dry(workers->micro);
-  learn_policy(dry, workers, 1, NULL);
+  learn_policy(dry, workers, 1, 1, NULL);
   arena_release(workers->step, mark);
   if (has_critic(workers)) learn_value(dry, workers, 1, NULL);
   arena_release(workers->step, mark);

@@ -2,8 +2,9 @@
  *
  * An epoch visits every answer once, in a fresh seeded order, `minibatches` optimiser steps of
  * batch_size/minibatches answers each. Actor and critic, where there is one, take their step from the same minibatch, each with
- * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches; with
- * grpo and dr_grpo the policy's has other weights (estimator_weight). */
+ * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches; the policy's
+ * may be another mean (LossMean, ppo/loss.h). Answers that are left out (Experience.left_out) are in neither; they count as answers in a
+ * mean over answers, as in TRL, and not as tokens in one over tokens. */
 #ifndef PPO_UPDATE_H
 #define PPO_UPDATE_H
 
@@ -15,6 +16,7 @@ typedef struct UpdateState {
   int64_t rollout;      /* number of this rollout in the run: seeds the orders */
   int64_t draws;        /* sequences trained on so far, each time anew (batch_draw); checkpointed */
   double lr, critic_lr; /* of this rollout */
+  double kl_coef;       /* likewise; for ppo.kl_in loss */
 } UpdateState;
 
 /* Sums over the minibatches done; see ppo/loss.h. */
@@ -27,6 +29,8 @@ typedef struct UpdateStats {
   /* Root mean square of log rho in the first minibatch, before any step: both sides are the training forward, so it is
    * 0 but for rounding and dropout. */
   double first_ratio_error;
+  double empty; /* minibatches whose answers were all left out: these make no step */
+  bool kl_in_loss;
   bool stopped; /* target_kl was passed */
 } UpdateStats;
 

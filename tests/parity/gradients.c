@@ -55,8 +55,13 @@ static void ppo(Rig *rig, void *context) {
   rig_forward(rig, run->mode);
   lm_logprobs(&rig->pass, rows, temperature, run->output, run->entropy);
   PolicyStats stats = {0};
-  policy_loss(run->output, fixture_floats(f, "old_logprob", NULL), fixture_floats(f, "advantage", NULL),
-              rows.count, fixture_float(f, "cliprange"), weight, run->doutput, &stats);
+  const double clip = fixture_float(f, "cliprange");
+  policy_loss(&(PolicyRule){.clip_low = clip, .clip_high = clip},
+              &(PolicyTokens){.count = rows.count,
+                              .logprob = run->output,
+                              .old = fixture_floats(f, "old_logprob", NULL),
+                              .advantage = fixture_floats(f, "advantage", NULL)},
+              weight, run->doutput, &stats);
   entropy_bonus(rows.count, coef, weight, run->dentropy);
   lm_logprobs_backward(&rig->pass, rows, temperature, run->doutput, run->dentropy, NULL);
   pass_backward(&rig->pass);

@@ -135,8 +135,13 @@ static void test_policy(void **state) {
   float dlogprob[MOST];
   PolicyStats stats = {0};
   const float *logprob = fixture_floats(&f, "logprob", &n);
-  policy_loss(logprob, fixture_floats(&f, "old", NULL), fixture_floats(&f, "advantage", NULL), n,
-              fixture_float(&f, "clip"), 1.0 / (double)n, dlogprob, &stats);
+  const double clip = fixture_float(&f, "clip");
+  policy_loss(&(PolicyRule){.clip_low = clip, .clip_high = clip},
+              &(PolicyTokens){.count = n,
+                              .logprob = logprob,
+                              .old = fixture_floats(&f, "old", NULL),
+                              .advantage = fixture_floats(&f, "advantage", NULL)},
+              1.0 / (double)n, dlogprob, &stats);
   const double tokens = (double)n;
   assert_number("tokens", stats.tokens, tokens, 0);
   assert_number("loss", stats.loss / tokens, fixture_float(&f, "loss"), TOLERANCE);
@@ -145,6 +150,73 @@ static void test_policy(void **state) {
   assert_number("approximate KL, k3", stats.approx_kl3 / tokens, fixture_float(&f, "approx_kl3"), TOLERANCE);
   assert_number("ratio", stats.ratio / tokens, fixture_float(&f, "ratio"), TOLERANCE);
   assert_relative("gradient", dlogprob, fixture_floats(&f, "dlogprob", NULL), n, 1e-6);
+  fixture_close(&f);
+}
+
+/* Against the lines of TRL's GRPOTrainer (make_policy_losses.py): limits, ratio of the answer, KL in the loss, what it is a mean of,
+ * and an answer that is left out but counted. */
+static void test_policy_losses(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    LossMean mean;
+  } cases[] = {{"high", LOSS_MEAN_TOKEN},
+               {"dual", LOSS_MEAN_TOKEN},
+               {"sequence", LOSS_MEAN_ANSWER},
+               {"kl", LOSS_MEAN_ANSWER},
+               {"all", LOSS_MEAN_CONSTANT}};
+  Fixture f;
+  fixture_open(&f, "rl/policy_losses");
+  int64_t n, answers, at = 0;
+  float advantage[MOST], slope[MOST];
+  int32_t length[MOST];
+  const float *logprob = fixture_floats(&f, "logprob", &n);
+  const float *by_answer = fixture_floats(&f, "advantage", NULL);
+  const int32_t *lengths = fixture_ints(&f, "lengths", &answers);
+  const double all = fixture_ints(&f, "answers", NULL)[0];
+  const int64_t longest = fixture_ints(&f, "longest", NULL)[0];
+  for (int64_t i = 0; i < answers; i++) {
+    for (int32_t t = 0; t < lengths[i]; t++, at++) {
+      advantage[at] = by_answer[i];
+      length[at] = lengths[i];
+    }
+  }
+  assert_int_equal(at, n);
+  const PolicyTokens tokens = {.count = n,
+                               .logprob = logprob,
+                               .old = fixture_floats(&f, "old", NULL),
+                               .advantage = advantage,
+                               .reference = fixture_floats(&f, "reference", NULL),
+                               .length = length};
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    char key[64];
+    snprintf(key, sizeof key, "%s.rule", cases[k].name);
+    const float *told = fixture_floats(&f, key, NULL);
+    const PolicyRule rule = {.clip_low = told[0],
+                             .clip_high = told[1],
+                             .dual_clip = told[2],
+                             .kl_coef = told[3],
+                             .ratio = told[4] > 0 ? RATIO_SEQUENCE : RATIO_TOKEN};
+    const double weight = loss_weight(cases[k].mean, all, (double)n, longest);
+    double loss = 0;
+    PolicyStats whole = {0};
+    policy_loss(&rule, &tokens, weight, slope, &whole);
+    if (cases[k].mean == LOSS_MEAN_ANSWER) slopes_by_answer(slope, length, n);
+    snprintf(key, sizeof key, "%s.slope", cases[k].name);
+    assert_relative(key, slope, fixture_floats(&f, key, NULL), n, 2e-6);
+    for (int64_t i = 0, first = 0; i < answers; first += lengths[i++]) { /* of each answer, for its mean */
+      PolicyStats one = {0};
+      const PolicyTokens part = {lengths[i],        logprob + first,          tokens.old + first,
+                                 advantage + first, tokens.reference + first, length + first};
+      float unused[MOST];
+      policy_loss(&rule, &part, weight, unused, &one);
+      loss +=
+          (one.loss + rule.kl_coef * one.kl) * weight / (cases[k].mean == LOSS_MEAN_ANSWER ? lengths[i] : 1);
+    }
+    snprintf(key, sizeof key, "%s.loss", cases[k].name);
+    assert_number(key, loss, fixture_float(&f, key), TOLERANCE);
+    assert_true(whole.clipped > 0 || rule.kl_coef > 0);
+  }
   fixture_close(&f);
 }
 
@@ -188,9 +260,10 @@ static void test_groups(void **state) {
     for (int64_t i = 0; i < answers; i++) first[i] = advantage[offset[i]];
     assert_near(name, first, fixture_floats(&f, name, NULL), answers, TOLERANCE);
     if (estimator == ESTIMATOR_RLOO) continue; /* its trainer has whole answers for actions */
-    const double each = estimator_weight(estimator, (double)answers, tokens, longest[0]);
+    const LossMean mean = estimator_mean(estimator);
+    const double each = loss_weight(mean, (double)answers, tokens, longest[0]);
     for (int32_t t = 0; t < tokens; t++) weight[t] = (float)each;
-    if (estimator == ESTIMATOR_GRPO) slopes_by_answer(weight, lengths, tokens);
+    if (mean == LOSS_MEAN_ANSWER) slopes_by_answer(weight, lengths, tokens);
     snprintf(key, sizeof key, "weight.%s", name);
     assert_relative(key, weight, fixture_floats(&f, key, NULL), tokens, 1e-6);
   }
@@ -226,9 +299,16 @@ static void test_pairwise(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_kl),     cmocka_unit_test(test_controller), cmocka_unit_test(test_gae),
-      cmocka_unit_test(test_whiten), cmocka_unit_test(test_reward),     cmocka_unit_test(test_policy),
-      cmocka_unit_test(test_value),  cmocka_unit_test(test_groups),     cmocka_unit_test(test_pairwise),
+      cmocka_unit_test(test_kl),
+      cmocka_unit_test(test_controller),
+      cmocka_unit_test(test_gae),
+      cmocka_unit_test(test_whiten),
+      cmocka_unit_test(test_reward),
+      cmocka_unit_test(test_policy),
+      cmocka_unit_test(test_policy_losses),
+      cmocka_unit_test(test_value),
+      cmocka_unit_test(test_groups),
+      cmocka_unit_test(test_pairwise),
   };
   return cmocka_run_group_tests_name("parity/rl_math", tests, NULL, NULL);
 }

@@ -96,6 +96,14 @@ static void without_a_critic(void **state) {
   compare("ppo_rloo_lora", &lora, false, NULL);
 }
 
+/* Other losses: limits, one ratio for an answer, the KL in the loss, answers that are left out, and other means. */
+static void other_losses(void **state) {
+  (void)state;
+  compare("ppo_dapo", &full, false, NULL);
+  compare("ppo_gspo", &full, false, NULL);
+  compare("ppo_dual_clip", &full, true, NULL);
+}
+
 /* How a minibatch is cut, and what is computed twice to save memory, is not the result's business. */
 static void one_micro_batch(void **state) {
   (void)state;
@@ -109,6 +117,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(several_micro_batches),
       cmocka_unit_test(without_a_critic),
+      cmocka_unit_test(other_losses),
       cmocka_unit_test(one_micro_batch),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,10 +16,10 @@ bare=("$bin/ppo" --model.path "$work/sft/model"
   --data.prompts "$world/prompts.jsonl" --data.eval "$world/prompts_eval.jsonl" --run.eval_every 7 --ppo.samples_logged 1000
   --rollout.max_new_tokens 10 --rollout.temperature 1 --optim.lr 3e-4 --optim.micro_batch_tokens 60 --device.threads 1 --json)
 ppo=("${bare[@]}" --reward.path "$work/sft/model" --reward.adapter "$work/rm/adapter")
-# With a critic, and all that a minibatch may have beside it.
+# With a critic, and all that a minibatch may have beside it, answers that are left out among it.
 gae=("${ppo[@]}" --lora.enabled --lora.dropout 0.1 --ppo.batch_size 16 --ppo.minibatches 2 --ppo.epochs 2
   --ppo.total_episodes $((updates * 16)) --data.ptx "$world/sft.jsonl" --ppo.ptx_coef 0.5 --ppo.entropy_coef 0.01 --ppo.ema 0.9
-  --ppo.kl_adaptive --ppo.kl_horizon 100 --ppo.whiten_rewards)
+  --ppo.kl_adaptive --ppo.kl_horizon 100 --ppo.whiten_rewards --ppo.mask_cut)
 # Several rewards, groups that lie across ranks, minibatches of two answers, and a KL that stops the updates of some rollouts.
 rewards="[{\"kind\": \"model\", \"path\": \"$work/sft/model\", \"adapter\": \"$work/rm/adapter\"},
   {\"kind\": \"rules\", \"weight\": 0.5, \"length\": 5, \"repetition\": 1, \"format\": \"^yes \"}]"

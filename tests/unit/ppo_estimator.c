@@ -206,9 +206,48 @@ static void means_of_the_loss(void **state) {
   assert_near(by_constant / by_token, tokens / (LAB_BATCH * LAB_LENGTH), 1e-4);
 }
 
+/* Answers that rollout.max_new_tokens cut: in no loss, but counted in a mean over answers; a minibatch of nothing makes no step. */
+static void left_out(void **state) {
+  (void)state;
+  Lab lab;
+  Error error = {0};
+  UpdateStats stats;
+  lab_open(&lab, false,
+           (const char *[]){"--rollout.temperature=1", "--ppo.samples_per_prompt=8", "--ppo.minibatches=1",
+                            "--ppo.epochs=1", "--ppo.advantage=grpo", "--ppo.mask_cut=true", NULL});
+  PpoSession *s = &lab.s;
+  Experience *x = &s->experience;
+  const PpoWorkers workers = session_workers(s);
+  const Credit c = roll_out(&lab);
+  double cut = 0, tokens = 0, norms[2];
+  for (int e = 0; e < LAB_BATCH; e++) {
+    assert_true(x->left_out[e] == (x->samples[e].finished == ROLLOUT_LENGTH));
+    cut += x->left_out[e];
+    tokens += x->left_out[e] ? 0 : (double)x->samples[e].length;
+  }
+  assert_true(c.leaves_out && c.left_out == cut && cut > 0 && cut < LAB_BATCH);
+  for (int as_zero = 0; as_zero < 2;
+       as_zero++) { /* left out, or there with an advantage of 0: the same gradient */
+    for (int e = 0; as_zero && e < LAB_BATCH; e++) {
+      for (int32_t t = x->offsets[e]; x->left_out[e] && t < x->offsets[e + 1]; t++) x->advantage[t] = 0;
+      x->left_out[e] = false;
+    }
+    s->update = (UpdateState){0};
+    if (!update_from(x, &workers, NULL, &s->update, &stats, &error)) fail_msg("%s", error.message);
+    assert_true(stats.steps == 1 && stats.empty == 0);
+    assert_true(stats.policy.tokens == (as_zero ? (double)x->tokens : tokens));
+    norms[as_zero] = stats.actor_norm;
+  }
+  assert_near(norms[0] / norms[1], 1, 1e-5);
+  for (int e = 0; e < LAB_BATCH; e++) x->left_out[e] = true;
+  if (!update_from(x, &workers, NULL, &s->update, &stats, &error)) fail_msg("%s", error.message);
+  assert_true(stats.steps == 0 && stats.empty == 1 && s->update.draws == LAB_BATCH);
+  lab_close(&lab);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups), cmocka_unit_test(of_the_batch),
-                                     cmocka_unit_test(flat_groups), cmocka_unit_test(credit),
-                                     cmocka_unit_test(means_of_the_loss)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups),         cmocka_unit_test(of_the_batch),
+                                     cmocka_unit_test(flat_groups),       cmocka_unit_test(credit),
+                                     cmocka_unit_test(means_of_the_loss), cmocka_unit_test(left_out)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
