@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#define ALL        "sft, reward and ppo"
-#define SUPERVISED "sft and reward"
+#define ALL        "sft, reward, dpo and ppo"
+#define SUPERVISED "sft, reward and dpo"
 #define BATCH                                                                                                \
   "per_device_train_batch_size x gradient_accumulation_steps x devices; what is computed at once is set in " \
   "tokens (optim.micro_batch_tokens)"
@@ -17,128 +17,291 @@
 #define FILES     "a JSON or JSONL file or a directory of such; nothing is downloaded"
 #define DIRECTORY "a directory in Hugging Face's layout; nothing is downloaded"
 #define UPDATES   "in updates (of ppo: rollouts)"
-#define ONE_DEVICE                                                                               \
-  "one process trains on one device; less memory is taken with model.recompute, model.offload, " \
+#define ONE_DEVICE                                                                                         \
+  "devices are ranks, which a launcher starts; less memory is taken with model.recompute, model.offload, " \
   "optim.offload or model.quantize"
 #define HALF      "computing is in f32 or bf16 (model.dtype), which needs no scaling of the loss"
 #define INT8      "the weights of a frozen model can be in 4 bits: model.quantize nf4"
 #define RUN_LOG   "figures go into the run log, in run.dir"
 #define ATTENTION "each backend has one attention"
 
-/* One name a row. */
+#define CONFIG_JSON "the files of the model say it"
+#define PACKED      "true by default, and another thing: how many examples an update has does not depend on it"
+#define CACHE       "data are tokenised once, and kept in run.dir or data.cache"
+#define SCHEDULES   "linear=linear cosine=cosine constant=constant constant_with_warmup=constant"
+#define EVAL_BATCH  "in tokens; it sets the memory, not the result"
+#define EVERY                                                                                             \
+  "run.save_every, run.eval_every and run.log_every count updates; the last one is always evaluated and " \
+  "saved"
+#define UPLOAD  "results stay on this machine; hf upload sends them"
+#define KERNELS "each backend has its own kernels"
+
 /* clang-format off */
+/* One name a row: of the uses in the header; NONE is told and has no equal, ASIDE_OF is set aside where a key is named all the same. */
+#define TOLD(name, key, programs, remark)         {name, key, programs, remark, ELSEWHERE_TOLD, NULL},
+#define NONE(name, remark)                        {name, NULL, NULL, remark, ELSEWHERE_TOLD, NULL},
+#define SAME(name, key, programs, remark)         {name, key, programs, remark, ELSEWHERE_SAME, NULL},
+#define WORDS(name, key, programs, words, remark) {name, key, programs, remark, ELSEWHERE_WORDS, words},
+#define ASIDE(name, remark)                       {name, NULL, NULL, remark, ELSEWHERE_ASIDE, NULL},
+#define ASIDE_OF(name, key, programs, remark)     {name, key, programs, remark, ELSEWHERE_ASIDE, NULL},
 const OptionElsewhere options_elsewhere[] = {
     /* model */
-    {"model_name_or_path", "model.path", ALL, DIRECTORY},
-    {"base_model", "model.path", ALL, DIRECTORY},
-    {"sft_model_path", "model.path", ALL, DIRECTORY},
-    {"adapter_name_or_path", "model.adapter", ALL, "a PEFT directory"},
-    {"lora_model_dir", "model.adapter", ALL, "a PEFT directory"},
-    {"torch_dtype", "model.dtype", ALL, NULL},
-    {"bf16", "model.dtype", ALL, "bf16"},
-    {"pure_bf16", "model.dtype", ALL, "bf16, with master weights in fp32"},
-    {"fp16", NULL, NULL, HALF},
-    {"load_in_4bit", "model.quantize", ALL, "nf4"},
-    {"quantization_bit", "model.quantize", ALL, "nf4, which has 4 bits"},
-    {"load_in_8bit", NULL, NULL, INT8},
-    {"gradient_checkpointing", "model.recompute", ALL, NULL},
-    {"activation_offloading", "model.offload", ALL, "activations, with model.recompute"},
-    {"attn_implementation", NULL, NULL, ATTENTION},
-    {"flash_attn", NULL, NULL, ATTENTION},
-    {"flash_attention", NULL, NULL, ATTENTION},
-    {"trust_remote_code", NULL, NULL, "code that comes with a model is never run"},
+    SAME("model_name_or_path", "model.path", ALL, DIRECTORY)
+    SAME("base_model", "model.path", ALL, DIRECTORY)
+    TOLD("sft_model_path", "model.path", ALL, DIRECTORY)
+    SAME("adapter_name_or_path", "model.adapter", ALL, "a PEFT directory")
+    SAME("lora_model_dir", "model.adapter", ALL, "a PEFT directory")
+    WORDS("torch_dtype", "model.dtype", ALL, "auto=auto bfloat16=bf16 float32=f32", NULL)
+    WORDS("dtype", "model.dtype", ALL, "auto=auto bfloat16=bf16 float32=f32", NULL)
+    WORDS("bf16", "model.dtype", ALL, "true=bf16 auto=auto false=f32", "bf16")
+    WORDS("pure_bf16", "model.dtype", ALL, "true=bf16 false=auto", "bf16, with master weights in fp32")
+    WORDS("bfloat16", "model.dtype", ALL, "true=bf16 false=auto", "bf16, with master weights in fp32")
+    NONE("fp16", HALF)
+    ASIDE("tf32", HALF)
+    NONE("fp8", HALF)
+    WORDS("load_in_4bit", "model.quantize", ALL, "true=nf4 false=none", "nf4")
+    WORDS("quantization_bit", "model.quantize", ALL, "4=nf4", "nf4, which has 4 bits")
+    WORDS("quantization_type", NULL, NULL, "nf4=", "4 bits are NF4, as bitsandbytes has it")
+    WORDS("quantization_method", NULL, NULL, "bnb= bitsandbytes=", "4 bits are NF4, as bitsandbytes has it")
+    WORDS("bnb_4bit_quant_type", NULL, NULL, "nf4=", "4 bits are NF4, as bitsandbytes has it")
+    ASIDE("double_quantization", "the scales are in 8 bits")
+    ASIDE("use_bnb_nested_quant", "the scales are in 8 bits")
+    NONE("load_in_8bit", INT8)
+    WORDS("gradient_checkpointing", "model.recompute", ALL, "true=true false=false", NULL)
+    WORDS("disable_gradient_checkpointing", "model.recompute", ALL, "true=false false=true", "the opposite of it")
+    ASIDE("gradient_checkpointing_kwargs", "a block's input is kept, and the block computed again")
+    ASIDE("use_reentrant_gc", "a block's input is kept, and the block computed again")
+    WORDS("activation_offloading", "model.offload", ALL, "true=activations false=none", "activations, with model.recompute")
+    ASIDE("attn_implementation", ATTENTION)
+    ASIDE("flash_attn", ATTENTION)
+    ASIDE("flash_attention", ATTENTION)
+    ASIDE("sdp_attention", ATTENTION)
+    ASIDE("xformers_attention", ATTENTION)
+    ASIDE("flex_attention", ATTENTION)
+    ASIDE("eager_attention", ATTENTION)
+    ASIDE("trust_remote_code", "code that comes with a model is never run")
+    ASIDE("model_type", CONFIG_JSON)
+    ASIDE("tokenizer_type", CONFIG_JSON)
+    ASIDE("use_fast_tokenizer", CONFIG_JSON)
+    ASIDE("is_llama_derived_model", CONFIG_JSON)
+    ASIDE("is_mistral_derived_model", CONFIG_JSON)
+    ASIDE("is_qwen_derived_model", CONFIG_JSON)
+    ASIDE("low_cpu_mem_usage", "weights are read piece by piece")
 
     /* lora */
-    {"use_peft", "lora.enabled", ALL, NULL},
-    {"finetuning_type", "lora.enabled", ALL, "true for lora, false for full"},
-    {"adapter", "lora.enabled", ALL, "true for lora; for qlora model.quantize nf4 as well (a directory is model.adapter)"},
-    {"lora_rank", "lora.r", ALL, NULL},
-    {"lora_target", "lora.targets", ALL, "all-linear for all"},
-    {"lora_target_modules", "lora.targets", ALL, NULL},
-    {"lora_target_linear", "lora.targets", ALL, "all-linear"},
-    {"additional_target", "lora.modules_to_save", ALL, NULL},
-    {"use_rslora", "lora.rslora", ALL, NULL},
-    {"peft_use_rslora", "lora.rslora", ALL, NULL},
-    {"use_dora", NULL, NULL, "adapters are LoRA, or rank-stabilised with lora.rslora"},
-    {"peft_use_dora", NULL, NULL, "adapters are LoRA, or rank-stabilised with lora.rslora"},
+    SAME("use_peft", "lora.enabled", ALL, NULL)
+    WORDS("finetuning_type", "lora.enabled", ALL, "lora=true full=false", "true for lora, false for full")
+    WORDS("adapter", "lora.enabled", ALL, "lora=true qlora=true", "true for lora; for qlora model.quantize nf4 as well (a directory is model.adapter)")
+    SAME("lora_r", "lora.r", ALL, NULL)
+    SAME("lora_rank", "lora.r", ALL, NULL)
+    SAME("lora_alpha", "lora.alpha", ALL, NULL)
+    SAME("lora_dropout", "lora.dropout", ALL, NULL)
+    SAME("lora_target", "lora.targets", ALL, "all-linear for all")
+    SAME("lora_target_modules", "lora.targets", ALL, NULL)
+    WORDS("lora_target_linear", "lora.targets", ALL, "true=all-linear false=", "all-linear")
+    SAME("lora_modules_to_save", "lora.modules_to_save", ALL, NULL)
+    SAME("additional_target", "lora.modules_to_save", ALL, NULL)
+    SAME("use_rslora", "lora.rslora", ALL, NULL)
+    SAME("peft_use_rslora", "lora.rslora", ALL, NULL)
+    SAME("peft_ensure_weight_tying", "lora.ensure_weight_tying", ALL, NULL)
+    NONE("use_dora", "adapters are LoRA, or rank-stabilised with lora.rslora")
+    NONE("peft_use_dora", "adapters are LoRA, or rank-stabilised with lora.rslora")
+    ASIDE("lora_fan_in_fan_out", "the weights say it")
+    ASIDE("lora_task_type", "the stage says it")
+    ASIDE("lora_on_cpu", "merging is a program of its own, on the processor")
+    NONE("loraplus_lr_ratio", "both matrices of an adapter have one rate")
+    ASIDE("loraplus_lr_embedding", "both matrices of an adapter have one rate")
+    NONE("pissa_init", "an adapter begins as LoRA's paper has it: one matrix random, the other zero")
 
     /* data */
-    {"dataset", "data.train", SUPERVISED, FILES},
-    {"dataset", "data.prompts", "ppo", FILES},
-    {"datasets", "data.train", SUPERVISED, FILES},
-    {"datasets", "data.prompts", "ppo", FILES},
-    {"dataset_name", "data.train", SUPERVISED, FILES},
-    {"dataset_name", "data.prompts", "ppo", FILES},
-    {"dataset_path", "data.train", SUPERVISED, FILES},
-    {"dataset_path", "data.prompts", "ppo", FILES},
-    {"eval_dataset", "data.eval", ALL, FILES},
-    {"test_datasets", "data.eval", ALL, FILES},
-    {"val_size", "data.eval_fraction", SUPERVISED, "a share of data.train"},
-    {"val_set_size", "data.eval_fraction", SUPERVISED, "a share of data.train"},
-    {"chat_template", "data.template", ALL, NULL},
-    {"chat_template_path", "data.template", ALL, NULL},
-    {"max_length", "data.max_length", ALL, LENGTH},
-    {"max_seq_length", "data.max_length", ALL, LENGTH},
-    {"sequence_len", "data.max_length", ALL, LENGTH},
-    {"cutoff_len", "data.max_length", ALL, LENGTH},
-    {"sample_packing", "data.packing", SUPERVISED, NULL},
-    {"neat_packing", "data.packing", SUPERVISED, NULL},
-    {"train_on_prompt", "data.train_on_inputs", "sft", NULL},
-    {"completion_only_loss", "data.train_on_inputs", "sft", "the opposite of it"},
-    {"shuffle_dataset", "data.shuffle", ALL, NULL},
+    TOLD("dataset", "data.train", SUPERVISED, FILES)
+    TOLD("dataset", "data.prompts", "ppo", FILES)
+    TOLD("datasets", "data.train", SUPERVISED, FILES)
+    TOLD("datasets", "data.prompts", "ppo", FILES)
+    TOLD("dataset_name", "data.train", SUPERVISED, FILES)
+    TOLD("dataset_name", "data.prompts", "ppo", FILES)
+    TOLD("dataset_path", "data.train", SUPERVISED, FILES)
+    TOLD("dataset_path", "data.prompts", "ppo", FILES)
+    NONE("dataset_dir", FILES)
+    TOLD("eval_dataset", "data.eval", ALL, FILES)
+    TOLD("test_datasets", "data.eval", ALL, FILES)
+    TOLD("val_size", "data.eval_fraction", SUPERVISED, "a share of data.train")
+    TOLD("val_set_size", "data.eval_fraction", SUPERVISED, "a share of data.train")
+    TOLD("chat_template", "data.template", ALL, NULL)
+    SAME("chat_template_path", "data.template", ALL, NULL)
+    TOLD("chat_template_jinja", "data.template", ALL, "a file *.jinja")
+    TOLD("template", "data.template", ALL, "auto for the model's own, or a built-in one")
+    SAME("max_length", "data.max_length", ALL, LENGTH)
+    SAME("max_seq_length", "data.max_length", ALL, LENGTH)
+    SAME("sequence_len", "data.max_length", ALL, LENGTH)
+    SAME("cutoff_len", "data.max_length", ALL, LENGTH)
+    WORDS("excess_length_strategy", "data.truncation", ALL, "drop=drop truncate=truncate raise=error", NULL)
+    WORDS("truncation_mode", "data.truncation", ALL, "keep_start=truncate", "truncate: the beginning is kept")
+    TOLD("packing", "data.packing", SUPERVISED, PACKED)
+    TOLD("sample_packing", "data.packing", SUPERVISED, PACKED)
+    TOLD("neat_packing", "data.packing", SUPERVISED, PACKED)
+    ASIDE("eval_packing", PACKED)
+    ASIDE("eval_sample_packing", PACKED)
+    ASIDE("packing_strategy", PACKED)
+    ASIDE("padding_free", "nothing is padded")
+    ASIDE("pad_to_sequence_len", "nothing is padded")
+    ASIDE("pad_to_multiple_of", "nothing is padded")
+    ASIDE("pad_token", "nothing is padded")
+    SAME("train_on_inputs", "data.train_on_inputs", "sft", NULL)
+    SAME("train_on_prompt", "data.train_on_inputs", "sft", NULL)
+    TOLD("completion_only_loss", "data.train_on_inputs", "sft", "the opposite of it")
+    TOLD("assistant_only_loss", "data.train_on_inputs", "sft", "the opposite of it")
+    NONE("mask_history", "every assistant turn is learnt from; \"weight\": 0 in a message keeps it out")
+    TOLD("dataset_text_field", "data.columns", ALL, "{\"text\": \"that name\"}")
+    SAME("shuffle_dataset", "data.shuffle", ALL, NULL)
+    SAME("shuffle_merged_datasets", "data.shuffle", ALL, NULL)
+    ASIDE("group_by_length", "nothing is padded, so that lengths need no groups")
+    ASIDE("dataset_prepared_path", CACHE)
+    ASIDE("tokenized_path", CACHE)
+    ASIDE("overwrite_cache", CACHE)
+    ASIDE("preprocessing_num_workers", CACHE)
+    ASIDE("preprocessing_batch_size", CACHE)
+    ASIDE("dataset_num_proc", CACHE)
+    ASIDE("dataset_processes", CACHE)
+    ASIDE("dataset_keep_in_memory", CACHE)
+    ASIDE("dataloader_num_workers", CACHE)
+    ASIDE("dataloader_pin_memory", CACHE)
+    ASIDE("dataloader_prefetch_factor", CACHE)
+    ASIDE("remove_unused_columns", "keys that no format has are passed over")
+    NONE("max_samples", "the file's first lines: head -n")
+    NONE("dataset_exact_deduplication", "drover data --dedup exact leaves out duplicates, once")
 
     /* optim */
-    {"learning_rate", "optim.lr", ALL, NULL},
-    {"optim", "optim.name", ALL, "moments in 8 bits are optim.state 8bit"},
-    {"optimizer", "optim.name", ALL, "moments in 8 bits are optim.state 8bit"},
-    {"lr_scheduler_type", "optim.schedule", ALL, NULL},
-    {"lr_scheduler", "optim.schedule", ALL, NULL},
-    {"adam_beta1", "optim.beta1", ALL, NULL},
-    {"adam_beta2", "optim.beta2", ALL, NULL},
-    {"adam_epsilon", "optim.eps", ALL, NULL},
-    {"max_grad_norm", "optim.clip", ALL, NULL},
-    {"num_train_epochs", "optim.epochs", SUPERVISED, NULL},
-    {"num_train_epochs", "ppo.total_episodes", "ppo", EPISODES},
-    {"num_epochs", "optim.epochs", SUPERVISED, NULL},
-    {"num_epochs", "ppo.total_episodes", "ppo", EPISODES},
-    {"per_device_train_batch_size", "optim.batch_size", SUPERVISED, BATCH},
-    {"per_device_train_batch_size", "ppo.batch_size", "ppo", BATCH},
-    {"gradient_accumulation_steps", "optim.batch_size", SUPERVISED, BATCH},
-    {"gradient_accumulation_steps", "ppo.batch_size", "ppo", BATCH},
-    {"micro_batch_size", "optim.batch_size", SUPERVISED, AXOLOTL_BATCH},
-    {"micro_batch_size", "ppo.batch_size", "ppo", AXOLOTL_BATCH},
-    {"per_device_eval_batch_size", "optim.micro_batch_tokens", ALL, "in tokens; it sets the memory, not the result"},
+    SAME("learning_rate", "optim.lr", ALL, NULL)
+    TOLD("optim", "optim.name", ALL, "moments in 8 bits are optim.state 8bit")
+    TOLD("optimizer", "optim.name", ALL, "moments in 8 bits are optim.state 8bit")
+    WORDS("lr_scheduler_type", "optim.schedule", ALL, SCHEDULES, NULL)
+    WORDS("lr_scheduler", "optim.schedule", ALL, SCHEDULES, NULL)
+    SAME("cosine_min_lr_ratio", "optim.min_lr_ratio", ALL, NULL)
+    TOLD("warmup_steps", "optim.warmup_steps", ALL, NULL)
+    SAME("warmup_ratio", "optim.warmup_ratio", ALL, NULL)
+    SAME("weight_decay", "optim.weight_decay", ALL, NULL)
+    SAME("adam_beta1", "optim.beta1", ALL, NULL)
+    SAME("adam_beta2", "optim.beta2", ALL, NULL)
+    SAME("adam_epsilon", "optim.eps", ALL, NULL)
+    SAME("max_grad_norm", "optim.clip", ALL, NULL)
+    SAME("num_train_epochs", "optim.epochs", SUPERVISED, NULL)
+    TOLD("num_train_epochs", "ppo.total_episodes", "ppo", EPISODES)
+    SAME("num_epochs", "optim.epochs", SUPERVISED, NULL)
+    TOLD("num_epochs", "ppo.total_episodes", "ppo", EPISODES)
+    TOLD("max_steps", "optim.max_steps", SUPERVISED, NULL)
+    TOLD("per_device_train_batch_size", "optim.batch_size", SUPERVISED, BATCH)
+    TOLD("per_device_train_batch_size", "ppo.batch_size", "ppo", BATCH)
+    TOLD("gradient_accumulation_steps", "optim.batch_size", SUPERVISED, BATCH)
+    TOLD("gradient_accumulation_steps", "ppo.batch_size", "ppo", BATCH)
+    TOLD("micro_batch_size", "optim.batch_size", SUPERVISED, AXOLOTL_BATCH)
+    TOLD("micro_batch_size", "ppo.batch_size", "ppo", AXOLOTL_BATCH)
+    ASIDE_OF("per_device_eval_batch_size", "optim.micro_batch_tokens", ALL, EVAL_BATCH)
+    ASIDE_OF("eval_batch_size", "optim.micro_batch_tokens", ALL, EVAL_BATCH)
+    NONE("label_smoothing_factor", "the loss is that of the texts as they are")
+    NONE("neftune_noise_alpha", "embeddings have no noise")
 
-    /* reward, ppo, rollout */
-    {"center_rewards_coefficient", "reward.centring", "reward", NULL},
-    {"reward_model_path", "reward.path", "ppo", DIRECTORY},
-    {"reward_model", "reward.path", "ppo", DIRECTORY},
-    {"reward_model_adapters", "reward.adapter", "ppo", "a PEFT directory"},
-    {"num_ppo_epochs", "ppo.epochs", "ppo", NULL},
-    {"ppo_epochs", "ppo.epochs", "ppo", NULL},
-    {"num_mini_batches", "ppo.minibatches", "ppo", NULL},
-    {"ppo_target", "ppo.kl_target", "ppo", "with ppo.kl_adaptive"},
-    {"num_generations", "ppo.samples_per_prompt", "ppo", NULL},
-    {"rloo_k", "ppo.samples_per_prompt", "ppo", NULL},
-    {"missing_eos_penalty", "ppo.missing_eos_penalty", "ppo", "taken off the score with ppo.missing_eos subtract"},
-    {"vf_coef", "ppo.critic_lr", "ppo", "a rate: a coefficient would scale the critic's gradient, and Adam divide that out again"},
-    {"response_length", "rollout.max_new_tokens", "ppo", NULL},
-    {"ref_model", "model.path", ALL, "the reference of ppo is the model, with model.adapter, that the run begins with"},
+    /* reward, dpo, ppo, rollout */
+    SAME("center_rewards_coefficient", "reward.centring", "reward", NULL)
+    SAME("beta", "dpo.beta", "dpo", NULL)
+    SAME("rl_beta", "dpo.beta", "dpo", NULL)
+    SAME("dpo_beta", "dpo.beta", "dpo", NULL)
+    SAME("pref_beta", "dpo.beta", "dpo", NULL)
+    WORDS("loss_type", "dpo.loss", "dpo", "sigmoid=sigmoid ipo=ipo", NULL)
+    WORDS("pref_loss", "dpo.loss", "dpo", "sigmoid=sigmoid ipo=ipo orpo=orpo simpo=simpo", NULL)
+    WORDS("rl", "dpo.loss", "dpo", "dpo=sigmoid ipo=ipo orpo=orpo simpo=simpo", NULL)
+    SAME("label_smoothing", "dpo.label_smoothing", "dpo", NULL)
+    SAME("dpo_label_smoothing", "dpo.label_smoothing", "dpo", NULL)
+    SAME("simpo_gamma", "dpo.gamma", "dpo", NULL)
+    SAME("orpo_alpha", "dpo.beta", "dpo", "with dpo.loss orpo")
+    SAME("rpo_alpha", "dpo.sft_coef", "dpo", NULL)
+    SAME("pref_ftx", "dpo.sft_coef", "dpo", NULL)
+    ASIDE("precompute_ref_log_probs", "the reference is read once, before the first update")
+    ASIDE("precompute_ref_batch_size", "the reference is read once, before the first update")
+    ASIDE("disable_dropout", "models have no dropout, adapters lora.dropout")
+    SAME("reward_model_path", "reward.path", "ppo", DIRECTORY)
+    TOLD("reward_model", "reward.path", "ppo", DIRECTORY)
+    TOLD("reward_model_adapters", "reward.adapter", "ppo", "a PEFT directory")
+    SAME("num_ppo_epochs", "ppo.epochs", "ppo", NULL)
+    SAME("ppo_epochs", "ppo.epochs", "ppo", NULL)
+    SAME("num_mini_batches", "ppo.minibatches", "ppo", NULL)
+    TOLD("ppo_target", "ppo.kl_target", "ppo", "with ppo.kl_adaptive")
+    SAME("ppo_whiten_rewards", "ppo.whiten_rewards", "ppo", NULL)
+    SAME("num_generations", "ppo.samples_per_prompt", "ppo", NULL)
+    SAME("rloo_k", "ppo.samples_per_prompt", "ppo", NULL)
+    TOLD("missing_eos_penalty", "ppo.missing_eos_penalty", "ppo", "taken off the score with ppo.missing_eos subtract")
+    TOLD("vf_coef", "ppo.critic_lr", "ppo", "a rate: a coefficient would scale the critic's gradient, and Adam divide that out again")
+    SAME("response_length", "rollout.max_new_tokens", "ppo", NULL)
+    SAME("max_new_tokens", "rollout.max_new_tokens", "ppo", NULL)
+    TOLD("ref_model", "model.path", ALL, "the reference is the model, with model.adapter, that the run begins with")
 
     /* run, device */
-    {"output_dir", "run.dir", ALL, NULL},
-    {"overwrite_output_dir", "run.resume", ALL, "false starts over"},
-    {"resume_from_checkpoint", "run.resume", ALL, "true, the default, continues from the newest checkpoint in run.dir"},
-    {"auto_resume_from_checkpoints", "run.resume", ALL, NULL},
-    {"save_steps", "run.save_every", ALL, UPDATES},
-    {"eval_steps", "run.eval_every", ALL, UPDATES},
-    {"logging_steps", "run.log_every", ALL, UPDATES},
-    {"save_total_limit", "run.keep", ALL, NULL},
-    {"gpu_memory_limit", "device.memory_limit", ALL, "in bytes, or with a unit: 24GiB"},
-    {"report_to", NULL, NULL, RUN_LOG},
-    {"wandb_project", NULL, NULL, RUN_LOG},
-    {"deepspeed", NULL, NULL, ONE_DEVICE},
-    {"fsdp", NULL, NULL, ONE_DEVICE},
+    SAME("seed", "run.seed", ALL, NULL)
+    ASIDE("data_seed", "the order of examples is of run.seed")
+    SAME("output_dir", "run.dir", ALL, NULL)
+    ASIDE_OF("overwrite_output_dir", "run.resume", ALL, "false starts over")
+    ASIDE_OF("resume_from_checkpoint", "run.resume", ALL, "true, the default, continues from the newest checkpoint in run.dir")
+    SAME("auto_resume_from_checkpoints", "run.resume", ALL, NULL)
+    TOLD("save_steps", "run.save_every", ALL, UPDATES)
+    TOLD("eval_steps", "run.eval_every", ALL, UPDATES)
+    TOLD("logging_steps", "run.log_every", ALL, UPDATES)
+    SAME("save_total_limit", "run.keep", ALL, NULL)
+    ASIDE("save_strategy", EVERY)
+    ASIDE("saves_per_epoch", EVERY)
+    ASIDE("eval_strategy", EVERY)
+    ASIDE("evaluation_strategy", EVERY)
+    ASIDE("evals_per_epoch", EVERY)
+    ASIDE("eval_on_start", EVERY)
+    ASIDE("logging_strategy", EVERY)
+    ASIDE("logging_first_step", RUN_LOG)
+    NONE("load_best_model_at_end", "the result is that of the last update; drover export RUN --step N makes one of any checkpoint")
+    NONE("early_stopping_patience", "a run ends where its epochs do; drover export RUN --step N makes a result of any checkpoint")
+    ASIDE("metric_for_best_model", "drover export RUN --step N makes a result of any checkpoint")
+    ASIDE("greater_is_better", "drover export RUN --step N makes a result of any checkpoint")
+    TOLD("gpu_memory_limit", "device.memory_limit", ALL, "in bytes, or with a unit: 24GiB")
+    ASIDE("report_to", RUN_LOG)
+    ASIDE("run_name", RUN_LOG)
+    ASIDE("logging_dir", RUN_LOG)
+    ASIDE("plot_loss", RUN_LOG)
+    ASIDE("wandb_project", RUN_LOG)
+    ASIDE("wandb_entity", RUN_LOG)
+    ASIDE("wandb_name", RUN_LOG)
+    ASIDE("wandb_run_id", RUN_LOG)
+    ASIDE("wandb_watch", RUN_LOG)
+    ASIDE("wandb_log_model", RUN_LOG)
+    ASIDE("use_tensorboard", RUN_LOG)
+    ASIDE("include_num_input_tokens_seen", RUN_LOG)
+    ASIDE("include_tokens_per_second", RUN_LOG)
+    ASIDE("disable_tqdm", RUN_LOG)
+    ASIDE("push_to_hub", UPLOAD)
+    ASIDE("hub_model_id", UPLOAD)
+    ASIDE("hub_strategy", UPLOAD)
+    ASIDE("save_safetensors", "weights are written as safetensors")
+    ASIDE("save_only_model", "checkpoints can always be gone on from")
+    ASIDE("do_train", "the stage says it")
+    ASIDE("do_eval", "there are evaluations where there are data for them (data.eval)")
+    ASIDE("strict", "keys are always checked")
+    ASIDE("debug", "--check, and drover inspect")
+    ASIDE("deepspeed", ONE_DEVICE)
+    ASIDE("fsdp", ONE_DEVICE)
+    ASIDE("fsdp_config", ONE_DEVICE)
+    ASIDE("ddp_timeout", ONE_DEVICE)
+    ASIDE("ddp_find_unused_parameters", ONE_DEVICE)
+    ASIDE("local_rank", ONE_DEVICE)
+    ASIDE("device_map", ONE_DEVICE)
+    ASIDE("torch_compile", KERNELS)
+    ASIDE("use_liger_kernel", KERNELS)
+    ASIDE("enable_liger_kernel", KERNELS)
+    ASIDE("use_unsloth", KERNELS)
+    ASIDE("use_unsloth_gc", KERNELS)
+    ASIDE("lora_mlp_kernel", KERNELS)
+    ASIDE("lora_qkv_kernel", KERNELS)
+    ASIDE("lora_o_kernel", KERNELS)
+    ASIDE("liger_rope", KERNELS)
+    ASIDE("liger_rms_norm", KERNELS)
+    ASIDE("liger_glu_activation", KERNELS)
+    ASIDE("liger_layer_norm", KERNELS)
+    ASIDE("liger_fused_linear_cross_entropy", KERNELS)
 };
 /* clang-format on */
 const size_t options_elsewhere_count = sizeof options_elsewhere / sizeof *options_elsewhere;
@@ -158,4 +321,12 @@ const OptionElsewhere *option_elsewhere(const Option *table, size_t rows, const 
     if (!other) other = row;
   }
   return other;
+}
+
+const OptionElsewhere *option_elsewhere_of(const char *stage, const char *name) {
+  for (size_t i = 0; i < options_elsewhere_count; i++) {
+    const OptionElsewhere *row = &options_elsewhere[i];
+    if (same_name(row->name, name) && (!row->programs || strstr(row->programs, stage))) return row;
+  }
+  return NULL;
 }

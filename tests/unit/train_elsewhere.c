@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/option_elsewhere.h"
+#include "dpo/config.h"
 #include "ppo/config.h"
 #include "reward/config.h"
 #include "sft/config.h"
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STAGES = 3 };
+enum { STAGES = 4 };
 
 typedef struct Stage {
   const char *name;
@@ -26,7 +27,8 @@ typedef struct Stage {
 static Stage stage_at(size_t i) {
   const Stage stages[STAGES] = {{"sft", sft_options, sft_option_count},
                                 {"reward", reward_options, reward_option_count},
-                                {"ppo", ppo_options, ppo_option_count}};
+                                {"ppo", ppo_options, ppo_option_count},
+                                {"dpo", dpo_options, dpo_option_count}};
   return stages[i];
 }
 
@@ -48,6 +50,7 @@ static void refusal(Stage stage, const char *argument, char message[1024]) {
     SupervisedConfig sft;
     RewardStageConfig reward;
     PpoConfig ppo;
+    DpoStageConfig dpo;
   } config;
   char text[128];
   snprintf(text, sizeof text, "--%s", argument);
@@ -98,6 +101,44 @@ static void remarks_name_options(void **state) {
   assert_true(found > 10);
 }
 
+/* What a word of theirs is here is a value of the option, in every stage that has it. */
+static void words_are_values(void **state) {
+  (void)state;
+  size_t found = 0;
+  for (size_t i = 0; i < options_elsewhere_count; i++) {
+    const OptionElsewhere *row = &options_elsewhere[i];
+    assert_int_equal(row->words != NULL, row->use == ELSEWHERE_WORDS);
+    if (row->use == ELSEWHERE_ASIDE) assert_non_null(row->remark);
+    if (row->use == ELSEWHERE_SAME) assert_non_null(row->key);
+    for (const char *at = row->words; at && *at; at += strspn(at, " ")) {
+      char there[64] = "", here[64] = "";
+      assert_true(sscanf(at, "%63[^=]=%63[^ ]", there, here) >= 1);
+      at += strcspn(at, " ");
+      for (size_t s = 0; *here && s < STAGES; s++) {
+        if (!names(row, stage_at(s))) continue;
+        union {
+          SupervisedConfig sft;
+          RewardStageConfig reward;
+          PpoConfig ppo;
+          DpoStageConfig dpo;
+        } config;
+        char option[80];
+        snprintf(option, sizeof option, "--%s=%s", row->key, here);
+        char *argv[] = {"stage", option};
+        OptionRequest request;
+        Error error = {0};
+        memset(&config, 0, sizeof config);
+        /* what is required is missing, and asked for after every value was read */
+        assert_false(options_parse(stage_at(s).table, stage_at(s).rows, &config, 2, argv, &request, &error));
+        if (!strstr(error.message, "required")) fail_msg("%s: %s", row->name, error.message);
+        options_free(stage_at(s).table, stage_at(s).rows, &config);
+        found++;
+      }
+    }
+  }
+  assert_true(found > 50);
+}
+
 static void every_row_is_answered(void **state) {
   (void)state;
   for (size_t i = 0; i < options_elsewhere_count; i++) {
@@ -125,15 +166,18 @@ static void answers(void **state) {
     size_t stage;
     const char *name, *message;
   } cases[] = {
-      {0, "lora_r", "unknown option '--lora_r'; did you mean '--lora.r'?"},
-      {0, "lora_alpha", "unknown option '--lora_alpha'; did you mean '--lora.alpha'?"},
-      {0, "lora_dropout", "unknown option '--lora_dropout'; did you mean '--lora.dropout'?"},
+      {0, "lora_r", "unknown option '--lora_r'; here it is '--lora.r'"},
+      {0, "lora_alpha", "unknown option '--lora_alpha'; here it is '--lora.alpha'"},
+      {0, "lora_dropout", "unknown option '--lora_dropout'; here it is '--lora.dropout'"},
       {0, "lora_modules_to_save",
-       "unknown option '--lora_modules_to_save'; did you mean '--lora.modules_to_save'?"},
-      {0, "weight_decay", "unknown option '--weight_decay'; did you mean '--optim.weight_decay'?"},
-      {1, "warmup_steps", "unknown option '--warmup_steps'; did you mean '--optim.warmup_steps'?"},
-      {1, "packing", "unknown option '--packing'; did you mean '--data.packing'?"},
-      {1, "seed", "unknown option '--seed'; did you mean '--run.seed'?"},
+       "unknown option '--lora_modules_to_save'; here it is '--lora.modules_to_save'"},
+      {0, "weight_decay", "unknown option '--weight_decay'; here it is '--optim.weight_decay'"},
+      {1, "warmup_steps", "unknown option '--warmup_steps'; here it is '--optim.warmup_steps'"},
+      {1, "packing",
+       "unknown option '--packing'; here it is '--data.packing': true by default, and another thing: how "
+       "many "
+       "examples an update has does not depend on it"},
+      {1, "seed", "unknown option '--seed'; here it is '--run.seed'"},
       {2, "kl_coef", "unknown option '--kl_coef'; did you mean '--ppo.kl_coef'?"},
       {2, "cliprange", "unknown option '--cliprange'; did you mean '--ppo.cliprange'?"},
       {2, "gamma", "unknown option '--gamma'; did you mean '--ppo.gamma'?"},
@@ -142,7 +186,8 @@ static void answers(void **state) {
       {2, "num_generations", "unknown option '--num_generations'; here it is '--ppo.samples_per_prompt'"},
       {2, "lora.lora-rank", "unknown option '--lora.lora-rank'; here it is '--lora.r'"},
       {0, "response_length", "unknown option '--response_length'; it is '--rollout.max_new_tokens' of ppo"},
-      {2, "sample_packing", "unknown option '--sample_packing'; it is '--data.packing' of sft and reward"},
+      {2, "sample_packing",
+       "unknown option '--sample_packing'; it is '--data.packing' of sft, reward and dpo"},
       {2, "num_train_epochs",
        "unknown option '--num_train_epochs'; here it is '--ppo.total_episodes': answers over the whole run: "
        "epochs x "
@@ -159,6 +204,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keys_are_options_of_the_stages_named),
       cmocka_unit_test(remarks_name_options),
+      cmocka_unit_test(words_are_values),
       cmocka_unit_test(every_row_is_answered),
       cmocka_unit_test(answers),
   };

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/option.h"
+#include "train/ask.h"
 
 typedef struct NewConfig {
   char *kind; /* sft, reward, dpo, ppo or pipeline */
@@ -47,23 +48,6 @@ typedef struct Draught {
   json_t *all; /* the same with the stage's defaults */
   char memory[64]; /* "1.20 GiB of 20.80 GiB" planned; "" = no plan was made */
 } Draught;
-
-/* -- ask.c ---------------------------------------------------------------------------------------------- */
-
-/* What a program said; zeroed is empty. */
-typedef struct Answer {
-  Buffer out, log; /* standard output and error */
-  int status;      /* its exit code */
-} Answer;
-
-/* Runs the program NAME that lies beside this one. `arguments` end with NULL and leave out the program's name. ERROR_FILE when it
- * cannot be run. */
-NODISCARD bool ask(Answer *answer, const char *name, const char *const *arguments, Error *error);
-/* What it refused with, as this program's own error. Always returns false. */
-bool answer_refused(const Answer *answer, Error *error);
-/* Its standard output as JSON, a new reference; ERROR_FILE when it is none, its own error when it refused. */
-NODISCARD bool ask_json(json_t **value, const char *name, const char *const *arguments, Error *error);
-void answer_free(Answer *answer);
 
 /* -- look.c: what is there ------------------------------------------------------------------------------ */
 

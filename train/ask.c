@@ -1,4 +1,4 @@
-#include "tools/new/new.h"
+#include "train/ask.h"
 
 #include "base/file.h"
 
