@@ -25,11 +25,34 @@ static Tensor uploaded(Pass *pass, const float *values, int64_t count) {
   return out;
 }
 
+static Tensor uploaded_ids(Pass *pass, const int32_t *values, int64_t count) {
+  const Tensor out = tensor_new_1d(pass->context.arena, DTYPE_I32, count);
+  compute_upload(pass->context.compute, out, values);
+  return out;
+}
+
+static LogitEdits uploaded_edits(Pass *pass, TokenRows rows) {
+  const RowEdits *edits = rows.edits;
+  if (!edits) return (LogitEdits){.penalty = 1};
+  LogitEdits out = {.penalty = edits->penalty, .most = edits->most};
+  if (edits->penalty != 1) {
+    out.ids = uploaded_ids(pass, edits->ids, edits->id_count);
+    out.from = uploaded_ids(pass, edits->from, rows.count);
+    out.count = uploaded_ids(pass, edits->count, rows.count);
+  }
+  if (edits->banned_count > 0) {
+    out.banned = uploaded_ids(pass, edits->banned, edits->banned_count);
+    out.bans = uploaded_ids(pass, edits->bans, rows.count);
+  }
+  return out;
+}
+
 /* With logits multiplied by s before the cap c and the temperature T: s c/s tanh(l / (c/s)) / T, which is the cap c/s and the
- * temperature T/s. */
-static HeadSpec head_spec(const Model *model, float temperature) {
+ * temperature T/s. Edits are the same of logits as of their multiples. */
+static HeadSpec head_spec(const Model *model, float temperature, LogitEdits edits) {
   const float scale = model->spec.logit_scale;
-  return (HeadSpec){.temperature = temperature / scale, .softcap = model->spec.logit_softcap / scale};
+  return (HeadSpec){
+      .temperature = temperature / scale, .softcap = model->spec.logit_softcap / scale, .edits = edits};
 }
 
 /* The terms of the logits over x [N,C], of the model and the adapter. state: what the adapter's backward needs; its memory,
@@ -96,7 +119,7 @@ void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, 
   const Tensor entropies = entropy ? tensor_new_1d(arena, DTYPE_F32, rows.count) : (Tensor){0};
   LoraState state;
   op_head_logprob(c, logprobs, entropies, picked_terms(pass, picked, &state), picked.targets,
-                  head_spec(pass->context.model, temperature));
+                  head_spec(pass->context.model, temperature, uploaded_edits(pass, rows)));
   compute_download(c, logprob, logprobs);
   if (entropy) compute_download(c, entropy, entropies);
   arena_release(arena, mark);
@@ -115,7 +138,7 @@ void lm_logprobs_backward(Pass *pass, TokenRows rows, float temperature, const f
   const HeadTerms terms = picked_terms(pass, picked, &state), gradients = head_gradients(context, terms);
   op_head_logprob_backward(c, gradients, logprobs, terms, picked.targets,
                            uploaded(pass, dlogprob, rows.count), uploaded(pass, dentropy, rows.count),
-                           head_spec(model, temperature));
+                           head_spec(model, temperature, uploaded_edits(pass, rows)));
   if (!tensor_is_none(gradients.u)) {
     lora_backward_thin(c, context->adapter, model->head_id, gradients.x, gradients.u, picked.x, 1, &state,
                        arena);

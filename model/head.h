@@ -9,11 +9,28 @@
 
 #include "model/pass.h"
 
+/* LogitEdits (compute/ops.h) of rows, on the host: not for a model whose logits are capped. */
+typedef struct RowEdits {
+  float penalty;
+  const int32_t *ids; /* [id_count] */
+  int64_t id_count;
+  const int32_t *from, *count; /* of each row: its part of them, */
+  int64_t most;                /* at most so many */
+  const int32_t *banned;       /* [banned_count] */
+  int64_t banned_count;
+  const int32_t *bans; /* of each row */
+} RowEdits;
+
 typedef struct TokenRows {
   const int32_t *rows;
-  const int32_t *targets; /* not used by score heads: may be NULL there */
+  const int32_t *targets; /* not used by score heads: may be NULL there, and so is ... */
   int64_t count;
+  const RowEdits *edits; /* ... this: what is done to logits before they are a distribution; NULL: nothing */
 } TokenRows;
+
+static inline TokenRows token_rows(const int32_t *rows, const int32_t *targets, int64_t count) {
+  return (TokenRows){.rows = rows, .targets = targets, .count = count};
+}
 
 /* logprob in nats at `temperature` (logits divided by it); entropy may be NULL. */
 void lm_logprobs(Pass *pass, TokenRows rows, float temperature, float *logprob, float *entropy);

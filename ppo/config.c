@@ -97,7 +97,8 @@ const Option ppo_options[] = {
                 "the same for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),
     DATA_COMMON_OPTIONS(PpoConfig, data, "512")
         OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "0", "4096")
-            ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") PPO_OPTIONS(PpoConfig, ppo)
+            ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") EVAL_ROLLOUT_OPTIONS(PpoConfig, rollout)
+                PPO_OPTIONS(PpoConfig, ppo)
                 RUN_OPTIONS(PpoConfig, run, "10", "data.eval") DEVICE_OPTIONS(PpoConfig, device)
                     RANK_OPTIONS(PpoConfig, device)};
 /* clang-format on */
@@ -135,7 +136,10 @@ static bool check_loss(const PpoAlgorithm *ppo, Error *error) {
 
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
-  if (!training_config_check(&config->model, &config->lora, &config->optim, error)) return false;
+  if (!training_config_check(&config->model, &config->lora, &config->optim, error) ||
+      !rollout_config_check(&config->rollout, "rollout.", "_", error)) {
+    return false;
+  }
   if (config->critic.adapter && !config->critic.path) {
     return error_set(error, ERROR_USAGE,
                      "critic.adapter: expected critic.path with it, the model that it is over");

@@ -197,7 +197,7 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
       ppo->missing_eos == MISSING_EOS_REPLACE ? -ppo->missing_eos_penalty : ppo->missing_eos_penalty;
   for (int64_t e = 0; e < experience->count; e++) {
     experience->score[e] = workers->scoring->score[e];
-    const bool ended = experience->samples[e].finished == ROLLOUT_EOS;
+    const bool ended = rollout_ended(&experience->samples[e]);
     const double clipped = reward_clip(experience->score[e], ppo->reward_clip);
     experience->judged[e] = (float)reward_missing_eos(clipped, ended, (MissingEos)ppo->missing_eos, penalty);
   }
@@ -210,7 +210,7 @@ static void recompute_logprobs(const PpoWorkers *workers, const Predictor *polic
   const Microbatch *micro = workers->micro;
   const size_t mark = arena_mark(workers->step);
   infer(workers->policy_pass, workers, policy);
-  lm_logprobs(workers->policy_pass, packer_rows(&micro->packer), (float)workers->config->rollout.temperature,
+  lm_logprobs(workers->policy_pass, microbatch_rows(micro), (float)workers->config->rollout.temperature,
               micro->packer.values, entropy ? micro->entropy : NULL);
   microbatch_scatter(micro, micro->packer.values, logprob);
   if (entropy) microbatch_scatter(micro, micro->entropy, entropy);
@@ -351,7 +351,7 @@ ExperienceStats experience_stats(const Experience *experience) {
   double largest = 0;
   for (int64_t e = 0; e < x->count; e++) {
     const RolloutSample *sample = &x->samples[e];
-    const bool ended = sample->finished == ROLLOUT_EOS;
+    const bool ended = rollout_ended(sample);
     sum[SCORE] += x->score[e];
     sum[JUDGED] += x->judged[e];
     sum[ENDED] += ended;

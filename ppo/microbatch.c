@@ -33,6 +33,7 @@ void microbatch_free(Microbatch *micro) {
   memory_free(micro->reference);
   memory_free(micro->entropy);
   memory_free(micro->entropy_slope);
+  answer_edits_free(&micro->edits);
   *micro = (Microbatch){0};
 }
 
@@ -76,9 +77,11 @@ uint32_t microbatch_answer(const Microbatch *micro, int64_t k) {
 void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples, const int32_t *offsets) {
   Packer *packer = &micro->packer;
   packer_begin(packer, index);
+  answer_edits_begin(&micro->edits);
   for (int64_t k = 0; k < packer->count; k++) {
     const uint32_t e = microbatch_answer(micro, k);
     const RolloutSample *sample = &samples[e];
+    answer_edits_add(&micro->edits, sample, packer->row_count);
     packer->draw = micro->draw + (uint64_t)micro->numbers[packer->items[k]];
     const int64_t first = packer_add(packer, sample->prompt, sample->prompt_length);
     packer_extend(packer, sample->response, sample->length);
@@ -90,8 +93,15 @@ void microbatch_fill(Microbatch *micro, int index, const RolloutSample *samples,
   }
 }
 
+TokenRows microbatch_rows(const Microbatch *micro) {
+  TokenRows rows = packer_rows(&micro->packer);
+  rows.edits = answer_edits_rows(&micro->edits);
+  return rows;
+}
+
 void microbatch_dry(Microbatch *micro) {
   packer_dry(&micro->packer);
+  answer_edits_dry(&micro->edits, micro->packer.row_count);
   for (int64_t n = 0; n < micro->packer.row_count; n++) {
     micro->length[n] = 1;
     micro->origin[n] = 0;

@@ -7,6 +7,7 @@
 #define PPO_MICROBATCH_H
 
 #include "compute/comm.h"
+#include "ppo/edits.h"
 #include "rollout/sample.h"
 #include "train/packer.h"
 
@@ -25,9 +26,12 @@ typedef struct Microbatch {
   float *target;    /* gathered: advantages or returns */
   float *reference; /* gathered where it is in the loss */
   float *entropy, *entropy_slope;
+  AnswerEdits edits; /* opened by answer_edits_init after the rest, or zeroed */
 } Microbatch;
 
 NODISCARD bool microbatch_init(Microbatch *micro, int64_t tokens, int64_t answers, Error *error);
+/* The rows of the answer tokens, as log-probabilities are read there. */
+TokenRows microbatch_rows(const Microbatch *micro);
 void microbatch_free(Microbatch *micro);
 
 /* Cuts the answers 0 .. count-1 by their tokens into a run for each rank, cuts[ranks + 1] (share_runs, train/share.h), and

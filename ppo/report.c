@@ -101,7 +101,7 @@ bool report_samples(RunLog *log, int64_t step, const Experience *experience, con
                                   .parts = parts.data,
                                   .kl = kl,
                                   .length = sample->length,
-                                  .finished = sample->finished == ROLLOUT_EOS});
+                                  .finished = rollout_ended(sample)});
   }
   buffer_free(&text);
   buffer_free(&parts);

@@ -155,7 +155,27 @@ static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) 
   engine.batch = config->rollout.batch < share ? config->rollout.batch : share;
   engine.max_length = longest_answered(s);
   engine.cache_dtype = cache_dtype(config->rollout.cache_dtype, engine.cache_dtype);
+  engine.edits = rollout_edits(&config->rollout);
   return engine;
+}
+
+/* The heads of training edit logits before a cap, sampling after it. */
+static bool check_edits(const PpoSession *s, const PpoConfig *config, Error *error) {
+  const Model *policy = s->models.actor.predictor.model;
+  if (!rollout_edits(&config->rollout) || !(policy->spec.logit_softcap > 0)) return true;
+  return error_set(
+      error, ERROR_USAGE,
+      "rollout.repetition_penalty, rollout.min_new_tokens: expected 1 and 0, since the logits of %s "
+      "are capped, and what is learnt from would be another distribution than the samples'; found "
+      "%g and %lld",
+      config->model.path, config->rollout.repetition_penalty, (long long)config->rollout.min_new_tokens);
+}
+
+static bool open_edits(PpoSession *s, const PpoConfig *config, Error *error) {
+  return check_edits(s, config, error) &&
+         answer_edits_init(&s->micro.edits, &config->rollout, s->ends, s->end_count,
+                           s->models.actor.predictor.model->spec.vocab, longest_answered(s),
+                           config->optim.micro_batch_tokens, error);
 }
 
 /* What the policy writes all models read, in the same rotations as their frozen copies; data.ptx the policy alone. */
@@ -201,6 +221,7 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
       !training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) ||
       (has_critic(s) && !training_offload(&s->critic_pass, &config->model, &s->compute, &s->memory, error)) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
+      !open_edits(s, config, error) ||
       !engine_check_lengths(&s->engine, longest_prompt(s), config->rollout.max_new_tokens, log, error)) {
     return false;
   }

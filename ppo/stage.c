@@ -15,8 +15,13 @@ static RolloutSpec rollout_spec(const PpoSession *s) {
                        .temperature = (float)rollout->temperature,
                        .top_p = (float)rollout->top_p,
                        .top_k = (int)rollout->top_k,
+                       .repetition_penalty = (float)rollout->repetition_penalty,
+                       .min_new_tokens = rollout->min_new_tokens,
                        .eos_ids = s->ends,
-                       .eos_count = (size_t)s->end_count};
+                       .eos_count = (size_t)s->end_count,
+                       .tokenizer = s->text.tokenizer,
+                       .stops = (const char *const *)rollout->stop.items,
+                       .stop_count = rollout->stop.count};
 }
 
 /* -- one update: the algorithm ---------------------------------------------------------------------------- */
@@ -89,39 +94,62 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
 /* -- evaluation ------------------------------------------------------------------------------------------- */
 
 typedef struct Evaluation {
-  double score, kl, length, ended;
+  double score, kl, length, ended; /* over the answers */
+  double best;                     /* over the prompts, of the best score among their answers */
 } Evaluation;
 
-/* Answers every prompt of data.eval once, in batches; nothing is learnt. */
+/* The temperature that evaluations sample at. */
+static double evaluation_temperature(const RolloutConfig *rollout) {
+  return rollout->eval_temperature < 0 ? rollout->temperature : rollout->eval_temperature;
+}
+
+/* Sums over the answers of a batch, of which the first is number `first`. *best: of the prompt at hand so far. */
+static void add_answers(Evaluation *out, const Experience *x, uint64_t first, uint64_t each, double *best) {
+  const ExperienceStats stats = experience_stats(x);
+  out->score += stats.answers * stats.score;
+  out->kl += stats.answers * stats.kl;
+  out->length += stats.answers * stats.length;
+  out->ended += stats.answers * stats.ended;
+  for (int64_t e = 0; e < x->count; e++) {
+    const uint64_t answer = first + (uint64_t)e;
+    *best = answer % each == 0 ? x->score[e] : fmax(*best, x->score[e]);
+    if (answer % each == each - 1) out->best += *best;
+  }
+}
+
+/* Answers every prompt of data.eval rollout.eval_samples times, in batches; nothing is learnt. */
 static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
   PpoWorkers workers = session_workers(s);
+  PpoConfig config = s->config;
+  RolloutSpec spec = rollout_spec(s);
+  const double temperature = evaluation_temperature(&config.rollout);
+  spec.temperature = (float)temperature;
+  config.rollout.temperature =
+      temperature > 0 ? temperature : 1; /* of log-probabilities, those of greedy answers too */
+  workers.config = &config;
   workers.run = NULL; /* it is carried to its end: a resumed run would not make it again */
   run_signals_wait_for("the evaluation at hand");
-  const RolloutSpec spec = rollout_spec(s);
   Experience *x = &s->experience;
-  double answers = 0;
+  const uint64_t each = (uint64_t)config.rollout.eval_samples, all = s->eval.count * each;
+  double best = 0;
   *out = (Evaluation){0};
-  for (uint64_t begin = 0; begin < s->eval.count; begin += (uint64_t)x->capacity) {
+  for (uint64_t begin = 0; begin < all; begin += (uint64_t)x->capacity) {
     experience_begin(x, &workers);
-    for (uint64_t i = begin; i < s->eval.count && x->count < x->capacity; i++) {
-      const Example prompt = dataset_example(&s->eval, dataset_reference(&s->eval, i));
+    for (uint64_t i = begin; i < all && x->count < x->capacity; i++) {
+      const Example prompt = dataset_example(&s->eval, dataset_reference(&s->eval, i / each));
       experience_add(x, &prompt, experience_evaluation + i);
     }
     if (!experience_sample(x, &workers, &spec, error) || !experience_logprobs(x, &workers, error) ||
         !experience_score(x, &workers, error)) {
       return false;
     }
-    const ExperienceStats stats = experience_stats(x);
-    answers += stats.answers;
-    out->score += stats.answers * stats.score;
-    out->kl += stats.answers * stats.kl;
-    out->length += stats.answers * stats.length;
-    out->ended += stats.answers * stats.ended;
+    add_answers(out, x, begin, each, &best);
   }
-  out->score /= answers;
-  out->kl /= answers;
-  out->length /= answers;
-  out->ended /= answers;
+  out->score /= (double)all;
+  out->kl /= (double)all;
+  out->length /= (double)all;
+  out->ended /= (double)all;
+  out->best /= (double)s->eval.count;
   return true;
 }
 
@@ -129,6 +157,8 @@ static bool evaluate_and_log(PpoSession *s, Evaluation *out, Error *error) {
   if (!s->has_eval) return true;
   if (!evaluate(s, out, error)) return false;
   runlog_metric(&s->run.runlog, s->updates, "eval/score", out->score);
+  if (s->config.rollout.eval_samples > 1)
+    runlog_metric(&s->run.runlog, s->updates, "eval/score_best", out->best);
   runlog_metric(&s->run.runlog, s->updates, "eval/kl", out->kl);
   runlog_metric(&s->run.runlog, s->updates, "eval/length", out->length);
   runlog_metric(&s->run.runlog, s->updates, "eval/eos_rate", out->ended);

@@ -32,7 +32,7 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   const Trainee *actor = &workers->models->actor;
   Microbatch *micro = workers->micro;
   Pass *pass = workers->policy_pass;
-  const TokenRows tokens = packer_rows(&micro->packer);
+  const TokenRows tokens = microbatch_rows(micro);
 
   pass_forward(pass, workers->compute, actor->predictor.model, predictor_adapter(&actor->predictor),
                &micro->packer.batch, training_mode(&workers->config->model), workers->step);

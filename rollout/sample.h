@@ -5,6 +5,7 @@
 #ifndef ROLLOUT_SAMPLE_H
 #define ROLLOUT_SAMPLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum RolloutFinish {
@@ -27,11 +28,17 @@ typedef struct RolloutSample {
 
   /* comes back */
   int32_t *response; /* [max_new_tokens]; EOS included */
-  float *logprobs;   /* [max_new_tokens], nats, under the temperature alone (no top-k, top-p); or NULL */
-  int64_t length;    /* tokens in the response */
+  float *
+      logprobs; /* [max_new_tokens], nats, under temperature and edits of logits (no top-k, top-p); or NULL */
+  int64_t length; /* tokens in the response */
   RolloutFinish finished;
 
   struct RolloutSample *next; /* the engine's: the queue of waiting samples */
 } RolloutSample;
+
+/* Whether it ended by itself: by an EOS id or a stop string. */
+static inline bool rollout_ended(const RolloutSample *sample) {
+  return sample->finished == ROLLOUT_EOS || sample->finished == ROLLOUT_STOP;
+}
 
 #endif

@@ -31,8 +31,8 @@ typedef struct GenerateConfig {
   int tokenizer; /* TokenizerKind */
   ChatConfig template;
   bool chat, logprobs, ignore_eos;
-  int64_t max_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
-  double temperature, top_p;
+  int64_t max_new_tokens, min_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
+  double temperature, top_p, repetition_penalty;
   OptionStrings stop;
   int dtype, quantize, tables, cache_dtype, backend;
 } GenerateConfig;
@@ -58,11 +58,10 @@ static const Option options[] = {
       .when = "temperature > 0"),
   ROW_INT("seed", GenerateConfig, seed, "1", 0, INFINITY, "of the sampling", .when = "temperature > 0"),
   ROW_INT("n", GenerateConfig, n, "1", 1, 1 << 20, "answers per prompt"),
-  ROW_STRINGS("stop", GenerateConfig, stop, NULL,
-      "texts that end an answer and are not part of it, comma-separated or a JSON list"),
+  SAMPLING_OPTIONS("", "-", GenerateConfig, min_new_tokens, repetition_penalty, stop),
   ROW_BOOL("ignore-eos", GenerateConfig, ignore_eos, "false", "go on after the end-of-text token"),
   ROW_BOOL("logprobs", GenerateConfig, logprobs, "false",
-      "JSON: the log-probability of each id under the temperature alone, nats"),
+      "JSON: the log-probability of each id, nats: before top-k and top-p"),
   ROW_CHOICE("dtype", GenerateConfig, dtype, "auto", model_dtype_choices,
       "type of the weights in memory; auto: bf16 on a GPU when the model is in 16 bits, else f32"),
   QUANTIZE_OPTIONS("", "-", GenerateConfig, quantize, tables),
@@ -240,10 +239,20 @@ static bool read_prompt_ids(Generate *g, Error *error) {
   return ok;
 }
 
+/* As a stage has it. */
+static RolloutConfig rollout_of(const GenerateConfig *config) {
+  return (RolloutConfig){.max_new_tokens = config->max_new_tokens,
+                         .min_new_tokens = config->min_new_tokens,
+                         .repetition_penalty = config->repetition_penalty,
+                         .stop = config->stop};
+}
+
 /* -- tokenizer and ends -------------------------------------------------------------------------------- */
 
 static bool open_text(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
+  const RolloutConfig rollout = rollout_of(config);
+  if (!rollout_config_check(&rollout, "--", "-", error)) return false;
   const int sources = !!config->prompt + !!config->prompts + !!config->ids;
   if (sources != 1) return error_set(error, ERROR_USAGE, "give one of --prompt, --prompts and --ids");
   if (config->system && !config->chat) return error_set(error, ERROR_USAGE, "--system needs --chat");
@@ -309,6 +318,8 @@ static EngineConfig engine_settings(const Generate *g) {
   }
   settings.batch = samples < config->batch ? samples : config->batch;
   settings.max_length = longest + config->max_new_tokens;
+  const RolloutConfig rollout = rollout_of(config);
+  settings.edits = rollout_edits(&rollout);
   settings.cache_bytes = config->cache;
   settings.cache_dtype = cache_dtype(config->cache_dtype, settings.cache_dtype);
   settings.prefill_chunk =
@@ -493,6 +504,8 @@ static bool generate(Generate *g, Error *error) {
                             .temperature = (float)config->temperature,
                             .top_p = (float)config->top_p,
                             .top_k = (int)config->top_k,
+                            .repetition_penalty = (float)config->repetition_penalty,
+                            .min_new_tokens = config->min_new_tokens,
                             .eos_ids = g->ends.data,
                             .eos_count = g->ends.size,
                             .tokenizer = g->text.tokenizer,

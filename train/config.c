@@ -25,6 +25,20 @@ DType cache_dtype(int choice, DType activations) {
   return choice == CACHE_DTYPE_INT8 ? DTYPE_I8 : activations;
 }
 
+bool rollout_config_check(const RolloutConfig *config, const char *prefix, const char *glue, Error *error) {
+  if (config->min_new_tokens > config->max_new_tokens) {
+    return error_set(error, ERROR_USAGE,
+                     "%smin%snew%stokens: expected at most the longest answer, %lld tokens, found %lld",
+                     prefix, glue, glue, (long long)config->max_new_tokens,
+                     (long long)config->min_new_tokens);
+  }
+  for (size_t i = 0; i < config->stop.count; i++) {
+    if (!*config->stop.items[i])
+      return error_set(error, ERROR_USAGE, "%sstop: expected texts, found an empty one", prefix);
+  }
+  return true;
+}
+
 WeightFormat model_config_format(const ModelConfig *config) {
   return weight_format(config->dtype, config->quantize, config->tables);
 }

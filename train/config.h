@@ -266,12 +266,24 @@ NODISCARD bool training_config_check(const ModelConfig *model, const LoraConfig 
 /* -- rollout -------------------------------------------------------------------------------------------- */
 
 typedef struct RolloutConfig {
-  int64_t max_new_tokens;
+  int64_t max_new_tokens, min_new_tokens;
   double temperature, top_p;
   int64_t top_k;
-  int64_t batch;   /* sequences running at once */
-  int cache_dtype; /* CacheDtype */
+  double repetition_penalty; /* 1 = none */
+  OptionStrings stop;
+  int64_t batch;           /* sequences running at once */
+  int cache_dtype;         /* CacheDtype */
+  double eval_temperature; /* EVAL_ROLLOUT_OPTIONS; below 0: temperature */
+  int64_t eval_samples;
 } RolloutConfig;
+
+/* Rules between its options that the table cannot say; prefix and glue as those of SAMPLING_OPTIONS, "rollout." and "_" or "--" and "-". */
+NODISCARD bool rollout_config_check(const RolloutConfig *config, const char *prefix, const char *glue,
+                                    Error *error);
+/* Whether logits are edited before they are sampled from (EngineConfig.edits in rollout/engine.h). */
+static inline bool rollout_edits(const RolloutConfig *config) {
+  return config->repetition_penalty != 1 || config->min_new_tokens > 0;
+}
 
 typedef enum CacheDtype { CACHE_DTYPE_AUTO, CACHE_DTYPE_INT8 } CacheDtype;
 extern const char *const cache_dtype_choices[]; /* auto, int8: in the order of CacheDtype */
@@ -285,6 +297,16 @@ DType cache_dtype(int choice, DType activations);
       "scale for each token and head: about half of bf16, a quarter of f32; answers are then of a policy "  \
       "that is a little off")
 
+/* Rows of which `generate` has the same, prefix "rollout." and glue "_" in a stage, "" and "-" in a tool. */
+#define SAMPLING_OPTIONS(prefix, glue, Config, min_tokens, penalty, stop)                                   \
+  ROW_INT(prefix "min" glue "new" glue "tokens", Config, min_tokens, "0", 0, 1 << 24,                       \
+      "shortest answer, tokens: no end-of-text token before"),                                              \
+  ROW_FLOAT(prefix "repetition" glue "penalty", Config, penalty, "1", 0.01, 100,                            \
+      "logits of tokens that prompt or answer has already are divided by it, or multiplied where they are " \
+      "negative; 1 = none"),                                                                                \
+  ROW_STRINGS(prefix "stop", Config, stop, NULL,                                                            \
+      "texts that end an answer and are not part of it, comma-separated or a JSON list")
+
 #define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch)                  \
   ROW_INT("rollout.max_new_tokens", Config, field.max_new_tokens, default_tokens, 1, 1 << 24,               \
       "longest answer, tokens", .first = true),                                                             \
@@ -294,8 +316,16 @@ DType cache_dtype(int choice, DType activations);
       "sample from the k likeliest tokens only; 0 = all"),                                                  \
   ROW_FLOAT("rollout.top_p", Config, field.top_p, "1", 0.000001, 1,                                         \
       "sample from the likeliest tokens that together have this probability; 1 = all"),                     \
+  SAMPLING_OPTIONS("rollout.", "_", Config, field.min_new_tokens, field.repetition_penalty, field.stop),    \
   ROW_INT("rollout.batch", Config, field.batch, default_batch, 1, 1 << 20, "sequences generated at once"),         \
   CACHE_DTYPE_OPTION("rollout.cache_dtype", Config, field.cache_dtype),
+
+/* Of a stage that evaluates by answering. */
+#define EVAL_ROLLOUT_OPTIONS(Config, field)                                                                 \
+  ROW_FLOAT("rollout.eval_temperature", Config, field.eval_temperature, "-1", -1, 100,                      \
+      "sampling temperature of evaluations; 0 = greedy, -1 = rollout.temperature", .when = "data.eval"),    \
+  ROW_INT("rollout.eval_samples", Config, field.eval_samples, "1", 1, 1 << 20,                              \
+      "answers to each prompt of an evaluation", .when = "data.eval"),
 
 /* -- run ------------------------------------------------------------------------------------------------ */
 

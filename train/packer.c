@@ -65,11 +65,11 @@ void packer_want(Packer *packer, int64_t row, int32_t target) {
 }
 
 TokenRows packer_rows(const Packer *packer) {
-  return (TokenRows){packer->rows, packer->targets, packer->row_count};
+  return token_rows(packer->rows, packer->targets, packer->row_count);
 }
 
 TokenRows packer_last(const Packer *packer) {
-  return (TokenRows){packer->last, NULL, packer->batch.sequences};
+  return token_rows(packer->last, NULL, packer->batch.sequences);
 }
 
 void packer_dry(Packer *packer) {

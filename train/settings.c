@@ -21,10 +21,11 @@ static const char *const end_keys[] = {
     "sample.threshold", "sample.pairs",    "sample.margin",      "sample.unfinished", "sample.duplicates"};
 enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 
-#define RATES  "the rates of the updates to come are of the new schedule"
-#define LENGTH "the run has another length, and a schedule that is not constant other rates from here on"
-#define STEPS  "the updates to come are made with it"
-#define CHOICE "what is written is chosen again of all answers"
+#define RATES   "the rates of the updates to come are of the new schedule"
+#define LENGTH  "the run has another length, and a schedule that is not constant other rates from here on"
+#define STEPS   "the updates to come are made with it"
+#define ANSWERS "evaluations before and after are of other answers"
+#define CHOICE  "what is written is chosen again of all answers"
 
 /* A key of its own stands before its section. */
 const SettingsKey settings_keys[] = {
@@ -65,6 +66,8 @@ const SettingsKey settings_keys[] = {
     {"optim.momentum", SETTINGS_TOLD, STEPS},
     {"optim.clip", SETTINGS_TOLD, STEPS},
     {"data.eval", SETTINGS_TOLD, "evaluations before and after are of other data"},
+    {"rollout.eval_temperature", SETTINGS_TOLD, ANSWERS},
+    {"rollout.eval_samples", SETTINGS_TOLD, ANSWERS},
     {"sample.format", SETTINGS_TOLD, CHOICE},
     {"sample.keep", SETTINGS_TOLD, CHOICE},
     {"sample.threshold", SETTINGS_TOLD, CHOICE},

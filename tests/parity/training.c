@@ -51,7 +51,7 @@ static double micro_batch(Rig *rig, const Run *run, int first, int64_t total) {
   for (int64_t n = 0; n < count; n++) dlogprob[n] = -1.0f / (float)total;
   const size_t mark = arena_mark(&rig->step);
   rig_forward(rig, PASS_TRAIN);
-  lm_logprobs_backward(&rig->pass, (TokenRows){rows, targets, count}, 1, dlogprob, NULL, logprob);
+  lm_logprobs_backward(&rig->pass, token_rows(rows, targets, count), 1, dlogprob, NULL, logprob);
   pass_backward(&rig->pass);
   arena_release(&rig->step, mark);
   double loss = 0;

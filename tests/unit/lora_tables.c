@@ -252,7 +252,7 @@ static void every_logprob(Lab *lab, Arena *step, float *logprob) {
   }
   const size_t mark = arena_mark(step);
   pass_forward(&lab->pass, &lab->compute, &lab->model, &lab->set, &lab->batch, PASS_TRAIN, step);
-  lm_logprobs(&lab->pass, (TokenRows){all, target, TOKENS}, 1, logprob, NULL);
+  lm_logprobs(&lab->pass, token_rows(all, target, TOKENS), 1, logprob, NULL);
   arena_release(step, mark);
 }
 
@@ -266,10 +266,10 @@ static void rows_are_their_own(void **state) {
   lab_open(&lab, &variants[0], 0.3f);
   const size_t mark = arena_mark(&lab.step);
   pass_forward(&lab.pass, &lab.compute, &lab.model, &lab.set, &lab.batch, PASS_TRAIN, &lab.step);
-  lm_logprobs(&lab.pass, (TokenRows){rows, target, PICKED}, 1, some, NULL);
+  lm_logprobs(&lab.pass, token_rows(rows, target, PICKED), 1, some, NULL);
   arena_release(&lab.step, mark);
   pass_forward(&lab.pass, &lab.compute, &lab.model, &lab.set, &lab.batch, PASS_INFERENCE, &lab.step);
-  lm_logprobs(&lab.pass, (TokenRows){rows, target, PICKED}, 1, without, NULL);
+  lm_logprobs(&lab.pass, token_rows(rows, target, PICKED), 1, without, NULL);
   arena_release(&lab.step, mark);
   every_logprob(&lab, &lab.step, every);
   float dropped = 0;
@@ -333,7 +333,7 @@ static void fresh_adapters_change_nothing(void **state) {
     for (int k = 0; k < 2; k++) {
       pass_forward(&lab.pass, &lab.compute, &lab.model, k ? NULL : &lab.set, &lab.batch, PASS_INFERENCE,
                    &lab.step);
-      lm_logprobs(&lab.pass, (TokenRows){rows, targets, PICKED}, 1, k ? without : with, NULL);
+      lm_logprobs(&lab.pass, token_rows(rows, targets, PICKED), 1, k ? without : with, NULL);
       arena_release(&lab.step, mark);
     }
     assert_memory_equal(with, without, sizeof with);

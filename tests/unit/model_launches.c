@@ -109,7 +109,7 @@ static void train(Lab *lab, const Work *work, Arena *step) {
   static const float dlogprob[2] = {1, -1};
   float logprob[2];
   pass_forward(&lab->pass, &lab->compute, &lab->model, &lab->set, &lab->batch, work->mode, step);
-  lm_logprobs_backward(&lab->pass, (TokenRows){rows, targets, 2}, 1, dlogprob, NULL, logprob);
+  lm_logprobs_backward(&lab->pass, token_rows(rows, targets, 2), 1, dlogprob, NULL, logprob);
   pass_backward(&lab->pass);
 }
 

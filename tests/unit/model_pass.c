@@ -438,14 +438,14 @@ static void packing_equals_one_by_one(void **state) {
     const int32_t packed_rows[2] = {first, last}, alone_rows[2] = {0, last - first}, target[2] = {4, 5};
     float packed[2], alone[2];
     pass_forward(&f.pass, &f.compute, &f.model, NULL, &f.batch, PASS_INFERENCE, &f.step);
-    lm_logprobs(&f.pass, (TokenRows){packed_rows, target, 2}, 1, packed, NULL);
+    lm_logprobs(&f.pass, token_rows(packed_rows, target, 2), 1, packed, NULL);
     Batch single;
     Error error = {0};
     int64_t begin;
     assert_true(batch_init(&single, TOKENS, 1, &error));
     assert_true(batch_add(&single, f.batch.ids + first, last - first + 1, &begin));
     pass_forward(&f.pass, &f.compute, &f.model, NULL, &single, PASS_INFERENCE, &f.step);
-    lm_logprobs(&f.pass, (TokenRows){alone_rows, target, 2}, 1, alone, NULL);
+    lm_logprobs(&f.pass, token_rows(alone_rows, target, 2), 1, alone, NULL);
     for (int i = 0; i < 2; i++) assert_true(fabsf(packed[i] - alone[i]) < 1e-5f);
     batch_free(&single);
     fixture_close(&f);

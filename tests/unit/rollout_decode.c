@@ -69,7 +69,7 @@ static void full_forward(Lab *lab, int32_t ids[SEQUENCES][LENGTH], float *out) {
     for (int i = 0; i < LENGTH; i++) rows[i] = i;
     const size_t mark = arena_mark(&lab->step);
     lab_forward(lab);
-    lm_logits(&lab->pass, (TokenRows){rows, NULL, LENGTH}, out + (int64_t)s * LENGTH * lab->model.spec.vocab);
+    lm_logits(&lab->pass, token_rows(rows, NULL, LENGTH), out + (int64_t)s * LENGTH * lab->model.spec.vocab);
     arena_release(&lab->step, mark);
   }
 }

@@ -177,7 +177,7 @@ static void logprobs_are_the_models(void **state) {
     assert_true(batch_add(&lab.batch, ids, sample->prompt_length + sample->length, &first));
     for (int t = 0; t < sample->length; t++) rows[t] = (int32_t)sample->prompt_length - 1 + t;
     lab_forward(&lab);
-    lm_logprobs(&lab.pass, (TokenRows){rows, sample->response, sample->length}, 0.7F, expected, NULL);
+    lm_logprobs(&lab.pass, token_rows(rows, sample->response, sample->length), 0.7F, expected, NULL);
     arena_release(&lab.step, 0);
     for (int t = 0; t < sample->length; t++)
       worst = fmax(worst, fabs(expected[t] - (double)sample->logprobs[t]));
@@ -211,7 +211,7 @@ static void greedy_is_argmax(void **state) {
     assert_true(batch_add(&lab.batch, ids, sample->prompt_length + sample->length, &first));
     for (int t = 0; t < sample->length; t++) rows[t] = (int32_t)sample->prompt_length - 1 + t;
     lab_forward(&lab);
-    lm_logits(&lab.pass, (TokenRows){rows, NULL, sample->length}, logits);
+    lm_logits(&lab.pass, token_rows(rows, NULL, sample->length), logits);
     arena_release(&lab.step, 0);
     for (int t = 0; t < sample->length; t++) {
       int64_t best = 0;

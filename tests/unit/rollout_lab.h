@@ -72,8 +72,8 @@ static void lab_step_plan(Lab *lab) {
   batch_clear(&lab->batch);
   assert_true(batch_add(&lab->batch, ids, LAB_TOKENS, &first));
   lab_forward(lab);
-  lm_logits(&lab->pass, (TokenRows){rows, rows, LAB_TOKENS}, out);
-  lm_logprobs(&lab->pass, (TokenRows){rows, rows, LAB_TOKENS}, 1, out, NULL);
+  lm_logits(&lab->pass, token_rows(rows, rows, LAB_TOKENS), out);
+  lm_logprobs(&lab->pass, token_rows(rows, rows, LAB_TOKENS), 1, out, NULL);
 }
 
 /* Twice: once dry for the sizes, once for real. `name`: a folder of tests/fixtures/models. */

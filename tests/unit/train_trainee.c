@@ -61,8 +61,8 @@ static double learn(Lab *lab) {
   if (predictor_has_head(&lab->trainee.predictor)) {
     int32_t rows[] = {6};
     float value[1] = {0};
-    score_values(&lab->pass, &lab->trainee.predictor.head, (TokenRows){rows, NULL, 1}, value);
-    score_values_backward(&lab->pass, &lab->trainee.predictor.head, (TokenRows){rows, NULL, 1}, (float[]){1});
+    score_values(&lab->pass, &lab->trainee.predictor.head, token_rows(rows, NULL, 1), value);
+    score_values_backward(&lab->pass, &lab->trainee.predictor.head, token_rows(rows, NULL, 1), (float[]){1});
   }
   pass_backward(&lab->pass);
   arena_release(&lab->memory.step, mark);
@@ -76,7 +76,7 @@ static const float *logits(Lab *lab) {
   pass_forward(&lab->pass, &lab->compute, lab->trainee.predictor.model,
                predictor_adapter(&lab->trainee.predictor), &lab->packer.batch, PASS_INFERENCE,
                &lab->memory.step);
-  lm_logits(&lab->pass, (TokenRows){rows, NULL, 1}, lab->logits);
+  lm_logits(&lab->pass, token_rows(rows, NULL, 1), lab->logits);
   arena_release(&lab->memory.step, mark);
   return lab->logits;
 }

@@ -73,7 +73,7 @@ static bool machine_plan(Machine *m, const InspectConfig *config, Error *error) 
   if (ok) {
     batch_plan(&m->batch);
     for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)i;
-    machine_run(m, (TokenRows){rows, rows, n}, values);
+    machine_run(m, token_rows(rows, rows, n), values);
     batch_clear(&m->batch);
   }
   memory_free(rows);
@@ -155,7 +155,7 @@ static bool run_logprobs(const ProgramCall *call, ProgramResult *result, Error *
       int64_t first;
       bool fits = batch_add(&machine.batch, ids.data, (int64_t)ids.size, &first);
       ASSERT(fits);
-      machine_run(&machine, (TokenRows){rows.data, ids.data + 1, (int64_t)rows.size}, values);
+      machine_run(&machine, token_rows(rows.data, ids.data + 1, (int64_t)rows.size), values);
       ok = show_logprobs(&ids, values, result, error);
     }
     machine_close(&machine);
@@ -245,7 +245,7 @@ static bool flush_examples(Scoring *s, Error *error) {
   const float *scores = s->values;
   bool ok = true;
   if (s->count == 0) return true;
-  machine_run(&s->machine, (TokenRows){s->rows, NULL, s->count}, s->values);
+  machine_run(&s->machine, token_rows(s->rows, NULL, s->count), s->values);
   for (int64_t i = 0; ok && i < s->waiting; i++) {
     const Example *example = &s->examples[i];
     count_pairs(s, example, scores);
@@ -337,7 +337,7 @@ static bool score_ids(const InspectConfig *config, ProgramResult *result, Log *l
     ok = check_ids(&scoring.machine.model.spec, &ids, config->model, error);
     if (ok) {
       add_sequence(&scoring, ids.data, 0, ids.data, (int)ids.size);
-      machine_run(&scoring.machine, (TokenRows){scoring.rows, NULL, 1}, scoring.values);
+      machine_run(&scoring.machine, token_rows(scoring.rows, NULL, 1), scoring.values);
       ok = buffer_format(&result->text, error, "%.6f", (double)scoring.values[0]) &&
            buffer_text(&result->json, "{\"score\":", error) &&
            json_number(&result->json, scoring.values[0], error) && buffer_text(&result->json, "}", error);

@@ -122,9 +122,9 @@ static bool run(Distance *d, const Measured *m, Error *error) {
   const int64_t count = d->batch.tokens;
   pass_forward(&pass, m->compute, m->model, m->adapter, &d->batch, PASS_INFERENCE, m->step);
   if (d->scores)
-    score_values(&pass, m->head, (TokenRows){d->rows.data + count - 1, NULL, 1}, d->logits);
+    score_values(&pass, m->head, token_rows(d->rows.data + count - 1, NULL, 1), d->logits);
   else
-    lm_logits(&pass, (TokenRows){d->rows.data, NULL, count - 1}, d->logits);
+    lm_logits(&pass, token_rows(d->rows.data, NULL, count - 1), d->logits);
   arena_release(m->step, mark);
   pass_free(&pass);
   return true;

@@ -54,5 +54,6 @@ bool sample_config_check(const SampleConfig *config, Error *error) {
         "no weights",
         source->path, source->weight);
   }
-  return sample_choice_check(&config->sample, error);
+  return rollout_config_check(&config->rollout, "rollout.", "_", error) &&
+         sample_choice_check(&config->sample, error);
 }
