@@ -71,7 +71,7 @@ static void lose(Lab *lab) {
 static void learn(Rig *rig, void *context) {
   Lab *lab = context;
   fill_batch(rig, lab);
-  const TokenRows last = {lab->last, NULL, rig->batch.sequences};
+  const TokenRows last = token_rows(lab->last, NULL, rig->batch.sequences);
   const size_t mark = arena_mark(&rig->step);
   rig_forward(rig, PASS_TRAIN);
   score_values(&rig->pass, &rig->head, last, lab->scores);

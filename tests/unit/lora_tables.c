@@ -152,7 +152,7 @@ static const float dentropy[PICKED] = {0.5f, 0, -0.25f, 0.1f, 1, -1, 0.2f};
 /* Its dropout is that of training, the same every time: a mask is a function of sequence, position and module. */
 static double loss_of(Lab *lab, PassMode mode, Arena *step) {
   float logprob[PICKED] = {0}, entropy[PICKED] = {0}, again[PICKED] = {0};
-  const TokenRows picked = {rows, targets, PICKED};
+  const TokenRows picked = token_rows(rows, targets, PICKED);
   const size_t mark = arena_mark(step);
   pass_forward(&lab->pass, &lab->compute, &lab->model, &lab->set, &lab->batch, mode, step);
   lm_logprobs(&lab->pass, picked, 0.7f, logprob, entropy);
@@ -293,7 +293,7 @@ static void merged_is_equal(void **state) {
     if (variants[v].tied && !variants[v].tie) continue; /* has no room for the head */
     lab_open(&lab, &variants[v], 0);
     const size_t mark = arena_mark(&lab.step);
-    const TokenRows picked = {rows, targets, PICKED};
+    const TokenRows picked = token_rows(rows, targets, PICKED);
     pass_forward(&lab.pass, &lab.compute, &lab.model, &lab.set, &lab.batch, PASS_INFERENCE, &lab.step);
     lm_logprobs(&lab.pass, picked, 1, before, NULL);
     arena_release(&lab.step, mark);

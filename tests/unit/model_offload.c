@@ -62,7 +62,7 @@ static const struct {
 static void pass_once(Fixture *f, Pass *pass, Arena *step, float logprob[TOKENS]) {
   static const int32_t rows[] = {0, 3, 5, 8, 12}, targets[] = {3, 30, 0, 7, 9};
   static const float slopes[] = {1, -0.5f, 0.25f, 2, -1};
-  const TokenRows picked = {rows, targets, 5};
+  const TokenRows picked = token_rows(rows, targets, 5);
   const size_t mark = arena_mark(step);
   pass_forward(pass, &f->compute, &f->model, NULL, &f->batch, PASS_RECOMPUTE, step);
   lm_logprobs_backward(pass, picked, 1, slopes, NULL, logprob);

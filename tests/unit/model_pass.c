@@ -236,7 +236,7 @@ static const float dvalue[PICKED] = {-1, 0.5f, 0.75f, -0.25f, 1, 1, 0.1f, -2};
 /* The loss at the present weights; with a mode that trains, its gradient is accumulated too. */
 static double loss_of(Fixture *f, PassMode mode) {
   float logprob[PICKED], entropy[PICKED], value[PICKED], again[PICKED];
-  const TokenRows picked = {rows, targets, PICKED};
+  const TokenRows picked = token_rows(rows, targets, PICKED);
   const size_t mark = arena_mark(&f->step);
   pass_forward(&f->pass, &f->compute, &f->model, NULL, &f->batch, mode, &f->step);
   lm_logprobs(&f->pass, picked, 0.7f, logprob, entropy);

@@ -75,7 +75,7 @@ static void close_model(Lab *lab) {
 }
 
 static void learn(Lab *lab, Arena *step, float *logits, float *logprob) {
-  const TokenRows picked = {rows, targets, PICKED};
+  const TokenRows picked = token_rows(rows, targets, PICKED);
   const size_t mark = arena_mark(step);
   pass_forward(&lab->pass, &lab->compute, &lab->model, &lab->set, &lab->batch, PASS_RECOMPUTE, step);
   lm_logits(&lab->pass, picked, logits);

@@ -91,7 +91,7 @@ static void rig_close(Rig *r) {
 static void learn(Rig *r, int number, PassMode mode, Arena *step) {
   static const int32_t rows[] = {0, 3, 4, 7, 10}, targets[] = {3, 30, 0, 7, 9};
   static const float slopes[] = {1, -0.5f, 0.25f, 2, -1};
-  const TokenRows picked = {rows, targets, 5};
+  const TokenRows picked = token_rows(rows, targets, 5);
   Error error = {0};
   Batch batch;
   int32_t ids[TOKENS];

@@ -61,7 +61,7 @@ static bool start(Bench *b, Error *error) {
 }
 
 static bool step(Bench *b, Error *error) {
-  const TokenRows rows = {b->rows, b->targets, b->row_count};
+  const TokenRows rows = token_rows(b->rows, b->targets, b->row_count);
   const size_t mark = arena_mark(&b->memory.step);
   double norm;
   pass_forward(&b->pass, &b->compute, &b->model, predictor_adapter(&b->trainee.predictor), &b->batch,
