@@ -127,7 +127,7 @@ void rig_outputs(Rig *rig, float *out) {
 
 double rig_sft_backward(Rig *rig, Fixture *fixture, float *logprob) {
   float dlogprob[RIG_ROWS];
-  TokenRows rows;
+  TokenRows rows = {0};
   rows.rows = fixture_ints(fixture, "rows", &rows.count);
   rows.targets = fixture_ints(fixture, "targets", NULL);
   assert_in_range((uintmax_t)rows.count, 1, RIG_ROWS);
