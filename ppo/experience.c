@@ -56,7 +56,7 @@ void experience_free(Experience *experience) {
 
 void experience_begin(Experience *experience, const PpoWorkers *workers) {
   experience->count = experience->tokens = 0;
-  scoring_begin(workers->scoring, workers->run);
+  scoring_begin(workers->scoring, workers->run, workers->updates);
 }
 
 void experience_add(Experience *experience, const Example *prompt, uint64_t number) {

@@ -71,8 +71,9 @@ typedef struct PpoWorkers {
   Engine *engine;
   Microbatch *micro;
   Pass *policy_pass, *critic_pass;
-  Arena *step; /* activations of one micro-batch */
-  Run *run;    /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
+  Arena *step;     /* activations of one micro-batch */
+  int64_t updates; /* before this rollout */
+  Run *run; /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
   Progress *progress; /* told what is done */
 } PpoWorkers;
 

@@ -31,6 +31,7 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .policy_pass = &session->policy_pass,
                       .critic_pass = &session->critic_pass,
                       .step = &session->memory.step,
+                      .updates = session->updates,
                       .run = session->run.config ? &session->run : NULL,
                       .progress = &session->run.progress};
 }
@@ -100,6 +101,7 @@ static bool open_scoring(PpoSession *s, Error *error) {
                                   .met = has_critic(s) && s->critic.is_reward ? s->critic.place.path : NULL,
                                   .capacity = config->ppo.batch_size,
                                   .comm = &s->comm,
+                                  .runlog = &s->run.runlog,
                                   .log = s->log};
   return scoring_open(&s->scoring, &s->rewards, &setting, error) &&
          scoring_check_prompts(&s->scoring, "data.prompts", &s->prompts, error) &&

@@ -35,7 +35,7 @@ enum {
 typedef struct State {
   char **argv;
   Child child;
-  Buffer body, line;
+  Buffer line;
   int64_t *queue; /* [capacity] slots in the order in which they were given to it */
   int64_t count;  /* of them */
   int64_t first;  /* before this all are answered */
@@ -95,7 +95,6 @@ static void close(Source *source) {
   (void)child_end(&state->child, state->left > 0 ? 0 : 5); /* one that is busy is not waited for */
   tell_said(source);
   child_free(&state->child);
-  buffer_free(&state->body);
   buffer_free(&state->line);
   memory_free(state->argv);
   memory_free(state->queue);
@@ -105,13 +104,15 @@ static void close(Source *source) {
 
 /* -- questions -------------------------------------------------------------------------------------------- */
 
+static bool question(Source *source, int64_t slot, Buffer *out, Error *error) {
+  return request_body(&source->scoring->answers[slot], &source->scoring->texts[slot], out, error);
+}
+
 static bool ask(Source *source, int64_t slot, Error *error) {
   State *state = source->state;
-  const Answer *answer = &source->scoring->answers[slot];
-  buffer_clear(&state->body);
   buffer_clear(&state->line);
-  return request_body(answer, &source->scoring->texts[slot], &state->body, error) &&
-         request_whole(answer, &state->body, &state->line, error) && buffer_text(&state->line, "\n", error) &&
+  return request_whole(&source->scoring->answers[slot], &source->questions[slot], &state->line, error) &&
+         buffer_text(&state->line, "\n", error) &&
          child_send(&state->child, state->line.data, state->line.size, error);
 }
 
@@ -268,6 +269,7 @@ const SourceKind command_source = {.name = "command",
                                    .open = open,
                                    .close = close,
                                    .begin = begin,
+                                   .question = question,
                                    .submit = submit,
                                    .attend = attend,
                                    .left = left};

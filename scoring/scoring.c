@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "scoring/source.h"
+#include "scoring/verdict.h"
 #include "train/share.h"
 
 #include <string.h>
@@ -35,7 +36,8 @@ static bool allocate(Scoring *scoring, Error *error) {
     Source *source = &scoring->sources[i];
     source->score = memory_zeroed(n, sizeof *source->score);
     source->judged = memory_zeroed(n, sizeof *source->judged);
-    ok = source->score && source->judged;
+    source->questions = memory_zeroed(n, sizeof *source->questions);
+    ok = source->score && source->judged && source->questions;
   }
   return ok || error_out_of_memory(error, "rewards", n * sizeof *scoring->answers);
 }
@@ -60,11 +62,14 @@ bool scoring_open(Scoring *scoring, const ScoringConfig *config, const ScoringSe
 }
 
 static void close_source(Source *source) {
+  const int64_t n = source->scoring ? source->scoring->setting.capacity : 0;
   if (source->kind && source->kind->close) source->kind->close(source);
   for (int p = 0; p < source->part_count; p++) {
     memory_free(source->part_names[p]);
     memory_free(source->parts[p]);
   }
+  for (int64_t slot = 0; source->questions && slot < n; slot++) buffer_free(&source->questions[slot]);
+  memory_free(source->questions);
   memory_free(source->score);
   memory_free(source->judged);
 }
@@ -159,9 +164,10 @@ ScoringCount scoring_count_models(const Scoring *scoring) {
 
 /* -- a rollout -------------------------------------------------------------------------------------------- */
 
-void scoring_begin(Scoring *scoring, Run *run) {
+void scoring_begin(Scoring *scoring, Run *run, int64_t step) {
   const size_t n = (size_t)scoring->setting.capacity;
   scoring->run = run;
+  scoring->step = step;
   memset(scoring->submitted, 0, n * sizeof *scoring->submitted);
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
@@ -204,6 +210,15 @@ static bool decode(Scoring *scoring, int64_t slot, Error *error) {
                           (size_t)(answer->count - answer->ended), true, text, error);
 }
 
+/* Asks a source outside, unless it has said before what it says of this answer. */
+static bool ask(Source *source, int64_t slot, Error *error) {
+  Buffer *question = &source->questions[slot];
+  bool known;
+  buffer_clear(question);
+  return source->kind->question(source, slot, question, error) &&
+         verdict_recall(source, slot, &known, error) && (known || source->kind->submit(source, slot, error));
+}
+
 bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error *error) {
   ASSERT(slot < scoring->setting.capacity && !scoring->submitted[slot]);
   scoring->answers[slot] = *answer;
@@ -211,8 +226,7 @@ bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error 
   if (!decode(scoring, slot, error)) return false;
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
-    if (is_outside(source) && !source->kind->submit(source, slot, error) && !failed_outside(source, error))
-      return false;
+    if (is_outside(source) && !ask(source, slot, error) && !failed_outside(source, error)) return false;
   }
   return true;
 }
@@ -271,9 +285,15 @@ static bool judge_own(Scoring *scoring, int64_t count, Error *error) {
   return true;
 }
 
-/* Attends to those outside for a moment. *left: answers that they have not judged. */
+/* Attends to those outside for a moment. *left: answers that they have not judged. What they have said is soon in the run log: it may have
+ * cost money. */
 static bool attend_all(Scoring *scoring, int64_t *left, Error *error) {
+  RunLog *runlog = scoring->setting.runlog;
   *left = 0;
+  if (runlog && time_monotonic() - scoring->flushed > 2) {
+    runlog_flush(runlog);
+    scoring->flushed = time_monotonic();
+  }
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
     if (!is_outside(source) || source->kind->left(source) == 0) continue;
@@ -301,6 +321,7 @@ static bool wait_for_all(Scoring *scoring, Error *error) {
 
 bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
   if (!judge_own(scoring, count, error) || !wait_for_all(scoring, error)) return false;
+  if (scoring->setting.runlog) runlog_flush(scoring->setting.runlog); /* before anything is learned from it */
   for (size_t i = 0; i < scoring->count; i++) put_together(&scoring->sources[i], count);
   add_up(scoring, count);
   return true;

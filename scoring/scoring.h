@@ -44,6 +44,8 @@ typedef struct ScoringSetting {
       *met; /* directory of a model whose tokens were compared with the policy's, and told of; or NULL */
   int64_t capacity; /* answers of a rollout */
   const Comm *comm;
+  RunLog
+      *runlog; /* keeps what judges outside said, so that a resumed run has it again; NULL: nothing is kept */
   Log *log;
 } ScoringSetting;
 
@@ -68,8 +70,9 @@ typedef struct Scoring {
   ScoringSetting setting;
   Source *sources;
   size_t count;
-  bool brief; /* reward.path: the one model needs no name */
-  Run *run;   /* of the rollout at hand: a signal gives it up; NULL: it does not */
+  bool brief;   /* reward.path: the one model needs no name */
+  Run *run;     /* of the rollout at hand: a signal gives it up; NULL: it does not */
+  int64_t step; /* updates before it */
 
   /* of the rollout at hand, by slot */
   Answer *answers;
@@ -78,8 +81,9 @@ typedef struct Scoring {
   int64_t *cuts; /* [ranks + 1] rank r judges slots cuts[r] .. cuts[r+1]-1 */
   Buffer *texts; /* what was said, where a source wants it: without special tokens */
   bool wants_text;
-  float *score;  /* the weighted sum */
-  Error failure; /* of rank 0 with a judge outside, until all ranks hear of it */
+  float *score;   /* the weighted sum */
+  double flushed; /* the run log, when: time_monotonic */
+  Error failure;  /* of rank 0 with a judge outside, until all ranks hear of it */
 
   ScoringModels models;
   Packer packer;
@@ -100,8 +104,9 @@ NODISCARD bool scoring_set_length(Scoring *scoring, int64_t longest, Log *log, E
 void scoring_plan(Scoring *scoring);
 void scoring_close_models(Scoring *scoring);
 
-/* run: a signal gives up what can be made again, as ERROR_SIG...; NULL: it is carried to its end. */
-void scoring_begin(Scoring *scoring, Run *run);
+/* run: a signal gives up what can be made again, as ERROR_SIG...; NULL: it is carried to its end. step: updates done; with an answer's id it
+ * says which answer of the run it is. */
+void scoring_begin(Scoring *scoring, Run *run, int64_t step);
 NODISCARD bool scoring_submit(Scoring *scoring, int64_t slot, const Answer *answer, Error *error);
 static inline bool scoring_is_submitted(const Scoring *scoring, int64_t slot) {
   return scoring->submitted[slot];

@@ -45,7 +45,9 @@ typedef struct SourceKind {
   /* The answers of slots first .. end-1: source_judged for each, unless scoring_is_stopped. NULL of those that judge beside us: */
   bool (*judge)(Source *source, int64_t first, int64_t end, Error *error);
   void (*begin)(Source *source); /* a rollout */
-  bool (*submit)(Source *source, int64_t slot, Error *error);
+  /* Appends what it is asked of an answer, all that what it says depends on; but for how it is spelled. */
+  bool (*question)(Source *source, int64_t slot, Buffer *out, Error *error);
+  bool (*submit)(Source *source, int64_t slot, Error *error); /* source->questions[slot] */
   /* Does what can be done now; waits up to so many seconds for something to happen. */
   bool (*attend)(Source *source, double seconds, Error *error);
   int64_t (*left)(const Source *source); /* answers that it has not judged yet */
@@ -69,6 +71,10 @@ struct Source {
   char *part_names[SCORING_MOST_PARTS];
   float *parts[SCORING_MOST_PARTS]; /* [capacity] */
   int part_count;
+
+  /* of those that judge beside us, by slot */
+  Buffer *questions;
+  bool anywhere; /* what was said of a question holds wherever it is asked again in the run */
 };
 
 /* Whether a text can be part of the name of a metric: up to 40 letters, digits, _, - and . */

@@ -1,5 +1,6 @@
 #include "scoring/verdict.h"
 
+#include "base/digest.h"
 #include "base/json.h"
 
 #include <string.h>
@@ -80,7 +81,9 @@ bool verdict_read(Verdict *verdict, const char *text, size_t bytes, Error *error
   return ok || refuse(text, bytes, why, error);
 }
 
-bool verdict_note(const Verdict *verdict, Source *source, int64_t slot, Error *error) {
+/* -- as that of an answer --------------------------------------------------------------------------------- */
+
+static bool take_down(const Verdict *verdict, Source *source, int64_t slot, Error *error) {
   for (int i = 0; i < verdict->part_count; i++) {
     const int p = source_part(source, verdict->parts[i].name, error);
     if (p < 0) return false;
@@ -88,4 +91,57 @@ bool verdict_note(const Verdict *verdict, Source *source, int64_t slot, Error *e
   }
   source_judged(source, slot, verdict->score);
   return true;
+}
+
+static bool parts_text(const Verdict *verdict, Buffer *out, Error *error) {
+  json_t *parts = json_object();
+  for (int i = 0; i < verdict->part_count; i++)
+    json_object_set_new(parts, verdict->parts[i].name, json_real(verdict->parts[i].value));
+  const bool ok =
+      parts ? json_append_text(out, parts, error) : error_out_of_memory(error, "parts of a reward", 0);
+  json_decref(parts);
+  return ok;
+}
+
+static RunLogReward row_of(const Source *source, int64_t slot, char digest[33]) {
+  const Scoring *scoring = source->scoring;
+  bytes_digest(source->questions[slot].data, source->questions[slot].size, digest);
+  return (RunLogReward){.source = source->common->name,
+                        .step = scoring->step,
+                        .id = scoring->answers[slot].id,
+                        .digest = digest};
+}
+
+bool verdict_note(const Verdict *verdict, Source *source, int64_t slot, Error *error) {
+  RunLog *log = source->scoring->setting.runlog;
+  Buffer parts = {0};
+  char digest[33];
+  if (!take_down(verdict, source, slot, error)) return false;
+  if (!log) return true;
+  const bool ok = verdict->part_count == 0 || parts_text(verdict, &parts, error);
+  RunLogReward row = row_of(source, slot, digest);
+  row.score = verdict->score;
+  row.parts = parts.data;
+  if (ok) runlog_reward(log, &row);
+  buffer_free(&parts);
+  return ok;
+}
+
+bool verdict_recall(Source *source, int64_t slot, bool *found, Error *error) {
+  RunLog *log = source->scoring->setting.runlog;
+  char digest[33];
+  *found = false;
+  if (!log) return true;
+  RunLogReward row = row_of(source, slot, digest);
+  bool again = runlog_kept_reward(log, &row, false);
+  if (!again && !(source->anywhere && runlog_kept_reward(log, &row, true))) return true;
+  Verdict verdict = {.score = row.score};
+  const char *why;
+  json_t *parts = row.parts ? json_loads(row.parts, 0, NULL) : NULL;
+  *found =
+      !row.parts || (parts && read_parts(&verdict, parts, &why)); /* else somebody has changed the file */
+  json_decref(parts);
+  memory_free(row.parts);
+  if (!*found) return true;
+  return again ? take_down(&verdict, source, slot, error) : verdict_note(&verdict, source, slot, error);
 }

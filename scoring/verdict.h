@@ -17,8 +17,10 @@ typedef struct Verdict {
 
 /* ERROR_DATA that shows what was read and says what was expected. White space around it is fine, and so are further keys. */
 NODISCARD bool verdict_read(Verdict *verdict, const char *text, size_t bytes, Error *error);
-/* Takes it down as that of the answer in the slot. */
+/* Takes it down as that of the answer in the slot, and keeps it in the run log. */
 NODISCARD bool verdict_note(const Verdict *verdict, Source *source, int64_t slot, Error *error);
+/* The same with what the run log has kept for its question, if there is any: then *found. */
+NODISCARD bool verdict_recall(Source *source, int64_t slot, bool *found, Error *error);
 
 /* Text of others as it may stand in a message: short, its control characters spelled. */
 void shown_text(const char *text, size_t bytes, char out[200]);

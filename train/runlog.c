@@ -28,29 +28,38 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS example (run INTEGER NOT NULL, data TEXT NOT NULL, number INTEGER NOT NULL,"
     "  sequence TEXT NOT NULL, path TEXT NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, ids TEXT NOT "
     "NULL,"
-    "  PRIMARY KEY (run, data, number, sequence)) WITHOUT ROWID;";
+    "  PRIMARY KEY (run, data, number, sequence)) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS reward (run INTEGER NOT NULL, source TEXT NOT NULL, step INTEGER NOT NULL,"
+    "  id INTEGER NOT NULL, digest TEXT NOT NULL, score REAL NOT NULL, parts TEXT,"
+    "  PRIMARY KEY (run, source, step, id)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS reward_digest ON reward (run, source, digest);";
 
 #define NOW "strftime('%Y-%m-%dT%H:%M:%SZ','now')"
 
 /* Each statement once: its name and its text. */
-#define STATEMENTS(X)                                                                                     \
-  X(RUN_LAST, "SELECT id FROM run WHERE stage = ? ORDER BY id DESC LIMIT 1")                              \
-  X(RUN_BEGIN, "INSERT INTO run (stage, config, version, host, started, status) VALUES (?, ?, ?, ?, " NOW \
-               ", 'running')")                                                                            \
-  X(RUN_AGAIN, "UPDATE run SET status = 'running', ended = NULL, config = ? WHERE id = ?")                \
-  X(RUN_FIND, "SELECT 1 FROM run WHERE id = ?")                                                           \
-  X(RUN_END, "UPDATE run SET status = ?, ended = " NOW " WHERE id = ?")                                   \
-  X(METRIC, "INSERT OR REPLACE INTO metric (run, step, name, value) VALUES (?, ?, ?, ?)")                 \
-  X(COURSE, "SELECT step, value FROM metric WHERE run = ? AND name = ? ORDER BY step")                    \
-  X(SAMPLE,                                                                                               \
-    "INSERT INTO sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, "         \
-    "response_ids, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                      \
-  X(CHECKPOINT, "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)")                                  \
-  X(EVENT, "INSERT INTO event VALUES (?, ?, ?, ?)")                                                       \
-  X(EXAMPLE, "INSERT OR REPLACE INTO example VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                            \
-  X(REWIND_METRIC, "DELETE FROM metric WHERE run = ? AND step > ?")                                       \
-  X(REWIND_SAMPLE, "DELETE FROM sample WHERE run = ? AND step > ?")                                       \
-  X(REWIND_CHECKPOINT, "DELETE FROM checkpoint WHERE run = ? AND step > ?")                               \
+#define STATEMENTS(X)                                                                                        \
+  X(RUN_LAST, "SELECT id FROM run WHERE stage = ? ORDER BY id DESC LIMIT 1")                                 \
+  X(RUN_BEGIN, "INSERT INTO run (stage, config, version, host, started, status) VALUES (?, ?, ?, ?, " NOW    \
+               ", 'running')")                                                                               \
+  X(RUN_AGAIN, "UPDATE run SET status = 'running', ended = NULL, config = ? WHERE id = ?")                   \
+  X(RUN_FIND, "SELECT 1 FROM run WHERE id = ?")                                                              \
+  X(RUN_END, "UPDATE run SET status = ?, ended = " NOW " WHERE id = ?")                                      \
+  X(METRIC, "INSERT OR REPLACE INTO metric (run, step, name, value) VALUES (?, ?, ?, ?)")                    \
+  X(COURSE, "SELECT step, value FROM metric WHERE run = ? AND name = ? ORDER BY step")                       \
+  X(SAMPLE,                                                                                                  \
+    "INSERT INTO sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, "            \
+    "response_ids, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                         \
+  X(CHECKPOINT, "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)")                                     \
+  X(EVENT, "INSERT INTO event VALUES (?, ?, ?, ?)")                                                          \
+  X(EXAMPLE, "INSERT OR REPLACE INTO example VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                               \
+  X(REWARD, "INSERT OR REPLACE INTO reward VALUES (?, ?, ?, ?, ?, ?, ?)")                                    \
+  X(REWARD_KEPT,                                                                                             \
+    "SELECT score, parts FROM reward WHERE run = ? AND source = ? AND digest = ? AND step = ? AND id = ?")   \
+  X(REWARD_ANYWHERE,                                                                                         \
+    "SELECT score, parts FROM reward WHERE run = ? AND source = ? AND digest = ? ORDER BY step, id LIMIT 1") \
+  X(REWIND_METRIC, "DELETE FROM metric WHERE run = ? AND step > ?")                                          \
+  X(REWIND_SAMPLE, "DELETE FROM sample WHERE run = ? AND step > ?")                                          \
+  X(REWIND_CHECKPOINT, "DELETE FROM checkpoint WHERE run = ? AND step > ?")                                  \
   X(REWIND_EVENT, "DELETE FROM event WHERE run = ? AND step > ?")
 
 enum StatementName {
@@ -469,6 +478,40 @@ void runlog_checkpoint(RunLog *log, int64_t step, const char *path, const char *
   bind_text(statement, 3, path);
   bind_text(statement, 4, digest);
   finish(log, statement);
+}
+
+void runlog_reward(RunLog *log, const RunLogReward *reward) {
+  sqlite3_stmt *statement = prepare(log, REWARD);
+  if (!statement) return;
+  sqlite3_bind_int64(statement, 1, log->run);
+  bind_text(statement, 2, reward->source);
+  sqlite3_bind_int64(statement, 3, reward->step);
+  sqlite3_bind_int64(statement, 4, reward->id);
+  bind_text(statement, 5, reward->digest);
+  bind_number(statement, 6, reward->score);
+  if (reward->parts) bind_text(statement, 7, reward->parts);
+  finish(log, statement);
+}
+
+bool runlog_kept_reward(RunLog *log, RunLogReward *reward, bool anywhere) {
+  if (!log->handle || !log->handle->db) return false;
+  sqlite3_stmt *statement = log->handle->statement[anywhere ? REWARD_ANYWHERE : REWARD_KEPT];
+  sqlite3_bind_int64(statement, 1, log->run);
+  bind_text(statement, 2, reward->source);
+  bind_text(statement, 3, reward->digest);
+  if (!anywhere) {
+    sqlite3_bind_int64(statement, 4, reward->step);
+    sqlite3_bind_int64(statement, 5, reward->id);
+  }
+  const bool found = sqlite3_step(statement) == SQLITE_ROW;
+  if (found) {
+    const char *parts = (const char *)sqlite3_column_text(statement, 1);
+    reward->score = sqlite3_column_double(statement, 0);
+    reward->parts = parts ? memory_copy_string(parts) : NULL;
+  }
+  sqlite3_reset(statement);
+  sqlite3_clear_bindings(statement);
+  return found;
 }
 
 void runlog_event(RunLog *log, LogLevel level, const char *text) {

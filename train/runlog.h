@@ -3,7 +3,7 @@
  * Tables: run (id, stage, config, version, host, started, ended, status), metric (run, step, name, value),
  * sample (run, step, prompt, response, reward, kl, length, finished, prompt_ids, response_ids, parts), checkpoint (run, step,
  * path, digest), event (run, step, level, text), example (run, data, number, sequence, path, line, text, ids): the first examples of each data set as
- * the model reads them. Times are UTC, ISO 8601.
+ * the model reads them, reward (run, source, step, id, digest, score, parts): what judges outside said. Times are UTC, ISO 8601.
  *
  * Writes gather in one transaction until runlog_flush, so a process that is killed leaves whole steps. A machine that
  * loses power may take flushed rows of the last seconds with it, but none from before the last runlog_sync.
@@ -47,6 +47,15 @@ typedef struct RunLogExample {
   int64_t count;
 } RunLogExample;
 
+/* What a source of rewards said of an answer. These rows are not rewound: what is rolled out again was judged already. */
+typedef struct RunLogReward {
+  const char *source;
+  int64_t step, id;
+  const char *digest; /* of the question */
+  double score;
+  char *parts; /* a JSON object, or NULL */
+} RunLogReward;
+
 /* Opens or makes the file and begins a run row; with `resume`, the last run of this stage goes on. stage and config are
  * borrowed until runlog_close. What is wrong with the file is said as warnings through `said`; the only errors are of
  * memory. */
@@ -60,6 +69,10 @@ void runlog_metric(RunLog *log, int64_t step, const char *name, double value);
 void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample);
 void runlog_example(RunLog *log, const RunLogExample *example);
 void runlog_checkpoint(RunLog *log, int64_t step, const char *path, const char *digest);
+void runlog_reward(RunLog *log, const RunLogReward *reward);
+/* Sets score and parts (a new string) as they are kept for this source, step, id and question; or, with `anywhere`, for this source and
+ * question, the first of them. False: there is none, or no log now. */
+bool runlog_kept_reward(RunLog *log, RunLogReward *reward, bool anywhere);
 void runlog_event(RunLog *log, LogLevel level, const char *text);
 void runlog_flush(RunLog *log); /* commits */
 void runlog_sync(RunLog *log);  /* commits, and sees to it that all rows are on the disk */

@@ -167,6 +167,60 @@ pass "${ppo[@]}" --run.dir run --reward.sources "$(judged slow)"
 gone slow
 note "signals"
 
+# A judge that throws dice: what it said is kept with the rollout, so that a run that is killed and resumed learns from what was said, and asks
+# again only what was lost before it was learned from. $given has all that was ever said; the last of an answer is what counts.
+judge dice <<'E2'
+. ./line.sh
+while read -r line; do
+  id_of "$line"
+  throw=$RANDOM
+  echo "$id $throw" >>given
+  echo "{\"id\": $id, \"score\": $((throw % 100)).$throw, \"parts\": {\"throw\": $throw}}"
+done
+E2
+judge again <<'E2'
+. ./line.sh
+declare -A said
+while read -r id throw; do said[$id]=$throw; done <given
+while read -r line; do
+  id_of "$line"
+  throw=${said[$id]}
+  echo "{\"id\": $id, \"score\": $((throw % 100)).$throw, \"parts\": {\"throw\": $throw}}"
+done
+E2
+updates=18
+long=("${ppo[@]}" --ppo.total_episodes $((16 * updates)) --run.save_every 4)
+dice='{"kind": "command", "name": "judge", "command": ["./dice"]}'
+timed "${long[@]}" --run.dir dice-alone --reward.sources "$dice"
+rm given
+killed_and_resumed dice-killed $updates 3 "${long[@]}" --run.dir dice-killed --reward.sources "$dice"
+sort -u -k 1,1n given | wc -l >known
+[[ $(<known) == $((16 * updates)) ]] || fail "answers that were judged: $(<known)"
+asked=$(wc -l <given)
+((asked < 16 * updates + 3 * 16 + 1)) || fail "$asked questions for $((16 * updates)) answers"
+pass "${long[@]}" --run.dir dice-again --reward.sources "${dice/dice/again}"
+same_files dice-killed/model dice-again/model
+differ dice-killed/model/model.safetensors dice-alone/model/model.safetensors
+parts() { query "$1" "select step, prompt, response, parts from sample order by rowid; select step, name, value from metric where name not like '%per_second' order by step, name"; }
+[[ $(parts dice-killed) == "$(parts dice-again)" ]] || fail "the run logs differ: $(diff <(parts dice-killed) <(parts dice-again) | head -n 4)"
+# And a failure in the middle of a rollout: what was said before it is not asked again.
+judge weak <<'E2'
+. ./line.sh
+while read -r line; do
+  id_of "$line"
+  [[ $id != 25 || -e mended ]] || exit 1
+  echo "$id" >>asked
+  echo "{\"id\": $id, \"score\": $RANDOM}"
+done
+E2
+refuse 3 "its program has ended" "${ppo[@]}" --run.dir weak-run --reward.sources "$(judged weak '"restarts": 0')"
+before=$(sort -un asked | wc -l)
+touch mended
+pass "${ppo[@]}" --run.dir weak-run --reward.sources "$(judged weak '"restarts": 0')"
+[[ $before -gt 16 && $(sort -n asked | uniq -d | wc -l) -lt 8 && $(sort -un asked | wc -l) == 48 ]] || fail "$before before, then: $(sort -n asked | uniq -c)"
+gone dice
+note "dice: $asked questions for $((16 * updates)) answers, killed three times"
+
 # --check starts nothing.
 pass "${ppo[@]}" --run.dir checked --reward.sources "$(judged plain)" --check
 [[ ! -s pids ]] || fail "--check started a program"

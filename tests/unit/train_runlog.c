@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/memory.h"
 #include "tests/temporary.h"
 #include "train/runlog.h"
 
@@ -139,6 +140,50 @@ static void a_resumed_run_writes_its_rows_again(void **state) {
   runlog_close(&log, "done");
 }
 
+static bool is_kept(RunLog *log, int64_t step, int64_t id, const char *digest, bool anywhere, double score,
+                    const char *parts) {
+  RunLogReward reward = {.source = "judge", .step = step, .id = id, .digest = digest};
+  if (!runlog_kept_reward(log, &reward, anywhere)) return false;
+  assert_true(reward.score == score);
+  assert_int_equal(reward.parts != NULL, parts != NULL);
+  if (parts) assert_string_equal(reward.parts, parts);
+  memory_free(reward.parts);
+  return true;
+}
+
+/* What was said of answers that will be sampled again is there when they are. */
+static void rewards_are_kept(void **state) {
+  (void)state;
+  RunLog log;
+  char parts[] = "{\"a\":0.5}";
+  must_open(&log, true);
+  runlog_reward(&log, &(RunLogReward){"judge", 4, 17, "d", 0.1 + 0.2, parts});
+  runlog_reward(&log, &(RunLogReward){"judge", 6, 20, "d", 3, NULL});
+  runlog_reward(&log, &(RunLogReward){"other", 4, 17, "d", 5, NULL});
+  assert_true(is_kept(&log, 4, 17, "d", false, 0.1 + 0.2, parts)); /* before anything was flushed */
+  runlog_close(&log, "interrupted");
+  must_open(&log, true);
+  runlog_rewind(&log, 3);
+  assert_true(is_kept(&log, 4, 17, "d", false, 0.1 + 0.2, parts));
+  assert_true(is_kept(&log, 6, 20, "d", false, 3, NULL));
+  assert_false(is_kept(&log, 4, 17, "e", false, 0, NULL)); /* another question */
+  assert_false(is_kept(&log, 4, 18, "d", false, 0, NULL));
+  assert_false(is_kept(&log, 5, 17, "d", false, 0, NULL));
+  assert_true(is_kept(&log, 9, 99, "d", true, 0.1 + 0.2, parts)); /* the first that was said of it */
+  assert_false(is_kept(&log, 9, 99, "e", true, 0, NULL));
+  runlog_reward(&log, &(RunLogReward){"judge", 4, 17, "d2", 7, NULL}); /* the last one counts */
+  assert_true(is_kept(&log, 4, 17, "d2", false, 7, NULL));
+  assert_false(is_kept(&log, 4, 17, "d", false, 0, NULL));
+  runlog_close(&log, "done");
+  must_open(&log, false); /* another run has its own */
+  assert_false(is_kept(&log, 6, 20, "d", false, 0, NULL));
+  assert_false(is_kept(&log, 6, 20, "d", true, 0, NULL));
+  runlog_close(&log, "done");
+  const RunLog none = {0};
+  log = none;
+  assert_false(is_kept(&log, 6, 20, "d", false, 0, NULL)); /* no log at all */
+}
+
 /* A process that dies leaves the steps that it flushed, whole. */
 static void a_killed_run_leaves_whole_steps(void **state) {
   (void)state;
@@ -265,6 +310,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(rows_are_stored, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(an_older_log_goes_on, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_resumed_run_writes_its_rows_again, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(rewards_are_kept, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_killed_run_leaves_whole_steps, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_damaged_file_is_set_aside, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_locked_file_is_tried_again, open_folder, close_folder),
