@@ -1,9 +1,11 @@
 #include "compute/collective.h"
 
-/* Whether there is something to be done. Only the CPU backend has ranks. */
+#include "compute/collective_table.h"
+
+/* Whether there is something to be done. */
 static bool is_real(const Compute *compute, Tensor values) {
   if (compute->comm.size == 1 || compute->dry) return false;
-  ASSERT(compute_on_host(compute) && tensor_is_contiguous(values));
+  ASSERT(tensor_is_contiguous(values));
   return true;
 }
 
@@ -11,30 +13,44 @@ static Collective started(CommTicket ticket) {
   return (Collective){ticket.number};
 }
 
-Collective collective_all_reduce(Compute *compute, Tensor values) {
+Collective collective_all_reduce(const Compute *compute, Tensor values) {
   if (!is_real(compute, values)) return (Collective){0};
   ASSERT(values.dtype == DTYPE_F32);
+  if (!compute_on_host(compute)) return (Collective){collectives_cuda->all_reduce(compute, values)};
   return started(
       comm_start_all_reduce(&compute->comm, COMM_SUM, DTYPE_F32, values.data, tensor_count(values)));
 }
 
-Collective collective_reduce_scatter(Compute *compute, Tensor values, const int64_t *at) {
+Collective collective_reduce_scatter(const Compute *compute, Tensor values, const int64_t *at) {
   if (!is_real(compute, values)) return (Collective){0};
   ASSERT(values.dtype == DTYPE_F32 && at[compute->comm.size] == tensor_count(values));
+  if (!compute_on_host(compute)) return (Collective){collectives_cuda->reduce_scatter(compute, values, at)};
   return started(comm_start_reduce_scatter(&compute->comm, COMM_SUM, DTYPE_F32, values.data, at));
 }
 
-Collective collective_all_gather(Compute *compute, Tensor values, const int64_t *at) {
+Collective collective_all_gather(const Compute *compute, Tensor values, const int64_t *at) {
   if (!is_real(compute, values)) return (Collective){0};
   ASSERT(at[compute->comm.size] == tensor_count(values));
+  if (!compute_on_host(compute)) {
+    const int rank = compute->comm.rank;
+    const Tensor own = tensor_rows(tensor_1d(values.data, values.dtype, tensor_count(values)), at[rank],
+                                   at[rank + 1] - at[rank]);
+    return (Collective){collectives_cuda->all_gather(compute, own, values, at)};
+  }
   return started(comm_start_all_gather(&compute->comm, values.data, dtype_size(values.dtype), at));
 }
 
-Collective collective_broadcast(Compute *compute, int root, Tensor values) {
+Collective collective_broadcast(const Compute *compute, int root, Tensor values) {
   if (!is_real(compute, values)) return (Collective){0};
+  if (!compute_on_host(compute)) return (Collective){collectives_cuda->broadcast(compute, root, values)};
   return started(comm_start_broadcast(&compute->comm, root, values.data, tensor_bytes(values)));
 }
 
-void collective_wait(Compute *compute, Collective collective) {
-  comm_wait(&compute->comm, (CommTicket){collective.number});
+void collective_wait(const Compute *compute, Collective collective) {
+  if (collective.number == 0) return;
+  if (!compute_on_host(compute)) {
+    collectives_cuda->wait(compute, collective.number);
+  } else {
+    comm_wait(&compute->comm, (CommTicket){collective.number});
+  }
 }

@@ -59,6 +59,7 @@ typedef struct CommWorld {
   const CommTransport *transport; /* NULL: not joined */
   void *link;                     /* its own */
   struct CommQueue *queue;        /* comm_queue.c; NULL before the first collective beside the computing */
+  struct CommCards *cards;        /* compute/cuda/ranks.cu; NULL where tensors lie in the host's memory */
 } CommWorld;
 
 /* Each joins the ranks of the launcher: fills rank and size of comm, hosts, transport and link. */

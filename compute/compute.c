@@ -1,6 +1,8 @@
 #include "compute/compute.h"
 
 #include "base/memory.h"
+#include "compute/collective.h"
+#include "compute/collective_table.h"
 #include "compute/ops.h"
 #include "compute/processor.h"
 
@@ -11,6 +13,33 @@ const char *const op_names[] = {
 #include "compute/ops.def"
 #undef OP
     NULL};
+
+/* What was the matter first with some rank becomes the reason on all; whether nothing was. */
+static bool all_are(const Comm *comm, bool ok, Error *reason) {
+  if (comm->size == 1) return ok;
+  Error *all = memory_zeroed((size_t)comm->size, sizeof *all);
+  if (!all) return error_out_of_memory(reason, "the errors of ranks", (size_t)comm->size * sizeof *all);
+  if (ok) *reason = (Error){0};
+  comm_all_gather(comm, reason, all, sizeof *all);
+  int first = 0;
+  while (first < comm->size && all[first].code == ERROR_NONE) first++;
+  if (first < comm->size && first != comm->rank) {
+    *reason = (Error){0};
+    error_set(reason, all[first].code, "%s (rank %d)", all[first].message, first);
+  }
+  memory_free(all);
+  return first == comm->size;
+}
+
+/* The card, and with many ranks what is between their cards: all ranks have it, or none. */
+static bool open_card(Compute *compute, Error *reason) {
+  const Comm *comm = &compute->comm;
+  const bool opened = backend_cuda->open(compute, reason);
+  bool all = all_are(comm, opened, reason);
+  if (all && comm->size > 1) all = all_are(comm, collectives_cuda->open(compute, reason), reason);
+  if (opened && !all) backend_cuda->close(compute);
+  return all;
+}
 
 /* CUDA where it was asked for, or found; the reason why not comes back in `error` only when it was asked for. */
 static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
@@ -23,7 +52,7 @@ static bool open_cuda(Compute *compute, DeviceKind kind, Error *error) {
   }
   Error reason = {0};
   compute->backend = backend_cuda;
-  if (backend_cuda->open(compute, &reason)) return true;
+  if (open_card(compute, &reason)) return true;
   compute->backend = NULL;
   if (kind == DEVICE_CUDA) {
     *error = reason;
@@ -38,7 +67,12 @@ int compute_all_threads(void) {
 }
 
 bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) {
-  *compute = (Compute){.comm = comm_single()};
+  const Comm alone = comm_single();
+  return compute_open_rank(compute, kind, threads, &alone, error);
+}
+
+bool compute_open_rank(Compute *compute, DeviceKind kind, int threads, const Comm *comm, Error *error) {
+  *compute = (Compute){.comm = *comm};
   if (!open_cuda(compute, kind, error)) {
     if (kind == DEVICE_CUDA) return false;
     compute->backend = processor_backend(error);

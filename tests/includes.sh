@@ -36,10 +36,10 @@ vendor_rules='
 ^(oneapi/)?dnnl|^cblas[.]h$: ^compute/
 ^(cuda|cublas|curand|cub/|nvtx|mma[.]h|cooperative_groups): ^compute/
 ^(launch|ptx)[.]cuh$: ^compute/cuda/
-^c(math|stdint|stdio|stdlib|string|float|limits)$|^type_traits$: ^compute/cuda/.*[.]cuh?$
+^c(math|stdint|stdio|stdlib|string|float|limits|time)$|^type_traits$: ^compute/(cuda/.*[.]cuh?|comm_nccl[.]cu)$
 ^dlfcn[.]h$: ^compute/cuda/
 ^boost/: ^tests/cuda_host/
-^(mpi|nccl): ^compute/comm_(mpi|nccl)[.]c$
+^(mpi|nccl): ^compute/comm_(mpi|nccl)[.]cu?$
 ^netdb[.]h$|^netinet/|^arpa/: ^compute/socket[.]c$
 ^omp[.]h$|^(imm|x86|amx|avx)[a-z]*[.]h$|^cpuid[.]h$: ^compute/
 ^sqlite3[.]h$: ^train/runlog[.]c$
@@ -123,6 +123,7 @@ compute/cuda/c.cu <cmath>
 tests/cuda_host/a.cc <boost/context/detail/fcontext.hpp>
 compute/comm_mpi.c <mpi.h>
 compute/socket.c <netdb.h>
+compute/comm_nccl.cu <nccl.h>
 base/regex.c <pcre2.h>
 tokenizer/a.c <utf8proc.h>
 train/runlog.c <sqlite3.h>
@@ -145,6 +146,7 @@ formats/c.c <xxhash.h>
 compute/b.c "model/a.h"
 compute/comm.c <mpi.h>
 compute/comm.c <netinet/in.h>
+compute/cuda/e.cu <nccl.h>
 compute/cpu/b.c <ptx.cuh>
 compute/cuda/d.c <cmath>
 base/j.c <boost/context/detail/fcontext.hpp>

@@ -65,6 +65,8 @@ part 'memory, copies, recordings, row invariance, paged attention' tests 1 '^uni
 part 'models, adapters, decoding, training: references' tests 2 '^(parity/|unit/(model|lora|rollout|train)_)[^/]*$'
 part 'CPU and GPU: losses of 50 updates in fp32, all stages' bash tests/stages/cuda.sh "$bin"
 part 'memory of the host beside the card' bash tests/stages/offload.sh "$bin"
+part 'two ranks with a card each: collectives, bit by bit' bash tests/ranks/mpirun.sh 2 "$folder/tests/ranks_cards"
+part 'two ranks with a card each: sft' bash tests/stages/ranks_cards.sh "$bin"
 part 'stages from start to end, kill and resume' tests 2 '^stages/(sft|reward|ppo|dpo)_(resume|invariants|train|options)$'
 part 'the pipeline' tests 1 '^stages/(pipeline|generate)$'
 if ! $quick; then

@@ -1,5 +1,7 @@
 #include "train/device.h"
 
+#include "compute/collective.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,13 +11,21 @@
  * buffers of oneDNN, SQLite, the tokenizer. Measured; see docs/memory.md. */
 static const size_t program_bytes = (size_t)48 << 20;
 
-bool device_open(Compute *compute, const DeviceConfig *config, Log *log, Error *error) {
-  if (!compute_open(compute, (DeviceKind)config->backend, (int)config->threads, error)) return false;
+static bool open_ranks(Compute *compute, const DeviceConfig *config, const Comm *comm, Log *log,
+                       Error *error) {
+  if (!compute_open_rank(compute, (DeviceKind)config->backend, (int)config->threads, comm, error)) {
+    return false;
+  }
   compute->memory_limit = (size_t)config->memory_limit;
   if (!log) return true;
   if (compute->refusal.code) log_warning(log, "not on CUDA: %s", compute->refusal.message);
   log_info(log, "computing on %s, %d threads", compute_device_name(compute), compute->threads);
   return true;
+}
+
+bool device_open(Compute *compute, const DeviceConfig *config, Log *log, Error *error) {
+  const Comm alone = comm_single();
+  return open_ranks(compute, config, &alone, log, error);
 }
 
 /* Says what kept the real one from being opened. */
@@ -38,30 +48,30 @@ static bool assume_card(Compute *compute, const DeviceConfig *config, const Erro
   return true;
 }
 
-bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log, Error *error) {
+static bool open_to_plan(Compute *compute, const DeviceConfig *config, const Comm *comm, Log *log,
+                         Error *error) {
   Error refusal = {0};
-  if (device_open(compute, config, log, &refusal)) return true;
+  if (open_ranks(compute, config, comm, log, &refusal)) return true;
   if (refusal.code == ERROR_DEVICE && (DeviceKind)config->backend == DEVICE_CUDA) {
     return assume_card(compute, config, &refusal, log, error);
   }
   return error_set(error, refusal.code, "%s", refusal.message);
 }
 
+bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log, Error *error) {
+  const Comm alone = comm_single();
+  return open_to_plan(compute, config, &alone, log, error);
+}
+
 bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *comm, bool to_plan, Log *log,
                       Error *error) {
   DeviceConfig own = *config;
   if (comm->size > 1) {
-    if ((DeviceKind)own.backend == DEVICE_CUDA) {
-      return error_set(error, ERROR_USAGE,
-                       "device.backend cuda has one rank, and there are %d: ranks compute on the CPU",
-                       comm->size);
-    }
-    own.backend = DEVICE_CPU;
     const int share = compute_all_threads() / comm->sharing;
     if (own.threads == 0 && !getenv("OMP_NUM_THREADS")) own.threads = share > 0 ? share : 1;
   }
-  if (!(to_plan ? device_open_to_plan : device_open)(compute, &own, log, error)) return false;
-  compute->comm = *comm;
+  if (!(to_plan ? open_to_plan : open_ranks)(compute, &own, comm, log, error)) return false;
+  compute->comm = *comm; /* an assumed card has none */
   if (comm->size > 1) log_info(log, "%d ranks, %d of them on this host", comm->size, comm->neighbours);
   return true;
 }

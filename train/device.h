@@ -15,8 +15,8 @@ NODISCARD bool device_open(Compute *compute, const DeviceConfig *config, Log *lo
  * (compute_assume_card). */
 NODISCARD bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log, Error *error);
 
-/* Either of them for the ranks of a run, which compute on the CPU: device.threads 0 is this rank's share of the cores that it may run
- * on (OMP_NUM_THREADS goes before), and compute->comm is `comm`. ERROR_USAGE for device.backend cuda with many ranks. */
+/* Either of them for the ranks of a run (compute_open_rank): device.threads 0 is this rank's share of the cores that it may run
+ * on (OMP_NUM_THREADS goes before), and compute->comm is `comm`. */
 NODISCARD bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *comm, bool to_plan,
                                 Log *log, Error *error);
 

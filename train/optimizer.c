@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include "base/memory.h"
+#include "compute/collective.h"
 
 #include <math.h>
 
@@ -187,11 +188,12 @@ void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute) {
 
 void optimizer_sum_gradients(Optimizer *optimizer, const Compute *compute) {
   if (compute->comm.size == 1) return;
-  ASSERT(compute_on_host(compute) && !optimizer->host);
+  ASSERT(!optimizer->host);
+  Collective last = {0};
   for (size_t i = 0; i < optimizer->parameters->count; i++) {
-    const Tensor gradient = optimizer->gradients[i];
-    comm_all_reduce(&compute->comm, COMM_SUM, gradient.dtype, gradient.data, tensor_count(gradient));
+    last = collective_all_reduce(compute, optimizer->gradients[i]);
   }
+  collective_wait(compute, last);
 }
 
 /* Sum of squares of gradients first .. last-1. */

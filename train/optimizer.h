@@ -56,7 +56,7 @@ void optimizer_adopt(Optimizer *optimizer, Compute *compute);
 /* After the exact values were set by other means than a step: the rounded ones follow. */
 void optimizer_round(const Optimizer *optimizer, Compute *compute);
 
-/* Makes every gradient its sum over all ranks, which compute on the CPU; the same bits on each. */
+/* Makes every gradient its sum over all ranks; the same bits on each. */
 void optimizer_sum_gradients(Optimizer *optimizer, const Compute *compute);
 /* One update from the accumulated gradients, which are zeroed afterwards. *grad_norm receives their norm
  * before clipping. A norm that is not finite is ERROR_MODEL naming the parameter where that began (the first one in the

@@ -79,6 +79,10 @@ static bool open_optimizer(Trainee *trainee, const TraineeSpec *spec, Compute *c
 
 static bool open_host(const TraineeSpec *spec, Compute *compute, Error *error) {
   if (!spec->offload || spec->recalled) return true;
+  if (compute->comm.size > 1) {
+    return error_set(error, ERROR_USAGE, "optim.offload state has one rank, and there are %d",
+                     compute->comm.size);
+  }
   if (compute_can_offload(compute)) return compute_open_host(compute, error);
   return error_set(error, ERROR_USAGE,
                    "optim.offload state: expected a GPU, found %s, which has no memory but the host's",

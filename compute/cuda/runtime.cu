@@ -6,6 +6,7 @@
  * before it has arrived; nothing but a download waits for the device. */
 #include "compute/cuda/kernel.cuh"
 #include "compute/cuda/product.cuh"
+#include "compute/cuda/ranks.cuh"
 
 #include <cstdio>
 #include <unistd.h>
@@ -55,7 +56,8 @@ __global__ void probe_kernel(bf16 *out, int count) {
   if (i < count) out[i] = from_float<bf16>(0.0f);
 }
 
-static bool find_card(Device *d, cudaDeviceProp *card, Error *error) {
+/* The ranks of a host take its cards in turn; `below`: those before this one. */
+static bool find_card(Device *d, int below, cudaDeviceProp *card, Error *error) {
   int driver = 0, toolkit = 0, count = 0;
   cudaDriverGetVersion(&driver); /* 0 without a driver */
   cudaRuntimeGetVersion(&toolkit);
@@ -70,6 +72,7 @@ static bool find_card(Device *d, cudaDeviceProp *card, Error *error) {
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
     return error_set(error, ERROR_DEVICE, "CUDA: no GPU found (or CUDA_VISIBLE_DEVICES hides it)");
   }
+  if (status == cudaSuccess) d->ordinal = below % count;
   if (status == cudaSuccess) status = cudaGetDeviceProperties(card, d->ordinal);
   if (status != cudaSuccess) {
     return error_set(error, ERROR_DEVICE, "CUDA: no GPU can be used: %s", cudaGetErrorString(status));
@@ -200,7 +203,8 @@ bool cuda_open(Compute *c, Error *error) {
   c->device = (Device *)memory_zeroed(1, sizeof(Device));
   if (!c->device) return error_out_of_memory(error, "the device", sizeof(Device));
   cudaDeviceProp card;
-  if (find_card(c->device, &card, error) && take_card(c, &card, error)) return true;
+  if (find_card(c->device, cuda_ranks_below(&c->comm), &card, error) && take_card(c, &card, error))
+    return true;
   cuda_close(c);
   return false;
 }
@@ -216,6 +220,7 @@ static void staging_close(Staging *s) {
 void cuda_close(Compute *c) {
   Device *d = c->device;
   if (!d) return;
+  cuda_ranks_close(c);
   if (d->stream) device_check(cudaStreamSynchronize(d->stream), "waiting for the last operations");
   if (d->copies) device_check(cudaStreamSynchronize(d->copies), "waiting for the last copies");
   if (d->offload) device_check(cudaStreamSynchronize(d->offload), "waiting for the last copies");

@@ -186,7 +186,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
 
 /* The address of no card that the machine could have. */
 cudaError_t cudaDeviceGetPCIBusId(char *address, int size, int device) {
-  snprintf(address, (size_t)size, "FFFF:FF:1F.7");
+  snprintf(address, (size_t)size, "FFFF:%02X:1F.7", (unsigned)(0xFF - device));
   return host_usable(device);
 }
 

@@ -31,6 +31,10 @@ size_t host_shared_limit(const void *kernel, size_t fixed);
 /* Kernels are launched on the stream. */
 void host_stream_computes(cudaStream_t stream);
 
+/* Work that waits for what is not on this device (nccl.h): it is called again until it returns true, by whoever waits for the stream; who
+ * only asks how far that is calls it once. */
+void host_submit_until(cudaStream_t stream, std::function<bool()> work);
+
 /* Does all work that any stream still has. */
 void host_drain_all(void);
 

@@ -2,23 +2,26 @@
 #include "tests/cuda_host/cuda_runtime.h"
 #include "tests/cuda_host/emulated.h"
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <thread>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
-typedef std::function<void()> Work;
+typedef std::function<bool()> Work; /* false: not done yet, to be tried again */
 
 struct CUstream_st {
   bool blocking; /* the default stream waits for it */
   bool computes; /* kernels were launched on it */
   std::deque<Work> queue;
-  uint64_t submitted, done;
+  uint64_t submitted;
+  std::atomic<uint64_t> done;
   cudaGraph_t capture; /* NULL: not capturing */
   bool invalid;        /* the capture */
 };
@@ -68,16 +71,29 @@ static CUstream_st *stream_of(cudaStream_t stream) {
   return stream ? stream : &streams()->standard;
 }
 
+/* Does the next piece of work; false when it is not done yet. */
+static bool step(CUstream_st *stream) {
+  host_device_work(true);
+  const bool done = stream->queue.front()();
+  host_device_work(false);
+  if (!done) return false;
+  stream->queue.pop_front();
+  stream->done++;
+  return true;
+}
+
 static void drain(CUstream_st *stream, uint64_t ticket) {
   if (stream->queue.empty()) return;
   host_device_work(true);
   while (stream->done < ticket && !stream->queue.empty()) {
-    Work work = std::move(stream->queue.front());
-    stream->queue.pop_front();
-    stream->done++;
-    work();
+    if (!step(stream)) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
   host_device_work(false);
+}
+
+/* Somebody is looking: time goes on. */
+static void look(CUstream_st *stream) {
+  if (!stream->queue.empty()) step(stream);
 }
 
 void host_drain_all(void) {
@@ -86,7 +102,14 @@ void host_drain_all(void) {
   for (cudaStream_t stream : streams()->all) drain(stream, UINT64_MAX);
 }
 
-void host_submit(cudaStream_t given, Work work) {
+void host_submit(cudaStream_t stream, std::function<void()> work) {
+  host_submit_until(stream, [work] {
+    work();
+    return true;
+  });
+}
+
+void host_submit_until(cudaStream_t given, Work work) {
   Streams *s = streams();
   Hold hold(s->lock);
   CUstream_st *stream = stream_of(given);
@@ -159,7 +182,7 @@ cudaError_t cudaStreamQuery(cudaStream_t given) {
   CUstream_st *stream = stream_of(given);
   cudaError_t status = not_while_capturing(stream);
   if (status != cudaSuccess || stream->queue.empty()) return status;
-  drain(stream, stream->done + 1); /* somebody is looking: time goes on */
+  look(stream);
   return cudaErrorNotReady;
 }
 
@@ -221,10 +244,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  Hold hold(streams()->lock);
   if (event_done(event)) return cudaSuccess;
-  CUstream_st *stream = stream_of(event->stream);
-  drain(stream, stream->done + 1);
+  /* Who only asks does not wait for a thread that waits for work. */
+  const std::unique_lock<std::recursive_mutex> hold(streams()->lock, std::try_to_lock);
+  if (!hold) return cudaErrorNotReady;
+  look(stream_of(event->stream));
   return cudaErrorNotReady;
 }
 
@@ -351,7 +375,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
-  for (const Work &work : executable->work) host_submit(stream, work);
+  for (const Work &work : executable->work) host_submit_until(stream, work);
   return cudaSuccess;
 }
 

@@ -89,7 +89,7 @@ said_once 0 '"ok": true' "${sft[@]}" --run.dir "$work/checked" --check
 said_once 0 'usage: drover sft' "$bin/sft" --help
 said_once 0 '"batch_size"' "${sft[@]}" --run.dir "$work/printed" --print-config
 said_once 6 'absent.jsonl' "${sft[@]}" --run.dir "$work/absent" --data.train "$work/absent.jsonl"
-said_once 2 'device.backend cuda has one rank, and there are 2' "${sft[@]}" --run.dir "$work/cuda" --device.backend cuda
+said_once 2 'optim.offload state has one rank, and there are 2' "${sft[@]}" --run.dir "$work/offload" --optim.offload state
 said_once 2 'data.train: - is a pipe, which only one of the 2 ranks could read' "${sft[@]}" --run.dir "$work/pipe" --data.train -
 said_once 2 'merge runs on one rank, but mpirun asks for 2' "$bin/merge" --model none --adapter none --out none
 note "results and errors are said once"

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# sft on two ranks with a card each: it learns what one rank learns, has the same bits twice, and ends when a rank does. $1: the folder of
+# the executables. Without CUDA in them those of the emulated card are taken (../cuda_host/bin), where each rank is a process with a
+# card of its own and tests/cuda_host/nccl.cc stands for NCCL.
+bin=$1
+source tests/support/ranks.sh
+programs=$bin
+if ldd "$bin/sft" | grep -q libcublasLt; then
+  cards=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)
+  ((cards >= 2)) || { echo "skipped: two ranks need a card each (NCCL), and this machine has $cards"; exit 77; }
+elif [[ -x $bin/../cuda_host/bin/sft ]]; then
+  programs=$bin/../cuda_host/bin
+  export DROVER_CUDA_HOST_DEVICE=devices=2
+else
+  echo 'skipped: a build without CUDA, emulated or not'
+  exit 77
+fi
+make_world "$work/world"
+world=$work/world
+sft=("$programs/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --data.template chatml --data.max_length 48
+  --optim.batch_size 6 --optim.micro_batch_tokens 150 --optim.lr 3e-3 --optim.max_steps 4 --device.threads 1
+  --device.backend cuda --device.rank_timeout 20)
+
+losses() { metrics "$1" | grep '^train/loss '; }
+
+compare() { # compare NAME FILE ARGUMENTS...: one rank and two, and two again
+  local name=$1 file=$2
+  shift 2
+  pass on 1 "${sft[@]}" "$@" --run.dir "$work/$name-1"
+  pass on 2 "${sft[@]}" "$@" --run.dir "$work/$name-2"
+  grep -q '2 ranks, 2 of them on this host' "$work/log" || fail "no word of two ranks: $(cat "$work/log")"
+  grep -q 'computing on cuda' "$work/log" || fail "not on cards: $(cat "$work/log")"
+  pass on 2 "${sft[@]}" "$@" --run.dir "$work/$name-again"
+  losses "$work/$name-1" >"$work/a"
+  losses "$work/$name-2" >"$work/b"
+  [[ $(wc -l <"$work/a") == 4 ]] || fail "$name: updates in the run log"
+  near "$work/a" "$work/b" 1e-6
+  close_weights "$work/$name-1/$file" "$work/$name-2/$file" 1e-4
+  holds "$(metric "$work/$name-2" train/sent_bytes) > 1000"
+  same_files "$work/$name-2/${file%/*}" "$work/$name-again/${file%/*}"
+  note "$name: two ranks learn what one does, with the same bits twice"
+}
+compare full model/model.safetensors
+compare lora adapter/adapter_model.safetensors --lora.enabled --lora.dropout 0.1
+
+# ends CODE PATTERN SIGNAL NAME: the second rank gets the signal in an update.
+ends() {
+  local begun=$SECONDS
+  signalled "$3" "$work/$4" 2 2 1 "${sft[@]}" --lora.enabled --optim.max_steps 400 --run.save_every 1 --device.rank_timeout 3
+  [[ $status == "$1" ]] || fail "$4: exit code $status: $(tail -n 5 "$work/log")"
+  tr -d '\0' <"$work/log" | tr '\n' ' ' | grep -qE "$2" || fail "$4: expected '$2' in: $(cat "$work/log")"
+  ((SECONDS - begun < 60)) || fail "$4: it took $((SECONDS - begun)) s to end"
+}
+ends 137 'rank 1 with PID .* exited on signal 9' KILL killed
+ends 7 'rank 0 on .*(within 3 s: another rank is dead|for 3 s from rank 1 on )' STOP stopped
+note 'a rank that is killed or hangs ends both within the timeout'
+
+if [[ $programs != "$bin" ]]; then
+  export DROVER_CUDA_HOST_DEVICE=devices=1
+  said_once 2 'ranks 0 and 1 have the same card (' "${sft[@]}" --run.dir "$work/shared"
+  note 'a card is not shared'
+fi
