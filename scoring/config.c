@@ -6,7 +6,7 @@
 #include <ctype.h>
 #include <string.h>
 
-static const SourceKind *const kinds[] = {&model_source, &command_source, &rules_source};
+static const SourceKind *const kinds[] = {&model_source, &ensemble_source, &command_source, &rules_source};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static const SourceKind *find_kind(const char *name) {

@@ -17,6 +17,28 @@ typedef struct ModelOptions {
   "chat template that it reads answers by: auto = the one that it was trained with here, or, where that " \
   "is not known and its tokens are not the policy's, its own; else a name or file as of data.template"
 
+typedef enum Combine { COMBINE_MEAN, COMBINE_MINIMUM, COMBINE_MEAN_MINUS_STD } Combine;
+static const char *const combine_names[] = {"mean", "minimum", "mean_minus_std", NULL};
+
+typedef struct EnsembleOptions {
+  SourceCommon common;
+  char *path, *template;
+  OptionStrings adapters;
+  int combine; /* Combine */
+  double k;
+} EnsembleOptions;
+
+/* clang-format off */
+static const Option ensemble_options[] = {
+    SOURCE_OPTIONS(EnsembleOptions, common)
+    ROW_STRING_REQUIRED("path", EnsembleOptions, path, "the base model under all adapters"),
+    ROW_STRINGS("adapters", EnsembleOptions, adapters, NULL, "PEFT directories of reward models over it, a list of at least two"),
+    ROW_CHOICE("combine", EnsembleOptions, combine, "mean", combine_names,
+               "what is made of their scores: the mean, the least, or the mean less k standard deviations"),
+    ROW_FLOAT("k", EnsembleOptions, k, "1", 0, 1000, "of mean_minus_std", .when = "combine = mean_minus_std"),
+    ROW_STRING("template", EnsembleOptions, template, "auto", TEMPLATE_HELP)};
+/* clang-format on */
+
 /* clang-format off */
 static const Option model_options[] = {
     SOURCE_OPTIONS(ModelOptions, common)
@@ -68,6 +90,10 @@ static bool open_members(Source *source, const char *path, char *const *adapters
   if (!setting->text->tokenizer) return true; /* a plan by config.json alone */
   const ModelPlace first = {(char *)path, adapters[0]};
   if (!reading_open(&state->reading, &first, template, setting, error)) return false;
+  for (int m = 1; m < count; m++) {
+    const ModelPlace other = {(char *)path, adapters[m]};
+    if (!reading_serves(&state->reading, &first, &other, template, setting, error)) return false;
+  }
   source->scoring->wants_text |= state->reading.needed;
   return true;
 }
@@ -75,6 +101,32 @@ static bool open_members(Source *source, const char *path, char *const *adapters
 static bool open_model(Source *source, Error *error) {
   const ModelOptions *options = source->options;
   return open_members(source, options->path, &options->adapter, 1, options->template, error);
+}
+
+static bool check_ensemble(const void *config, const char *place, Error *error) {
+  const EnsembleOptions *options = config;
+  const size_t count = options->adapters.count, most = SCORING_MOST_PARTS - 1;
+  return (count >= 2 && count <= most) ||
+         error_set(error, ERROR_USAGE, "%s: 'adapters': expected a list of 2 to %zu directories, found %zu",
+                   place, most, count);
+}
+
+/* "1", "2", ... and "std". */
+static bool name_parts(Source *source, size_t members, Error *error) {
+  for (size_t m = 1; m <= members; m++) {
+    char name[16];
+    snprintf(name, sizeof name, "%zu", m);
+    if (source_part(source, name, error) < 0) return false;
+  }
+  return source_part(source, "std", error) >= 0;
+}
+
+static bool open_ensemble(Source *source, Error *error) {
+  const EnsembleOptions *options = source->options;
+  const size_t members = options->adapters.count;
+  return open_members(source, options->path, options->adapters.items, (int)members, options->template,
+                      error) &&
+         name_parts(source, members, error);
 }
 
 static void close_members(Source *source) {
@@ -256,6 +308,35 @@ static bool judge_model(Source *source, int64_t first, int64_t end, Error *error
   return true;
 }
 
+/* Of one answer. The standard deviation is that of the members, with their number as divisor: Coste et al. 2023, "Reward model ensembles help
+ * mitigate overoptimization", take its square, the intra-ensemble variance, in their uncertainty-weighted optimisation. */
+static double combined(Source *source, int64_t slot) {
+  const EnsembleOptions *options = source->options;
+  const State *state = source->state;
+  double sum = 0, least = INFINITY, squares = 0;
+  for (int m = 0; m < state->count; m++) {
+    const float score = state->scores[m * source->scoring->setting.capacity + slot];
+    source->parts[m][slot] = score;
+    sum += score;
+    least = fmin(least, score);
+  }
+  const double mean = sum / state->count;
+  for (int m = 0; m < state->count; m++)
+    squares += (source->parts[m][slot] - mean) * (source->parts[m][slot] - mean);
+  const double std = sqrt(squares / state->count);
+  source->parts[state->count][slot] = (float)std;
+  if (!isfinite(mean)) return mean; /* fmin passes over NaN */
+  return options->combine == COMBINE_MINIMUM          ? least
+         : options->combine == COMBINE_MEAN_MINUS_STD ? mean - options->k * std
+                                                      : mean;
+}
+
+static bool judge_ensemble(Source *source, int64_t first, int64_t end, Error *error) {
+  if (!score_members(source, first, end, error)) return false;
+  for (int64_t slot = first; slot < end; slot++) source_judged(source, slot, combined(source, slot));
+  return true;
+}
+
 static bool zero_known(const Source *source) {
   const State *state = source->state;
   bool known = true;
@@ -281,3 +362,18 @@ const SourceKind model_source = {.name = "model",
                                  .zero_known = zero_known,
                                  .count_models = count_models,
                                  .judge = judge_model};
+
+const SourceKind ensemble_source = {.name = "ensemble",
+                                    .options = ensemble_options,
+                                    .option_count = sizeof ensemble_options / sizeof *ensemble_options,
+                                    .config_size = sizeof(EnsembleOptions),
+                                    .check = check_ensemble,
+                                    .open = open_ensemble,
+                                    .open_models = open_models,
+                                    .set_length = set_length,
+                                    .plan = plan,
+                                    .close_models = close_models,
+                                    .close = close_members,
+                                    .zero_known = zero_known,
+                                    .count_models = count_models,
+                                    .judge = judge_ensemble};

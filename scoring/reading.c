@@ -59,6 +59,22 @@ void reading_close(Reading *reading) {
   *reading = (Reading){0};
 }
 
+bool reading_serves(const Reading *reading, const ModelPlace *first, const ModelPlace *other,
+                    const char *template, const ScoringSetting *setting, Error *error) {
+  ScoringSetting silent = *setting;
+  Reading own;
+  silent.log = NULL;
+  if (!reading_open(&own, other, template, &silent, error)) return false;
+  const bool same =
+      own.needed == reading->needed && (!own.needed || same_rendering(&own.tools, &reading->tools));
+  reading_close(&own);
+  return same ||
+         error_set(error, ERROR_MODEL,
+                   "%s: it was trained with another chat template than %s, and the models of an ensemble "
+                   "read answers alike",
+                   other->adapter, first->adapter);
+}
+
 bool reading_encode(Reading *reading, const Answer *answer, const Buffer *said, int64_t limit, IntArray *ids,
                     bool *shortened, Error *error) {
   Conversation *talk = &reading->talk;

@@ -20,6 +20,9 @@ typedef struct Reading {
 NODISCARD bool reading_open(Reading *reading, const ModelPlace *model, const char *template,
                             const ScoringSetting *setting, Error *error);
 void reading_close(Reading *reading);
+/* Whether another model, over the same base as the one that it was opened for, reads answers in the same way: ERROR_MODEL. */
+NODISCARD bool reading_serves(const Reading *reading, const ModelPlace *first, const ModelPlace *other,
+                              const char *template, const ScoringSetting *setting, Error *error);
 
 /* Appends the ids of an answer whose text is `said`, `limit` of them at most: the earliest of the prompt are left out then, and
  * *shortened is set. */

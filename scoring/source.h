@@ -53,7 +53,7 @@ typedef struct SourceKind {
   int64_t (*left)(const Source *source); /* answers that it has not judged yet */
 } SourceKind;
 
-extern const SourceKind model_source, command_source, rules_source;
+extern const SourceKind model_source, ensemble_source, command_source, rules_source;
 /* Where the model of a model_source is; borrowed from its config struct. */
 ModelPlace model_source_place(const void *options);
 

@@ -65,6 +65,15 @@ grep -q 'one frozen base; adapters for actor, critic, reference and reward' log 
 # The first minibatch's ratios are those of the sampled answers themselves.
 killed_and_resumed ppo-killed 6 2 "${ppo[@]}" --run.dir ppo-killed
 same_files ppo/adapter ppo-killed/adapter
+# Two reward models and a rule over the same 4 bits: the plan has all of it.
+sources='[{"kind": "ensemble", "path": "base", "adapters": ["reward/adapter", "reward/checked"]}, {"kind": "rules", "length": 4}]'
+cp -r reward/adapter reward/checked
+pass "$bin/ppo" --model.path base --model.adapter sft/adapter --reward.sources "$sources" --data.prompts $world/prompts.jsonl --lora.enabled \
+  --rollout.max_new_tokens 6 --ppo.total_episodes 64 --ppo.batch_size 32 --optim.micro_batch_tokens 256 "${quantized[@]}" --run.dir sources
+grep -q 'one frozen base; adapters for actor, critic, reference and 2 reward models' log || fail "the reward models do not share the base: $(cat log)"
+peak=$(sed -nE 's/.*peak memory ([0-9.]+) MiB, planned ([0-9.]+) MiB$/\1 <= \2/p' log)
+[[ $peak ]] || fail "no peak memory: $(cat log)"
+holds "$peak"
 note "reward, ppo, resumed"
 
 # Into the values of the 4 bits, as identity.json says that it was trained, and into the base as it is filed. stages/merge has the rest.

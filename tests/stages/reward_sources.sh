@@ -93,6 +93,31 @@ killed_and_resumed "$work/two-killed" 8 2 "${ppo[@]}" --run.dir "$work/two-kille
 same_files "$work/two-true/adapter" "$work/two-killed/adapter"
 note "several models"
 
+# An ensemble of adapters over one base, beside its members as sources of their own that count for nothing; and what it makes of them.
+ensemble() { # ensemble COMBINE [KEYS]
+  echo "[{\"kind\": \"ensemble\", \"path\": \"$work/sft/model\", \"adapters\": [\"$work/rm/adapter\", \"$work/rm2/adapter\", \"$work/rm3/adapter\"],
+    \"combine\": \"$1\"${2:+, $2}}, {\"kind\": \"model\", \"name\": \"a\", \"weight\": 0, \"path\": \"$work/sft/model\", \"adapter\": \"$work/rm/adapter\"},
+    {\"kind\": \"model\", \"name\": \"c\", \"weight\": 0, \"path\": \"$work/sft/model\", \"adapter\": \"$work/rm3/adapter\"}]"
+}
+pass "${rm_of[@]}" --model.path "$work/sft/model" --run.dir "$work/rm3" --optim.max_steps 9 --lora.enabled --run.seed 3
+bases() { grep -oE '(one|two|three|four|five|six) (frozen base|models of their own weights)' "$work/log"; }
+for mode in true false; do
+  for how in mean minimum mean_minus_std; do
+    pass "${ppo[@]}" --run.dir "$work/$how-$mode" --reward.sources "$(ensemble $how '"k": 0.5')" --lora.enabled $mode --ppo.total_episodes 32
+    fits "$how-$mode"
+    # With LoRA all stand over the policy's base; without, the members of the ensemble over the reference's, and the others have their own.
+    [[ $(bases) == "$([[ $mode == true ]] && echo 'one frozen base' || echo 'five models of their own weights')" ]] || fail "$how: $(cat "$work/log")"
+    query "$how-$mode" "select json_extract(parts, '\$.ensemble.1'), json_extract(parts, '\$.ensemble.2'), json_extract(parts, '\$.ensemble.3'),
+      json_extract(parts, '\$.ensemble.std'), json_extract(parts, '\$.ensemble.score'), json_extract(parts, '\$.a'), json_extract(parts, '\$.c') from sample" >"$work/members"
+    awk -F'|' -v how=$how 'function off(x, y) { return (x - y) ^ 2 > 1e-9 }
+      { m = ($1 + $2 + $3) / 3; s = sqrt((($1 - m) ^ 2 + ($2 - m) ^ 2 + ($3 - m) ^ 2) / 3); least = $1 < $2 ? $1 : $2; least = least < $3 ? least : $3
+        score = how == "mean" ? m : how == "minimum" ? least : m - s / 2
+        bad += off($4, s) || off($5, score) || ('$([[ $mode == true ]] && echo 1 || echo 0)' && (off($1, $6) || off($3, $7))) || (off($1, $2) == 0 && off($1, $3) == 0) }
+      END { exit bad > 0 || NR != 32 }' "$work/members" || fail "$how, $mode: $(head -n 3 "$work/members")"
+  done
+done
+note "ensembles"
+
 # A reward model of another template reads its own; one of other tokens as well, and then the critic has to begin as something else.
 # What either says of an answer is what `inspect score` says of it beside its prompt.
 says() { # says RUN NAME OPTIONS...: the samples of a run that ended, scored by inspect
@@ -134,6 +159,10 @@ bad() { # bad CODE TEXT SOURCES [OPTIONS...]
   cases=$((cases + 1))
 }
 bad 2 "reward.sources[0]: unknown key 'wieght'; did you mean 'weight'?" '{"kind": "rules", "json": "any", "wieght": 1}'
+bad 2 "reward.sources[0]: 'adapters': expected a list of 2 to 31 directories, found 1" "{\"kind\": \"ensemble\", \"path\": \"$work/sft/model\", \"adapters\": [\"$work/rm/adapter\"]}"
+bad 6 "reward.sources[0].adapters: there is no directory $work/absent" "{\"kind\": \"ensemble\", \"path\": \"$work/sft/model\", \"adapters\": [\"$work/rm/adapter\", \"$work/absent\"]}"
+bad 4 "reward source 'ensemble': $work/rm-plain/adapter: it was trained with another chat template than $work/rm/adapter" \
+  "{\"kind\": \"ensemble\", \"path\": \"$work/sft/model\", \"adapters\": [\"$work/rm/adapter\", \"$work/rm-plain/adapter\"]}"
 bad 2 "reward.sources[0]: 'format': " '{"kind": "rules", "format": "("}'
 bad 2 "reward.sources and reward.path are both given: choose one" "$rules" --reward.path "$work/rm-full/model"
 bad 2 "critic.adapter: expected critic.path with it" "$rules" --critic.adapter "$work/rm/adapter"
