@@ -59,6 +59,9 @@ typedef struct Comm {
 } Comm;
 
 Comm comm_single(void);
+/* Whether this build has MPI. */
+bool comm_has_mpi(void);
+
 /* How ranks are waited for. */
 typedef struct CommJoin {
   double seconds;       /* for others to come, and later in a collective */

@@ -65,8 +65,6 @@ typedef struct CommWorld {
 /* Each joins the ranks of the launcher: fills rank and size of comm, hosts, transport and link. */
 NODISCARD bool comm_mpi_open(Comm *comm, const CommLaunch *launch, Error *error);
 NODISCARD bool comm_tcp_open(Comm *comm, const CommLaunch *launch, const CommJoin *join, Error *error);
-/* Whether this build has MPI. */
-bool comm_has_mpi(void);
 
 void exchange_note(CommWorld *world, int peer, size_t bytes, bool received);
 

@@ -120,15 +120,28 @@ static int close_with(int fd, int number) {
   return -1;
 }
 
-static int listen_at(const SocketAddress *address, bool both) {
-  enum { WAITING = 1024 };
+static int bind_to(const SocketAddress *address, bool both) {
   const int fd = socket(address->value.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   set(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* what a former run left in TIME_WAIT */
   if (address->value.ss_family == AF_INET6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !both);
-  if (bind(fd, (const struct sockaddr *)&address->value, address->size) != 0 || listen(fd, WAITING) != 0) {
-    return close_with(fd, errno);
-  }
+  if (bind(fd, (const struct sockaddr *)&address->value, address->size) != 0) return close_with(fd, errno);
+  return fd;
+}
+
+static int listen_at(const SocketAddress *address, bool both) {
+  enum { WAITING = 1024 };
+  const int fd = bind_to(address, both);
+  return fd >= 0 && listen(fd, WAITING) != 0 ? close_with(fd, errno) : fd;
+}
+
+/* Linux lets two have an address that both may reuse while only one of them listens. */
+int socket_reserve(int *port) {
+  SocketAddress address = {.size = sizeof(struct sockaddr_in), .value.ss_family = AF_INET};
+  ((struct sockaddr_in *)&address.value)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int fd = bind_to(&address, false);
+  const SocketAddress bound = fd >= 0 ? socket_own(fd) : address;
+  *port = socket_port(&bound);
   return fd;
 }
 

@@ -35,6 +35,8 @@ void socket_set_zone(SocketAddress *address, int fd);
 SocketAddress socket_own(int fd);
 SocketAddress socket_peer(int fd);
 
+/* A free port of 127.0.0.1, which is this process's or a listener's of its choice as long as the descriptor is open; -1 with errno. */
+int socket_reserve(int *port);
 /* Port 0: any that is free. Returns the descriptor, or -1 with errno. */
 int socket_listen(const SocketAddress *address);
 /* On all addresses of this host. */

@@ -11,7 +11,7 @@ packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
   libjansson-dev libyaml-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
   zlib1g-dev libzstd-dev
   libopenmpi-dev openmpi-bin
-  libcmocka-dev libboost-context-dev)
+  libcmocka-dev libboost-context-dev iproute2)
 
 by_hand() {
   echo "setup: $1" >&2

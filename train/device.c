@@ -63,6 +63,21 @@ bool device_open_to_plan(Compute *compute, const DeviceConfig *config, Log *log,
   return open_to_plan(compute, config, &alone, log, error);
 }
 
+/* Every rank makes the same step from the same sums: with other code it would be another one. */
+static bool check_code(const Compute *compute, const Comm *comm, Error *error) {
+  if (!compute_on_host(compute)) return true;
+  char first[128], own[128];
+  snprintf(own, sizeof own, "%s", compute_device_name(compute));
+  memcpy(first, own, sizeof first);
+  comm_broadcast(comm, 0, first, sizeof first);
+  if (strcmp(first, own) == 0) return true;
+  return error_set(
+      error, ERROR_USAGE,
+      "this rank computes on %s and rank 0 on %s, whose numbers differ: give all ranks the same code path, "
+      "DROVER_CPU=avx2 or avx512 in the environment",
+      own, first);
+}
+
 bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *comm, bool to_plan, Log *log,
                       Error *error) {
   DeviceConfig own = *config;
@@ -72,6 +87,7 @@ bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *
   }
   if (!(to_plan ? open_to_plan : open_ranks)(compute, &own, comm, log, error)) return false;
   compute->comm = *comm; /* an assumed card has none */
+  if (!check_code(compute, comm, error)) return false;
   if (comm->size > 1) log_info(log, "%d ranks, %d of them on this host", comm->size, comm->neighbours);
   return true;
 }

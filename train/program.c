@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/terminal.h"
 #include "train/model_path.h"
+#include "train/ranks.h"
 #include "train/run.h"
 
 #include <jansson.h>
@@ -55,7 +56,7 @@ static bool run_stage(const Program *program, void *config, const OptionRequest 
   Buffer settings = {0}, defaults = {0};
   ProgramResult result = {0};
   bool ok = model_paths_open(program->options, program->option_count, config, &settings, log, error) &&
-            write_defaults(program, &defaults, error);
+            ranks_check_settings(comm, settings.data, error) && write_defaults(program, &defaults, error);
   if (ok) {
     ProgramCall call = {.config = config,
                         .settings = {settings.data, defaults.data},

@@ -1,4 +1,4 @@
-/* What the ranks of a run (compute/comm.h) settle with each other about data and messages. With one rank all of it is done
+/* What the ranks of a run (compute/comm.h) settle with each other about settings, data and messages. With one rank all of it is done
  * already. */
 #ifndef TRAIN_RANKS_H
 #define TRAIN_RANKS_H
@@ -6,6 +6,11 @@
 #include "base/option.h"
 #include "compute/comm.h"
 #include "datasets/dataset.h"
+
+/* Of the resolved configuration (JSON) of each rank: without a launcher each is started by a command of its own, and ranks with other
+ * options would make other models of one run. ERROR_USAGE on the rank that differs from rank 0, with the option and both values;
+ * threads and memory are each rank's own affair. */
+NODISCARD bool ranks_check_settings(const Comm *comm, const char *settings, Error *error);
 
 /* What comes through a pipe comes once: ERROR_USAGE for one among the sources `name` ("data.train") with many ranks. */
 NODISCARD bool ranks_check_sources(const char *name, const OptionSources *sources, const Comm *comm,

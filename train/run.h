@@ -111,7 +111,7 @@ NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 
 /* From now on SIGINT, SIGTERM, SIGUSR1 and SIGHUP (unless it is ignored, as nohup has it) are noted, and it is said at once
  * on standard error, unless `quiet`, what is waited for and what a second one loses; a second one ends the process at
- * once, but not beside SIGUSR1, which schedulers send before they send another. To be called before the process has other
+ * once, but not the same one within a second, nor one beside SIGUSR1, which schedulers send before they send another. To be called before the process has other
  * threads: those made later block them, as the caller does from now on. */
 NODISCARD bool run_signals_install(bool quiet, Error *error);
 /* The signal that came, or 0. */

@@ -1,7 +1,10 @@
 /* Signals that stop a run: noted, answered at once on standard error, and looked at by the stage between its updates. */
 #include "train/run.h"
 
+#include "base/log.h"
+
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -61,6 +64,13 @@ static void say_what_happens(int number) {
   if (write(STDERR_FILENO, text, (size_t)size) < 0) return; /* nobody reads it any more */
 }
 
+/* Who starts a program, and who ends all of a group, may both pass the same signal on. */
+static bool is_the_same(int before, int number, double *noted) {
+  const double now = time_monotonic(), passed = now - *noted;
+  *noted = now;
+  return number == before && passed < 1;
+}
+
 /* SIGUSR1 announces that the machine will be taken away; it may come more than once, and what takes the machine sends
  * another signal (Slurm: SIGUSR1 some time before the limit, SIGTERM at it). So it is never the one signal too many. */
 static bool ends_at_once(int before, int number) {
@@ -73,10 +83,12 @@ static bool ends_at_once(int before, int number) {
 static void *wait_for_signals(void *unused) {
   (void)unused;
   const sigset_t set = stop_signals();
+  double noted = -INFINITY;
   for (;;) {
     int number;
     if (sigwait(&set, &number) != 0) continue;
     const int before = atomic_load(&stop_signal);
+    if (is_the_same(before, number, &noted)) continue;
     if (!ends_at_once(before, number)) {
       if (before == 0 || number != SIGUSR1) atomic_store(&stop_signal, number);
       if (before == 0 && !atomic_load(&is_quiet)) say_what_happens(number);

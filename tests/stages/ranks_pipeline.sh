@@ -22,7 +22,7 @@ PATH=$work/tools:$PATH
 
 # The command of the manual, as it stands there.
 command=$(sed -n "s/^    \(drover run [^ ]*json --launcher '.*'\)$/\1/p" "$house/docs/pipeline.md")
-[[ $(wc -l <<<"$command") == 1 && $command == *mpirun* ]] || fail "docs/pipeline.md: expected one command with a launcher, found: $command"
+[[ $(wc -l <<<"$command") == 1 && $command == *'drover launch'* ]] || fail "docs/pipeline.md: expected one command with a launcher, found: $command"
 pass bash -c "$command"
 [[ $(cat out) == runs/pipeline/final/model ]] || fail "standard output: $(cat out)"
 [[ $(grep -ac '^2 ranks, 2 of them on this host' log) == 3 ]] || fail "expected three stages on two ranks: $(cat log)"

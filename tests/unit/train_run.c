@@ -458,7 +458,7 @@ static void a_signal_is_answered_at_once(void **state) {
   assert_string_equal(text, "");
 }
 
-/* In a child: the signals in this order, each once the one before is noted; how it ended. */
+/* In a child: the signals in this order, each once the one before is noted, 0 for more than a second; how it ended. */
 static int after_signals(const int *numbers, int count) {
   const pid_t child = fork();
   assert_true(child >= 0);
@@ -468,6 +468,8 @@ static int after_signals(const int *numbers, int count) {
     const struct timespec moment = {.tv_nsec = 1000000};
     for (int i = 0; i < count; i++) {
       const int before = run_stop_signal();
+      if (numbers[i] == 0) nanosleep(&(struct timespec){1, 100000000}, NULL);
+      if (numbers[i] == 0) continue;
       kill(getpid(), numbers[i]);
       for (int k = 0; k < 100 && (before == numbers[i] || run_stop_signal() != numbers[i]); k++) {
         nanosleep(&moment, NULL);
@@ -482,8 +484,10 @@ static int after_signals(const int *numbers, int count) {
 
 static void the_second_signal_ends_the_process(void **state) {
   (void)state;
-  const int status = after_signals((const int[]){SIGINT, SIGTERM}, 2);
+  int status = after_signals((const int[]){SIGINT, SIGTERM}, 2);
   assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+  status = after_signals((const int[]){SIGINT, SIGINT}, 2); /* from a launcher and from the terminal */
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 100 + SIGINT);
 }
 
 static void a_warning_of_the_scheduler_is_no_signal_too_many(void **state) {
@@ -492,7 +496,7 @@ static void a_warning_of_the_scheduler_is_no_signal_too_many(void **state) {
   assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 100 + SIGTERM);
   status = after_signals((const int[]){SIGTERM, SIGUSR1}, 2);
   assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 100 + SIGTERM);
-  status = after_signals((const int[]){SIGUSR1, SIGTERM, SIGTERM}, 3);
+  status = after_signals((const int[]){SIGUSR1, SIGTERM, 0, SIGTERM}, 4);
   assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 }
 
