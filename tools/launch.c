@@ -23,7 +23,7 @@ static const char usage[] =
     "\n"
     "  -n N, --ranks N  how many\n"
     "  --no-bind        ranks may run on all cores, not each on its share of them\n"
-    "  --mpirun         by Open MPI's mpirun, which has to be here\n"
+    "  --mpirun         by Open MPI's mpirun, which has to be here; not bound\n"
     "  --dry-run        print the commands instead of carrying them out\n"
     "\n"
     "Each rank has its share of the cores, or of the processor time that a\n"

@@ -125,8 +125,9 @@ done
 note 'ranks do not outlive it'
 
 if command -v mpirun >/dev/null && [[ $(ldd "$bin/sft") == *libmpi* ]]; then
+  export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 # Open MPI's own
   pass "${launch[@]}" -n 2 --mpirun "${train[@]}" --run.dir "$work/mpi"
   same_files "$work/whole/model" "$work/mpi/model"
-  expect 'mpirun --oversubscribe --bind-to none' "${launch[@]}" -n 2 --mpirun --dry-run sft
+  expect 'mpirun --oversubscribe --bind-to none -n 2 ' "${launch[@]}" -n 2 --mpirun --dry-run sft
   note 'by mpirun the bits are the same'
 fi
