@@ -77,14 +77,7 @@
 
 const Option ppo_options[] = {
     MODEL_OPTIONS(PpoConfig, model)
-    ROW_STRING("reward.path", PpoConfig, reward.model.path, NULL,
-               "reward model, or the base model of reward.adapter; or give reward.sources", .excludes = "reward.sources",
-               .names = OPTION_NAMES_MODEL, .first = true),
-    ROW_STRING("reward.adapter", PpoConfig, reward.model.adapter, NULL, "PEFT directory of the reward model", .when = "reward.path",
-               .names = OPTION_NAMES_ADAPTER, .first = true),
-    ROW_OBJECTS("reward.sources", PpoConfig, reward.sources,
-                "instead of reward.path: a list of {\"kind\": ..., \"name\": ..., \"weight\": ...}, whose weighted sum is the score",
-                .names = OPTION_NAMES_MODELS, .first = true),
+    REWARD_OPTIONS(PpoConfig, reward)
     ROW_STRING("critic.path", PpoConfig, critic.path, NULL,
                "what the critic begins as: a reward model, or any model over the policy's tokens. Without it: the reward model "
                "that is the only source, else the policy", .when = "ppo.advantage = gae", .names = OPTION_NAMES_MODEL),

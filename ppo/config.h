@@ -6,12 +6,6 @@
 #include "scoring/config.h"
 #include "train/config.h"
 
-/* Where rewards come from: one reward model, or a list of sources (scoring/config.h). */
-typedef struct RewardConfig {
-  ModelPlace model; /* a ...ForSequenceClassification model, or the base of a SEQ_CLS adapter */
-  char *sources;    /* JSON */
-} RewardConfig;
-
 typedef struct PpoAlgorithm {
   int64_t total_episodes; /* answers sampled over the whole run */
   int64_t batch_size;     /* answers per rollout */

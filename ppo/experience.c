@@ -109,6 +109,7 @@ static bool submit(const Experience *x, const PpoWorkers *workers, Error *error)
                            .ids = sample->response,
                            .count = sample->length,
                            .ended = sample->finished == ROLLOUT_EOS,
+                           .finished = rollout_ended(sample),
                            .id = id_of(sample->number)};
     if (!scoring_submit(workers->scoring, e, &answer, error)) return false;
   }

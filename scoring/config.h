@@ -27,6 +27,24 @@ NODISCARD bool scoring_config_read(ScoringConfig *config, const ModelPlace *mode
                                    Error *error);
 void scoring_config_free(ScoringConfig *config);
 
+/* The section of a stage. */
+typedef struct RewardConfig {
+  ModelPlace model; /* a ...ForSequenceClassification model, or the base of a SEQ_CLS adapter */
+  char *sources;    /* JSON */
+} RewardConfig;
+
+/* clang-format off */
+#define REWARD_OPTIONS(Config, field)                                                                       \
+  ROW_STRING("reward.path", Config, field.model.path, NULL,                                                 \
+      "reward model, or the base model of reward.adapter; or give reward.sources",                          \
+      .excludes = "reward.sources", .names = OPTION_NAMES_MODEL, .first = true),                            \
+  ROW_STRING("reward.adapter", Config, field.model.adapter, NULL, "PEFT directory of the reward model",     \
+      .when = "reward.path", .names = OPTION_NAMES_ADAPTER, .first = true),                                 \
+  ROW_OBJECTS("reward.sources", Config, field.sources,                                                      \
+      "instead of reward.path: a list of {\"kind\": ..., \"name\": ..., \"weight\": ...}, whose weighted sum is the score", \
+      .names = OPTION_NAMES_MODELS, .first = true),
+/* clang-format on */
+
 /* What a critic begins as: `critic` where it is given, else the reward model that is the only source, else the policy. */
 typedef struct CriticStart {
   ModelPlace place; /* borrowed */

@@ -14,7 +14,7 @@ bool request_body(const Answer *answer, const Buffer *said, Buffer *out, Error *
   const Example *prompt = &answer->prompt;
   if (!put_text(out, "\"prompt\":", prompt->prompt, prompt->prompt_bytes, error) ||
       !put_text(out, ",\"answer\":", said->data, said->size, error) ||
-      !buffer_format(out, error, ",\"finished\":%s", answer->ended ? "true" : "false")) {
+      !buffer_format(out, error, ",\"finished\":%s", answer->finished ? "true" : "false")) {
     return false;
   }
   if (prompt->reference_bytes &&

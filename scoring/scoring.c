@@ -268,6 +268,16 @@ static void add_up(Scoring *scoring, int64_t count) {
   }
 }
 
+/* Group by group, where there are groups. */
+static bool judge_run(Source *source, int64_t first, int64_t end, Error *error) {
+  const int64_t group = source->scoring->setting.group;
+  for (int64_t next; first < end; first = next) {
+    next = group > 0 && group < end - first ? first + group : end;
+    if (!source->kind->judge(source, first, next, error)) return source_error(source, error);
+  }
+  return true;
+}
+
 /* This rank's run of the answers, by those that are computed here. */
 static bool judge_own(Scoring *scoring, int64_t count, Error *error) {
   const Comm *comm = scoring->setting.comm;
@@ -279,8 +289,7 @@ static bool judge_own(Scoring *scoring, int64_t count, Error *error) {
   const int64_t first = scoring->cuts[comm->rank], end = scoring->cuts[comm->rank + 1];
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
-    if (source->kind->judge && !source->kind->judge(source, first, end, error))
-      return source_error(source, error);
+    if (source->kind->judge && !judge_run(source, first, end, error)) return false;
   }
   return true;
 }

@@ -30,8 +30,9 @@ typedef struct Answer {
   Example prompt;
   const int32_t *ids; /* as they were sampled, with the end token */
   int64_t count;
-  bool ended; /* by itself: the last id is an end token */
-  int64_t id; /* for judges outside: another one for each answer of a rollout */
+  bool ended;    /* the last id is an end token */
+  bool finished; /* it ended by itself: so, or by a stop string, which is in the ids */
+  int64_t id;    /* for judges outside: another one for each answer of a rollout */
 } Answer;
 
 typedef struct Source Source;
@@ -43,6 +44,9 @@ typedef struct ScoringSetting {
   const char
       *met; /* directory of a model whose tokens were compared with the policy's, and told of; or NULL */
   int64_t capacity; /* answers of a rollout */
+  int64_t
+      group; /* so many of them, those to one prompt, are scored with each other alone: the last bit of a model's score depends on what is computed
+                       with it; 0: all together */
   const Comm *comm;
   RunLog
       *runlog; /* keeps what judges outside said, so that a resumed run has it again; NULL: nothing is kept */

@@ -12,6 +12,14 @@
 
 /* -- figures -------------------------------------------------------------------------------------------- */
 
+/* A ScoringMean: what a source said in a round. */
+static void log_mean(void *context, const char *name, double sum, double answers) {
+  RunLog *log = context;
+  char metric[200];
+  snprintf(metric, sizeof metric, "sample/reward/%s", name);
+  if (answers > 0) runlog_metric(log, log->step, metric, sum / answers);
+}
+
 static void log_round(SampleSession *s, const RoundFigures *f, Progress *progress) {
   const double answers = (double)f->answers, rate = (double)f->tokens / f->seconds;
   RunLog *log = &s->run.runlog;
@@ -21,6 +29,7 @@ static void log_round(SampleSession *s, const RoundFigures *f, Progress *progres
   runlog_metric(log, s->done, "sample/eos_rate", f->finished / answers);
   runlog_metric(log, s->done, "sample/length", (double)f->tokens / answers);
   runlog_metric(log, s->done, "sample/tokens_per_second", rate);
+  scoring_means(&s->scoring, f->answers, log_mean, log);
   char note[160];
   snprintf(note, sizeof note, "score %.3f  best of %lld %.3f  ended %.0f%%  %.0f tok/s", f->score / answers,
            (long long)s->config.sample.n, f->best / (double)f->prompts, 100 * f->finished / answers, rate);
@@ -108,7 +117,8 @@ static bool sample_run(const ProgramCall *call, ProgramResult *result, Error *er
   /* A checkpoint is two numbers: there is one after each round. */
   session.config.run.save_every = 1;
   session.config.run.keep = 2;
-  const bool ok = sample_config_check(&session.config, error) &&
+  session.comm = comm_single();
+  const bool ok = sample_configure(&session, error) &&
                   course_run(&course, &session, &session.run, &session.config.run, call, result, error);
   sample_close(&session);
   return ok;
@@ -116,16 +126,15 @@ static bool sample_run(const ProgramCall *call, ProgramResult *result, Error *er
 
 int main(int argc, char **argv) {
   process_begin(argv);
-  const Program program = {
-      .name = "sample",
-      .summary = "Several answers to each prompt, scored by a reward model, and the best of them as data.",
-      .example =
-          "drover sample --model.path my-model --model.adapter runs/sft/adapter \\\n"
-          "  --reward.path my-model --reward.adapter runs/reward/adapter \\\n"
-          "  --data.prompts prompts.jsonl --run.dir runs/sample",
-      .options = sample_options,
-      .option_count = sample_option_count,
-      .config_size = sizeof(SampleConfig),
-      .run = sample_run};
+  const Program program = {.name = "sample",
+                           .summary = "Several answers to each prompt, scored, and the best of them as data.",
+                           .example =
+                               "drover sample --model.path my-model --model.adapter runs/sft/adapter \\\n"
+                               "  --reward.path my-model --reward.adapter runs/reward/adapter \\\n"
+                               "  --data.prompts prompts.jsonl --run.dir runs/sample",
+                           .options = sample_options,
+                           .option_count = sample_option_count,
+                           .config_size = sizeof(SampleConfig),
+                           .run = sample_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -156,6 +156,10 @@ for stage in best again; do cmp runs/{first,raft}/$stage/data.jsonl || fail "don
 jq '.stages[2].config.sample.keep = 2' raft.json >x && mv x raft.json
 refuse 2 "stage 'raft' was made from an earlier outcome of" "$drover" run raft.json
 grep -q "'best': remove runs/raft/raft" log || fail "stale data: $(cat log)"
+jq '.stages |= [.[0], .[4]] | .dir = "runs/rules" | .stages[1] |= (.model = "sft" | del(.reward)
+  | .config.reward.sources = [{kind: "rules", length: 3}])' raft.json >rules.json
+pass "$drover" run rules.json
+[[ -s $(cat out) ]] || fail "sources of rewards in a pipeline: $(cat log)"
 note "rounds of sampling and learning: mean score $(mean best), then $(mean again)"
 
 # Mistakes in the file, all found before the first stage.

@@ -122,12 +122,42 @@ cmp <(jq -c .prompt talks/data.jsonl) <(jq -c .prompt again/data.jsonl) || fail 
 cmp talks/answers.jsonl again/answers.jsonl || fail "its own output asks otherwise"
 note "messages and other keys"
 
+# -- other rewards than one model's ------------------------------------------------------------------------------
+
+sources='[{"kind": "model", "path": "sft/model", "adapter": "reward/adapter"}, {"kind": "rules", "name": "form", "weight": 20, "length": 4}]'
+pass "$bin/sample" --model.path sft/model --reward.sources "$sources" --data.prompts world/prompts.jsonl --rollout.max_new_tokens 10 --sample.n 8 \
+  --run.dir sources --json
+[[ -n $(metric sources sample/reward/form) && -n $(metric sources sample/reward/model) && -z $(metric best sample/reward/model) ]] || fail "means of sources"
+# The same answers; the score of the model, to the bit, and twenty times that of the rule: -|n - 4| / 4 without the end token.
+jq -c '[.answers[] | [.text, .tokens - (if .finished == "eos" then 1 else 0 end)]]' answers >texts
+cmp texts <(jq -c '[.answers[] | [.text, .tokens - (if .finished == "eos" then 1 else 0 end)]]' sources/answers.jsonl) || fail "other answers"
+paste -d' ' <(jq -r '.answers[] | "\(.score) \(.tokens - (if .finished == "eos" then 1 else 0 end))"' answers) <(jq -r '.answers[].score' sources/answers.jsonl) |
+  awk '{ d = $2 - 4; d = d < 0 ? -d : d; e = d > 4 ? 1 : d / 4; x = $3 - ($1 - 20 * e); if (x > 1e-4 || x < -1e-4) bad++ } END { exit !(NR == 560 && !bad) }' ||
+  fail "the sum of the sources"
+cat >judge.sh <<'END'
+#!/bin/bash
+while IFS= read -r line; do jq -c '{id, score: (.answer | length)}' <<<"$line"; done
+END
+chmod +x judge.sh
+command='{"kind": "command", "command": ["./judge.sh"]}'
+outside=("$bin/sample" --model.path sft/model --reward.sources "$command" --data.prompts world/prompts.jsonl --rollout.max_new_tokens 10 --sample.n 2)
+pass "${outside[@]}" --run.dir outside
+jq -e '.answers | all(.score == (.text | length))' outside/answers.jsonl >log || fail "a program's scores: $(head -n 3 outside/answers.jsonl)"
+# Correct answers alone: rules with a threshold.
+jq -c '. + {reference: "yes"}' world/prompts.jsonl >solved.jsonl
+pass "$bin/sample" --model.path sft/model --reward.sources '{"kind": "rules", "exact": "reference", "exact_extract": "yes|no"}' --data.prompts solved.jsonl \
+  --rollout.max_new_tokens 10 --sample.n 8 --sample.keep 0 --sample.threshold 1 --run.dir right
+jq -e '.completion | (contains("yes") and (test("no[^a-z]*$") | not))' right/data.jsonl >log || fail "not only right answers"
+refuse 2 'reward.path' "$bin/sample" --model.path sft/model --data.prompts world/prompts.jsonl --run.dir x
+note "sources of rewards"
+
 # -- plan and mistakes -------------------------------------------------------------------------------------------
 
 pass "${sample[@]}" --run.dir check --check
 [[ ! -e check/lock ]] || fail "--check began a run"
 total=$(awk '$1 == "total" { print $2; exit }' log)
-refuse 5 'it fits with rollout.batch ' "${sample[@]}" --rollout.max_new_tokens 100 --run.dir check --check --device.memory_limit "$(awk "BEGIN { print $total - 0.2 }")MiB"
+refuse 5 'it fits with rollout.batch ' "${sample[@]}" --rollout.batch 1024 --rollout.max_new_tokens 100 --run.dir check --check \
+  --device.memory_limit "$(awk "BEGIN { print $total + 2 }")MiB"
 ! grep -qE 'lora|recompute|micro_batch' log || fail "advice for training: $(cat log)"
 refuse 2 'sample.n (was 8, is 9)' "${sample[@]}" --sample.n 9 --run.dir whole
 refuse 2 'run.seed' "${sample[@]}" --sample.n 8 --run.seed 5 --run.dir whole

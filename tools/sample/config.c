@@ -13,10 +13,7 @@ const Option sample_options[] = {
     ROW_CHOICE("model.dtype", SampleConfig, model.dtype, "auto", model_dtype_choices,
         "type of the weights in memory; auto: bf16 on a GPU when the model is in 16 bits, else f32"),
     QUANTIZE_OPTIONS("model.", "_", SampleConfig, model.quantize, model.tables),
-    ROW_STRING_REQUIRED("reward.path", SampleConfig, reward.path, "reward model, or the base model of reward.adapter",
-        .names = OPTION_NAMES_MODEL, .first = true),
-    ROW_STRING("reward.adapter", SampleConfig, reward.adapter, NULL, "PEFT directory of the reward model",
-        .names = OPTION_NAMES_ADAPTER, .first = true),
+    REWARD_OPTIONS(SampleConfig, reward)
     ROW_SOURCES_REQUIRED("data.prompts", SampleConfig, data.prompts,
         "prompts: JSONL or JSON file, directory, -, or a list of them", .check_without = true, .first = true),
     DATA_READ_OPTIONS(SampleConfig, data, "512")

@@ -2,18 +2,13 @@
 #ifndef TOOLS_SAMPLE_CONFIG_H
 #define TOOLS_SAMPLE_CONFIG_H
 
+#include "scoring/config.h"
 #include "tools/sample/choose.h"
 #include "train/config.h"
 
-/* Where the reward model comes from. */
-typedef struct RewardSource {
-  char *path;    /* directory of a ...ForSequenceClassification model, or of the base of `adapter` */
-  char *adapter; /* SEQ_CLS PEFT directory, or NULL */
-} RewardSource;
-
 typedef struct SampleConfig {
   ModelConfig model;
-  RewardSource reward;
+  RewardConfig reward;
   DataConfig data;
   RolloutConfig rollout;
   SampleChoice sample;

@@ -53,53 +53,48 @@ static int64_t ask(SampleSession *s) {
   return prompts;
 }
 
+/* Gives the answers that are there, and have not been given yet, to whoever judges them. */
+static bool submit(SampleSession *s, int64_t count, Error *error) {
+  for (int64_t i = 0; i < count; i++) {
+    const RolloutSample *sample = &s->samples[i];
+    if (sample->finished == ROLLOUT_UNFINISHED || scoring_is_submitted(&s->scoring, i)) continue;
+    const uint64_t prompt = sample->number / (uint64_t)s->config.sample.n;
+    const Answer answer = {.prompt = dataset_example(&s->prompts, dataset_reference(&s->prompts, prompt)),
+                           .ids = sample->response,
+                           .count = sample->length,
+                           .ended = sample->finished == ROLLOUT_EOS,
+                           .finished = rollout_ended(sample),
+                           .id = (int64_t)sample->number + 1};
+    if (!scoring_submit(&s->scoring, i, &answer, error)) return false;
+  }
+  return scoring_attend(&s->scoring, error);
+}
+
 static bool answer(SampleSession *s, int64_t count, Error *error) {
   Engine *engine = &s->engine;
   const RolloutSpec spec = rollout_spec(s);
   s->text_error = (Error){0};
   s->text_lost = false;
+  scoring_begin(&s->scoring, &s->run, s->done);
   bool ok = engine_begin(engine, &spec, s->samples, count, error);
-  while (ok && engine_busy(engine)) ok = goes_on(s, error) && engine_step(engine, error);
+  while (ok && engine_busy(engine)) {
+    ok = goes_on(s, error) && engine_step(engine, error) && submit(s, count, error);
+  }
   if (!ok) engine_abandon(engine);
   return ok && (!s->text_lost || error_set(error, s->text_error.code, "%s", s->text_error.message));
 }
 
-/* -- scoring -------------------------------------------------------------------------------------------- */
+/* -- scores --------------------------------------------------------------------------------------------- */
 
-/* The answers to one prompt, with each other alone: what else the round has cannot touch the last bit of a score. */
-static bool score_prompt(SampleSession *s, const RolloutSample *samples, float *scores, Error *error) {
-  Packer *packer = &s->packer;
-  const int64_t n = s->config.sample.n;
-  for (int64_t k = 0; k < n; k++) packer->lengths[k] = (int)(samples[k].prompt_length + samples[k].length);
-  if (!packer_plan(packer, n, true, error)) return false;
-  for (int b = 0; b < packer->plan.count; b++) {
-    packer_begin(packer, b);
-    for (int64_t k = 0; k < packer->count; k++) {
-      const RolloutSample *sample = &samples[packer->items[k]];
-      (void)packer_add(packer, sample->prompt, sample->prompt_length);
-      packer_extend(packer, sample->response, sample->length);
-    }
-    const size_t mark = arena_mark(&s->memory.step);
-    pass_forward(&s->pass, &s->compute, s->reward.model, predictor_adapter(&s->reward), &packer->batch,
-                 PASS_INFERENCE, &s->memory.step);
-    score_values(&s->pass, &s->reward.head, packer_last(packer), packer->values);
-    arena_release(&s->memory.step, mark);
-    for (int64_t k = 0; k < packer->count; k++) scores[packer->items[k]] = packer->values[k];
-  }
-  return true;
-}
-
-static bool check_scores(const SampleSession *s, int64_t prompt, const float *scores, Error *error) {
-  for (int64_t k = 0; k < s->config.sample.n; k++) {
-    if (isfinite(scores[k])) continue;
-    const Example example = dataset_example(&s->prompts, dataset_reference(&s->prompts, (uint64_t)prompt));
-    return error_set(error, ERROR_MODEL,
-                     "%s:%llu: the reward model's score of an answer is %s: broken weights, or "
-                     "numbers too large for %s",
-                     s->prompts.sources[example.source].path, (unsigned long long)example.line,
-                     isnan(scores[k]) ? "NaN" : "infinite", dtype_name(s->reward.model->dtype));
-  }
-  return true;
+static bool check_score(const SampleSession *s, int64_t i, Error *error) {
+  const float score = s->scoring.score[i];
+  if (isfinite(score)) return true;
+  const uint64_t prompt = s->samples[i].number / (uint64_t)s->config.sample.n;
+  const Example example = dataset_example(&s->prompts, dataset_reference(&s->prompts, prompt));
+  return error_set(error, ERROR_MODEL,
+                   "%s:%llu: the score of an answer is %s: broken weights, or numbers too large",
+                   s->prompts.sources[example.source].path, (unsigned long long)example.line,
+                   isnan(score) ? "NaN" : "infinite");
 }
 
 /* -- the round ------------------------------------------------------------------------------------------ */
@@ -112,7 +107,7 @@ static bool keep(SampleSession *s, int64_t first, RoundFigures *figures, Error *
   for (int64_t k = 0; k < n; k++) {
     const RolloutSample *sample = &s->samples[first + k];
     const Buffer *text = &s->texts[first + k];
-    const double score = s->scores[first + k];
+    const double score = s->scoring.score[first + k];
     answers[k] = (SampledAnswer){.text = text->size ? text->data : "",
                                  .bytes = text->size,
                                  .finished = rollout_finish_name(sample->finished),
@@ -134,12 +129,9 @@ bool sample_round(SampleSession *session, RoundFigures *figures, Error *error) {
   const double started = time_monotonic();
   const int64_t n = s->config.sample.n, prompts = ask(s);
   *figures = (RoundFigures){.prompts = prompts, .answers = prompts * n};
-  if (!answer(s, prompts * n, error)) return false;
-  for (int64_t i = 0; i < prompts; i++) {
-    if (!goes_on(s, error) || !score_prompt(s, s->samples + i * n, s->scores + i * n, error) ||
-        !check_scores(s, s->done + i, s->scores + i * n, error)) {
-      return false;
-    }
+  if (!answer(s, prompts * n, error) || !scoring_collect(&s->scoring, prompts * n, error)) return false;
+  for (int64_t i = 0; i < prompts * n; i++) {
+    if (!check_score(s, i, error)) return false;
   }
   for (int64_t i = 0; i < prompts; i++) {
     if (!keep(s, i * n, figures, error)) return false;

@@ -9,7 +9,7 @@
 
 /* A round has so many times the answers that are generated at once: at its end fewer and fewer are. */
 enum { ROUND_BATCHES = 4 };
-/* Answers to one prompt are scored together as far as they fit in so many tokens. */
+/* Answers to one prompt are scored together as far as they fit in so many tokens, or in those of the longest one. */
 enum { SCORED_TOKENS = 4096 };
 
 static int64_t longest_answered(const SampleSession *s) {
@@ -34,11 +34,7 @@ static bool open_data(SampleSession *s, Error *error) {
     s->prompts = absent_dataset(&config->data, 1);
     return true;
   }
-  const ModelConfig reward = {.path = config->reward.path, .adapter = config->reward.adapter};
-  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) ||
-      !text_tools_meet(&s->text, &reward, s->log, error)) {
-    return false;
-  }
+  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error)) return false;
   s->end_count = text_tools_ends(&s->text, s->ends);
   if (s->end_count == 0) {
     return error_set(error, ERROR_MODEL,
@@ -51,58 +47,51 @@ static bool open_data(SampleSession *s, Error *error) {
          prompt_source_check(&s->prompts, &config->data, &s->text, error);
 }
 
+/* Room for all answers of the largest round: the plan tries smaller ones alone. */
+static bool open_scoring(SampleSession *s, Error *error) {
+  const SampleConfig *config = &s->config;
+  const ScoringSetting setting = {.text = &s->text,
+                                  .data = &config->data,
+                                  .capacity = prompts_of_round(s, config->rollout.batch) * config->sample.n,
+                                  .group = config->sample.n,
+                                  .comm = &s->comm,
+                                  .runlog = &s->run.runlog,
+                                  .log = s->log};
+  return scoring_open(&s->scoring, &s->rewards, &setting, error) &&
+         scoring_check_prompts(&s->scoring, "data.prompts", &s->prompts, error);
+}
+
 /* -- models and memory ------------------------------------------------------------------------------------ */
 
-static bool open_bases(SampleSession *s, const ModelConfig *model, Error *error) {
-  const char *reward = s->config.reward.path;
-  const WeightFormat format = model_config_format(model);
-  if (!base_open(&s->policy_base, model->path, NULL, format, &s->compute, &s->memory, error)) return false;
-  return path_same(model->path, reward) ||
-         base_open(&s->reward_base, reward, NULL, format, &s->compute, &s->memory, error);
-}
-
-static Model *reward_model(SampleSession *s) {
-  return path_same(s->config.model.path, s->config.reward.path) ? &s->policy_base : &s->reward_base;
-}
-
-static bool open_predictors(SampleSession *s, Error *error) {
-  const SampleConfig *config = &s->config;
+static bool open_policy(SampleSession *s, const ModelConfig *model, Error *error) {
   const PredictorSpec policy = {
-      .name = "policy", .adapted = config->model.adapter != NULL, .adapter = config->model.adapter};
-  const PredictorSpec reward = {.name = "reward",
-                                .adapted = config->reward.adapter != NULL,
-                                .adapter = config->reward.adapter,
-                                .score_head = true,
-                                .head_from = config->reward.path,
-                                .head_must_exist = true};
-  return predictor_open(&s->policy, &policy, &s->policy_base, PREDICTOR_FROZEN, NULL, &s->compute, &s->memory,
-                        error) &&
-         predictor_open(&s->reward, &reward, reward_model(s), PREDICTOR_FROZEN, NULL, &s->compute, &s->memory,
+      .name = "policy", .adapted = model->adapter != NULL, .adapter = model->adapter};
+  return base_open(&s->base, model->path, NULL, model_config_format(model), &s->compute, &s->memory, error) &&
+         predictor_open(&s->policy, &policy, &s->base, PREDICTOR_FROZEN, NULL, &s->compute, &s->memory,
                         error);
 }
 
-/* The reward model reads the policy's ids. */
-static bool vocabularies_fit(const SampleSession *s, Error *error) {
-  const int64_t policy = s->policy_base.spec.vocab, reward = s->reward.model->spec.vocab;
-  if (policy == reward) return true;
-  return error_set(
-      error, ERROR_MODEL,
-      "%s: expected the vocabulary of %s (%lld ids), since the reward model reads the policy's ids; found"
-      " %lld",
-      s->config.reward.path, s->config.model.path, (long long)policy, (long long)reward);
+static bool open_judges(SampleSession *s, const ModelConfig *model, Error *error) {
+  const int64_t longest = longest_answered(s);
+  const ScoringModels models = {.bases = {{model->path, &s->base}},
+                                .base_count = 1,
+                                .format = model_config_format(model),
+                                .micro_batch_tokens = longest > SCORED_TOKENS ? longest : SCORED_TOKENS,
+                                .compute = &s->compute,
+                                .memory = &s->memory};
+  return scoring_open_models(&s->scoring, &models, error);
 }
 
 static bool set_lengths(SampleSession *s, Error *error) {
-  const int64_t most = s->policy_base.spec.max_positions, answered = longest_answered(s);
+  const int64_t most = s->base.spec.max_positions, answered = longest_answered(s);
   const int64_t seen = most > 0 && most < answered ? most : answered;
   Log *log = s->compute.dry ? NULL : s->log;
-  return base_set_length(&s->policy_base, seen, &s->compute, log, error) &&
-         (s->reward.model == &s->policy_base ||
-          base_set_length(s->reward.model, seen, &s->compute, log, error));
+  return base_set_length(&s->base, seen, &s->compute, log, error) &&
+         scoring_set_length(&s->scoring, seen, log, error);
 }
 
 static EngineConfig engine_config(const SampleSession *s, const PlanSettings *settings) {
-  EngineConfig engine = engine_config_default(&s->compute, s->policy_base.dtype);
+  EngineConfig engine = engine_config_default(&s->compute, s->base.dtype);
   engine.batch =
       smaller(settings->rollout_batch, prompts_of_round(s, settings->rollout_batch) * s->config.sample.n);
   engine.max_length = longest_answered(s);
@@ -111,45 +100,25 @@ static EngineConfig engine_config(const SampleSession *s, const PlanSettings *se
   return engine;
 }
 
-static bool open_packer(SampleSession *s, Error *error) {
-  const int64_t n = s->config.sample.n, longest = longest_answered(s);
-  const int64_t together = smaller(n * longest, SCORED_TOKENS);
-  return packer_init(&s->packer, n, 1, together > longest ? together : longest, error);
-}
-
-/* The largest micro-batch, in a dry memory. */
-static void plan_scoring(SampleSession *s) {
-  const size_t mark = arena_mark(&s->memory.step);
-  packer_dry(&s->packer);
-  pass_forward(&s->pass, &s->compute, s->reward.model, predictor_adapter(&s->reward), &s->packer.batch,
-               PASS_INFERENCE, &s->memory.step);
-  score_values(&s->pass, &s->reward.head, packer_last(&s->packer), s->packer.values);
-  arena_release(&s->memory.step, mark);
-}
-
 static bool open_models(SampleSession *s, const PlanSettings *settings, Error *error) {
   Log *log = s->compute.dry ? NULL : s->log;
-  if (!open_bases(s, &settings->model, error) || !open_predictors(s, error) || !vocabularies_fit(s, error) ||
+  if (!open_policy(s, &settings->model, error) || !open_judges(s, &settings->model, error) ||
       !set_lengths(s, error) ||
-      !engine_init(&s->engine, engine_config(s, settings), &s->policy_base, predictor_adapter(&s->policy),
+      !engine_init(&s->engine, engine_config(s, settings), &s->base, predictor_adapter(&s->policy),
                    &s->compute, &s->memory.cache, error) ||
       !engine_check_lengths(&s->engine, (int64_t)s->prompts.longest, s->config.rollout.max_new_tokens, log,
-                            error) ||
-      !pass_init(&s->pass, s->reward.model, error) || !open_packer(s, error)) {
+                            error)) {
     return false;
   }
-  if (s->compute.dry) plan_scoring(s);
+  if (s->compute.dry) scoring_plan(&s->scoring);
   return true;
 }
 
 static void close_models(SampleSession *s) {
-  packer_free(&s->packer);
-  pass_free(&s->pass);
   engine_free(&s->engine);
+  scoring_close_models(&s->scoring);
   predictor_close(&s->policy);
-  predictor_close(&s->reward);
-  base_close(&s->policy_base);
-  base_close(&s->reward_base);
+  base_close(&s->base);
 }
 
 /* What training could do for memory is taken to be done already, so that none of it is advice. */
@@ -175,11 +144,17 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   return ok;
 }
 
+bool sample_configure(SampleSession *session, Error *error) {
+  const RewardConfig *reward = &session->config.reward;
+  return scoring_config_read(&session->rewards, &reward->model, reward->sources, error) &&
+         sample_config_check(&session->config, error);
+}
+
 bool sample_prepare(SampleSession *session, Error *error) {
   SampleSession *s = session;
   const DeviceConfig *device = &s->config.device;
   if (!(s->check ? device_open_to_plan : device_open)(&s->compute, device, s->log, error) ||
-      !open_data(s, error)) {
+      !open_data(s, error) || !open_scoring(s, error)) {
     return false;
   }
   const PlanSettings settings = settings_of(&s->config);
@@ -197,8 +172,8 @@ enum { ORIGINS = 4 };
 static void origins_of(const SampleConfig *config, Origin out[ORIGINS]) {
   out[0] = (Origin){"policy", "base", config->model.path};
   out[1] = (Origin){"policy", "adapter", config->model.adapter};
-  out[2] = (Origin){"reward", "base", config->reward.path};
-  out[3] = (Origin){"reward", "adapter", config->reward.adapter};
+  out[2] = (Origin){"reward", "base", config->reward.model.path};
+  out[3] = (Origin){"reward", "adapter", config->reward.model.adapter};
 }
 
 static bool take_digests(SampleSession *s, Error *error) {
@@ -229,7 +204,6 @@ static bool allocate_round(SampleSession *s, Error *error) {
   const size_t tokens = answers * (size_t)s->config.rollout.max_new_tokens;
   return ((s->samples = memory_zeroed(answers, sizeof *s->samples)) &&
           (s->texts = memory_zeroed(answers, sizeof *s->texts)) &&
-          (s->scores = memory_zeroed(answers, sizeof *s->scores)) &&
           (s->responses = memory_zeroed(tokens, sizeof *s->responses))) ||
          error_out_of_memory(error, "answers of a round", tokens * sizeof *s->responses);
 }
@@ -246,10 +220,11 @@ void sample_close(SampleSession *session) {
   for (int64_t i = 0; s->texts && i < s->round_prompts * s->config.sample.n; i++) buffer_free(&s->texts[i]);
   memory_free(s->texts);
   memory_free(s->samples);
-  memory_free(s->scores);
   memory_free(s->responses);
   journal_close(&s->journal);
   close_models(s);
+  scoring_close(&s->scoring);
+  scoring_config_free(&s->rewards);
   if (s->compute.backend) train_memory_free(&s->memory, &s->compute);
   dataset_close(&s->prompts);
   text_tools_close(&s->text);

@@ -1,6 +1,6 @@
 /* Everything that a run of sample holds open: prompts, models, engine, arrays, run directory.
  *
- * The course: rounds of prompts are answered sample.n times each by the rollout engine, scored by the reward model, and added to
+ * The course: rounds of prompts are answered sample.n times each by the rollout engine, scored (scoring/scoring.h), and added to
  * answers.jsonl (journal.h); a checkpoint after each round says how far that is. At the end what is asked for is chosen of it (choose.h) and written
  * to data.jsonl (write.h).
  *
@@ -10,10 +10,10 @@
 #define TOOLS_SAMPLE_SESSION_H
 
 #include "rollout/engine.h"
+#include "scoring/scoring.h"
 #include "tools/sample/config.h"
 #include "tools/sample/journal.h"
 #include "train/data.h"
-#include "train/packer.h"
 #include "train/plan.h"
 #include "train/run.h"
 #include "train/trainee.h"
@@ -23,6 +23,7 @@ typedef struct SampleSession {
   bool check;          /* a plan is all that is wanted: --check */
   Log *log;
   Run run;
+  Comm comm;
   Compute compute;
 
   TextTools text;
@@ -32,27 +33,28 @@ typedef struct SampleSession {
 
   TrainMemory memory;
   MemoryPlan plan;
-  Model policy_base, reward_base; /* the latter is unused where both are one directory */
-  Predictor policy, reward;
-  WeightsDigest digests[4]; /* of the files of bases and adapters, when they were read */
+  Model base;
+  Predictor policy;
+  ScoringConfig rewards;
+  Scoring scoring;
+  WeightsDigest digests[4]; /* of the files of policy and reward model, when they were read */
   Engine engine;
-  Pass pass;     /* of the reward model */
-  Packer packer; /* the answers to one prompt */
 
   /* a round */
   int64_t round_prompts;  /* at most */
   RolloutSample *samples; /* [round_prompts, n] */
   Buffer *texts;          /* likewise */
-  float *scores;
-  int32_t *responses; /* [round_prompts, n, max_new_tokens] */
-  bool text_lost;     /* inside the engine's calls, by ... */
+  int32_t *responses;     /* [round_prompts, n, max_new_tokens] */
+  bool text_lost;         /* inside the engine's calls, by ... */
   Error text_error;
 
   Journal journal;
   int64_t done; /* prompts answered */
 } SampleSession;
 
-/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). config, check and log are set, the rest zero. */
+/* Rules of the configuration, and its sources of rewards. config is set, the rest zero. */
+NODISCARD bool sample_configure(SampleSession *session, Error *error);
+/* Data, device and memory plan (printed; ERROR_MEMORY when it does not fit). check and log are set. */
 NODISCARD bool sample_prepare(SampleSession *session, Error *error);
 /* The models and arrays, in the memory that was planned. */
 NODISCARD bool sample_allocate(SampleSession *session, Error *error);
