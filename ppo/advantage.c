@@ -13,8 +13,16 @@ void advantage_gae(const float *reward, const float *value, const int32_t *offse
       next_advantage = delta + gamma * lambda * next_advantage;
       next_value = value[t];
       advantage[t] = (float)next_advantage;
-      returns[t] = (float)(next_advantage + next_value);
+      if (returns) returns[t] = (float)(next_advantage + next_value);
     }
+  }
+}
+
+void advantage_gae_by_length(const float *reward, const float *value, const int32_t *offsets,
+                             int64_t sequences, double gamma, double alpha, float *advantage) {
+  for (int64_t b = 0; b < sequences; b++) {
+    const double lambda = fmax(0, 1 - 1 / (alpha * (double)(offsets[b + 1] - offsets[b])));
+    advantage_gae(reward, value, offsets + b, 1, gamma, lambda, advantage, NULL);
   }
 }
 

@@ -11,9 +11,14 @@
  * eq. 16), with V = 0 past the end of a response:
  *   delta_t = r_t + gamma * V_{t+1} - V_t
  *   A_t     = delta_t + gamma * lambda * A_{t+1}
- *   R_t     = A_t + V_t */
+ *   R_t     = A_t + V_t
+ * returns may be NULL. */
 void advantage_gae(const float *reward, const float *value, const int32_t *offsets, int64_t sequences,
                    double gamma, double lambda, float *advantage, float *returns);
+
+/* A_t alone, with lambda = 1 - 1 / (alpha * length) of each response, not below 0 (Yue et al. 2025, "VAPO", section 4.2). */
+void advantage_gae_by_length(const float *reward, const float *value, const int32_t *offsets,
+                             int64_t sequences, double gamma, double alpha, float *advantage);
 
 /* Standard deviation of x (unbiased variance); 0 with fewer than two numbers. */
 double standard_deviation(const float *x, int64_t count);

@@ -23,7 +23,7 @@
       ROW_FLOAT("ppo.kl_coef", Config, field.kl_coef, "0.05", 0, INFINITY,                                   \
                 "beta: penalty on the KL divergence from the reference, per token", .first = true),                         \
       ROW_CHOICE("ppo.kl_estimator", Config, field.kl_estimator, "k1", kl_estimator_names,                   \
-                 "estimator of that divergence in the reward (ppo/kl.h)", .when = "ppo.kl_coef > 0 and ppo.kl_in = reward"),        \
+                 "estimator of that divergence in the reward (ppo/kl.h)", .when = "ppo.kl_coef > 0, ppo.kl_in = reward"),        \
       ROW_CHOICE("ppo.kl_in", Config, field.kl_in, "reward", kl_place_names, \
                  "where that penalty is: in the rewards, or in the policy's loss by the estimator k3, as GRPO has it", .when = "ppo.kl_coef > 0"), \
       ROW_BOOL("ppo.kl_adaptive", Config, field.kl_adaptive, "false",                                        \
@@ -52,11 +52,30 @@
       ROW_FLOAT("ppo.gamma", Config, field.gamma, "1", 0, 1, "discount",                                     \
                 .when = "ppo.advantage = gae or ppo.advantage = reinforce_pp"),                              \
       ROW_FLOAT("ppo.lam", Config, field.lam, "0.95", 0, 1, "lambda of generalised advantage estimation",    \
-                .when = "ppo.advantage = gae"),                                                              \
+                .when = "ppo.advantage = gae, ppo.lam_alpha = 0 or ppo.lam_critic = 0"), \
+      ROW_FLOAT("ppo.lam_critic", Config, field.lam_critic, "0", 0, 1, \
+                "lambda of the returns that the critic learns (Yuan et al. 2025, VC-PPO: 1); 0 = ppo.lam", \
+                .when = "ppo.advantage = gae"), \
+      ROW_FLOAT("ppo.lam_alpha", Config, field.lam_alpha, "0", 0, INFINITY, \
+                "alpha: lambda of an actor's answer of l tokens is 1 - 1 / (alpha l) (Yue et al. 2025, VAPO: 0.05); 0 = ppo.lam", \
+                .when = "ppo.advantage = gae"), \
       ROW_FLOAT("ppo.entropy_coef", Config, field.entropy_coef, "0", 0, INFINITY,                            \
                 "weight of an entropy bonus"),                                                               \
       ROW_BOOL("ppo.whiten_rewards", Config, field.whiten_rewards, "false",                                  \
                "divide rewards by their standard deviation over the rollout", .when = "ppo.advantage = gae"),                               \
+      ROW_BOOL("ppo.whiten_advantages", Config, field.whiten_advantages, "true", \
+               "mean 0 and variance 1 over the rollout's tokens", \
+               .when = "ppo.advantage = gae or ppo.advantage = reinforce_pp"), \
+      ROW_BOOL("ppo.normalize_scores", Config, field.normalize_scores, "false", \
+               "scores less their running mean, by their running deviation, over the run so far; before ppo.reward_clip"), \
+      ROW_BOOL("ppo.drop_flat_groups", Config, field.drop_flat_groups, "false", \
+               "prompts whose answers were all judged the same are in no loss", \
+               .when = "ppo.advantage = rloo or ppo.advantage = grpo or ppo.advantage = dr_grpo"), \
+      ROW_INT("ppo.overlong_tokens", Config, field.overlong_tokens, "0", 0, 1 << 20, \
+              "the last tokens of rollout.max_new_tokens, over which an answer's score falls by ppo.overlong_penalty (Yu et al. 2025, " \
+              "DAPO); 0 = none"), \
+      ROW_FLOAT("ppo.overlong_penalty", Config, field.overlong_penalty, "1", 0, INFINITY, \
+                "what an answer of rollout.max_new_tokens loses", .when = "ppo.overlong_tokens > 0"), \
       ROW_CHOICE("ppo.missing_eos", Config, field.missing_eos, "replace", missing_eos_names,                 \
                  "score of an answer that does not end: as it is, replaced by -penalty, or less penalty"),   \
       ROW_FLOAT("ppo.missing_eos_penalty", Config, field.missing_eos_penalty, "1", 0, INFINITY,              \
@@ -70,6 +89,8 @@
                 " is above; 0 = never"),                                                                     \
       ROW_FLOAT("ppo.critic_lr", Config, field.critic_lr, "0", 0, INFINITY,                                  \
                 "peak learning rate of the critic; 0 = optim.lr", .when = "ppo.advantage = gae"),              \
+      ROW_INT("ppo.critic_warmup", Config, field.critic_warmup, "0", 0, INFINITY, \
+              "updates at the beginning in which the critic learns alone", .when = "ppo.advantage = gae"), \
       ROW_FLOAT("ppo.ema", Config, field.ema, "0", 0, 0.999999,                                              \
                 "decay per rollout of a running mean of the actor's weights, saved beside it; 0 = off"),     \
       ROW_INT("ppo.samples_logged", Config, field.samples_logged, "4", 0, INFINITY,                          \
@@ -143,6 +164,11 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
   if (!check_samples(ppo, error) || !check_loss(ppo, error)) return false;
+  if (ppo->overlong_tokens > config->rollout.max_new_tokens) {
+    return error_set(error, ERROR_USAGE,
+                     "ppo.overlong_tokens: expected at most rollout.max_new_tokens %lld, found %lld",
+                     (long long)config->rollout.max_new_tokens, (long long)ppo->overlong_tokens);
+  }
   if (config->rollout.temperature <= 0) {
     return error_set(error, ERROR_USAGE,
                      "rollout.temperature: expected more than 0 (PPO needs sampled answers), found %g",

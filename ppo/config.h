@@ -22,9 +22,12 @@ typedef struct PpoAlgorithm {
   int ratio;     /* PolicyRatio */
   int loss_mean; /* LossMean */
   bool mask_cut;
-  bool whiten_rewards;
+  double lam_critic, lam_alpha;
+  bool whiten_rewards, whiten_advantages, normalize_scores, drop_flat_groups;
   int missing_eos; /* MissingEos */
   double missing_eos_penalty, reward_clip;
+  int64_t overlong_tokens, critic_warmup;
+  double overlong_penalty;
   double ptx_coef, target_kl, critic_lr, ema;
   int64_t samples_logged;
 } PpoAlgorithm;

@@ -196,11 +196,20 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
   /* "replace" is told the score itself, "subtract" the amount. */
   const double penalty =
       ppo->missing_eos == MISSING_EOS_REPLACE ? -ppo->missing_eos_penalty : ppo->missing_eos_penalty;
+  for (int64_t e = 0; e < experience->count; e++) experience->score[e] = workers->scoring->score[e];
+  if (workers->scores) {
+    experience->scores = *workers->scores;
+    running_score_add(&experience->scores, experience->score, experience->count);
+  }
   for (int64_t e = 0; e < experience->count; e++) {
-    experience->score[e] = workers->scoring->score[e];
-    const bool ended = rollout_ended(&experience->samples[e]);
-    const double clipped = reward_clip(experience->score[e], ppo->reward_clip);
-    experience->judged[e] = (float)reward_missing_eos(clipped, ended, (MissingEos)ppo->missing_eos, penalty);
+    const RolloutSample *sample = &experience->samples[e];
+    double score = experience->score[e];
+    if (workers->scores) score = running_score_normalize(&experience->scores, score);
+    score = reward_clip(score, ppo->reward_clip);
+    score = reward_missing_eos(score, rollout_ended(sample), (MissingEos)ppo->missing_eos, penalty);
+    score += reward_overlong(sample->length, experience->max_new_tokens, ppo->overlong_tokens,
+                             ppo->overlong_penalty);
+    experience->judged[e] = (float)score;
   }
   return true;
 }
@@ -293,7 +302,14 @@ void experience_plan(Experience *dry, const PpoWorkers *workers) {
 /* With a critic: its values' part of the credit as well. */
 static void credit_values(Experience *x, const PpoAlgorithm *ppo, Credit *credit) {
   if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens);
-  advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, x->returns);
+  advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma,
+                ppo->lam_critic > 0 ? ppo->lam_critic : ppo->lam, x->advantage, x->returns);
+  /* The actor's, where its lambda is another: the critic's stay in the returns. */
+  if (ppo->lam_alpha > 0)
+    advantage_gae_by_length(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam_alpha,
+                            x->advantage);
+  else if (ppo->lam_critic > 0)
+    advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, NULL);
   credit->critic = true;
   credit->return_std = standard_deviation(x->returns, x->tokens);
   credit->explained_variance = explained_variance(x->value, x->returns, x->tokens);
@@ -306,11 +322,18 @@ static void credit_groups(Experience *x, const PpoAlgorithm *ppo, Credit *credit
   credit->flat_groups = (double)estimator_flat_groups(x->judged, x->count, size);
 }
 
+static bool may_leave_out(const PpoAlgorithm *ppo) {
+  return ppo->mask_cut || (ppo->drop_flat_groups && estimator_has_groups((Estimator)ppo->advantage));
+}
+
 /* Which answers are in no loss. Their rewards are in the means over groups and rollout all the same. */
 static double leave_out(Experience *x, const PpoAlgorithm *ppo) {
+  const bool groups = ppo->drop_flat_groups && estimator_has_groups((Estimator)ppo->advantage);
+  const int64_t size = ppo->samples_per_prompt;
   double count = 0;
   for (int64_t e = 0; e < x->count; e++) {
-    x->left_out[e] = ppo->mask_cut && x->samples[e].finished != ROLLOUT_EOS;
+    x->left_out[e] = (ppo->mask_cut && !rollout_ended(&x->samples[e])) ||
+                     (groups && estimator_flat_groups(x->judged + e / size * size, size, size) > 0);
     count += x->left_out[e];
   }
   return count;
@@ -338,10 +361,10 @@ Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double
     credit_groups(x, ppo, &credit);
   else
     estimator_returns(x->reward, x->offsets, x->count, ppo->gamma, x->advantage);
-  credit.leaves_out = ppo->mask_cut;
+  credit.leaves_out = may_leave_out(ppo);
   credit.left_out = leave_out(x, ppo);
   credit.advantage_std = standard_deviation(x->advantage, x->tokens);
-  if (!groups) advantage_whiten(x->advantage, x->tokens, true);
+  if (!groups && ppo->whiten_advantages) advantage_whiten(x->advantage, x->tokens, true);
   return credit;
 }
 

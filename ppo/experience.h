@@ -22,6 +22,7 @@
 #include "ppo/config.h"
 #include "ppo/microbatch.h"
 #include "ppo/models.h"
+#include "ppo/reward.h"
 #include "rollout/engine.h"
 #include "train/run.h"
 
@@ -50,10 +51,12 @@ typedef struct Experience {
   int64_t *token_cuts; /* [ranks + 1] and these tokens */
   Ending *endings;     /* [capacity] */
 
-  float *score;   /* [capacity] as the sources of rewards say (scoring/scoring.h) */
-  float *judged;  /* [capacity] after the missing-EOS rule and clipping: what enters the reward */
+  RunningScore scores; /* of the run with this rollout, where they are normalised */
+  float *score;        /* [capacity] as the sources of rewards say (scoring/scoring.h) */
+  float
+      *judged; /* [capacity] after normalisation, clipping, and the rules of length: what enters the reward */
   float *total;   /* [capacity] sum of the answer's rewards, before any whitening */
-  bool *left_out; /* [capacity] in no loss: ppo.mask_cut */
+  bool *left_out; /* [capacity] in no loss: ppo.mask_cut, ppo.drop_flat_groups */
 
   /* [capacity * max_new_tokens], ragged */
   float *logprob, *reference, *entropy; /* nats, at the sampling temperature */
@@ -71,8 +74,9 @@ typedef struct PpoWorkers {
   Engine *engine;
   Microbatch *micro;
   Pass *policy_pass, *critic_pass;
-  Arena *step;     /* activations of one micro-batch */
-  int64_t updates; /* before this rollout */
+  Arena *step;                /* activations of one micro-batch */
+  int64_t updates;            /* before this rollout */
+  const RunningScore *scores; /* of the run before this rollout; NULL: they are not normalised */
   Run *run; /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
   Progress *progress; /* told what is done */
 } PpoWorkers;

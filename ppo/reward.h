@@ -20,6 +20,21 @@ extern const char *const missing_eos_names[]; /* "keep", "replace", "subtract", 
 
 double reward_missing_eos(double score, bool ended, MissingEos rule, double value);
 
+/* What is added to the score of an answer that is longer than most - margin tokens (Yu et al. 2025, "DAPO", eq. 13, times `penalty`): from 0
+ * there in a straight line to -penalty at `most`, the longest that is sampled. margin 0 = nothing. */
+double reward_overlong(int64_t length, int64_t most, int64_t margin, double penalty);
+
+/* Mean and deviation of all scores of the run, as they come (Chan et al. 1983, "Algorithms for computing the sample variance", eq. 2.1);
+ * part of a checkpoint. */
+typedef struct RunningScore {
+  double count, mean, squares; /* squares: sum of squared deviations */
+} RunningScore;
+
+/* Scores that are not finite are left alone. */
+void running_score_add(RunningScore *running, const float *score, int64_t count);
+/* (score - mean) / (deviation + 1e-8), with the unbiased variance; less the mean alone while all scores are one. */
+double running_score_normalize(const RunningScore *running, double score);
+
 /* score limited to [-limit, limit]; limit 0 = unlimited. What is not finite stays so: a reward model that says NaN is broken,
  * and the step is left out. */
 double reward_clip(double score, double limit);

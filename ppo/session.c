@@ -32,6 +32,7 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .critic_pass = &session->critic_pass,
                       .step = &session->memory.step,
                       .updates = session->updates,
+                      .scores = config->ppo.normalize_scores ? &session->scores : NULL,
                       .run = session->run.config ? &session->run : NULL,
                       .progress = &session->run.progress};
 }
@@ -376,6 +377,10 @@ bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
          checkpoint_count(checkpoint, "ppo.episodes", &s->episodes, error) &&
          checkpoint_count(checkpoint, "ppo.draws", &s->update.draws, error) &&
          checkpoint_float(checkpoint, "ppo.kl_coef", &s->kl.coef, error) &&
+         (!s->config.ppo.normalize_scores ||
+          (checkpoint_float(checkpoint, "ppo.scores.count", &s->scores.count, error) &&
+           checkpoint_float(checkpoint, "ppo.scores.mean", &s->scores.mean, error) &&
+           checkpoint_float(checkpoint, "ppo.scores.squares", &s->scores.squares, error))) &&
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&
          trainee_state(&s->models.actor, checkpoint, error) &&

@@ -49,6 +49,7 @@ typedef struct PpoSession {
   int64_t episodes;  /* sampled so far */
   UpdateState update;
   KlController kl;
+  RunningScore scores; /* with ppo.normalize_scores */
 
   int64_t total_updates;
   Schedule schedule, critic_schedule;

@@ -70,6 +70,7 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
     return give_up(s, cursor, episodes, error);
   }
   run_signals_wait_for("the minibatches of this rollout");
+  if (s->config.ppo.normalize_scores) s->scores = x->scores;
   *report = (UpdateReport){
       .rollout = experience_stats(x),
       .other_ends = experience_other_ends(x, s->end_count > 1 ? text_tools_mark(&s->text) : -1),
@@ -83,7 +84,8 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   s->update.kl_coef = report->kl_coef;
   if (!update_from(x, &workers, session_ptx(s), &s->update, &report->update, error)) return false;
   ema_update(&s->ema, &s->compute);
-  kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);
+  if (s->updates >= s->config.ppo.critic_warmup || !report->credit.critic) /* else nothing moved the policy */
+    kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);
   s->updates++;
 
   report->seconds = time_monotonic() - started;

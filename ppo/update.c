@@ -11,6 +11,11 @@ static bool has_critic(const PpoWorkers *workers) {
   return estimator_has_critic((Estimator)workers->config->ppo.advantage);
 }
 
+/* The first updates may be the critic's alone. */
+static bool actor_learns(const PpoWorkers *workers, const UpdateState *state) {
+  return !has_critic(workers) || state->rollout >= workers->config->ppo.critic_warmup;
+}
+
 static LossMean loss_mean(const PpoAlgorithm *ppo) {
   return ppo->loss_mean == LOSS_MEAN_ESTIMATOR ? estimator_mean((Estimator)ppo->advantage)
                                                : (LossMean)ppo->loss_mean;
@@ -136,7 +141,7 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
   for (int i = 0; i < micro->packer.plan.count; i++) {
     microbatch_fill(micro, i, experience->samples, experience->offsets);
     const size_t mark = arena_mark(workers->step);
-    learn_policy(experience, workers, state->kl_coef, weight, policy);
+    if (actor_learns(workers, state)) learn_policy(experience, workers, state->kl_coef, weight, policy);
     arena_release(workers->step, mark);
     if (!*broken && !isfinite(policy->loss)) note_broken(experience, workers, broken);
     if (!has_critic(workers)) continue;
@@ -182,7 +187,8 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   if (!finite_loss("policy", policy.loss, broken, &why) || !finite_loss("value", value.loss, broken, &why)) {
     return leave_out(workers, state, &why, error);
   }
-  if (stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy.approx_kl / policy.tokens);
+  const bool actor_too = actor_learns(workers, state);
+  if (actor_too && stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy.approx_kl / policy.tokens);
   *stop = target_kl > 0 && policy.approx_kl / policy.tokens > target_kl;
   if (*stop) {
     drop_gradients(workers);
@@ -190,7 +196,7 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
     return true;
   }
   double ptx_loss = 0, ptx_tokens = 0;
-  if (ptx) {
+  if (ptx && actor_too) {
     if (!ptx_accumulate(ptx, members->all, actor, workers->policy_pass,
                         training_mode(&workers->config->model), &state->draws, workers->compute,
                         workers->step, &ptx_loss, &ptx_tokens, error)) {
@@ -201,10 +207,10 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
       return false;
     if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
-  optimizer_sum_gradients(&actor->optimizer, workers->compute);
+  if (actor_too) optimizer_sum_gradients(&actor->optimizer, workers->compute);
   if (has_critic(workers)) optimizer_sum_gradients(&critic->optimizer, workers->compute);
-  double actor_norm, critic_norm = 0;
-  if (!trainee_step(actor, workers->compute, state->lr, &actor_norm, &why) ||
+  double actor_norm = 0, critic_norm = 0;
+  if ((actor_too && !trainee_step(actor, workers->compute, state->lr, &actor_norm, &why)) ||
       (has_critic(workers) &&
        !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, &why))) {
     return leave_out(workers, state, &why, error);
@@ -224,7 +230,8 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const RandomKey key = random_key((uint64_t)workers->config->run.seed, RANDOM_MINIBATCH);
   const int64_t size = experience->count / ppo->minibatches;
-  *stats = (UpdateStats){.kl_in_loss = ppo->kl_in == KL_IN_LOSS && state->kl_coef > 0};
+  *stats = (UpdateStats){.kl_in_loss = ppo->kl_in == KL_IN_LOSS && state->kl_coef > 0,
+                         .critic_alone = !actor_learns(workers, state)};
   for (int64_t epoch = 0; epoch < ppo->epochs; epoch++) {
     random_permutation(key, (uint64_t)(state->rollout * ppo->epochs + epoch), experience->order,
                        (uint32_t)experience->count);

@@ -29,9 +29,9 @@ typedef struct UpdateStats {
   /* Root mean square of log rho in the first minibatch, before any step: both sides are the training forward, so it is
    * 0 but for rounding and dropout. */
   double first_ratio_error;
-  double empty; /* minibatches whose answers were all left out: these make no step */
-  bool kl_in_loss;
-  bool stopped; /* target_kl was passed */
+  double empty;                  /* minibatches whose answers were all left out: these make no step */
+  bool kl_in_loss, critic_alone; /* as the options have it for this rollout */
+  bool stopped;                  /* target_kl was passed */
 } UpdateStats;
 
 /* ptx may be NULL. A minibatch whose loss or gradient is not finite is left out (run_skip of workers->run, which has a limit;

@@ -61,6 +61,16 @@ static void watch_groups(Watch *watch, int64_t step, const Credit *credit, Log *
               (long long)step);
 }
 
+static void watch_left_out(Watch *watch, int64_t step, const ExperienceStats *x, const Credit *credit,
+                           Log *log) {
+  if (watch->left_out || !(credit->left_out > 0) || credit->left_out < x->answers) return;
+  watch->left_out = true;
+  log_warning(log,
+              "update %lld made no step: every answer is left out (ppo.mask_cut, ppo.drop_flat_groups; "
+              "ppo/left_out_rate)",
+              (long long)step);
+}
+
 static void watch_steps(Watch *watch, int64_t step, const PpoConfig *config, const UpdateStats *u, Log *log) {
   watch->updates++;
   if (!u->stopped || u->steps > 0 || watch->without_step++ > 0) return;
@@ -75,6 +85,7 @@ void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const Upd
   watch_ending(watch, step, config, &report->rollout, log);
   watch_sampler(watch, step, &report->rollout, log);
   watch_groups(watch, step, &report->credit, log);
+  watch_left_out(watch, step, &report->rollout, &report->credit, log);
   watch_steps(watch, step, config, &report->update, log);
 }
 

@@ -104,6 +104,13 @@ static void other_losses(void **state) {
   compare("ppo_dual_clip", &full, true, NULL);
 }
 
+/* Other rewards and credit: scores by their running mean and deviation, a penalty on length, lambdas of their own for actor and critic,
+ * advantages as they are, and a first update of the critic alone. */
+static void other_signals(void **state) {
+  (void)state;
+  compare("ppo_vapo", &full, true, NULL);
+}
+
 /* How a minibatch is cut, and what is computed twice to save memory, is not the result's business. */
 static void one_micro_batch(void **state) {
   (void)state;
@@ -115,9 +122,8 @@ static void one_micro_batch(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(several_micro_batches),
-      cmocka_unit_test(without_a_critic),
-      cmocka_unit_test(other_losses),
+      cmocka_unit_test(several_micro_batches), cmocka_unit_test(without_a_critic),
+      cmocka_unit_test(other_losses),          cmocka_unit_test(other_signals),
       cmocka_unit_test(one_micro_batch),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,6 +135,7 @@ rm -rf "$work/run"
 refuse 3 "broken.jsonl:2:" "${train[@]}" --check --data.prompts "$bad/broken.jsonl"
 refuse 2 "ppo.minibatches" "${train[@]}" --check --ppo.minibatches 3
 refuse 2 "ppo.dual_clip: expected 0 or more than 1, found 0.9" "${train[@]}" --check --ppo.dual_clip 0.9
+refuse 2 "ppo.overlong_tokens: expected at most rollout.max_new_tokens" "${train[@]}" --check --ppo.overlong_tokens 1000
 refuse 2 "ppo.ratio: sequence goes with one advantage for a whole answer" "${train[@]}" --check --ppo.ratio sequence
 refuse 4 "score" "${train[@]}" --check --reward.path "$world/base"
 cp -r "$work/rm-lora/adapter" "$bad/torn" && truncate -s -100 "$bad/torn/adapter_model.safetensors"

@@ -94,8 +94,9 @@ refuse 2 "'ppo' is not one of gae, rloo, grpo, dr_grpo, reinforce_pp" "${train[@
 refuse 2 "ppo.advantage" "${train[@]}" --ppo.samples_per_prompt 4 --ppo.advantage grpo --run.dir "$work/rloo"
 refuse 2 "--part critic: $work/rloo has none, its ppo.advantage is rloo" "$bin/export" "$work/rloo" --part critic
 pass "${train[@]}" "${short[@]}" --run.dir "$work/vain" --check --ppo.advantage rloo --ppo.lam 0.9 --ppo.cliprange_value 0.1 \
-  --ppo.critic_lr 1e-4 --ppo.whiten_rewards true --ppo.gamma 0.9
-for option in lam cliprange_value critic_lr whiten_rewards gamma; do
+  --ppo.critic_lr 1e-4 --ppo.whiten_rewards true --ppo.gamma 0.9 --ppo.lam_critic 1 --ppo.lam_alpha 0.1 --ppo.critic_warmup 3 \
+  --ppo.whiten_advantages false --ppo.kl_in loss --ppo.kl_estimator k2
+for option in lam cliprange_value critic_lr whiten_rewards gamma lam_critic lam_alpha critic_warmup whiten_advantages kl_estimator; do
   grep -q "ppo.$option is given and has no effect" "$work/log" || fail "$option is given in vain, and not a word: $(cat "$work/log")"
 done
 pass "${train[@]}" "${short[@]}" --run.dir "$work/vain" --check --ppo.advantage reinforce_pp --ppo.gamma 0.9

@@ -171,7 +171,9 @@ ppo entropy --ppo.entropy_coef 1
 holds "$(at entropy ppo/entropy 6) > $(at plain ppo/entropy 6)"
 for option in "--ppo.kl_estimator k2" "--ppo.kl_estimator k3" "--ppo.whiten_rewards true" "--ppo.cliprange_value 0" \
   "--ppo.gamma 0.9" "--model.dtype bf16" "--ppo.critic_lr 1e-2" "--optim.name lion" "--ppo.cliprange_high 1" "--ppo.dual_clip 1.01" \
-  "--ppo.loss_mean answer" "--ppo.loss_mean constant" "--ppo.kl_in loss" "--ppo.mask_cut true"; do
+  "--ppo.loss_mean answer" "--ppo.loss_mean constant" "--ppo.kl_in loss" "--ppo.mask_cut true" \
+  "--ppo.normalize_scores true" "--ppo.overlong_tokens 6" "--ppo.whiten_advantages false" "--ppo.lam_critic 1" "--ppo.lam_alpha 0.5" \
+  "--ppo.critic_warmup 2"; do
   # shellcheck disable=SC2086 # an option and its value
   ppo "other${option//[^a-z0-9]/}" $option
   differ "$work/plain/model/model.safetensors" "$work/other${option//[^a-z0-9]/}/model/model.safetensors"

@@ -41,7 +41,7 @@ kill_and_compare() { # kill_and_compare NAME OUTPUT ARGUMENTS...
 }
 
 kill_and_compare full model
-kill_and_compare lora adapter --lora.enabled --lora.r 4 --lora.dropout 0.1
+kill_and_compare lora adapter --lora.enabled --lora.r 4 --lora.dropout 0.1 --ppo.normalize_scores --ppo.mask_cut
 differ "$work/lora/adapter/adapter_model.safetensors" "$work/lora/ema/adapter/adapter_model.safetensors"
 # Another seed gives other bytes: the comparison can fail.
 pass "${train[@]}" --run.dir "$work/other" --run.seed 2

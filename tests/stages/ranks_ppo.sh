@@ -24,7 +24,7 @@ gae=("${ppo[@]}" --lora.enabled --lora.dropout 0.1 --ppo.batch_size 16 --ppo.min
 rewards="[{\"kind\": \"model\", \"path\": \"$work/sft/model\", \"adapter\": \"$work/rm/adapter\"},
   {\"kind\": \"rules\", \"weight\": 0.5, \"length\": 5, \"repetition\": 1, \"format\": \"^yes \"}]"
 rloo=("${bare[@]}" --reward.sources "$rewards" --ppo.advantage rloo --ppo.samples_per_prompt 5 --ppo.batch_size 10 --ppo.minibatches 5 --ppo.epochs 2
-  --ppo.total_episodes $((updates * 10)) --ppo.target_kl 2e-4)
+  --ppo.total_episodes $((updates * 10)) --ppo.target_kl 2e-4 --ppo.normalize_scores)
 
 samples() { # samples RUN: all answers of a run
   sqlite3 "$1/run.db" 'select step, prompt, response, length, finished, prompt_ids, response_ids from sample order by rowid'

@@ -124,10 +124,63 @@ static void variance_explained(void **state) {
   assert_true(isnan(explained_variance(exact, flat, 2)));
 }
 
+/* Yu et al. 2025, eq. 13, of 10 tokens at most and a margin of 4. */
+static void overlong(void **state) {
+  (void)state;
+  static const double expected[11] = {0, 0, 0, 0, 0, 0, 0, -0.25, -0.5, -0.75, -1};
+  for (int length = 0; length <= 10; length++) {
+    assert_near(reward_overlong(length, 10, 4, 1), expected[length], 1e-12);
+    assert_near(reward_overlong(length, 10, 4, 0.5), 0.5 * expected[length], 1e-12);
+    assert_true(reward_overlong(length, 10, 0, 1) == 0);
+  }
+  assert_near(reward_overlong(3, 10, 10, 1), -0.3, 1e-12);
+}
+
+/* In parts, the moments of the whole; what is not finite is left alone. */
+static void running_scores(void **state) {
+  (void)state;
+  enum { N = 23 };
+  float score[N + 2];
+  double mean = 0, squares = 0;
+  for (int i = 0; i < N; i++) mean += (score[i] = 100 + 3 * sinf(2.1F * (float)i)) / (double)N;
+  for (int i = 0; i < N; i++) squares += (score[i] - mean) * (score[i] - mean);
+  score[N] = NAN;
+  score[N + 1] = INFINITY;
+  const double deviation = sqrt(squares / (N - 1));
+  static const int cuts[6] = {0, 1, 2, 9, 9, N + 2};
+  RunningScore running = {0};
+  for (int i = 0; i < 5; i++) running_score_add(&running, score + cuts[i], cuts[i + 1] - cuts[i]);
+  assert_true(running.count == N);
+  assert_near(running.mean, mean, 1e-9);
+  for (int i = 0; i < N; i++)
+    assert_near(running_score_normalize(&running, score[i]), (score[i] - mean) / deviation, 1e-6);
+  RunningScore same = {0};
+  running_score_add(&same, (const float[]){5, 5}, 2);
+  assert_true(running_score_normalize(&same, 5) == 0 && running_score_normalize(&same, 7) == 2);
+}
+
+/* Yue et al. 2025, section 4.2: alpha 0.5, so that an answer of 1 or 2 tokens has lambda 0 and one of 4 has 0.5. */
+static void lambda_by_length(void **state) {
+  (void)state;
+  static const int32_t offsets[4] = {0, 1, 3, 7};
+  static const double lambda[3] = {0, 0, 0.5};
+  float reward[7], value[7], advantage[7], expected[7];
+  for (int t = 0; t < 7; t++) {
+    reward[t] = cosf(1.1F * (float)t);
+    value[t] = sinf(0.7F * (float)t);
+  }
+  advantage_gae_by_length(reward, value, offsets, 3, 0.9, 0.5, advantage);
+  for (int b = 0; b < 3; b++) {
+    advantage_gae(reward, value, offsets + b, 1, 0.9, lambda[b], expected, NULL);
+    for (int32_t t = offsets[b]; t < offsets[b + 1]; t++) assert_near(advantage[t], expected[t], 1e-7);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(missing_eos),       cmocka_unit_test(token_rewards), cmocka_unit_test(gae),
-      cmocka_unit_test(gae_limits),        cmocka_unit_test(whitening),     cmocka_unit_test(deviation),
-      cmocka_unit_test(variance_explained)};
+      cmocka_unit_test(missing_eos),        cmocka_unit_test(token_rewards), cmocka_unit_test(gae),
+      cmocka_unit_test(gae_limits),         cmocka_unit_test(whitening),     cmocka_unit_test(deviation),
+      cmocka_unit_test(variance_explained), cmocka_unit_test(overlong),      cmocka_unit_test(running_scores),
+      cmocka_unit_test(lambda_by_length)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

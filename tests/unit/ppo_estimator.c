@@ -245,9 +245,27 @@ static void left_out(void **state) {
   lab_close(&lab);
 }
 
+/* Groups that were all judged the same are in no loss, and are counted. */
+static void dropped_groups(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, false,
+           (const char *[]){"--rollout.temperature=1", "--ppo.samples_per_prompt=8", "--ppo.advantage=rloo",
+                            "--ppo.drop_flat_groups=true", NULL});
+  Experience *x = &lab.s.experience;
+  Credit c = roll_out(&lab);
+  assert_true(c.leaves_out && c.left_out == 0);
+  for (int e = 8; e < 16; e++) x->judged[e] = 0.25F;
+  c = experience_credit(x, &lab.s.config.ppo, 0.05);
+  assert_true(c.left_out == 8 && c.flat_groups == 1);
+  for (int e = 0; e < LAB_BATCH; e++) assert_true(x->left_out[e] == (e / 8 == 1));
+  lab_close(&lab);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups),         cmocka_unit_test(of_the_batch),
                                      cmocka_unit_test(flat_groups),       cmocka_unit_test(credit),
-                                     cmocka_unit_test(means_of_the_loss), cmocka_unit_test(left_out)};
+                                     cmocka_unit_test(means_of_the_loss), cmocka_unit_test(left_out),
+                                     cmocka_unit_test(dropped_groups)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,7 +103,8 @@ static void credit(void **state) {
   for (int whiten = 0; whiten < 2; whiten++) {
     Experience x;
     made_up(&x);
-    const PpoAlgorithm ppo = {.kl_estimator = KL_K2, .whiten_rewards = whiten, .gamma = 1, .lam = 1};
+    const PpoAlgorithm ppo = {
+        .kl_estimator = KL_K2, .whiten_rewards = whiten, .whiten_advantages = true, .gamma = 1, .lam = 1};
     const Credit c = experience_credit(&x, &ppo, 2);
     /* k2: 0.125, 0.5, 0, 0.125, 0.03125, times 2 */
     const double total[ANSWERS] = {1 - 1.25, 3, -1 - 0.3125};
