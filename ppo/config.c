@@ -16,7 +16,7 @@
               "answers to each prompt of a rollout; must divide ppo.batch_size"),                            \
       ROW_CHOICE("ppo.advantage", Config, field.advantage, "gae", estimator_names,                           \
                  "advantages: gae from a critic's values; rloo, grpo, dr_grpo from the other answers to the prompt; " \
-                 "reinforce_pp from the rollout's mean (ppo/estimator.h). All but gae do without a critic", .first = true), \
+                 "reinforce_pp from the rollout's mean; remax from the score of the greedy answer (ppo/estimator.h). All but gae do without a critic", .first = true), \
       ROW_INT("ppo.minibatches", Config, field.minibatches, "1", 1, 1 << 20,                                 \
               "optimiser steps in each pass over a rollout; must divide ppo.batch_size"),                    \
       ROW_INT("ppo.epochs", Config, field.epochs, "4", 1, 1000, "passes over each rollout"),                 \
@@ -40,7 +40,7 @@
                 "c, more than 1: the loss of a negative advantage A is at most -c A (Ye et al. 2020: 3); 0 = no limit"), \
       ROW_CHOICE("ppo.ratio", Config, field.ratio, "token", policy_ratio_names, \
                  "probability ratio of each token, or the geometric mean over its answer (Zheng et al. 2025, GSPO), " \
-                 "with rloo, grpo, dr_grpo"), \
+                 "with rloo, grpo, dr_grpo, remax"), \
       ROW_CHOICE("ppo.loss_mean", Config, field.loss_mean, "estimator", loss_mean_names, \
                  "the policy's loss is a mean over tokens, a mean over answers of the mean of each, or a sum over tokens by a " \
                  "constant, answers times rollout.max_new_tokens; estimator = as the paper of ppo.advantage has it"), \
@@ -140,11 +140,17 @@ static bool check_loss(const PpoAlgorithm *ppo, Error *error) {
     return error_set(error, ERROR_USAGE, "ppo.dual_clip: expected 0 or more than 1, found %g",
                      ppo->dual_clip);
   }
-  if (ppo->ratio != RATIO_SEQUENCE || estimator_has_groups((Estimator)ppo->advantage)) return true;
+  if (ppo->normalize_scores && ppo->advantage == ESTIMATOR_REMAX) {
+    return error_set(
+        error, ERROR_USAGE,
+        "ppo.normalize_scores: remax has the scores of greedy answers for a baseline, which would be "
+        "normalised by others than the sampled ones; give one of the two");
+  }
+  if (ppo->ratio != RATIO_SEQUENCE || estimator_is_by_answer((Estimator)ppo->advantage)) return true;
   return error_set(
       error, ERROR_USAGE,
-      "ppo.ratio: sequence goes with one advantage for a whole answer (ppo.advantage rloo, grpo or "
-      "dr_grpo); %s has one for each token",
+      "ppo.ratio: sequence goes with one advantage for a whole answer (ppo.advantage rloo, grpo, "
+      "dr_grpo or remax); %s has one for each token",
       estimator_names[ppo->advantage]);
 }
 

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stddef.h>
 
-const char *const estimator_names[] = {"gae", "rloo", "grpo", "dr_grpo", "reinforce_pp", NULL};
+const char *const estimator_names[] = {"gae", "rloo", "grpo", "dr_grpo", "reinforce_pp", "remax", NULL};
 
 static const double grpo_epsilon = 1e-4;
 
@@ -15,6 +15,10 @@ bool estimator_has_critic(Estimator estimator) {
 
 bool estimator_has_groups(Estimator estimator) {
   return estimator == ESTIMATOR_RLOO || estimator == ESTIMATOR_GRPO || estimator == ESTIMATOR_DR_GRPO;
+}
+
+bool estimator_is_by_answer(Estimator estimator) {
+  return estimator_has_groups(estimator) || estimator == ESTIMATOR_REMAX;
 }
 
 /* What a deviation from the mean of the group is multiplied by. */
@@ -39,6 +43,14 @@ void estimator_groups(Estimator estimator, const float *returns, const int32_t *
       const float value = (float)((returns[i] - mean) * scale);
       for (int32_t t = offsets[i]; t < offsets[i + 1]; t++) advantage[t] = value;
     }
+  }
+}
+
+void estimator_baseline(const float *returns, const float *baseline, const int32_t *offsets, int64_t answers,
+                        int64_t size, float *advantage) {
+  for (int64_t i = 0; i < answers; i++) {
+    const float value = returns[i] - baseline[i / size];
+    for (int32_t t = offsets[i]; t < offsets[i + 1]; t++) advantage[t] = value;
   }
 }
 

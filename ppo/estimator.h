@@ -11,8 +11,11 @@
  *                 (Liu et al. 2025, "Understanding R1-Zero-like training: a critical perspective")
  *   reinforce_pp  A_t = r_t + gamma * A_{t+1}, whitened over all tokens of the rollout
  *                 (Hu 2025, "REINFORCE++: a simple and efficient approach for aligning large language models")
+ *   remax         A_i = R_i - b, b what the greedy answer to the same prompt was judged
+ *                 (Li et al. 2023, "ReMax: a simple, effective, and efficient reinforcement learning method for aligning
+ *                 large language models", algorithm 2)
  *
- * In the three of groups every token of answer i has A_i, and nothing is whitened after it. Arrays are ragged, see ppo/kl.h. */
+ * In the three of groups and in remax every token of answer i has A_i, and nothing is whitened after it. Arrays are ragged, see ppo/kl.h. */
 #ifndef PPO_ESTIMATOR_H
 #define PPO_ESTIMATOR_H
 
@@ -26,19 +29,27 @@ typedef enum Estimator {
   ESTIMATOR_RLOO,
   ESTIMATOR_GRPO,
   ESTIMATOR_DR_GRPO,
-  ESTIMATOR_REINFORCE_PP
+  ESTIMATOR_REINFORCE_PP,
+  ESTIMATOR_REMAX
 } Estimator;
-extern const char *const estimator_names[]; /* "gae", "rloo", "grpo", "dr_grpo", "reinforce_pp", NULL */
+extern const char
+    *const estimator_names[]; /* "gae", "rloo", "grpo", "dr_grpo", "reinforce_pp", "remax", NULL */
 
 /* Values are wanted: there is a critic. */
 bool estimator_has_critic(Estimator estimator);
 /* Answers are compared with others to the same prompt. */
 bool estimator_has_groups(Estimator estimator);
+/* All tokens of an answer have one advantage. */
+bool estimator_is_by_answer(Estimator estimator);
 
 /* advantage[t] of all tokens from the returns [answers] of the answers. Answers k*size .. (k+1)*size-1 are group k; size is at least
  * 2 and divides answers. */
 void estimator_groups(Estimator estimator, const float *returns, const int32_t *offsets, int64_t answers,
                       int64_t size, float *advantage);
+
+/* advantage[t] = returns[i] - baseline[i / size] of the answer i that it is in. */
+void estimator_baseline(const float *returns, const float *baseline, const int32_t *offsets, int64_t answers,
+                        int64_t size, float *advantage);
 
 /* advantage[t] = the discounted sum of the answer's rewards from token t on. */
 void estimator_returns(const float *reward, const int32_t *offsets, int64_t answers, double gamma,

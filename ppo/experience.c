@@ -20,7 +20,7 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
   *experience = (Experience){.capacity = capacity, .max_new_tokens = max_new_tokens};
   Experience *x = experience;
   const size_t answers = (size_t)capacity, tokens = answers * (size_t)max_new_tokens;
-  float **by_answer[] = {&x->score, &x->judged, &x->total};
+  float **by_answer[] = {&x->score, &x->judged, &x->baseline, &x->total};
   float **by_token[] = {&x->sampled, &x->logprob,   &x->reference, &x->entropy, &x->kl,
                         &x->reward,  &x->advantage, &x->value,     &x->returns};
   const size_t arrays = sizeof by_token / sizeof *by_token - (critic ? 0 : 2);
@@ -49,7 +49,7 @@ void experience_free(Experience *experience) {
   void *arrays[] = {x->samples, x->prompts,    x->responses, x->sampled,   x->offsets,   x->order,
                     x->score,   x->judged,     x->total,     x->logprob,   x->reference, x->entropy,
                     x->value,   x->kl,         x->reward,    x->advantage, x->returns,   x->endings,
-                    x->cuts,    x->token_cuts, x->left_out};
+                    x->cuts,    x->token_cuts, x->left_out,  x->baseline};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
@@ -359,12 +359,18 @@ Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double
     credit_values(x, ppo, &credit);
   else if (groups)
     credit_groups(x, ppo, &credit);
+  else if (ppo->advantage == ESTIMATOR_REMAX)
+    estimator_baseline(x->total, x->baseline, x->offsets, x->count, ppo->samples_per_prompt, x->advantage);
   else
     estimator_returns(x->reward, x->offsets, x->count, ppo->gamma, x->advantage);
+  credit.remax = ppo->advantage == ESTIMATOR_REMAX;
+  for (int64_t p = 0; credit.remax && p < x->count / ppo->samples_per_prompt; p++)
+    credit.baseline += x->baseline[p] * (double)ppo->samples_per_prompt / (double)x->count;
   credit.leaves_out = may_leave_out(ppo);
   credit.left_out = leave_out(x, ppo);
   credit.advantage_std = standard_deviation(x->advantage, x->tokens);
-  if (!groups && ppo->whiten_advantages) advantage_whiten(x->advantage, x->tokens, true);
+  if (!estimator_is_by_answer((Estimator)ppo->advantage) && ppo->whiten_advantages)
+    advantage_whiten(x->advantage, x->tokens, true);
   return credit;
 }
 

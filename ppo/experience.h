@@ -55,8 +55,9 @@ typedef struct Experience {
   float *score;        /* [capacity] as the sources of rewards say (scoring/scoring.h) */
   float
       *judged; /* [capacity] after normalisation, clipping, and the rules of length: what enters the reward */
-  float *total;   /* [capacity] sum of the answer's rewards, before any whitening */
-  bool *left_out; /* [capacity] in no loss: ppo.mask_cut, ppo.drop_flat_groups */
+  float *baseline; /* [capacity] what the greedy answer to each prompt was judged, for remax (stage.c) */
+  float *total;    /* [capacity] sum of the answer's rewards, before any whitening */
+  bool *left_out;  /* [capacity] in no loss: ppo.mask_cut, ppo.drop_flat_groups */
 
   /* [capacity * max_new_tokens], ragged */
   float *logprob, *reference, *entropy; /* nats, at the sampling temperature */
@@ -105,11 +106,13 @@ typedef struct Credit {
   double reward;        /* mean over the answers of the sum of their rewards, before any whitening */
   double advantage_std; /* over the answer tokens, before whitening */
   double return_std, explained_variance; /* with a critic alone */
+  double baseline;                       /* mean over the prompts, of remax */
   double groups,
       flat_groups; /* prompts, and those of them whose answers were all judged the same: 0 without groups */
   double bounded;  /* tokens that met KL_LOG_RATIO_BOUND in k3 */
   double left_out; /* answers in no loss */
   bool critic;     /* there is one */
+  bool remax;      /* there are greedy answers */
   bool leaves_out; /* an option may leave answers out */
 } Credit;
 Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef);

@@ -32,6 +32,7 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"ppo/advantage_std", c->advantage_std, true},
       {"ppo/return_std", c->return_std, c->critic},
       {"ppo/explained_variance", c->explained_variance, c->critic},
+      {"ppo/greedy_score", c->baseline, c->remax},
       {"ppo/flat_group_rate", c->flat_groups / c->groups, c->groups > 0},
       {"ppo/left_out_rate", c->left_out / x->answers, c->leaves_out},
       {"ppo/policy_loss", u->policy.loss / policy, policy > 0},

@@ -3,11 +3,14 @@
 #include "train/examples.h"
 
 #include "base/memory.h"
+#include "ppo/estimator.h"
 #include "ppo/report.h"
 #include "ppo/session.h"
 #include "ppo/watch.h"
 #include "train/summary.h"
 #include "train/trend.h"
+
+#include <string.h>
 
 static RolloutSpec rollout_spec(const PpoSession *s) {
   const RolloutConfig *rollout = &s->config.rollout;
@@ -26,9 +29,27 @@ static RolloutSpec rollout_spec(const PpoSession *s) {
 
 /* -- one update: the algorithm ---------------------------------------------------------------------------- */
 
-static void next_prompts(PpoSession *s, const PpoWorkers *workers) {
-  const int64_t each = s->config.ppo.samples_per_prompt, count = s->config.ppo.batch_size / each;
-  data_order_take(&s->order, &s->cursor, (int)count, s->picks);
+static int64_t prompts_of_rollout(const PpoSession *s) {
+  return s->config.ppo.batch_size / s->config.ppo.samples_per_prompt;
+}
+
+/* One greedy answer to each prompt of the rollout to come, and what it is judged. It draws no random numbers. */
+static bool sample_baseline(PpoSession *s, const PpoWorkers *workers, RolloutSpec spec, Error *error) {
+  Experience *x = &s->experience;
+  if (s->config.ppo.advantage != ESTIMATOR_REMAX) return true;
+  spec.temperature = 0;
+  experience_begin(x, workers);
+  for (int64_t i = 0; i < prompts_of_rollout(s); i++) {
+    const Example prompt = dataset_example(&s->prompts, s->picks[i]);
+    experience_add(x, &prompt, (uint64_t)(s->episodes + i * s->config.ppo.samples_per_prompt));
+  }
+  if (!experience_sample(x, workers, &spec, error) || !experience_score(x, workers, error)) return false;
+  memcpy(x->baseline, x->judged, (size_t)x->count * sizeof *x->baseline);
+  return true;
+}
+
+static void add_prompts(PpoSession *s, const PpoWorkers *workers) {
+  const int64_t each = s->config.ppo.samples_per_prompt, count = prompts_of_rollout(s);
   experience_begin(&s->experience, workers);
   for (int64_t i = 0; i < count; i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
@@ -63,7 +84,9 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   const double started = time_monotonic();
 
   run_signals_wait_for("the pass at hand, and this rollout will be made again");
-  next_prompts(s, &workers);
+  data_order_take(&s->order, &s->cursor, (int)prompts_of_rollout(s), s->picks);
+  if (!sample_baseline(s, &workers, spec, error)) return give_up(s, cursor, episodes, error);
+  add_prompts(s, &workers);
   /* Scores last: whoever judges beside us does so meanwhile. */
   if (!experience_sample(x, &workers, &spec, error) || !experience_logprobs(x, &workers, error) ||
       !experience_values(x, &workers, error) || !experience_score(x, &workers, error)) {

@@ -93,6 +93,7 @@ static void without_a_critic(void **state) {
   (void)state;
   compare("ppo_grpo", &full, false, NULL);
   compare("ppo_dr_grpo", &full, false, NULL);
+  compare("ppo_remax", &full, false, NULL);
   compare("ppo_rloo_lora", &lora, false, NULL);
 }
 

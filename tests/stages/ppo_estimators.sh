@@ -41,7 +41,7 @@ for mode in false true; do
 done
 note "the plan is smaller without a critic"
 
-for estimator in rloo grpo dr_grpo reinforce_pp; do
+for estimator in rloo grpo dr_grpo reinforce_pp remax; do
   run=("${train[@]}" --ppo.advantage "$estimator" --ppo.samples_per_prompt 4)
   timed "${run[@]}" --run.dir "$work/$estimator"
   grep -q 'no critic' "$work/log" || fail "$estimator: the log does not say that there is no critic: $(cat "$work/log")"
@@ -59,7 +59,7 @@ for estimator in rloo grpo dr_grpo reinforce_pp; do
     fail "$estimator: groups of other prompts"
   [[ $(sqlite3 "$work/$estimator/run.db" "select count(distinct response) > 8 from sample where step = 1") == 1 ]] ||
     fail "$estimator: the answers to a prompt are one"
-  if [[ $estimator != reinforce_pp ]]; then
+  if [[ $estimator != re* ]]; then
     holds "$(of $estimator ppo/flat_group_rate) >= 0 && $(of $estimator ppo/flat_group_rate) < 0.5"
   fi
   killed_and_resumed "$work/$estimator-killed" $updates 2 "${run[@]}" --run.dir "$work/$estimator-killed"
@@ -87,10 +87,11 @@ pass "${train[@]}" "${short[@]}" --run.dir "$work/several"
 note "other arrangements"
 
 # Refused, and given in vain.
+refuse 2 "ppo.normalize_scores: remax" "${train[@]}" --run.dir "$work/no" --ppo.advantage remax --ppo.normalize_scores
 refuse 2 "ppo.samples_per_prompt: expected at least 2, since ppo.advantage grpo" "${train[@]}" --run.dir "$work/no" --ppo.advantage grpo
 refuse 2 "ppo.samples_per_prompt: expected a divisor of ppo.batch_size 32, which counts answers, found 5" "${train[@]}" \
   --run.dir "$work/no" --ppo.advantage rloo --ppo.samples_per_prompt 5
-refuse 2 "'ppo' is not one of gae, rloo, grpo, dr_grpo, reinforce_pp" "${train[@]}" --run.dir "$work/no" --ppo.advantage ppo
+refuse 2 "'ppo' is not one of gae, rloo, grpo, dr_grpo, reinforce_pp, remax" "${train[@]}" --run.dir "$work/no" --ppo.advantage ppo
 refuse 2 "ppo.advantage" "${train[@]}" --ppo.samples_per_prompt 4 --ppo.advantage grpo --run.dir "$work/rloo"
 refuse 2 "--part critic: $work/rloo has none, its ppo.advantage is rloo" "$bin/export" "$work/rloo" --part critic
 pass "${train[@]}" "${short[@]}" --run.dir "$work/vain" --check --ppo.advantage rloo --ppo.lam 0.9 --ppo.cliprange_value 0.1 \

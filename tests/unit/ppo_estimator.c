@@ -71,6 +71,18 @@ static void of_groups(void **state) {
   }
 }
 
+/* Li et al. 2023, algorithm 2: r(x, y) - r(x, greedy y) */
+static void of_the_greedy_answer(void **state) {
+  (void)state;
+  static const float baseline[GROUPS] = {0.5F, -1, 200};
+  Rollout r;
+  make(&r);
+  estimator_baseline(r.returns, baseline, r.offsets, ANSWERS, SIZE, r.advantage);
+  for (int i = 0; i < ANSWERS; i++)
+    for (int32_t t = r.offsets[i]; t < r.offsets[i + 1]; t++)
+      assert_near(r.advantage[t], r.returns[i] - baseline[i / SIZE], 1e-6);
+}
+
 /* Hu 2025: A_t = sum over i >= t of the rewards, whitened over all tokens of the batch. */
 static void of_the_batch(void **state) {
   (void)state;
@@ -263,9 +275,9 @@ static void dropped_groups(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups),         cmocka_unit_test(of_the_batch),
-                                     cmocka_unit_test(flat_groups),       cmocka_unit_test(credit),
-                                     cmocka_unit_test(means_of_the_loss), cmocka_unit_test(left_out),
-                                     cmocka_unit_test(dropped_groups)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups),    cmocka_unit_test(of_the_greedy_answer),
+                                     cmocka_unit_test(of_the_batch), cmocka_unit_test(flat_groups),
+                                     cmocka_unit_test(credit),       cmocka_unit_test(means_of_the_loss),
+                                     cmocka_unit_test(left_out),     cmocka_unit_test(dropped_groups)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
