@@ -33,6 +33,8 @@ typedef struct Ending {
 
 /* Episodes of evaluations are numbered from here on, the same ones in each: so that two evaluations differ by the policy alone. */
 static const uint64_t experience_evaluation = (uint64_t)1 << 62;
+/* Likewise those of greedy answers (remax): the first sampled answer to the prompt has the rest of the number. */
+static const uint64_t experience_greedy = (uint64_t)1 << 61;
 
 typedef struct Experience {
   int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */

@@ -41,7 +41,8 @@ static bool sample_baseline(PpoSession *s, const PpoWorkers *workers, RolloutSpe
   experience_begin(x, workers);
   for (int64_t i = 0; i < prompts_of_rollout(s); i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
-    experience_add(x, &prompt, (uint64_t)(s->episodes + i * s->config.ppo.samples_per_prompt));
+    experience_add(x, &prompt,
+                   experience_greedy + (uint64_t)(s->episodes + i * s->config.ppo.samples_per_prompt));
   }
   if (!experience_sample(x, workers, &spec, error) || !experience_score(x, workers, error)) return false;
   memcpy(x->baseline, x->judged, (size_t)x->count * sizeof *x->baseline);
