@@ -133,7 +133,7 @@ killed_and_resumed() {
 }
 
 # stopped SIGNAL CODE RUN COMMAND...: starts the command (a program, of which each run begins afresh in RUN) and sends it
-# the signal once it has reported progress: it must save, say in the run log that it was interrupted, and exit with CODE.
+# the signal once it has reported progress, not only what it is at: it must save, say in the run log that it was interrupted, and exit with CODE.
 # On a busy machine the command may be over before the signal comes; then it is tried again.
 stopped() {
   local signal=$1 code=$2 run=$3 job status attempt
@@ -144,7 +144,7 @@ stopped() {
     status=0
     "$@" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
-    until grep -qE '^(sft|reward|ppo|dpo|sample): ' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+    until grep -qE '^(sft|reward|ppo|dpo|sample): ([^0]|0[^/])' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
     kill "-$signal" $job 2>/dev/null || true
     wait $job || status=$?
     [[ $status == 0 ]] || break
