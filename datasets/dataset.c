@@ -163,6 +163,20 @@ static bool split_source(DatasetSource *source, const DatasetOptions *options, E
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
+/* Why none of the records is one to learn from, and what to do. */
+static bool fail_empty(const DatasetSource *source, const DatasetOptions *options, Error *error) {
+  const DatasetCounts *counts = &source->counts;
+  const char *cure = counts->too_long > 0 ? "; raise data.max_length, or cut them by data.truncation truncate"
+                     : options->kind == DATASET_PREFERENCE
+                         ? "; a preference is two answers that differ, neither of them empty"
+                         : "; what is learnt are the assistant's turns, or texts";
+  return error_set(error, ERROR_DATA,
+                   "%s: no usable example: of %llu records, %llu are longer than data.max_length %d tokens "
+                   "and %llu have no token to learn from%s",
+                   source->path, (unsigned long long)counts->records, (unsigned long long)counts->too_long,
+                   options->max_length, (unsigned long long)counts->no_loss, cure);
+}
+
 static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSource *from,
                         const DatasetOptions *options, Error *error) {
   bool reused = false;
@@ -176,13 +190,7 @@ static bool open_source(Dataset *dataset, DatasetSource *source, const OptionSou
   if (!source_open(source, options, &reused, error)) return false;
   if (!reused) dataset->reused = false;
   const DatasetCounts *counts = &source->counts;
-  if (counts->examples == 0) {
-    return error_set(error, ERROR_DATA,
-                     "%s: no usable example: of %llu records, %llu are longer than data.max_length %d tokens "
-                     "and %llu have no token to learn from",
-                     source->path, (unsigned long long)counts->records, (unsigned long long)counts->too_long,
-                     options->max_length, (unsigned long long)counts->no_loss);
-  }
+  if (counts->examples == 0) return fail_empty(source, options, error);
   source->count = (uint32_t)counts->examples;
   if (options->part != DATASET_ALL && !split_source(source, options, error)) return false;
   dataset->count += source->count;

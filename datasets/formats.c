@@ -211,6 +211,15 @@ static bool fail_unknown(const json_t *root, RecordPlace place, Error *error) {
       place.file, (unsigned long long)place.line, keys[0] ? keys : "(none)");
 }
 
+/* Which stages learn from such records. */
+static const char *whose(DatasetFormat format) {
+  if (dataset_kind_takes(DATASET_PREFERENCE, format)) return "reward and dpo learn from them";
+  if (dataset_kind_takes(DATASET_SFT, format)) return "sft learns from them";
+  return dataset_kind_takes(DATASET_TEXT, format)
+             ? "sft learns from them, and ppo beside its rewards (data.ptx)"
+             : "ppo answers them";
+}
+
 static bool fail_kind(DatasetFormat format, DatasetKind kind, RecordPlace place, Error *error) {
   const unsigned long long line = place.line;
   if (format == FORMAT_UNPAIRED && kind != DATASET_PREFERENCE) {
@@ -221,8 +230,8 @@ static bool fail_kind(DatasetFormat format, DatasetKind kind, RecordPlace place,
         "(jq -c 'select(.label)' leaves them out)",
         place.file, line);
   }
-  return error_set(error, ERROR_DATA, "%s:%llu: the keys are those of %s records, which are no %s data",
-                   place.file, line, dataset_format_names[format], dataset_kind_name(kind));
+  return error_set(error, ERROR_DATA, "%s:%llu: the keys are those of %s records, which are no %s data: %s",
+                   place.file, line, dataset_format_names[format], dataset_kind_name(kind), whose(format));
 }
 
 static bool check_known(const json_t *root, RecordPlace place, Error *error) {

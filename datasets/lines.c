@@ -63,6 +63,17 @@ static const struct {
                      {"{\0", 2, "UTF-16: convert it by iconv -f UTF-16LE -t UTF-8"},
                      {"\0{", 2, "UTF-16: convert it by iconv -f UTF-16BE -t UTF-8"}};
 
+/* A table has no bytes that tell, but a name. */
+static const char table_file[] =
+    "a table: convert it, for example by python3 -c \"import pandas; "
+    "pandas.read_csv('IN').to_json('OUT.jsonl', orient='records', lines=True)\"";
+
+static bool is_table(const LineReader *reader) {
+  const char *dot = strrchr(reader->path, '.');
+  return dot && (strcmp(dot, ".csv") == 0 || strcmp(dot, ".tsv") == 0) && reader->end > 0 &&
+         reader->block[0] != '{' && reader->block[0] != '[';
+}
+
 static bool check_first_bytes(const LineReader *reader, Error *error) {
   enum { TAR_MARK = 257 };
   const char *what = NULL;
@@ -75,8 +86,9 @@ static bool check_first_bytes(const LineReader *reader, Error *error) {
   if (reader->end > TAR_MARK + 5 && memcmp(reader->block + TAR_MARK, "ustar", 5) == 0) {
     what = "a tar archive: unpack it, and give the directory";
   }
-  return !what ||
-         error_set(error, ERROR_DATA, "%s: expected lines of text in UTF-8; this is %s", reader->path, what);
+  if (!what && is_table(reader)) what = table_file;
+  return !what || error_set(error, ERROR_DATA, "%s: expected JSON or lines of JSON in UTF-8; this is %s",
+                            reader->path, what);
 }
 
 static const char byte_order_mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some Windows programs write it */

@@ -1,8 +1,10 @@
 #include "datasets/sources.h"
 
 #include "base/file.h"
+#include "base/path_hint.h"
 #include "datasets/stream.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void sources_free(OptionSources *sources) {
@@ -89,6 +91,28 @@ static bool push_stream(OptionSources *out, const OptionSource *asked, const cha
   return push_take(out, file, asked->weight, error);
 }
 
+/* A name of a data set on the hub: one slash, and no such folder here. */
+static bool sounds_like_hub(const char *path) {
+  const char *slash = strchr(path, '/');
+  if (!slash || slash == path || strchr(slash + 1, '/') || strstr(path, ".json") || path[0] == '.')
+    return false;
+  char *folder = path_parent(path);
+  const bool here = folder && directory_exists(folder);
+  memory_free(folder);
+  return !here;
+}
+
+static bool push_file(OptionSources *out, const OptionSource *source, const char *label, Error *error) {
+  char hint[512] = "";
+  if (file_exists(source->path))
+    return push_take(out, memory_copy_string(source->path), source->weight, error);
+  path_hint(source->path, hint, sizeof hint);
+  if (!*hint && sounds_like_hub(source->path))
+    snprintf(hint, sizeof hint,
+             "; nothing is downloaded: hf download --type dataset %s fetches one of the hub", source->path);
+  return error_set(error, ERROR_FILE, "%s: there is no file %s%s", label, source->path, hint);
+}
+
 bool sources_resolve(OptionSources *out, const OptionSources *asked, const char *name, const char *cache_dir,
                      Log *log, Error *error) {
   bool ok = true;
@@ -100,7 +124,7 @@ bool sources_resolve(OptionSources *out, const OptionSources *asked, const char 
     } else if (directory_exists(source->path)) {
       ok = push_directory(out, source, name, log, error);
     } else {
-      ok = push_take(out, memory_copy_string(source->path), source->weight, error);
+      ok = push_file(out, source, name, error);
     }
   }
   if (!ok) sources_free(out);

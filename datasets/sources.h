@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "base/option.h"
 
-/* `name` is for messages ("data.train"), log may be NULL. ERROR_FILE for a directory without data and an empty pipe. */
+/* `name` is for messages ("data.train"), log may be NULL. ERROR_FILE for what is not there, with what was probably meant, a directory without data and an empty pipe. */
 NODISCARD bool sources_resolve(OptionSources *out, const OptionSources *asked, const char *name,
                                const char *cache_dir, Log *log, Error *error);
 void sources_free(OptionSources *sources); /* of what was resolved; fine for a zeroed one */

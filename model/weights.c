@@ -248,7 +248,11 @@ bool score_head_open(ScoreHead *head, const Model *model, const char *directory,
   else if (ok)
     ok = read_score(&values, directory, hidden, error);
   if (ok && !values.found && must_exist)
-    ok = error_set(error, ERROR_MODEL, "%s: tensor score.weight is missing: not a reward model", directory);
+    ok = error_set(
+        error, ERROR_MODEL,
+        "%s: tensor score.weight is missing: not a reward model; drover reward makes one of a model, or an "
+        "adapter over it",
+        directory);
   if (ok && !values.found) {
     RandomKey key = random_key(seed, RANDOM_INIT);
     const float deviation = 1 / sqrtf((float)hidden + 1);

@@ -70,7 +70,9 @@ bool engine_init(Engine *engine, EngineConfig config, const Model *model, const 
                  Compute *compute, Arena *arena, Error *error) {
   *engine = (Engine){.model = model, .adapter = adapter, .compute = compute, .arena = arena};
   if (model->head < 0) {
-    return error_set(error, ERROR_MODEL, "the model has no LM head (a reward model?) and cannot generate");
+    return error_set(
+        error, ERROR_MODEL,
+        "the model has no LM head and cannot generate: a reward model scores (drover inspect score)");
   }
   if (!config_resolve(&config, &model->spec, error)) return false;
   engine->config = config;

@@ -232,9 +232,9 @@ bool base_set_length(Model *model, int64_t longest, Compute *compute, Log *log, 
   if (most == 0 || longest <= most) return true;
   if (model->spec.position == POSITION_LEARNED || model->spec.positions_end) {
     return error_set(error, ERROR_USAGE,
-                     "the longest sequence has %" PRId64 " tokens, and the model has positions for %" PRId64
-                     ": lower data.max_length",
-                     longest, most);
+                     "the longest sequence has %" PRId64 " tokens, and %s has positions for %" PRId64
+                     ": lower data.max_length, and of ppo rollout.max_new_tokens",
+                     longest, model->directory ? model->directory : "the model", most);
   }
   if (log) {
     log_warning(log,

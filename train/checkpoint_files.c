@@ -399,7 +399,9 @@ bool checkpoint_open(Checkpoint *checkpoint, const char *run_dir, int64_t step, 
     ok = open_step(checkpoint, directory, step, steps, count, error);
   } else if (ok) {
     ok = open_newest(checkpoint, directory, steps, count, log, &found, error);
-    if (ok && (!found || !count)) ok = error_set(error, ERROR_MODEL, "no intact checkpoint in %s", directory);
+    if (ok && (!found || !count))
+      ok = error_set(error, ERROR_MODEL,
+                     "no intact checkpoint in %s: expected the directory of a run (run.dir)", directory);
   }
   ok = ok && check_version(checkpoint, error);
   memory_free(steps);

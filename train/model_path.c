@@ -1,6 +1,7 @@
 #include "train/model_path.h"
 
 #include "base/file.h"
+#include "base/path_hint.h"
 #include "model/source.h"
 #include "model/weights.h"
 #include "train/hub.h"
@@ -11,24 +12,9 @@
 
 /* -- one path ------------------------------------------------------------------------------------------- */
 
-/* The name of the same kind in the parent directory that is nearest to a path that is not there; a new string, or NULL. */
-static char *nearest_path(const char *path) {
-  StringList names = {0};
-  Error ignored = {0};
-  char *parent = path_parent(path), *found = NULL;
-  const bool listed = parent && directory_exists(parent) && directory_list(parent, &names, &ignored);
-  const char *near =
-      listed ? nearest_name(path_name(path), (const char *const *)names.items, names.count) : NULL;
-  if (near)
-    found = strcmp(parent, ".") == 0 && path[0] != '.' ? memory_copy_string(near) : path_join(parent, near);
-  string_list_free(&names);
-  memory_free(parent);
-  return found;
-}
-
 static bool refuse_name(const char *key, const char *text, const HubModel *hub, Error *error) {
   char command[2 * HUB_NAME_SIZE + 40];
-  char *near = nearest_path(text);
+  char *near = path_nearest(text);
   hub_fetch_command(hub, command, sizeof command);
   const bool other = *hub->revision && hub->folder && directory_exists(hub->folder);
   error_set(
@@ -42,15 +28,9 @@ static bool refuse_name(const char *key, const char *text, const HubModel *hub, 
 }
 
 static bool refuse_absent(const char *key, const char *text, Error *error) {
-  if (text[0] == '~')
-    return error_set(error, ERROR_FILE,
-                     "%s: there is no directory %s: ~ stands for the home directory on a command line alone",
-                     key, text);
-  char *near = nearest_path(text);
-  error_set(error, ERROR_FILE, "%s: there is no directory %s%s%s%s", key, text, near ? "; did you mean " : "",
-            near ? near : "", near ? "?" : "");
-  memory_free(near);
-  return false;
+  char hint[512] = "";
+  path_hint(text, hint, sizeof hint);
+  return error_set(error, ERROR_FILE, "%s: there is no directory %s%s", key, text, hint);
 }
 
 /* A directory in the cache that its name leads to. */

@@ -58,7 +58,7 @@ bad 2 "leaves no room for an answer: the model has positions for 12" --model.pat
 make_short "$world" "$bad/short-base" 24
 pass "$bin/reward" --model.path "$bad/short-base" --data.train "$world/prefs.jsonl" --run.dir "$bad/short-rm" \
   --optim.max_steps 1 --optim.batch_size 4 --data.max_length 24 --data.template plain
-bad 2 "and the model has positions for 24" --reward.path "$bad/short-rm/model" --rollout.max_new_tokens 40
+bad 2 "and $bad/short-rm/model has positions for 24" --reward.path "$bad/short-rm/model" --rollout.max_new_tokens 40
 bad 2 "data.template" --data.template chatlm
 lines type.json '{"ppo": {"epochs": "four"}}'
 bad 2 "expected an integer, found a string" --config "$bad/type.json"

@@ -71,7 +71,7 @@ bad 6 "absent.jsonl" --data.train "$bad/absent.jsonl"
 
 # Longer than the model's table of positions: one side of a pair counts, not both together.
 make_short "$world" "$bad/short" 12
-bad 2 "and the model has positions for 12: lower data.max_length" --model.path "$bad/short"
+bad 2 "and $bad/short has positions for 12: lower data.max_length" --model.path "$bad/short"
 make_short "$world" "$bad/enough" 64
 pass "${train[@]}" --check --model.path "$bad/enough"
 

@@ -48,7 +48,7 @@ bad 2 "data.eval and data.eval_fraction" --data.eval "$world/sft.jsonl" --data.e
 bad 2 "optim.micro_batch_tokens is 8" --optim.micro_batch_tokens 8
 bad 7 "no CUDA" --device.backend cuda
 make_short "$world" "$bad/short" 12
-bad 2 "and the model has positions for 12: lower data.max_length" --model.path "$bad/short"
+bad 2 "and $bad/short has positions for 12: lower data.max_length" --model.path "$bad/short"
 
 # Data: 3
 : | file empty.jsonl

@@ -282,9 +282,11 @@ static void faults_have_their_messages(void **state) {
        "which is "
        "meant by data.format"},
       {"{'prompt':'p','chosen':'c','rejected':'r'}", SFT, 0,
-       "f:7: the keys are those of preference records, which are no supervised data"},
+       "f:7: the keys are those of preference records, which are no supervised data: reward and dpo learn "
+       "from them"},
       {"{'prompt':'p','completion':'c'}", PAIR, 0,
-       "f:7: the keys are those of prompt_completion records, which are no preference data"},
+       "f:7: the keys are those of prompt_completion records, which are no preference data: sft learns from "
+       "them"},
       {"{'prompt':'p','completion':'c','label':false}", SFT, 0,
        "f:7: unpaired records (KTO: prompt, completion, label), which no stage learns from yet; data.format "
        "prompt_completion learns the answers labelled true, and refuses the others (jq -c 'select(.label)' "

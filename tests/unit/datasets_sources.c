@@ -183,9 +183,9 @@ static void tar_is_named(void **state) {
   temporary_open(&temporary);
   memcpy(block + 257, "ustar", 5);
   pack(&file, block, sizeof block, true);
-  expect(
-      write_file(&temporary, "a.tar.gz", file.data, file.size),
-      "a.tar.gz: expected lines of text in UTF-8; this is a tar archive: unpack it, and give the directory");
+  expect(write_file(&temporary, "a.tar.gz", file.data, file.size),
+         "a.tar.gz: expected JSON or lines of JSON in UTF-8; this is a tar archive: unpack it, and give the "
+         "directory");
   buffer_free(&file);
   temporary_close(&temporary);
 }
