@@ -207,8 +207,9 @@ const OptionElsewhere options_elsewhere[] = {
     SAME("rl_beta", "dpo.beta", "dpo", NULL)
     SAME("dpo_beta", "dpo.beta", "dpo", NULL)
     SAME("pref_beta", "dpo.beta", "dpo", NULL)
-    WORDS("loss_type", "dpo.loss", "dpo", "sigmoid=sigmoid ipo=ipo", NULL)
-    WORDS("pref_loss", "dpo.loss", "dpo", "sigmoid=sigmoid ipo=ipo orpo=orpo simpo=simpo", NULL)
+    WORDS("loss_type", "dpo.loss", "dpo",
+          "sigmoid=sigmoid robust=robust sigmoid_norm=sigmoid_norm hinge=hinge ipo=ipo apo_zero=apo_zero apo_down=apo_down", NULL)
+    WORDS("pref_loss", "dpo.loss", "dpo", "sigmoid=sigmoid hinge=hinge ipo=ipo orpo=orpo simpo=simpo", NULL)
     WORDS("rl", "dpo.loss", "dpo", "dpo=sigmoid ipo=ipo orpo=orpo simpo=simpo", NULL)
     SAME("label_smoothing", "dpo.label_smoothing", "dpo", NULL)
     SAME("dpo_label_smoothing", "dpo.label_smoothing", "dpo", NULL)

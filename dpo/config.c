@@ -11,14 +11,14 @@ const Option dpo_options[] = {
     OPTIM_OPTIONS(DpoStageConfig, common.optim, "1e-6", "1e-5", "linear", "1e-8", "1", "2048")
     UPDATE_OPTIONS(DpoStageConfig, common.optim, "32", "1")
     ROW_CHOICE("dpo.loss", DpoStageConfig, dpo.loss, "sigmoid", dpo_loss_names,
-        "what a pair costs (dpo/loss.h): sigmoid is DPO's own; ipo; orpo and simpo, which have no reference",
+        "what a pair costs (docs/dpo.md): sigmoid is DPO's own; orpo and simpo have no reference",
         .first = true),
     ROW_FLOAT("dpo.beta", DpoStageConfig, dpo.beta, "0.1", 0.000001, INFINITY,
-        "sigmoid, ipo: how closely the policy is held to the reference; orpo: weight of the odds ratio; simpo: scale of the "
+        "how closely the policy is held to the reference; orpo: weight of the odds ratio; simpo: scale of the "
         "mean log-probability, usually 2 or more", .first = true),
     ROW_FLOAT("dpo.label_smoothing", DpoStageConfig, dpo.label_smoothing, "0", 0, 0.5,
-        "probability that a pair is the wrong way round (conservative DPO)",
-        .when = "dpo.loss = sigmoid or dpo.loss = simpo"),
+        "probability that a pair is the wrong way round (conservative DPO; robust: below 0.5)",
+        .when = "dpo.loss = sigmoid or dpo.loss = robust or dpo.loss = simpo"),
     ROW_FLOAT("dpo.gamma", DpoStageConfig, dpo.gamma, "0.5", 0, INFINITY,
         "margin that the better answer's reward is to have over the worse one's", .when = "dpo.loss = simpo"),
     ROW_FLOAT("dpo.sft_coef", DpoStageConfig, dpo.sft_coef, "0", 0, INFINITY,
@@ -29,3 +29,15 @@ const Option dpo_options[] = {
 };
 /* clang-format on */
 const size_t dpo_option_count = sizeof dpo_options / sizeof *dpo_options;
+
+bool dpo_config_check(const DpoStageConfig *config, Error *error) {
+  const DpoTerms *dpo = &config->dpo;
+  if (dpo->loss == DPO_ROBUST && dpo->label_smoothing >= 0.5) {
+    return error_set(
+        error, ERROR_USAGE,
+        "dpo.label_smoothing is %g: dpo.loss robust takes less than 0.5, for of pairs that are the wrong way "
+        "round half the time nothing can be learnt",
+        dpo->label_smoothing);
+  }
+  return true;
+}

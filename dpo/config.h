@@ -13,4 +13,7 @@ typedef struct DpoStageConfig {
 extern const Option dpo_options[];
 extern const size_t dpo_option_count;
 
+/* Rules between options that the table cannot say. */
+NODISCARD bool dpo_config_check(const DpoStageConfig *config, Error *error);
+
 #endif

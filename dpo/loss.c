@@ -3,10 +3,11 @@
 #include <math.h>
 #include <stddef.h>
 
-const char *const dpo_loss_names[] = {"sigmoid", "ipo", "orpo", "simpo", NULL};
+const char *const dpo_loss_names[] = {"sigmoid",  "robust",   "sigmoid_norm", "hinge", "ipo",
+                                      "apo_zero", "apo_down", "orpo",         "simpo", NULL};
 
 bool dpo_has_reference(const DpoTerms *terms) {
-  return terms->loss == DPO_SIGMOID || terms->loss == DPO_IPO;
+  return terms->loss != DPO_ORPO && terms->loss != DPO_SIMPO;
 }
 
 /* log(1 + e^x) without overflow */
@@ -39,7 +40,12 @@ static Sloped strength(const DpoTerms *terms, const DpoAnswer *answer) {
   const double p = answer->logprob, q = answer->reference, tokens = tokens_of(answer);
   switch ((DpoLossKind)terms->loss) {
     case DPO_SIGMOID:
+    case DPO_ROBUST:
+    case DPO_HINGE:
+    case DPO_APO_ZERO:
+    case DPO_APO_DOWN:
       return (Sloped){p - q, 1};
+    case DPO_SIGMOID_NORM:
     case DPO_IPO:
       return (Sloped){(p - q) / tokens, 1 / tokens};
     case DPO_SIMPO:
@@ -51,16 +57,53 @@ static Sloped strength(const DpoTerms *terms, const DpoAnswer *answer) {
   return (Sloped){odds.value, odds.slope / tokens};
 }
 
-/* What a pair costs, by the difference of its strengths. */
-static Sloped cost(const DpoTerms *terms, double difference) {
-  const double beta = terms->beta, e = terms->label_smoothing;
-  if (terms->loss == DPO_IPO) {
-    const double off = difference - 1 / (2 * beta);
-    return (Sloped){off * off, 2 * off};
+/* What a pair costs, and its derivatives by the two strengths. */
+typedef struct PairCost {
+  double value, better, worse;
+} PairCost;
+
+/* A cost of the difference alone. */
+static PairCost by_difference(double value, double slope) {
+  return (PairCost){value, slope, -slope};
+}
+
+/* -right log sigmoid(z) - wrong log sigmoid(-z), of z = beta difference + constant. */
+static PairCost logistic(double beta, double z, double right, double wrong) {
+  return by_difference(right * softplus(-z) + wrong * softplus(z),
+                       beta * (wrong * sigmoid(z) - right * sigmoid(-z)));
+}
+
+/* d sigmoid(x) / dx */
+static double bell(double x) {
+  return sigmoid(x) * sigmoid(-x);
+}
+
+static PairCost cost(const DpoTerms *terms, double better, double worse) {
+  const double beta = terms->beta, e = terms->label_smoothing, difference = better - worse;
+  const double z = beta * difference, off = difference - 1 / (2 * beta);
+  switch ((DpoLossKind)terms->loss) {
+    case DPO_SIGMOID:
+      return logistic(beta, z, 1 - e, e);
+    case DPO_ROBUST:
+      return logistic(beta, z, (1 - e) / (1 - 2 * e), -e / (1 - 2 * e));
+    case DPO_SIGMOID_NORM:
+      return logistic(beta, z, 1, 0);
+    case DPO_HINGE:
+      return by_difference(z < 1 ? 1 - z : 0, z < 1 ? -beta : 0);
+    case DPO_IPO:
+      return by_difference(off * off, 2 * off);
+    case DPO_APO_ZERO:
+      return (PairCost){sigmoid(-beta * better) + sigmoid(beta * worse), -beta * bell(beta * better),
+                        beta * bell(beta * worse)};
+    case DPO_APO_DOWN:
+      return (PairCost){sigmoid(beta * better) + sigmoid(-z), beta * (bell(beta * better) - bell(z)),
+                        beta * bell(z)};
+    case DPO_SIMPO:
+      return logistic(beta, z - terms->gamma, 1 - e, e);
+    case DPO_ORPO:
+      break;
   }
-  if (terms->loss == DPO_ORPO) return (Sloped){beta * softplus(-difference), -beta * sigmoid(-difference)};
-  const double z = beta * difference - (terms->loss == DPO_SIMPO ? terms->gamma : 0);
-  return (Sloped){(1 - e) * softplus(-z) + e * softplus(z), beta * (e * sigmoid(z) - (1 - e) * sigmoid(-z))};
+  return logistic(1, difference, beta, 0);
 }
 
 static double sft_weight(const DpoTerms *terms) {
@@ -101,12 +144,12 @@ void dpo_loss(const DpoTerms *terms, const DpoAnswer *answers, int64_t count, do
     for (int64_t j = 0; j < count; j++) {
       if (answers[i].rank >= answers[j].rank) continue;
       const Sloped worse = strength(terms, &answers[j]);
-      const Sloped pair = cost(terms, better.value - worse.value);
+      const PairCost pair = cost(terms, better.value, worse.value);
       loss += pair.value - sft * answers[i].logprob / tokens_of(&answers[i]);
       add_figures(terms, &answers[i], &answers[j], sums);
       if (!slopes) continue;
-      slopes[i] += (pair.slope * better.slope - sft / tokens_of(&answers[i])) / share;
-      slopes[j] -= pair.slope * worse.slope / share;
+      slopes[i] += (pair.better * better.slope - sft / tokens_of(&answers[i])) / share;
+      slopes[j] += pair.worse * worse.slope / share;
     }
   }
   sums->loss += loss / share;

@@ -1,16 +1,25 @@
 /* Losses that learn from preferences without a reward model.
  *
  * For an answer of T tokens let p be its log-probability under the policy, summed over its tokens, q the same under the
- * reference, and r its implicit reward. For a pair, w is the better answer and l the worse one:
+ * reference, and r its implicit reward. For a pair, w is the better answer, l the worse one and d = r_w - r_l:
  *
- *   sigmoid  r = beta (p - q)   -(1 - e) log sigmoid(r_w - r_l) - e log sigmoid(r_l - r_w)
- *            DPO: Rafailov et al. 2023, equation 7; e = label_smoothing: Mitchell 2023, conservative DPO
- *   ipo      r = beta (p - q)   ((p_w - q_w)/T_w - (p_l - q_l)/T_l - 1/(2 beta))^2
- *            Azar et al. 2023, equation 17, with TRL's means over tokens
- *   orpo     r = beta p/T       -p_w/T_w - beta log sigmoid(h_w - h_l),  h = m - log(1 - exp m),  m = p/T
- *            Hong et al. 2024, equations 6 and 7
- *   simpo    r = beta p/T       as sigmoid, with r_w - r_l - gamma for r_w - r_l
- *            Meng et al. 2024, equation 6
+ *   sigmoid       r = beta (p - q)   -(1 - e) log sigmoid(d) - e log sigmoid(-d)
+ *                 DPO: Rafailov et al. 2023, equation 7; e = label_smoothing: Mitchell 2023, conservative DPO
+ *   robust        r = beta (p - q)   (-(1 - e) log sigmoid(d) + e log sigmoid(-d)) / (1 - 2e)
+ *                 robust DPO: Chowdhury et al. 2024: without bias where a share e of the pairs is the wrong way round
+ *   sigmoid_norm  r = beta (p - q)   -log sigmoid(beta ((p_w - q_w)/T_w - (p_l - q_l)/T_l))
+ *                 length-normalised DPO: Lambert et al. 2024 (Tulu 3)
+ *   hinge         r = beta (p - q)   max(0, 1 - d)
+ *                 Liu et al. 2023 (RSO), after the hinge of SLiC, Zhao et al. 2023
+ *   ipo           r = beta (p - q)   ((p_w - q_w)/T_w - (p_l - q_l)/T_l - 1/(2 beta))^2
+ *                 Azar et al. 2023, equation 17, with TRL's means over tokens
+ *   apo_zero      r = beta (p - q)   1 - sigmoid(r_w) + sigmoid(r_l)
+ *   apo_down      r = beta (p - q)   sigmoid(r_w) + 1 - sigmoid(d)
+ *                 APO: D'Oosterlinck et al. 2024, equations 7 and 8, for better answers that are better, or worse, than the model's own
+ *   orpo          r = beta p/T       -p_w/T_w - beta log sigmoid(h_w - h_l),  h = m - log(1 - exp m),  m = p/T
+ *                 Hong et al. 2024, equations 6 and 7
+ *   simpo         r = beta p/T       as sigmoid, with d - gamma for d
+ *                 Meng et al. 2024, equation 6
  *
  * and to each but orpo sft_coef * -p_w/T_w is added (RPO: Pang et al. 2024, equation 1). A record with several answers gives all
  * pairs of different rank, and its loss is their mean, as that of the reward model is:
@@ -24,7 +33,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum DpoLossKind { DPO_SIGMOID, DPO_IPO, DPO_ORPO, DPO_SIMPO } DpoLossKind;
+typedef enum DpoLossKind {
+  DPO_SIGMOID,
+  DPO_ROBUST,
+  DPO_SIGMOID_NORM,
+  DPO_HINGE,
+  DPO_IPO,
+  DPO_APO_ZERO,
+  DPO_APO_DOWN,
+  DPO_ORPO,
+  DPO_SIMPO
+} DpoLossKind;
 extern const char *const dpo_loss_names[]; /* in that order, NULL at the end */
 
 typedef struct DpoTerms {

@@ -196,7 +196,8 @@ bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
   };
   const DpoStageConfig *config = call->config;
   Dpo dpo = {.terms = &config->dpo};
-  const bool ok = supervised_run(&stage, &dpo, &config->common, call, out, error);
+  const bool ok =
+      dpo_config_check(config, error) && supervised_run(&stage, &dpo, &config->common, call, out, error);
   reference_free(&dpo.reference);
   return ok;
 }

@@ -103,6 +103,27 @@ static void test_ipo(void **state) {
   check("ipo", DPO_IPO, false, false);
 }
 
+static void test_sigmoid_norm(void **state) {
+  (void)state;
+  check("sigmoid_norm", DPO_SIGMOID_NORM, false, false);
+}
+
+static void test_robust(void **state) {
+  (void)state;
+  check("robust", DPO_ROBUST, true, false);
+}
+
+static void test_hinge(void **state) {
+  (void)state;
+  check("hinge", DPO_HINGE, false, false);
+}
+
+static void test_apo(void **state) {
+  (void)state;
+  check("apo_zero", DPO_APO_ZERO, false, false);
+  check("apo_down", DPO_APO_DOWN, false, false);
+}
+
 static void test_orpo(void **state) {
   (void)state;
   check("orpo", DPO_ORPO, false, false);
@@ -115,8 +136,10 @@ static void test_simpo(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_sigmoid), cmocka_unit_test(test_smoothed), cmocka_unit_test(test_sft),
-      cmocka_unit_test(test_ipo),     cmocka_unit_test(test_orpo),     cmocka_unit_test(test_simpo),
+      cmocka_unit_test(test_sigmoid),      cmocka_unit_test(test_smoothed), cmocka_unit_test(test_sft),
+      cmocka_unit_test(test_ipo),          cmocka_unit_test(test_orpo),     cmocka_unit_test(test_simpo),
+      cmocka_unit_test(test_sigmoid_norm), cmocka_unit_test(test_robust),   cmocka_unit_test(test_hinge),
+      cmocka_unit_test(test_apo),
   };
   return cmocka_run_group_tests_name("parity/dpo", tests, NULL, NULL);
 }

@@ -81,6 +81,7 @@ note "options"
 # Refused, or said to be in vain.
 refuse 2 dpo.loss "${train[@]}" --run.dir "$work/none" --dpo.loss kto
 refuse 2 dpo.beta "${train[@]}" --run.dir "$work/none" --dpo.beta 0
+refuse 2 'dpo.label_smoothing is 0.5' "${train[@]}" --run.dir "$work/none" --dpo.loss robust --dpo.label_smoothing 0.5 --check
 pass "${train[@]}" --run.dir "$work/none" --dpo.gamma 1 --check
 grep -q 'dpo.gamma' "$work/log" || fail "dpo.gamma given in vain: $(cat "$work/log")"
 pass "${train[@]}" --run.dir "$work/none" --dpo.loss orpo --dpo.sft_coef 1 --check

@@ -13,7 +13,7 @@
 enum { ANSWERS = 5 };
 
 static const DpoAnswer field[ANSWERS] = {
-    {-3.5, -4.0, 4, 0}, {-6.0, -5.5, 3, 1}, {-1.25, -2.0, 1, 1}, {-9.0, -7.0, 6, 2}, {-0.5, -0.75, 2, 3}};
+    {-3.5, -4.0, 4, 0}, {-6.0, -5.5, 3, 1}, {-1.25, -2.0, 1, 1}, {-9.0, -6.75, 6, 2}, {-0.5, -0.75, 2, 3}};
 
 static DpoTerms terms_of(int loss) {
   return (DpoTerms){.loss = loss, .beta = 0.4, .label_smoothing = 0.1, .gamma = 0.3, .sft_coef = 0.2};
@@ -77,7 +77,8 @@ static void test_extremes(void **state) {
     DpoSums sums = {0};
     dpo_loss(&terms, far, 2, 1, &sums, slopes);
     assert_true(isfinite(sums.loss) && isfinite(slopes[0]) && isfinite(slopes[1]));
-    assert_true(slopes[0] < 0 && slopes[1] > 0);
+    const bool bounded = loss == DPO_APO_ZERO || loss == DPO_APO_DOWN; /* and so flat far out */
+    assert_true(slopes[0] < 0 && (bounded ? slopes[1] == 0 : slopes[1] > 0));
   }
   /* Equal rewards count half. */
   const DpoAnswer equal[] = {{-2, -2, 3, 0}, {-4, -4, 3, 1}};
@@ -85,6 +86,13 @@ static void test_extremes(void **state) {
   DpoSums sums = {0};
   dpo_loss(&terms, equal, 2, 1, &sums, NULL);
   close_to(sums.correct, 0.5, 0);
+  /* A pair that is far enough apart costs the hinge nothing. */
+  const DpoAnswer apart[] = {{-1, -4, 3, 0}, {-4, -4, 3, 1}};
+  const DpoTerms hinge = {.loss = DPO_HINGE, .beta = 0.4};
+  double slopes[2];
+  close_to(loss_of(&hinge, apart, 2, 1), 0, 0);
+  dpo_loss(&hinge, apart, 2, 1, &sums, slopes);
+  assert_true(slopes[0] == 0 && slopes[1] == 0);
   /* Without a token nothing is divided by 0. */
   const DpoAnswer empty[] = {{0, 0, 0, 0}, {-1, -1, 1, 1}};
   assert_true(isfinite(loss_of(&(DpoTerms){.loss = DPO_IPO, .beta = 0.1}, empty, 2, 1)));
