@@ -1,6 +1,7 @@
-/* Collectives over the ranks of a run: processes with one memory each, started together by a launcher.
+/* Collectives over the ranks of a run: processes with one memory each, which a launcher has started, or somebody by variables of the
+ * environment.
  *
- * Without a launcher there is one rank, every collective is the identity, and MPI is never initialised. Callers are
+ * Without either there is one rank, every collective is the identity, and MPI is never initialised. Callers are
  * written for many: all ranks call the same collectives in the same order with the same counts.
  *
  * Order of sums. MPI does not promise that a reduction of the same values gives the same bits twice: MPI_Reduce may take
@@ -14,9 +15,9 @@
  * meant for tens of ranks; large arrays go in pieces through a buffer of COMM_PIECE bytes.
  *
  * A collective does not return an error, for there is nothing to go on with: when a rank that is waited for has sent
- * nothing for the timeout, or MPI reports a fault, the rank that notices says on standard error which one, on which host,
+ * nothing for the timeout, or MPI or a connection reports a fault, the rank that notices says on standard error which one, on which host,
  * in which collective, and ends all ranks with exit code 7 (ERROR_DEVICE). Where the launcher sees that a process is
- * dead, it ends the others by itself, sooner: mpirun names rank, host and signal and exits with 128 + signal. */
+ * dead, it ends the others by itself, sooner: drover launch and mpirun name rank and signal and exit with 128 + signal. */
 #ifndef COMPUTE_COMM_H
 #define COMPUTE_COMM_H
 
@@ -35,12 +36,11 @@ typedef struct CommLaunch {
   const char *launcher; /* "mpirun", static; NULL: none */
   const char *variable; /* the one that gives the size, static */
   bool mpi;             /* its ranks find each other by MPI */
-  const char *
-      address; /* where rank 0 is to be found otherwise (MASTER_ADDR), borrowed from the environment; NULL: not said */
+  const char
+      *address; /* where rank 0 is to be found otherwise (MASTER_ADDR), of the environment; NULL: not said */
   int port;
   bool watched; /* drover launch ends the others when one ends, and says so */
-  bool
-      speaks; /* an error that all find is said by this one: rank 0, or the first of a host with a terminal of its own */
+  bool speaks;  /* says an error that all find: rank 0, or the first of a host with a terminal of its own */
 } CommLaunch;
 
 /* Reads the variables of mpirun, of srun with and without --mpi=pmix, of MPICH's mpiexec, and those that torchrun sets and anybody can:

@@ -20,7 +20,9 @@ void exchange_abort(const Comm *comm, ErrorCode code, const char *format, ...) {
   vsnprintf(text, sizeof text, format, values);
   va_end(values);
   if (comm->rank > 0) world->transport->defer(comm);
-  fprintf(stderr, "error: rank %d on %s: %s\n", comm->rank, world->hosts[comm->rank], text);
+  Log log; /* that of the program is another thread's */
+  log_init(&log, stderr, LOG_ERROR);
+  log_error(&log, "rank %d on %s: %s", comm->rank, world->hosts[comm->rank], text);
   fflush(stderr);
   pthread_mutex_lock(&world->lock);
   world->transport->end(comm, code, text);

@@ -31,8 +31,10 @@ void tcp_follow(const Comm *comm, int origin, const TcpHeader *header) {
   const size_t bytes = header->bytes < sizeof text ? (size_t)header->bytes : sizeof text - 1;
   if (!socket_read(peers_of(comm)[origin].fd, text, bytes, time_monotonic() + 1)) text[0] = '\0';
   if (speaks(comm, origin)) {
-    fprintf(stderr, "error: rank %d on %s: %s; rank %d on %s ends with it\n", origin,
-            comm->world->hosts[origin], text, comm->rank, comm->world->hosts[comm->rank]);
+    Log log;
+    log_init(&log, stderr, LOG_ERROR);
+    log_error(&log, "rank %d on %s: %s; rank %d on %s ends with it", origin, comm->world->hosts[origin], text,
+              comm->rank, comm->world->hosts[comm->rank]);
   }
   fflush(stderr);
   _exit((int)header->code);
