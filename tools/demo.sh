@@ -7,7 +7,7 @@
 #   --dir DIR               where to (default runs/demo)
 #   --seed N                of the data, the weights and every stage (default 1)
 #   --shuffle-preferences   the control: preference labels are coin flips, so there is nothing to learn from them
-#   --launcher COMMAND      stages on many ranks, 'mpirun -n 2' (docs/ranks.md)
+#   --launcher COMMAND      stages on many ranks, 'drover launch -n 2' (docs/ranks.md)
 #
 # Started again after an interruption it goes on where it was; when all is done it only shows the result.
 set -euo pipefail

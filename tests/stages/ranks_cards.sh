@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sft on two ranks with a card each: it learns what one rank learns, has the same bits twice, and ends when a rank does. $1: the folder of
+# sft and ppo on two ranks with a card each: each learns what one rank learns, has the same bits twice, and ends when a rank does. $1: the folder of
 # the executables. Without CUDA in them those of the emulated card are taken (../cuda_host/bin), where each rank is a process with a
 # card of its own and tests/cuda_host/nccl.cc stands for NCCL.
 bin=$1
@@ -42,6 +42,22 @@ compare() { # compare NAME FILE ARGUMENTS...: one rank and two, and two again
 }
 compare full model/model.safetensors
 compare lora adapter/adapter_model.safetensors --lora.enabled --lora.dropout 0.1
+
+# ppo: the answers are sampled on two cards, and every rank learns from all of them.
+pass "$programs/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.max_steps 2 \
+  --lora.enabled --device.backend cpu
+for n in 1 2; do
+  pass on $n "$programs/ppo" --model.path "$world/base" --reward.path "$world/base" --reward.adapter "$work/rm/adapter" \
+    --data.prompts "$world/prompts.jsonl" --data.template chatml --ppo.total_episodes 24 --ppo.batch_size 8 --ppo.minibatches 2 \
+    --ppo.epochs 1 --rollout.max_new_tokens 6 --rollout.temperature 1 --optim.lr 3e-4 --optim.micro_batch_tokens 100 --lora.enabled \
+    --ppo.samples_logged 8 --device.threads 1 --device.backend cuda --device.rank_timeout 20 --run.dir "$work/ppo-$n"
+  sqlite3 "$work/ppo-$n/run.db" 'select step, prompt, response, length, finished from sample order by rowid' >"$work/ppo-$n.samples"
+  metrics "$work/ppo-$n" | grep '^ppo/value_loss' >"$work/ppo-$n.losses"
+done
+[[ $(wc -l <"$work/ppo-1.samples") -ge 24 ]] || fail "ppo: answers in the run log"
+cmp "$work/ppo-1.samples" "$work/ppo-2.samples" || fail "ppo: other answers on two cards"
+near "$work/ppo-1.losses" "$work/ppo-2.losses" 1e-6
+note "ppo: two cards sample and learn what one does"
 
 # ends CODE PATTERN SIGNAL NAME: the second rank gets the signal in an update.
 ends() {

@@ -35,14 +35,14 @@ for stage in sft reward ppo; do
 done
 note "the same as in one process"
 
-# stopped_by SIGNAL CODE: the signal comes to the driver while ppo learns; the stage saves, and the driver ends.
+# stopped_by SIGNAL CODE LAUNCHER: the signal comes to the driver while ppo learns; the stage saves, and the driver ends.
 stopped_by() {
-  local signal=$1 code=$2 job status=0
+  local signal=$1 code=$2 launcher=$3 job status=0
   rm -rf runs/pipeline
   cp -r whole runs/pipeline
   rm -r runs/pipeline/{ppo,final} runs/pipeline/*.inputs
   # A shell's background job ignores SIGINT, which no shell can undo.
-  env --default-signal=INT,QUIT bash -c "exec $command --json" >out 2>log </dev/null &
+  env --default-signal=INT,QUIT drover run configs/pipeline_lora.json --launcher "$launcher" >out 2>log </dev/null &
   job=$!
   while (($(checkpoint_step runs/pipeline/ppo) < 4)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
   kill "-$signal" $job
@@ -50,11 +50,11 @@ stopped_by() {
   [[ $status == "$code" ]] || fail "SIG$signal to the driver: exit code $status, expected $code: $(tail -n 5 log)"
   grep -qa "stage 'ppo' stopped; the same command goes on" log || fail "SIG$signal to the driver: $(cat log)"
   [[ $(sqlite3 runs/pipeline/ppo/run.db 'select status from run') == interrupted ]] || fail "SIG$signal to the driver: ppo did not save"
-  pass bash -c "$command"
+  pass drover run configs/pipeline_lora.json --launcher "$launcher"
   same_files whole/final/model runs/pipeline/final/model
 }
-stopped_by TERM 143
-stopped_by INT 130
+stopped_by TERM 143 'drover launch -n 2'
+stopped_by INT 130 'mpirun -n 2'
 note "a signal to the driver: the ranks save, and the same command goes on"
 
 # A driver for each rank would be too many.
@@ -63,10 +63,11 @@ said_once() { # TEXT N COMMAND...
   bash "$house/tests/ranks/mpirun.sh" "$2" "${@:3}" >out 2>log || got=$?
   [[ $got == 2 && $(tr -d '\0' <log | grep -cF -- "$1") == 1 ]] || fail "${*:3}: exit code $got, expected 2 and '$1' once in: $(cat log)"
 }
-said_once "drover run PIPELINE --launcher 'mpirun -n 2' (merge runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE))" 2 \
+said_once "drover run PIPELINE --launcher 'drover launch -n 2' (merge runs on one rank, but mpirun asks for 2 (OMPI_COMM_WORLD_SIZE))" 2 \
   drover run configs/pipeline_lora.json
 refuse 2 "--launcher: there is no command 'mpirum'" drover run configs/pipeline_lora.json --launcher 'mpirum -n 2'
-refuse 2 "--launcher: expected a command such as 'mpirun -n 2', found nothing" drover run configs/pipeline_lora.json --launcher=
-refuse 2 "--launcher: expected a command such as 'mpirun -n 2'" drover run configs/pipeline_lora.json --launcher
+refuse 2 "--launcher: expected a command such as 'drover launch -n 2', found nothing" drover run configs/pipeline_lora.json --launcher=
+refuse 2 "--launcher: expected a command such as 'drover launch -n 2'" drover run configs/pipeline_lora.json --launcher
 expect 'nothing wrong' drover run configs/pipeline_lora.json --launcher 'mpirun -n 2' --check
+expect 'nothing wrong' env PATH="${PATH#*:}" "$drover" run configs/pipeline_lora.json --launcher 'drover launch -n 2' --check
 note "what cannot be is refused"
