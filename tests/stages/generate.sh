@@ -90,7 +90,9 @@ mistake 4 "no LM head" --model "$fixtures/models/gpt2_score" --ids 1
 mistake 5 "memory" --prompt Z --memory-limit 1KiB
 mistake 5 "one prompt with its response" --prompt Z --cache 1KiB
 mistake 6 "missing.jsonl" --prompts "$work/missing.jsonl"
-mistake 6 "config.json" --model "$work" --ids 1
+mkdir "$work/nothing"
+mistake 6 "config.json" --model "$work/nothing" --ids 1
+mistake 2 "did you mean $work/model?" --model "$work" --ids 1
 
 # Control characters of a record keep their bytes in a file, and are spelled out on a terminal, as JSON.
 printf '{"prompt": "Z", "note": "\177\302\233m"}\n' >"$work/control.jsonl"
