@@ -72,6 +72,10 @@ void *arena_alloc(Arena *arena, size_t bytes) {
   return block;
 }
 
+void arena_unite(void *first, size_t bytes) {
+  ASAN_UNPOISON_MEMORY_REGION(first, bytes);
+}
+
 size_t arena_mark(const Arena *arena) {
   return arena->used;
 }

@@ -29,6 +29,8 @@ void arena_init_over(Arena *arena, const char *name, void *base, size_t capacity
 void arena_free(Arena *arena);
 
 void *arena_alloc(Arena *arena, size_t bytes);
+/* Blocks that lie together are used as one, with what is between them: `bytes` from the first on. */
+void arena_unite(void *first, size_t bytes);
 
 /* Stack discipline: everything allocated after the mark is given back by the release. */
 size_t arena_mark(const Arena *arena);

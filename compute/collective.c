@@ -28,16 +28,12 @@ Collective collective_reduce_scatter(const Compute *compute, Tensor values, cons
   return started(comm_start_reduce_scatter(&compute->comm, COMM_SUM, DTYPE_F32, values.data, at));
 }
 
-Collective collective_all_gather(const Compute *compute, Tensor values, const int64_t *at) {
+Collective collective_all_gather(const Compute *compute, Tensor own, Tensor values, const int64_t *at) {
   if (!is_real(compute, values)) return (Collective){0};
-  ASSERT(at[compute->comm.size] == tensor_count(values));
-  if (!compute_on_host(compute)) {
-    const int rank = compute->comm.rank;
-    const Tensor own = tensor_rows(tensor_1d(values.data, values.dtype, tensor_count(values)), at[rank],
-                                   at[rank + 1] - at[rank]);
-    return (Collective){collectives_cuda->all_gather(compute, own, values, at)};
-  }
-  return started(comm_start_all_gather(&compute->comm, values.data, dtype_size(values.dtype), at));
+  const int rank = compute->comm.rank;
+  ASSERT(at[compute->comm.size] == tensor_count(values) && tensor_count(own) == at[rank + 1] - at[rank]);
+  if (!compute_on_host(compute)) return (Collective){collectives_cuda->all_gather(compute, own, values, at)};
+  return started(comm_start_all_gather(&compute->comm, own.data, values.data, dtype_size(values.dtype), at));
 }
 
 Collective collective_broadcast(const Compute *compute, int root, Tensor values) {

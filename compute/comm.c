@@ -178,13 +178,12 @@ static void reduce_slices(const Comm *comm, CommReduction reduction, DType dtype
   }
 }
 
-static void gather_slices(const Comm *comm, void *values, size_t size, const int64_t *at, const char *what) {
+static void gather_slices(const Comm *comm, const void *own, void *values, size_t size, const int64_t *at,
+                          const char *what) {
   unsigned char *const all = values;
-  const int64_t *own = &at[comm->rank];
   for (int r = 0; r < comm->size; r++) {
-    if (r == comm->rank) continue;
-    comm->world->parts[r] = (CommPart){.send = all + (size_t)own[0] * size,
-                                       .sent = (size_t)(own[1] - own[0]) * size,
+    comm->world->parts[r] = (CommPart){.send = own,
+                                       .sent = (size_t)(at[comm->rank + 1] - at[comm->rank]) * size,
                                        .receive = all + (size_t)at[r] * size,
                                        .received = (size_t)(at[r + 1] - at[r]) * size};
   }
@@ -207,7 +206,7 @@ static void all_reduce(const Comm *comm, CommReduction reduction, DType dtype, v
   const int64_t *at = even_slices(comm, count);
   unsigned char *own = (unsigned char *)values + (size_t)at[comm->rank] * size;
   reduce_slices(comm, reduction, dtype, values, own, at, what);
-  gather_slices(comm, values, size, at, what);
+  gather_slices(comm, own, values, size, at, what);
 }
 
 void comm_all_reduce(const Comm *comm, CommReduction reduction, DType dtype, void *values, int64_t count) {
@@ -305,7 +304,7 @@ void comm_carry_out(const Comm *comm, const CommJob *job) {
                     "reduce-scatter");
       break;
     case COMM_ALL_GATHER:
-      gather_slices(comm, job->values, job->size, job->at, "all-gather");
+      gather_slices(comm, job->own, job->values, job->size, job->at, "all-gather");
       break;
     case COMM_BROADCAST:
       broadcast(comm, job->root, job->values, job->size);
@@ -335,8 +334,10 @@ CommTicket comm_start_reduce_scatter(const Comm *comm, CommReduction reduction, 
                                .at = at});
 }
 
-CommTicket comm_start_all_gather(const Comm *comm, void *values, size_t size, const int64_t *at) {
-  return start(comm, (CommJob){.kind = COMM_ALL_GATHER, .values = values, .size = size, .at = at});
+CommTicket comm_start_all_gather(const Comm *comm, const void *own, void *values, size_t size,
+                                 const int64_t *at) {
+  return start(comm,
+               (CommJob){.kind = COMM_ALL_GATHER, .values = values, .own = own, .size = size, .at = at});
 }
 
 CommTicket comm_start_broadcast(const Comm *comm, int root, void *values, size_t bytes) {

@@ -110,7 +110,7 @@ void comm_sum(const Comm *comm, double *values, int64_t count);
  * MPI serves one thread only, comm_start_... returns when all is done.
  *
  * at [size+1]: the slice of rank r is elements at[r] to at[r+1]-1 of the values, the first at 0. Slices need not be equal, and
- * may be empty. All is in place. */
+ * may be empty. */
 typedef struct CommTicket {
   int64_t number; /* 0: of nothing, which is not waited for */
 } CommTicket;
@@ -120,8 +120,9 @@ CommTicket comm_start_all_reduce(const Comm *comm, CommReduction reduction, DTyp
 /* This rank's slice becomes that of the reduction; the others are as they were. */
 CommTicket comm_start_reduce_scatter(const Comm *comm, CommReduction reduction, DType dtype, void *values,
                                      const int64_t *at);
-/* Every slice becomes that of its rank. Elements of `size` bytes. */
-CommTicket comm_start_all_gather(const Comm *comm, void *values, size_t size, const int64_t *at);
+/* Every slice becomes that of its rank: this one's is `own`, which may lie there. Elements of `size` bytes. */
+CommTicket comm_start_all_gather(const Comm *comm, const void *own, void *values, size_t size,
+                                 const int64_t *at);
 CommTicket comm_start_broadcast(const Comm *comm, int root, void *values, size_t bytes);
 void comm_wait(const Comm *comm, CommTicket ticket);
 /* Bytes that this rank has sent to others so far. */

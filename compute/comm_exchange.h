@@ -84,6 +84,7 @@ typedef struct CommJob {
   CommReduction reduction;
   DType dtype;
   void *values;
+  const void *own;   /* of COMM_ALL_GATHER */
   size_t size;       /* bytes of an element */
   int64_t count;     /* elements, where there are no slices */
   const int64_t *at; /* slices, or NULL */

@@ -7,13 +7,16 @@
 
 /* ---- opening ---- */
 
+typedef enum Part { PART_VALUE, PART_GRAD, PART_MASTER, PARTS } Part;
+
 /* What all modules of a set are opened with. */
 typedef struct Opening {
   LoraSet *set;
   DType base_dtype;
   bool trainable;
   Compute *compute;
-  Arena *arena;
+  Arena *part; /* [PARTS] memory of values, gradients, masters, each kind together */
+  bool dry;
 } Opening;
 
 static const LoraOverride *override_of(const LoraSpec *spec, const LoraModule *module) {
@@ -33,18 +36,14 @@ static char *tensor_name(const char *module, const char *end, Error *error) {
   return name;
 }
 
-/* How the memory of matrices is taken: one kind after the other for those that shall lie under each other. */
-typedef enum Part { PART_VALUE, PART_GRAD, PART_MASTER, PARTS } Part;
-
 /* columns 0: a vector */
-static void place(const Opening *o, LoraMatrix *matrix, Part part, DType dtype, int64_t rows, int64_t columns,
+static void place(const Opening *o, LoraMatrix *matrix, DType dtype, int64_t rows, int64_t columns,
                   bool trainable) {
-  if (part == PART_VALUE)
-    matrix->value =
-        columns ? tensor_new_2d(o->arena, dtype, rows, columns) : tensor_new_1d(o->arena, dtype, rows);
-  if (part == PART_GRAD && trainable) matrix->grad = tensor_new_like(o->arena, matrix->value, DTYPE_F32);
-  if (part == PART_MASTER && trainable && dtype != DTYPE_F32)
-    matrix->master = tensor_new_like(o->arena, matrix->value, DTYPE_F32);
+  Arena *values = &o->part[PART_VALUE];
+  matrix->value = columns ? tensor_new_2d(values, dtype, rows, columns) : tensor_new_1d(values, dtype, rows);
+  if (trainable) matrix->grad = tensor_new_like(&o->part[PART_GRAD], matrix->value, DTYPE_F32);
+  if (trainable && dtype != DTYPE_F32)
+    matrix->master = tensor_new_like(&o->part[PART_MASTER], matrix->value, DTYPE_F32);
 }
 
 /* Its memory may have been taken before. */
@@ -52,10 +51,8 @@ static bool open_matrix(const Opening *o, LoraMatrix *matrix, const char *module
                         DType dtype, int64_t rows, int64_t columns, bool trainable, Error *error) {
   matrix->name = tensor_name(module, end, error);
   if (!matrix->name) return false;
-  const bool placed = !tensor_is_none(matrix->value);
-  for (int part = 0; part < PARTS && !placed; part++)
-    place(o, matrix, (Part)part, dtype, rows, columns, trainable);
-  if (trainable && !o->arena->dry) op_fill(o->compute, matrix->grad, 0);
+  if (tensor_is_none(matrix->value)) place(o, matrix, dtype, rows, columns, trainable);
+  if (trainable && !o->dry) op_fill(o->compute, matrix->grad, 0);
   return true;
 }
 
@@ -154,13 +151,10 @@ static void place_joined(const Opening *o, int first) {
   const DType dtype = compute_activation(o->compute, o->base_dtype);
   int end = first + 1;
   while (end < o->set->count && o->set->modules[end].joined) end++;
-  for (int part = 0; part < PARTS; part++) {
-    for (int id = first; id < end; id++) {
-      const LoraModule *module = &o->set->modules[id];
-      if (lora_spec_adapts(spec, module))
-        place(o, &o->set->pairs[id].a, (Part)part, dtype, rank_of(spec, module), module->inputs,
-              o->trainable);
-    }
+  for (int id = first; id < end; id++) {
+    const LoraModule *module = &o->set->modules[id];
+    if (lora_spec_adapts(spec, module))
+      place(o, &o->set->pairs[id].a, dtype, rank_of(spec, module), module->inputs, o->trainable);
   }
 }
 
@@ -186,20 +180,45 @@ static bool open_modules(const Opening *o, Error *error) {
   return !tied || open_tied_head(o, table, head, error);
 }
 
-bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
-               DType base_dtype, bool trainable, Compute *compute, Arena *arena, Error *error) {
+static bool make_tables(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
+                        Error *error) {
   *set = (LoraSet){.modules = modules};
-  if (!lora_spec_check(spec, modules, module_count, error)) return false;
   if (!lora_spec_copy(&set->spec, spec, error)) return false;
   if (spec->sequence_classification) lora_spec_leave_head(&set->spec, modules, module_count);
   set->pairs = memory_zeroed((size_t)module_count, sizeof *set->pairs);
   set->copies = memory_zeroed((size_t)module_count, sizeof *set->copies);
-  bool ok = (set->pairs && set->copies) ||
-            error_out_of_memory(error, "adapter", (size_t)module_count * sizeof *set->pairs);
-  if (ok) set->count = module_count;
-  const Opening opening = {set, base_dtype, trainable, compute, arena};
-  if (ok && set->spec.target_count == 0)
-    ok = error_set(error, ERROR_MODEL, "the adapter has no target modules");
+  if (!set->pairs || !set->copies)
+    return error_out_of_memory(error, "adapter", (size_t)module_count * sizeof *set->pairs);
+  set->count = module_count;
+  return set->spec.target_count > 0 || error_set(error, ERROR_MODEL, "the adapter has no target modules");
+}
+
+/* How much memory each kind takes: by opening all once in dry arenas. */
+static bool sizes_of(const Opening *opening, const LoraSpec *spec, size_t bytes[PARTS], Error *error) {
+  LoraSet set;
+  Arena parts[PARTS];
+  Opening dry = *opening;
+  dry.set = &set;
+  dry.part = parts;
+  dry.dry = true;
+  for (int i = 0; i < PARTS; i++) arena_init_dry(&parts[i], "adapter");
+  const bool ok =
+      make_tables(&set, spec, opening->set->modules, opening->set->count, error) && open_modules(&dry, error);
+  for (int i = 0; i < PARTS; i++) bytes[i] = parts[i].peak;
+  lora_free(&set);
+  return ok;
+}
+
+bool lora_open(LoraSet *set, const LoraSpec *spec, const LoraModule *modules, int module_count,
+               DType base_dtype, bool trainable, Compute *compute, Arena *arena, Error *error) {
+  size_t bytes[PARTS];
+  Arena parts[PARTS];
+  *set = (LoraSet){0};
+  const Opening opening = {set, base_dtype, trainable, compute, parts, arena->dry};
+  bool ok = lora_spec_check(spec, modules, module_count, error) &&
+            make_tables(set, spec, modules, module_count, error) && sizes_of(&opening, spec, bytes, error);
+  for (int i = 0; ok && i < PARTS; i++)
+    arena_init_over(&parts[i], "adapter", arena_alloc(arena, bytes[i]), bytes[i]);
   ok = ok && open_modules(&opening, error);
   if (!ok) lora_free(set);
   return ok;
@@ -238,9 +257,10 @@ bool lora_keeps_tie(const LoraSet *set, int table, int head) {
          (copy ? copy->shared : !lora_copy(set, table));
 }
 
-static bool push_matrix(ParameterList *list, const LoraMatrix *matrix, Error *error) {
+static bool push_matrix(ParameterList *list, const LoraMatrix *matrix, int layer, Error *error) {
   if (tensor_is_none(matrix->grad)) return true;
   const Parameter parameter = {.name = matrix->name,
+                               .layer = layer,
                                .value = matrix->value,
                                .master = matrix->master,
                                .grad = matrix->grad,
@@ -252,8 +272,11 @@ bool lora_parameters(const LoraSet *set, ParameterList *list, Error *error) {
   for (int id = 0; id < set->count; id++) {
     const LoraPair *p = &set->pairs[id];
     const LoraCopy *c = &set->copies[id];
-    if (!p->shared && (!push_matrix(list, &p->a, error) || !push_matrix(list, &p->b, error))) return false;
-    if (!c->shared && (!push_matrix(list, &c->weight, error) || !push_matrix(list, &c->bias, error)))
+    const int layer = set->modules[id].layer;
+    if (!p->shared && (!push_matrix(list, &p->a, layer, error) || !push_matrix(list, &p->b, layer, error)))
+      return false;
+    if (!c->shared &&
+        (!push_matrix(list, &c->weight, layer, error) || !push_matrix(list, &c->bias, layer, error)))
       return false;
   }
   return true;

@@ -29,6 +29,7 @@ typedef enum LoraKind {
 typedef struct LoraModule {
   char *name; /* PEFT's module name in the causal LM: "model.layers.0.self_attn.q_proj" */
   int64_t inputs, outputs;
+  int layer;       /* of its parameters (compute/parameter.h) */
   bool transposed; /* the weight is [in, out]; a table is */
   LoraKind kind;
   bool joined;         /* its input is that of the module before it */

@@ -15,7 +15,7 @@ typedef struct Builder {
   Compute *compute;
   Arena *arena;
   const char *prefix; /* of tensor names: the architecture's, or "" where the files have none */
-  int layer;          /* the block at hand, or -1 */
+  int layer;          /* the block at hand, or BEFORE_BLOCKS, BEHIND_BLOCKS */
   Error *error;       /* once it is set, building goes on to nothing */
 } Builder;
 
@@ -158,6 +158,7 @@ static Linear add_linear(Builder *b, const char *layer, const char *name, int64_
   linear.id = add_module(b, m->arch->prefix, layer, name,
                          (LoraModule){.inputs = inputs,
                                       .outputs = outputs,
+                                      .layer = b->layer,
                                       .transposed = t,
                                       .kind = LORA_LINEAR,
                                       .weight = model_tensor(m, linear.weight)});
@@ -235,6 +236,7 @@ static void add_table_modules(Builder *b) {
     m->head_id = add_module(b, "", "", m->arch->head,
                             (LoraModule){.inputs = width,
                                          .outputs = m->spec.vocab,
+                                         .layer = BEHIND_BLOCKS,
                                          .kind = LORA_HEAD,
                                          .tied = m->spec.tied,
                                          .weight = model_tensor(m, m->head),
@@ -242,6 +244,7 @@ static void add_table_modules(Builder *b) {
   m->embedding_id = add_module(b, m->arch->prefix, "", m->arch->embedding,
                                (LoraModule){.inputs = m->spec.vocab,
                                             .outputs = width,
+                                            .layer = BEFORE_BLOCKS,
                                             .transposed = true,
                                             .kind = LORA_EMBEDDING,
                                             .weight = model_tensor(m, m->embedding)});
@@ -301,7 +304,7 @@ static void add_all(Builder *b) {
     b->layer = (int)i;
     add_block(b, i);
   }
-  b->layer = -1;
+  b->layer = BEHIND_BLOCKS;
   m->final_norm =
       add_norm(b, "", m->spec.final_norm ? arch->final_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_head(b);
@@ -323,7 +326,7 @@ static bool open_with_prefix(Model *model, const json_t *config, const char *pre
                        .compute = compute,
                        .arena = arena,
                        .prefix = prefix ? prefix : model->arch->prefix,
-                       .layer = -1,
+                       .layer = BEFORE_BLOCKS,
                        .error = &local};
     add_all(&builder);
   }

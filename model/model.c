@@ -40,8 +40,12 @@ bool model_parameters(const Model *model, ParameterList *list, Error *error) {
   for (int i = 0; i < model->tensor_count; i++) {
     const ModelTensor *t = &model->tensors[i];
     /* Norm weights and biases are vectors: what keeps the scale of the activations is not decayed. */
-    Parameter parameter = {
-        .name = t->name, .value = t->value, .grad = t->grad, .sum = t->sum, .decay = t->value.rank > 1};
+    Parameter parameter = {.name = t->name,
+                           .layer = t->layer,
+                           .value = t->value,
+                           .grad = t->grad,
+                           .sum = t->sum,
+                           .decay = t->value.rank > 1};
     if (!parameter_list_push(list, parameter, error)) return false;
   }
   return true;
@@ -59,25 +63,43 @@ int64_t model_head_rows(const Model *model, const Compute *compute) {
   return compute_table_rows(compute, model->spec.vocab);
 }
 
-/* Whose gradients: of all tensors, or of those of one block, or of none (-1). */
-enum { EVERY_LAYER = -2 };
+/* Of the tensors of a layer the one that lies next behind `former` (-1: the first) in memory; -1: there is none. */
+static int next_in_memory(const Model *model, int layer, int former) {
+  const uintptr_t behind = former < 0 ? 0 : (uintptr_t)model->tensors[former].value.data;
+  int next = -1;
+  for (int i = 0; i < model->tensor_count; i++) {
+    const uintptr_t place = (uintptr_t)model->tensors[i].value.data;
+    if (model->tensors[i].layer != layer || place <= behind) continue;
+    if (next < 0 || place < (uintptr_t)model->tensors[next].value.data) next = i;
+  }
+  return next;
+}
 
-/* Matrices first: those of linears with the same input side by side, as the weights are. */
-static void place_gradients(Model *model, Compute *compute, int64_t layer, Arena *arena, bool sums) {
-  for (int pass = 0; pass < 2; pass++) {
-    for (int i = 0; i < model->tensor_count; i++) {
-      ModelTensor *t = &model->tensors[i];
-      if ((t->value.rank > 1) != (pass == 0) || (layer != EVERY_LAYER && t->layer != layer)) continue;
-      *(sums ? &t->sum : &t->grad) =
-          i == model->head ? model_table_new(compute, arena, DTYPE_F32, t->value.dim[0], t->value.dim[1])
-                           : tensor_new_like(arena, t->value, DTYPE_F32);
-    }
+/* In the order of the weights, so that those of linears with the same input are side by side too. */
+static void place_gradients(Model *model, Compute *compute, int layer, Arena *arena, bool sums) {
+  for (int i = next_in_memory(model, layer, -1); i >= 0; i = next_in_memory(model, layer, i)) {
+    ModelTensor *t = &model->tensors[i];
+    *(sums ? &t->sum : &t->grad) =
+        i == model->head ? model_table_new(compute, arena, DTYPE_F32, t->value.dim[0], t->value.dim[1])
+                         : tensor_new_like(arena, t->value, DTYPE_F32);
   }
 }
 
+/* Of what is in no block. */
+static void place_outer_gradients(Model *model, Compute *compute, Arena *arena) {
+  place_gradients(model, compute, BEFORE_BLOCKS, arena, false);
+  place_gradients(model, compute, BEHIND_BLOCKS, arena, false);
+}
+
+static void zero_gradients(const Model *model, Compute *compute) {
+  for (int i = 0; i < model->tensor_count; i++) op_fill(compute, model->tensors[i].grad, 0);
+}
+
 bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list, Error *error) {
-  place_gradients(model, compute, EVERY_LAYER, arena, false);
-  for (int i = 0; !arena->dry && i < model->tensor_count; i++) op_fill(compute, model->tensors[i].grad, 0);
+  for (int layer = 0; layer < model->spec.layers; layer++)
+    place_gradients(model, compute, layer, arena, false);
+  place_outer_gradients(model, compute, arena);
+  if (!arena->dry) zero_gradients(model, compute);
   return model_parameters(model, list, error);
 }
 
@@ -85,7 +107,7 @@ bool model_make_trainable(Model *model, Compute *compute, Arena *arena, Paramete
 static size_t block_bytes(Model *model, Compute *compute) {
   Arena sizes;
   arena_init_dry(&sizes, "gradients of a block");
-  for (int64_t layer = 0; layer < model->spec.layers; layer++) {
+  for (int layer = 0; layer < model->spec.layers; layer++) {
     place_gradients(model, compute, layer, &sizes, false);
     arena_release(&sizes, 0);
   }
@@ -99,21 +121,22 @@ bool model_make_trainable_offloaded(Model *model, Compute *compute, Arena *arena
   if (!gradients) return error_out_of_memory(error, "gradients", sizeof *gradients);
   model->gradients = gradients;
   block_gradients_init(gradients, model->spec.layers, block_bytes(model, compute), arena, host);
-  for (int64_t layer = 0; layer < model->spec.layers; layer++) {
+  for (int layer = 0; layer < model->spec.layers; layer++) {
     Arena slot = block_gradients_slot(gradients, layer), sums = block_gradients_sums(gradients, layer);
     place_gradients(model, compute, layer, &slot, false);
     place_gradients(model, compute, layer, &sums, true);
   }
-  place_gradients(model, compute, -1, arena, false);
-  for (int i = 0; !arena->dry && i < model->tensor_count; i++) {
-    if (model->tensors[i].layer < 0) op_fill(compute, model->tensors[i].grad, 0);
-  }
+  place_outer_gradients(model, compute, arena);
+  if (!arena->dry) zero_gradients(model, compute);
   return model_parameters(model, list, error);
 }
 
 bool score_head_parameters(const ScoreHead *head, ParameterList *list, Error *error) {
-  Parameter parameter = {
-      .name = "score.weight", .value = head->weight, .grad = head->weight_grad, .decay = true};
+  Parameter parameter = {.name = "score.weight",
+                         .layer = BEHIND_BLOCKS,
+                         .value = head->weight,
+                         .grad = head->weight_grad,
+                         .decay = true};
   return parameter_list_push(list, parameter, error);
 }
 

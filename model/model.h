@@ -30,7 +30,7 @@ typedef struct ModelTensor {
   bool turned;  /* files have it [I,O]: a linear of a transposed architecture, in blocks */
   Tensor grad;  /* F32, or none when frozen */
   Tensor sum;   /* of the gradient, in host memory (model/block_gradients.h); or none */
-  int layer;    /* the block that it is part of, or -1 */
+  int layer;    /* the block that it is part of, or BEFORE_BLOCKS, BEHIND_BLOCKS (compute/parameter.h) */
 } ModelTensor;
 
 typedef struct Linear {
@@ -122,7 +122,8 @@ NODISCARD bool score_head_parameters(const ScoreHead *head, ParameterList *list,
  * that of the head has with them, as HeadTerms.padded. */
 Tensor model_table_new(Compute *compute, Arena *arena, DType dtype, int64_t rows, int64_t columns);
 int64_t model_head_rows(const Model *model, const Compute *compute);
-/* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. */
+/* Gives every tensor a zeroed gradient in the arena and lists them: full fine-tuning. Gradients of a block lie together, in the order of
+ * the weights. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
                                     Error *error);
 /* The same with the gradients of blocks summed in host memory, which is compute_host_arena's. */

@@ -75,6 +75,23 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   }
 }
 
+static void tell_before(const PassWatch *watch, int layer) {
+  if (watch) watch->before(watch->self, layer);
+}
+
+static void tell_after(const PassWatch *watch, int layer) {
+  if (watch) watch->after(watch->self, layer);
+}
+
+void pass_watch_only(const PassWatch *watch, int64_t layers) {
+  tell_after(watch, BEHIND_BLOCKS);
+  for (int layer = (int)layers - 1; layer >= 0; layer--) {
+    tell_before(watch, layer);
+    tell_after(watch, layer);
+  }
+  tell_after(watch, BEFORE_BLOCKS);
+}
+
 void pass_backward(Pass *pass) {
   const BlockContext *context = &pass->context;
   const Model *model = context->model;
@@ -87,6 +104,7 @@ void pass_backward(Pass *pass) {
   pass->context.overwrite = false;
   if (gradients) block_gradients_begin(gradients, compute);
   const Tensor dx = model_finish_backward(context, pass->dhidden, &pass->finish);
+  tell_after(pass->watch, BEHIND_BLOCKS);
   for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
     const size_t block_mark = arena_mark(context->arena);
     BlockState *state = &pass->blocks[layer];
@@ -97,10 +115,13 @@ void pass_backward(Pass *pass) {
       const Tensor input = offloaded ? offload_in(&pass->offload, compute, layer) : state->input;
       (void)block_forward(context, layer, input, state);
     }
+    tell_before(pass->watch, layer);
     block_backward(context, layer, dx, state);
+    tell_after(pass->watch, layer);
     arena_release(context->arena, block_mark);
   }
   if (gradients) block_gradients_end(gradients, compute);
   model_embed_backward(context, pass->ids, dx, &pass->embed);
+  tell_after(pass->watch, BEFORE_BLOCKS);
   arena_release(context->arena, mark);
 }

@@ -22,6 +22,14 @@ typedef enum PassMode {
   PASS_RECOMPUTE /* only each block's input kept, on the device or in host memory; the backward runs the block again */
 } PassMode;
 
+/* Told how far a backward pass has come, by what goes on beside it. `layer` goes down: BEHIND_BLOCKS, the blocks from the last
+ * one on, BEFORE_BLOCKS (compute/parameter.h). What is behind the blocks has its gradient from the heads, before the pass. */
+typedef struct PassWatch {
+  void *self;
+  void (*before)(void *self, int layer); /* of blocks: the pass comes to it */
+  void (*after)(void *self, int layer);  /* its gradients are what this pass makes of them */
+} PassWatch;
+
 typedef struct Pass {
   BlockContext context; /* compute, model, adapter, arena, positions, offsets */
   PassMode mode;
@@ -34,6 +42,7 @@ typedef struct Pass {
       offload;    /* offload.host: set after pass_init where PASS_RECOMPUTE keeps the inputs in host memory */
   Tensor hidden;  /* [T,E] as heads read them; E = C but for OPT-350m */
   Tensor dhidden; /* [T,E], zeroed by pass_forward in the training modes */
+  const PassWatch *watch; /* of the next backward; borrowed, or NULL */
 } Pass;
 
 NODISCARD bool pass_init(Pass *pass, const Model *model, Error *error);
@@ -47,5 +56,7 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
 /* Adds to the gradients of the model's tensors that have one, and of the adapter when it is trainable.
  * Consumes pass.dhidden. */
 void pass_backward(Pass *pass);
+/* What a watch is told of a backward pass, without one. */
+void pass_watch_only(const PassWatch *watch, int64_t layers);
 
 #endif

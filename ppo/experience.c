@@ -75,11 +75,13 @@ void experience_add(Experience *experience, const Example *prompt, uint64_t numb
 
 /* What each rank has of an array over answers, or over their tokens, is put together. */
 static void gather(const Experience *x, const Comm *comm, void *array, size_t bytes) {
-  comm_wait(comm, comm_start_all_gather(comm, array, bytes, x->cuts));
+  comm_wait(comm, comm_start_all_gather(comm, (char *)array + (size_t)x->cuts[comm->rank] * bytes, array,
+                                        bytes, x->cuts));
 }
 
 static void gather_tokens(const Experience *x, const Comm *comm, float *array) {
-  comm_wait(comm, comm_start_all_gather(comm, array, sizeof *array, x->token_cuts));
+  comm_wait(comm, comm_start_all_gather(comm, array + x->token_cuts[comm->rank], array, sizeof *array,
+                                        x->token_cuts));
 }
 
 /* A signal to this rank: it does not go on with the step. */

@@ -161,8 +161,8 @@ static bool finite_loss(const char *name, double loss, const char *where, Error 
 }
 
 static void drop_gradients(const PpoWorkers *workers) {
-  optimizer_zero_gradients(&workers->models->actor.optimizer, workers->compute);
-  if (has_critic(workers)) optimizer_zero_gradients(&workers->models->critic.optimizer, workers->compute);
+  trainee_zero_gradients(&workers->models->actor, workers->compute);
+  if (has_critic(workers)) trainee_zero_gradients(&workers->models->critic, workers->compute);
 }
 
 /* A minibatch that is left out. */
@@ -207,8 +207,6 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
       return false;
     if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
-  if (actor_too) optimizer_sum_gradients(&actor->optimizer, workers->compute);
-  if (has_critic(workers)) optimizer_sum_gradients(&critic->optimizer, workers->compute);
   double actor_norm = 0, critic_norm = 0;
   if ((actor_too && !trainee_step(actor, workers->compute, state->lr, &actor_norm, &why)) ||
       (has_critic(workers) &&

@@ -242,7 +242,8 @@ bool scoring_attend(Scoring *scoring, Error *error) {
 
 static void gather(const Scoring *scoring, void *values, size_t size) {
   const Comm *comm = scoring->setting.comm;
-  comm_wait(comm, comm_start_all_gather(comm, values, size, scoring->cuts));
+  comm_wait(comm, comm_start_all_gather(comm, (char *)values + (size_t)scoring->cuts[comm->rank] * size,
+                                        values, size, scoring->cuts));
 }
 
 /* What each rank has judged of its run is put together; what rank 0 was told all hear. */

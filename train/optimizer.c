@@ -38,7 +38,8 @@ static OptimTensor moments_of(const OptimizerSpec *spec, const Parameter *parame
                               Arena *arena) {
   bool has_m = spec->kind != OPTIMIZER_SGD || spec->momentum > 0, has_v = spec->kind == OPTIMIZER_ADAMW;
   OptimTensor t = {.p = parameter->value, .grad = parameter->grad, .decay = parameter->decay};
-  bool eight_bit = spec->eight_bit && tensor_count(t.p) >= OPTIMIZER_8BIT_LEAST;
+  const int64_t count = parameter->whole ? parameter->whole : tensor_count(t.p);
+  const bool eight_bit = spec->eight_bit && count >= OPTIMIZER_8BIT_LEAST;
   if (has_m) t.m = state_like(t.p, eight_bit, compute, arena);
   if (has_v) t.v = state_like(t.p, eight_bit, compute, arena);
   return t;
@@ -55,12 +56,12 @@ static OptimTensor tensor_of(const OptimizerSpec *spec, const Parameter *paramet
   return t;
 }
 
-static bool open_lists(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
-                       Error *error) {
-  *optimizer = (Optimizer){.spec = *spec, .parameters = parameters};
-  size_t count = parameters->count ? parameters->count : 1;
+static bool open_lists(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *all,
+                       const ParameterList *updated, const ParameterList *counted, Error *error) {
+  *optimizer = (Optimizer){.spec = *spec, .parameters = updated, .counted = counted, .all = all};
+  const size_t count = updated->count + 1, gradients = counted->count + 1; /* there may be none */
   optimizer->tensors = memory_zeroed(count, sizeof *optimizer->tensors);
-  optimizer->gradients = memory_zeroed(count, sizeof *optimizer->gradients);
+  optimizer->gradients = memory_zeroed(gradients, sizeof *optimizer->gradients);
   if (!optimizer->tensors || !optimizer->gradients) {
     optimizer_close(optimizer);
     return error_out_of_memory(error, "optimiser", count * sizeof *optimizer->tensors);
@@ -68,21 +69,26 @@ static bool open_lists(Optimizer *optimizer, const OptimizerSpec *spec, const Pa
   return true;
 }
 
-bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
-                    Compute *compute, Arena *arena, Error *error) {
-  if (!open_lists(optimizer, spec, parameters, error)) return false;
-  for (size_t i = 0; i < parameters->count; i++) {
-    optimizer->tensors[i] = tensor_of(spec, &parameters->items[i], compute, arena);
-    optimizer->gradients[i] = parameters->items[i].grad;
-  }
+bool optimizer_open_parts(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *all,
+                          const ParameterList *updated, const ParameterList *counted, Compute *compute,
+                          Arena *arena, Error *error) {
+  if (!open_lists(optimizer, spec, all, updated, counted, error)) return false;
+  for (size_t i = 0; i < updated->count; i++)
+    optimizer->tensors[i] = tensor_of(spec, &updated->items[i], compute, arena);
+  for (size_t i = 0; i < counted->count; i++) optimizer->gradients[i] = counted->items[i].grad;
   optimizer->square_sum = tensor_new_1d(arena, DTYPE_F64, 1);
   return true;
+}
+
+bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *parameters,
+                    Compute *compute, Arena *arena, Error *error) {
+  return optimizer_open_parts(optimizer, spec, parameters, parameters, parameters, compute, arena, error);
 }
 
 bool optimizer_open_offloaded(Optimizer *optimizer, const OptimizerSpec *spec,
                               const ParameterList *parameters, Compute *compute, Arena *state, Arena *pinned,
                               Error *error) {
-  if (!open_lists(optimizer, spec, parameters, error)) return false;
+  if (!open_lists(optimizer, spec, parameters, parameters, parameters, error)) return false;
   size_t largest = 0;
   optimizer->host = compute->host;
   for (size_t i = 0; i < parameters->count; i++) {
@@ -183,17 +189,7 @@ void optimizer_round(const Optimizer *optimizer, Compute *compute) {
 void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute) {
   if (optimizer->host) gather_gradients(optimizer, compute); /* none is on its way any more */
   Compute *place = optimizer_compute(optimizer, compute);
-  for (size_t i = 0; i < optimizer->parameters->count; i++) op_fill(place, optimizer->gradients[i], 0);
-}
-
-void optimizer_sum_gradients(Optimizer *optimizer, const Compute *compute) {
-  if (compute->comm.size == 1) return;
-  ASSERT(!optimizer->host);
-  Collective last = {0};
-  for (size_t i = 0; i < optimizer->parameters->count; i++) {
-    last = collective_all_reduce(compute, optimizer->gradients[i]);
-  }
-  collective_wait(compute, last);
+  for (size_t i = 0; i < optimizer->parameters->count; i++) op_fill(place, optimizer->tensors[i].grad, 0);
 }
 
 /* Sum of squares of gradients first .. last-1. */
@@ -205,14 +201,31 @@ static double square_sum(Optimizer *optimizer, Compute *compute, size_t first, s
   return sum;
 }
 
+static int64_t number_of(const ParameterList *list, const char *name) {
+  size_t i = 0;
+  while (i < list->count && list->items[i].name != name) i++;
+  return (int64_t)i;
+}
+
 /* The backward pass goes from the last parameter to the first, and what is not finite spreads on its way: the last one in
  * the list is nearest to where it began. */
 static bool not_finite(Optimizer *optimizer, Compute *compute, Error *error) {
-  const ParameterList *list = optimizer->parameters;
-  size_t last = list->count;
-  while (last > 1 && isfinite(square_sum(optimizer, compute, last - 1, last))) last--;
+  int64_t last = 0;
+  for (size_t i = 0; i < optimizer->counted->count; i++) {
+    if (isfinite(square_sum(optimizer, compute, i, i + 1))) continue;
+    const int64_t number = number_of(optimizer->all, optimizer->counted->items[i].name);
+    if (number > last) last = number;
+  }
+  comm_all_reduce(&compute->comm, COMM_MAX, DTYPE_I64, &last, 1);
   return error_set(error, ERROR_MODEL, "the gradient is not finite (NaN or infinite), first in %s",
-                   last ? list->items[last - 1].name : "no parameter");
+                   optimizer->all->count ? optimizer->all->items[last].name : "no parameter");
+}
+
+/* Over all ranks. */
+static double gradient_norm(Optimizer *optimizer, Compute *compute) {
+  double sum = square_sum(optimizer, compute, 0, optimizer->counted->count);
+  if (!compute->dry) comm_sum(&compute->comm, &sum, 1);
+  return sqrt(sum);
 }
 
 /* Of `count` tensors from the first-th on. */
@@ -263,7 +276,7 @@ static void update_on_host(const Optimizer *optimizer, Compute *compute, float l
 bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *grad_norm, Error *error) {
   const size_t count = optimizer->parameters->count;
   if (optimizer->host) gather_gradients(optimizer, compute);
-  double norm = sqrt(square_sum(optimizer, compute, 0, count));
+  const double norm = gradient_norm(optimizer, compute);
   *grad_norm = norm;
   if (!isfinite(norm)) {
     not_finite(optimizer, compute, error);

@@ -29,9 +29,11 @@ OptimizerSpec optimizer_spec_of(const OptimConfig *config);
 
 typedef struct Optimizer {
   OptimizerSpec spec;
-  const ParameterList *parameters; /* borrowed */
+  const ParameterList *parameters; /* that it updates; borrowed, as is ... */
+  const ParameterList *counted;    /* ... whose gradients make the norm, ... */
+  const ParameterList *all;        /* ... and what both are parts of: the former, but on a rank of many */
   OptimTensor *tensors;            /* one per parameter; p is its exact value, F32: itself or its master */
-  Tensor *gradients;               /* theirs */
+  Tensor *gradients;               /* of the counted ones */
   Tensor square_sum;               /* F64 [1] */
   int64_t step;                    /* updates done */
   /* Of optimizer_open_offloaded: the processor's operations, and values on their way to the device; else NULL. */
@@ -42,7 +44,12 @@ typedef struct Optimizer {
 /* In a real arena m and v are zeroed; call optimizer_adopt when the parameters have their values. */
 NODISCARD bool optimizer_open(Optimizer *optimizer, const OptimizerSpec *spec,
                               const ParameterList *parameters, Compute *compute, Arena *arena, Error *error);
-/* The same with exact values and moments in `state`, memory of the host, where the processor's operations (compute->host, which is
+/* The same on a rank of many: it updates parts of the parameters or all, and counts parts in the norm, which over all ranks are each
+ * counted once (train/shard.h). */
+NODISCARD bool optimizer_open_parts(Optimizer *optimizer, const OptimizerSpec *spec, const ParameterList *all,
+                                    const ParameterList *updated, const ParameterList *counted,
+                                    Compute *compute, Arena *arena, Error *error);
+/* optimizer_open with exact values and moments in `state`, memory of the host, where the processor's operations (compute->host, which is
  * open) make the updates: the bits are those of the CPU backend for the same gradients. `pinned` is compute_host_arena's: it takes
  * the gradients that have no sum there yet, and the values that go back. Tensors of `tensors` and `gradients` are on the host then. */
 NODISCARD bool optimizer_open_offloaded(Optimizer *optimizer, const OptimizerSpec *spec,
@@ -56,10 +63,8 @@ void optimizer_adopt(Optimizer *optimizer, Compute *compute);
 /* After the exact values were set by other means than a step: the rounded ones follow. */
 void optimizer_round(const Optimizer *optimizer, Compute *compute);
 
-/* Makes every gradient its sum over all ranks; the same bits on each. */
-void optimizer_sum_gradients(Optimizer *optimizer, const Compute *compute);
-/* One update from the accumulated gradients, which are zeroed afterwards. *grad_norm receives their norm
- * before clipping. A norm that is not finite is ERROR_MODEL naming the parameter where that began (the first one in the
+/* One update from the accumulated gradients, which are zeroed afterwards; of many ranks all make it together. *grad_norm receives
+ * their norm before clipping. A norm that is not finite is ERROR_MODEL naming the parameter where that began (the first one in the
  * order of the backward pass), and nothing has changed then: weights, moments and step are those before it. */
 NODISCARD bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *grad_norm,
                               Error *error);

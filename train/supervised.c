@@ -15,12 +15,12 @@ bool supervised_config_check(const SupervisedConfig *config, Error *error) {
 /* -- one update ----------------------------------------------------------------------------------------- */
 
 /* Forward, loss and backward of the micro-batch that is filled in. */
-static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
+static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS], bool last) {
   const size_t mark = arena_mark(&s->memory.step);
   pass_forward(&s->pass, &s->compute, s->trainee.predictor.model, predictor_adapter(&s->trainee.predictor),
                &s->micro.packer.batch, s->mode, &s->memory.step);
   s->stage->learn(s, n, sums);
-  pass_backward(&s->pass);
+  trainee_backward(&s->trainee, &s->pass, last);
   arena_release(&s->memory.step, mark);
 }
 
@@ -56,9 +56,11 @@ static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   s->micro.draws = (int64_t)s->corpus.train.most_sequences;
   for (int64_t i = 0; i < count; i++) n += s->stage->size(&s->micro.examples[i]);
   comm_sum(&s->compute.comm, &n, 1);
-  for (int i = 0; i < s->micro.packer.plan.count; i++) {
+  const int passes = s->micro.packer.plan.count;
+  if (passes == 0) trainee_stand_by(&s->trainee, true);
+  for (int i = 0; i < passes; i++) {
     microbatches_fill(&s->micro, i);
-    learn(s, n, sums);
+    learn(s, n, sums, i + 1 == passes);
     if (!*out->broken && !isfinite(sums[0])) note_broken(s, out);
     out->tokens += s->micro.packer.batch.tokens;
   }
@@ -66,14 +68,13 @@ static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   comm_all_reduce(&s->compute.comm, COMM_SUM, DTYPE_I64, &out->tokens, 1);
   s->stage->settle(s, n, sums);
   if (!isfinite(s->loss)) return ranks_first_text(&s->compute.comm, out->broken, sizeof out->broken, error);
-  optimizer_sum_gradients(&s->trainee.optimizer, &s->compute);
   return true;
 }
 
 /* Whether the step was made: when the loss or the gradient is not finite it is not, and *why says which and where. */
 static bool make_step(Supervised *s, Update *out, Error *why) {
   if (isfinite(s->loss)) return trainee_step(&s->trainee, &s->compute, out->lr, &out->grad_norm, why);
-  optimizer_zero_gradients(&s->trainee.optimizer, &s->compute);
+  trainee_zero_gradients(&s->trainee, &s->compute);
   return error_set(why, ERROR_MODEL, "the loss is %s%s", isnan(s->loss) ? "NaN" : "infinite", out->broken);
 }
 
@@ -165,7 +166,7 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
   if (ok) {
     double norm, sums[SUPERVISED_SUMS] = {0};
     packer_dry(&s->micro.packer);
-    learn(s, 1, sums);
+    learn(s, 1, sums, true);
     supervised_judge(s);
     ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error);
   }

@@ -69,9 +69,12 @@ static bool take_digests(Trainee *trainee, const TraineeSpec *spec, Error *error
 
 static bool open_optimizer(Trainee *trainee, const TraineeSpec *spec, Compute *compute, TrainMemory *memory,
                            Error *error) {
+  const Shard *shard = &trainee->shard;
+  if (!shard_open(&trainee->shard, spec->shard, &trainee->parameters, compute, error)) return false;
   if (!spec->offload) {
-    return optimizer_open(&trainee->optimizer, &spec->optimizer, &trainee->parameters, compute,
-                          &memory->optimizer, error);
+    return optimizer_open_parts(&trainee->optimizer, &spec->optimizer, &trainee->parameters,
+                                shard_updated(shard), shard_counted(shard), compute, &memory->optimizer,
+                                error);
   }
   return optimizer_open_offloaded(&trainee->optimizer, &spec->optimizer, &trainee->parameters, compute,
                                   &memory->state, &memory->sums, error);
@@ -109,6 +112,7 @@ bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compu
 
 void trainee_close(Trainee *trainee) {
   if (trainee->optimizer.tensors) optimizer_close(&trainee->optimizer);
+  shard_close(&trainee->shard);
   parameter_list_free(&trainee->parameters);
   predictor_close(&trainee->predictor);
   *trainee = (Trainee){0};
@@ -124,9 +128,27 @@ int64_t trainee_parameter_count(const Trainee *trainee) {
   return count;
 }
 
+void trainee_backward(Trainee *trainee, Pass *pass, bool last) {
+  pass->watch = shard_watch(&trainee->shard, last);
+  pass_backward(pass);
+  pass->watch = NULL;
+}
+
+void trainee_stand_by(Trainee *trainee, bool last) {
+  pass_watch_only(shard_watch(&trainee->shard, last), trainee->predictor.model->spec.layers);
+}
+
 bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error) {
-  return optimizer_step(&trainee->optimizer, compute, lr, grad_norm, error) ||
-         error_context(error, "%s", trainee->predictor.name);
+  shard_finish_sums(&trainee->shard);
+  const bool made = optimizer_step(&trainee->optimizer, compute, lr, grad_norm, error);
+  shard_zero_gradients(&trainee->shard);
+  if (made) shard_share_values(&trainee->shard);
+  return made || error_context(error, "%s", trainee->predictor.name);
+}
+
+void trainee_zero_gradients(Trainee *trainee, Compute *compute) {
+  shard_zero_gradients(&trainee->shard);
+  optimizer_zero_gradients(&trainee->optimizer, compute);
 }
 
 bool origin_state(Checkpoint *checkpoint, const char *owner, const char *what, const char *path,
@@ -147,9 +169,13 @@ bool origin_state(Checkpoint *checkpoint, const char *owner, const char *what, c
 
 bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *error) {
   const char *name = trainee->predictor.name;
-  return origin_state(checkpoint, name, "base", trainee->predictor.model->directory, &trainee->base, error) &&
-         origin_state(checkpoint, name, "adapter", trainee->origin, &trainee->before, error) &&
-         optimizer_state(&trainee->optimizer, checkpoint, name, error);
+  if (!origin_state(checkpoint, name, "base", trainee->predictor.model->directory, &trainee->base, error) ||
+      !origin_state(checkpoint, name, "adapter", trainee->origin, &trainee->before, error) ||
+      !optimizer_state(&trainee->optimizer, checkpoint, name, error)) {
+    return false;
+  }
+  if (checkpoint->loading) shard_share_values(&trainee->shard);
+  return true;
 }
 
 /* Where a parameter's exact value is kept, or room for it: as much as the largest one needs. */

@@ -25,6 +25,7 @@
 #include "train/data.h"
 #include "train/identity.h"
 #include "train/optimizer.h"
+#include "train/shard.h"
 
 /* -- memory --------------------------------------------------------------------------------------------- */
 
@@ -113,16 +114,18 @@ typedef struct TraineeSpec {
   PredictorSpec predictor;
   bool
       recalled; /* it was trained: no gradients and no optimiser, values by trainee_recall from a run's checkpoint */
-  bool offload; /* gradients, masters and moments in host memory; ERROR_USAGE where there is no other */
+  bool offload;     /* gradients, masters and moments in host memory; ERROR_USAGE where there is no other */
+  ShardLevel shard; /* over the ranks of compute->comm */
   OptimizerSpec optimizer;  /* unused when recalled */
   const TextIdentity *text; /* kept with the result; NULL: nothing is; borrowed while the trainee is open */
 } TraineeSpec;
 
-/* Must not move while open: the optimiser refers to the parameter list. */
+/* Must not move while open: shard and optimiser refer to the parameter list. */
 typedef struct Trainee {
   Predictor predictor;
   ParameterList parameters;
-  Optimizer optimizer;        /* zeroed when recalled */
+  Shard shard;                /* of the parameters over ranks; zeroed when recalled, as is ... */
+  Optimizer optimizer;        /* ... */
   const TextIdentity *text;   /* of the spec */
   const char *origin;         /* the adapter that it started from or that was merged, or NULL */
   WeightsDigest base, before; /* of the model's files and of that adapter's, when they were read */
@@ -151,8 +154,15 @@ void trainee_close(Trainee *trainee);
 
 int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 
-/* One optimiser update. Errors say the trainee. */
+/* pass_backward. `last`: the update has no further one on this rank, and gradients of many ranks may be summed as they come. Then every
+ * rank says so of one pass, and a rank that has none stands by instead. Where nobody does they are summed before the step. */
+void trainee_backward(Trainee *trainee, Pass *pass, bool last);
+void trainee_stand_by(Trainee *trainee, bool last);
+
+/* One optimiser update, of all ranks together. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
+/* An update that is not made. */
+void trainee_zero_gradients(Trainee *trainee, Compute *compute);
 
 /* The weights in `path` by their digest, to or from a checkpoint: ERROR_MODEL when they are no longer those that the run began with. owner, what:
  * "policy", "base". */

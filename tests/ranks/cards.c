@@ -45,7 +45,10 @@ static Collective start(Compute *compute, int which, Tensor values, const int64_
     case 1:
       return collective_reduce_scatter(compute, values, at);
     case 2:
-      return collective_all_gather(compute, values, at);
+      return collective_all_gather(
+          compute,
+          tensor_rows(values, at[compute->comm.rank], at[compute->comm.rank + 1] - at[compute->comm.rank]),
+          values, at);
     default:
       return collective_broadcast(compute, which % compute->comm.size, values);
   }

@@ -6,6 +6,7 @@
  *                               hangs, is_killed, fails, sends_less, goes_another_way; and
  *                               fails_beside: while a collective is on its way that the others have not come to */
 #include "compute/collective.h"
+#include "compute/ops.h"
 
 #include <math.h>
 #include <signal.h>
@@ -198,53 +199,75 @@ static void uneven(const Comm *comm, int64_t count, int64_t *at) {
   at[comm->size] = count;
 }
 
-/* Several at once, in each of the ways, and what is called in between comes after them. */
+/* Of each kind several at once. */
+enum { KINDS = 4, TIMES = 3, ALL = KINDS * TIMES };
+typedef enum Kind { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST } Kind;
+
+static Collective started(Compute *compute, int i, Tensor values, Tensor apart, const int64_t *at) {
+  const Comm *comm = &compute->comm;
+  const Tensor own = tensor_rows(values, at[comm->rank], tensor_count(apart));
+  switch ((Kind)(i % KINDS)) {
+    case ALL_REDUCE:
+      return collective_all_reduce(compute, values);
+    case REDUCE_SCATTER:
+      return collective_reduce_scatter(compute, values, at);
+    case ALL_GATHER:
+      if (i < KINDS) return collective_all_gather(compute, own, values, at);
+      op_fill(compute, own, 0);
+      return collective_all_gather(compute, apart, values, at);
+    default:
+      return collective_broadcast(compute, i % comm->size, values);
+  }
+}
+
+static void expect_done(const Comm *comm, int i, const float *values, const float *sum, const int64_t *at) {
+  const int64_t count = at[comm->size], first = at[comm->rank], own = at[comm->rank + 1] - first;
+  const Kind kind = (Kind)(i % KINDS);
+  float before = 0;
+  if (kind == ALL_REDUCE)
+    expect(comm, !memcmp(values, sum, (size_t)count * sizeof *sum), "all-reduce", count);
+  if (kind == REDUCE_SCATTER) {
+    expect(comm, !memcmp(values + first, sum + first, (size_t)own * sizeof *sum), "reduce-scatter", count);
+    if (first > 0) put(DTYPE_F32, &before, 0, element(comm->rank, first - 1));
+    expect(comm, first == 0 || values[first - 1] == before, "the slice before", count);
+  }
+  for (int64_t j = 0, r = 0; kind >= ALL_GATHER && j < count; j++) {
+    float sent;
+    while (j >= at[r + 1]) r++;
+    put(DTYPE_F32, &sent, 0, element(kind == ALL_GATHER ? (int)r : i % comm->size, j));
+    expect(comm, values[j] == sent, kind == ALL_GATHER ? "all-gather" : "broadcast", count);
+  }
+}
+
+/* What is called in between comes after them. */
 static void started_ones_have_the_same_bits(const Comm *comm) {
-  enum { KINDS = 4, TIMES = 3, ALL = KINDS * TIMES };
   Compute compute;
   Error error = {0};
   if (!compute_open(&compute, DEVICE_CPU, 1, &error)) comm_abandon(comm, &error);
   compute.comm = *comm;
   for (int k = 1; k < COUNTS; k++) {
-    const int64_t count = counts[k], size = (int64_t)sizeof(float);
+    const int64_t count = counts[k];
     int64_t *at = new_array(comm->size + 1, sizeof *at);
     uneven(comm, count, at);
-    const int64_t first = at[comm->rank], own = at[comm->rank + 1] - first;
-    float *values[ALL], *sum = new_array(count, sizeof *sum);
-    Collective started[ALL];
+    const int64_t own = at[comm->rank + 1] - at[comm->rank];
+    float *values[ALL], *sum = new_array(count, sizeof *sum), *apart = new_array(own, sizeof *apart);
+    Collective handles[ALL];
     reduce(comm, DTYPE_F32, COMM_SUM, sum, 0, count, false);
+    for (int64_t j = 0; j < own; j++) put(DTYPE_F32, apart, j, element(comm->rank, at[comm->rank] + j));
     for (int i = 0; i < ALL; i++) {
       values[i] = new_array(count, sizeof *sum);
       for (int64_t j = 0; j < count; j++) put(DTYPE_F32, values[i], j, element(comm->rank, j));
-    }
-    for (int i = 0; i < ALL; i++) {
-      const Tensor tensor = tensor_1d(values[i], DTYPE_F32, count);
-      if (i % KINDS == 0) started[i] = collective_all_reduce(&compute, tensor);
-      if (i % KINDS == 1) started[i] = collective_reduce_scatter(&compute, tensor, at);
-      if (i % KINDS == 2) started[i] = collective_all_gather(&compute, tensor, at);
-      if (i % KINDS == 3) started[i] = collective_broadcast(&compute, i % comm->size, tensor);
+      handles[i] =
+          started(&compute, i, tensor_1d(values[i], DTYPE_F32, count), tensor_1d(apart, DTYPE_F32, own), at);
       if (i == ALL / 2) comm_barrier(comm);
     }
-    collective_wait(&compute, started[1]);
-    collective_wait(&compute, started[ALL - 1]);
+    collective_wait(&compute, handles[1]);
+    collective_wait(&compute, handles[ALL - 1]);
     for (int i = 0; i < ALL; i++) {
-      if (i % KINDS == 0) expect(comm, !memcmp(values[i], sum, (size_t)(count * size)), "all-reduce", count);
-      if (i % KINDS == 1) {
-        expect(comm, !memcmp(values[i] + first, sum + first, (size_t)(own * size)), "reduce-scatter", count);
-        if (first > 0) {
-          float before;
-          put(DTYPE_F32, &before, 0, element(comm->rank, first - 1));
-          expect(comm, values[i][first - 1] == before, "the slice before", count);
-        }
-      }
-      for (int64_t j = 0, r = 0; i % KINDS > 1 && j < count; j++) {
-        float sent;
-        while (j >= at[r + 1]) r++;
-        put(DTYPE_F32, &sent, 0, element(i % KINDS == 2 ? (int)r : i % comm->size, j));
-        expect(comm, values[i][j] == sent, i % KINDS == 2 ? "all-gather" : "broadcast", count);
-      }
+      expect_done(comm, i, values[i], sum, at);
       free(values[i]);
     }
+    free(apart);
     free(sum);
     free(at);
   }
