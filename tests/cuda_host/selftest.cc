@@ -7,6 +7,8 @@
 #include <launch.cuh>
 #include <ptx.cuh>
 
+#include "tests/cuda_host/emulated.h"
+
 extern "C" {
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +19,7 @@ extern "C" {
 #include <cstdlib>
 #include <cstring>
 #include <sys/wait.h>
+#include <atomic>
 #include <thread>
 #include <unistd.h>
 #include <vector>
@@ -539,6 +542,33 @@ static void test_streams(void **) {
   cudaFreeHost(pinned);
 }
 
+/* Work that waits for what is elsewhere is tried until it is done, and keeps nobody from asking. */
+static void test_waiting_work(void **) {
+  const char *when = getenv("DROVER_CUDA_HOST_STREAMS");
+  if (!when || strcmp(when, "late") != 0) return; /* the call itself would wait */
+  cudaStream_t stream;
+  cudaEvent_t event;
+  std::atomic<bool> ready(false);
+  std::atomic<int> tries(0);
+  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  host_submit_until(stream, [&] {
+    tries++;
+    return ready.load();
+  });
+  assert_int_equal(cudaEventRecord(event, stream), cudaSuccess);
+  assert_int_equal(cudaEventQuery(event), cudaErrorNotReady);
+  assert_int_equal(tries, 1);
+  std::thread waits([stream] { cudaStreamSynchronize(stream); });
+  while (tries < 3) std::this_thread::yield();
+  assert_int_equal(cudaEventQuery(event), cudaErrorNotReady);
+  ready = true;
+  waits.join();
+  assert_int_equal(cudaEventQuery(event), cudaSuccess);
+  cudaEventDestroy(event);
+  cudaStreamDestroy(stream);
+}
+
 static void add_many(int *x) {
   for (int i = 0; i < 50; i++) host_launch_on(nullptr, "add_kernel", add_kernel, 1, 256, 0, x, 1);
   cudaDeviceSynchronize();
@@ -600,6 +630,7 @@ int main(int count, char **arguments) {
       cmocka_unit_test(test_mistakes),          cmocka_unit_test(test_limits),
       cmocka_unit_test(test_recording),         cmocka_unit_test(test_streams),
       cmocka_unit_test(test_host_threads),      cmocka_unit_test(test_numbers),
+      cmocka_unit_test(test_waiting_work),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

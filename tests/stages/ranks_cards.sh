@@ -10,7 +10,8 @@ if ldd "$bin/sft" | grep -q libcublasLt; then
   ((cards >= 2)) || { echo "skipped: two ranks need a card each (NCCL), and this machine has $cards"; exit 77; }
 elif [[ -x $bin/../cuda_host/bin/sft ]]; then
   programs=$bin/../cuda_host/bin
-  export DROVER_CUDA_HOST_DEVICE=devices=2
+  # A collective that is done where it is called would not be looked after.
+  export DROVER_CUDA_HOST_DEVICE=devices=2 DROVER_CUDA_HOST_STREAMS=late
 else
   echo 'skipped: a build without CUDA, emulated or not'
   exit 77
@@ -69,6 +70,10 @@ ends() {
 }
 ends 137 'rank 1 with PID .* exited on signal 9' KILL killed
 ends 7 'rank 0 on .*(within 3 s: another rank is dead|for 3 s from rank 1 on )' STOP stopped
+looks_on=1
+export looks_on # a launcher that does not end the others
+ends 0 'rank 0 on .*(NCCL says remote process|within 3 s: another rank is dead|for 3 s from rank 1 on |with rank 1 on )' KILL alone
+unset looks_on
 note 'a rank that is killed or hangs ends both within the timeout'
 
 if [[ $programs != "$bin" ]]; then

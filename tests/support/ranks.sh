@@ -44,7 +44,7 @@ signalled() {
     job=$!
     while (($(checkpoint_step "$run") < step)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
     for pid in $(cat "/proc/$job/task/$job/children" 2>/dev/null); do
-      if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "OMPI_COMM_WORLD_RANK=$rank"; then kill "-$signal" "$pid" || true; fi
+      if grep -zqx "OMPI_COMM_WORLD_RANK=$rank" "/proc/$pid/environ" 2>/dev/null; then kill "-$signal" "$pid" || true; fi
     done
     wait $job || status=$?
     [[ $status == 0 ]] || break
