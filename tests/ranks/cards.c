@@ -1,4 +1,7 @@
-/* Collectives of tensors on the cards of ranks that a launcher started have, to the bit, what those of the host have
+/*   cards            all cases
+ *   cards hangs      the last rank does, where the others wait for its card; is_killed likewise
+ *
+ * Collectives of tensors on the cards of ranks that a launcher started have, to the bit, what those of the host have
  * (collectives.c): each kind, of few elements and of many, several on their way at once, with slices of one length and of many.
  *
  * Exits with 77 where there are not as many cards as ranks. */
@@ -6,9 +9,11 @@
 #include "compute/ops.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { KINDS = 4, TIMES = 3, ALL = KINDS * TIMES };
 static const int64_t counts[] = {1, 7, 4096, 100003, 9 << 20}; /* the last one goes in pieces */
@@ -70,8 +75,8 @@ static void compare(Compute *compute, int which, Tensor found, const int64_t *at
   const int64_t count = tensor_count(found);
   float *have = new_array(count, sizeof *have), *want = new_array(count, sizeof *want);
   for (int64_t i = 0; i < count; i++) want[i] = element(comm->rank, i, which);
+  compute_download(compute, have, found); /* waits for the card, before the host waits for others */
   expected(comm, which, want, count, at);
-  compute_download(compute, have, found);
   const int64_t first = which % KINDS == 1 ? at[comm->rank] : 0;
   const int64_t end = which % KINDS == 1 ? at[comm->rank + 1] : count;
   expect(comm, memcmp(have + first, want + first, (size_t)(end - first) * sizeof *have) == 0,
@@ -114,12 +119,21 @@ static void run(Compute *compute, int64_t count, int collectives) {
   free(at);
 }
 
-int main(void) {
+/* The others have nothing but their cards to notice it by. */
+static void go_wrong(Compute *compute, const char *what) {
+  if (compute->comm.rank == compute->comm.size - 1) {
+    if (strcmp(what, "hangs") == 0) pause();
+    raise(SIGKILL);
+  }
+  run(compute, 7, 1);
+}
+
+int main(int argc, char **argv) {
   CommLaunch launch;
   Comm comm;
   Compute compute;
   Error error = {0};
-  const CommJoin join = {.seconds = 60};
+  const CommJoin join = {.seconds = argc > 1 ? 3 : 60};
   if (!comm_launch(&launch, &error) || !comm_open(&comm, &launch, &join, &error)) {
     fprintf(stderr, "error: %s\n", error.message);
     return (int)error.code;
@@ -129,6 +143,7 @@ int main(void) {
     comm_close(&comm);
     return 77;
   }
+  if (argc > 1) go_wrong(&compute, argv[1]);
   for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
     const bool large = counts[i] > 1 << 20;
     if (large && comm.size > 2) continue; /* an emulated card takes its time */
