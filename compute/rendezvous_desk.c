@@ -61,8 +61,7 @@ static bool open_desk(Desk *desk, const CommLaunch *launch, Error *error) {
   if (own == count) {
     return error_set(error, ERROR_USAGE,
                      "rank 0 is on %s, and MASTER_ADDR '%s' is no address of this host: RANK 0 belongs where "
-                     "MASTER_ADDR is "
-                     "(0.0.0.0: whichever address others know it by)",
+                     "MASTER_ADDR is (0.0.0.0: whichever address others know it by)",
                      desk->r->ranks[0].host, launch->address);
   }
   desk->listener = listen_at(launch, &addresses[own]);
@@ -101,6 +100,10 @@ static bool fits(const Desk *desk, const RendezvousHello *hello, Error *error) {
     return error_set(error, ERROR_USAGE,
                      "rank %u on %s is one of %u ranks, and rank 0 on %s one of %u (WORLD_SIZE)", hello->rank,
                      hello->host, hello->size, own.host, own.size);
+  }
+  if (hello->rank >= own.size) {
+    return error_set(error, ERROR_USAGE, "process %u on %s says that it is rank %u of %u", hello->process,
+                     hello->host, hello->rank, own.size);
   }
   const RendezvousHello *other = hello->rank == 0 ? &own : &desk->joined[hello->rank];
   if (hello->rank > 0 && r->connections[hello->rank] < 0) return true;

@@ -88,6 +88,10 @@ wrong 2 "rank 1 is there twice (RANK): process " 1 'RANK=1 WORLD_SIZE=3 MASTER_P
 # shellcheck disable=SC2016 # evaluated there
 wrong 2 "is Drover $("$bin/sft" --version | cut -d ' ' -f 3), and from 127.0.0.1:" 1 \
   'printf "drover\1\0\7\0\0\0\3\0\0\0\2\0\0\0" >/dev/tcp/127.0.0.1/$port'
+version=$("$bin/sft" --version | cut -d ' ' -f 3)
+# shellcheck disable=SC2016 # evaluated there
+wrong 2 'says that it is rank 7 of 3' 1 \
+  '{ printf "drover\1\0\1\0\0\0\3\0\0\0\7\0\0\0\0\0\0\0%s" "$version" && head -c $((96 - ${#version})) /dev/zero; } >/dev/tcp/127.0.0.1/$port'
 note 'what can be no run is refused on all ranks: another number of ranks, one twice, another version'
 
 new_port
