@@ -382,7 +382,7 @@ extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of D
 /* Of stages that have many ranks (docs/ranks.md). */
 #define RANK_OPTIONS(Config, field)                                                                         \
   ROW_INT("device.rank_timeout", Config, field.rank_timeout, "600", 1, 1000000,                             \
-      "of many ranks (mpirun): seconds to wait for another one before all end"),
+      "of many ranks: seconds to wait for another one before all end"),
 
 /* clang-format on */
 
