@@ -3,7 +3,7 @@
  *
  *   collectives                 all cases
  *   collectives WHAT RANK       one rank goes wrong where the others wait for it (faults.sh looks at what comes of it):
- *                               hangs, is_killed, fails, sends_less, goes_another_way; and
+ *                               hangs, is_killed, fails, sends_less, goes_another_way, is_ahead; and
  *                               fails_beside: while a collective is on its way that the others have not come to */
 #include "compute/collective.h"
 #include "compute/ops.h"
@@ -305,6 +305,11 @@ static void go_wrong(Comm *comm, const char *what, int rank) {
     if (strcmp(what, "is_killed") == 0) raise(SIGKILL);
     if (strcmp(what, "sends_less") == 0) comm_sum(comm, values, 1);
     if (strcmp(what, "goes_another_way") == 0) comm_barrier(comm);
+    if (strcmp(what, "is_ahead") == 0) { /* by one in which nobody gets anything of it */
+      int64_t *none = new_array(comm->size, sizeof *none);
+      comm_all_to_all(comm, values, none, values, none);
+      free(none);
+    }
     if (strcmp(what, "fails") == 0) {
       (void)error_set(&error, ERROR_DATA, "line 7 of train.jsonl is no JSON");
       comm_abandon(comm, &error);

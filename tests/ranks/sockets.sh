@@ -35,6 +35,7 @@ note 'what all find wrong is said once'
 ends '7 7' "rank 1 on $host sent 8 bytes, expected are 16" 2 "$collectives" sends_less 1
 note 'counts that differ are no sums'
 ends '7 7' 'collective 3 (' 2 "$collectives" goes_another_way 1
+ends '7 7' 'it went another way' 2 "$collectives" is_ahead 1
 note 'nor are different collectives'
 
 # --- meeting

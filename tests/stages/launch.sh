@@ -110,8 +110,8 @@ stopped_by launch USR1 138
 stopped_by group INT 130 # who has the signal from both sides has one signal
 note 'a signal lets all save once; the same command goes on to the same bits'
 
-# launch is killed: its ranks save and end.
-setsid "${launch[@]}" -n 2 "${train[@]}" --run.dir "$work/orphans" >"$work/out" 2>"$work/log" </dev/null &
+# launch is killed: its ranks save and end, long before they are through.
+setsid "${launch[@]}" -n 2 "${train[@]}" --optim.max_steps 1000000 --run.dir "$work/orphans" >"$work/out" 2>"$work/log" </dev/null &
 job=$!
 while (($(checkpoint_step "$work/orphans") < 10)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
 kill -KILL $job
@@ -121,7 +121,7 @@ for ((i = 0; i < 200; i++)); do
   [[ $ranks ]] || break
   sleep 0.1
 done
-[[ ! $ranks ]] || fail 'ranks outlive their launcher'
+[[ ! $ranks ]] || { kill -KILL ${ranks//[!0-9 ]/ } && fail 'ranks outlive their launcher'; }
 note 'ranks do not outlive it'
 
 if command -v mpirun >/dev/null && [[ $(ldd "$bin/sft") == *libmpi* ]]; then
