@@ -21,6 +21,7 @@ cat >"$work/slurm/srun" <<'END'
 #!/usr/bin/env bash
 printf '%s\n' "$@" >"$work/srun"
 while [[ $1 == --* ]]; do shift; done
+[[ $MASTER_ADDR == host-1 ]] || exit 99
 export SLURM_STEP_NUM_TASKS=2 OMP_NUM_THREADS=1 MASTER_ADDR=127.0.0.1
 for task in 0 1; do
   SLURM_PROCID=$task "$@" --optim.batch_size 6 --optim.lr 3e-3 --optim.max_steps 60 --run.save_every 5 --data.template chatml &
@@ -37,7 +38,7 @@ END
 cat >"$work/slurm/scontrol" <<'END'
 #!/usr/bin/env bash
 case $1 in
-  show) printf '%s\n' host-a host-b ;;
+  show) seq -f host-%g 20000 ;; # more than a pipe holds
   requeue) echo "$2" >>"$work/requeued" ;;
 esac
 END
