@@ -61,7 +61,7 @@ ended 2 'model.paht' "${launch[@]}" -n 2 sft --model.paht x
 ended 6 'there is no directory none' "${launch[@]}" -n 3 sft --model.path none --data.train none --run.dir "$work/absent"
 ended 2 'merge runs on one rank, but the environment asks for 2' "${launch[@]}" -n 2 merge --model none --adapter none --out none
 # shellcheck disable=SC2016
-ended 137 'rank 1 was ended by signal 9 (Killed), and all ranks with it' "${launch[@]}" -n 3 /bin/sh -c 'test $RANK = 1 && kill -9 $$; sleep 100'
+ended 137 'rank 1 was ended by signal 9 (Killed), and all ranks with it' "${launch[@]}" -n 3 /bin/sh -c 'test $RANK = 1 && kill -9 $$; exec sleep 100'
 note 'an error is said once and its code is that of the whole, also when a rank is killed'
 
 make_world "$work/world"
