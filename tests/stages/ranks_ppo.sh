@@ -19,7 +19,7 @@ ppo=("${bare[@]}" --reward.path "$work/sft/model" --reward.adapter "$work/rm/ada
 # With a critic, and all that a minibatch may have beside it, answers that are left out among it.
 gae=("${ppo[@]}" --lora.enabled --lora.dropout 0.1 --ppo.batch_size 16 --ppo.minibatches 2 --ppo.epochs 2
   --ppo.total_episodes $((updates * 16)) --data.ptx "$world/sft.jsonl" --ppo.ptx_coef 0.5 --ppo.entropy_coef 0.01 --ppo.ema 0.9
-  --ppo.kl_adaptive --ppo.kl_horizon 100 --ppo.whiten_rewards --ppo.normalize_scores --ppo.mask_cut)
+  --ppo.kl_adaptive --ppo.kl_horizon 100 --ppo.whiten_rewards --ppo.mask_cut)
 # Several rewards, groups that lie across ranks, minibatches of two answers, and a KL that stops the updates of some rollouts.
 rewards="[{\"kind\": \"model\", \"path\": \"$work/sft/model\", \"adapter\": \"$work/rm/adapter\"},
   {\"kind\": \"rules\", \"weight\": 0.5, \"length\": 5, \"repetition\": 1, \"format\": \"^yes \"}]"
