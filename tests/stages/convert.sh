@@ -233,6 +233,20 @@ pass "$drover" convert trl2.yaml --stage sft --out trl2.out.yaml
 same trl2.out.yaml '[.data.train_on_inputs, .data.max_length]' '[null,1024]'
 note "TRL"
 
+# -- what a file leaves out is its trainer's default
+left_out() { # STAGE LINES EXPECTED: of optim.lr, schedule, epochs, batch_size, warmup_ratio, data.max_length, truncation, lora.r, alpha, dropout, targets, seed
+  printf '%b\n' "$2" >bare.yaml
+  pass "$drover" convert bare.yaml --stage "$1" --data world/sft.jsonl --out bare.out.yaml
+  same bare.out.yaml '[.optim.lr, .optim.schedule, .optim.epochs, .optim.batch_size, .optim.warmup_ratio, .data.max_length, .data.truncation, .lora.r, .lora.alpha, .lora.dropout, .lora.targets, .run.seed]' "$3"
+  rm bare.out.yaml
+}
+left_out sft 'model_name_or_path: m\nuse_peft: true\noutput_dir: o' '[2e-05,"linear",3,8,null,1024,"truncate",16,32,0.05,["q_proj","v_proj"],42]'
+left_out reward 'model_name_or_path: m\noutput_dir: o' '[0.0001,"linear",3,8,null,1024,"truncate",null,null,null,null,42]'
+left_out dpo 'model_name_or_path: m\noutput_dir: o' '[1e-06,"linear",3,8,null,1024,"truncate",null,null,null,null,42]'
+left_out sft 'model_name_or_path: m\nlora_rank: 16\noutput_dir: o' '[5e-05,"linear",3,8,null,2048,"truncate",16,32,0,"all-linear",42]'
+left_out sft 'base_model: m\nlearning_rate: 1e-4\noutput_dir: o' '[0.0001,"cosine",1,1,0.03,512,null,null,null,null,null,42]'
+note "defaults of others"
+
 # -- what cannot be taken over: named with its line; exit code 2 and no file, but with --force
 bad() { # LINES OF THE FILE, WHAT IS SAID
   { cat "$1.yaml"; printf '%b\n' "$2"; } >bad.yaml
