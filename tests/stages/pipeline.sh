@@ -200,6 +200,8 @@ bad 6 "stage 'sft': data file runs/bad/best/data.jsonl cannot be read" \
   '.stages[0].config.data.train = "runs/bad/best/data.jsonl" | .stages[3] = {name: "best", stage: "sample", model: "ppo", reward: "judge", config: {data: {prompts: "world/prompts.jsonl"}}}'
 bad 6 "stage 'judge': data file world/absent.jsonl cannot be read" '.stages[1].config.data.train[0].path = "world/absent.jsonl"'
 echo '{"dir": "runs/bad", "stages": [' >broken.json
+printf 'dir: runs/bad\nstages:\n  - stage: sft\n    model: world/base\n    config:\n      data: {train: world/sft.jsonl}\n      optim:\n        lr: fast\n' >bad.yaml
+refuse 2 "bad.yaml:8: stage 'sft': 'optim.lr': expected a number, found a string" "$drover" run bad.yaml
 refuse 2 'broken.json:2:0: broken JSON' "$drover" run broken.json
 refuse 6 'absent.json: cannot be read' "$drover" run absent.json
 refuse 2 "unknown option '--chekc'" "$drover" run plain.json --chekc
