@@ -67,7 +67,16 @@ typedef enum OptionNames {
   OPTION_NAMES_MODELS /* of an OPTION_OBJECTS: objects may name models and adapters (train/model_objects.h) */
 } OptionNames;
 
-typedef struct Option {
+typedef struct Option Option;
+
+/* What an object of an OPTION_OBJECTS may be: the value of its key "kind", and the keys that it may have then. */
+typedef struct OptionKind {
+  const char *name;
+  const Option *table;
+  size_t rows;
+} OptionKind;
+
+struct Option {
   const char *key; /* "optim.lr" */
   OptionType type;
   size_t offset;              /* offsetof(Config, field) */
@@ -75,18 +84,19 @@ typedef struct Option {
   double min, max;            /* inclusive range of numbers; both 0 = unbounded; may be +-INFINITY */
   const char *const *choices; /* NULL-terminated, for OPTION_CHOICE */
   bool required;
-  const char *help;         /* one line: meaning, unit */
-  bool check_without;       /* required, but not with --check */
-  const char *when;         /* the condition under which it matters; NULL = always */
-  const char *instead;      /* the default where ... */
-  const char *instead_when; /* ... this condition holds */
-  const char *excludes;     /* key of another way to say the same; the defaults of both set nothing */
-  bool first;               /* what one gives or changes first: in the short help */
-  OptionNames names;        /* what a string is the path of, or what objects name */
-} Option;
+  const char *help;               /* one line: meaning, unit */
+  bool check_without;             /* required, but not with --check */
+  const char *when;               /* the condition under which it matters; NULL = always */
+  const char *instead;            /* the default where ... */
+  const char *instead_when;       /* ... this condition holds */
+  const char *excludes;           /* key of another way to say the same; the defaults of both set nothing */
+  bool first;                     /* what one gives or changes first: in the short help */
+  OptionNames names;              /* what a string is the path of, or what objects name */
+  const OptionKind *const *kinds; /* what objects may be, NULL-terminated: for the help */
+};
 
 /* Rows, one line each: ROW_INT("optim.batch_size", Config, optim.batch_size, "16", 1, 4096, "sequences per update").
- * After the help may follow .first = true, .names = OPTION_NAMES_..., .when = "...", .check_without = true, .excludes = "KEY", and .instead = "...", .instead_when = "...". */
+ * After the help may follow .first = true, .names = OPTION_NAMES_..., .kinds = ..., .when = "...", .check_without = true, .excludes = "KEY", and .instead = "...", .instead_when = "...". */
 #define ROW_BOOL(key, Config, field, fallback, ...) \
   { key, OPTION_BOOL, offsetof(Config, field), fallback, 0, 0, NULL, false, .help = __VA_ARGS__ }
 #define ROW_INT(key, Config, field, fallback, min, max, ...) \

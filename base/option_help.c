@@ -199,6 +199,44 @@ static bool append_general(const Help *h, Error *error) {
   return true;
 }
 
+static bool key_row(const Option *option, int column, Buffer *out, Error *error) {
+  Buffer text = {0};
+  char name[128];
+  snprintf(name, sizeof name, "%s %s", option->key,
+           option->type == OPTION_STRINGS ? "[TEXT, ...]" : placeholder(option));
+  const bool ok = describe(option, true, &text, error) && help_row(name, text.data, column, out, error);
+  buffer_free(&text);
+  return ok;
+}
+
+static bool all_have(const OptionKind *const *kinds, const char *key) {
+  for (; *kinds; kinds++) {
+    if (!option_find((*kinds)->table, (*kinds)->rows, key)) return false;
+  }
+  return true;
+}
+
+static bool append_keys(const Help *h, const OptionKind *kind, const OptionKind *const *all, bool common,
+                        Error *error) {
+  for (size_t i = 0; i < kind->rows; i++) {
+    if (all_have(all, kind->table[i].key) == common && !key_row(&kind->table[i], h->column, h->out, error))
+      return false;
+  }
+  return true;
+}
+
+/* The keys of the objects of a list: those that all have, then those of each kind. */
+static bool append_kinds(const Help *h, const Option *option, Error *error) {
+  const OptionKind *const *kinds = option->kinds;
+  bool ok =
+      buffer_format(h->out, error, "\n%s, each\n", option->key) && append_keys(h, *kinds, kinds, true, error);
+  for (const OptionKind *const *kind = kinds; ok && *kind; kind++) {
+    ok = buffer_format(h->out, error, "\n%s of kind %s\n", option->key, (*kind)->name) &&
+         append_keys(h, *kind, kinds, false, error);
+  }
+  return ok;
+}
+
 /* The section that row i opens. */
 static bool append_section(const Help *h, size_t i, Error *error) {
   const int length = option_section(h->table[i].key);
@@ -207,6 +245,11 @@ static bool append_section(const Help *h, size_t i, Error *error) {
   for (size_t j = i; j < h->rows; j++) {
     if (option_same_section(&h->table[i], &h->table[j]) &&
         !option_row(&h->table[j], true, h->column, h->out, error))
+      return false;
+  }
+  for (size_t j = i; j < h->rows; j++) {
+    if (option_same_section(&h->table[i], &h->table[j]) && h->table[j].kinds &&
+        !append_kinds(h, &h->table[j], error))
       return false;
   }
   return true;

@@ -1,6 +1,7 @@
 #include "scoring/child.h"
 
 #include "base/log.h"
+#include "scoring/sigpipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -126,26 +127,12 @@ static void forget(ChildStream *stream) {
   stream->taken = 0;
 }
 
-/* write, without the signal that a pipe which nobody reads any more would send. */
-static ssize_t write_quietly(int fd, const char *bytes, size_t count) {
-  sigset_t pipe, before, pending;
-  sigemptyset(&pipe);
-  sigaddset(&pipe, SIGPIPE);
-  sigpending(&pending);
-  pthread_sigmask(SIG_BLOCK, &pipe, &before);
-  const ssize_t done = write(fd, bytes, count);
-  const int reason = errno;
-  if (done < 0 && reason == EPIPE && !sigismember(&pending, SIGPIPE))
-    (void)sigtimedwait(&pipe, NULL, &(struct timespec){0});
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  errno = reason;
-  return done;
-}
-
 static void write_some(Child *child) {
   ChildStream *in = &child->in;
+  Sigpipe sigpipe;
+  sigpipe_block(&sigpipe);
   while (in->fd >= 0 && in->taken < in->bytes.size) {
-    const ssize_t done = write_quietly(in->fd, in->bytes.data + in->taken, in->bytes.size - in->taken);
+    const ssize_t done = write(in->fd, in->bytes.data + in->taken, in->bytes.size - in->taken);
     if (done > 0) {
       in->taken += (size_t)done;
     } else if (errno != EINTR) {
@@ -153,6 +140,7 @@ static void write_some(Child *child) {
       break;
     }
   }
+  sigpipe_restore(&sigpipe);
   forget(in);
 }
 

@@ -261,15 +261,14 @@ static int64_t left(const Source *source) {
   return state->left;
 }
 
-const SourceKind command_source = {.name = "command",
-                                   .options = command_options,
-                                   .option_count = sizeof command_options / sizeof *command_options,
-                                   .config_size = sizeof(CommandOptions),
-                                   .check = check,
-                                   .open = open,
-                                   .close = close,
-                                   .begin = begin,
-                                   .question = question,
-                                   .submit = submit,
-                                   .attend = attend,
-                                   .left = left};
+const SourceKind command_source = {
+    .keys = {"command", command_options, sizeof command_options / sizeof *command_options},
+    .config_size = sizeof(CommandOptions),
+    .check = check,
+    .open = open,
+    .close = close,
+    .begin = begin,
+    .question = question,
+    .submit = submit,
+    .attend = attend,
+    .left = left};

@@ -6,12 +6,14 @@
 #include <ctype.h>
 #include <string.h>
 
-static const SourceKind *const kinds[] = {&model_source, &ensemble_source, &command_source, &rules_source};
-enum { KINDS = sizeof kinds / sizeof *kinds };
+const OptionKind *const scoring_kinds[] = {&model_source.keys, &ensemble_source.keys, &command_source.keys,
+                                           &http_source.keys,  &rules_source.keys,    NULL};
+enum { KINDS = sizeof scoring_kinds / sizeof *scoring_kinds - 1 };
 
 static const SourceKind *find_kind(const char *name) {
   for (size_t i = 0; i < KINDS; i++) {
-    if (strcmp(kinds[i]->name, name) == 0) return kinds[i];
+    if (strcmp(scoring_kinds[i]->name, name) == 0)
+      return (const SourceKind *)scoring_kinds[i]; /* its first member */
   }
   return NULL;
 }
@@ -20,7 +22,7 @@ static bool unknown_kind(const json_t *value, const char *place, Error *error) {
   const char *found = json_string_value(value), *names[KINDS];
   char list[128] = "";
   for (size_t i = 0; i < KINDS; i++) {
-    names[i] = kinds[i]->name;
+    names[i] = scoring_kinds[i]->name;
     strcat(list, i ? ", " : "");
     strcat(list, names[i]);
   }
@@ -69,9 +71,9 @@ static bool read_source(ScoringConfig *config, const json_t *object, const char 
   *item = (SourceConfig){.kind = kind, .options = memory_zeroed(1, kind->config_size)};
   if (!item->options) return error_out_of_memory(error, "reward source", kind->config_size);
   SourceCommon *common = common_of(item);
-  if (!options_read(kind->options, kind->option_count, common, object, place, error)) return false;
-  if (!common->name && !(common->name = memory_copy_string(kind->name)))
-    return error_out_of_memory(error, "name", strlen(kind->name));
+  if (!options_read(kind->keys.table, kind->keys.rows, common, object, place, error)) return false;
+  if (!common->name && !(common->name = memory_copy_string(kind->keys.name)))
+    return error_out_of_memory(error, "name", strlen(kind->keys.name));
   return check_name(common->name, place, error) && check_unique(config, place, error) &&
          (!kind->check || kind->check(common, place, error));
 }
@@ -110,7 +112,7 @@ bool scoring_config_read(ScoringConfig *config, const ModelPlace *model, const c
 void scoring_config_free(ScoringConfig *config) {
   for (size_t i = 0; i < config->count; i++) {
     const SourceConfig *item = &config->items[i];
-    if (item->options) options_free(item->kind->options, item->kind->option_count, item->options);
+    if (item->options) options_free(item->kind->keys.table, item->kind->keys.rows, item->options);
     memory_free(item->options);
   }
   memory_free(config->items);

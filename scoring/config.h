@@ -27,6 +27,8 @@ NODISCARD bool scoring_config_read(ScoringConfig *config, const ModelPlace *mode
                                    Error *error);
 void scoring_config_free(ScoringConfig *config);
 
+extern const OptionKind *const scoring_kinds[];
+
 /* The section of a stage. */
 typedef struct RewardConfig {
   ModelPlace model; /* a ...ForSequenceClassification model, or the base of a SEQ_CLS adapter */
@@ -42,7 +44,7 @@ typedef struct RewardConfig {
       .when = "reward.path", .names = OPTION_NAMES_ADAPTER, .first = true),                                 \
   ROW_OBJECTS("reward.sources", Config, field.sources,                                                      \
       "instead of reward.path: a list of {\"kind\": ..., \"name\": ..., \"weight\": ...}, whose weighted sum is the score", \
-      .names = OPTION_NAMES_MODELS, .first = true),
+      .names = OPTION_NAMES_MODELS, .kinds = scoring_kinds, .first = true),
 /* clang-format on */
 
 /* What a critic begins as: `critic` where it is given, else the reward model that is the only source, else the policy. */
@@ -51,8 +53,5 @@ typedef struct CriticStart {
   bool is_reward;   /* a reward model, whose score head is there */
 } CriticStart;
 CriticStart critic_start(const ScoringConfig *config, const ModelPlace *critic, const ModelPlace *policy);
-
-/* Appends a help text of all kinds with their keys. */
-NODISCARD bool scoring_help(Buffer *out, Error *error);
 
 #endif

@@ -349,31 +349,29 @@ static ScoringCount count_models(const Source *source) {
   return (ScoringCount){.models = state->count, .bases = state->model == &state->own};
 }
 
-const SourceKind model_source = {.name = "model",
-                                 .options = model_options,
-                                 .option_count = sizeof model_options / sizeof *model_options,
-                                 .config_size = sizeof(ModelOptions),
-                                 .open = open_model,
-                                 .open_models = open_models,
-                                 .set_length = set_length,
-                                 .plan = plan,
-                                 .close_models = close_models,
-                                 .close = close_members,
-                                 .zero_known = zero_known,
-                                 .count_models = count_models,
-                                 .judge = judge_model};
+const SourceKind model_source = {
+    .keys = {"model", model_options, sizeof model_options / sizeof *model_options},
+    .config_size = sizeof(ModelOptions),
+    .open = open_model,
+    .open_models = open_models,
+    .set_length = set_length,
+    .plan = plan,
+    .close_models = close_models,
+    .close = close_members,
+    .zero_known = zero_known,
+    .count_models = count_models,
+    .judge = judge_model};
 
-const SourceKind ensemble_source = {.name = "ensemble",
-                                    .options = ensemble_options,
-                                    .option_count = sizeof ensemble_options / sizeof *ensemble_options,
-                                    .config_size = sizeof(EnsembleOptions),
-                                    .check = check_ensemble,
-                                    .open = open_ensemble,
-                                    .open_models = open_models,
-                                    .set_length = set_length,
-                                    .plan = plan,
-                                    .close_models = close_models,
-                                    .close = close_members,
-                                    .zero_known = zero_known,
-                                    .count_models = count_models,
-                                    .judge = judge_ensemble};
+const SourceKind ensemble_source = {
+    .keys = {"ensemble", ensemble_options, sizeof ensemble_options / sizeof *ensemble_options},
+    .config_size = sizeof(EnsembleOptions),
+    .check = check_ensemble,
+    .open = open_ensemble,
+    .open_models = open_models,
+    .set_length = set_length,
+    .plan = plan,
+    .close_models = close_models,
+    .close = close_members,
+    .zero_known = zero_known,
+    .count_models = count_models,
+    .judge = judge_ensemble};

@@ -278,12 +278,11 @@ static bool judge(Source *source, int64_t first, int64_t end, Error *error) {
   return true;
 }
 
-const SourceKind rules_source = {.name = "rules",
-                                 .options = rules_options,
-                                 .option_count = sizeof rules_options / sizeof *rules_options,
-                                 .config_size = sizeof(RulesOptions),
-                                 .check = check,
-                                 .open = open,
-                                 .close = close,
-                                 .check_prompt = check_prompt,
-                                 .judge = judge};
+const SourceKind rules_source = {
+    .keys = {"rules", rules_options, sizeof rules_options / sizeof *rules_options},
+    .config_size = sizeof(RulesOptions),
+    .check = check,
+    .open = open,
+    .close = close,
+    .check_prompt = check_prompt,
+    .judge = judge};

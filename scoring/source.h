@@ -24,9 +24,8 @@ typedef struct SourceCommon {
 /* clang-format on */
 
 typedef struct SourceKind {
-  const char *name;
-  const Option *options;
-  size_t option_count, config_size;
+  OptionKind keys; /* the first member: scoring_kinds */
+  size_t config_size;
 
   /* What the table cannot say. place: "reward.sources[2]". */
   bool (*check)(const void *options, const char *place, Error *error);
@@ -53,7 +52,7 @@ typedef struct SourceKind {
   int64_t (*left)(const Source *source); /* answers that it has not judged yet */
 } SourceKind;
 
-extern const SourceKind model_source, ensemble_source, command_source, rules_source;
+extern const SourceKind model_source, ensemble_source, command_source, http_source, rules_source;
 /* Where the model of a model_source is; borrowed from its config struct. */
 ModelPlace model_source_place(const void *options);
 

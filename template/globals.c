@@ -161,9 +161,17 @@ static const Builtin functions[] = {
     {"lipsum", "", .function = NULL},
 };
 
+static const Builtin *find(const ValueString *name) {
+  const BuiltinTable table = {functions, sizeof functions / sizeof *functions};
+  return builtin_find(table, name->bytes, name->size);
+}
+
+bool global_exists(const ValueString *name) {
+  return find(name) != NULL;
+}
+
 bool global_find(Run *run, Value name, Value *out) {
-  BuiltinTable table = {functions, sizeof functions / sizeof *functions};
-  const Builtin *builtin = builtin_find(table, name.as.string->bytes, name.as.string->size);
+  const Builtin *builtin = find(name.as.string);
   ValueObject *object;
   if (!builtin) return true;
   if (!object_new(run, OBJECT_FUNCTION, &object, out)) return false;

@@ -111,6 +111,7 @@ const Builtin *method_find(Value self, const char *name, size_t size, bool *muta
 
 /* globals.c: what the language gives by itself; missing if nothing. */
 NODISCARD bool global_find(Run *run, Value name, Value *out);
+bool global_exists(const ValueString *name);
 /* That a namespace may have a field of this name. */
 NODISCARD bool namespace_check(Run *run, Value name);
 

@@ -2,6 +2,7 @@
 #include "template/parser.h"
 
 #include "template/builtin.h"
+#include "template/object.h"
 #include "template/scope.h"
 
 #include <stdio.h>
@@ -527,4 +528,21 @@ bool template_has_generation(const Template *template) {
 bool template_reads(const Template *template, const char *name) {
   const Value *number = dict_get_text(template->names, name, strlen(name));
   return number && template->context[number->as.integer];
+}
+
+static bool is_one_of(const ValueString *name, const char *const *names) {
+  while (*names && (strlen(*names) != name->size || memcmp(*names, name->bytes, name->size) != 0)) names++;
+  return *names != NULL;
+}
+
+bool template_reads_other(const Template *template, const char *const *names, char out[64]) {
+  for (size_t i = 0; i < template->names->count; i++) {
+    const DictEntry *entry = &template->names->entries[i];
+    const ValueString *name = entry->key.as.string;
+    if (!template->context[entry->value.as.integer] || is_one_of(name, names) || global_exists(name))
+      continue;
+    snprintf(out, 64, "%.*s", (int)name->size, name->bytes);
+    return true;
+  }
+  return false;
 }

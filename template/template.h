@@ -20,6 +20,9 @@ void template_free(Template *template); /* NULL is fine */
 bool template_has_generation(const Template *template);
 /* Whether it reads a variable of the caller of this name anywhere ("tools", "enable_thinking"). */
 bool template_reads(const Template *template, const char *name);
+/* A variable of the caller that it reads anywhere and that is none of these names (NULL-terminated), nor a function of the language: false
+ * when there is none. */
+bool template_reads_other(const Template *template, const char *const *names, char out[64]);
 
 /* What a rendering may use before it ends with ERROR_DATA that names the limit. The defaults are far above what real templates use. */
 typedef struct TemplateLimits {

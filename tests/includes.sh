@@ -47,6 +47,7 @@ vendor_rules='
 ^utf8proc[.]h$: ^tokenizer/ ^template/
 ^xxhash[.]h$: ^base/
 ^(zlib|zstd)[.]h$: ^datasets/unpack[.]c$
+^curl/: ^scoring/http_curl[.]c$
 ^sanitizer/|^malloc[.]h$: ^base/
 ^editline/|^histedit[.]h$: ^tools/
 ^yaml[.]h$: ^base/yaml[.]c$
@@ -132,6 +133,7 @@ rollout/a.c "model/a.h"
 rollout/b.c "tokenizer/a.h"
 ppo/main.c "rollout/a.h"
 scoring/a.c "rollout/a.h"
+scoring/http_curl.c <curl/curl.h>
 ppo/b.c "scoring/a.h"
 tools/a.c "datasets/a.h"
 tests/unit/a.c "ppo/a.h"
@@ -162,6 +164,7 @@ train/b.c <sqlite3.h>
 train/c.c "rollout/a.h"
 rollout/c.c "train/a.h"
 scoring/b.c "ppo/a.h"
+scoring/http.c <curl/curl.h>
 train/d.c "scoring/a.h"
 sft/a.c "ppo/a.h"
 ppo/a.c "reward/a.h"

@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config sqlite3 jq
   libjansson-dev libyaml-dev libsqlite3-dev libdnnl-dev libpcre2-dev libutf8proc-dev libxxhash-dev
-  zlib1g-dev libzstd-dev
+  zlib1g-dev libzstd-dev libcurl4-openssl-dev
   libopenmpi-dev openmpi-bin
   libcmocka-dev libboost-context-dev iproute2)
 

@@ -26,6 +26,8 @@ enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 #define STEPS   "the updates to come are made with it"
 #define ANSWERS "evaluations before and after are of other answers"
 #define CHOICE  "what is written is chosen again of all answers"
+#define JUDGE   "how long a judge is waited for, and how it is reached"
+#define JUDGES  "the answers to come are judged there"
 
 /* A key of its own stands before its section. */
 const SettingsKey settings_keys[] = {
@@ -37,6 +39,14 @@ const SettingsKey settings_keys[] = {
     {"data.cache", SETTINGS_FREE, "where tokenised data lie"},
     {"data.max_record", SETTINGS_FREE, "memory for one line of data"},
     {"ppo.samples_logged", SETTINGS_FREE, "rows in the run log"},
+    {"reward.sources[].timeout", SETTINGS_FREE, JUDGE},
+    {"reward.sources[].restarts", SETTINGS_FREE, JUDGE},
+    {"reward.sources[].retries", SETTINGS_FREE, JUDGE},
+    {"reward.sources[].backoff", SETTINGS_FREE, JUDGE},
+    {"reward.sources[].concurrency", SETTINGS_FREE, JUDGE},
+    {"reward.sources[].key_env", SETTINGS_FREE, JUDGE},
+    {"reward.sources[].command", SETTINGS_TOLD, JUDGES},
+    {"reward.sources[].url", SETTINGS_TOLD, JUDGES},
     {"run.dir", SETTINGS_FREE, "a run directory may be moved"},
     {"run.resume", SETTINGS_FREE, "how this process begins"},
     {"run.save_every", SETTINGS_FREE, "which checkpoints there are"},
@@ -89,7 +99,7 @@ static const SettingsKey *find_key(const char *key) {
 
 /* "KEY (was X, is Y)" */
 static bool describe(Buffer *out, const char *key, const json_t *before, const json_t *now, Error *error) {
-  const json_t *values[] = {json_at(before, key), json_at(now, key)};
+  const json_t *values[] = {before, now};
   char *text[2] = {NULL, NULL};
   for (int i = 0; i < 2; i++) {
     if (values[i]) text[i] = json_dumps(values[i], JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
@@ -108,19 +118,62 @@ typedef struct Differences {
   StringList *told; /* or NULL */
 } Differences;
 
-static bool note_key(Differences *d, const char *key, Error *error) {
-  const SettingsKey *known = find_key(key);
+/* rule: the key that the table has. */
+static bool note(Differences *d, const char *rule, const char *key, const json_t *before, const json_t *now,
+                 Error *error) {
+  const SettingsKey *known = find_key(rule);
   if (known && known->rule == SETTINGS_FREE) return true;
   if (!known || !d->told) {
     return (!d->refused.size || buffer_text(&d->refused, ", ", error)) &&
-           describe(&d->refused, key, d->before, d->now, error);
+           describe(&d->refused, key, before, now, error);
   }
   Buffer line = {0};
-  const bool ok = describe(&line, key, d->before, d->now, error) &&
+  const bool ok = describe(&line, key, before, now, error) &&
                   buffer_format(&line, error, ": %s", known->why) &&
                   string_list_push(d->told, line.data, error);
   buffer_free(&line);
   return ok;
+}
+
+/* Members of the object number i of two lists; with `new_only`, those that the first of them lacks. */
+static bool note_members(Differences *d, const char *key, size_t i, const json_t *before, const json_t *now,
+                         bool new_only, Error *error) {
+  const char *name;
+  json_t *unused;
+  json_object_foreach((json_t *)(new_only ? now : before), name, unused) {
+    char rule[160], shown[160];
+    const json_t *was = json_object_get(before, name), *is = json_object_get(now, name);
+    if (same(was, is) || (new_only && was)) continue;
+    snprintf(rule, sizeof rule, "%s[].%s", key, name);
+    snprintf(shown, sizeof shown, "%s[%zu].%s", key, i, name);
+    if (!note(d, rule, shown, was, is, error)) return false;
+  }
+  return true;
+}
+
+/* Whether the table has members of its objects. */
+static bool has_members(const char *key) {
+  const size_t length = strlen(key);
+  for (size_t i = 0; i < settings_key_count; i++) {
+    const char *name = settings_keys[i].key;
+    if (!strncmp(name, key, length) && !strncmp(name + length, "[].", 3)) return true;
+  }
+  return false;
+}
+
+static bool note_key(Differences *d, const char *key, Error *error) {
+  const json_t *before = json_at(d->before, key), *now = json_at(d->now, key);
+  const size_t count = json_array_size(before);
+  bool objects = has_members(key) && count > 0 && count == json_array_size(now);
+  for (size_t i = 0; objects && i < count; i++)
+    objects = json_is_object(json_array_get(before, i)) && json_is_object(json_array_get(now, i));
+  if (!objects) return note(d, key, key, before, now, error);
+  for (size_t i = 0; i < count; i++) {
+    const json_t *was = json_array_get(before, i), *is = json_array_get(now, i);
+    if (!note_members(d, key, i, was, is, false, error) || !note_members(d, key, i, was, is, true, error))
+      return false;
+  }
+  return true;
 }
 
 /* Notes every key of `walked` that differs; with `new_only`, only those that `before` lacks (the others were

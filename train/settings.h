@@ -20,7 +20,8 @@ typedef enum SettingsRule {
 } SettingsRule;
 
 typedef struct SettingsKey {
-  const char *key; /* one option, or all of a section: "device." */
+  const char *
+      key; /* one option, all of a section: "device.", or a member of the objects of a list: "reward.sources[].url" */
   SettingsRule rule;
   const char *why;
 } SettingsKey;

@@ -36,19 +36,14 @@ gone() { # nothing of a judge is left
 }
 : >pids
 
-# The examples of the page, as they stand there. example NAME FILE: the indented lines behind the line that ends with `NAME`:
-example() {
-  awk -v mark="\`$1\`:" 'substr($0, length($0) - length(mark) + 1) == mark { on = 1; next } on && /^    / { begun = 1; print substr($0, 5); next }
-    on && /^$/ { if (begun) print ""; next } on { exit }' "$page" | sed '/^drover ppo /,$d' >"$2"
-  [[ -s $2 ]] || fail "$1 is not in $page"
-}
-example judge.sh judge.sh
+# The examples of the page, as they stand there.
+page_example "$page" judge.sh
 chmod +x judge.sh
 pass "${ppo[@]}" --run.dir shell --reward.sources "$(judged judge.sh)"
 words() { query shell "select json_extract(parts, '\$.command'), response from sample" | awk -F'|' '{ n = split($2, w, " "); c = 0; for (i = 1; i <= n; i++) c += w[i] == "yes"; if (c != $1) bad++; sum += c } END { print bad + 0, (sum > 10) }'; }
 [[ $(words) == '0 1' ]] || fail "judge.sh: $(query shell 'select response, parts from sample limit 5')"
 if command -v python3 >/dev/null; then
-  example judge.py judge.py
+  page_example "$page" judge.py
   pass "${ppo[@]}" --run.dir python --reward.sources '{"kind": "command", "name": "own", "command": ["python3", "judge.py"]}'
   [[ $(query python "select count(*) from sample where abs(json_extract(parts, '\$.own.score') - json_extract(parts, '\$.own.polite') - json_extract(parts, '\$.own.short')) < 1e-6
     and json_extract(parts, '\$.own.short') < 0") == 48 ]] || fail "judge.py: $(query python 'select response, parts from sample limit 5')"

@@ -183,6 +183,14 @@ make_ranking() {
     "$1" >"$2"
 }
 
+# page_example PAGE NAME: makes the file NAME in $work of the example of the page, the indented lines behind the line that ends with
+# `NAME`: up to a command of drover.
+page_example() {
+  awk -v mark="\`$2\`:" 'substr($0, length($0) - length(mark) + 1) == mark { on = 1; next } on && /^    / { begun = 1; print substr($0, 5); next }
+    on && /^$/ { if (begun) print ""; next } on { exit }' "$1" | sed '/^drover /,$d' >"$work/$2"
+  [[ -s $work/$2 ]] || fail "$2 is not in $1"
+}
+
 # make_world DIRECTORY: a tokenizer and a tiny model (base/), and data of a little language: sft.jsonl, prefs.jsonl,
 # prefs_eval.jsonl, prompts.jsonl, text.jsonl. An answer is the better one when it says yes and not no, wherever in it.
 # Everything is a function of nothing but this code.

@@ -206,11 +206,44 @@ static void help_of_a_section(void **state) {
   buffer_free(&help);
 }
 
+static void help_of_kinds(void **state) {
+  (void)state;
+  typedef struct Any {
+    char *text;
+  } Any;
+  static const Option lamp[] = {ROW_STRING("name", Any, text, NULL, "what it is called"),
+                                ROW_STRINGS("colours", Any, text, NULL, "what it can be")},
+                      door[] = {ROW_STRING_REQUIRED("to", Any, text, "where it leads"),
+                                ROW_STRING("name", Any, text, NULL, "what it is called")};
+  static const OptionKind lamps = {"lamp", lamp, 2}, doors = {"door", door, 2};
+  static const OptionKind *const kinds[] = {&lamps, &doors, NULL};
+  static const Option rows[] = {ROW_OBJECTS("house.parts", Any, text, "its parts", .kinds = kinds),
+                                ROW_STRING("house.name", Any, text, NULL, "its name", .first = true)};
+  Buffer help = {0};
+  Error error = {0};
+  assert_true(options_help(rows, 2, &about, "house", &help, &error));
+  assert_string_equal(help.data,
+                      "\nhouse\n"
+                      "  --house.parts JSON    its parts\n"
+                      "  --house.name TEXT     its name\n"
+                      "\nhouse.parts, each\n"
+                      "  name TEXT             what it is called\n"
+                      "\nhouse.parts of kind lamp\n"
+                      "  colours [TEXT, ...]   what it can be\n"
+                      "\nhouse.parts of kind door\n"
+                      "  to TEXT               where it leads (required)\n");
+  buffer_free(&help);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(printed_config_reads_back),       TEST(a_config_is_recalled),
-      TEST(printed_config_is_grouped),       TEST(help_all_shows_everything),
-      TEST(help_begins_with_what_is_needed), TEST(help_of_a_section),
+      TEST(printed_config_reads_back),
+      TEST(a_config_is_recalled),
+      TEST(printed_config_is_grouped),
+      TEST(help_all_shows_everything),
+      TEST(help_begins_with_what_is_needed),
+      TEST(help_of_a_section),
+      TEST(help_of_kinds),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

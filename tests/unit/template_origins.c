@@ -97,6 +97,17 @@ static void generation_blocks(void **state) {
   assert_true(template_reads(template, "y"));
   assert_false(template_reads(template, "x"));
   assert_false(template_reads(template, "z"));
+  char other[64];
+  assert_true(template_reads_other(template, (const char *[]){"tools", NULL}, other));
+  assert_string_equal(other, "y");
+  assert_false(template_reads_other(template, (const char *[]){"y", "more", "tools", NULL}, other));
+  template_free(template);
+  const char *functions = "{{ range(3) | length }}{% set n = namespace(a=tools) %}{{ n.a }}{{ loop }}";
+  template = template_parse(functions, strlen(functions), "t", &error);
+  assert_non_null(template);
+  assert_true(template_reads_other(template, (const char *[]){"tools", NULL}, other)); /* outside of a loop */
+  assert_string_equal(other, "loop");
+  assert_false(template_reads_other(template, (const char *[]){"tools", "loop", NULL}, other));
   template_free(template);
   lab_close(&lab);
 }

@@ -104,6 +104,34 @@ static void an_older_checkpoint_goes_on(void **state) {
   assert_null(strstr(error.message, "ppo.advantage"));
 }
 
+/* Of lists of objects each member has its own rule. */
+static void members_of_lists(void **state) {
+  (void)state;
+  Error error = {0};
+  StringList told = {0};
+#define LIST(url, more)                                                                                     \
+  "{\"reward\":{\"sources\":[{\"kind\":\"rules\",\"length\":5},{\"kind\":\"http\",\"url\":\"" url "\"" more \
+  "}]}}"
+  assert_true(settings_check(LIST("a", ",\"timeout\":3"), settings(LIST("a", ",\"timeout\":4,\"retries\":2")),
+                             "here", NULL, &error));
+  assert_true(settings_check(LIST("a", ""), settings(LIST("b", "")), "here", &told, &error));
+  assert_int_equal(told.count, 1);
+  expect(told.items[0], "reward.sources[1].url (was \"a\", is \"b\"): the answers to come are judged there");
+  string_list_free(&told);
+  assert_false(settings_check(LIST("a", ""), settings(LIST("b", "")), "here", NULL, &error));
+  error = (Error){0};
+  assert_false(settings_check(LIST("a", ",\"timeout\":3"), settings(LIST("a", ",\"weight\":2")), "here",
+                              &told, &error));
+  expect(error.message, "reward.sources[1].weight (was unset, is 2)");
+  assert_null(strstr(error.message, "timeout"));
+  error = (Error){0};
+  assert_false(settings_check(LIST("a", ""),
+                              settings("{\"reward\":{\"sources\":[{\"kind\":\"rules\",\"length\":5}]}}"),
+                              "here", &told, &error));
+  expect(error.message, "reward.sources (was [");
+  string_list_free(&told);
+}
+
 static void a_run_may_end_elsewhere(void **state) {
   (void)state;
   static const char steps[] = "{\"optim\":{\"max_steps\":5}}", more_steps[] = "{\"optim\":{\"max_steps\":9}}";
@@ -114,7 +142,7 @@ static void a_run_may_end_elsewhere(void **state) {
 
 static bool is_option(const Option *table, size_t count, const char *key) {
   for (size_t i = 0; i < count; i++) {
-    if (!strncmp(table[i].key, key, strlen(key))) return true;
+    if (!strncmp(table[i].key, key, strcspn(key, "["))) return true;
   }
   return false;
 }
@@ -144,7 +172,7 @@ int main(void) {
       cmocka_unit_test(same_settings_pass),          cmocka_unit_test(free_keys_may_differ),
       cmocka_unit_test(differences_are_named),       cmocka_unit_test(another_course_is_told),
       cmocka_unit_test(an_older_checkpoint_goes_on), cmocka_unit_test(a_run_may_end_elsewhere),
-      cmocka_unit_test(the_table_is_printed),
+      cmocka_unit_test(the_table_is_printed),        cmocka_unit_test(members_of_lists),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
