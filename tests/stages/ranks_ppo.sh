@@ -29,7 +29,13 @@ rloo=("${bare[@]}" --reward.sources "$rewards" --ppo.advantage rloo --ppo.sample
 samples() { # samples RUN: all answers of a run
   sqlite3 "$1/run.db" 'select step, prompt, response, length, finished, prompt_ids, response_ids from sample order by rowid'
 }
-# Means of terms that cancel are compared by the size of the terms.
+# alike NAME N METRIC MOST [LEAST]: a metric on one and on N ranks, where there is such; as near.
+alike() {
+  grep -E "^$3 " "$work/$1-1.metrics" >"$work/a" || return 0
+  grep -E "^$3 " "$work/$1-$2.metrics" >"$work/b"
+  near "$work/a" "$work/b" "${@:4}"
+}
+# Means of terms that cancel are compared by the size of the terms: advantages, and log-probabilities of whole answers.
 compare() { # compare NAME FILE COMMAND...: on 1, 2 and 4 ranks
   local name=$1 file=$2 n
   shift 2
@@ -43,13 +49,11 @@ compare() { # compare NAME FILE COMMAND...: on 1, 2 and 4 ranks
     [[ $n == 1 ]] || cmp "$work/$name-1.samples" "$work/$name-$n.samples" || fail "$name on $n ranks: other answers"
   done
   for n in 2 4; do
-    grep -E '^ppo/(value|ptx)_loss' "$work/$name-1.metrics" >"$work/a" || true
-    grep -E '^ppo/(value|ptx)_loss' "$work/$name-$n.metrics" >"$work/b" || true
-    [[ ! -s $work/a ]] || near "$work/a" "$work/b" 1e-6
-    grep '^ppo/policy_loss' "$work/$name-1.metrics" >"$work/a"
-    grep '^ppo/policy_loss' "$work/$name-$n.metrics" >"$work/b"
-    near "$work/a" "$work/b" 1e-6 1
-    near "$work/$name-1.metrics" "$work/$name-$n.metrics" 1e-4
+    alike $name $n 'ppo/(value|ptx)_loss' 1e-6
+    alike $name $n ppo/policy_loss 1e-6 1
+    alike $name $n '(ppo|eval)/kl' 1e-6 10
+    near <(grep -vE '^(ppo|eval)/(policy_loss|kl) ' "$work/$name-1.metrics") \
+      <(grep -vE '^(ppo|eval)/(policy_loss|kl) ' "$work/$name-$n.metrics") 1e-4
     close_weights "$work/$name-1/$file" "$work/$name-$n/$file" 1e-4
   done
   note "$name on 2 and 4 ranks is that on one"
