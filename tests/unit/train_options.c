@@ -36,9 +36,8 @@ static Table table_of(const char *stage) {
 /* Parses a command line "KEY VALUE ..." after what the stage requires. */
 static OptionGiven parse(Table table, AnyConfig *config, const char *line) {
   char text[512], *argv[MOST_ARGUMENTS] = {"stage"};
-  const char *required = strcmp(table.name, "ppo") != 0
-                             ? "--run.dir r --model.path m --data.train t"
-                             : "--run.dir r --model.path m --data.prompts p";
+  const char *required = strcmp(table.name, "ppo") != 0 ? "--run.dir r --model.path m --data.train t"
+                                                        : "--run.dir r --model.path m --data.prompts p";
   snprintf(text, sizeof text, "%s %s", required, line);
   int argc = 1;
   for (char *word = strtok(text, " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
@@ -104,7 +103,8 @@ static void adapters(void **state) {
   expect_said("reward", "--lora.enabled --lora.r 4 --model.adapter a", "lora.r");
   /* Actor and critic each begin as an adapter that is given, or as a new one. */
   expect_said("ppo", "--lora.enabled --lora.r 4 --model.adapter a", "");
-  expect_said("ppo", "--lora.enabled --lora.r 4 --model.adapter a --reward.path w --reward.adapter b", "lora.r");
+  expect_said("ppo", "--lora.enabled --lora.r 4 --model.adapter a --reward.path w --reward.adapter b",
+              "lora.r");
 }
 
 static void optimisers(void **state) {
@@ -166,12 +166,9 @@ static void defaults_that_depend(void **state) {
 /* The files in configs/ give no option in vain. */
 static void shipped_configurations(void **state) {
   (void)state;
-  static const char *const files[][2] = {{"sft", "sft"},
-                                         {"sft", "sft_lora"},
-                                         {"reward", "reward"},
-                                         {"reward", "reward_lora"},
-                                         {"ppo", "ppo_lora"},
-                                         {"ppo", "ppo_sources"}};
+  static const char *const files[][2] = {{"sft", "sft"},       {"sft", "sft_lora"},
+                                         {"reward", "reward"}, {"reward", "reward_lora"},
+                                         {"ppo", "ppo_lora"},  {"ppo", "ppo_sources"}};
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     char line[400];
     snprintf(line, sizeof line, "--config %s/../../configs/%s.json", FIXTURES, files[i][1]);
