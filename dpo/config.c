@@ -26,6 +26,7 @@ const Option dpo_options[] = {
     RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(DpoStageConfig, common.device)
     RANK_OPTIONS(DpoStageConfig, common.device)
+    SHARD_OPTIONS(DpoStageConfig, common.device)
 };
 /* clang-format on */
 const size_t dpo_option_count = sizeof dpo_options / sizeof *dpo_options;

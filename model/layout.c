@@ -276,6 +276,60 @@ static void add_positions(Builder *b) {
   memory_free(values);
 }
 
+static void add_all_blocks(Builder *b) {
+  for (int layer = 0; layer < b->model->spec.layers; layer++) {
+    b->layer = layer;
+    if (b->model->format.sliced) arena_release(b->arena, 0); /* each where the one before it is */
+    add_block(b, layer);
+  }
+}
+
+/* Moves what was placed from `from` on. Integer arithmetic: the addresses are dry, or may be. */
+static Tensor moved(Tensor x, const void *from, const void *to) {
+  if (!tensor_is_none(x)) x.data = (void *)((uintptr_t)to + ((uintptr_t)x.data - (uintptr_t)from));
+  return x;
+}
+
+static void move_block(Model *m, int layer, const void *from, const void *to) {
+  for (int i = 0; i < m->tensor_count; i++)
+    if (m->tensors[i].layer == layer) m->tensors[i].value = moved(m->tensors[i].value, from, to);
+  for (int role = 0; role < LINEAR_ROLES; role++) {
+    const Linear linear = m->blocks[layer].linear[role];
+    if (linear.id < 0) continue;
+    m->modules[linear.id].weight = model_tensor(m, linear.weight);
+    m->modules[linear.id].bias = model_tensor(m, linear.bias);
+  }
+}
+
+static bool cut_block(Builder *b, int layer, Tensor *tensors) {
+  const Model *m = b->model;
+  int64_t count = 0;
+  for (int i = model_next_in_memory(m, layer, -1); i >= 0; i = model_next_in_memory(m, layer, i))
+    tensors[count++] = m->tensors[i].value;
+  return block_weights_cut(m->block_weights, layer, tensors, count, &b->compute->comm, b->arena, b->error);
+}
+
+/* In two slots, as large as the largest block, and of each block this rank's slice. */
+static void add_sliced_blocks(Builder *b) {
+  Model *m = b->model;
+  Arena *arena = b->arena, block;
+  arena_init_dry(&block, "block");
+  b->arena = &block;
+  add_all_blocks(b);
+  b->arena = arena;
+  if (failed(b)) return;
+  const void *const slots[] = {arena_alloc(arena, block.peak), arena_alloc(arena, block.peak)};
+  Tensor *tensors = memory_zeroed((size_t)m->tensor_count, sizeof *tensors);
+  m->block_weights = block_weights_new(m->spec.layers, &b->compute->comm, b->error);
+  bool ok = m->block_weights &&
+            (tensors || error_out_of_memory(b->error, "tensors", (size_t)m->tensor_count * sizeof *tensors));
+  for (int layer = 0; ok && layer < m->spec.layers; layer++) {
+    move_block(m, layer, block.base, slots[layer % 2]);
+    ok = cut_block(b, layer, tensors);
+  }
+  memory_free(tensors);
+}
+
 static bool allocate_tables(Model *m, Error *error) {
   const size_t layers = (size_t)m->spec.layers;
   const size_t heads = (size_t)(m->spec.heads + m->spec.kv_heads); /* norms with a tensor per head */
@@ -300,9 +354,10 @@ static void add_all(Builder *b) {
   m->embedding_norm =
       add_norm(b, "", m->spec.embedding_norm ? arch->embedding_norm : NULL, m->spec.hidden, arch->norm_bias);
   add_projections(b);
-  for (int64_t i = 0; i < m->spec.layers; i++) {
-    b->layer = (int)i;
-    add_block(b, i);
+  if (m->format.sliced) {
+    add_sliced_blocks(b);
+  } else {
+    add_all_blocks(b);
   }
   b->layer = BEHIND_BLOCKS;
   m->final_norm =

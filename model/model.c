@@ -11,6 +11,7 @@ void model_free(Model *model) {
   memory_free(model->modules);
   memory_free(model->blocks);
   memory_free(model->gradients);
+  block_weights_free(model->block_weights);
   memory_free(model->directory);
   json_decref(model->config);
   *model = (Model){0};
@@ -63,8 +64,11 @@ int64_t model_head_rows(const Model *model, const Compute *compute) {
   return compute_table_rows(compute, model->spec.vocab);
 }
 
-/* Of the tensors of a layer the one that lies next behind `former` (-1: the first) in memory; -1: there is none. */
-static int next_in_memory(const Model *model, int layer, int former) {
+bool model_keep_block(const Model *model, Compute *compute, int layer, Error *error) {
+  return !model->block_weights || block_weights_keep(model->block_weights, compute, layer, error);
+}
+
+int model_next_in_memory(const Model *model, int layer, int former) {
   const uintptr_t behind = former < 0 ? 0 : (uintptr_t)model->tensors[former].value.data;
   int next = -1;
   for (int i = 0; i < model->tensor_count; i++) {
@@ -77,7 +81,7 @@ static int next_in_memory(const Model *model, int layer, int former) {
 
 /* In the order of the weights, so that those of linears with the same input are side by side too. */
 static void place_gradients(Model *model, Compute *compute, int layer, Arena *arena, bool sums) {
-  for (int i = next_in_memory(model, layer, -1); i >= 0; i = next_in_memory(model, layer, i)) {
+  for (int i = model_next_in_memory(model, layer, -1); i >= 0; i = model_next_in_memory(model, layer, i)) {
     ModelTensor *t = &model->tensors[i];
     *(sums ? &t->sum : &t->grad) =
         i == model->head ? model_table_new(compute, arena, DTYPE_F32, t->value.dim[0], t->value.dim[1])
@@ -112,6 +116,20 @@ static size_t block_bytes(Model *model, Compute *compute) {
     arena_release(&sizes, 0);
   }
   return sizes.peak;
+}
+
+bool model_make_trainable_in_slots(Model *model, Compute *compute, Arena *arena, ParameterList *list,
+                                   Error *error) {
+  const size_t bytes = block_bytes(model, compute);
+  void *const slots[] = {arena_alloc(arena, bytes), arena_alloc(arena, bytes)};
+  for (int layer = 0; layer < model->spec.layers; layer++) {
+    Arena slot;
+    arena_init_over(&slot, "gradients of a block", slots[layer % 2], bytes);
+    place_gradients(model, compute, layer, &slot, false);
+  }
+  place_outer_gradients(model, compute, arena);
+  if (!arena->dry) zero_gradients(model, compute);
+  return model_parameters(model, list, error);
 }
 
 bool model_make_trainable_offloaded(Model *model, Compute *compute, Arena *arena, Arena *host,

@@ -11,6 +11,7 @@
 #include "lora/lora.h"
 #include "model/arch.h"
 #include "model/block_gradients.h"
+#include "model/block_weights.h"
 #include "model/spec.h"
 
 /* How weights are kept in memory. */
@@ -22,6 +23,7 @@ typedef struct WeightFormat {
   bool
       plain_scales; /* of 4-bit linears: not quantised again, as the checkpoint has them; model_open sets it */
   bool int8_tables; /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */
+  bool sliced;      /* of a block each rank keeps its slice alone (model/block_weights.h) */
 } WeightFormat;
 
 typedef struct ModelTensor {
@@ -72,6 +74,7 @@ typedef struct Model {
 
   BlockGradients
       *gradients; /* their sums lie in host memory; NULL: on the device, or there are none; owned */
+  BlockWeights *block_weights; /* they are sliced over ranks; NULL: they are all here, all the time; owned */
 
   LoraModule *modules; /* every linear by id, the table and the head, for adapters */
   int module_count;
@@ -115,6 +118,16 @@ static inline Tensor model_position_grads(const Model *m) {
              : tensor_rows(grad, m->spec.position_offset, grad.dim[0] - m->spec.position_offset);
 }
 
+/* Block `layer` is there for the operations that are called next, and `next` will be soon, where there is such a block. Whoever reads
+ * weights of blocks outside a pass says so too, on all ranks. */
+static inline void model_use_block(const Model *m, Compute *compute, int layer, int next) {
+  if (m->block_weights) block_weights_use(m->block_weights, compute, layer, next);
+}
+/* The weights of a block were written, on all ranks alike, and have to last. */
+NODISCARD bool model_keep_block(const Model *model, Compute *compute, int layer, Error *error);
+
+/* Of the tensors of a layer the one that lies next behind `former` (-1: the first) in memory; -1: there is none. */
+int model_next_in_memory(const Model *model, int layer, int former);
 /* Lists every tensor, with its gradient where it has one; and the score head. */
 NODISCARD bool model_parameters(const Model *model, ParameterList *list, Error *error);
 NODISCARD bool score_head_parameters(const ScoreHead *head, ParameterList *list, Error *error);
@@ -126,6 +139,10 @@ int64_t model_head_rows(const Model *model, const Compute *compute);
  * the weights. */
 NODISCARD bool model_make_trainable(Model *model, Compute *compute, Arena *arena, ParameterList *list,
                                     Error *error);
+/* The same with the gradients of block l in slot l % 2, not zeroed: who trains it takes them from there before another block's
+ * (train/shard.h). */
+NODISCARD bool model_make_trainable_in_slots(Model *model, Compute *compute, Arena *arena,
+                                             ParameterList *list, Error *error);
 /* The same with the gradients of blocks summed in host memory, which is compute_host_arena's. */
 NODISCARD bool model_make_trainable_offloaded(Model *model, Compute *compute, Arena *arena, Arena *host,
                                               ParameterList *list, Error *error);

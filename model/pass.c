@@ -52,6 +52,7 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   if (offloaded) offload_begin(&pass->offload, x, layers, arena);
   for (int layer = 0; layer < layers; layer++) {
     BlockState *state = &pass->blocks[layer];
+    model_use_block(model, compute, layer, layer + 1);
     if (mode == PASS_RECOMPUTE) {
       /* Only input and output outlive a block: the stream grows in the output, and the rest is released. */
       const Tensor out = offloaded ? offload_out(&pass->offload, compute, layer, layers)
@@ -75,6 +76,10 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
   }
 }
 
+void pass_forward_idle(const Model *model, Compute *compute) {
+  for (int layer = 0; layer < model->spec.layers; layer++) model_use_block(model, compute, layer, layer + 1);
+}
+
 static void tell_before(const PassWatch *watch, int layer) {
   if (watch) watch->before(watch->self, layer);
 }
@@ -83,9 +88,10 @@ static void tell_after(const PassWatch *watch, int layer) {
   if (watch) watch->after(watch->self, layer);
 }
 
-void pass_watch_only(const PassWatch *watch, int64_t layers) {
+void pass_backward_idle(const Model *model, Compute *compute, const PassWatch *watch) {
   tell_after(watch, BEHIND_BLOCKS);
-  for (int layer = (int)layers - 1; layer >= 0; layer--) {
+  for (int layer = (int)model->spec.layers - 1; layer >= 0; layer--) {
+    model_use_block(model, compute, layer, layer - 1);
     tell_before(watch, layer);
     tell_after(watch, layer);
   }
@@ -111,6 +117,7 @@ void pass_backward(Pass *pass) {
     /* One wait: what is called for here comes and goes while this block computes. */
     if (offloaded || gradients) compute_offload_wait(compute);
     if (gradients) block_gradients_next(gradients, compute, layer);
+    model_use_block(model, compute, layer, layer - 1);
     if (pass->mode == PASS_RECOMPUTE) {
       const Tensor input = offloaded ? offload_in(&pass->offload, compute, layer) : state->input;
       (void)block_forward(context, layer, input, state);

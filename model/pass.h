@@ -56,7 +56,8 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
 /* Adds to the gradients of the model's tensors that have one, and of the adapter when it is trainable.
  * Consumes pass.dhidden. */
 void pass_backward(Pass *pass);
-/* What a watch is told of a backward pass, without one. */
-void pass_watch_only(const PassWatch *watch, int64_t layers);
+/* Passes without tokens, of a rank that has none left where others have: blocks are used, and the watch is told, as in the others'. */
+void pass_forward_idle(const Model *model, Compute *compute);
+void pass_backward_idle(const Model *model, Compute *compute, const PassWatch *watch);
 
 #endif

@@ -25,6 +25,7 @@ typedef struct Saving {
   bool untied;         /* the adapter sets apart the head and the table, which are one tensor of the model */
   int *module;         /* [tensor_count + 2] the module a tensor is the weight or bias of, or -1 */
   int *order;          /* [declared] tensor index; tensor_count and the next: see below */
+  int layer;           /* the block that was asked for last, or -1 */
   char *raw, *rounded; /* CHUNK elements each */
 } Saving;
 
@@ -189,6 +190,15 @@ static bool write_whole(Saving *s, const SafetensorsEntry *entry, int index, int
   return ok;
 }
 
+/* A block that is sliced over ranks comes here; tensors are written block by block. */
+static void bring(Saving *s, int index) {
+  const Model *m = s->model;
+  const int layer = index < m->tensor_count ? m->tensors[index].layer : BEHIND_BLOCKS;
+  if (!m->block_weights || layer < 0 || layer >= m->spec.layers || layer == s->layer) return;
+  block_weights_ask(m->block_weights, s->compute, layer);
+  s->layer = layer;
+}
+
 static bool write_weights(Saving *s, const char *directory, Error *error) {
   if (!declare_all(s, error) ||
       !safetensors_writer_begin_sharded(&s->writer, directory, "model", shard_bytes, error))
@@ -196,6 +206,7 @@ static bool write_weights(Saving *s, const char *directory, Error *error) {
   const SafetensorsEntry *next;
   while ((next = safetensors_writer_next(&s->writer)) != NULL) {
     int index = s->order[next->index];
+    bring(s, index);
     const Tensor tensor = saved_tensor(s, index);
     const int module = s->module[index];
     const bool adapted = lora_pair(s->adapter, module) || lora_copy(s->adapter, module);
@@ -246,8 +257,13 @@ bool model_save(const Model *model, const ScoreHead *head, const LoraSet *adapte
   if (!head && model->head < 0)
     return error_set(error, ERROR_MODEL,
                      "%s: this model has no LM head: it can only be saved with a score head", directory);
-  Saving saving = {
-      .model = model, .head = head, .adapter = adapter, .tokens = tokens, .dtype = dtype, .compute = compute};
+  Saving saving = {.model = model,
+                   .head = head,
+                   .adapter = adapter,
+                   .tokens = tokens,
+                   .dtype = dtype,
+                   .compute = compute,
+                   .layer = -1};
   saving.untied =
       !head && adapter && model->spec.tied && !lora_keeps_tie(adapter, model->embedding_id, model->head_id);
   if (saving.untied && !saved_config_can_untie(model, error)) return false;

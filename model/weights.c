@@ -171,6 +171,13 @@ static int64_t bytes_to_read(const WeightFiles *files, const Model *model) {
   return (int64_t)bytes;
 }
 
+/* Tensors of a block are neighbours in the list. */
+static bool ends_block(const Model *model, int i) {
+  const ModelTensor *tensor = &model->tensors[i];
+  return tensor->layer >= 0 && tensor->layer < model->spec.layers &&
+         (i + 1 == model->tensor_count || tensor[1].layer != tensor->layer);
+}
+
 bool model_read(Model *model, const char *directory, Compute *compute, Log *log, Error *error) {
   WeightFiles files;
   if (!weights_open_checked(&files, model, directory, error)) return false;
@@ -184,6 +191,7 @@ bool model_read(Model *model, const char *directory, Compute *compute, Log *log,
     ok = dtype_is_blocks(tensor->value.dtype)
              ? load_quantized(tensor, !model->format.plain_scales, entry, compute, error)
              : load_tensor(tensor->value, entry, staging, compute, error);
+    if (ok && ends_block(model, i)) ok = model_keep_block(model, compute, tensor->layer, error);
     progress_update(&progress, progress.done + (int64_t)entry->bytes, NULL);
   }
   progress_finish(&progress);

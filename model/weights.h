@@ -52,7 +52,7 @@ typedef struct SavedTokens {
   int pad; /* pad_token_id for a reward model whose own will not do: an id that ends no text; -1 = none */
 } SavedTokens;
 
-/* Writes a directory. head may be NULL (causal LM); with a head the class is the ...ForSequenceClassification
+/* Writes a directory. Of a model that is sliced over ranks rank 0 writes, while the others help (block_weights_help). head may be NULL (causal LM); with a head the class is the ...ForSequenceClassification
  * one with one label, the LM head is left out, score.weight is F32 whatever the dtype, and the shift goes to
  * config.json as "score_shift". `adapter` may be NULL; else its delta is added in fp32 to each weight before rounding
  * (merge); where it changes a tied table and head apart, both are written and config.json unties them. Weights in blocks are

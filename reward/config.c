@@ -17,6 +17,7 @@ const Option reward_options[] = {
     RUN_OPTIONS(RewardStageConfig, common.run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(RewardStageConfig, common.device)
     RANK_OPTIONS(RewardStageConfig, common.device)
+    SHARD_OPTIONS(RewardStageConfig, common.device)
 };
 /* clang-format on */
 const size_t reward_option_count = sizeof reward_options / sizeof *reward_options;

@@ -12,6 +12,7 @@ const Option sft_options[] = {
     RUN_OPTIONS(SupervisedConfig, run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(SupervisedConfig, device)
     RANK_OPTIONS(SupervisedConfig, device)
+    SHARD_OPTIONS(SupervisedConfig, device)
 };
 /* clang-format on */
 const size_t sft_option_count = sizeof sft_options / sizeof *sft_options;

@@ -142,8 +142,11 @@ static bool merge_module(const Model *model, const LoraSet *set, int id, Compute
   const LoraCopy *copy = lora_copy(set, id);
   if ((!pair || pair->shared) && (!copy || copy->shared)) return true;
   const LoraModule *module = &model->modules[id];
+  const bool in_block = module->layer >= 0 && module->layer < model->spec.layers;
+  if (in_block) model_use_block(model, compute, module->layer, -1);
   return merge_tensor(module->weight, set, id, compute, error) &&
-         (tensor_is_none(module->bias) || merge_tensor(module->bias, set, id, compute, error));
+         (tensor_is_none(module->bias) || merge_tensor(module->bias, set, id, compute, error)) &&
+         (!in_block || model_keep_block(model, compute, module->layer, error));
 }
 
 static bool merge(Model *model, const char *directory, Compute *compute, Error *error) {

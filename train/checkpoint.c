@@ -13,6 +13,7 @@ bool checkpoint_begin(Checkpoint *checkpoint, const char *stage, int64_t step, c
   *checkpoint = (Checkpoint){.step = step, .compute = compute};
   checkpoint->parts = memory_zeroed(1, sizeof *checkpoint->parts);
   if (!checkpoint->parts) return error_out_of_memory(error, "checkpoint", sizeof *checkpoint->parts);
+  checkpoint->parts->comm = compute->comm;
   json_error_t broken;
   json_t *settings = json_loads(config, 0, &broken);
   ASSERT(settings); /* made by options_json */
@@ -28,7 +29,8 @@ void checkpoint_close(Checkpoint *checkpoint) {
     json_decref(parts->manifest);
     for (size_t i = 0; i < parts->count; i++) memory_free(parts->items[i].name);
     memory_free(parts->items);
-    safetensors_file_close(&parts->state);
+    for (int r = 0; r < parts->state_count; r++) safetensors_file_close(&parts->states[r]);
+    memory_free(parts->states);
     memory_free(parts);
   }
   memory_free(checkpoint->path);
@@ -105,40 +107,93 @@ static void forget_pages(const SafetensorsEntry *entry) {
   madvise((void *)first, begin + entry->bytes - first, MADV_DONTNEED);
 }
 
-static const SafetensorsEntry *stored_tensor(const Checkpoint *checkpoint, const char *name, Tensor shape,
-                                             Error *error) {
-  const SafetensorsEntry *entry = safetensors_file_find(&checkpoint->parts->state, name);
-  if (!entry) {
-    missing(checkpoint, name, error);
-    return NULL;
-  }
-  bool equal = entry->dtype == shape.dtype && entry->rank == shape.rank;
-  for (int i = 0; equal && i < shape.rank; i++) equal = entry->shape[i] == shape.dim[i];
-  if (equal) return entry;
+static bool misshapen(const Checkpoint *checkpoint, const SafetensorsEntry *entry, Tensor shape,
+                      Error *error) {
   char found[128], expected[128];
   safetensors_shape_text(entry->rank, entry->shape, found, sizeof found);
   safetensors_shape_text(shape.rank, shape.dim, expected, sizeof expected);
-  error_set(error, ERROR_MODEL, "checkpoint %s: '%s': expected %s %s, found %s %s", checkpoint->path, name,
-            dtype_file_name(shape.dtype), expected, dtype_file_name(entry->dtype), found);
-  return NULL;
+  return error_set(error, ERROR_MODEL, "checkpoint %s: '%s': expected %s %s, found %s %s", checkpoint->path,
+                   entry->name, dtype_file_name(shape.dtype), expected, dtype_file_name(entry->dtype), found);
+}
+
+/* Where a tensor comes from and goes to. */
+typedef struct Transfer {
+  Tensor shape;  /* of the whole tensor */
+  Tensor value;  /* flat: elements from ... */
+  int64_t first; /* ... this one on */
+  bool part, host;
+} Transfer;
+
+/* Takes what of the wanted elements `entry` has, whose first is element `at` of the tensor. */
+static void take(const Checkpoint *checkpoint, const Transfer *to, const SafetensorsEntry *entry,
+                 int64_t at) {
+  const size_t size = dtype_size(entry->dtype);
+  const int64_t end = at + (int64_t)(entry->bytes / size), wanted = to->first + tensor_count(to->value);
+  const int64_t from = at > to->first ? at : to->first, until = end < wanted ? end : wanted;
+  if (from < until) {
+    const Tensor part = tensor_rows(to->value, from - to->first, until - from);
+    const char *data = (const char *)entry->data + (size_t)(from - at) * size;
+    if (to->host) {
+      memcpy(part.data, data, tensor_bytes(part));
+    } else {
+      compute_upload(checkpoint->compute, part, data);
+    }
+  }
+  forget_pages(entry);
+}
+
+static bool same_shape(const SafetensorsEntry *entry, Tensor shape) {
+  bool equal = entry->rank == shape.rank;
+  for (int i = 0; equal && i < shape.rank; i++) equal = entry->shape[i] == shape.dim[i];
+  return equal;
+}
+
+/* A tensor is what stands under its name in the files of the ranks, one behind the other: in the first alone, or flat parts of it
+ * in several. */
+static bool load(const Checkpoint *checkpoint, const char *name, const Transfer *to, Error *error) {
+  const struct CheckpointParts *parts = checkpoint->parts;
+  const SafetensorsEntry *last = NULL;
+  int64_t at = 0;
+  bool is_whole = false;
+  for (int r = 0; r < parts->state_count; r++) {
+    const SafetensorsEntry *entry = safetensors_file_find(&parts->states[r], name);
+    if (!entry) continue;
+    last = entry;
+    if (entry->dtype != to->shape.dtype) return misshapen(checkpoint, entry, to->shape, error);
+    is_whole |= same_shape(entry, to->shape);
+    take(checkpoint, to, entry, at);
+    at += (int64_t)(entry->bytes / dtype_size(entry->dtype));
+  }
+  if (!last) return missing(checkpoint, name, error);
+  if (at == tensor_count(to->shape) && (is_whole || to->part || parts->state_count > 1)) return true;
+  return misshapen(checkpoint, last, to->shape, error);
+}
+
+static bool exchange_tensor(Checkpoint *checkpoint, const char *name, Tensor value, bool host, Error *error) {
+  if (!checkpoint->loading) {
+    if (checkpoint->parts->comm.rank > 0) return true; /* rank 0 writes what is the same on all */
+    return remember(checkpoint->parts, name, value, host ? value.data : NULL, error);
+  }
+  const Tensor flat = tensor_1d(value.data, value.dtype, tensor_count(value));
+  return load(checkpoint, name, &(Transfer){.shape = value, .value = flat, .host = host}, error);
 }
 
 bool checkpoint_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error) {
-  if (!checkpoint->loading) return remember(checkpoint->parts, name, value, NULL, error);
-  const SafetensorsEntry *entry = stored_tensor(checkpoint, name, value, error);
-  if (!entry) return false;
-  compute_upload(checkpoint->compute, value, entry->data);
-  forget_pages(entry);
-  return true;
+  return exchange_tensor(checkpoint, name, value, false, error);
 }
 
 bool checkpoint_host_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error) {
-  if (!checkpoint->loading) return remember(checkpoint->parts, name, value, value.data, error);
-  const SafetensorsEntry *entry = stored_tensor(checkpoint, name, value, error);
-  if (!entry) return false;
-  if (entry->bytes) memcpy(value.data, entry->data, entry->bytes);
-  forget_pages(entry);
-  return true;
+  return exchange_tensor(checkpoint, name, value, true, error);
+}
+
+bool checkpoint_part(Checkpoint *checkpoint, const char *name, Tensor part, int64_t first, int64_t whole,
+                     Error *error) {
+  checkpoint->parts->divided = true;
+  if (!checkpoint->loading) return remember(checkpoint->parts, name, part, NULL, error);
+  return load(
+      checkpoint, name,
+      &(Transfer){.shape = tensor_1d(NULL, part.dtype, whole), .value = part, .first = first, .part = true},
+      error);
 }
 
 bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values, int64_t count,

@@ -1,4 +1,6 @@
-/* Checkpoints: RUN/checkpoints/step-N/ with manifest.json and state.safetensors (DESIGN section 8).
+/* Checkpoints: RUN/checkpoints/step-N/ with manifest.json and state.safetensors (DESIGN section 8); where ranks keep parts of tensors
+ * (checkpoint_part) with a file of each, state-00001-of-00004.safetensors and so on, and rank 0's has what is the same on all.
+ * Whatever wrote it, any number of ranks reads it. Of a run of many ranks all call the same functions in the same order.
  *
  * A stage describes its state once, in a function that serves saving and loading alike, because each
  * checkpoint_VALUE call writes *value when the checkpoint is being made and sets it when it is being read:
@@ -51,6 +53,11 @@ NODISCARD bool checkpoint_float(Checkpoint *checkpoint, const char *name, double
 NODISCARD bool checkpoint_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error);
 /* A tensor in host memory; otherwise as the former. */
 NODISCARD bool checkpoint_host_tensor(Checkpoint *checkpoint, const char *name, Tensor value, Error *error);
+/* A part of a tensor of `whole` elements, flat and in device memory, that this rank keeps: from element `first` on. Parts of a name lie
+ * in the order of ranks, and are all of it. Read from parts of whichever ranks, or from a whole tensor; and those as a whole by the
+ * functions above. */
+NODISCARD bool checkpoint_part(Checkpoint *checkpoint, const char *name, Tensor part, int64_t first,
+                               int64_t whole, Error *error);
 /* An array on the host, of a length known on loading; likewise read at commit. */
 NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values,
                                 int64_t count, Error *error);

@@ -1,8 +1,7 @@
-/* The files of a checkpoint: writing them so that they are there whole or not at all, and finding the newest
- * that is intact. */
+/* The checkpoints of a run: which there are, and finding the newest that is intact. Writing them is in checkpoint_write.c. */
 #include "train/checkpoint_parts.h"
 
-#include "base/draft.h"
+#include "train/ranks.h"
 #include "train/settings.h"
 
 #include <errno.h>
@@ -10,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-enum { COPY_ELEMENTS = 1 << 20 };
 
 bool manifest_digest(const json_t *manifest, char out[33], Error *error) {
   json_t *bare = json_copy((json_t *)manifest);
@@ -27,70 +24,12 @@ bool manifest_digest(const json_t *manifest, char out[33], Error *error) {
   return true;
 }
 
-/* -- writing -------------------------------------------------------------------------------------------- */
-
-/* Device tensors cross in pieces: the largest of them may be most of the memory. */
-static bool write_item(const Checkpoint *checkpoint, const CheckpointItem *item, SafetensorsWriter *writer,
-                       void *piece, Error *error) {
-  if (item->host)
-    return safetensors_writer_write_finite(writer, item->host, tensor_bytes(item->tensor), error);
-  int64_t total = tensor_count(item->tensor);
-  Tensor flat = tensor_1d(item->tensor.data, item->tensor.dtype, total);
-  for (int64_t first = 0; first < total; first += COPY_ELEMENTS) {
-    int64_t count = total - first < COPY_ELEMENTS ? total - first : COPY_ELEMENTS;
-    Tensor part = tensor_rows(flat, first, count);
-    compute_download(checkpoint->compute, piece, part);
-    if (!safetensors_writer_write_finite(writer, piece, tensor_bytes(part), error)) return false;
+void checkpoint_state_name(int rank, int ranks, char out[CHECKPOINT_NAME]) {
+  if (ranks == 1) {
+    snprintf(out, CHECKPOINT_NAME, "state.safetensors");
+  } else {
+    snprintf(out, CHECKPOINT_NAME, "state-%05d-of-%05d.safetensors", rank + 1, ranks);
   }
-  return true;
-}
-
-static bool write_state(const Checkpoint *checkpoint, const char *path, Error *error) {
-  const struct CheckpointParts *parts = checkpoint->parts;
-  SafetensorsWriter writer = {0};
-  bool ok = true;
-  for (size_t i = 0; ok && i < parts->count; i++) {
-    const CheckpointItem *item = &parts->items[i];
-    ok = safetensors_writer_declare(&writer, item->name, item->tensor.dtype, item->tensor.rank,
-                                    item->tensor.dim, error);
-  }
-  void *piece = memory_alloc((size_t)COPY_ELEMENTS * sizeof(double));
-  ok = ok && (piece || error_out_of_memory(error, "checkpoint", (size_t)COPY_ELEMENTS * sizeof(double)));
-  ok = ok && safetensors_writer_begin(&writer, path, error);
-  const SafetensorsEntry *next;
-  while (ok && (next = safetensors_writer_next(&writer))) {
-    ok = write_item(checkpoint, &parts->items[next->index], &writer, piece, error);
-  }
-  ok = ok && safetensors_writer_finish(&writer, error);
-  safetensors_writer_free(&writer);
-  memory_free(piece);
-  return ok;
-}
-
-static bool write_manifest(Checkpoint *checkpoint, const char *path, const char *state_digest, Error *error) {
-  json_t *manifest = checkpoint->parts->manifest;
-  json_t *files = json_pack("{s:s}", CHECKPOINT_STATE, state_digest);
-  if (!files || json_object_set_new(manifest, "files", files) != 0) {
-    return error_out_of_memory(error, "checkpoint", 0);
-  }
-  if (!manifest_digest(manifest, checkpoint->digest, error)) return false;
-  char *text = NULL;
-  bool ok = json_object_set_new(manifest, "digest", json_string(checkpoint->digest)) == 0 &&
-            (text = json_dumps(manifest, JSON_INDENT(2) | JSON_SORT_KEYS));
-  ok = ok ? file_write_text(path, text, error) : error_out_of_memory(error, "checkpoint", 0);
-  free(text);
-  return ok;
-}
-
-static bool write_directory(Checkpoint *checkpoint, const char *directory, Error *error) {
-  char *state = path_join(directory, CHECKPOINT_STATE), *manifest = path_join(directory, CHECKPOINT_MANIFEST);
-  char digest[33];
-  bool ok = (state && manifest) || error_out_of_memory(error, "path", 0);
-  ok = ok && directory_create(directory, error) && write_state(checkpoint, state, error) &&
-       file_digest(state, digest, error) && write_manifest(checkpoint, manifest, digest, error);
-  memory_free(state);
-  memory_free(manifest);
-  return ok;
 }
 
 /* -- which there are ------------------------------------------------------------------------------------ */
@@ -121,9 +60,7 @@ static bool look(const char *path, Found *found, Error *error) {
   return errno == ENOENT || error_set(error, ERROR_FILE, "cannot read %s: %s", path, strerror(errno));
 }
 
-/* Steps of the checkpoints in a directory, newest first; *steps is NULL when there are none. What is left of
- * unfinished ones is removed when `tidy` is set. */
-static bool list_steps(const char *directory, bool tidy, int64_t **steps, size_t *count, Error *error) {
+bool checkpoint_steps(const char *directory, bool tidy, int64_t **steps, size_t *count, Error *error) {
   Found place;
   *steps = NULL;
   *count = 0;
@@ -148,46 +85,8 @@ static bool list_steps(const char *directory, bool tidy, int64_t **steps, size_t
   return ok;
 }
 
-static char *step_path(const char *directory, int64_t step, const char *suffix) {
+char *checkpoint_step_path(const char *directory, int64_t step, const char *suffix) {
   return memory_format("%s/step-%" PRId64 "%s", directory, step, suffix);
-}
-
-/* Keeps the newest; checkpoints of later steps are from before this run was taken back, so they go too. */
-static bool prune(const char *directory, int64_t step, int64_t keep, Error *error) {
-  int64_t *steps;
-  size_t count;
-  bool ok = list_steps(directory, true, &steps, &count, error);
-  int64_t kept = 0;
-  for (size_t i = 0; ok && i < count; i++) {
-    if (steps[i] <= step && kept++ < keep) continue;
-    char *path = step_path(directory, steps[i], "");
-    ok = path ? directory_remove_all(path, error) : error_out_of_memory(error, "path", 0);
-    memory_free(path);
-  }
-  memory_free(steps);
-  return ok;
-}
-
-bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep, Error *error) {
-  ASSERT(!checkpoint->loading && !checkpoint->path);
-  char *directory = path_join(run_dir, "checkpoints");
-  char *place = directory ? step_path(directory, checkpoint->step, "") : NULL;
-  char *ready = directory ? step_path(directory, checkpoint->step, ".unfinished") : NULL;
-  bool ok = (place && ready) || error_out_of_memory(error, "path", strlen(run_dir));
-  ok = ok && directory_create(directory, error) && directory_remove_all(ready, error) &&
-       write_directory(checkpoint, ready, error) && directory_replace(ready, place, error);
-  if (ok) {
-    checkpoint->path = place;
-    place = NULL;
-    ok = prune(directory, checkpoint->step, keep, error);
-  } else if (ready) {
-    Error ignored = {0}; /* a full disk gets its space back; the first error is the one that matters */
-    if (!directory_remove_all(ready, &ignored)) ok = false;
-  }
-  memory_free(directory);
-  memory_free(place);
-  memory_free(ready);
-  return ok || error_context(error, "checkpoint of step %" PRId64, checkpoint->step);
 }
 
 /* -- reading -------------------------------------------------------------------------------------------- */
@@ -230,44 +129,68 @@ static json_t *read_manifest(const char *path, Error *error) {
   return manifest;
 }
 
-/* The step of its name, and the digest of the one file there is: anything else no checkpoint says. */
-static bool check_manifest(const json_t *manifest, const char *path, int64_t step, const char **state_digest,
-                           Error *error) {
+/* The step of its name, and digests of the files of some number of ranks: anything else no checkpoint says. */
+static bool check_manifest(const json_t *manifest, const char *path, int64_t step, Error *error) {
   const json_t *files = json_object_get(manifest, "files"), *number = json_object_get(manifest, "step");
-  *state_digest = json_string_value(json_object_get(files, CHECKPOINT_STATE));
+  const int count = (int)json_object_size(files);
   if (!json_is_integer(number) || json_integer_value(number) != step) {
     return damaged(path, "its step is not that of its directory", error);
   }
-  if (json_object_size(files) != 1 || !*state_digest) {
-    return damaged(path, "expected the digest of " CHECKPOINT_STATE " and of nothing else", error);
+  for (int r = 0; r < count || r == 0; r++) {
+    char name[CHECKPOINT_NAME];
+    checkpoint_state_name(r, count > 1 ? count : 1, name);
+    if (json_is_string(json_object_get(files, name))) continue;
+    return damaged(path, "expected digests of the state of one or of many ranks, and of nothing else", error);
   }
   return true;
+}
+
+/* Many ranks check the content of one file after the other, each those that are its turn: they agree on what they found. */
+static bool open_state(Checkpoint *checkpoint, const char *directory, int r, Error *error) {
+  struct CheckpointParts *parts = checkpoint->parts;
+  char name[CHECKPOINT_NAME];
+  checkpoint_state_name(r, parts->state_count, name);
+  const char *digest = json_string_value(json_object_get(json_object_get(parts->manifest, "files"), name));
+  char *path = path_join(directory, name);
+  const bool mine = r % parts->comm.size == parts->comm.rank;
+  const bool ok = (path || error_out_of_memory(error, "path", strlen(directory))) &&
+                  (mine ? check_state(path, digest, error) : check_regular(path, error)) &&
+                  safetensors_file_open(&parts->states[r], path, error);
+  memory_free(path);
+  return ok;
 }
 
 /* Opens one checkpoint whose files must all be intact. */
 static bool open_directory(Checkpoint *checkpoint, const char *directory, int64_t step, Error *error) {
   struct CheckpointParts *parts = checkpoint->parts;
-  char *manifest = path_join(directory, CHECKPOINT_MANIFEST), *state = path_join(directory, CHECKPOINT_STATE);
-  const char *state_digest;
+  char *manifest = path_join(directory, CHECKPOINT_MANIFEST);
   checkpoint->step = step;
   checkpoint->path = memory_copy_string(directory);
-  bool ok = (manifest && state && checkpoint->path) || error_out_of_memory(error, "path", 0);
+  bool ok = (manifest && checkpoint->path) || error_out_of_memory(error, "path", 0);
   parts->manifest = ok ? read_manifest(manifest, error) : NULL;
-  ok = parts->manifest && check_manifest(parts->manifest, manifest, step, &state_digest, error) &&
-       check_state(state, state_digest, error) && safetensors_file_open(&parts->state, state, error);
+  ok = parts->manifest && check_manifest(parts->manifest, manifest, step, error);
+  if (ok) {
+    const size_t count = json_object_size(json_object_get(parts->manifest, "files"));
+    parts->states = memory_zeroed(count, sizeof *parts->states);
+    parts->state_count = (int)count;
+    ok = parts->states || error_out_of_memory(error, "checkpoint", count * sizeof *parts->states);
+  }
+  for (int r = 0; ok && r < parts->state_count; r++) ok = open_state(checkpoint, directory, r, error);
+  ok = ranks_agree(&parts->comm, ok, error);
   if (ok) {
     snprintf(checkpoint->digest, sizeof checkpoint->digest, "%s",
              json_string_value(json_object_get(parts->manifest, "digest")));
   }
   memory_free(manifest);
-  memory_free(state);
   return ok;
 }
 
 static bool begin_loading(Checkpoint *checkpoint, Compute *compute, Error *error) {
   *checkpoint = (Checkpoint){.loading = true, .compute = compute};
   checkpoint->parts = memory_zeroed(1, sizeof *checkpoint->parts);
-  return checkpoint->parts || error_out_of_memory(error, "checkpoint", sizeof *checkpoint->parts);
+  if (!checkpoint->parts) return error_out_of_memory(error, "checkpoint", sizeof *checkpoint->parts);
+  checkpoint->parts->comm = compute ? compute->comm : comm_single();
+  return true;
 }
 
 static bool check_settings(const Checkpoint *checkpoint, Settings settings, Log *log, Error *error) {
@@ -306,7 +229,7 @@ static bool open_newest(Checkpoint *checkpoint, const char *directory, const int
                         Log *log, bool *found, Error *error) {
   Compute *compute = checkpoint->compute;
   for (size_t i = 0; i < count; i++) {
-    char *path = step_path(directory, steps[i], "");
+    char *path = checkpoint_step_path(directory, steps[i], "");
     if (!path) return error_out_of_memory(error, "path", 0);
     Error why = {0};
     *found = open_directory(checkpoint, path, steps[i], &why);
@@ -329,12 +252,23 @@ bool checkpoint_any(const char *run_dir, bool *any, Error *error) {
   char *directory = path_join(run_dir, "checkpoints");
   int64_t *steps = NULL;
   size_t count = 0;
-  const bool ok = directory ? list_steps(directory, false, &steps, &count, error)
+  const bool ok = directory ? checkpoint_steps(directory, false, &steps, &count, error)
                             : error_out_of_memory(error, "path", strlen(run_dir));
   *any = count > 0;
   memory_free(steps);
   memory_free(directory);
   return ok;
+}
+
+/* ok: this rank could list them. */
+static bool same_steps(const Comm *comm, bool ok, const int64_t *steps, size_t count, const char *directory,
+                       Error *error) {
+  if (!ranks_agree(comm, ok, error)) return false;
+  if (comm_agree(comm, count ? steps[0] : -1) && comm_agree(comm, (int64_t)count)) return true;
+  return error_set(
+      error, ERROR_FILE,
+      "the ranks find different checkpoints in %s: it must lie where all of them see the same files",
+      directory);
 }
 
 bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *stage, Settings settings,
@@ -344,9 +278,10 @@ bool checkpoint_find(Checkpoint *checkpoint, const char *run_dir, const char *st
   char *directory = path_join(run_dir, "checkpoints");
   int64_t *steps = NULL;
   size_t count = 0;
-  bool ok = directory ? list_steps(directory, false, &steps, &count, error)
+  bool ok = directory ? checkpoint_steps(directory, false, &steps, &count, error)
                       : error_out_of_memory(error, "path", strlen(run_dir));
-  ok = ok && open_newest(checkpoint, directory, steps, count, log, found, error);
+  ok = same_steps(&checkpoint->parts->comm, ok, steps, count, directory, error) &&
+       open_newest(checkpoint, directory, steps, count, log, found, error);
   if (ok && count && !*found) {
     ok = error_set(error, ERROR_MODEL,
                    "no intact checkpoint in %s; run.resume false starts over and removes them", directory);
@@ -378,7 +313,7 @@ static bool open_step(Checkpoint *checkpoint, const char *directory, int64_t ste
                       size_t count, Error *error) {
   for (size_t i = 0; i < count; i++) {
     if (steps[i] != step) continue;
-    char *path = step_path(directory, step, "");
+    char *path = checkpoint_step_path(directory, step, "");
     const bool ok =
         path ? open_directory(checkpoint, path, step, error) : error_out_of_memory(error, "path", 0);
     memory_free(path);
@@ -393,7 +328,7 @@ bool checkpoint_open(Checkpoint *checkpoint, const char *run_dir, int64_t step, 
   int64_t *steps = NULL;
   size_t count = 0;
   bool found = true;
-  bool ok = directory ? list_steps(directory, false, &steps, &count, error)
+  bool ok = directory ? checkpoint_steps(directory, false, &steps, &count, error)
                       : error_out_of_memory(error, "path", strlen(run_dir));
   if (ok && step >= 0) {
     ok = open_step(checkpoint, directory, step, steps, count, error);

@@ -8,6 +8,7 @@ const char *const optim_offload_choices[] = {"none", "state", NULL};
 const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
 const char *const cache_dtype_choices[] = {"auto", "int8", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
+const char *const shard_choices[] = {"none", "optimizer", "gradients", "weights", NULL};
 
 const char *const model_quantize_choices[] = {"none", "nf4", NULL};
 const char *const model_tables_choices[] = {"none", "int8", NULL};

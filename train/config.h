@@ -368,9 +368,11 @@ typedef struct DeviceConfig {
   int64_t threads;
   int64_t memory_limit; /* bytes; 0 = what the machine has free */
   int64_t rank_timeout; /* seconds */
+  int shard;            /* ShardLevel, train/shard.h */
 } DeviceConfig;
 
 extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of DeviceKind */
+extern const char *const shard_choices[];  /* none, optimizer, gradients, weights: in the order of ShardLevel */
 
 #define DEVICE_OPTIONS(Config, field)                                                                       \
   ROW_CHOICE("device.backend", Config, field.backend, "auto", device_choices, "where to compute"),          \
@@ -383,6 +385,11 @@ extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of D
 #define RANK_OPTIONS(Config, field)                                                                         \
   ROW_INT("device.rank_timeout", Config, field.rank_timeout, "600", 1, 1000000,                             \
       "of many ranks: seconds to wait for another one before all end"),
+
+/* Of stages whose trained model may be divided over them. */
+#define SHARD_OPTIONS(Config, field)                                                                        \
+  ROW_CHOICE("device.shard", Config, field.shard, "none", shard_choices,                                    \
+      "what each of many ranks keeps a slice of, instead of all: the optimiser's state; gradients of blocks too; weights of blocks too"),
 
 /* clang-format on */
 

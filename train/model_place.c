@@ -31,7 +31,7 @@ static int trimmed(const char *path) {
 /* -- what a run leaves ---------------------------------------------------------------------------------- */
 
 static bool is_checkpoint(const char *path) {
-  return has(path, CHECKPOINT_MANIFEST) && has(path, CHECKPOINT_STATE);
+  return has(path, CHECKPOINT_MANIFEST) && !has(path, "config.json") && !has(path, "adapter_config.json");
 }
 
 static bool is_run(const char *path) {

@@ -300,12 +300,25 @@ bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, 
   return (optimizer->host ? checkpoint_host_tensor : checkpoint_tensor)(checkpoint, name, value, error);
 }
 
+/* One tensor that belongs to parameter i, or to a part of it; an element of it stands for `grain` of the parameter's. */
 static bool tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
-                         const char *kind, const char *parameter, Tensor value, Error *error) {
+                         const char *kind, size_t i, Tensor value, int64_t grain, Error *error) {
   if (tensor_is_none(value)) return true;
-  char *name = memory_format("%s.%s.%s", prefix, kind, parameter);
-  bool ok = name ? optimizer_tensor_state(optimizer, checkpoint, name, value, error)
-                 : error_out_of_memory(error, "name", strlen(parameter));
+  const Parameter *parameter = &optimizer->parameters->items[i];
+  const int64_t blocks = state_blocks(parameter->whole);
+  char *name = memory_format("%s.%s.%s", prefix, kind, parameter->name);
+  bool ok;
+  if (!name) {
+    ok = error_out_of_memory(error, "name", strlen(parameter->name));
+  } else if (parameter->whole == 0) {
+    ok = optimizer_tensor_state(optimizer, checkpoint, name, value, error);
+  } else {
+    const int64_t whole = grain > 1                 ? blocks
+                          : value.dtype == DTYPE_U8 ? blocks * STATE_BLOCK
+                                                    : parameter->whole;
+    const Tensor flat = tensor_1d(value.data, value.dtype, tensor_count(value));
+    ok = checkpoint_part(checkpoint, name, flat, parameter->first / grain, whole, error);
+  }
   memory_free(name);
   return ok;
 }
@@ -316,18 +329,19 @@ bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *p
                  : error_out_of_memory(error, "name", strlen(prefix));
   memory_free(name);
   for (size_t i = 0; ok && i < optimizer->parameters->count; i++) {
-    const char *parameter = optimizer->parameters->items[i].name;
     const OptimTensor *t = &optimizer->tensors[i];
     const struct {
       const char *kind;
       Tensor value;
-    } parts[] = {{"value", t->p},
-                 {"optimizer.m", t->m.data},
-                 {"optimizer.m_absmax", t->m.absmax},
-                 {"optimizer.v", t->v.data},
-                 {"optimizer.v_absmax", t->v.absmax}};
+      int64_t grain;
+    } parts[] = {{"value", t->p, 1},
+                 {"optimizer.m", t->m.data, 1},
+                 {"optimizer.m_absmax", t->m.absmax, STATE_BLOCK},
+                 {"optimizer.v", t->v.data, 1},
+                 {"optimizer.v_absmax", t->v.absmax, STATE_BLOCK}};
     for (size_t k = 0; ok && k < sizeof parts / sizeof *parts; k++)
-      ok = tensor_state(optimizer, checkpoint, prefix, parts[k].kind, parameter, parts[k].value, error);
+      ok = tensor_state(optimizer, checkpoint, prefix, parts[k].kind, i, parts[k].value, parts[k].grain,
+                        error);
   }
   if (ok && checkpoint->loading) optimizer_round(optimizer, checkpoint->compute);
   return ok;

@@ -1,6 +1,8 @@
 #include "train/plan.h"
 
+#include "base/file.h"
 #include "base/memory.h"
+#include "train/ranks.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -121,6 +123,32 @@ void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) 
   log_info(log, "peak memory %s, planned %s", peak, planned);
 }
 
+static void say_ranks(const Comm *comm, const int64_t (*all)[2], Log *log) {
+  Buffer text = {0};
+  Error ignored = {0}; /* a line that finds no memory is not said */
+  bool ok = true;
+  for (int r = 0; ok && r < comm->size; r++) {
+    char peak[32], planned[32];
+    plan_bytes_text((size_t)all[r][0], peak);
+    plan_bytes_text((size_t)all[r][1], planned);
+    ok = buffer_format(&text, &ignored, "%s%s of %s", r ? ", " : "", peak, planned);
+  }
+  if (ok) log_info(log, "peak memory of ranks, and planned: %s", text.data);
+  buffer_free(&text);
+}
+
+void plan_report_peaks(const MemoryPlan *plan, const Compute *compute, Log *log) {
+  const Comm *comm = &compute->comm;
+  const int64_t own[2] = {(int64_t)device_peak(compute), (int64_t)plan_total(plan)};
+  int64_t(*all)[2] = memory_zeroed((size_t)comm->size, sizeof *all);
+  plan_report_peak(plan, compute, log);
+  if (comm->size > 1 && ranks_most(comm, !all) == 0) {
+    comm_all_gather(comm, own, all, sizeof own);
+    say_ranks(comm, all, log);
+  }
+  memory_free(all);
+}
+
 bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *log, Error *error) {
   char needed[32], available[32];
   if (plan_total(plan) <= limit) return true;
@@ -142,7 +170,7 @@ typedef struct Advice {
   char text[512];
 } Advice;
 
-enum { CHANGES = 11, CHANGE = 48 };
+enum { CHANGES = 12, CHANGE = 48 };
 
 /* What differs, from the smallest change on: "optim.micro_batch_tokens 256 with rollout.batch 4 and model.recompute true". */
 static void describe(const PlanSettings *from, const PlanSettings *to, char *out, size_t size) {
@@ -151,6 +179,8 @@ static void describe(const PlanSettings *from, const PlanSettings *to, char *out
   const ModelConfig *model = &to->model, *before = &from->model;
   if (to->optim.micro_batch_tokens != from->optim.micro_batch_tokens)
     snprintf(changes[count++], CHANGE, "optim.micro_batch_tokens %" PRId64, to->optim.micro_batch_tokens);
+  if (to->shard != from->shard)
+    snprintf(changes[count++], CHANGE, "device.shard %s", shard_choices[to->shard]);
   if (to->rollout_batch != from->rollout_batch)
     snprintf(changes[count++], CHANGE, "rollout.batch %" PRId64, to->rollout_batch);
   if (to->cache_dtype != from->cache_dtype)
@@ -235,6 +265,15 @@ static bool try_around(Advice *advice, const PlanSettings *settings) {
          try_both(advice, *settings);
 }
 
+/* The first level that is enough by itself: they change no result, and the first of them costs no time. */
+static bool try_shards(Advice *advice, PlanSettings settings) {
+  while (settings.shard < settings.most_shard) {
+    settings.shard++;
+    if (try_settings(advice, &settings)) return true;
+  }
+  return false;
+}
+
 /* What changes no result, the fastest first. On the CPU no plan has an offload. */
 static bool find_exact(Advice *advice, PlanSettings *changed) {
   bool found = try_fewer(advice, *changed);
@@ -272,7 +311,13 @@ static bool try_host_state(Advice *advice, PlanSettings settings) {
 static void find_advice(Advice *advice) {
   PlanSettings changed = *advice->given;
   ModelConfig *model = &changed.model;
-  bool found = find_exact(advice, &changed);
+  bool found = try_shards(advice, *advice->given);
+  found |= find_exact(advice, &changed);
+  if (!found && changed.shard < changed.most_shard) {
+    changed = *advice->given;
+    changed.shard = changed.most_shard;
+    found = find_exact(advice, &changed);
+  }
   found |= try_narrow_cache(advice, *advice->given);
   if (found) return;
   if (!changed.lora.enabled) {

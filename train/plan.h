@@ -51,6 +51,8 @@ typedef struct PlanSettings {
   int64_t
       rollout_batch; /* answers generated at once, which no result depends on; 0: the stage generates none */
   int cache_dtype;   /* of the answers' keys and values: CacheDtype */
+  int shard;         /* over the ranks: ShardLevel */
+  int most_shard;    /* the highest level that the stage has; SHARD_NONE with one rank */
 } PlanSettings;
 
 /* Makes the plan of a stage under the settings (dry). */
@@ -63,5 +65,7 @@ NODISCARD bool plan_check(PlanMaker make, void *context, const PlanSettings *set
 
 /* A line that compares the peak of this process with the plan. */
 void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log);
+/* And of many ranks, which all call it, a line with those of all. */
+void plan_report_peaks(const MemoryPlan *plan, const Compute *compute, Log *log);
 
 #endif

@@ -1,4 +1,5 @@
 /* Models as they are read; trainee.h has the contract. */
+#include "train/ranks.h"
 #include "train/trainee.h"
 
 static bool check_model_kind(const PredictorSpec *spec, const Model *model, Error *error) {
@@ -134,6 +135,7 @@ bool predictor_open(Predictor *predictor, const PredictorSpec *spec, Model *mode
     ok = check_trainable(spec, model, error) &&
          (spec->offload ? model_make_trainable_offloaded(model, compute, &memory->gradients, &memory->sums,
                                                          parameters, error)
+          : spec->slots ? model_make_trainable_in_slots(model, compute, &memory->gradients, parameters, error)
                         : model_make_trainable(model, compute, &memory->gradients, parameters, error));
   }
   ok = ok && (!spec->score_head || open_head(predictor, spec, use, parameters, compute, memory, error));
@@ -148,6 +150,10 @@ void predictor_close(Predictor *predictor) {
 
 const LoraSet *predictor_adapter(const Predictor *predictor) {
   return predictor->adapted ? &predictor->adapter : NULL;
+}
+
+int predictor_passes(const Predictor *predictor, const Compute *compute, int own) {
+  return predictor->model->block_weights ? ranks_most(&compute->comm, own) : own;
 }
 
 bool predictor_has_head(const Predictor *predictor) {

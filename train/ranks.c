@@ -28,6 +28,27 @@ bool ranks_check_data(const Comm *comm, const Dataset *data, Error *error) {
          error_set(error, ERROR_DATA, "the ranks read different data: all must see the same files");
 }
 
+bool ranks_agree(const Comm *comm, bool ok, Error *error) {
+  if (comm->size == 1) return ok;
+  const Error own = ok ? (Error){0} : *error;
+  Error *all = memory_zeroed((size_t)comm->size, sizeof *all);
+  const bool failed = ranks_most(comm, !ok || !all) > 0;
+  if (failed && all) {
+    int r = 0;
+    comm_all_gather(comm, &own, all, sizeof own);
+    while (!all[r].code) r++;
+    *error = all[r];
+  }
+  memory_free(all);
+  return !failed;
+}
+
+int ranks_most(const Comm *comm, int number) {
+  int64_t most = number;
+  comm_all_reduce(comm, COMM_MAX, DTYPE_I64, &most, 1);
+  return (int)most;
+}
+
 bool ranks_first_text(const Comm *comm, char *text, size_t size, Error *error) {
   char *all = memory_zeroed((size_t)comm->size, size);
   if (!all) return error_out_of_memory(error, "messages of ranks", (size_t)comm->size * size);

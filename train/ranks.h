@@ -22,6 +22,10 @@ NODISCARD bool ranks_open_data(const Comm *comm, RanksOpen *open, void *context,
 /* ERROR_DATA unless all ranks have read the same; a zeroed data set is one too. */
 NODISCARD bool ranks_check_data(const Comm *comm, const Dataset *data, Error *error);
 
+/* Whether it is well with all ranks; else all have the error of the first with which it is not. */
+NODISCARD bool ranks_agree(const Comm *comm, bool ok, Error *error);
+/* The largest of the ranks' numbers. */
+int ranks_most(const Comm *comm, int number);
 /* Of many ranks the text of the first that has one, on all: text[size] or "". */
 NODISCARD bool ranks_first_text(const Comm *comm, char *text, size_t size, Error *error);
 

@@ -56,11 +56,11 @@ static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   s->micro.draws = (int64_t)s->corpus.train.most_sequences;
   for (int64_t i = 0; i < count; i++) n += s->stage->size(&s->micro.examples[i]);
   comm_sum(&s->compute.comm, &n, 1);
-  const int passes = s->micro.packer.plan.count;
-  if (passes == 0) trainee_stand_by(&s->trainee, true);
-  for (int i = 0; i < passes; i++) {
+  const int own = s->micro.packer.plan.count, passes = trainee_passes(&s->trainee, &s->compute, own);
+  for (int i = own; i < passes; i++) trainee_stand_by(&s->trainee, &s->compute, own == 0 && i + 1 == passes);
+  for (int i = 0; i < own; i++) {
     microbatches_fill(&s->micro, i);
-    learn(s, n, sums, i + 1 == passes);
+    learn(s, n, sums, i + 1 == own);
     if (!*out->broken && !isfinite(sums[0])) note_broken(s, out);
     out->tokens += s->micro.packer.batch.tokens;
   }
@@ -108,7 +108,10 @@ bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit
     for (int64_t i = 0; i < all; i++) s->micro.refs[i] = dataset_reference(data, first + (uint64_t)i);
     if (!microbatches_share(&s->micro, data, all, &s->compute.comm, &count, error)) return false;
     if (!microbatches_plan(&s->micro, data, count, s->config->data.packing, error)) return false;
-    for (int i = 0; i < s->micro.packer.plan.count; i++) {
+    const int own = s->micro.packer.plan.count;
+    const int passes = predictor_passes(&s->trainee.predictor, &s->compute, own);
+    for (int i = own; i < passes; i++) pass_forward_idle(&s->base, &s->compute);
+    for (int i = 0; i < own; i++) {
       microbatches_fill(&s->micro, i);
       supervised_judge(s);
       visit(s, context);
@@ -135,11 +138,14 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
   spec.predictor.score_head = s->stage->score_head;
   spec.predictor.head_from = s->stage->score_head ? model->path : NULL;
   spec.text = &s->corpus.text.identity;
+  spec.shard = (ShardLevel)settings->shard;
+  WeightFormat format = model_config_format(model);
+  format.sliced = spec.shard == SHARD_WEIGHTS && s->compute.comm.size > 1;
   s->mode = training_mode(model);
   return microbatches_init(&s->micro, config->optim.batch_size, corpus_most_sequences(&s->corpus),
                            settings->optim.micro_batch_tokens, s->stage->pack, error) &&
-         base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora),
-                   model_config_format(model), &s->compute, &s->memory, error) &&
+         base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora), format, &s->compute,
+                   &s->memory, error) &&
          trainee_open(&s->trainee, &spec, &s->base, &s->compute, &s->memory, error) &&
          pass_init(&s->pass, &s->base, error) &&
          training_offload(&s->pass, model, &s->compute, &s->memory, error) &&
@@ -154,8 +160,13 @@ static void close_model(Supervised *s) {
   microbatches_free(&s->micro);
 }
 
-static PlanSettings settings_of(const SupervisedConfig *config) {
-  return (PlanSettings){.model = config->model, .lora = config->lora, .optim = config->optim};
+static PlanSettings settings_of(const Supervised *s) {
+  const SupervisedConfig *config = s->config;
+  return (PlanSettings){.model = config->model,
+                        .lora = config->lora,
+                        .optim = config->optim,
+                        .shard = config->device.shard,
+                        .most_shard = s->comm->size > 1 ? SHARD_WEIGHTS : SHARD_NONE};
 }
 
 /* A PlanMaker: the largest update there can be, in dry arenas. */
@@ -175,7 +186,7 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
 }
 
 static bool check_plan(Supervised *s, Error *error) {
-  const PlanSettings settings = settings_of(s->config);
+  const PlanSettings settings = settings_of(s);
   const int64_t longest = corpus_longest(&s->corpus), room = settings.optim.micro_batch_tokens;
   if (longest > room) {
     return error_set(error, ERROR_USAGE,
@@ -251,23 +262,22 @@ static bool write_result(const Supervised *s, const char *output, ProgramResult 
          buffer_format(&result->text, error, ": %s", output) && stage->next(s, output, &result->text, error);
 }
 
-/* Files and result of what was learned, which one rank writes. */
+/* Files and result of what was learned, which one rank writes and others help with. */
 static bool save(Supervised *s, ProgramResult *result, Error *error) {
   const SupervisedConfig *config = s->config;
   char *output = NULL;
   bool ok = trainee_save(&s->trainee, config->model.path, &s->corpus.text, config->run.dir, &s->compute,
                          &output, error) &&
-            write_result(s, output, result, error);
-  plan_report_peak(&s->plan, &s->compute, s->log);
+            (s->comm->rank > 0 || write_result(s, output, result, error));
+  plan_report_peaks(&s->plan, &s->compute, s->log);
   runlog_flush(&s->run.runlog);
-  ok = ok && run_finish(&s->run, result->json.data, error);
+  ok = ok && (s->comm->rank > 0 || run_finish(&s->run, result->json.data, error));
   memory_free(output);
   return ok;
 }
 
 static bool finish(Supervised *s, ProgramResult *result, Error *error) {
-  return evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) &&
-         (s->comm->rank > 0 || save(s, result, error));
+  return evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) && save(s, result, error);
 }
 
 static const char *what_is_trained(const Supervised *s) {
@@ -328,7 +338,7 @@ static bool prepare(void *context, Error *error) {
 
 static bool carry_out(void *context, ProgramResult *result, Error *error) {
   Supervised *s = context;
-  const PlanSettings settings = settings_of(s->config);
+  const PlanSettings settings = settings_of(s);
   if (!train_memory_allocate(&s->memory, &s->compute, s->log, error) || !open_model(s, &settings, error)) {
     return false;
   }

@@ -3,6 +3,7 @@
 #include "base/draft.h"
 #include "base/file.h"
 #include "train/hub.h"
+#include "train/ranks.h"
 #include "train/saved_tokens.h"
 
 #include <stdio.h>
@@ -67,10 +68,19 @@ static bool take_digests(Trainee *trainee, const TraineeSpec *spec, Error *error
          (!trainee->origin || weights_digest(&trainee->before, trainee->origin, error));
 }
 
+/* For the gradients of blocks, where each rank keeps a slice of their sums alone. */
+static bool has_slots(const TraineeSpec *spec, const Compute *compute) {
+  return spec->shard >= SHARD_GRADIENTS && !spec->predictor.adapted && compute->comm.size > 1;
+}
+
 static bool open_optimizer(Trainee *trainee, const TraineeSpec *spec, Compute *compute, TrainMemory *memory,
                            Error *error) {
   const Shard *shard = &trainee->shard;
-  if (!shard_open(&trainee->shard, spec->shard, &trainee->parameters, compute, error)) return false;
+  BlockWeights *sliced = spec->predictor.adapted ? NULL : trainee->predictor.model->block_weights;
+  if (!shard_open(&trainee->shard, spec->shard, &trainee->parameters, has_slots(spec, compute), sliced,
+                  compute, &memory->gradients, error)) {
+    return false;
+  }
   if (!spec->offload) {
     return optimizer_open_parts(&trainee->optimizer, &spec->optimizer, &trainee->parameters,
                                 shard_updated(shard), shard_counted(shard), compute, &memory->optimizer,
@@ -98,6 +108,7 @@ bool trainee_open(Trainee *trainee, const TraineeSpec *spec, Model *model, Compu
   *trainee = (Trainee){.text = spec->text, .origin = spec->predictor.adapter};
   PredictorSpec predictor = spec->predictor;
   predictor.offload = spec->offload;
+  predictor.slots = has_slots(spec, compute);
   bool ok = open_host(spec, compute, error) &&
             predictor_open(&trainee->predictor, &predictor, model, use, &trainee->parameters, compute, memory,
                            error) &&
@@ -134,8 +145,16 @@ void trainee_backward(Trainee *trainee, Pass *pass, bool last) {
   pass->watch = NULL;
 }
 
-void trainee_stand_by(Trainee *trainee, bool last) {
-  pass_watch_only(shard_watch(&trainee->shard, last), trainee->predictor.model->spec.layers);
+int trainee_passes(const Trainee *trainee, const Compute *compute, int own) {
+  const bool in_step = trainee->shard.slots || trainee->predictor.model->block_weights;
+  const int passes = own > 0 ? own : 1;
+  return in_step ? ranks_most(&compute->comm, passes) : passes;
+}
+
+void trainee_stand_by(Trainee *trainee, Compute *compute, bool last) {
+  const Model *model = trainee->predictor.model;
+  pass_forward_idle(model, compute);
+  pass_backward_idle(model, compute, shard_watch(&trainee->shard, last));
 }
 
 bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error) {
@@ -283,9 +302,15 @@ bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools
 
 bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text, const char *directory,
                   Compute *compute, char **path, Error *error) {
+  BlockWeights *sliced = trainee->predictor.model->block_weights;
+  if (compute->comm.rank > 0) {
+    if (sliced) block_weights_help(sliced, compute);
+    return true;
+  }
   char *place = path_join(directory, trainee->predictor.adapted ? "adapter" : "model");
   const bool ok = place ? trainee_save_as(trainee, source, text, place, compute, error)
                         : error_out_of_memory(error, "path", strlen(directory));
+  if (sliced) block_weights_ask(sliced, compute, -1);
   if (ok && path) {
     *path = place;
   } else {

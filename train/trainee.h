@@ -79,7 +79,8 @@ typedef struct PredictorSpec {
   const char *head_from; /* ... this model directory, random from seed where it has none ... */
   bool head_must_exist;  /* ... unless this is set: then ERROR_MODEL */
   bool offload;          /* where not adapted: gradients of blocks are summed in host memory */
-  uint64_t seed;         /* adapter and head initialisation, dropout */
+  bool slots;    /* where not adapted: gradients of blocks have two slots (model_make_trainable_in_slots) */
+  uint64_t seed; /* adapter and head initialisation, dropout */
 } PredictorSpec;
 
 typedef struct Predictor {
@@ -107,6 +108,9 @@ void predictor_close(Predictor *predictor); /* also of a zeroed one */
 /* The adapter to give to pass_forward: NULL when it is not adapted. */
 const LoraSet *predictor_adapter(const Predictor *predictor);
 bool predictor_has_head(const Predictor *predictor);
+/* Forward passes on this rank, which has tokens for `own` of them: as many on all ranks where they go in step. In the others it calls
+ * pass_forward_idle. */
+int predictor_passes(const Predictor *predictor, const Compute *compute, int own);
 
 /* -- a trainee ------------------------------------------------------------------------------------------ */
 
@@ -154,10 +158,13 @@ void trainee_close(Trainee *trainee);
 
 int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 
-/* pass_backward. `last`: the update has no further one on this rank, and gradients of many ranks may be summed as they come. Then every
- * rank says so of one pass, and a rank that has none stands by instead. Where nobody does they are summed before the step. */
+/* Passes of an update on this rank, which has tokens for `own` of them: at least one, and as many on all ranks where they go in step.
+ * In the others it stands by. */
+int trainee_passes(const Trainee *trainee, const Compute *compute, int own);
+/* pass_backward. `last`: the update has no further pass on this rank, and gradients may be summed as they come; all ranks say so, or
+ * none does, and they are summed before the step. */
 void trainee_backward(Trainee *trainee, Pass *pass, bool last);
-void trainee_stand_by(Trainee *trainee, bool last);
+void trainee_stand_by(Trainee *trainee, Compute *compute, bool last);
 
 /* One optimiser update, of all ranks together. Errors say the trainee. */
 NODISCARD bool trainee_step(Trainee *trainee, Compute *compute, double lr, double *grad_norm, Error *error);
@@ -177,11 +184,11 @@ NODISCARD bool trainee_state(Trainee *trainee, Checkpoint *checkpoint, Error *er
  * of the same parameters. ERROR_MODEL when an adapter's base is no longer that of the run. */
 NODISCARD bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const char *group, Error *error);
 
-/* Writes the result where the next stage takes it: DIRECTORY/model (dtype of the weights) or, of an adapter,
+/* Of many ranks all call it, and rank 0 writes the result where the next stage takes it: DIRECTORY/model (dtype of the weights) or, of an adapter,
  * DIRECTORY/adapter, with its identity (train/identity.h), complete or not at all. source: the model directory it was trained from (tokenizer
  * files, base_model_name_or_path). text: tokenizer and template of the
  * training, whose end ids go to generation_config.json; NULL when there are none.
- * *path (may be NULL) receives a new string. */
+ * *path (may be NULL) receives a new string. Of many ranks rank 0 writes; the others, where the model is sliced, have to call it too. */
 NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text,
                             const char *directory, Compute *compute, char **path, Error *error);
 /* The same as the directory `place` itself. */

@@ -18,6 +18,7 @@ typedef struct Lab {
 } Lab;
 
 static const Comm *world;
+static const Model model = {.spec.layers = LAYERS};
 
 static void expect(bool condition, const char *what) {
   if (condition) return;
@@ -65,7 +66,8 @@ static void open_lab(Lab *lab, ShardLevel level) {
     if (narrow) parameter.master = tensor_new_1d(&lab->masters, DTYPE_F32, lengths[p]);
     must(parameter_list_push(&lab->list, parameter, &error), &error);
   }
-  must(shard_open(&lab->shard, level, &lab->list, &lab->compute, &error), &error);
+  must(shard_open(&lab->shard, level, &lab->list, false, NULL, &lab->compute, &lab->gradients, &error),
+       &error);
   expect(lab->shard.unit_count == (world->size > 1 ? LAYERS + 2 : 0), "a unit for each layer");
 }
 
@@ -136,7 +138,7 @@ static void sums_are_in_rank_order(void) {
     expect_counted_once(&lab);
     for (int time = 0; time < 3; time++) {
       fill_gradients(&lab, time);
-      if (time < 2) pass_watch_only(shard_watch(&lab.shard, true), LAYERS);
+      if (time < 2) pass_backward_idle(&model, &lab.compute, shard_watch(&lab.shard, true));
       shard_finish_sums(&lab.shard);
       expect_sums(&lab, shard_updated(&lab.shard), time);
       expect_sums(&lab, shard_counted(&lab.shard), time);
@@ -154,7 +156,7 @@ static void dropped_sums_leave_nothing(void) {
     Lab lab;
     open_lab(&lab, levels[k]);
     fill_gradients(&lab, 0);
-    pass_watch_only(shard_watch(&lab.shard, true), LAYERS);
+    pass_backward_idle(&model, &lab.compute, shard_watch(&lab.shard, true));
     shard_zero_gradients(&lab.shard);
     zero_own(&lab, &lab.compute);
     expect_zero(&lab);

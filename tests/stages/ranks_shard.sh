@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Training that is divided over ranks (device.shard): what each level keeps is another matter than what it learns. $1: the folder of
+# the executables.
+bin=$1
+source tests/support/ranks.sh
+make_world "$work/world"
+world=$work/world
+head -n 9 "$world/sft.jsonl" >"$work/eval.jsonl"
+make_ranking "$world/prefs.jsonl" "$work/ranked.jsonl"
+
+common=(--device.threads 1 --json)
+sft=("$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --data.eval "$work/eval.jsonl"
+  --data.template chatml --data.max_length 96 --optim.batch_size 6 --optim.lr 3e-3 --optim.max_steps 20 --run.eval_every 10 "${common[@]}")
+reward=("$bin/reward" --model.path "$world/base" --data.train "$work/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
+  --data.reference "$world/sft.jsonl" --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 10 "${common[@]}")
+dpo=("$bin/dpo" --model.path "$world/base" --data.train "$work/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
+  --data.template chatml --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 10 "${common[@]}")
+lora=(--lora.enabled --lora.dropout 0.1)
+
+result() { # result RUN: its model or adapter
+  if [[ -d $1/adapter ]]; then echo "$1/adapter"; else echo "$1/model"; fi
+}
+
+# levels NAME RANKS "LEVEL ..." COMMAND...: one micro-batch on each rank, and so the bits of every level are those of none.
+levels() {
+  local name=$1 ranks=$2 list=$3 level run
+  shift 3
+  run=$work/$name-$ranks
+  [[ -d $work/$name-1 ]] || pass on 1 "$@" --run.dir "$work/$name-1"
+  pass on "$ranks" "$@" --run.dir "$run-none"
+  grep '^train/loss' <(metrics "$work/$name-1") >"$work/a"
+  grep '^train/loss' <(metrics "$run-none") >"$work/b"
+  near "$work/a" "$work/b" 1e-6
+  for level in $list; do
+    pass on "$ranks" "$@" --run.dir "$run-$level" --device.shard "$level"
+    cmp <(metrics "$run-none") <(metrics "$run-$level") || fail "$name on $ranks ranks: $level and none have other metrics"
+    same_files "$(result "$run-none")" "$(result "$run-$level")"
+  done
+  note "$name on $ranks ranks: $list as none, to the bit"
+}
+levels sft 2 'optimizer gradients weights' "${sft[@]}"
+levels sft 4 'optimizer weights' "${sft[@]}"
+levels sft-lora 2 'optimizer weights' "${sft[@]}" "${lora[@]}"
+levels reward 4 'gradients' "${reward[@]}"
+levels reward-lora 2 'weights' "${reward[@]}" "${lora[@]}"
+levels dpo 2 'weights' "${dpo[@]}"
+levels bf16 2 'optimizer weights' "${sft[@]}" --model.dtype bf16 --model.recompute
+levels sgd 2 'gradients' "${sft[@]}" --optim.name sgd --optim.lr 0.1 --optim.momentum 0.9 --optim.weight_decay 0.1
+levels 8bit 4 'optimizer weights' "${sft[@]}" --optim.state 8bit
+levels tables 2 'weights' "${sft[@]}" --model.dtype bf16 "${lora[@]}" --lora.modules_to_save embed_tokens
+
+# With several micro-batches slices of gradients are added up pass by pass: another order of sums, the same for both levels. Ranks have
+# different numbers of them.
+small=("${sft[@]}" --optim.micro_batch_tokens 110)
+pass on 1 "${small[@]}" --run.dir "$work/small-1"
+for level in none optimizer gradients weights; do
+  pass on 3 "${small[@]}" --run.dir "$work/small-$level" --device.shard "$level"
+  grep '^train/loss' <(metrics "$work/small-1") >"$work/a"
+  grep '^train/loss' <(metrics "$work/small-$level") >"$work/b"
+  near "$work/a" "$work/b" 1e-6
+done
+same_files "$work/small-none/model" "$work/small-optimizer/model"
+same_files "$work/small-gradients/model" "$work/small-weights/model"
+note "several micro-batches: two orders of sums, within rounding of each other"
+
+# Checkpoints: each rank writes its slices.
+long=("${sft[@]}" --optim.max_steps 150 --run.save_every 5 --optim.state 8bit --device.shard weights)
+pass on 2 "${long[@]}" --run.dir "$work/whole"
+[[ $(cd "$work/whole/checkpoints/step-150" && echo *) == 'manifest.json state-00001-of-00002.safetensors state-00002-of-00002.safetensors' ]] ||
+  fail "files of a divided checkpoint: $(ls "$work/whole/checkpoints/step-150")"
+signalled KILL "$work/killed" 10 2 $((RANDOM % 2)) "${long[@]}"
+[[ $status == 137 ]] || fail "a killed rank: exit code $status: $(tail -n 5 "$work/log")"
+for copy in 3 1 damaged; do cp -r "$work/killed" "$work/killed-$copy"; done
+pass on 2 "${long[@]}" --run.dir "$work/killed"
+grep -q 'going on from' "$work/log" || fail "nothing was resumed"
+same_files "$work/whole/model" "$work/killed/model"
+cmp <(metrics "$work/whole") <(metrics "$work/killed") || fail "the run logs differ"
+note "a rank that is killed ends all, and the same number of ranks goes on with the same bits"
+
+metrics "$work/whole" | grep '^train/loss' >"$work/a"
+resumed() { # resumed RUN COMMAND...: goes on, to losses within rounding
+  local run=$1
+  shift
+  pass "$@" --run.dir "$run"
+  grep -q 'going on from' "$work/log" || fail "$run: nothing was resumed"
+  metrics "$run" | grep '^train/loss' >"$work/b"
+  near "$work/a" "$work/b" 1e-3
+}
+resumed "$work/killed-3" on 3 "${long[@]}" --device.shard gradients
+resumed "$work/killed-1" "${long[@]}"
+note "other numbers of ranks cut the slices again, and one has all"
+
+newest=$work/killed-damaged/checkpoints/step-$(checkpoint_step "$work/killed-damaged")
+printf X | dd of="$newest/state-00002-of-00002.safetensors" bs=1 seek=9000 conv=notrunc status=none
+pass on 2 "${long[@]}" --run.dir "$work/killed-damaged"
+grep -q "state-00002-of-00002.safetensors is damaged.*trying the checkpoint before it" "$work/log" || fail "a damaged slice: $(cat "$work/log")"
+same_files "$work/whole/model" "$work/killed-damaged/model"
+note "a slice that is damaged is found by whoever looks at it, and all take the checkpoint before"
+
+pass "$bin/export" "$work/whole" --out "$work/exported"
+cmp "$work/whole/model/model.safetensors" "$work/exported/model.safetensors" || fail "export of a divided checkpoint"
+note "what is exported of slices is the whole model"
