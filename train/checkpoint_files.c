@@ -172,7 +172,7 @@ static bool open_directory(Checkpoint *checkpoint, const char *directory, int64_
   if (ok) {
     const size_t count = json_object_size(json_object_get(parts->manifest, "files"));
     parts->states = memory_zeroed(count, sizeof *parts->states);
-    parts->state_count = (int)count;
+    parts->state_count = parts->states ? (int)count : 0;
     ok = parts->states || error_out_of_memory(error, "checkpoint", count * sizeof *parts->states);
   }
   for (int r = 0; ok && r < parts->state_count; r++) ok = open_state(checkpoint, directory, r, error);

@@ -60,6 +60,17 @@ cmp "$work/ppo-1.samples" "$work/ppo-2.samples" || fail "ppo: other answers on t
 near "$work/ppo-1.losses" "$work/ppo-2.losses" 1e-6
 note "ppo: two cards sample and learn what one does"
 
+# One micro-batch on each card: every level of device.shard has the bits of none.
+for result in model adapter; do
+  extra=()
+  [[ $result == model ]] || extra=(--lora.enabled --lora.dropout 0.1)
+  for level in none optimizer gradients weights; do
+    pass on 2 "${sft[@]}" --optim.micro_batch_tokens 512 "${extra[@]}" --device.shard "$level" --run.dir "$work/$result-$level"
+    same_files "$work/$result-none/$result" "$work/$result-$level/$result"
+  done
+done
+note "divided over two cards as on one each, to the bit"
+
 # ends CODE PATTERN SIGNAL NAME: the second rank gets the signal in an update.
 ends() {
   local begun=$SECONDS
