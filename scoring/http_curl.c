@@ -261,9 +261,12 @@ static bool take_verdict(Source *source, int64_t i, const Buffer *reply, Error *
   Item *item = &state->items[i];
   Verdict verdict;
   Error why = {0};
+  const char *key = key_of(options);
   if (read_reply(source, reply, &verdict, &why) && verdict.has_id &&
       verdict.id != source->scoring->answers[item->slot].id)
     error_set(&why, ERROR_DATA, "its id is %" PRId64, verdict.id);
+  if (why.code == ERROR_DATA && key && reply->size && memmem(reply->data, reply->size, key, strlen(key)))
+    snprintf(why.message, sizeof why.message, "a reply that is no score, and has the key in it");
   /* A language model may say it better the next time. */
   if (why.code == ERROR_DATA) return fault(source, i, options->format == HTTP_OPENAI, 0, why.message, error);
   if (why.code) return error_set(error, why.code, "%s", why.message);

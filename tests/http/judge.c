@@ -11,6 +11,7 @@
  *   /dice            a number that nobody can know
  *   /then/N/WHAT     /json for the first N requests, then WHAT:
  *   /status/S        status S, and the key in the text
+ *   /echo            the Authorization header
  *   /flaky           500, then 429, then /json, for each question
  *   /moved, /garbage, /nan, /empty, /huge, /close, /hang, /mute (a chat completion without a number) */
 #include <arpa/inet.h>
@@ -126,6 +127,7 @@ static bool reply(int connection, const Request *request, const char *path) {
     snprintf(text, sizeof text, "no, not with %s", request->key);
     return say(connection, number, "", text);
   }
+  if (strcmp(path, "/echo") == 0) return say(connection, 200, "", request->key);
   if (strcmp(path, "/flaky") == 0) {
     const int before = times(request->body);
     return before == 0   ? say(connection, 500, "", "oops")

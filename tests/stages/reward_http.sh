@@ -35,6 +35,7 @@ judged() { echo "{\"kind\": \"http\", \"url\": \"$judge$1\", \"backoff\": 0.02${
 serve requests
 if refused=$("${ppo[@]}" --run.dir none --check --reward.sources "$(judged /json)" 2>&1 >out) ; then :; else
   [[ $refused == *"reward.sources[0]: kind http: this build has no libcurl"* ]] || fail "$refused"
+  hush
   echo "this build has no libcurl, which it says" >&2
   exit 77
 fi
@@ -134,6 +135,7 @@ bad /status/500 "HTTP status 500: 'no, not with Bearer ***', at the last of 3 re
 bad /status/429 "HTTP status 429: " '"retries": 1' 2
 bad /moved "HTTP status 302 (what it leads to is not followed), about the answer of id " '"retries": 9' 1
 bad /garbage "expected a number or {\"score\": ..., \"parts\": {...}}, found '<html>hello</html>'" '"retries": 9' 1
+bad /echo "a reply that is no score, and has the key in it" '"retries": 9' 1
 bad /nan "found 'NaN'" '"retries": 9' 1
 bad /empty "found nothing" '"retries": 9' 1
 bad /huge "a reply of more than 4 MiB" '"retries": 9' 1
