@@ -18,7 +18,8 @@ static void start(Progress *progress, Log *log, const char *label, const char *u
                          .start_done = done,
                          .done = done,
                          .started = time_monotonic(),
-                         .last_shown = -INFINITY};
+                         .last_shown = -INFINITY,
+                         .step_shown = -INFINITY};
 }
 
 void progress_start(Progress *progress, Log *log, const char *label, const char *unit, int64_t done,
@@ -29,7 +30,7 @@ void progress_start(Progress *progress, Log *log, const char *label, const char 
 void progress_start_brief(Progress *progress, Log *log, const char *label, const char *unit, int64_t total) {
   start(progress, log, label, unit, 0, total);
   progress->brief = true;
-  progress->last_shown = progress->started;
+  progress->last_shown = progress->step_shown = progress->started;
 }
 
 /* -- text ----------------------------------------------------------------------------------------------- */
@@ -163,13 +164,15 @@ static void show_bar(const Progress *progress, char items[LINE_MAX_BYTES]) {
   log->bar_shown = true;
 }
 
-/* plain: seconds between lines where there is no terminal. */
-static void show(Progress *progress, bool always, double plain) {
+/* The line is due `plain` seconds after `since` where there is no terminal. */
+static bool show(Progress *progress, bool always, double since, double plain) {
   Log *log = progress->log;
-  if (!log || log->threshold > LOG_INFO) return;
+  if (!log || log->threshold > LOG_INFO) return false;
   const double now = time_monotonic();
-  const double pause = !log->terminal ? plain : progress->brief && !log->bar_shown ? 1.0 : 0.1;
-  if (!always && now - progress->last_shown < pause) return;
+  const bool due = !log->terminal
+                       ? now - since >= plain
+                       : now - progress->last_shown >= (progress->brief && !log->bar_shown ? 1.0 : 0.1);
+  if (!always && !due) return false;
   progress->last_shown = now;
   char items[LINE_MAX_BYTES];
   items_text(progress, now, items);
@@ -179,13 +182,15 @@ static void show(Progress *progress, bool always, double plain) {
     fprintf(log->stream, "%s: %s\n", progress->label, items);
   }
   fflush(log->stream);
+  return true;
 }
 
 void progress_update(Progress *progress, int64_t done, const char *note) {
   progress->done = done;
   *progress->phase = '\0';
   snprintf(progress->note, sizeof progress->note, "%s", note ? note : "");
-  show(progress, !progress->brief && progress->total > 0 && done >= progress->total, 10);
+  const bool last = !progress->brief && progress->total > 0 && done >= progress->total;
+  if (show(progress, last, progress->step_shown, 10)) progress->step_shown = progress->last_shown;
 }
 
 void progress_phase(Progress *progress, const char *format, ...) {
@@ -193,7 +198,7 @@ void progress_phase(Progress *progress, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(progress->phase, sizeof progress->phase, format, arguments);
   va_end(arguments);
-  show(progress, false, 60);
+  show(progress, false, progress->last_shown, 60);
 }
 
 void progress_finish(Progress *progress) {

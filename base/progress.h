@@ -7,8 +7,8 @@
  *   }
  *   progress_finish(&progress);
  *
- * On a terminal it is one line that is drawn anew, at most ten times a second; elsewhere a plain line, once in ten seconds, and a
- * phase alone in sixty:
+ * On a terminal it is one line that is drawn anew, at most ten times a second; elsewhere a plain line: for
+ * the first step, then once in ten seconds, and for a phase alone after a minute without one:
  *
  *   sft [######..................] 120/500  ETA 1m58s  evaluating  loss 1.25  3.2 step/s
  *
@@ -30,8 +30,8 @@ typedef struct Progress {
   int64_t start_done; /* where a resumed run began: the rate counts from here */
   int64_t done;
   bool brief;
-  double started; /* seconds, monotonic */
-  double last_shown;
+  double started;                /* seconds, monotonic */
+  double last_shown, step_shown; /* the last line, and the last that told of a step */
   char phase[64], note[224];
 } Progress;
 

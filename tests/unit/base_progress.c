@@ -41,7 +41,7 @@ static const char *text(void) {
 
 static void ago(Progress *progress, double seconds) {
   progress->started = time_monotonic() - seconds;
-  progress->last_shown = -1e9;
+  progress->last_shown = progress->step_shown = -1e9;
 }
 
 static void plain_lines_are_rare(void **state) {
@@ -56,8 +56,9 @@ static void plain_lines_are_rare(void **state) {
   const char *all = text();
   int lines = 0;
   for (const char *at = all; (at = strchr(at, '\n')); at++) lines++;
-  assert_int_equal(lines, 2); /* the first and the last */
+  assert_int_equal(lines, 3); /* the phase before the first step, the first step, the last */
   assert_int_equal(strncmp(all, "sft: 0/1000  evaluating\n", 24), 0);
+  assert_non_null(strstr(all, "\nsft: 1/1000  "));
   assert_non_null(strstr(all, "\nsft: 1000/1000  in 0s  loss 1.25  "));
   assert_null(strchr(all, '\r'));
 }
