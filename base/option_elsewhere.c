@@ -208,9 +208,16 @@ const OptionElsewhere options_elsewhere[] = {
     SAME("dpo_beta", "dpo.beta", "dpo", NULL)
     SAME("pref_beta", "dpo.beta", "dpo", NULL)
     WORDS("loss_type", "dpo.loss", "dpo",
-          "sigmoid=sigmoid robust=robust sigmoid_norm=sigmoid_norm hinge=hinge ipo=ipo apo_zero=apo_zero apo_down=apo_down", NULL)
+          "sigmoid=sigmoid robust=robust sigmoid_norm=sigmoid_norm hinge=hinge ipo=ipo apo_zero=apo_zero apo_down=apo_down kto=kto "
+          "apo_zero_unpaired=apo_zero_unpaired", NULL)
     WORDS("pref_loss", "dpo.loss", "dpo", "sigmoid=sigmoid hinge=hinge ipo=ipo orpo=orpo simpo=simpo", NULL)
-    WORDS("rl", "dpo.loss", "dpo", "dpo=sigmoid ipo=ipo orpo=orpo simpo=simpo", NULL)
+    WORDS("rl", "dpo.loss", "dpo", "dpo=sigmoid ipo=ipo orpo=orpo simpo=simpo kto=kto", NULL)
+    SAME("desirable_weight", "dpo.desirable_weight", "dpo", NULL)
+    SAME("undesirable_weight", "dpo.undesirable_weight", "dpo", NULL)
+    SAME("kto_desirable_weight", "dpo.desirable_weight", "dpo", NULL)
+    SAME("kto_undesirable_weight", "dpo.undesirable_weight", "dpo", NULL)
+    SAME("kto_chosen_weight", "dpo.desirable_weight", "dpo", NULL)
+    SAME("kto_rejected_weight", "dpo.undesirable_weight", "dpo", NULL)
     SAME("label_smoothing", "dpo.label_smoothing", "dpo", NULL)
     SAME("dpo_label_smoothing", "dpo.label_smoothing", "dpo", NULL)
     SAME("simpo_gamma", "dpo.gamma", "dpo", NULL)

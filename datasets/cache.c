@@ -95,9 +95,9 @@ static bool trailer_valid(const FileMap *map, const CacheTrailer *trailer, const
 /* More tokens than an example can have by any data.max_length. */
 enum { MOST_TOKENS = 1 << 24 };
 
-/* Whether the answers are what Example says of them: one after another behind the prompt, by rising rank. */
+/* Whether the answers are what Example says of them: one after another behind the prompt, by rising rank; or one alone. */
 static bool answers_valid(const ExampleAnswer *answers, int32_t count, int32_t prompt) {
-  int32_t begin = prompt, rank = 0;
+  int32_t begin = prompt, rank = count == 1 && answers->rank == 1;
   for (int32_t k = 0; k < count; k++) {
     const ExampleAnswer *answer = &answers[k];
     const bool next = answer->rank == rank + 1 && k > 0;
@@ -108,7 +108,7 @@ static bool answers_valid(const ExampleAnswer *answers, int32_t count, int32_t p
     begin += answer->count;
     rank = answer->rank;
   }
-  return rank > 0;
+  return rank > 0 || count == 1;
 }
 
 static bool labels_valid(const PairLabels *labels) {

@@ -35,6 +35,7 @@
  *   DATASET_TEXT        the same (pretraining and ptx); a long `text` is cut into pieces that overlap by one
  *                       token, so that nothing is lost and every token but the first is predicted once
  *   DATASET_PREFERENCE  preference, ranking, safe_pair
+ *   DATASET_UNPAIRED    unpaired; and preference, safe_pair: each of the two answers by itself, the chosen one as a good one
  *   DATASET_PROMPT      prompts, and every format above but text: the last assistant turn is taken off and
  *                       kept as the reference answer (of an unpaired record only when it is labelled true), unless the
  *                       record has a string or number "reference", which then is it
@@ -72,7 +73,13 @@
 
 #include <stdint.h>
 
-typedef enum DatasetKind { DATASET_SFT, DATASET_PREFERENCE, DATASET_PROMPT, DATASET_TEXT } DatasetKind;
+typedef enum DatasetKind {
+  DATASET_SFT,
+  DATASET_PREFERENCE,
+  DATASET_PROMPT,
+  DATASET_TEXT,
+  DATASET_UNPAIRED
+} DatasetKind;
 
 typedef enum DatasetFormat {
   FORMAT_AUTO,
@@ -86,7 +93,7 @@ typedef enum DatasetFormat {
   FORMAT_PREFERENCE,
   FORMAT_RANKING,   /* one prompt, several answers with scores or ranks */
   FORMAT_SAFE_PAIR, /* two answers with the verdicts better and safer */
-  FORMAT_UNPAIRED,  /* an answer that is labelled good or bad: prompts only */
+  FORMAT_UNPAIRED,  /* an answer that is labelled good or bad */
   FORMAT_PROMPTS,
   FORMAT_COUNT
 } DatasetFormat;
@@ -223,11 +230,12 @@ typedef struct PairLabels {
 
 /* Everything is borrowed from the mapping and valid until dataset_close. Of a preference, ids[count] are what all its
  * answers begin with (there may be none), and each answer is a sequence: these, then the answer's. It has at least two
- * answers, by rising rank, and at least two ranks. Preferences and prompts have prompt_count = count, and no mask. */
+ * answers, by rising rank, and at least two ranks; an unpaired one has one, of rank 0 when it is a good one, else 1. All of these and prompts have
+ * prompt_count = count, and no mask. */
 typedef struct Example {
   const int *ids;
   const uint8_t *loss;          /* 0 or 1 per id; NULL for preferences and prompts */
-  const ExampleAnswer *answers; /* NULL but for preferences */
+  const ExampleAnswer *answers; /* NULL but for preferences and unpaired answers */
   int answer_count;
   int count;
   int prompt_count; /* ids before the answer: before the first loss token of SFT examples */

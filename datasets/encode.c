@@ -317,6 +317,9 @@ bool encoder_add(Encoder *encoder, const Record *record, const json_t *root, Dat
       case DATASET_TEXT:
         ok = add_dialogue(encoder, record, place, error);
         break;
+      case DATASET_UNPAIRED:
+        ok = encoder_add_unpaired(encoder, record, format, place, error);
+        break;
       case DATASET_PREFERENCE:
         ok = encoder_add_preference(encoder, record, format, place, error);
         break;

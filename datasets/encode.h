@@ -35,6 +35,10 @@ void encoder_free(Encoder *encoder);
 NODISCARD bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetFormat format,
                                       RecordPlace place, Error *error);
 
+/* One answer, or those of a pair one by one. */
+NODISCARD bool encoder_add_unpaired(Encoder *encoder, const Record *record, DatasetFormat format,
+                                    RecordPlace place, Error *error);
+
 /* The first `count` messages, their ids without a second BOS. What the template did to them is added to *found. */
 NODISCARD bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t count, ChatUse use,
                             RecordPlace place, Encoded *out, ChatFindings *found, Error *error);

@@ -140,7 +140,7 @@ static bool check_share(const json_t *value, const char *key, RecordPlace place,
 bool fields_check_record(const json_t *root, DatasetKind kind, DatasetFormat format, RecordPlace place,
                          KeyNames *passed, Error *error) {
   /* A raw text stands as it is whatever lies beside it; a prompt is not learnt from. */
-  const bool dialogue = format != FORMAT_TEXT, learnt = kind != DATASET_PROMPT && kind != DATASET_PREFERENCE;
+  const bool dialogue = format != FORMAT_TEXT, learnt = kind == DATASET_SFT || kind == DATASET_TEXT;
   const char *key;
   json_t *value;
   json_object_foreach((json_t *)root, key, value) {

@@ -76,6 +76,8 @@ const char *dataset_kind_name(DatasetKind kind) {
       return "prompt";
     case DATASET_TEXT:
       return "text";
+    case DATASET_UNPAIRED:
+      return "unpaired";
   }
   return "unknown";
 }
@@ -87,6 +89,7 @@ DatasetKind record_kind(DatasetFormat format) {
     case FORMAT_SAFE_PAIR:
       return DATASET_PREFERENCE;
     case FORMAT_UNPAIRED:
+      return DATASET_UNPAIRED;
     case FORMAT_PROMPTS:
       return DATASET_PROMPT;
     case FORMAT_TEXT:
@@ -107,6 +110,8 @@ bool dataset_kind_takes(DatasetKind kind, DatasetFormat format) {
       return made_for == DATASET_PREFERENCE;
     case DATASET_PROMPT:
       return format != FORMAT_TEXT;
+    case DATASET_UNPAIRED:
+      return format == FORMAT_UNPAIRED || format == FORMAT_PREFERENCE || format == FORMAT_SAFE_PAIR;
   }
   return false;
 }
@@ -220,16 +225,38 @@ static const char *whose(DatasetFormat format) {
              : "ppo answers them";
 }
 
+/* What would be unpaired records with another label, or are conversations. */
+static bool fail_unpaired(DatasetFormat format, RecordPlace place, Error *error) {
+  const char *cure =
+      format == FORMAT_PROMPT_COMPLETION
+          ? "with a key 'label' that is true or false (data.columns can name another key)"
+      : format == FORMAT_MESSAGES
+          ? "'prompt', 'completion' and 'label': jq -c '. + {prompt: .messages[:-1], completion: "
+            ".messages[-1:]} | del(.messages)'"
+          : "'prompt', 'completion' and 'label'";
+  return error_set(
+      error, ERROR_DATA,
+      "%s:%llu: the keys are those of %s records; answers with a verdict each (KTO) are expected %s",
+      place.file, (unsigned long long)place.line, dataset_format_names[format], cure);
+}
+
 static bool fail_kind(DatasetFormat format, DatasetKind kind, RecordPlace place, Error *error) {
   const unsigned long long line = place.line;
-  if (format == FORMAT_UNPAIRED && kind != DATASET_PREFERENCE) {
+  if (format == FORMAT_UNPAIRED && kind == DATASET_PREFERENCE) {
+    return error_set(error, ERROR_DATA,
+                     "%s:%llu: unpaired records (prompt, completion, label), which hold no two answers to "
+                     "compare: drover dpo --dpo.loss kto learns from them",
+                     place.file, line);
+  }
+  if (format == FORMAT_UNPAIRED) {
     return error_set(
         error, ERROR_DATA,
-        "%s:%llu: unpaired records (KTO: prompt, completion, label), which no stage learns from yet; "
-        "data.format prompt_completion learns the answers labelled true, and refuses the others "
-        "(jq -c 'select(.label)' leaves them out)",
+        "%s:%llu: unpaired records (prompt, completion, label), which drover dpo --dpo.loss kto "
+        "learns from; data.format prompt_completion learns the answers labelled true, and refuses "
+        "the others (jq -c 'select(.label)' leaves them out)",
         place.file, line);
   }
+  if (kind == DATASET_UNPAIRED) return fail_unpaired(format, place, error);
   return error_set(error, ERROR_DATA, "%s:%llu: the keys are those of %s records, which are no %s data: %s",
                    place.file, line, dataset_format_names[format], dataset_kind_name(kind), whose(format));
 }

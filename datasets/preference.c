@@ -1,4 +1,4 @@
-/* A preference: some answers to one prompt and which of them are better, as one example.
+/* A preference: some answers to one prompt and which of them are better, as one example; and single answers with a verdict.
  *
  * An answer that cannot be compared is left out of the record: one without a token, one of equal ones (all of them when
  * their ranks differ), one that is too long. The record stays while two ranks are left. Of a pair that is both or none. */
@@ -20,6 +20,7 @@ typedef struct Candidate {
 typedef struct Field {
   Candidate items[MOST_ANSWERS];
   size_t count;
+  int32_t best_rank; /* of the first */
 } Field;
 
 /* Behind those of equal worth: the order of the record decides among them. */
@@ -154,7 +155,7 @@ static bool lay_out(Encoder *encoder, const Field *field, size_t prompt, Example
     const bool next = k > 0 && answer->worth < field->items[k - 1].worth;
     table[k] = (ExampleAnswer){.begin = (int32_t)encoder->ids.size,
                                .count = (int32_t)(ids->size - prompt),
-                               .rank = k > 0 ? table[k - 1].rank + next : 0,
+                               .rank = k > 0 ? table[k - 1].rank + next : field->best_rank,
                                .score = (float)answer->score};
     if (!int_array_append(&encoder->ids, ids->data + prompt, ids->size - prompt, error)) return false;
   }
@@ -210,4 +211,31 @@ bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetForma
   counts->answers_no_loss += no_loss;
   counts->answers_too_long += too_long;
   return put(encoder, &field, excess, record, place, error);
+}
+
+/* -- single answers --------------------------------------------------------------------------------------- */
+
+static bool add_single(Encoder *encoder, const Record *record, const Conversation *talk, bool good,
+                       RecordPlace place, ChatFindings *found, Error *error) {
+  Field field = {.best_rank = good ? 0 : 1};
+  size_t too_long, excess;
+  if (!gather_one(encoder, (Candidate){.talk = talk}, place, &field, found, error)) return false;
+  if (field.items[0].encoded->ids.size == 0) {
+    encoder_note_no_loss(encoder, place.line);
+    return true;
+  }
+  if (!leave_out_long(encoder, &field, place, &too_long, &excess, error)) return false;
+  encoder->counts.too_long += too_long;
+  return too_long > 0 || put(encoder, &field, excess, record, place, error);
+}
+
+bool encoder_add_unpaired(Encoder *encoder, const Record *record, DatasetFormat format, RecordPlace place,
+                          Error *error) {
+  const bool pair = format != FORMAT_UNPAIRED;
+  ChatFindings found = CHAT_FOUND_NOTHING;
+  const bool ok =
+      add_single(encoder, record, &record->talk, pair || record->desirable, place, &found, error) &&
+      (!pair || add_single(encoder, record, &record->rejected, false, place, &found, error));
+  encoder_note(encoder, &found, place);
+  return ok;
 }

@@ -68,11 +68,12 @@ static bool parse_completion(Record *record, json_t *root, RecordPlace place, Er
                   &record->passed, error);
 }
 
-/* An answer that is labelled false is none to show beside the prompt. */
-static bool parse_unpaired(Record *record, json_t *root, RecordPlace place, Error *error) {
+/* Beside a prompt, an answer that is labelled false is none to show. */
+static bool parse_unpaired(Record *record, json_t *root, DatasetKind kind, RecordPlace place, Error *error) {
   const json_t *label = json_object_get(root, "label");
   if (!json_is_boolean(label)) return fail_type(place, "label", "true or false", label, error);
-  if (json_is_true(label)) return parse_completion(record, root, place, error);
+  record->desirable = json_is_true(label);
+  if (record->desirable || kind != DATASET_PROMPT) return parse_completion(record, root, place, error);
   return push_prompt(&record->talk, json_object_get(root, "prompt"), "prompt", place, &record->passed, error);
 }
 
@@ -106,7 +107,7 @@ static bool parse_dialogue(Record *record, json_t *root, DatasetKind kind, Datas
     case FORMAT_SAFE_PAIR:
       return parse_safe_pair(record, root, place, error);
     case FORMAT_UNPAIRED:
-      return parse_unpaired(record, root, place, error);
+      return parse_unpaired(record, root, kind, place, error);
     case FORMAT_AUTO:
     case FORMAT_TEXT:
     case FORMAT_COUNT:
@@ -207,6 +208,6 @@ bool record_parse(Record *record, json_t *root, DatasetKind kind, DatasetFormat 
   if (!parse_dialogue(record, root, kind, format, place, error) || !read_tools(root, place, &tools, error)) {
     return false;
   }
-  set_all(record, tools, kind == DATASET_PREFERENCE || kind == DATASET_PROMPT);
+  set_all(record, tools, kind == DATASET_PREFERENCE || kind == DATASET_UNPAIRED || kind == DATASET_PROMPT);
   return kind != DATASET_PROMPT || record->nothing || take_reference(record, root, place, error);
 }

@@ -27,6 +27,7 @@ typedef struct Record {
   const char *reference; /* DATASET_PROMPT: the record's own, or the answer taken off; NULL when none */
   size_t reference_bytes;
   char reference_number[40]; /* its text, where the record's own is a number */
+  bool desirable;            /* FORMAT_UNPAIRED: its label */
   double margin;
   bool scored; /* FORMAT_PREFERENCE: the sides have scores, the chosen one's no less than the other's */
   double chosen_score, rejected_score;

@@ -30,12 +30,21 @@ bool example_show(const Example *example, int k, const Tokenizer *tokenizer, Int
 
 const char *example_sequence_name(const Example *example, int k, char out[32]) {
   if (!example->answers) return example->loss ? "example" : "prompt";
+  if (example->answer_count == 1) return example->answers[0].rank == 0 ? "good answer" : "bad answer";
   if (example->answer_count == 2) return k == 0 ? "chosen" : "rejected";
   snprintf(out, 32, "answer %d", k + 1);
   return out;
 }
 
 const char *dataset_marked(DatasetKind kind) {
-  if (kind == DATASET_PROMPT) return NULL;
-  return kind == DATASET_PREFERENCE ? "the answers that are compared" : "the tokens in the loss";
+  switch (kind) {
+    case DATASET_PROMPT:
+      return NULL;
+    case DATASET_PREFERENCE:
+      return "the answers that are compared";
+    case DATASET_UNPAIRED:
+      return "the answer that is learnt from";
+    default:
+      return "the tokens in the loss";
+  }
 }

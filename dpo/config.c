@@ -11,7 +11,8 @@ const Option dpo_options[] = {
     OPTIM_OPTIONS(DpoStageConfig, common.optim, "1e-6", "1e-5", "linear", "1e-8", "1", "2048")
     UPDATE_OPTIONS(DpoStageConfig, common.optim, "32", "1")
     ROW_CHOICE("dpo.loss", DpoStageConfig, dpo.loss, "sigmoid", dpo_loss_names,
-        "what a pair costs (docs/dpo.md): sigmoid is DPO's own; orpo and simpo have no reference",
+        "what a pair costs (docs/dpo.md): sigmoid is DPO's own; orpo and simpo have no reference; kto and apo_zero_unpaired "
+        "learn from single answers that are labelled good or bad",
         .first = true),
     ROW_FLOAT("dpo.beta", DpoStageConfig, dpo.beta, "0.1", 0.000001, INFINITY,
         "how closely the policy is held to the reference; orpo: weight of the odds ratio; simpo: scale of the "
@@ -22,7 +23,12 @@ const Option dpo_options[] = {
     ROW_FLOAT("dpo.gamma", DpoStageConfig, dpo.gamma, "0.5", 0, INFINITY,
         "margin that the better answer's reward is to have over the worse one's", .when = "dpo.loss = simpo"),
     ROW_FLOAT("dpo.sft_coef", DpoStageConfig, dpo.sft_coef, "0", 0, INFINITY,
-        "weight of the better answer's negative log-likelihood per token (RPO)", .when = "dpo.loss != orpo"),
+        "weight of the better answer's negative log-likelihood per token (RPO)",
+        .when = "dpo.loss != orpo, dpo.loss != kto, dpo.loss != apo_zero_unpaired"),
+    ROW_FLOAT("dpo.desirable_weight", DpoStageConfig, dpo.desirable_weight, "1", 0.000001, INFINITY,
+        "weight of the answers that are labelled good", .when = "dpo.loss = kto or dpo.loss = apo_zero_unpaired"),
+    ROW_FLOAT("dpo.undesirable_weight", DpoStageConfig, dpo.undesirable_weight, "1", 0.000001, INFINITY,
+        "weight of the answers that are labelled bad", .when = "dpo.loss = kto or dpo.loss = apo_zero_unpaired"),
     RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction")
     DEVICE_OPTIONS(DpoStageConfig, common.device)
     RANK_OPTIONS(DpoStageConfig, common.device)
@@ -39,6 +45,12 @@ bool dpo_config_check(const DpoStageConfig *config, Error *error) {
         "dpo.label_smoothing is %g: dpo.loss robust takes less than 0.5, for of pairs that are the wrong way "
         "round half the time nothing can be learnt",
         dpo->label_smoothing);
+  }
+  if (dpo->loss == DPO_KTO && config->common.optim.batch_size < 2) {
+    return error_set(error, ERROR_USAGE,
+                     "optim.batch_size is 1: dpo.loss kto measures each answer of an update against the "
+                     "others, and takes at least 2 "
+                     "(apo_zero_unpaired takes 1)");
   }
   return true;
 }

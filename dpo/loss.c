@@ -1,13 +1,20 @@
 #include "dpo/loss.h"
 
+#include "base/error.h"
+
 #include <math.h>
 #include <stddef.h>
 
-const char *const dpo_loss_names[] = {"sigmoid",  "robust",   "sigmoid_norm", "hinge", "ipo",
-                                      "apo_zero", "apo_down", "orpo",         "simpo", NULL};
+const char *const dpo_loss_names[] = {"sigmoid", "robust",   "sigmoid_norm",      "hinge",
+                                      "ipo",     "apo_zero", "apo_down",          "orpo",
+                                      "simpo",   "kto",      "apo_zero_unpaired", NULL};
 
 bool dpo_has_reference(const DpoTerms *terms) {
   return terms->loss != DPO_ORPO && terms->loss != DPO_SIMPO;
+}
+
+bool dpo_is_unpaired(const DpoTerms *terms) {
+  return terms->loss == DPO_KTO || terms->loss == DPO_APO_ZERO_UNPAIRED;
 }
 
 /* log(1 + e^x) without overflow */
@@ -50,7 +57,7 @@ static Sloped strength(const DpoTerms *terms, const DpoAnswer *answer) {
       return (Sloped){(p - q) / tokens, 1 / tokens};
     case DPO_SIMPO:
       return (Sloped){p / tokens, 1 / tokens};
-    case DPO_ORPO:
+    default: /* DPO_ORPO */
       break;
   }
   const Sloped odds = log_odds(p / tokens);
@@ -100,10 +107,9 @@ static PairCost cost(const DpoTerms *terms, double better, double worse) {
                         beta * bell(z)};
     case DPO_SIMPO:
       return logistic(beta, z - terms->gamma, 1 - e, e);
-    case DPO_ORPO:
-      break;
+    default: /* DPO_ORPO */
+      return logistic(1, difference, beta, 0);
   }
-  return logistic(1, difference, beta, 0);
 }
 
 static double sft_weight(const DpoTerms *terms) {
@@ -115,15 +121,19 @@ static double reward_of(const DpoTerms *terms, const DpoAnswer *answer) {
   return terms->beta * answer->logprob / tokens_of(answer);
 }
 
-static void add_figures(const DpoTerms *terms, const DpoAnswer *better, const DpoAnswer *worse,
+/* side: above 0 when it is on its side of what it is compared with. */
+static void add_figures(const DpoTerms *terms, const DpoAnswer *answer, bool chosen, double side,
                         DpoSums *sums) {
-  const double chosen = reward_of(terms, better), rejected = reward_of(terms, worse);
-  sums->pairs++;
-  sums->correct += chosen > rejected ? 1 : chosen == rejected ? 0.5 : 0;
-  sums->reward_chosen += chosen;
-  sums->reward_rejected += rejected;
-  sums->logprob_chosen += better->logprob;
-  sums->logprob_rejected += worse->logprob;
+  sums->correct += side > 0 ? 1 : side == 0 ? 0.5 : 0;
+  *(chosen ? &sums->chosen : &sums->rejected) += 1;
+  *(chosen ? &sums->reward_chosen : &sums->reward_rejected) += reward_of(terms, answer);
+  *(chosen ? &sums->logprob_chosen : &sums->logprob_rejected) += answer->logprob;
+}
+
+static void add_pair(const DpoTerms *terms, const DpoAnswer *better, const DpoAnswer *worse, DpoSums *sums) {
+  const double side = reward_of(terms, better) - reward_of(terms, worse);
+  add_figures(terms, better, true, side, sums);
+  add_figures(terms, worse, false, side, sums);
 }
 
 static double count_pairs(const DpoAnswer *answers, int64_t count) {
@@ -136,6 +146,7 @@ static double count_pairs(const DpoAnswer *answers, int64_t count) {
 
 void dpo_loss(const DpoTerms *terms, const DpoAnswer *answers, int64_t count, double n, DpoSums *sums,
               double *slopes) {
+  ASSERT(!dpo_is_unpaired(terms));
   const double share = n * count_pairs(answers, count), sft = sft_weight(terms);
   double loss = 0;
   for (int64_t i = 0; slopes && i < count; i++) slopes[i] = 0;
@@ -146,11 +157,22 @@ void dpo_loss(const DpoTerms *terms, const DpoAnswer *answers, int64_t count, do
       const Sloped worse = strength(terms, &answers[j]);
       const PairCost pair = cost(terms, better.value, worse.value);
       loss += pair.value - sft * answers[i].logprob / tokens_of(&answers[i]);
-      add_figures(terms, &answers[i], &answers[j], sums);
+      add_pair(terms, &answers[i], &answers[j], sums);
       if (!slopes) continue;
       slopes[i] += (pair.better * better.slope - sft / tokens_of(&answers[i])) / share;
       slopes[j] += pair.worse * worse.slope / share;
     }
   }
   sums->loss += loss / share;
+}
+
+void dpo_loss_single(const DpoTerms *terms, const DpoAnswer *answer, double kl, double n, DpoSums *sums,
+                     double *slope) {
+  const bool good = answer->rank == 0;
+  const double point = terms->loss == DPO_KTO ? terms->beta * kl : 0, sign = good ? 1 : -1;
+  const double weight = (good ? terms->desirable_weight : terms->undesirable_weight) / n;
+  const double side = sign * (reward_of(terms, answer) - point);
+  sums->loss += weight * sigmoid(-side);
+  if (slope) *slope = -sign * weight * terms->beta * bell(side);
+  add_figures(terms, answer, good, side, sums);
 }

@@ -1,4 +1,4 @@
-/* Losses that learn from preferences without a reward model.
+/* Losses that learn from preferences without a reward model: from pairs, or from single answers that are called good or bad.
  *
  * For an answer of T tokens let p be its log-probability under the policy, summed over its tokens, q the same under the
  * reference, and r its implicit reward. For a pair, w is the better answer, l the worse one and d = r_w - r_l:
@@ -26,6 +26,14 @@
  *
  *   l = 1/P * sum over the P pairs;   L = 1/n * sum over the records of the update of l
  *
+ * Of a single answer:
+ *
+ *   kto                r = beta (p - q)   w_D (1 - sigmoid(r - beta z0)) of a good one, w_U (1 - sigmoid(beta z0 - r)) of a bad one
+ *                      KTO: Ethayarajh et al. 2024, equation 7; z0: dpo/mismatched.h; no gradient goes through it
+ *   apo_zero_unpaired  the same with z0 = 0: APO for single answers
+ *
+ * with w_D = desirable_weight, w_U = undesirable_weight, and L the mean over the answers of the update.
+ *
  * Everything is on the host, in nats. */
 #ifndef DPO_LOSS_H
 #define DPO_LOSS_H
@@ -42,35 +50,45 @@ typedef enum DpoLossKind {
   DPO_APO_ZERO,
   DPO_APO_DOWN,
   DPO_ORPO,
-  DPO_SIMPO
+  DPO_SIMPO,
+  DPO_KTO,
+  DPO_APO_ZERO_UNPAIRED
 } DpoLossKind;
 extern const char *const dpo_loss_names[]; /* in that order, NULL at the end */
 
 typedef struct DpoTerms {
   int loss; /* DpoLossKind */
   double beta, label_smoothing, gamma, sft_coef;
+  double desirable_weight, undesirable_weight;
 } DpoTerms;
 
 /* Whether the loss compares with a reference. */
 bool dpo_has_reference(const DpoTerms *terms);
+/* Whether it is of single answers. */
+bool dpo_is_unpaired(const DpoTerms *terms);
 
 typedef struct DpoAnswer {
   double logprob, reference; /* p, q; q is unused where there is no reference */
   int64_t tokens;            /* T; an answer of none counts as one */
-  int32_t rank;              /* the lower, the better */
+  int32_t rank;              /* the lower, the better; of a single answer 0: a good one */
 } DpoAnswer;
 
-/* Sums over the pairs of records, but for the loss. */
+/* Sums over the answers that are compared, each pair's two anew, but for the loss. Chosen: the better ones and the good ones.
+ * Correct: those on their side of what they are compared with, half where they are equal: r_w > r_l; r > beta z0 of a good one. */
 typedef struct DpoSums {
   double loss;                             /* l / n */
-  double pairs, correct;                   /* P; those with r_w > r_l, equal ones count half */
-  double reward_chosen, reward_rejected;   /* r_w, r_l */
-  double logprob_chosen, logprob_rejected; /* p_w, p_l */
+  double correct, chosen, rejected;        /* how many */
+  double reward_chosen, reward_rejected;   /* r */
+  double logprob_chosen, logprob_rejected; /* p */
 } DpoSums;
 
 /* Adds one record to the sums. answers: [count], at least two of different rank. n: records of the whole update, over all
  * micro-batches and ranks. slopes [count] receives dL/dp of each answer, or is NULL for an evaluation. */
 void dpo_loss(const DpoTerms *terms, const DpoAnswer *answers, int64_t count, double n, DpoSums *sums,
               double *slopes);
+
+/* Adds a single answer. kl: z0, which apo_zero_unpaired does not look at; slope: dL/dp, or NULL. */
+void dpo_loss_single(const DpoTerms *terms, const DpoAnswer *answer, double kl, double n, DpoSums *sums,
+                     double *slope);
 
 #endif

@@ -5,7 +5,7 @@ int main(int argc, char **argv) {
   process_begin(argv);
   const Program program = {
       .name = "dpo",
-      .summary = "Trains a language model on preferences, without a reward model: DPO and its kin.",
+      .summary = "Trains a language model on preferences, without a reward model: DPO, KTO and their kin.",
       .example =
           "drover dpo --model.path my-model --lora.enabled \\\n"
           "  --model.adapter runs/sft/adapter --data.train preferences.jsonl \\\n"

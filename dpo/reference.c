@@ -27,7 +27,7 @@ void reference_free(Reference *reference) {
 }
 
 double *reference_at(const Reference *reference, const Supervised *s, const Dataset *data, int64_t k) {
-  const ExampleRef ref = s->micro.refs[s->micro.packer.items[k]];
+  const ExampleRef ref = s->micro.refs[microbatches_number(&s->micro, k)];
   uint64_t number = ref.index;
   for (uint32_t i = 0; i < ref.source; i++) number += data->sources[i].count;
   double *all = data == &s->corpus.eval ? reference->eval : reference->train;

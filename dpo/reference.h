@@ -16,7 +16,7 @@ typedef struct Reference {
 NODISCARD bool reference_open(Reference *reference, const Corpus *corpus, Error *error);
 void reference_free(Reference *reference); /* also of a zeroed one */
 
-/* Reads all of them from the model as it is. ERROR_MODEL for a number that is not finite; the signal that came meanwhile. */
+/* Reads all of them from the model as it is. ERROR_MODEL for a number that is not finite. */
 NODISCARD bool reference_read(Reference *reference, Supervised *supervised, Error *error);
 
 /* Of the answers of number `k` in the micro-batch at hand, which is of `data`. */

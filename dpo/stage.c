@@ -1,30 +1,43 @@
 #include "dpo/stage.h"
 
+#include "dpo/balance.h"
+#include "dpo/mismatched.h"
 #include "dpo/pairs.h"
 #include "dpo/reference.h"
 
 #include <math.h>
 
-/* Means over pairs, but for the loss. */
+/* Means over what is compared, but for the loss; NaN where it was of one kind alone. */
 typedef struct Figures {
   double loss, accuracy, margin, reward_chosen, reward_rejected, logprob_chosen, logprob_rejected;
+  double kl; /* of kto: z0 */
 } Figures;
 
 typedef struct Dpo {
   const DpoTerms *terms;
   Reference reference;
+  Mismatched mismatched;
+  double kl;           /* z0 of the examples at hand */
   Figures train, eval; /* of the last update, of the last evaluation */
 } Dpo;
 
-static Figures figures_of(const DpoSums *sums, double loss) {
-  const double pairs = sums->pairs;
+static Figures figures_of(const Dpo *dpo, const DpoSums *sums, double loss) {
+  const double chosen = sums->chosen, rejected = sums->rejected;
   return (Figures){.loss = loss,
-                   .accuracy = sums->correct / pairs,
-                   .margin = (sums->reward_chosen - sums->reward_rejected) / pairs,
-                   .reward_chosen = sums->reward_chosen / pairs,
-                   .reward_rejected = sums->reward_rejected / pairs,
-                   .logprob_chosen = sums->logprob_chosen / pairs,
-                   .logprob_rejected = sums->logprob_rejected / pairs};
+                   .accuracy = sums->correct / (chosen + rejected),
+                   .margin = sums->reward_chosen / chosen - sums->reward_rejected / rejected,
+                   .reward_chosen = sums->reward_chosen / chosen,
+                   .reward_rejected = sums->reward_rejected / rejected,
+                   .logprob_chosen = sums->logprob_chosen / chosen,
+                   .logprob_rejected = sums->logprob_rejected / rejected,
+                   .kl = dpo->terms->loss == DPO_KTO ? dpo->kl : NAN};
+}
+
+/* "accuracy 70%  margin 0.12  kl 0.5": those that there are. */
+static void tell(const Figures *figures, char *out, size_t room) {
+  int at = snprintf(out, room, "accuracy %.0f%%", 100 * figures->accuracy);
+  if (!isnan(figures->margin)) at += snprintf(out + at, room - (size_t)at, "  margin %.3g", figures->margin);
+  if (!isnan(figures->kl)) snprintf(out + at, room - (size_t)at, "  kl %.3g", figures->kl);
 }
 
 /* -- the loss of a micro-batch -------------------------------------------------------------------------- */
@@ -43,7 +56,11 @@ static int64_t lose(const Dpo *dpo, const Example *example, const double *refere
                              .rank = example->answers[a].rank};
     at += rows;
   }
-  dpo_loss(dpo->terms, answers, example->answer_count, n, sums, slopes ? slope : NULL);
+  if (dpo_is_unpaired(dpo->terms)) {
+    dpo_loss_single(dpo->terms, answers, dpo->kl, n, sums, slopes ? slope : NULL);
+  } else {
+    dpo_loss(dpo->terms, answers, example->answer_count, n, sums, slopes ? slope : NULL);
+  }
   for (int a = 0; slopes && a < example->answer_count; a++) {
     for (int64_t i = 0; i < answers[a].tokens; i++) *slopes++ = (float)slope[a];
   }
@@ -70,26 +87,31 @@ static double size(const Example *example) {
   return 1;
 }
 
+static bool survey(Supervised *s, int64_t count, Error *error) {
+  Dpo *dpo = s->own;
+  return dpo->terms->loss != DPO_KTO || mismatched_update(&dpo->mismatched, s, count, &dpo->kl, error);
+}
+
 static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   Packer *packer = &s->micro.packer;
   DpoSums of = {0};
   pairs_judge(s);
   lose_all(s, &s->corpus.train, n, &of, true);
-  const double values[] = {
-      of.loss,           of.pairs,           of.correct, of.reward_chosen, of.reward_rejected,
-      of.logprob_chosen, of.logprob_rejected};
-  _Static_assert(sizeof values / sizeof *values <= SUPERVISED_SUMS, "all figures have a place");
-  for (size_t i = 0; i < sizeof values / sizeof *values; i++) sums[i] += values[i];
+  const double values[SUPERVISED_SUMS] = {of.loss,           of.correct,         of.chosen,
+                                          of.rejected,       of.reward_chosen,   of.reward_rejected,
+                                          of.logprob_chosen, of.logprob_rejected};
+  _Static_assert(sizeof of == sizeof values, "all figures have a place");
+  for (int i = 0; i < SUPERVISED_SUMS; i++) sums[i] += values[i];
   if (packer->row_count > 0)
     lm_logprobs_backward(&s->pass, packer_rows(packer), 1, packer->slopes, NULL, NULL);
 }
 
 static void settle(Supervised *s, double n, const double sums[SUPERVISED_SUMS]) {
   Dpo *dpo = s->own;
-  (void)n; /* the loss has it; the rest is of pairs */
-  const DpoSums of = {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
+  (void)n; /* the loss has it; the rest is of what was compared */
+  const DpoSums of = {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7]};
   s->loss = of.loss;
-  dpo->train = figures_of(&of, of.loss);
+  dpo->train = figures_of(dpo, &of, of.loss);
 }
 
 /* -- evaluation ----------------------------------------------------------------------------------------- */
@@ -107,9 +129,11 @@ static void log_figures(Supervised *s, const char *part, const Figures *figures)
               {"reward_chosen", figures->reward_chosen},
               {"reward_rejected", figures->reward_rejected},
               {"logprob_chosen", figures->logprob_chosen},
-              {"logprob_rejected", figures->logprob_rejected}};
+              {"logprob_rejected", figures->logprob_rejected},
+              {"kl", figures->kl}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     char name[64];
+    if (isnan(rows[i].value)) continue;
     snprintf(name, sizeof name, "%s/%s", part, rows[i].name);
     runlog_metric(&s->run.runlog, s->step, name, rows[i].value);
   }
@@ -118,15 +142,17 @@ static void log_figures(Supervised *s, const char *part, const Figures *figures)
 static bool evaluate(Supervised *s, Error *error) {
   Dpo *dpo = s->own;
   DpoSums sums = {0};
+  if (dpo->terms->loss == DPO_KTO && !mismatched_evaluate(&dpo->mismatched, s, &dpo->kl, error)) return false;
   if (!supervised_judge_all(s, &s->corpus.eval, add_judged, &sums, error)) return false;
   comm_sum(&s->compute.comm, (double *)&sums, sizeof sums / sizeof(double));
   const double loss = sums.loss / (double)s->corpus.eval.count;
   if (!run_check_finite(&s->run, "the evaluation loss", loss, s->step, error)) return false;
-  dpo->eval = figures_of(&sums, loss);
+  dpo->eval = figures_of(dpo, &sums, loss);
   runlog_metric(&s->run.runlog, s->step, "eval/loss", loss);
   log_figures(s, "eval", &dpo->eval);
-  log_info(s->log, "step %lld: eval loss %.4f, accuracy %.2f%%, margin %.3f", (long long)s->step, loss,
-           100 * dpo->eval.accuracy, dpo->eval.margin);
+  char figures[64];
+  tell(&dpo->eval, figures, sizeof figures);
+  log_info(s->log, "step %lld: eval loss %.4f  %s", (long long)s->step, loss, figures);
   return true;
 }
 
@@ -134,18 +160,23 @@ static bool evaluate(Supervised *s, Error *error) {
 
 static bool open(Supervised *s, Error *error) {
   Dpo *dpo = s->own;
-  return !dpo_has_reference(dpo->terms) || reference_open(&dpo->reference, &s->corpus, error);
+  if (dpo_is_unpaired(dpo->terms) && s->corpus.train.count > 0)
+    balance_say(dpo->terms, &s->corpus.train, s->log);
+  return (dpo->terms->loss != DPO_KTO || mismatched_open(&dpo->mismatched, s, error)) &&
+         (!dpo_has_reference(dpo->terms) || reference_open(&dpo->reference, &s->corpus, error));
 }
 
 static bool begin(Supervised *s, Error *error) {
   Dpo *dpo = s->own;
-  return !dpo_has_reference(dpo->terms) || reference_read(&dpo->reference, s, error);
+  return (!dpo_has_reference(dpo->terms) || reference_read(&dpo->reference, s, error)) &&
+         (dpo->terms->loss != DPO_KTO || mismatched_read(&dpo->mismatched, s, error));
 }
 
 static bool state(Supervised *s, Checkpoint *checkpoint, Error *error) {
   Dpo *dpo = s->own;
   return checkpoint_float(checkpoint, "accuracy", &dpo->train.accuracy, error) &&
-         checkpoint_float(checkpoint, "margin", &dpo->train.margin, error);
+         checkpoint_float(checkpoint, "margin", &dpo->train.margin, error) &&
+         (dpo->terms->loss != DPO_KTO || checkpoint_float(checkpoint, "kl", &dpo->train.kl, error));
 }
 
 static void metrics(Supervised *s) {
@@ -155,31 +186,40 @@ static void metrics(Supervised *s) {
 
 static void note(const Supervised *s, char *out, size_t room) {
   const Dpo *dpo = s->own;
-  snprintf(out, room, "accuracy %.0f%%  margin %.3g", 100 * dpo->train.accuracy, dpo->train.margin);
+  tell(&dpo->train, out, room);
+}
+
+static bool add_figure(Buffer *json, const char *part, const char *name, double value, Error *error) {
+  if (isnan(value)) return buffer_format(json, error, ", \"%s%s\": null", part, name);
+  return buffer_format(json, error, ", \"%s%s\": %.9g", part, name, value);
+}
+
+/* part: "eval_" or "" */
+static bool add_figures(Buffer *json, const char *part, const Figures *figures, double loss, Error *error) {
+  return add_figure(json, part, "loss", loss, error) &&
+         add_figure(json, part, "accuracy", figures->accuracy, error) &&
+         add_figure(json, part, "margin", figures->margin, error) &&
+         (isnan(figures->kl) || add_figure(json, part, "kl", figures->kl, error));
 }
 
 static bool result(const Supervised *s, Buffer *json, Error *error) {
   const Dpo *dpo = s->own;
-  if (!buffer_format(json, error, ", \"loss\": %.9g, \"accuracy\": %.9g, \"margin\": %.9g", s->loss,
-                     dpo->train.accuracy, dpo->train.margin)) {
-    return false;
-  }
-  if (!s->corpus.has_eval) return true;
-  return buffer_format(json, error, ", \"eval_loss\": %.9g, \"eval_accuracy\": %.9g, \"eval_margin\": %.9g",
-                       dpo->eval.loss, dpo->eval.accuracy, dpo->eval.margin);
+  return add_figures(json, "", &dpo->train, s->loss, error) &&
+         (!s->corpus.has_eval || add_figures(json, "eval_", &dpo->eval, dpo->eval.loss, error));
 }
 
 bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
   static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0},
                                           {"eval/loss", "eval loss", 4, -1},
                                           {"eval/accuracy", "eval accuracy", 3, 1}};
-  static const SupervisedStage stage = {
+  SupervisedStage stage = {
       .name = "dpo",
       .trainee = "policy",
       .unit = "preference",
       .kind = DATASET_PREFERENCE,
       .open = open,
       .begin = begin,
+      .survey = survey,
       .pack = pairs_pack,
       .size = size,
       .learn = learn,
@@ -195,9 +235,14 @@ bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .figure_count = sizeof figures / sizeof *figures,
   };
   const DpoStageConfig *config = call->config;
-  Dpo dpo = {.terms = &config->dpo};
+  Dpo dpo = {.terms = &config->dpo, .train.kl = NAN};
+  if (dpo_is_unpaired(dpo.terms)) {
+    stage.kind = DATASET_UNPAIRED;
+    stage.unit = "answer";
+  }
   const bool ok =
       dpo_config_check(config, error) && supervised_run(&stage, &dpo, &config->common, call, out, error);
   reference_free(&dpo.reference);
+  mismatched_free(&dpo.mismatched);
   return ok;
 }

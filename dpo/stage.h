@@ -1,4 +1,5 @@
-/* The dpo stage: from answers of different rank to a policy that prefers the better ones, without a reward model (dpo/loss.h).
+/* The dpo stage: from answers of different rank, or answers that are called good or bad, to a policy that prefers the better ones,
+ * without a reward model (dpo/loss.h).
  *
  * The policy starts as the SFT model, which is its reference too. The course of an update is that of train/supervised.h. */
 #ifndef DPO_STAGE_H

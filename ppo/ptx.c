@@ -38,8 +38,9 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
                     Compute *compute, Arena *step, double *loss_sum, double *tokens, Error *error) {
   int64_t own;
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->micro.refs);
-  if (!microbatches_share(&ptx->micro, &ptx->data, count, &compute->comm, &own, error) ||
-      !microbatches_plan(&ptx->micro, &ptx->data, own, true, error)) {
+  microbatches_take(&ptx->micro, &ptx->data, count);
+  if (!microbatches_share(&ptx->micro, count, &compute->comm, &own, error) ||
+      !microbatches_plan(&ptx->micro, own, true, error)) {
     return error_context(error, "data.ptx");
   }
   *tokens = 0;

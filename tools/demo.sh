@@ -2,11 +2,12 @@
 # The whole recipe on the embedded demo: builds Drover, makes the data and a small model from nothing, then
 # pretraining -> SFT -> reward model -> PPO -> merge, and shows what came of it (docs/demo.md).
 #
-#   tools/demo.sh [--dir DIR] [--seed N] [--shuffle-preferences] [--launcher COMMAND]
+#   tools/demo.sh [--dir DIR] [--seed N] [--shuffle-preferences] [--until STAGE] [--launcher COMMAND]
 #
 #   --dir DIR               where to (default runs/demo)
 #   --seed N                of the data, the weights and every stage (default 1)
 #   --shuffle-preferences   the control: preference labels are coin flips, so there is nothing to learn from them
+#   --until STAGE           the last stage to run, of pretrain, sft, reward, ppo; then no result is shown
 #   --launcher COMMAND      stages on many ranks, 'drover launch -n 2' (docs/ranks.md)
 #
 # Started again after an interruption it goes on where it was; when all is done it only shows the result.
@@ -18,12 +19,13 @@ usage() {
   exit "$1"
 }
 
-dir=runs/demo seed=1 data_options=() run_options=()
+dir=runs/demo seed=1 until=final data_options=() run_options=()
 while (($#)); do
   case $1 in
     --dir) dir=${2:?--dir needs a directory} && shift ;;
     --seed) seed=${2:?--seed needs a number} && shift ;;
     --shuffle-preferences) data_options=(--shuffle-preferences) ;;
+    --until) until=${2:?--until needs a stage} && shift ;;
     --launcher) run_options=(--launcher "${2:?--launcher needs a command}") && shift ;;
     --help | -h) usage 0 ;;
     *) echo "demo.sh: unknown argument '$1'" >&2 && usage 2 >&2 ;;
@@ -62,8 +64,11 @@ if [[ ! -d $dir/base ]]; then
 fi
 
 sed "s#runs/demo#$dir#g" configs/demo/pipeline.json |
-  jq --argjson seed "$seed" '.stages |= map(if .config then .config.run.seed = $seed else . end)' >"$dir/pipeline.json"
+  jq --argjson seed "$seed" --arg until "$until" '.stages |= map(if .config then .config.run.seed = $seed else . end)
+    | ([.stages[].name] | index($until)) as $last
+    | if $last then .stages |= .[:$last + 1] else error("--until: no stage is named \($until)") end' >"$dir/pipeline.json"
 tools/drover run "$dir/pipeline.json" "${run_options[@]}" >/dev/null
+[[ $until == final ]] || exit 0
 
 say "answers to questions that no training has seen"
 answer() { # NAME MODEL

@@ -32,36 +32,36 @@ void microbatches_free(Microbatches *micro) {
   *micro = (Microbatches){0};
 }
 
-bool microbatches_share(Microbatches *micro, const Dataset *data, int64_t count, const Comm *comm,
-                        int64_t *own, Error *error) {
+void microbatches_take(Microbatches *micro, const Dataset *data, int64_t count) {
   ASSERT(count <= micro->group);
+  for (int64_t i = 0; i < count; i++) micro->examples[i] = dataset_example(data, micro->refs[i]);
+}
+
+static void measure(Microbatches *micro, int64_t count) {
+  ASSERT(count <= micro->group);
+  for (int64_t i = 0; i < count; i++) micro->packer.lengths[i] = example_tokens(&micro->examples[i]);
+}
+
+bool microbatches_share(Microbatches *micro, int64_t count, const Comm *comm, int64_t *own, Error *error) {
   *own = count;
   if (comm->size == 1) return true;
-  for (int64_t i = 0; i < count; i++) {
-    const Example example = dataset_example(data, micro->refs[i]);
-    micro->packer.lengths[i] = example_tokens(&example);
-  }
+  measure(micro, count);
   if (!share_examples(micro->packer.lengths, count, comm->size, comm->rank, micro->numbers, own, error)) {
     return false;
   }
-  for (int64_t k = 0; k < *own; k++) micro->refs[k] = micro->refs[micro->numbers[k]];
+  for (int64_t k = 0; k < *own; k++) micro->examples[k] = micro->examples[micro->numbers[k]];
   return true;
 }
 
-bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, bool packing, Error *error) {
-  ASSERT(count <= micro->group);
-  for (int64_t i = 0; i < count; i++) {
-    micro->examples[i] = dataset_example(data, micro->refs[i]);
-    micro->packer.lengths[i] = example_tokens(&micro->examples[i]);
-  }
+bool microbatches_plan(Microbatches *micro, int64_t count, bool packing, Error *error) {
+  measure(micro, count);
   return packer_plan(&micro->packer, count, packing, error);
 }
 
 void microbatches_fill(Microbatches *micro, int index) {
   packer_begin(&micro->packer, index);
   for (int64_t k = 0; k < micro->packer.count; k++) {
-    const int64_t number = micro->numbers[micro->packer.items[k]];
-    micro->packer.draw = (micro->draw + (uint64_t)number) * (uint64_t)micro->draws;
+    micro->packer.draw = (micro->draw + (uint64_t)microbatches_number(micro, k)) * (uint64_t)micro->draws;
     micro->pack(&micro->packer, microbatches_example(micro, k));
   }
 }
@@ -69,6 +69,11 @@ void microbatches_fill(Microbatches *micro, int index) {
 const Example *microbatches_example(const Microbatches *micro, int64_t k) {
   ASSERT(k < micro->packer.count);
   return &micro->examples[micro->packer.items[k]];
+}
+
+int64_t microbatches_number(const Microbatches *micro, int64_t k) {
+  ASSERT(k < micro->packer.count);
+  return micro->numbers[micro->packer.items[k]];
 }
 
 /* The example that a row of the micro-batch at hand belongs to. */

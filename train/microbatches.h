@@ -10,9 +10,9 @@
 typedef void PackExample(Packer *packer, const Example *example);
 
 typedef struct Microbatches {
-  ExampleRef *refs;  /* [group] filled by the caller */
-  Example *examples; /* [group] looked up by microbatches_plan */
-  int64_t *numbers;  /* [group] of each example among all that the ranks work through together */
+  ExampleRef *refs;  /* [group] filled by the caller: of all that the ranks work through together */
+  Example *examples; /* [group] by microbatches_take or the caller; after microbatches_share this rank's */
+  int64_t *numbers;  /* [group] of each example among all: into refs */
   int64_t group;     /* examples at once, at most */
   uint64_t draw; /* number of the first example among all that the run trains on, each epoch anew: dropout */
   int64_t
@@ -26,16 +26,18 @@ NODISCARD bool microbatches_init(Microbatches *micro, int64_t group, int64_t seq
                                  PackExample *pack, Error *error);
 void microbatches_free(Microbatches *micro);
 
-/* Of the first `count` refs keeps those that are this rank's (train/share.h), *own in number. With one rank all. */
-NODISCARD bool microbatches_share(Microbatches *micro, const Dataset *data, int64_t count, const Comm *comm,
-                                  int64_t *own, Error *error);
-/* Looks up the first `count` refs and plans their micro-batches; micro->packer.plan.count is their number. */
-NODISCARD bool microbatches_plan(Microbatches *micro, const Dataset *data, int64_t count, bool packing,
-                                 Error *error);
+/* Looks up the first `count` refs. */
+void microbatches_take(Microbatches *micro, const Dataset *data, int64_t count);
+/* Of the first `count` examples keeps those that are this rank's (train/share.h), *own in number. With one rank all. */
+NODISCARD bool microbatches_share(Microbatches *micro, int64_t count, const Comm *comm, int64_t *own,
+                                  Error *error);
+/* Plans the micro-batches of the first `count` examples; micro->packer.plan.count is their number. */
+NODISCARD bool microbatches_plan(Microbatches *micro, int64_t count, bool packing, Error *error);
 /* Packs micro-batch `index` of the plan. */
 void microbatches_fill(Microbatches *micro, int index);
-/* The example of number `k` in the micro-batch at hand. */
+/* The example of number `k` in the micro-batch at hand, and its number among all. */
 const Example *microbatches_example(const Microbatches *micro, int64_t k);
+int64_t microbatches_number(const Microbatches *micro, int64_t k);
 /* The first example of the micro-batch at hand for which packer.values, as read at the rows, are not finite; the first of
  * all when they are. */
 const Example *microbatches_broken(const Microbatches *micro, TokenRows read);

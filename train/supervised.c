@@ -34,7 +34,7 @@ void supervised_judge(Supervised *s) {
 
 typedef struct Update {
   double lr, grad_norm, seconds;
-  int64_t tokens;   /* all tokens computed */
+  int64_t tokens;   /* all that were learnt from */
   bool made;        /* not left out */
   char broken[320]; /* the first example with a number that is not finite, or "" */
 } Update;
@@ -46,12 +46,17 @@ static void note_broken(const Supervised *s, Update *out) {
   microbatches_place(microbatches_broken(&s->micro, read), &s->corpus.train, out->broken, sizeof out->broken);
 }
 
+bool supervised_plan(Supervised *s, int64_t count, int64_t *own, Error *error) {
+  return microbatches_share(&s->micro, count, &s->compute.comm, own, error) &&
+         microbatches_plan(&s->micro, *own, s->config->data.packing, error);
+}
+
 /* Gradients of the examples whose refs are filled in. */
 static bool accumulate(Supervised *s, int64_t all, Update *out, Error *error) {
   int64_t count;
   double n = 0, sums[SUPERVISED_SUMS] = {0};
-  if (!microbatches_share(&s->micro, &s->corpus.train, all, &s->compute.comm, &count, error)) return false;
-  if (!microbatches_plan(&s->micro, &s->corpus.train, count, s->config->data.packing, error)) return false;
+  microbatches_take(&s->micro, &s->corpus.train, all);
+  if (!supervised_plan(s, all, &count, error)) return false;
   s->micro.draw = (uint64_t)s->step * (uint64_t)s->config->optim.batch_size;
   s->micro.draws = (int64_t)s->corpus.train.most_sequences;
   for (int64_t i = 0; i < count; i++) n += s->stage->size(&s->micro.examples[i]);
@@ -85,6 +90,7 @@ static bool update(Supervised *s, Update *out, Error *error) {
       data_order_take_batch(&s->corpus.order, &s->cursor, (int)s->config->optim.batch_size, s->micro.refs);
   const double former = s->loss;
   Error why = {0};
+  if (s->stage->survey && !s->stage->survey(s, count, error)) return false;
   if (!accumulate(s, count, out, error)) return false;
   out->made = make_step(s, out, &why);
   s->step++;
@@ -98,27 +104,43 @@ static bool update(Supervised *s, Update *out, Error *error) {
 
 /* -- evaluation ----------------------------------------------------------------------------------------- */
 
+void supervised_judge_plan(Supervised *s, JudgedVisit *visit, void *context) {
+  const int own = s->micro.packer.plan.count;
+  const int passes = predictor_passes(&s->trainee.predictor, &s->compute, own);
+  for (int i = own; i < passes; i++) pass_forward_idle(&s->base, &s->compute);
+  for (int i = 0; i < own; i++) {
+    microbatches_fill(&s->micro, i);
+    supervised_judge(s);
+    visit(s, context);
+  }
+}
+
+typedef struct Judging {
+  JudgedVisit *visit;
+  void *context;
+  int64_t done;
+  uint64_t total; /* examples; both of this rank */
+} Judging;
+
+static void visit_and_tell(Supervised *s, void *context) {
+  Judging *judging = context;
+  judging->visit(s, judging->context);
+  judging->done += s->micro.packer.count;
+  progress_phase(&s->run.progress, "evaluating %" PRId64 "/%" PRIu64, judging->done, judging->total);
+}
+
 bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit, void *context,
                           Error *error) {
-  int64_t done = 0;
+  Judging judging = {
+      .visit = visit, .context = context, .total = data->count / (uint64_t)s->compute.comm.size};
   for (uint64_t first = 0; first < data->count; first += (uint64_t)s->micro.group) {
     const uint64_t left = data->count - first;
     const int64_t all = left < (uint64_t)s->micro.group ? (int64_t)left : s->micro.group;
     int64_t count;
     for (int64_t i = 0; i < all; i++) s->micro.refs[i] = dataset_reference(data, first + (uint64_t)i);
-    if (!microbatches_share(&s->micro, data, all, &s->compute.comm, &count, error)) return false;
-    if (!microbatches_plan(&s->micro, data, count, s->config->data.packing, error)) return false;
-    const int own = s->micro.packer.plan.count;
-    const int passes = predictor_passes(&s->trainee.predictor, &s->compute, own);
-    for (int i = own; i < passes; i++) pass_forward_idle(&s->base, &s->compute);
-    for (int i = 0; i < own; i++) {
-      microbatches_fill(&s->micro, i);
-      supervised_judge(s);
-      visit(s, context);
-      done += s->micro.packer.count;
-      progress_phase(&s->run.progress, "evaluating %" PRId64 "/%" PRIu64, done,
-                     data->count / (uint64_t)s->compute.comm.size);
-    }
+    microbatches_take(&s->micro, data, all);
+    if (!supervised_plan(s, all, &count, error)) return false;
+    supervised_judge_plan(s, visit_and_tell, &judging);
   }
   return true;
 }

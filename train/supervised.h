@@ -51,6 +51,8 @@ typedef struct SupervisedStage {
   bool (*open)(Supervised *supervised, Error *error);
   /* The model is the one that training starts from, of a run that is resumed too: its checkpoint comes after. May be NULL. */
   bool (*begin)(Supervised *supervised, Error *error);
+  /* Before an update learns from the examples of micro.refs[count], those of all ranks; may be NULL. */
+  bool (*survey)(Supervised *supervised, int64_t count, Error *error);
   PackExample *pack;
   double (*size)(const Example *example); /* its part of N */
   /* After the forward pass of the micro-batch at hand: puts the gradient of its part of L into supervised->pass, and adds
@@ -116,10 +118,14 @@ NODISCARD bool supervised_run(const SupervisedStage *stage, void *own, const Sup
 NODISCARD bool supervised_next_try(const Supervised *supervised, const char *output, Buffer *out,
                                    Error *error);
 
+/* Shares micro.examples[count] out over the ranks, *own of them to this one, and plans the micro-batches of these. */
+NODISCARD bool supervised_plan(Supervised *supervised, int64_t count, int64_t *own, Error *error);
 /* The forward pass of the micro-batch that is packed, and the stage's judge on it. */
 void supervised_judge(Supervised *supervised);
-/* Judges this rank's share of the examples of a data set, and calls `visit` for every micro-batch; what it sums is this rank's. */
 typedef void JudgedVisit(Supervised *supervised, void *context);
+/* supervised_judge of each micro-batch that is planned, and then `visit`; what that sums is this rank's. */
+void supervised_judge_plan(Supervised *supervised, JudgedVisit *visit, void *context);
+/* The same of this rank's share of the examples of a data set. */
 NODISCARD bool supervised_judge_all(Supervised *supervised, const Dataset *data, JudgedVisit *visit,
                                     void *context, Error *error);
 

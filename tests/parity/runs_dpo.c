@@ -1,5 +1,5 @@
 /* Whole runs of dpo against an independent implementation in fp64 (tests/fixtures/make_runs.py): pairs with all weights,
- * rankings with an adapter that is the reference too; each cut into several micro-batches and in one. */
+ * rankings with an adapter that is the reference too, single answers; each cut into several micro-batches and in one. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -55,12 +55,18 @@ static void simpo(void **state) {
   run_each("dpo_simpo_lora", adapter_file);
 }
 
+/* z0 of whole updates and of the evaluation, of one example too; with prompts that have two answers next to each other, and
+ * answers that are too long for another prompt. */
+static void kto(void **state) {
+  (void)state;
+  run_each("kto_full", model_file);
+  run_each("kto_lora", adapter_file);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sigmoid),
-      cmocka_unit_test(orpo),
-      cmocka_unit_test(ipo),
-      cmocka_unit_test(simpo),
+      cmocka_unit_test(sigmoid), cmocka_unit_test(orpo), cmocka_unit_test(ipo),
+      cmocka_unit_test(simpo),   cmocka_unit_test(kto),
   };
   return cmocka_run_group_tests_name("parity/runs_dpo", tests, NULL, NULL);
 }

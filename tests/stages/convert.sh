@@ -204,6 +204,9 @@ num_train_epochs: 1
 END
 good prefer dpo
 same prefer.out.yaml '[.dpo, .data.train, .lora.targets, .lora.alpha]' '[{"beta":0.2,"loss":"orpo"},["world/prefs.jsonl","world/prefs_eval.jsonl"],"all-linear",16]'
+sed 's/stage: dpo/stage: kto/; s/pref_loss: orpo/kto_chosen_weight: 1.5/; s,runs/prefer,runs/kto,' prefer.yaml >kto.yaml
+good kto dpo
+same kto.out.yaml '.dpo' '{"beta":0.2,"desirable_weight":1.5,"loss":"kto"}'
 note "LLaMA-Factory"
 
 # -- TRL
@@ -286,9 +289,9 @@ change factory 's/dataset: own/dataset: far/' "'far' is not in a file by dataset
 change factory 's/dataset: own/dataset: gone/' "'gone' is in no dataset_info.json here: give its file as --data"
 change factory 's/dataset: own/dataset: odd/' "the tags of 'odd' in dataset_info.json have no equal here"
 change factory 's/finetuning_type: lora/finetuning_type: freeze/' "'finetuning_type': 'freeze' has no equal here"
-change factory 's/stage: sft/stage: kto/' "'stage': 'kto' has no equal here: expected pt, sft, rm, dpo or ppo"
+change factory 's/stage: sft/stage: bco/' "'stage': 'bco' has no equal here: expected pt, sft, rm, dpo, ppo or kto"
 change factory 's/template: chatml/template: empty/' "'template': 'empty' has no equal here"
-change pairs 's/rl: simpo/rl: grpo/' "'rl': 'grpo' has no equal here: expected dpo, ipo, orpo or simpo"
+change pairs 's/rl: simpo/rl: grpo/' "'rl': 'grpo' has no equal here: expected dpo, ipo, orpo, simpo or kto"
 change factory 's/lora_rank: 4/lora_rank: 0/' "'lora.r': 0 is out of range" # the stage has the last word
 change factory 's/report_to: none/report_to: no/' "bad.yaml:22:12: 'no' is false in YAML 1.1"
 refuse 2 "has neither base_model nor model_name_or_path" "$drover" convert factory.out.yaml

@@ -13,6 +13,10 @@ reward=("$bin/reward" --model.path "$world/base" --data.train "$world/ranked.jso
   --device.threads 1 --json)
 dpo=("$bin/dpo" --model.path "$world/base" --data.train "$world/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
   --data.template chatml --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 20 --run.eval_every 10 --device.threads 1 --json)
+# Of an update z0 is that of all ranks: the last one of an epoch has two answers, on four ranks one or none each.
+jq -c '{prompt, completion: .chosen, label: true}, {prompt, completion: .rejected, label: false}' <(head -n 16 "$world/prefs.jsonl") >"$world/single.jsonl"
+kto=("$bin/dpo" --model.path "$world/base" --data.train "$world/single.jsonl" --data.eval "$world/prefs_eval.jsonl" --dpo.loss kto
+  --data.template chatml --optim.lr 1e-3 --optim.batch_size 6 --optim.max_steps 20 --run.eval_every 10 --device.threads 1 --json)
 head -n 9 "$world/sft.jsonl" >"$world/eval.jsonl"
 make_ranking "$world/prefs.jsonl" "$world/ranked.jsonl"
 
@@ -40,6 +44,8 @@ compare reward model/model.safetensors "${reward[@]}"
 compare reward-lora adapter/adapter_model.safetensors "${reward[@]}" --lora.enabled --lora.dropout 0.1
 compare dpo model/model.safetensors "${dpo[@]}"
 compare dpo-lora adapter/adapter_model.safetensors "${dpo[@]}" --lora.enabled --lora.dropout 0.1
+
+compare kto model/model.safetensors "${kto[@]}"
 
 long=("${sft[@]}" --optim.max_steps 150 --run.save_every 5 --lora.enabled --lora.dropout 0.1)
 pass on 2 "${long[@]}" --run.dir "$work/whole"

@@ -44,6 +44,8 @@ levels sft-lora 2 'optimizer weights' "${sft[@]}" "${lora[@]}"
 levels reward 4 'gradients' "${reward[@]}"
 levels reward-lora 2 'weights' "${reward[@]}" "${lora[@]}"
 levels dpo 2 'weights' "${dpo[@]}"
+levels kto 2 'weights' "$bin/dpo" --model.path "$world/base" --data.train "$world/prefs.jsonl" --data.eval "$world/prefs_eval.jsonl" \
+  --dpo.loss kto --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 10 "${common[@]}"
 levels bf16 2 'optimizer weights' "${sft[@]}" --model.dtype bf16 --model.recompute
 levels sgd 2 'gradients' "${sft[@]}" --optim.name sgd --optim.lr 0.1 --optim.momentum 0.9 --optim.weight_decay 0.1
 levels 8bit 4 'optimizer weights' "${sft[@]}" --optim.state 8bit

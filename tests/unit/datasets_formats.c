@@ -46,6 +46,8 @@ static void show_record(Buffer *out, const Record *record, DatasetFormat format)
   }
   if (record->reference) assert_true(buffer_format(out, &error, " = %s", record->reference));
   if (record->margin != 0) assert_true(buffer_format(out, &error, " margin %g", record->margin));
+  if (format == FORMAT_UNPAIRED && record->talk.items[record->talk.count - 1].role == CHAT_ASSISTANT)
+    assert_true(buffer_text(out, record->desirable ? " good" : " bad", &error));
   if (record->scored) {
     assert_true(buffer_format(out, &error, " scores %g %g", record->chosen_score, record->rejected_score));
   }
@@ -118,6 +120,7 @@ static void check_cases(const Case *cases, size_t count, const char *columns, bo
 #define SFT  DATASET_SFT
 #define PAIR DATASET_PREFERENCE
 #define ASK  DATASET_PROMPT
+#define ONE  DATASET_UNPAIRED
 
 /* ---- one conversation ---- */
 
@@ -149,6 +152,11 @@ static void conversations(void **state) {
       {"{'prompt':'p'}", ASK, 0, "U:p [prompts]"},
       {"{'prompt':'p','completion':'c'}", ASK, 0, "U:p = c [prompt_completion]"},
       {"{'prompt':'p','completion':'c','label':false}", ASK, 0, "U:p [unpaired]"},
+      {"{'prompt':'p','completion':'c','label':false}", ONE, 0, "U:p A:c bad [unpaired]"},
+      {"{'prompt':[{'role':'user','content':'p'}],'completion':[{'role':'assistant','content':'c'}],'label':"
+       "true}",
+       ONE, 0, "U:p A:c good [unpaired]"},
+      {"{'prompt':'p','chosen':'c','rejected':'r'}", ONE, 0, "U:p A:c > U:p A:r [preference]"},
       {"{'prompt':'p','completion':'c','label':true}", ASK, 0, "U:p = c [unpaired]"},
       {"{'prompt':'p','completion':'c','label':true}", SFT, FORMAT_PROMPT_COMPLETION,
        "U:p A:c [prompt_completion]"},
@@ -288,10 +296,28 @@ static void faults_have_their_messages(void **state) {
        "f:7: the keys are those of prompt_completion records, which are no preference data: sft learns from "
        "them"},
       {"{'prompt':'p','completion':'c','label':false}", SFT, 0,
-       "f:7: unpaired records (KTO: prompt, completion, label), which no stage learns from yet; data.format "
-       "prompt_completion learns the answers labelled true, and refuses the others (jq -c 'select(.label)' "
-       "leaves "
-       "them out)"},
+       "f:7: unpaired records (prompt, completion, label), which drover dpo --dpo.loss kto learns from; "
+       "data.format prompt_completion learns the answers labelled true, and refuses the others (jq -c "
+       "'select(.label)' leaves them out)"},
+      {"{'prompt':'p','completion':'c','label':false}", PAIR, 0,
+       "f:7: unpaired records (prompt, completion, label), which hold no two answers to compare: drover dpo "
+       "--dpo.loss kto learns from them"},
+      {"{'prompt':'p','completion':'c','label':1}", ONE, 0,
+       "f:7: the keys are those of prompt_completion records; answers with a verdict each (KTO) are expected "
+       "with a key 'label' that is true or false (data.columns can name another key)"},
+      {"{'prompt':'p','completion':'c','label':'true'}", ONE, FORMAT_UNPAIRED,
+       "f:7: key 'label': expected true or false, found a string"},
+      {"{'prompt':'p','completion':'c','kto_tag':true}", ONE, 0,
+       "f:7: the keys are those of prompt_completion records; answers with a verdict each (KTO) are expected "
+       "with a key 'label' that is true or false (data.columns can name another key)"},
+      {"{'messages':[{'role':'user','content':'p'},{'role':'assistant','content':'c'}],'label':true}", ONE, 0,
+       "f:7: the keys are those of messages records; answers with a verdict each (KTO) are expected "
+       "'prompt', "
+       "'completion' and 'label': jq -c '. + {prompt: .messages[:-1], completion: .messages[-1:]} | "
+       "del(.messages)'"},
+      {"{'prompt':'p','responses':['a','b'],'scores':[1,2]}", ONE, 0,
+       "f:7: the keys are those of ranking records; answers with a verdict each (KTO) are expected 'prompt', "
+       "'completion' and 'label'"},
       {"{'prompt':'p','completion':'c','label':false}", SFT, FORMAT_PROMPT_COMPLETION,
        "f:7: key 'label': false marks an undesired answer, which would be learnt; leave these records out "
        "(jq -c "

@@ -293,6 +293,67 @@ static void too_many_answers(void **state) {
   }
 }
 
+/* ---- Single answers -------------------------------------------------------------------------------- */
+
+/* What is an example of each answer of a record, and how good it is: its text, and the ranks in a word. */
+static void expect_singles(World *world, const char *record, const char *const *texts, const char *verdicts) {
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_UNPAIRED);
+  must_open(world, &dataset, &options, record);
+  assert_int_equal(dataset.count, strlen(verdicts));
+  for (uint64_t i = 0; i < dataset.count; i++) {
+    const Example example = example_at(&dataset, i);
+    assert_int_equal(example.answer_count, 1);
+    assert_int_equal(example.answers[0].rank, verdicts[i] == 'g' ? 0 : 1);
+    assert_int_equal(example_sequences(&example), 1);
+    assert_int_equal(example_tokens(&example), example.count + example.answers[0].count);
+    expect_text(world, example.ids, NULL, 0, example.count,
+                "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n");
+    expect_answer(world, &example, 0, texts[i]);
+  }
+  assert_int_equal(dataset.most_sequences, 1);
+  dataset_close(&dataset);
+  must_open(world, &dataset, &options, record); /* from the cache */
+  assert_true(dataset.reused);
+  dataset_close(&dataset);
+}
+
+static void single_answers(void **state) {
+  World *world = *state;
+  static const char *const texts[] = {"Go.<|im_end|>", "See you.<|im_end|>"};
+  expect_singles(world, "\"completion\": \"Go.\", \"label\": true", texts, "g");
+  expect_singles(world, "\"completion\": \"Go.\", \"label\": false", texts, "b");
+  expect_singles(world, "\"chosen\": \"Go.\", \"rejected\": \"See you.\"", texts, "gb");
+  expect_singles(world, "\"response_0\": \"See you.\", \"response_1\": \"Go.\", \"better_response_id\": 1",
+                 texts, "gb");
+}
+
+/* One that is too long is left out, or loses the earliest of its prompt; never of itself. */
+static void long_single_answers(void **state) {
+  World *world = *state;
+  Dataset dataset;
+  DatasetOptions options = options_of(world, DATASET_UNPAIRED);
+  const char *record =
+      "\"chosen\": \"Go.\", \"rejected\": \"the sea and the ships and the sea and the ships\"";
+  must_open(world, &dataset, &options, record);
+  const Example good = example_at(&dataset, 0), bad = example_at(&dataset, 1);
+  const int good_tokens = example_tokens(&good), answer = bad.answers[0].count;
+  options.max_length = example_tokens(&bad) - 2;
+  assert_true(good_tokens <= options.max_length);
+  dataset_close(&dataset);
+  must_open(world, &dataset, &options, record);
+  assert_int_equal(dataset.count, 1);
+  assert_int_equal(counts_of(&dataset).too_long, 1);
+  dataset_close(&dataset);
+  options.truncation = TRUNCATION_CUT;
+  must_open(world, &dataset, &options, record);
+  assert_int_equal(dataset.count, 2);
+  const Example cut = example_at(&dataset, 1);
+  assert_int_equal(cut.answers[0].count, answer);
+  assert_int_equal(example_tokens(&cut), options.max_length);
+  dataset_close(&dataset);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(from_the_best_to_the_worst),
                                      cmocka_unit_test(two_answers_are_a_pair),
@@ -302,6 +363,8 @@ int main(void) {
                                      cmocka_unit_test(equal_answers),
                                      cmocka_unit_test(verdicts_stay_with_the_pair),
                                      cmocka_unit_test(records_that_are_no_ranking),
-                                     cmocka_unit_test(too_many_answers)};
+                                     cmocka_unit_test(too_many_answers),
+                                     cmocka_unit_test(single_answers),
+                                     cmocka_unit_test(long_single_answers)};
   return cmocka_run_group_tests(tests, open_world, close_world);
 }

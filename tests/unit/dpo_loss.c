@@ -43,7 +43,8 @@ static void test_pairs(void **state) {
     }
     DpoSums sums = {0};
     dpo_loss(&terms, field, ANSWERS, 3, &sums, NULL);
-    close_to(sums.pairs, 9, 0);
+    close_to(sums.chosen, 9, 0);
+    close_to(sums.rejected, 9, 0);
     close_to(sums.loss, sum / pairs / 3, 1e-12);
   }
 }
@@ -85,7 +86,7 @@ static void test_extremes(void **state) {
   const DpoTerms terms = terms_of(DPO_SIGMOID);
   DpoSums sums = {0};
   dpo_loss(&terms, equal, 2, 1, &sums, NULL);
-  close_to(sums.correct, 0.5, 0);
+  close_to(sums.correct, 1, 0);
   /* A pair that is far enough apart costs the hinge nothing. */
   const DpoAnswer apart[] = {{-1, -4, 3, 0}, {-4, -4, 3, 1}};
   const DpoTerms hinge = {.loss = DPO_HINGE, .beta = 0.4};
@@ -98,11 +99,46 @@ static void test_extremes(void **state) {
   assert_true(isfinite(loss_of(&(DpoTerms){.loss = DPO_IPO, .beta = 0.1}, empty, 2, 1)));
 }
 
+static double single_of(const DpoTerms *terms, const DpoAnswer *answer, double kl) {
+  DpoSums sums = {0};
+  dpo_loss_single(terms, answer, kl, 2, &sums, NULL);
+  return sums.loss;
+}
+
+/* Good and bad answers on both sides of z0, which has no gradient of its own. */
+static void test_single(void **state) {
+  (void)state;
+  const double step = 1e-5, kl = 0.4;
+  for (int loss = DPO_KTO; loss <= DPO_APO_ZERO_UNPAIRED; loss++) {
+    DpoTerms terms = terms_of(loss);
+    terms.desirable_weight = 1.5;
+    terms.undesirable_weight = 0.5;
+    DpoSums sums = {0};
+    for (int i = 0; i < ANSWERS; i++) {
+      DpoAnswer answer = field[i], up = answer, down = answer;
+      double slope;
+      dpo_loss_single(&terms, &answer, kl, 2, &sums, &slope);
+      up.logprob += step;
+      down.logprob -= step;
+      close_to(slope, (single_of(&terms, &up, kl) - single_of(&terms, &down, kl)) / (2 * step), 1e-8);
+      assert_true(answer.rank == 0 ? slope < 0 : slope > 0);
+    }
+    close_to(sums.chosen, 1, 0);
+    close_to(sums.rejected, ANSWERS - 1, 0);
+    /* p - q: 0.5 of the good one; -0.5, 0.75, -2.25, 0.25 of the bad ones */
+    close_to(sums.correct, loss == DPO_KTO ? 4 : 3, 0);
+    const DpoAnswer far[] = {{-1e5, 0, 10, 0}, {0, -1e5, 10, 1}};
+    close_to(single_of(&terms, &far[0], kl), 1.5 / 2, 1e-12);
+    close_to(single_of(&terms, &far[1], kl), 0.5 / 2, 1e-12);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_pairs),
       cmocka_unit_test(test_slopes),
       cmocka_unit_test(test_extremes),
+      cmocka_unit_test(test_single),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

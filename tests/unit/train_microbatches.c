@@ -31,8 +31,8 @@ static void open_micro(Microbatches *micro, const Dataset *dataset, int64_t toke
   assert_true(microbatches_init(micro, GROUP, (int64_t)dataset->most_sequences, tokens, scores_pack, &error));
   micro->draw = 10;
   for (uint64_t i = 0; i < dataset->count; i++) micro->refs[i] = dataset_reference(dataset, i);
-  if (!microbatches_plan(micro, dataset, (int64_t)dataset->count, packing, &error))
-    fail_msg("%s", error.message);
+  microbatches_take(micro, dataset, (int64_t)dataset->count);
+  if (!microbatches_plan(micro, (int64_t)dataset->count, packing, &error)) fail_msg("%s", error.message);
 }
 
 /* Every answer is in the batch, with its prompt before it and read at its end; the dropout of a sequence is that of its place

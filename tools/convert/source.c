@@ -50,26 +50,28 @@ static const char *stage_by_word(const StageWord *words, const json_t *value) {
 }
 
 static bool find_axolotl(Conversion *c, Error *error) {
-  static const StageWord words[] = {
-      {"dpo", "dpo"}, {"ipo", "dpo"}, {"orpo", "dpo"}, {"simpo", "dpo"}, {NULL, NULL}};
+  static const StageWord words[] = {{"dpo", "dpo"},   {"ipo", "dpo"}, {"orpo", "dpo"},
+                                    {"simpo", "dpo"}, {"kto", "dpo"}, {NULL, NULL}};
   const json_t *rl = theirs(c, "rl");
   c->stage = json_is_true(theirs(c, "reward_model")) ? "reward" : rl ? stage_by_word(words, rl) : "sft";
   if (!c->stage)
-    return error_set(error, ERROR_USAGE, "%s: 'rl': '%s' has no equal here: expected dpo, ipo, orpo or simpo",
-                     c->file.path, json_string_value(rl) ? json_string_value(rl) : json_kind(rl));
+    return error_set(error, ERROR_USAGE,
+                     "%s: 'rl': '%s' has no equal here: expected dpo, ipo, orpo, simpo or kto", c->file.path,
+                     json_string_value(rl) ? json_string_value(rl) : json_kind(rl));
   return see(c, "reward_model", error);
 }
 
 static bool find_factory(Conversion *c, Error *error) {
-  static const StageWord words[] = {{"sft", "sft"}, {"pt", "sft"},  {"rm", "reward"},
-                                    {"dpo", "dpo"}, {"ppo", "ppo"}, {NULL, NULL}};
+  static const StageWord words[] = {{"sft", "sft"}, {"pt", "sft"},  {"rm", "reward"}, {"dpo", "dpo"},
+                                    {"ppo", "ppo"}, {"kto", "dpo"}, {NULL, NULL}};
   const json_t *stage = theirs(c, "stage");
   c->stage = stage ? stage_by_word(words, stage) : "sft";
   if (!c->stage)
     return error_set(error, ERROR_USAGE,
-                     "%s: 'stage': '%s' has no equal here: expected pt, sft, rm, dpo or ppo", c->file.path,
-                     json_string_value(stage) ? json_string_value(stage) : json_kind(stage));
-  return see(c, "stage", error);
+                     "%s: 'stage': '%s' has no equal here: expected pt, sft, rm, dpo, ppo or kto",
+                     c->file.path, json_string_value(stage) ? json_string_value(stage) : json_kind(stage));
+  const bool kto = json_is_string(stage) && strcmp(json_string_value(stage), "kto") == 0;
+  return (!kto || put_take(c, "dpo.loss", json_string("kto"), NULL, error)) && see(c, "stage", error);
 }
 
 bool find_stage(Conversion *c, Error *error) {

@@ -26,10 +26,7 @@ static bool parse(CorpusReader *reader, json_t *root, Error *error) {
   if (reader->format == FORMAT_AUTO && !record_detect_kind(root, place, &reader->format, &kind, error))
     return false;
   const DatasetFormat format = reader->format;
-  if (!record_parse(record, root, record_kind(format), format, place, error)) return false;
-  /* An answer is compared whatever its label. */
-  return format != FORMAT_UNPAIRED ||
-         record_parse(record, root, DATASET_PREFERENCE, FORMAT_PROMPT_COMPLETION, place, error);
+  return record_parse(record, root, record_kind(format), format, place, error);
 }
 
 CorpusItem corpus_next(CorpusReader *reader, Error *error) {

@@ -8,7 +8,7 @@
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-static const char *const kind_names[] = {"auto", "sft", "preference", "prompt", "text", NULL};
+static const char *const kind_names[] = {"auto", "sft", "preference", "prompt", "text", "unpaired", NULL};
 
 /* The cache is nobody else's: the files can go as soon as they are mapped. */
 bool inspect_data_open(const InspectConfig *config, const TextTools *text, DatasetKind kind, int max_length,
