@@ -1,5 +1,7 @@
 #include "dpo/config.h"
 
+const char *const dpo_measures[] = {"none", "auto", "loss", "accuracy", "margin", NULL};
+
 /* One option a row. */
 /* clang-format off */
 const Option dpo_options[] = {
@@ -29,7 +31,7 @@ const Option dpo_options[] = {
         "weight of the answers that are labelled good", .when = "dpo.loss = kto or dpo.loss = apo_zero_unpaired"),
     ROW_FLOAT("dpo.undesirable_weight", DpoStageConfig, dpo.undesirable_weight, "1", 0.000001, INFINITY,
         "weight of the answers that are labelled bad", .when = "dpo.loss = kto or dpo.loss = apo_zero_unpaired"),
-    RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction")
+    RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction", dpo_measures, "loss")
     DEVICE_OPTIONS(DpoStageConfig, common.device)
     RANK_OPTIONS(DpoStageConfig, common.device)
     SHARD_OPTIONS(DpoStageConfig, common.device)

@@ -10,6 +10,7 @@ typedef struct DpoStageConfig {
   DpoTerms dpo;
 } DpoStageConfig;
 
+extern const char *const dpo_measures[]; /* choices of run.keep_best */
 extern const Option dpo_options[];
 extern const size_t dpo_option_count;
 

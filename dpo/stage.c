@@ -150,6 +150,9 @@ static bool evaluate(Supervised *s, Error *error) {
   dpo->eval = figures_of(dpo, &sums, loss);
   runlog_metric(&s->run.runlog, s->step, "eval/loss", loss);
   log_figures(s, "eval", &dpo->eval);
+  s->judged[0] = loss;
+  s->judged[1] = dpo->eval.accuracy;
+  s->judged[2] = dpo->eval.margin;
   char figures[64];
   tell(&dpo->eval, figures, sizeof figures);
   log_info(s->log, "step %lld: eval loss %.4f  %s", (long long)s->step, loss, figures);
@@ -233,6 +236,7 @@ bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .next = supervised_next_try,
       .figures = figures,
       .figure_count = sizeof figures / sizeof *figures,
+      .measures = dpo_measures,
   };
   const DpoStageConfig *config = call->config;
   Dpo dpo = {.terms = &config->dpo, .train.kl = NAN};

@@ -5,6 +5,9 @@
 #include "ppo/kl.h"
 #include "ppo/loss.h"
 #include "ppo/reward.h"
+#include "train/run.h"
+
+const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout", NULL};
 
 /* One option a row. */
 /* clang-format off */
@@ -113,7 +116,7 @@ const Option ppo_options[] = {
         OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "0", "4096")
             ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") EVAL_ROLLOUT_OPTIONS(PpoConfig, rollout)
                 PPO_OPTIONS(PpoConfig, ppo)
-                RUN_OPTIONS(PpoConfig, run, "10", "data.eval") DEVICE_OPTIONS(PpoConfig, device)
+                RUN_OPTIONS(PpoConfig, run, "10", "data.eval", ppo_measures, "heldout where there is one, else reward") DEVICE_OPTIONS(PpoConfig, device)
                     RANK_OPTIONS(PpoConfig, device)};
 /* clang-format on */
 
@@ -157,7 +160,8 @@ static bool check_loss(const PpoAlgorithm *ppo, Error *error) {
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error) ||
-      !rollout_config_check(&config->rollout, "rollout.", "_", error)) {
+      !rollout_config_check(&config->rollout, "rollout.", "_", error) ||
+      !run_config_check(&config->run, config->data.eval.count > 0, error)) {
     return false;
   }
   if (config->critic.adapter && !config->critic.path) {

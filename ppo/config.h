@@ -45,6 +45,9 @@ typedef struct PpoConfig {
   DeviceConfig device;
 } PpoConfig;
 
+/* Choices of run.keep_best, and the order of its measures. */
+typedef enum PpoMeasure { PPO_REWARD, PPO_SCORE, PPO_HELDOUT, PPO_MEASURES } PpoMeasure;
+extern const char *const ppo_measures[];
 extern const Option ppo_options[];
 extern const size_t ppo_option_count;
 

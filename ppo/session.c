@@ -95,6 +95,12 @@ static bool critic_reads(const PpoSession *s, Error *error) {
       why.message, s->config.model.path);
 }
 
+static bool check_heldout(const PpoSession *s, Error *error) {
+  return s->config.run.keep_best != BEST_MEASURES + PPO_HELDOUT || scoring_heldout_count(&s->scoring) > 0 ||
+         error_set(error, ERROR_USAGE,
+                   "run.keep_best heldout: expected a source of weight 0 in reward.sources; found none");
+}
+
 static bool open_scoring(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
   const ScoringSetting setting = {.text = &s->text,
@@ -104,7 +110,7 @@ static bool open_scoring(PpoSession *s, Error *error) {
                                   .comm = &s->comm,
                                   .runlog = &s->run.runlog,
                                   .log = s->log};
-  return scoring_open(&s->scoring, &s->rewards, &setting, error) &&
+  return scoring_open(&s->scoring, &s->rewards, &setting, error) && check_heldout(s, error) &&
          scoring_check_prompts(&s->scoring, "data.prompts", &s->prompts, error) &&
          scoring_check_prompts(&s->scoring, "data.eval", &s->eval, error);
 }

@@ -10,6 +10,13 @@
 #include "train/course.h"
 #include "train/schedule.h"
 
+/* What an evaluation found. */
+typedef struct Evaluation {
+  double score, kl, length, ended; /* over the answers */
+  double heldout;                  /* likewise: what the first held-out judge says */
+  double best;                     /* over the prompts, of the best score among their answers */
+} Evaluation;
+
 typedef struct PpoSession {
   PpoConfig config; /* shallow copy */
   ScoringConfig rewards;
@@ -50,6 +57,9 @@ typedef struct PpoSession {
   UpdateState update;
   KlController kl;
   RunningScore scores; /* with ppo.normalize_scores */
+
+  int64_t evaluated;     /* update after which there was an evaluation in this process, or -1 */
+  Evaluation evaluation; /* what it found */
 
   int64_t total_updates;
   Schedule schedule, critic_schedule;

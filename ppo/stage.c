@@ -119,18 +119,15 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
 
 /* -- evaluation ------------------------------------------------------------------------------------------- */
 
-typedef struct Evaluation {
-  double score, kl, length, ended; /* over the answers */
-  double best;                     /* over the prompts, of the best score among their answers */
-} Evaluation;
-
 /* The temperature that evaluations sample at. */
 static double evaluation_temperature(const RolloutConfig *rollout) {
   return rollout->eval_temperature < 0 ? rollout->temperature : rollout->eval_temperature;
 }
 
 /* Sums over the answers of a batch, of which the first is number `first`. *best: of the prompt at hand so far. */
-static void add_answers(Evaluation *out, const Experience *x, uint64_t first, uint64_t each, double *best) {
+static void add_answers(Evaluation *out, const Experience *x, const Scoring *scoring, uint64_t first,
+                        uint64_t each, double *best) {
+  const bool judged = scoring_heldout_count(scoring) > 0;
   const ExperienceStats stats = experience_stats(x);
   out->score += stats.answers * stats.score;
   out->kl += stats.answers * stats.kl;
@@ -138,6 +135,7 @@ static void add_answers(Evaluation *out, const Experience *x, uint64_t first, ui
   out->ended += stats.answers * stats.ended;
   for (int64_t e = 0; e < x->count; e++) {
     const uint64_t answer = first + (uint64_t)e;
+    if (judged) out->heldout += scoring_heldout_score(scoring, 0, e);
     *best = answer % each == 0 ? x->score[e] : fmax(*best, x->score[e]);
     if (answer % each == each - 1) out->best += *best;
   }
@@ -169,19 +167,36 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
         !experience_score(x, &workers, error)) {
       return false;
     }
-    add_answers(out, x, begin, each, &best);
+    add_answers(out, x, &s->scoring, begin, each, &best);
   }
   out->score /= (double)all;
   out->kl /= (double)all;
   out->length /= (double)all;
   out->ended /= (double)all;
+  out->heldout /= (double)all;
   out->best /= (double)s->eval.count;
   return true;
 }
 
-static bool evaluate_and_log(PpoSession *s, Evaluation *out, Error *error) {
-  if (!s->has_eval) return true;
+/* What run.keep_best may go by. The coefficient is that of the configuration, so that evaluations can be compared. */
+static void measure(PpoSession *s, const Evaluation *found) {
+  const double measures[PPO_MEASURES] = {
+      [PPO_REWARD] = found->score - s->config.ppo.kl_coef * found->kl,
+      [PPO_SCORE] = found->score,
+      [PPO_HELDOUT] = found->heldout,
+  };
+  runlog_metric(&s->run.runlog, s->updates, "eval/reward", measures[PPO_REWARD]);
+  if (scoring_heldout_count(&s->scoring) > 0)
+    runlog_metric(&s->run.runlog, s->updates, "eval/heldout", found->heldout);
+  run_judged(&s->run, s->updates, measures);
+}
+
+/* Of the present policy, into s->evaluation. */
+static bool evaluate_and_log(PpoSession *s, Error *error) {
+  Evaluation *out = &s->evaluation;
+  if (!s->has_eval || s->evaluated == s->updates) return true;
   if (!evaluate(s, out, error)) return false;
+  s->evaluated = s->updates;
   runlog_metric(&s->run.runlog, s->updates, "eval/score", out->score);
   if (s->config.rollout.eval_samples > 1)
     runlog_metric(&s->run.runlog, s->updates, "eval/score_best", out->best);
@@ -190,7 +205,14 @@ static bool evaluate_and_log(PpoSession *s, Evaluation *out, Error *error) {
   runlog_metric(&s->run.runlog, s->updates, "eval/eos_rate", out->ended);
   log_info(s->log, "eval at update %lld: score %.4f  kl %.3f  length %.1f  ended %.0f%%",
            (long long)s->updates, out->score, out->kl, out->length, 100 * out->ended);
+  measure(s, out);
   return true;
+}
+
+/* A RunKeep: of the actor as it is evaluated. */
+static bool keep(void *session, const char *place, const char *about, Error *error) {
+  PpoSession *s = session;
+  return trainee_save_as(&s->models.actor, s->config.model.path, &s->text, place, about, &s->compute, error);
 }
 
 /* -- the run ---------------------------------------------------------------------------------------------- */
@@ -206,13 +228,12 @@ static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report
       return false;
     }
   }
-  Evaluation ignored;
-  if (run_eval_due(&s->run, s->updates) && s->updates < s->total_updates &&
-      !evaluate_and_log(s, &ignored, error)) {
+  const bool last = s->updates == s->total_updates;
+  if (run_eval_due(&s->run, s->updates) && !last && !evaluate_and_log(s, error))
     return save_and_end(s, error);
-  }
-  return run_updated(&s->run, s->updates, s->updates == s->total_updates, session_state, s, &s->compute,
-                     error);
+  return run_updated(&s->run, s->updates, last || run_has_waited(&s->run), session_state, s, &s->compute,
+                     error) &&
+         run_keep_best(&s->run, keep, s, error);
 }
 
 static bool train(PpoSession *s, Error *error) {
@@ -221,7 +242,7 @@ static bool train(PpoSession *s, Error *error) {
   Watch watch = {0};
   progress_start(progress, s->log, "ppo", "update", s->updates, s->total_updates);
   bool learned = true; /* from the last rollout */
-  while (s->updates < s->total_updates) {
+  while (s->updates < s->total_updates && !run_has_waited(&s->run)) {
     UpdateReport report;
     if (!ppo_update(s, &report, error)) {
       if (error_is_signal(error)) return false;
@@ -243,6 +264,7 @@ static bool train(PpoSession *s, Error *error) {
     if (!after_update(s, &watch, &report, error)) return false;
   }
   progress_finish(progress);
+  run_say_waited(&s->run);
   watch_end(&watch, s->log);
   return learned || run_check_learned(&s->run, s->updates, error);
 }
@@ -265,10 +287,11 @@ static bool save_result(PpoSession *s, char **path, Error *error) {
 }
 
 /* Files and result of what was learned, which one rank writes. */
-static bool save(PpoSession *s, const Evaluation *last, ProgramResult *result, Error *error) {
+static bool save(PpoSession *s, ProgramResult *result, Error *error) {
   static const SummaryFigure figures[] = {
       {"ppo/score", "score", 3, 0}, {"ppo/kl", "kl", 3, 0}, {"eval/score", "eval score", 3, 1}};
   const PpoConfig *config = &s->config;
+  const Evaluation *last = &s->evaluation;
   char *path = NULL;
   bool ok = save_result(s, &path, error) &&
             buffer_format(&result->json, error,
@@ -282,9 +305,10 @@ static bool save(PpoSession *s, const Evaluation *last, ProgramResult *result, E
         last->score, last->kl, last->length, last->ended);
   }
   plan_report_peak(&s->plan, &s->compute, s->log);
-  ok = ok && buffer_text(&result->json, "}", error) && run_finish(&s->run, result->json.data, error) &&
+  ok = ok && run_best_result(&s->run, &result->json, error) && buffer_text(&result->json, "}", error) &&
+       run_finish(&s->run, result->json.data, error) &&
        summary_write(&s->run, s->updates, figures, sizeof figures / sizeof *figures, &result->text, error) &&
-       buffer_format(&result->text, error, ": %s", path) &&
+       buffer_format(&result->text, error, ": %s", path) && run_best_words(&s->run, &result->text, error) &&
        summary_try(config->model.path, path, s->models.actor.predictor.adapted, s->text.has_chat,
                    &result->text, error);
   memory_free(path);
@@ -292,10 +316,9 @@ static bool save(PpoSession *s, const Evaluation *last, ProgramResult *result, E
 }
 
 static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
-  Evaluation before = {0}, after = {0};
-  if (s->updates == 0 && !evaluate_and_log(s, &before, error)) return false;
-  return train(s, error) && evaluate_and_log(s, &after, error) &&
-         (s->comm.rank > 0 || save(s, &after, result, error));
+  if (s->updates == 0 && !evaluate_and_log(s, error)) return false;
+  return run_keep_best(&s->run, keep, s, error) && train(s, error) && evaluate_and_log(s, error) &&
+         run_keep_best(&s->run, keep, s, error) && (s->comm.rank > 0 || save(s, result, error));
 }
 
 static bool prepare(void *session, Error *error) {
@@ -309,6 +332,8 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
   session_describe(s);
   watch_begin(&s->config, &s->scoring, &s->text, s->log);
   if (!examples_keep("data.prompts", &s->prompts, &s->text, &s->run.runlog, error)) return false;
+  run_best_begin(&s->run, ppo_measures,
+                 BEST_MEASURES + (int)(scoring_heldout_count(&s->scoring) > 0 ? PPO_HELDOUT : PPO_REWARD));
   return run_load(&s->run, s->total_updates, session_state, s, &s->compute, error) &&
          run_session(s, result, error);
 }
@@ -318,7 +343,8 @@ bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error)
   PpoSession session = {.config = *(const PpoConfig *)call->config,
                         .check = call->check,
                         .comm = call->comm ? *call->comm : comm_single(),
-                        .log = call->log};
+                        .log = call->log,
+                        .evaluated = -1};
   const bool ok = session_configure(&session, error) &&
                   course_run(&course, &session, &session.run, &session.config.run, call, result, error);
   session_close(&session);

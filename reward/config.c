@@ -1,5 +1,7 @@
 #include "reward/config.h"
 
+const char *const reward_measures[] = {"none", "auto", "loss", "accuracy", NULL};
+
 /* One option a row. */
 /* clang-format off */
 const Option reward_options[] = {
@@ -14,7 +16,7 @@ const Option reward_options[] = {
     UPDATE_OPTIONS(RewardStageConfig, common.optim, "64", "1")
     ROW_FLOAT("reward.centring", RewardStageConfig, reward.centring, "0", 0, INFINITY,
         "weight of the mean of (better + worse)^2 over pairs in the loss, e.g. 0.01"),
-    RUN_OPTIONS(RewardStageConfig, common.run, "200", "data.eval or data.eval_fraction")
+    RUN_OPTIONS(RewardStageConfig, common.run, "200", "data.eval or data.eval_fraction", reward_measures, "loss")
     DEVICE_OPTIONS(RewardStageConfig, common.device)
     RANK_OPTIONS(RewardStageConfig, common.device)
     SHARD_OPTIONS(RewardStageConfig, common.device)

@@ -13,6 +13,7 @@ typedef struct RewardStageConfig {
   RewardAlgorithm reward;
 } RewardStageConfig;
 
+extern const char *const reward_measures[]; /* choices of run.keep_best */
 extern const Option reward_options[];
 extern const size_t reward_option_count;
 

@@ -54,6 +54,8 @@ static bool evaluate(Supervised *s, Error *error) {
     return false;
   }
   judgement_log(&reward->eval, s);
+  s->judged[0] = reward->eval.loss;
+  s->judged[1] = reward->eval.accuracy;
   return true;
 }
 
@@ -142,6 +144,7 @@ bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .next = next,
       .figures = figures,
       .figure_count = sizeof figures / sizeof *figures,
+      .measures = reward_measures,
   };
   const RewardStageConfig *config = call->config;
   Reward reward = {.centring = config->reward.centring};

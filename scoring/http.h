@@ -21,7 +21,7 @@ typedef struct HttpOptions {
   char *model, *system, *prompt, *prompt_file, *score, *parameters;
 } HttpOptions;
 
-enum { HTTP_OPTIONS = 17 };
+enum { HTTP_OPTIONS = 18 };
 extern const Option http_options[HTTP_OPTIONS];
 
 /* What the table cannot say; nothing is sent. */

@@ -337,6 +337,32 @@ bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
   return true;
 }
 
+/* -- held out --------------------------------------------------------------------------------------------- */
+
+static bool is_heldout(const Source *source) {
+  return source->common->weight == 0 && source->common->watch;
+}
+
+static const Source *heldout(const Scoring *scoring, int i) {
+  const Source *source = scoring->sources;
+  while (!is_heldout(source) || i-- > 0) source++;
+  return source;
+}
+
+int scoring_heldout_count(const Scoring *scoring) {
+  int count = 0;
+  for (size_t i = 0; i < scoring->count; i++) count += is_heldout(&scoring->sources[i]);
+  return count;
+}
+
+const char *scoring_heldout_name(const Scoring *scoring, int i) {
+  return heldout(scoring, i)->common->name;
+}
+
+double scoring_heldout_score(const Scoring *scoring, int i, int64_t slot) {
+  return heldout(scoring, i)->score[slot];
+}
+
 /* -- parts ------------------------------------------------------------------------------------------------ */
 
 int source_part(Source *source, const char *name, Error *error) {

@@ -128,6 +128,12 @@ void scoring_means(const Scoring *scoring, int64_t count, ScoringMean *tell, voi
 /* Appends what the sources said of one answer, a JSON object: {"tone": 0.5, "form": {"score": 1, "length": 1}}. */
 NODISCARD bool scoring_detail(const Scoring *scoring, int64_t slot, Buffer *out, Error *error);
 
+/* Held-out judges: sources of weight 0, unless `watch` is false. What nothing is learnt from says whether what is learnt is any good. Number i
+ * of them, in the order of the list: its name, and what it said of an answer of the rollout. */
+int scoring_heldout_count(const Scoring *scoring);
+const char *scoring_heldout_name(const Scoring *scoring, int i);
+double scoring_heldout_score(const Scoring *scoring, int i, int64_t slot);
+
 /* Whether all reward models have a zero point, by which scores of theirs can be compared with a fixed number. */
 bool scoring_zero_known(const Scoring *scoring);
 /* How many reward models there are, and how many bases were opened for them alone. */

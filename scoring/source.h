@@ -13,6 +13,7 @@
 typedef struct SourceCommon {
   char *name, *kind; /* a name that was not given is the kind's */
   double weight;
+  bool watch;
 } SourceCommon;
 
 /* clang-format off */
@@ -20,7 +21,9 @@ typedef struct SourceCommon {
   ROW_STRING_REQUIRED("kind", Config, field.kind, "what it is"),                                            \
   ROW_STRING("name", Config, field.name, NULL, "what it is called in the run log (default: its kind)"),     \
   ROW_FLOAT("weight", Config, field.weight, "1", -INFINITY, INFINITY,                                       \
-      "what its reward is multiplied by in the sum; 0: it is only logged"),
+      "what its reward is multiplied by in the sum; 0: it is only logged"),                                 \
+  ROW_BOOL("watch", Config, field.watch, "true",                                                            \
+      "with weight 0: it is a judge that nothing is learnt from, by which the run is watched", .when = "weight = 0"),
 /* clang-format on */
 
 typedef struct SourceKind {

@@ -4,7 +4,8 @@
 
 #include "train/supervised.h"
 
-extern const Option sft_options[]; /* of a SupervisedConfig */
+extern const char *const sft_measures[]; /* choices of run.keep_best */
+extern const Option sft_options[];       /* of a SupervisedConfig */
 extern const size_t sft_option_count;
 
 #endif

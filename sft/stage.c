@@ -45,7 +45,7 @@ static bool evaluate(Supervised *s, Error *error) {
   if (!supervised_judge_all(s, &s->corpus.eval, add_tokens, &sum, error)) return false;
   comm_sum(&s->compute.comm, &sum.negative, 1);
   comm_all_reduce(&s->compute.comm, COMM_SUM, DTYPE_I64, &sum.tokens, 1);
-  const double loss = sft->eval_loss = sum.negative / (double)sum.tokens;
+  const double loss = sft->eval_loss = s->judged[0] = sum.negative / (double)sum.tokens;
   if (!run_check_finite(&s->run, "the evaluation loss", loss, s->step, error)) return false;
   runlog_metric(&s->run.runlog, s->step, "eval/loss", loss);
   runlog_metric(&s->run.runlog, s->step, "eval/perplexity", exp(loss));
@@ -88,6 +88,7 @@ bool sft_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .next = supervised_next_try,
       .figures = figures,
       .figure_count = sizeof figures / sizeof *figures,
+      .measures = sft_measures,
   };
   Sft sft = {0};
   return supervised_run(&stage, &sft, call->config, call, out, error);

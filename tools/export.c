@@ -315,7 +315,7 @@ static bool export_part(Export *e, ProgramResult *result, bool check, Error *err
          buffer_text(&result->json, "{\"ok\": true}", error);
   } else if (ok) {
     ok = allocate(e, error) && recall(e, error) &&
-         trainee_save_as(&s->trainee, e->base, &s->corpus.text, out, &s->compute, error) &&
+         trainee_save_as(&s->trainee, e->base, &s->corpus.text, out, NULL, &s->compute, error) &&
          report(e, out, result, error);
   }
   memory_free(chosen);

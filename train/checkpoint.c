@@ -58,6 +58,10 @@ static const json_t *exchange(Checkpoint *checkpoint, const char *group, const c
   return value;
 }
 
+bool checkpoint_has_int(const Checkpoint *checkpoint, const char *name) {
+  return json_object_get(json_object_get(checkpoint->parts->manifest, "ints"), name) != NULL;
+}
+
 bool checkpoint_int(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error) {
   json_t *fresh = checkpoint->loading ? NULL : json_integer((json_int_t)*value);
   const json_t *stored = exchange(checkpoint, "ints", name, fresh, error);

@@ -43,6 +43,8 @@ typedef struct Checkpoint {
 NODISCARD bool checkpoint_begin(Checkpoint *checkpoint, const char *stage, int64_t step, const char *config,
                                 Compute *compute, Error *error);
 
+/* Whether one that is being read has the value: checkpoints from before a value was kept have not. */
+bool checkpoint_has_int(const Checkpoint *checkpoint, const char *name);
 /* Values; names are unique within a checkpoint. Reading a name that is not there is an error. */
 NODISCARD bool checkpoint_int(Checkpoint *checkpoint, const char *name, int64_t *value, Error *error);
 /* A number of something: one that is negative is an error. */

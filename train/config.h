@@ -335,6 +335,8 @@ typedef struct RunConfig {
   bool resume;
   int64_t save_every, keep, eval_every, log_every, max_skipped;
   double save_minutes;
+  int keep_best; /* of the stage's choices: train/best.h */
+  int64_t patience;
 } RunConfig;
 
 #define RUN_PLACE_OPTIONS(Config, field)                                                                    \
@@ -346,8 +348,8 @@ typedef struct RunConfig {
       "continue from the newest checkpoint; false starts over and removes what the run left before"),
 
 /* default_save_every: as text; an update is a batch or a whole rollout. eval_when: the condition (base/option.h) under
- * which there are evaluations. */
-#define RUN_OPTIONS(Config, field, default_save_every, eval_when)                                           \
+ * which there are evaluations. measures: choices of run.keep_best, of which "auto" is auto_measure. */
+#define RUN_OPTIONS(Config, field, default_save_every, eval_when, measures, auto_measure)                   \
   RUN_PLACE_OPTIONS(Config, field)                                                                          \
   ROW_INT("run.save_every", Config, field.save_every, default_save_every, 0, INFINITY,                      \
       "updates between checkpoints; 0 = none for that reason. There is one at the end and on a signal in any case"), \
@@ -356,6 +358,10 @@ typedef struct RunConfig {
   ROW_INT("run.keep", Config, field.keep, "2", 1, INFINITY, "newest checkpoints that are kept"),            \
   ROW_INT("run.eval_every", Config, field.eval_every, "0", 0, INFINITY,                                     \
       "updates between evaluations; 0 = only at the end", .when = eval_when),                               \
+  ROW_CHOICE("run.keep_best", Config, field.keep_best, "none", measures,                                    \
+      "figure of the evaluations by which the best model is kept, in RUN/best, beside the last one; auto: " auto_measure), \
+  ROW_INT("run.patience", Config, field.patience, "0", 0, INFINITY,                                         \
+      "evaluations in a row that are no better by run.keep_best, after which the run ends; 0 = it goes on to its end"), \
   ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
       "updates between rows in the run log"),                                                               \
   ROW_INT("run.max_skipped", Config, field.max_skipped, "20", 0, INFINITY,                                  \

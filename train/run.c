@@ -278,7 +278,7 @@ static bool whole_state(Run *run, RunState *state, void *stage, Checkpoint *chec
   return checkpoint_count(checkpoint, "run.skipped", &run->skipped, error) &&
          checkpoint_count(checkpoint, "run.last_skipped", &run->last_skipped, error) &&
          checkpoint_count(checkpoint, "run.skipped_in_a_row", &run->in_a_row, error) &&
-         state(stage, checkpoint, error);
+         run_best_state(run, checkpoint, error) && state(stage, checkpoint, error);
 }
 
 bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error) {
@@ -297,6 +297,7 @@ bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *co
   bool found;
   const bool ok = run_resume(run, total, &checkpoint, compute, &found, error) &&
                   (!found || whole_state(run, state, stage, &checkpoint, error));
+  if (ok) run_best_meet(run, found ? checkpoint.step : -1);
   checkpoint_close(&checkpoint);
   run->sent = comm_sent(&run->comm);
   return ok;
@@ -312,7 +313,7 @@ static void log_sent(Run *run, int64_t step) {
 
 bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage, Compute *compute,
                  Error *error) {
-  int64_t asked[2] = {run_stop_signal(), run_checkpoint_due(run, step)};
+  int64_t asked[2] = {run_stop_signal(), run_checkpoint_due(run, step) || run->best.unsaved};
   comm_all_reduce(&run->comm, COMM_MAX, DTYPE_I64, asked, 2);
   const int number = (int)asked[0];
   log_sent(run, step);

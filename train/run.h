@@ -17,6 +17,7 @@
 #define TRAIN_RUN_H
 
 #include "base/progress.h"
+#include "train/best.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
 #include "train/runlog.h"
@@ -46,6 +47,7 @@ typedef struct Run {
   int64_t skipped;       /* steps left out so far; these three are kept in checkpoints */
   int64_t last_skipped;  /* update of the last of them */
   int64_t in_a_row;      /* updates with such, up to that one */
+  Best best;             /* likewise; run_best_begin */
   int lock;
   RunStart start;
 } Run;
@@ -66,8 +68,8 @@ void run_close(Run *run, const Error *error);
 /* "RUN/name", a new string. */
 char *run_path(const Run *run, const char *name);
 
-/* After update `step`, the last one or not: flushes the log; saves when run.save_every or run.save_minutes asks for it,
- * at the end, and when a signal came to any rank, which is then the error (run_interrupted_error). `state` and the rest as in
+/* After update `step`, the last one or not: flushes the log; saves when run.save_every or run.save_minutes asks for it, when
+ * run_judged has found a best model, at the end, and when a signal came to any rank, which is then the error (run_interrupted_error). `state` and the rest as in
  * run_save. */
 typedef bool RunState(void *stage, Checkpoint *checkpoint, Error *error);
 NODISCARD bool run_updated(Run *run, int64_t step, bool last, RunState *state, void *stage, Compute *compute,
@@ -106,6 +108,26 @@ NODISCARD bool run_skip(Run *run, int64_t step, const char *why, Error *error);
 /* At the end, after update `steps` made no step: ERROR_MODEL when none of the last three did (or of all, where there are fewer), for
  * then the weights are such that nothing can be learned with them. */
 NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
+
+/* -- the best model: run.keep_best and run.patience (train/best.h) -------------------------------------- */
+
+/* ERROR_USAGE for what cannot be: neither of the two without evaluations in the course of the run, nor patience alone. */
+NODISCARD bool run_config_check(const RunConfig *config, bool has_eval, Error *error);
+/* Before run_load. choices: those of the stage's run.keep_best; standard: what "auto" is. */
+void run_best_begin(Run *run, const char *const *choices, int standard);
+/* After an evaluation; values: one for each measure of the stage. */
+void run_judged(Run *run, int64_t step, const double *values);
+/* Whether run.patience ends the run; and says why, where it does. */
+bool run_has_waited(const Run *run);
+void run_say_waited(const Run *run);
+/* Writes RUN/best when the present model is the best and is not there yet: before the first update, after run_updated, and after the
+ * last evaluation. `keep` writes the model, with `about` as its file best.json, as the directory `place`, complete or not at all; all
+ * ranks call it. */
+typedef bool RunKeep(void *stage, const char *place, const char *about, Error *error);
+NODISCARD bool run_keep_best(Run *run, RunKeep *keep, void *stage, Error *error);
+/* What a result says of it: a member of the object, after a comma; a line, after a newline. Nothing where there is none. */
+NODISCARD bool run_best_result(const Run *run, Buffer *json, Error *error);
+NODISCARD bool run_best_words(const Run *run, Buffer *text, Error *error);
 
 /* -- signals -------------------------------------------------------------------------------------------- */
 

@@ -13,10 +13,18 @@
  * the stage that writes them. */
 static const struct {
   const char *name, *stage; /* NULL: of any */
-} written[] = {{"done.json", NULL},         {"checkpoints", NULL},   {"model", NULL},
-               {"adapter", NULL},           {"ema", NULL},           {"run.db", NULL},
-               {"run.db-wal", NULL},        {"run.db-shm", NULL},    {"config.json", NULL},
-               {"answers.jsonl", "sample"}, {"data.jsonl", "sample"}};
+} written[] = {{"done.json", NULL},
+               {"checkpoints", NULL},
+               {"model", NULL},
+               {"adapter", NULL},
+               {"ema", NULL},
+               {"best", NULL},
+               {"run.db", NULL},
+               {"run.db-wal", NULL},
+               {"run.db-shm", NULL},
+               {"config.json", NULL},
+               {"answers.jsonl", "sample"},
+               {"data.jsonl", "sample"}};
 enum { WRITTEN = sizeof written / sizeof *written };
 
 static bool writes(const Run *run, int i) {

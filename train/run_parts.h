@@ -16,6 +16,12 @@ NODISCARD bool run_directory_check_inputs(const Run *run, Error *error);
 /* Removes what a run has written, with what a killed one left half written. *any: there was something. */
 NODISCARD bool run_directory_clear(const Run *run, bool *any, Error *error);
 
+/* -- run_best.c -- */
+
+NODISCARD bool run_best_state(Run *run, Checkpoint *checkpoint, Error *error);
+/* After loading the checkpoint of update `at` (-1: there is none): compares the state with what is in RUN/best. */
+void run_best_meet(Run *run, int64_t at);
+
 /* -- run_signals.c -- */
 
 void run_signals_saved(int64_t step); /* of the newest checkpoint: what a second signal does not lose */

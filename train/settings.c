@@ -16,11 +16,13 @@ static bool same_key(const json_t *before, const json_t *now, const char *key) {
 }
 
 /* Where a run ends, and what becomes of what it has by then. */
-static const char *const end_keys[] = {
-    "optim.epochs",     "optim.max_steps", "ppo.total_episodes", "sample.format",     "sample.keep",
-    "sample.threshold", "sample.pairs",    "sample.margin",      "sample.unfinished", "sample.duplicates"};
+static const char *const end_keys[] = {"run.patience",       "optim.epochs",     "optim.max_steps",
+                                       "ppo.total_episodes", "sample.format",    "sample.keep",
+                                       "sample.threshold",   "sample.pairs",     "sample.margin",
+                                       "sample.unfinished",  "sample.duplicates"};
 enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 
+#define BEST    "the best is looked for from here on"
 #define RATES   "the rates of the updates to come are of the new schedule"
 #define LENGTH  "the run has another length, and a schedule that is not constant other rates from here on"
 #define STEPS   "the updates to come are made with it"
@@ -57,6 +59,8 @@ const SettingsKey settings_keys[] = {
     {"run.max_skipped", SETTINGS_FREE, "when to give up"},
     {"device.", SETTINGS_FREE,
      "checkpoints are the same on every backend; other hardware and threads round differently"},
+    {"run.keep_best", SETTINGS_TOLD, BEST},
+    {"run.patience", SETTINGS_TOLD, "how many evaluations may be no better before the run ends"},
     {"model.dtype", SETTINGS_TOLD, "the fp32 values go on, and are rounded to it from here on"},
     {"rollout.cache_dtype", SETTINGS_TOLD,
      "the answers to come are sampled from keys and values of this type"},
@@ -236,7 +240,8 @@ bool settings_check(const char *before, Settings now, const char *place, StringL
 bool settings_same_end(const char *before, const char *now) {
   json_t *old = json_loads(before, 0, NULL), *new = json_loads(now, 0, NULL);
   bool equal = old && new;
-  for (size_t i = 0; equal && i < END_KEYS; i++) equal = same_key(old, new, end_keys[i]);
+  for (size_t i = 0; equal && i < END_KEYS; i++)
+    equal = !json_at(old, end_keys[i]) || same_key(old, new, end_keys[i]);
   json_decref(old);
   json_decref(new);
   return equal;

@@ -34,7 +34,7 @@ extern const size_t settings_key_count;
  * may not differ either: a result is that of its configuration. */
 NODISCARD bool settings_check(const char *before, Settings now, const char *place, StringList *told,
                               Error *error);
-/* True when optim.epochs, optim.max_steps, ppo.total_episodes, and what sample chooses by, are the same: the run has the same end. */
+/* True when optim.epochs, optim.max_steps, ppo.total_episodes, run.patience, and what sample chooses by, are the same as far as `before` has them: the run has the same end. */
 bool settings_same_end(const char *before, const char *now);
 
 #endif

@@ -9,7 +9,9 @@
 #include <string.h>
 
 bool supervised_config_check(const SupervisedConfig *config, Error *error) {
-  return training_config_check(&config->model, &config->lora, &config->optim, error);
+  const bool has_eval = config->data.eval.count > 0 || config->data.eval_fraction > 0;
+  return training_config_check(&config->model, &config->lora, &config->optim, error) &&
+         run_config_check(&config->run, has_eval, error);
 }
 
 /* -- one update ----------------------------------------------------------------------------------------- */
@@ -146,7 +148,11 @@ bool supervised_judge_all(Supervised *s, const Dataset *data, JudgedVisit *visit
 }
 
 static bool evaluate(Supervised *s, Error *error) {
-  return !s->corpus.has_eval || s->stage->evaluate(s, error);
+  if (!s->corpus.has_eval || s->evaluated == s->step) return true;
+  if (!s->stage->evaluate(s, error)) return false;
+  s->evaluated = s->step;
+  run_judged(&s->run, s->step, s->judged);
+  return true;
 }
 
 /* -- memory --------------------------------------------------------------------------------------------- */
@@ -253,19 +259,36 @@ static void log_update(Supervised *s, const Update *update) {
   progress_update(&s->run.progress, s->step, line);
 }
 
+/* A RunKeep. What the stage makes of its result at the end it makes of this one too: a zero point, which learning goes on without. */
+static bool keep(void *context, const char *place, const char *about, Error *error) {
+  Supervised *s = context;
+  ScoreHead *head = &s->trainee.predictor.head;
+  const ScoreZero zero = head->zero;
+  const bool ok =
+      (!s->stage->finish || s->stage->finish(s, error)) &&
+      trainee_save_as(&s->trainee, s->config->model.path, &s->corpus.text, place, about, &s->compute, error);
+  head->zero = zero;
+  return ok;
+}
+
 static bool train(Supervised *s, Error *error) {
   Progress *progress = &s->run.progress;
   progress_start(progress, s->log, s->stage->name, "step", s->step, s->schedule.total);
-  while (s->step < s->schedule.total) {
+  if (!run_keep_best(&s->run, keep, s, error)) return false;
+  while (s->step < s->schedule.total && !run_has_waited(&s->run)) {
     Update done;
     if (!update(s, &done, error)) return false;
     s->run.runlog.step = s->step;
     log_update(s, &done);
     const bool last = s->step == s->schedule.total;
     if (!last && run_eval_due(&s->run, s->step) && !evaluate(s, error)) return false;
-    if (!run_updated(&s->run, s->step, last, state, s, &s->compute, error)) return false;
+    if (!run_updated(&s->run, s->step, last || run_has_waited(&s->run), state, s, &s->compute, error) ||
+        !run_keep_best(&s->run, keep, s, error)) {
+      return false;
+    }
   }
   progress_finish(progress);
+  run_say_waited(&s->run);
   return run_check_learned(&s->run, s->step, error);
 }
 
@@ -279,9 +302,10 @@ static bool write_result(const Supervised *s, const char *output, ProgramResult 
   Buffer *json = &result->json;
   return buffer_format(json, error, "{\"steps\": %" PRId64, s->step) && stage->result(s, json, error) &&
          buffer_text(json, ", \"output\": ", error) && result_string(json, output, error) &&
-         buffer_text(json, "}", error) &&
+         run_best_result(&s->run, json, error) && buffer_text(json, "}", error) &&
          summary_write(&s->run, s->step, stage->figures, stage->figure_count, &result->text, error) &&
-         buffer_format(&result->text, error, ": %s", output) && stage->next(s, output, &result->text, error);
+         buffer_format(&result->text, error, ": %s", output) &&
+         run_best_words(&s->run, &result->text, error) && stage->next(s, output, &result->text, error);
 }
 
 /* Files and result of what was learned, which one rank writes and others help with. */
@@ -299,7 +323,8 @@ static bool save(Supervised *s, ProgramResult *result, Error *error) {
 }
 
 static bool finish(Supervised *s, ProgramResult *result, Error *error) {
-  return evaluate(s, error) && (!s->stage->finish || s->stage->finish(s, error)) && save(s, result, error);
+  return evaluate(s, error) && run_keep_best(&s->run, keep, s, error) &&
+         (!s->stage->finish || s->stage->finish(s, error)) && save(s, result, error);
 }
 
 static const char *what_is_trained(const Supervised *s) {
@@ -371,6 +396,7 @@ static bool carry_out(void *context, ProgramResult *result, Error *error) {
        !examples_keep("data.eval", &corpus->eval, &corpus->text, &s->run.runlog, error))) {
     return false;
   }
+  run_best_begin(&s->run, s->stage->measures, BEST_MEASURES);
   return (!s->stage->begin || s->stage->begin(s, error)) &&
          run_load(&s->run, s->schedule.total, state, s, &s->compute, error) && train(s, error) &&
          finish(s, result, error);
@@ -388,8 +414,13 @@ bool supervised_run(const SupervisedStage *stage, void *own, const SupervisedCon
                     const ProgramCall *call, ProgramResult *result, Error *error) {
   const Course course = {stage->name, prepare, carry_out};
   Comm comm = call->comm ? *call->comm : comm_single();
-  Supervised s = {
-      .stage = stage, .own = own, .config = config, .check = call->check, .comm = &comm, .log = call->log};
+  Supervised s = {.stage = stage,
+                  .own = own,
+                  .config = config,
+                  .check = call->check,
+                  .comm = &comm,
+                  .log = call->log,
+                  .evaluated = -1};
   const bool ok = supervised_config_check(config, error) &&
                   course_run(&course, &s, &s.run, &config->run, call, result, error);
   supervised_close(&s);

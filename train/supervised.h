@@ -62,7 +62,7 @@ typedef struct SupervisedStage {
   void (*judge)(Supervised *supervised);
   /* The sums of a whole update: sets supervised->loss, and the stage's own figures of the update. */
   void (*settle)(Supervised *supervised, double n, const double sums[SUPERVISED_SUMS]);
-  /* Evaluates on corpus.eval, with supervised_judge_all, and logs. */
+  /* Evaluates on corpus.eval, with supervised_judge_all, logs, and sets supervised->judged. */
   bool (*evaluate)(Supervised *supervised, Error *error);
   /* After the last evaluation, before the result is saved; may be NULL. */
   bool (*finish)(Supervised *supervised, Error *error);
@@ -77,6 +77,7 @@ typedef struct SupervisedStage {
   bool (*next)(const Supervised *supervised, const char *output, Buffer *out, Error *error);
   const SummaryFigure *figures;
   size_t figure_count;
+  const char *const *measures; /* choices of its run.keep_best (train/best.h) */
 } SupervisedStage;
 
 struct Supervised {
@@ -104,7 +105,10 @@ struct Supervised {
   int64_t step; /* updates done */
   DataCursor cursor;
   double loss; /* L of the last update that was made */
-  Trend trend; /* of it, in this process */
+
+  int64_t evaluated;                 /* update after which there was an evaluation in this process, or -1 */
+  double judged[BEST_MOST_MEASURES]; /* what it found, by measure */
+  Trend trend;                       /* of it, in this process */
 };
 
 /* Rules between options that the tables cannot say. */

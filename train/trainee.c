@@ -283,8 +283,17 @@ static bool save_identity(const Trainee *trainee, const char *directory, Error *
   return identity_write(&identity, directory, error);
 }
 
-bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools *text, const char *place,
-                     Compute *compute, Error *error) {
+static bool save_about(const char *about, const char *directory, Error *error) {
+  if (!about) return true;
+  char *path = path_join(directory, "best.json");
+  const bool ok = path ? file_write_text(path, about, error) : error_out_of_memory(error, "path", 0);
+  memory_free(path);
+  return ok;
+}
+
+/* Of the rank that writes. */
+static bool save_at(const Trainee *trainee, const char *source, const TextTools *text, const char *place,
+                    const char *about, Compute *compute, Error *error) {
   _Static_assert((int)SAVED_ENDS >= (int)TEXT_MAX_ENDS, "all ends of a tokenizer and a template have room");
   SavedTokens tokens = {.pad = -1};
   if (text) {
@@ -295,23 +304,30 @@ bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools
   const bool ok = draft_directory(&draft, place, error) &&
                   save_into(trainee, source, &tokens, draft.path, compute, error) &&
                   (!text || !text->has_chat || template_save(&text->chat, draft.path, error)) &&
-                  save_identity(trainee, draft.path, error) && directory_replace(draft.path, place, error);
+                  save_identity(trainee, draft.path, error) && save_about(about, draft.path, error) &&
+                  directory_replace(draft.path, place, error);
   draft_drop(&draft);
   return ok;
 }
 
-bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text, const char *directory,
-                  Compute *compute, char **path, Error *error) {
+bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools *text, const char *place,
+                     const char *about, Compute *compute, Error *error) {
   BlockWeights *sliced = trainee->predictor.model->block_weights;
   if (compute->comm.rank > 0) {
     if (sliced) block_weights_help(sliced, compute);
     return true;
   }
-  char *place = path_join(directory, trainee->predictor.adapted ? "adapter" : "model");
-  const bool ok = place ? trainee_save_as(trainee, source, text, place, compute, error)
-                        : error_out_of_memory(error, "path", strlen(directory));
+  const bool ok = save_at(trainee, source, text, place, about, compute, error);
   if (sliced) block_weights_ask(sliced, compute, -1);
-  if (ok && path) {
+  return ok;
+}
+
+bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text, const char *directory,
+                  Compute *compute, char **path, Error *error) {
+  char *place = path_join(directory, trainee->predictor.adapted ? "adapter" : "model");
+  const bool ok = place ? trainee_save_as(trainee, source, text, place, NULL, compute, error)
+                        : error_out_of_memory(error, "path", strlen(directory));
+  if (ok && path && compute->comm.rank == 0) {
     *path = place;
   } else {
     memory_free(place);

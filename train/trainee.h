@@ -191,8 +191,8 @@ NODISCARD bool trainee_recall(Trainee *trainee, Checkpoint *checkpoint, const ch
  * *path (may be NULL) receives a new string. Of many ranks rank 0 writes; the others, where the model is sliced, have to call it too. */
 NODISCARD bool trainee_save(const Trainee *trainee, const char *source, const TextTools *text,
                             const char *directory, Compute *compute, char **path, Error *error);
-/* The same as the directory `place` itself. */
+/* The same as the directory `place` itself. about: the content of a file best.json beside the model (train/run.h); NULL: none. */
 NODISCARD bool trainee_save_as(const Trainee *trainee, const char *source, const TextTools *text,
-                               const char *place, Compute *compute, Error *error);
+                               const char *place, const char *about, Compute *compute, Error *error);
 
 #endif

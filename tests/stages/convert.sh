@@ -259,7 +259,7 @@ bad() { # LINES OF THE FILE, WHAT IS SAID
 }
 cases=0
 bad adapter 'neftune_noise_alpha: 5' "neftune_noise_alpha': it has no equal here: embeddings have no noise"
-bad adapter 'early_stopping_patience: 3' "early_stopping_patience': it has no equal here: a run ends where"
+bad adapter 'early_stopping_patience: 3' "early_stopping_patience': run.patience: in evaluations"
 bad adapter 'peft_use_dora: true' "peft_use_dora': it has no equal here"
 bad adapter 'tokens: ["<a>"]' "tokens': drover tokenizer add gives"
 bad adapter 'chat_template: gemma' "chat_template': 'gemma' has no equal here"
@@ -272,7 +272,7 @@ bad factory 'neat_packing: true' "neat_packing': a batch counts rows that are fu
 bad factory 'packing: true' "packing': examples in a row see each other there"
 bad factory 'optim: muon' "optim': 'muon' has no equal here: there are adamw, lion and sgd"
 bad factory 'fp16: true' "fp16': it has no equal here"
-bad factory 'load_best_model_at_end: true' "load_best_model_at_end': it has no equal here: the result is that of the last update"
+bad factory 'load_best_model_at_end: true' "load_best_model_at_end': run.keep_best: the name of a figure"
 change() { # FILE SED TEXT [OPTIONS]: refused with the text somewhere
   sed "$2" "$1.yaml" >bad.yaml
   refuse 2 "$3" "$drover" convert bad.yaml "${@:4}"
