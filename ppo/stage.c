@@ -179,7 +179,7 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
 }
 
 /* What run.keep_best may go by. The coefficient is that of the configuration, so that evaluations can be compared. */
-static void measure(PpoSession *s, const Evaluation *found) {
+static bool measure(PpoSession *s, const Evaluation *found, Error *error) {
   const double measures[PPO_MEASURES] = {
       [PPO_REWARD] = found->score - s->config.ppo.kl_coef * found->kl,
       [PPO_SCORE] = found->score,
@@ -188,7 +188,7 @@ static void measure(PpoSession *s, const Evaluation *found) {
   runlog_metric(&s->run.runlog, s->updates, "eval/reward", measures[PPO_REWARD]);
   if (scoring_heldout_count(&s->scoring) > 0)
     runlog_metric(&s->run.runlog, s->updates, "eval/heldout", found->heldout);
-  run_judged(&s->run, s->updates, measures);
+  return run_judged(&s->run, s->updates, measures, error);
 }
 
 /* Of the present policy, into s->evaluation. */
@@ -205,8 +205,7 @@ static bool evaluate_and_log(PpoSession *s, Error *error) {
   runlog_metric(&s->run.runlog, s->updates, "eval/eos_rate", out->ended);
   log_info(s->log, "eval at update %lld: score %.4f  kl %.3f  length %.1f  ended %.0f%%",
            (long long)s->updates, out->score, out->kl, out->length, 100 * out->ended);
-  measure(s, out);
-  return true;
+  return measure(s, out, error);
 }
 
 /* A RunKeep: of the actor as it is evaluated. */

@@ -115,8 +115,8 @@ NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 NODISCARD bool run_config_check(const RunConfig *config, bool has_eval, Error *error);
 /* Before run_load. choices: those of the stage's run.keep_best; standard: what "auto" is. */
 void run_best_begin(Run *run, const char *const *choices, int standard);
-/* After an evaluation; values: one for each measure of the stage. */
-void run_judged(Run *run, int64_t step, const double *values);
+/* After an evaluation; values: one for each measure of the stage. ERROR_MODEL when the one that is wanted is not finite. */
+NODISCARD bool run_judged(Run *run, int64_t step, const double *values, Error *error);
 /* Whether run.patience ends the run; and says why, where it does. */
 bool run_has_waited(const Run *run);
 void run_say_waited(const Run *run);

@@ -92,11 +92,15 @@ bool run_best_state(Run *run, Checkpoint *checkpoint, Error *error) {
 
 /* -- in the course of a run ----------------------------------------------------------------------------- */
 
-void run_judged(Run *run, int64_t step, const double *values) {
-  if (run->best.measure == BEST_NONE) return;
+bool run_judged(Run *run, int64_t step, const double *values, Error *error) {
+  char what[64];
+  if (run->best.measure == BEST_NONE) return true;
   double value = values[run->best.measure - BEST_MEASURES];
   comm_broadcast(&run->comm, 0, &value, sizeof value);
+  snprintf(what, sizeof what, "eval/%s (run.keep_best)", best_measure(&run->best));
+  if (!run_check_finite(run, what, value, step, error)) return false;
   best_take(&run->best, step, value);
+  return true;
 }
 
 bool run_has_waited(const Run *run) {

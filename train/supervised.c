@@ -151,8 +151,7 @@ static bool evaluate(Supervised *s, Error *error) {
   if (!s->corpus.has_eval || s->evaluated == s->step) return true;
   if (!s->stage->evaluate(s, error)) return false;
   s->evaluated = s->step;
-  run_judged(&s->run, s->step, s->judged);
-  return true;
+  return run_judged(&s->run, s->step, s->judged, error);
 }
 
 /* -- memory --------------------------------------------------------------------------------------------- */

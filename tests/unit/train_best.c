@@ -97,7 +97,8 @@ static void begin(Run *run, Log *log) {
 
 static void judge(Run *run, int64_t step, double loss) {
   const double values[] = {loss, 0};
-  run_judged(run, step, values);
+  Error error = {0};
+  assert_true(run_judged(run, step, values, &error));
 }
 
 static void must_update(Run *run, int64_t step, bool last) {
@@ -123,6 +124,9 @@ static void at_every_moment(void **state) {
   Log log;
   begin(&run, &log);
   expect_best(&run, -1, 0, 0);
+  Error error = {0};
+  assert_false(run_judged(&run, 1, (double[]){NAN, 0}, &error));
+  assert_non_null(strstr(error.message, "eval/loss (run.keep_best) is NaN at step 1"));
   judge(&run, 1, 3.25);
   must_update(&run, 1, false);
   assert_int_equal(run.saved, 1); /* a checkpoint with the best, whatever run.save_every says */
