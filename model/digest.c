@@ -32,7 +32,6 @@ static void add_run(Digest *exact, Digest *rounded, const WeightEntry *entry, si
   } else {
     digest_add(rounded, values, count * size);
   }
-  weight_release(entry, first, count);
 }
 
 static void add_content(Digest *exact, Digest *rounded, const WeightEntry *entry) {
@@ -43,6 +42,7 @@ static void add_content(Digest *exact, Digest *rounded, const WeightEntry *entry
     const size_t first = whole ? i * RUN : (count - RUN) * i / (RUNS - 1);
     add_run(exact, rounded, entry, first, count - first < RUN ? count - first : RUN);
   }
+  weight_release(entry, 0, count); /* with a page come its neighbours */
 }
 
 static bool push_line(StringList *list, const char *name, const char *shape, const char *type,

@@ -99,6 +99,65 @@ static void files_of_torch_save_are_the_same_model(void **state) {
   temporary_close(&t);
 }
 
+enum { MANY = 64, MANY_ELEMENTS = 1 << 18 };
+
+/* A model.safetensors of MANY tensors of 1 MiB, for digests only. */
+static void write_many(const char *path) {
+  SafetensorsWriter writer = {0};
+  const SafetensorsEntry *next;
+  const int64_t shape[] = {MANY_ELEMENTS};
+  float *values = memory_zeroed(MANY_ELEMENTS, sizeof *values);
+  Error error = {0};
+  assert_non_null(values);
+  for (int i = 0; i < MANY; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "model.extra.%d", i);
+    assert_ok(safetensors_writer_declare(&writer, name, DTYPE_F32, 1, shape, &error), &error);
+  }
+  assert_ok(safetensors_writer_begin(&writer, path, &error), &error);
+  while ((next = safetensors_writer_next(&writer)))
+    assert_ok(safetensors_writer_write(&writer, values, next->bytes, &error), &error);
+  assert_ok(safetensors_writer_finish(&writer, &error), &error);
+  safetensors_writer_free(&writer);
+  memory_free(values);
+}
+
+static long peak_kib(void) {
+  long kib = -1;
+  char line[256];
+  FILE *status = fopen("/proc/self/status", "r");
+  while (status && fgets(line, sizeof line, status)) {
+    if (strncmp(line, "VmHWM:", 6) == 0) kib = strtol(line + 6, NULL, 10);
+  }
+  if (status) fclose(status);
+  return kib;
+}
+
+/* From here on the peak counts anew. */
+static bool forget_peak(void) {
+  FILE *file = fopen("/proc/self/clear_refs", "w");
+  if (!file) return false;
+  const bool written = fputs("5", file) >= 0;
+  return fclose(file) == 0 && written;
+}
+
+/* It reads a little of each tensor, and the system maps much around that: no more of the file stays than of one tensor. */
+static void a_digest_leaves_no_file_in_memory(void **state) {
+  (void)state;
+  Temporary t;
+  WeightsDigest digest;
+  Error error = {0};
+  temporary_open(&t);
+  copy_as(FIXTURES "/models/llama/config.json", &t, "config.json");
+  write_many(temporary_path(&t, "model.safetensors"));
+  if (forget_peak()) {
+    const long before = peak_kib();
+    assert_ok(weights_digest(&digest, t.directory, &error), &error);
+    assert_in_range(peak_kib() - before, 0, MANY * 1024 / 8);
+  }
+  temporary_close(&t);
+}
+
 /* The first 16 values of a tensor in the file, as floats. */
 static void file_values(const char *directory, const char *name, float *out) {
   SafetensorsSet set;
@@ -351,6 +410,8 @@ static void companions_are_copied_and_existing_directories_kept(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(what_was_loaded_is_saved),
                                      cmocka_unit_test(files_of_torch_save_are_the_same_model),
+                                     cmocka_unit_test(a_digest_leaves_no_file_in_memory),
+                                     cmocka_unit_test(a_digest_leaves_no_file_in_memory),
                                      cmocka_unit_test(half_precision_is_converted),
                                      cmocka_unit_test(written_values_are_rounded_to_the_type_asked_for),
                                      cmocka_unit_test(adapter_modules_have_the_prefix_that_files_may_lack),
