@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the commands at the top of README.md, in their order and in one clone, on bare Debian systems: what a new user
-# does. Each system is made by debootstrap in a folder of its own and removed afterwards. Needs root and the network.
+# does. Then the Debian package is made there, installed on a system as bare as that was, and used.
+# Each system is made by debootstrap in a folder of its own and removed afterwards. Needs root and the network.
 #
 #   tools/test_fresh.sh [--fast] [RELEASE...]
 #
@@ -8,7 +9,7 @@
 #   RELEASE    Debian releases by name; bookworm and trixie (12 and 13) when left out
 #
 # What is tested is the last commit. Packages come from where the packages of this machine come from. The last line
-# is "N passed, N failed, N skipped", a command of README that is no test counting once; a system that cannot be made
+# is "N passed, N failed, N skipped", the package and a command of README that is no test counting once; a system that cannot be made
 # here is skipped. The exit status is 0 only when nothing failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -132,6 +133,22 @@ run_command() { # TREE COMMAND
   fi
 }
 
+# The package, made in TREE, where all is built, and used in BARE.
+test_package() { # TREE BARE
+  local used='apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends ./drover_*.deb >/dev/null &&
+    drover --version && bash tests/support/installed.sh /usr/libexec/drover'
+  mkdir -p "$2/root/drover/tests"
+  if in_tree "$1" 'apt-get -qq install -y --no-install-recommends file >/dev/null && cd build/release && cpack' >"$folder/log" 2>&1 &&
+    cp "$1"/root/drover/build/release/drover_*.deb "$2/root/drover" && cp -r tests/support "$2/root/drover/tests" &&
+    in_tree "$2" "$used" >>"$folder/log" 2>&1; then
+    (cd "$2/root/drover" && ls -sh drover_*.deb)
+    count 1 0 0
+  else
+    tail -n 20 "$folder/log"
+    count 0 1 0
+  fi
+}
+
 test_release() { # RELEASE
   local command tree
   folder=$(mktemp -d "${TMPDIR:-/var/tmp}/drover-fresh.XXXXXX")
@@ -142,12 +159,15 @@ test_release() { # RELEASE
     echo "skipped: debootstrap could not make $1 here"
     count 0 0 1
   else
+    cp -a "$tree" "$folder/bare"
     git clone -q "$PWD" "$tree/root/drover"
     for command in "${commands[@]}"; do
       if $fast && [[ $command == */test.sh ]]; then command+=' --fast'; fi
       printf '\n== Debian %s: %s\n' "$1" "$command"
       run_command "$tree" "$command"
     done
+    printf '\n== Debian %s: the package\n' "$1"
+    test_package "$tree" "$folder/bare"
   fi
   clean
 }
