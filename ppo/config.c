@@ -99,12 +99,28 @@ const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout"
       ROW_INT("ppo.samples_logged", Config, field.samples_logged, "4", 0, INFINITY,                          \
               "answers of each rollout that go into the run log"),
 
+#define COST_RULE_OPTIONS(Config, field)                                                                     \
+  ROW_FLOAT("cost.threshold", Config, field.threshold, "0", -INFINITY, INFINITY,                             \
+            "d: what the mean cost of an answer is held at", .when = "cost.path or cost.sources"),           \
+      ROW_FLOAT("cost.lambda", Config, field.lambda, "1", 0, INFINITY,                                       \
+                "multiplier at the beginning, more than 0 (ppo/cost.h)", .when = "cost.path or cost.sources"), \
+      ROW_FLOAT("cost.lambda_lr", Config, field.lr, "0.1", 0, INFINITY,                                      \
+                "its learning rate, of log lambda once for each rollout; 0 = it stays", .when = "cost.path or cost.sources"), \
+      ROW_FLOAT("cost.lambda_max", Config, field.most, "5", 0, INFINITY,                                     \
+                "the most that it becomes", .when = "cost.path or cost.sources"),                            \
+      ROW_INT("cost.lambda_delay", Config, field.delay, "0", 0, INFINITY,                                    \
+              "updates before it first moves", .when = "cost.path or cost.sources"),                         \
+      ROW_INT("cost.window", Config, field.window, "1", 1, COST_MOST_WINDOW,                                 \
+              "rollouts over which the mean cost is taken", .when = "cost.path or cost.sources"),
+
 const Option ppo_options[] = {
     MODEL_OPTIONS(PpoConfig, model)
     REWARD_OPTIONS(PpoConfig, reward)
+    COST_OPTIONS(PpoConfig, cost.sources)
+    COST_RULE_OPTIONS(PpoConfig, cost.rule)
     ROW_STRING("critic.path", PpoConfig, critic.path, NULL,
-               "what the critic begins as: a reward model, or any model over the policy's tokens. Without it: the reward model "
-               "that is the only source, else the policy", .when = "ppo.advantage = gae", .names = OPTION_NAMES_MODEL),
+               "what critics begin as: a reward model, or any model over the policy's tokens. Without it: the reward model, and of "
+               "the costs the cost model, that is the only source, else the policy", .when = "ppo.advantage = gae", .names = OPTION_NAMES_MODEL),
     ROW_STRING("critic.adapter", PpoConfig, critic.adapter, NULL, "PEFT directory over critic.path", .when = "ppo.advantage = gae",
                .names = OPTION_NAMES_ADAPTER),
     LORA_OPTIONS(PpoConfig, lora, "0", "lora.enabled, no model.adapter or no reward.adapter")
@@ -157,6 +173,17 @@ static bool check_loss(const PpoAlgorithm *ppo, Error *error) {
       estimator_names[ppo->advantage]);
 }
 
+/* Also where there are no costs: a value that no run could have is a slip. */
+static bool check_costs(const CostRule *rule, Error *error) {
+  if (!(rule->lambda > 0)) {
+    return error_set(error, ERROR_USAGE,
+                     "cost.lambda: expected more than 0, since it moves by factors, found %g", rule->lambda);
+  }
+  if (rule->most >= rule->lambda) return true;
+  return error_set(error, ERROR_USAGE, "cost.lambda_max: expected at least cost.lambda %g, found %g",
+                   rule->lambda, rule->most);
+}
+
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error) ||
@@ -173,7 +200,8 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
-  if (!check_samples(ppo, error) || !check_loss(ppo, error)) return false;
+  if (!check_samples(ppo, error) || !check_loss(ppo, error) || !check_costs(&config->cost.rule, error))
+    return false;
   if (ppo->overlong_tokens > config->rollout.max_new_tokens) {
     return error_set(error, ERROR_USAGE,
                      "ppo.overlong_tokens: expected at most rollout.max_new_tokens %lld, found %lld",

@@ -3,6 +3,7 @@
 #ifndef PPO_CONFIG_H
 #define PPO_CONFIG_H
 
+#include "ppo/cost.h"
 #include "scoring/config.h"
 #include "train/config.h"
 
@@ -32,10 +33,17 @@ typedef struct PpoAlgorithm {
   int64_t samples_logged;
 } PpoAlgorithm;
 
+/* The section `cost`. */
+typedef struct CostConfig {
+  RewardConfig sources; /* none: nothing is constrained */
+  CostRule rule;
+} CostConfig;
+
 typedef struct PpoConfig {
   ModelConfig model;
   RewardConfig reward;
-  ModelPlace critic; /* what the critic begins as; without a path critic_start says */
+  CostConfig cost;
+  ModelPlace critic; /* what critics begin as; without a path critic_start says */
   LoraConfig lora;
   DataConfig data;
   OptimConfig optim;

@@ -2,28 +2,35 @@
 
 #include "base/memory.h"
 #include "ppo/advantage.h"
-#include "ppo/estimator.h"
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
 #include <inttypes.h>
 #include <math.h>
 
-/* responses, and the arrays of experience_init. */
-size_t experience_token_bytes(bool critic) {
-  return (critic ? 10 : 8) * 4;
+/* The arrays of the first critic, and of that of the costs. */
+enum { VALUE_ARRAYS = 2, COST_ARRAYS = 4 };
+
+static size_t left_out_arrays(int critics) {
+  return (critics < 1 ? VALUE_ARRAYS : 0) + (critics < 2 ? COST_ARRAYS : 0);
 }
 
-bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic, int ranks,
+/* responses, and the arrays of experience_init. */
+size_t experience_token_bytes(int critics) {
+  return (8 + VALUE_ARRAYS + COST_ARRAYS - left_out_arrays(critics)) * 4;
+}
+
+bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, int critics, int ranks,
                      Error *error) {
   ASSERT(capacity * max_new_tokens <= INT32_MAX); /* ppo_config_check; offsets count them */
   *experience = (Experience){.capacity = capacity, .max_new_tokens = max_new_tokens};
   Experience *x = experience;
   const size_t answers = (size_t)capacity, tokens = answers * (size_t)max_new_tokens;
-  float **by_answer[] = {&x->score, &x->judged, &x->baseline, &x->total};
-  float **by_token[] = {&x->sampled, &x->logprob,   &x->reference, &x->entropy, &x->kl,
-                        &x->reward,  &x->advantage, &x->value,     &x->returns};
-  const size_t arrays = sizeof by_token / sizeof *by_token - (critic ? 0 : 2);
+  float **by_answer[] = {&x->score, &x->judged, &x->cost, &x->baseline, &x->baseline_cost, &x->total};
+  float **by_token[] = {&x->sampled,      &x->logprob,     &x->reference,     &x->entropy, &x->kl,
+                        &x->reward,       &x->advantage,   &x->value,         &x->returns, &x->cost_value,
+                        &x->cost_returns, &x->cost_reward, &x->cost_advantage};
+  const size_t arrays = sizeof by_token / sizeof *by_token - left_out_arrays(critics);
   bool ok = (x->samples = memory_zeroed(answers, sizeof *x->samples)) &&
             (x->prompts = memory_zeroed(answers, sizeof *x->prompts)) &&
             (x->responses = memory_zeroed(tokens, sizeof *x->responses)) &&
@@ -41,15 +48,17 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
   }
   if (ok) return true;
   experience_free(experience);
-  return error_out_of_memory(error, "rollout arrays", experience_token_bytes(critic) * tokens);
+  return error_out_of_memory(error, "rollout arrays", experience_token_bytes(critics) * tokens);
 }
 
 void experience_free(Experience *experience) {
   Experience *x = experience;
-  void *arrays[] = {x->samples, x->prompts,    x->responses, x->sampled,   x->offsets,   x->order,
-                    x->score,   x->judged,     x->total,     x->logprob,   x->reference, x->entropy,
-                    x->value,   x->kl,         x->reward,    x->advantage, x->returns,   x->endings,
-                    x->cuts,    x->token_cuts, x->left_out,  x->baseline};
+  void *arrays[] = {
+      x->samples,    x->prompts,      x->responses,   x->sampled,       x->offsets,   x->order,
+      x->score,      x->judged,       x->total,       x->logprob,       x->reference, x->entropy,
+      x->value,      x->kl,           x->reward,      x->advantage,     x->returns,   x->endings,
+      x->cuts,       x->token_cuts,   x->left_out,    x->baseline,      x->cost,      x->baseline_cost,
+      x->cost_value, x->cost_returns, x->cost_reward, x->cost_advantage};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
@@ -198,7 +207,10 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
   /* "replace" is told the score itself, "subtract" the amount. */
   const double penalty =
       ppo->missing_eos == MISSING_EOS_REPLACE ? -ppo->missing_eos_penalty : ppo->missing_eos_penalty;
-  for (int64_t e = 0; e < experience->count; e++) experience->score[e] = workers->scoring->score[e];
+  for (int64_t e = 0; e < experience->count; e++) {
+    experience->score[e] = workers->scoring->score[e];
+    experience->cost[e] = workers->scoring->cost[e];
+  }
   if (workers->scores) {
     experience->scores = *workers->scores;
     running_score_add(&experience->scores, experience->score, experience->count);
@@ -234,16 +246,26 @@ static void logprobs_microbatch(Experience *experience, const PpoWorkers *worker
   recompute_logprobs(workers, &workers->models->reference, experience->reference, NULL);
 }
 
-static bool has_critic(const PpoAlgorithm *ppo) {
-  return estimator_has_critic((Estimator)ppo->advantage);
+CriticView experience_critic(const Experience *experience, const PpoWorkers *workers, int k) {
+  const Experience *x = experience;
+  const bool cost = k == CRITIC_OF_COSTS;
+  return (CriticView){.trainee = &workers->models->critics[k],
+                      .pass = &workers->critic_passes[k],
+                      .value = cost ? x->cost_value : x->value,
+                      .returns = cost ? x->cost_returns : x->returns};
 }
 
 static void values_microbatch(Experience *experience, const PpoWorkers *workers) {
   const Microbatch *micro = workers->micro;
-  const Predictor *critic = &workers->models->critic.predictor;
-  infer(workers->critic_pass, workers, critic);
-  score_values(workers->critic_pass, &critic->head, packer_rows(&micro->packer), micro->packer.values);
-  microbatch_scatter(micro, micro->packer.values, experience->value);
+  for (int k = 0; k < workers->models->critic_count; k++) {
+    const CriticView critic = experience_critic(experience, workers, k);
+    const Predictor *predictor = &critic.trainee->predictor;
+    const size_t mark = arena_mark(workers->step);
+    infer(critic.pass, workers, predictor);
+    score_values(critic.pass, &predictor->head, packer_rows(&micro->packer), micro->packer.values);
+    microbatch_scatter(micro, micro->packer.values, critic.value);
+    arena_release(workers->step, mark);
+  }
 }
 
 bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error) {
@@ -254,9 +276,11 @@ bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Erro
 }
 
 bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error) {
-  if (!has_critic(&workers->config->ppo)) return true;
+  const int critics = workers->models->critic_count;
+  if (critics == 0) return true;
   if (!each_microbatch(experience, workers, "values", values_microbatch, error)) return false;
-  gather_tokens(experience, &workers->compute->comm, experience->value);
+  for (int k = 0; k < critics; k++)
+    gather_tokens(experience, &workers->compute->comm, experience_critic(experience, workers, k).value);
   return true;
 }
 
@@ -277,9 +301,15 @@ int64_t experience_broken(const Experience *experience, const char **what) {
   const struct {
     const char *name;
     const float *values;
-  } by_token[] = {{"log-probability", x->logprob}, {"reference", x->reference}, {"value", x->value}};
+  } by_token[] = {{"log-probability", x->logprob},
+                  {"reference", x->reference},
+                  {"value", x->value},
+                  {"value of the costs", x->cost_value}};
   *what = "score";
-  const int64_t answer = first_broken(x->score, x->count);
+  int64_t answer = first_broken(x->score, x->count);
+  if (answer >= 0) return answer;
+  *what = "cost";
+  answer = first_broken(x->cost, x->count);
   if (answer >= 0) return answer;
   for (size_t i = 0; i < sizeof by_token / sizeof *by_token; i++) {
     const int64_t token = by_token[i].values ? first_broken(by_token[i].values, x->tokens) : -1;
@@ -292,8 +322,7 @@ int64_t experience_broken(const Experience *experience, const char **what) {
 void experience_plan(Experience *dry, const PpoWorkers *workers) {
   MicrobatchVisit *const visits[] = {logprobs_microbatch, values_microbatch};
   microbatch_dry(workers->micro);
-  const size_t count = sizeof visits / sizeof *visits - (has_critic(&workers->config->ppo) ? 0 : 1);
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < sizeof visits / sizeof *visits; i++) {
     const size_t mark = arena_mark(workers->step);
     visits[i](dry, workers);
     arena_release(workers->step, mark);
@@ -301,84 +330,23 @@ void experience_plan(Experience *dry, const PpoWorkers *workers) {
   scoring_plan(workers->scoring);
 }
 
-/* With a critic: its values' part of the credit as well. */
-static void credit_values(Experience *x, const PpoAlgorithm *ppo, Credit *credit) {
-  if (ppo->whiten_rewards) reward_whiten(x->reward, x->tokens);
-  advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma,
-                ppo->lam_critic > 0 ? ppo->lam_critic : ppo->lam, x->advantage, x->returns);
-  /* The actor's, where its lambda is another: the critic's stay in the returns. */
-  if (ppo->lam_alpha > 0)
-    advantage_gae_by_length(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam_alpha,
-                            x->advantage);
-  else if (ppo->lam_critic > 0)
-    advantage_gae(x->reward, x->value, x->offsets, x->count, ppo->gamma, ppo->lam, x->advantage, NULL);
-  credit->critic = true;
-  credit->return_std = standard_deviation(x->returns, x->tokens);
-  credit->explained_variance = explained_variance(x->value, x->returns, x->tokens);
-}
-
-static void credit_groups(Experience *x, const PpoAlgorithm *ppo, Credit *credit) {
-  const int64_t size = ppo->samples_per_prompt;
-  estimator_groups((Estimator)ppo->advantage, x->total, x->offsets, x->count, size, x->advantage);
-  credit->groups = (double)(x->count / size);
-  credit->flat_groups = (double)estimator_flat_groups(x->judged, x->count, size);
-}
-
-static bool may_leave_out(const PpoAlgorithm *ppo) {
-  return ppo->mask_cut || (ppo->drop_flat_groups && estimator_has_groups((Estimator)ppo->advantage));
-}
-
-/* Which answers are in no loss. Their rewards are in the means over groups and rollout all the same. */
-static double leave_out(Experience *x, const PpoAlgorithm *ppo) {
-  const bool groups = ppo->drop_flat_groups && estimator_has_groups((Estimator)ppo->advantage);
-  const int64_t size = ppo->samples_per_prompt;
-  double count = 0;
-  for (int64_t e = 0; e < x->count; e++) {
-    x->left_out[e] = (ppo->mask_cut && !rollout_ended(&x->samples[e])) ||
-                     (groups && estimator_flat_groups(x->judged + e / size * size, size, size) > 0);
-    count += x->left_out[e];
-  }
-  return count;
-}
-
-Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef) {
-  Experience *x = experience;
-  const int64_t bounded =
-      kl_tokens((KlEstimator)ppo->kl_estimator, x->logprob, x->reference, x->tokens, x->kl);
-  const double beta =
-      ppo->kl_in == KL_IN_REWARD ? kl_coef : 0; /* 0 times what is not finite is NaN, and is seen */
-  reward_tokens(x->kl, x->judged, x->offsets, x->count, beta, x->reward);
-  double sum = 0;
-  for (int64_t e = 0; e < x->count; e++) {
-    double total = 0;
-    for (int32_t t = x->offsets[e]; t < x->offsets[e + 1]; t++) total += x->reward[t];
-    x->total[e] = (float)total;
-    sum += total;
-  }
-  Credit credit = {.reward = sum / (double)x->count, .bounded = (double)bounded};
-  const bool groups = estimator_has_groups((Estimator)ppo->advantage);
-  if (has_critic(ppo))
-    credit_values(x, ppo, &credit);
-  else if (groups)
-    credit_groups(x, ppo, &credit);
-  else if (ppo->advantage == ESTIMATOR_REMAX)
-    estimator_baseline(x->total, x->baseline, x->offsets, x->count, ppo->samples_per_prompt, x->advantage);
-  else
-    estimator_returns(x->reward, x->offsets, x->count, ppo->gamma, x->advantage);
-  credit.remax = ppo->advantage == ESTIMATOR_REMAX;
-  for (int64_t p = 0; credit.remax && p < x->count / ppo->samples_per_prompt; p++)
-    credit.baseline += x->baseline[p] * (double)ppo->samples_per_prompt / (double)x->count;
-  credit.leaves_out = may_leave_out(ppo);
-  credit.left_out = leave_out(x, ppo);
-  credit.advantage_std = standard_deviation(x->advantage, x->tokens);
-  if (!estimator_is_by_answer((Estimator)ppo->advantage) && ppo->whiten_advantages)
-    advantage_whiten(x->advantage, x->tokens, true);
-  return credit;
-}
-
 ExperienceStats experience_stats(const Experience *experience) {
   const Experience *x = experience;
-  enum { ANSWERS, TOKENS, SCORE, JUDGED, ENDED, ENDED_SCORE, EMPTY, KL, ENTROPY, DIFFERENCE, SAMPLER, SUMS };
+  enum {
+    ANSWERS,
+    TOKENS,
+    SCORE,
+    JUDGED,
+    COST,
+    ENDED,
+    ENDED_SCORE,
+    EMPTY,
+    KL,
+    ENTROPY,
+    DIFFERENCE,
+    SAMPLER,
+    SUMS
+  };
   double sum[SUMS] = {[ANSWERS] = (double)x->count, [TOKENS] = (double)x->tokens};
   double largest = 0;
   for (int64_t e = 0; e < x->count; e++) {
@@ -386,6 +354,7 @@ ExperienceStats experience_stats(const Experience *experience) {
     const bool ended = rollout_ended(sample);
     sum[SCORE] += x->score[e];
     sum[JUDGED] += x->judged[e];
+    sum[COST] += x->cost[e];
     sum[ENDED] += ended;
     sum[ENDED_SCORE] += ended ? x->score[e] : 0;
     sum[EMPTY] += ended && sample->length == 1;
@@ -404,6 +373,7 @@ ExperienceStats experience_stats(const Experience *experience) {
                            .score = sum[SCORE] / sum[ANSWERS],
                            .score_std = standard_deviation(x->score, x->count),
                            .judged = sum[JUDGED] / sum[ANSWERS],
+                           .cost = sum[COST] / sum[ANSWERS],
                            .ended_score = sum[ENDED_SCORE] / sum[ENDED],
                            .kl = sum[KL] / sum[ANSWERS],
                            .entropy = sum[ENTROPY] / sum[TOKENS],

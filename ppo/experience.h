@@ -4,8 +4,8 @@
  *
  *   experience_sample    the actor answers the prompts                       ids, sampled
  *   experience_logprobs  log-probabilities of actor and reference            logprob, reference, entropy
- *   experience_values    values of the critic, where there is one            value
- *   experience_score     what the sources of rewards say of each answer      score, judged
+ *   experience_values    values of the critics, where there are any          value, cost_value
+ *   experience_score     what the sources of rewards say of each answer      score, judged, cost
  *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns, left_out
  *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
@@ -57,14 +57,18 @@ typedef struct Experience {
   float *score;        /* [capacity] as the sources of rewards say (scoring/scoring.h) */
   float
       *judged; /* [capacity] after normalisation, clipping, and the rules of length: what enters the reward */
-  float *baseline; /* [capacity] what the greedy answer to each prompt was judged, for remax (stage.c) */
-  float *total;    /* [capacity] sum of the answer's rewards, before any whitening */
-  bool *left_out;  /* [capacity] in no loss: ppo.mask_cut, ppo.drop_flat_groups */
+  float *cost; /* [capacity] as the sources of costs say; 0 where there are none */
+  float *baseline; /* [capacity] what the greedy answer to each prompt was judged, for remax (stage.c), */
+  float *baseline_cost; /* and what it costs */
+  float *total;   /* [capacity] sum of the answer's rewards less costs (ppo/cost.h), before any whitening */
+  bool *left_out; /* [capacity] in no loss: ppo.mask_cut, ppo.drop_flat_groups */
 
   /* [capacity * max_new_tokens], ragged */
   float *logprob, *reference, *entropy; /* nats, at the sampling temperature */
   float *kl, *reward, *advantage;
   float *value, *returns; /* NULL without a critic */
+  float *cost_value, *cost_returns, *cost_reward,
+      *cost_advantage; /* of the costs likewise; NULL without a critic of theirs */
 } Experience;
 
 /* The parts that the steps work with; all borrowed. */
@@ -76,18 +80,27 @@ typedef struct PpoWorkers {
   Scoring *scoring;
   Engine *engine;
   Microbatch *micro;
-  Pass *policy_pass, *critic_pass;
-  Arena *step;                /* activations of one micro-batch */
-  int64_t updates;            /* before this rollout */
-  const RunningScore *scores; /* of the run before this rollout; NULL: they are not normalised */
+  Pass *policy_pass, *critic_passes; /* of the models' critics */
+  Arena *step;                       /* activations of one micro-batch */
+  int64_t updates;                   /* before this rollout */
+  const RunningScore *scores;        /* of the run before this rollout; NULL: they are not normalised */
   Run *run; /* a signal gives up what can be made again, and steps left out are counted; NULL: neither */
   Progress *progress; /* told what is done */
 } PpoWorkers;
 
-/* Host memory of one token, for the memory plan. */
-size_t experience_token_bytes(bool critic);
+/* A critic with what it says of a rollout, and what it is to learn from it. */
+typedef struct CriticView {
+  Trainee *trainee;
+  Pass *pass;
+  float *value, *returns;
+} CriticView;
+/* Critic k of the models. */
+CriticView experience_critic(const Experience *experience, const PpoWorkers *workers, int k);
 
-NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, bool critic,
+/* Host memory of one token, for the memory plan. critics: 0, one of the rewards, two with one of the costs. */
+size_t experience_token_bytes(int critics);
+
+NODISCARD bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_tokens, int critics,
                                int ranks, Error *error);
 void experience_free(Experience *experience);
 
@@ -105,19 +118,21 @@ NODISCARD bool experience_values(Experience *experience, const PpoWorkers *worke
 
 /* What learning makes of the rollout, for the log. */
 typedef struct Credit {
-  double reward;        /* mean over the answers of the sum of their rewards, before any whitening */
-  double advantage_std; /* over the answer tokens, before whitening */
-  double return_std, explained_variance; /* with a critic alone */
-  double baseline;                       /* mean over the prompts, of remax */
+  double reward; /* mean over the answers of the sum of their rewards less costs, before any whitening */
+  double advantage_std;                            /* over the answer tokens, before whitening */
+  double return_std, explained_variance;           /* with a critic alone */
+  double cost_return_std, cost_explained_variance; /* with one of the costs */
+  double baseline;                                 /* mean over the prompts, of remax */
   double groups,
       flat_groups; /* prompts, and those of them whose answers were all judged the same: 0 without groups */
   double bounded;  /* tokens that met KL_LOG_RATIO_BOUND in k3 */
   double left_out; /* answers in no loss */
-  bool critic;     /* there is one */
-  bool remax;      /* there are greedy answers */
-  bool leaves_out; /* an option may leave answers out */
+  bool critic, cost_critic; /* there is one */
+  bool remax;               /* there are greedy answers */
+  bool leaves_out;          /* an option may leave answers out */
 } Credit;
-Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef);
+/* lambda: of the costs, 0 without any. */
+Credit experience_credit(Experience *experience, const PpoAlgorithm *ppo, double kl_coef, double lambda);
 
 /* The inference passes of one micro-batch of the largest size, for the memory plan. `dry` has room for one token. */
 void experience_plan(Experience *dry, const PpoWorkers *workers);
@@ -131,6 +146,7 @@ int64_t experience_broken(const Experience *experience, const char **what);
 typedef struct ExperienceStats {
   double answers, tokens;
   double score, score_std, judged; /* per answer */
+  double cost;                     /* per answer */
   double ended_score;              /* mean score of those that ended; NaN without any */
   double kl, entropy;              /* k1 per answer; per token */
   double ended, empty, length; /* share that ended with EOS; share of nothing but EOS; tokens per answer */

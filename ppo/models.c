@@ -1,28 +1,24 @@
 #include "ppo/models.h"
 
-#include "ppo/estimator.h"
-
-static bool has_critic(const PpoConfig *config) {
-  return estimator_has_critic((Estimator)config->ppo.advantage);
-}
-
 static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
   TraineeSpec spec = trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim,
                                      (uint64_t)config->run.seed);
   return spec;
 }
 
-/* The critic learns the value of each state. */
-static TraineeSpec critic_spec(const PpoConfig *config, const CriticStart *critic, const LoraSpec *lora) {
+/* A critic learns the value of each state. */
+static TraineeSpec critic_spec(const PpoConfig *config, const CriticStart *start, int k,
+                               const LoraSpec *lora) {
+  static const char *const names[] = {"critic", "cost_critic"};
   TraineeSpec spec = actor_spec(config, lora);
-  spec.predictor.name = "critic";
-  spec.predictor.adapter = critic->place.adapter;
+  spec.predictor.name = names[k];
+  spec.predictor.adapter = start->place.adapter;
   spec.predictor.score_head = true;
-  spec.predictor.head_from = critic->place.path;
-  spec.predictor.head_must_exist = critic->is_reward;
+  spec.predictor.head_from = start->place.path;
+  spec.predictor.head_must_exist = start->is_reward;
   spec.predictor.lora_shared = true;
   /* Its own initial A matrices, where it starts without an adapter. */
-  spec.predictor.seed++;
+  spec.predictor.seed += 1 + (uint64_t)k;
   return spec;
 }
 
@@ -33,77 +29,80 @@ static PredictorSpec reference_spec(const TraineeSpec *actor) {
   return spec;
 }
 
-static bool critic_fits(const PpoModels *models, const PpoConfig *config, const CriticStart *critic,
-                        Error *error) {
-  if (!has_critic(config)) return true;
-  const int64_t policy = models->policy_base.spec.vocab, own = models->critic.predictor.model->spec.vocab;
+static bool critic_fits(const PpoModels *models, const PpoConfig *config, const CriticStart *start,
+                        const Trainee *critic, Error *error) {
+  const int64_t policy = models->policy_base.spec.vocab, own = critic->predictor.model->spec.vocab;
   if (policy == own) return true;
   return error_set(error, ERROR_MODEL,
                    "%s: expected the vocabulary of %s (%lld ids), since the critic reads the policy's ids; "
                    "found %lld",
-                   critic->place.path, config->model.path, (long long)policy, (long long)own);
+                   start->place.path, config->model.path, (long long)policy, (long long)own);
 }
 
-static bool open_with_adapters(PpoModels *models, const PpoConfig *config, const CriticStart *start,
-                               const LoraSpec *lora, Compute *compute, TrainMemory *memory, Error *error) {
-  const WeightFormat format = model_config_format(&config->model);
-  models->shared = path_same(config->model.path, start->place.path);
-  if (!base_open(&models->policy_base, config->model.path, NULL, format, compute, memory, error))
-    return false;
-  const TraineeSpec actor = actor_spec(config, lora), critic = critic_spec(config, start, lora);
-  const PredictorSpec reference = reference_spec(&actor);
-  if (!trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) ||
-      !predictor_open(&models->reference, &reference, &models->policy_base, PREDICTOR_FROZEN, NULL, compute,
-                      memory, error)) {
-    return false;
+/* The base that critic k stands over: with LoRA one that is open already where it is of the same directory. */
+static Model *critic_base(PpoModels *models, const PpoConfig *config, const CriticStarts *starts, int k) {
+  const char *path = starts->of[k].place.path;
+  if (config->lora.enabled) {
+    if (path_same(config->model.path, path)) return &models->policy_base;
+    for (int i = 0; i < k; i++)
+      if (path_same(starts->of[i].place.path, path)) return models->critics[i].predictor.model;
   }
-  if (!has_critic(config)) return true;
-  Model *base = models->shared ? &models->policy_base : &models->critic_base;
-  return (models->shared || base_open(base, start->place.path, NULL, format, compute, memory, error)) &&
-         trainee_open(&models->critic, &critic, base, compute, memory, error);
+  models->owns[k] = true;
+  return &models->critic_bases[k];
 }
 
-static bool open_full(PpoModels *models, const PpoConfig *config, const CriticStart *start, Compute *compute,
-                      TrainMemory *memory, Error *error) {
+static bool open_critic(PpoModels *models, const PpoConfig *config, const CriticStarts *starts, int k,
+                        const LoraSpec *lora, Compute *compute, TrainMemory *memory, Error *error) {
+  const CriticStart *start = &starts->of[k];
+  const char *merged = config->lora.enabled ? NULL : start->place.adapter;
+  const TraineeSpec spec = critic_spec(config, start, k, lora);
+  Model *base = critic_base(models, config, starts, k);
+  return (!models->owns[k] || base_open(base, start->place.path, merged, model_config_format(&config->model),
+                                        compute, memory, error)) &&
+         trainee_open(&models->critics[k], &spec, base, compute, memory, error) &&
+         critic_fits(models, config, start, &models->critics[k], error);
+}
+
+/* Actor and reference: with LoRA over one base, without over two. */
+static bool open_policy(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
+                        TrainMemory *memory, Error *error) {
+  const bool adapters = config->lora.enabled;
   const WeightFormat format = model_config_format(&config->model);
-  const char *path = config->model.path, *adapter = config->model.adapter;
-  const TraineeSpec actor = actor_spec(config, NULL), critic = critic_spec(config, start, NULL);
+  const char *path = config->model.path, *merged = adapters ? NULL : config->model.adapter;
+  const TraineeSpec actor = actor_spec(config, lora);
   const PredictorSpec reference = reference_spec(&actor);
-  return base_open(&models->policy_base, path, adapter, format, compute, memory, error) &&
-         base_open(&models->reference_base, path, adapter, format, compute, memory, error) &&
+  Model *frozen = adapters ? &models->policy_base : &models->reference_base;
+  return base_open(&models->policy_base, path, merged, format, compute, memory, error) &&
+         (adapters || base_open(frozen, path, merged, format, compute, memory, error)) &&
          trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
-         predictor_open(&models->reference, &reference, &models->reference_base, PREDICTOR_FROZEN, NULL,
-                        compute, memory, error) &&
-         (!has_critic(config) ||
-          (base_open(&models->critic_base, start->place.path, start->place.adapter, format, compute, memory,
-                     error) &&
-           trainee_open(&models->critic, &critic, &models->critic_base, compute, memory, error)));
+         predictor_open(&models->reference, &reference, frozen, PREDICTOR_FROZEN, NULL, compute, memory,
+                        error);
 }
 
-bool ppo_models_open(PpoModels *models, const PpoConfig *config, const CriticStart *critic,
+bool ppo_models_open(PpoModels *models, const PpoConfig *config, const CriticStarts *critics,
                      const LoraSpec *lora, const TextIdentity *text, Compute *compute, TrainMemory *memory,
                      Error *error) {
-  *models = (PpoModels){0};
-  const bool open = config->lora.enabled
-                        ? open_with_adapters(models, config, critic, lora, compute, memory, error)
-                        : open_full(models, config, critic, compute, memory, error);
+  const LoraSpec *shape = config->lora.enabled ? lora : NULL;
+  *models = (PpoModels){.critic_count = critics->count};
+  bool ok = open_policy(models, config, shape, compute, memory, error);
+  for (int k = 0; ok && k < critics->count; k++)
+    ok = open_critic(models, config, critics, k, shape, compute, memory, error);
   models->actor.text = text;
-  if (open && critic_fits(models, config, critic, error)) return true;
-  ppo_models_close(models);
-  return false;
+  if (!ok) ppo_models_close(models);
+  return ok;
 }
 
 void ppo_models_close(PpoModels *models) {
   trainee_close(&models->actor);
   predictor_close(&models->reference);
-  trainee_close(&models->critic);
+  for (int k = 0; k < MOST_CRITICS; k++) trainee_close(&models->critics[k]);
+  for (int k = 0; k < MOST_CRITICS; k++) base_close(&models->critic_bases[k]);
   base_close(&models->policy_base);
-  base_close(&models->critic_base);
   base_close(&models->reference_base);
   *models = (PpoModels){0};
 }
 
-ScoringModels ppo_models_for_scoring(PpoModels *models, const PpoConfig *config, const CriticStart *critic,
+ScoringModels ppo_models_for_scoring(PpoModels *models, const PpoConfig *config, const CriticStarts *critics,
                                      Compute *compute, TrainMemory *memory) {
   ScoringModels out = {.format = model_config_format(&config->model),
                        .merge = !config->lora.enabled,
@@ -112,8 +111,9 @@ ScoringModels ppo_models_for_scoring(PpoModels *models, const PpoConfig *config,
                        .memory = memory};
   if (config->lora.enabled) {
     out.bases[out.base_count++] = (ScoringBase){config->model.path, &models->policy_base};
-    if (has_critic(config) && !models->shared)
-      out.bases[out.base_count++] = (ScoringBase){critic->place.path, &models->critic_base};
+    for (int k = 0; k < models->critic_count; k++)
+      if (models->owns[k])
+        out.bases[out.base_count++] = (ScoringBase){critics->of[k].place.path, &models->critic_bases[k]};
   } else if (!config->model.adapter) {
     out.bases[out.base_count++] = (ScoringBase){config->model.path, &models->reference_base};
   }

@@ -8,7 +8,9 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
   const ExperienceStats *x = &report->rollout;
   const Credit *c = &report->credit;
   const UpdateStats *u = &report->update;
-  const double policy = u->policy.tokens, value = u->value.tokens;
+  const CostReport *cost = &report->cost;
+  const ValueStats *v = &u->values[CRITIC_OF_REWARDS], *of_costs = &u->values[CRITIC_OF_COSTS];
+  const double policy = u->policy.tokens, value = v->tokens;
   const struct {
     const char *name;
     double value;
@@ -19,6 +21,9 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"ppo/score_std", x->score_std, true},
       {"ppo/score_ended", x->ended_score, x->ended > 0},
       {"ppo/score_judged", x->judged, true},
+      {"ppo/cost", x->cost, cost->any},
+      {"ppo/cost_lambda", cost->lambda, cost->any},
+      {"ppo/safe_rate", cost->safe, cost->any},
       {"ppo/kl", x->kl, true},
       {"ppo/kl_coef", report->kl_coef, true},
       {"ppo/entropy", x->entropy, true},
@@ -32,6 +37,8 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"ppo/advantage_std", c->advantage_std, true},
       {"ppo/return_std", c->return_std, c->critic},
       {"ppo/explained_variance", c->explained_variance, c->critic},
+      {"ppo/cost_return_std", c->cost_return_std, c->cost_critic},
+      {"ppo/cost_explained_variance", c->cost_explained_variance, c->cost_critic},
       {"ppo/greedy_score", c->baseline, c->remax},
       {"ppo/flat_group_rate", c->flat_groups / c->groups, c->groups > 0},
       {"ppo/left_out_rate", c->left_out / x->answers, c->leaves_out},
@@ -42,12 +49,16 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"ppo/ratio", u->policy.ratio / policy, policy > 0},
       {"ppo/ratio_bounded", u->policy.bounded + c->bounded, true},
       {"ppo/first_ratio_error", u->first_ratio_error, !u->critic_alone},
-      {"ppo/value_loss", u->value.loss / value, value > 0},
-      {"ppo/value_clip_fraction", u->value.clipped / value, value > 0},
+      {"ppo/value_loss", v->loss / value, value > 0},
+      {"ppo/value_clip_fraction", v->clipped / value, value > 0},
+      {"ppo/cost_value_loss", of_costs->loss / value, c->cost_critic && value > 0},
+      {"ppo/cost_value_clip_fraction", of_costs->clipped / value, c->cost_critic && value > 0},
       {"ppo/ptx_loss", u->ptx_loss / u->ptx_tokens, u->ptx_tokens > 0},
       {"ppo/steps", u->steps, true},
       {"train/grad_norm", u->actor_norm / u->steps, u->steps > 0 && !u->critic_alone},
-      {"train/critic_grad_norm", u->critic_norm / u->steps, c->critic && u->steps > 0},
+      {"train/critic_grad_norm", u->critic_norms[CRITIC_OF_REWARDS] / u->steps, c->critic && u->steps > 0},
+      {"train/cost_critic_grad_norm", u->critic_norms[CRITIC_OF_COSTS] / u->steps,
+       c->cost_critic && u->steps > 0},
       {"train/lr", report->lr, true},
       {"train/critic_lr", report->critic_lr, c->critic},
       {"train/tokens_per_second", report->tokens_per_second, true},
@@ -63,10 +74,10 @@ typedef struct RewardLog {
   int64_t step;
 } RewardLog;
 
-static void log_mean(void *context, const char *name, double sum, double answers) {
+static void log_mean(void *context, const char *name, bool cost, double sum, double answers) {
   const RewardLog *to = context;
   char metric[200];
-  snprintf(metric, sizeof metric, "ppo/reward/%s", name);
+  snprintf(metric, sizeof metric, "ppo/%s/%s", cost ? "cost" : "reward", name);
   if (answers > 0) runlog_metric(to->log, to->step, metric, sum / answers);
 }
 

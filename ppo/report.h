@@ -4,11 +4,18 @@
 
 #include "ppo/session.h"
 
+typedef struct CostReport {
+  bool any; /* there are costs */
+  double safe,
+      lambda; /* share of the answers at or below the threshold; the multiplier that was learnt with */
+} CostReport;
+
 typedef struct UpdateReport {
   ExperienceStats rollout;
   double other_ends; /* experience_other_ends */
   Credit credit;
   UpdateStats update;
+  CostReport cost;
   double kl_coef; /* that entered the rewards or the loss */
   double lr, critic_lr;
   double seconds, tokens_per_second; /* of the whole update; sampled tokens */

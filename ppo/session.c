@@ -29,7 +29,7 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .engine = &session->engine,
                       .micro = &session->micro,
                       .policy_pass = &session->policy_pass,
-                      .critic_pass = &session->critic_pass,
+                      .critic_passes = session->critic_passes,
                       .step = &session->memory.step,
                       .updates = session->updates,
                       .scores = config->ppo.normalize_scores ? &session->scores : NULL,
@@ -39,10 +39,6 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
 
 PpoWorkers session_workers(PpoSession *session) {
   return workers_of(session, &session->config);
-}
-
-static bool has_critic(const PpoSession *s) {
-  return estimator_has_critic((Estimator)s->config.ppo.advantage);
 }
 
 Ptx *session_ptx(PpoSession *session) {
@@ -79,20 +75,27 @@ static bool assume_data(PpoSession *s, Error *error) {
   return s->has_ptx;
 }
 
-/* The critic reads the policy's ids, whatever it begins as. */
-static bool critic_reads(const PpoSession *s, Error *error) {
-  const ModelPlace *place = &s->critic.place;
-  if (!has_critic(s) || place->path == s->config.model.path) return true;
+/* A critic reads the policy's ids, whatever it begins as. */
+static bool critic_reads(const PpoSession *s, int k, Error *error) {
+  const CriticStart *start = &s->critics.of[k];
+  const ModelPlace *place = &start->place;
+  if (place->path == s->config.model.path) return true;
   const ModelConfig model = {.path = place->path, .adapter = place->adapter};
   if (text_tools_meet(&s->text, &model, s->log, error)) return true;
   Error why = *error;
-  if (!s->critic.is_reward || why.code != ERROR_MODEL) return false;
+  if (!start->is_reward || why.code != ERROR_MODEL) return false;
   *error = (Error){0};
-  return error_set(
-      error, why.code,
-      "%s. The critic begins as the reward model and reads the policy's ids: give critic.path (a "
-      "model with the policy's tokens, %s for instance) or a ppo.advantage without a critic",
-      why.message, s->config.model.path);
+  return error_set(error, why.code,
+                   "%s. The critic%s begins as the %s model and reads the policy's ids: give critic.path (a "
+                   "model with the policy's tokens, %s for instance) or a ppo.advantage without a critic",
+                   why.message, k == CRITIC_OF_COSTS ? " of the costs" : "",
+                   k == CRITIC_OF_COSTS ? "cost" : "reward", s->config.model.path);
+}
+
+static bool critics_read(const PpoSession *s, Error *error) {
+  for (int k = 0; k < s->critics.count; k++)
+    if (!critic_reads(s, k, error)) return false;
+  return true;
 }
 
 static bool check_heldout(const PpoSession *s, Error *error) {
@@ -105,7 +108,7 @@ static bool open_scoring(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
   const ScoringSetting setting = {.text = &s->text,
                                   .data = &config->data,
-                                  .met = has_critic(s) && s->critic.is_reward ? s->critic.place.path : NULL,
+                                  .met = s->critics.of[0].is_reward ? s->critics.of[0].place.path : NULL,
                                   .capacity = config->ppo.batch_size,
                                   .comm = &s->comm,
                                   .runlog = &s->run.runlog,
@@ -120,7 +123,7 @@ static bool open_data(void *session, Error *error) {
   const PpoConfig *config = &s->config;
   if (s->check && absent_data(&config->model, &config->data, "data.prompts", &config->data.prompts, s->log))
     return assume_data(s, error);
-  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) || !critic_reads(s, error))
+  if (!text_tools_open(&s->text, &config->model, &config->data, s->log, error) || !critics_read(s, error))
     return false;
   s->end_count = text_tools_ends(&s->text, s->ends);
   if (s->end_count == 0) {
@@ -196,39 +199,51 @@ static bool set_lengths(PpoSession *s, Log *log, Error *error) {
   const int64_t seen = most > 0 && most < answered ? most : answered;
   const int64_t ptx = s->has_ptx ? (int64_t)s->ptx.data.longest_sequence : 0;
   const int64_t longest = seen > ptx ? seen : ptx;
-  return base_set_length(policy, longest, c, log, error) &&
-         base_set_length(models->reference.model, longest, c, NULL, error) &&
-         (!has_critic(s) || models->shared || base_set_length(&models->critic_base, seen, c, log, error)) &&
-         scoring_set_length(&s->scoring, seen, has_critic(s) ? NULL : log, error);
+  if (!base_set_length(policy, longest, c, log, error) ||
+      !base_set_length(models->reference.model, longest, c, NULL, error)) {
+    return false;
+  }
+  for (int k = 0; k < models->critic_count; k++)
+    if (models->owns[k] && !base_set_length(&models->critic_bases[k], seen, c, log, error)) return false;
+  return scoring_set_length(&s->scoring, seen, models->critic_count > 0 ? NULL : log, error);
 }
 
 /* The largest steps there will be, in a dry memory. */
 static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
   const PpoWorkers workers = workers_of(s, config);
   Experience dry;
-  if (!experience_init(&dry, 1, 1, has_critic(s), 1, error)) return false;
+  if (!experience_init(&dry, 1, 1, s->critics.count, 1, error)) return false;
   experience_plan(&dry, &workers);
   update_plan(&dry, &workers, session_ptx(s));
   experience_free(&dry);
   return true;
 }
 
+static bool open_passes(PpoSession *s, const PpoConfig *config, Error *error) {
+  PpoModels *models = &s->models;
+  bool ok = pass_init(&s->policy_pass, models->actor.predictor.model, error) &&
+            training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error);
+  for (int k = 0; ok && k < models->critic_count; k++) {
+    Pass *pass = &s->critic_passes[k];
+    ok = pass_init(pass, models->critics[k].predictor.model, error) &&
+         training_offload(pass, &config->model, &s->compute, &s->memory, error);
+  }
+  return ok;
+}
+
 /* Models and engine as `config` has them: the session's, or one that the plan tries. */
 static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
   Log *log = s->compute.dry ? NULL : s->log;
-  if (!ppo_models_open(models, config, &s->critic, &s->lora, &s->text.identity, &s->compute, &s->memory,
+  if (!ppo_models_open(models, config, &s->critics, &s->lora, &s->text.identity, &s->compute, &s->memory,
                        error))
     return false;
-  const ScoringModels judges = ppo_models_for_scoring(models, config, &s->critic, &s->compute, &s->memory);
+  const ScoringModels judges = ppo_models_for_scoring(models, config, &s->critics, &s->compute, &s->memory);
   if (!scoring_open_models(&s->scoring, &judges, error) || !set_lengths(s, log, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory, error) ||
       !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
-      !pass_init(&s->policy_pass, models->actor.predictor.model, error) ||
-      (has_critic(s) && !pass_init(&s->critic_pass, models->critic.predictor.model, error)) ||
-      !training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) ||
-      (has_critic(s) && !training_offload(&s->critic_pass, &config->model, &s->compute, &s->memory, error)) ||
+      !open_passes(s, config, error) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
       !open_edits(s, config, error) ||
       !engine_check_lengths(&s->engine, longest_prompt(s), config->rollout.max_new_tokens, log, error)) {
@@ -240,7 +255,7 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
 static void close_models(PpoSession *s) {
   microbatch_free(&s->micro);
   pass_free(&s->policy_pass);
-  pass_free(&s->critic_pass);
+  for (int k = 0; k < MOST_CRITICS; k++) pass_free(&s->critic_passes[k]);
   engine_free(&s->engine);
   ema_close(&s->ema);
   scoring_close_models(&s->scoring);
@@ -260,7 +275,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   close_models(s);
   ok = plan_end(plan, &s->memory, &s->compute, error) && ok;
   const int64_t tokens = tried.ppo.batch_size * tried.rollout.max_new_tokens;
-  plan_add(plan, "rollout arrays", (size_t)tokens * experience_token_bytes(has_critic(s)));
+  plan_add(plan, "rollout arrays", (size_t)tokens * experience_token_bytes(s->critics.count));
   return ok;
 }
 
@@ -287,17 +302,26 @@ static void set_schedules(PpoSession *s) {
   s->schedule.ahead = s->critic_schedule.ahead = 1; /* a rollout is too dear for a rate of 0 */
   s->kl = (KlController){config->ppo.kl_coef, config->ppo.kl_adaptive, config->ppo.kl_target,
                          config->ppo.kl_horizon};
+  s->cost = cost_controller(&config->cost.rule);
+}
+
+static void set_critics(PpoSession *s) {
+  const PpoConfig *config = &s->config;
+  const ModelPlace policy = {config->model.path, config->model.adapter};
+  const bool costs = s->rewards.count > s->rewards.rewards;
+  s->critics.count = estimator_has_critic((Estimator)config->ppo.advantage) ? 1 + costs : 0;
+  for (int k = 0; k < s->critics.count; k++)
+    s->critics.of[k] = critic_start(&s->rewards, k == CRITIC_OF_COSTS, &config->critic, &policy);
 }
 
 bool session_configure(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
-  const ModelPlace policy = {config->model.path, config->model.adapter};
-  if (!scoring_config_read(&s->rewards, &config->reward.model, config->reward.sources, error) ||
+  if (!scoring_config_read(&s->rewards, &config->reward, &config->cost.sources, error) ||
       !ppo_config_check(config, error)) {
     return false;
   }
-  s->critic = critic_start(&s->rewards, &config->critic, &policy);
+  set_critics(s);
   return true;
 }
 
@@ -328,7 +352,7 @@ bool session_allocate(PpoSession *session, Error *error) {
   PpoSession *s = session;
   return train_memory_allocate(&s->memory, &s->compute, s->log, error) && open_models(s, &s->config, error) &&
          experience_init(&s->experience, s->config.ppo.batch_size, s->config.rollout.max_new_tokens,
-                         has_critic(s), s->comm.size, error);
+                         s->critics.count, s->comm.size, error);
 }
 
 static const char *number_word(int number, char out[16]) {
@@ -338,25 +362,38 @@ static const char *number_word(int number, char out[16]) {
   return out;
 }
 
+/* "actor, critic and reference" */
+static void list_roles(const char *const *roles, int count, Buffer *out) {
+  Error ignored = {0};
+  for (int i = 0; i < count; i++) {
+    const char *before = i == 0 ? "" : i + 1 == count ? " and " : ", ";
+    if (!buffer_format(out, &ignored, "%s%s", before, roles[i])) return;
+  }
+}
+
 void session_describe(const PpoSession *session) {
   const PpoSession *s = session;
-  const bool critic = has_critic(s), lora = s->config.lora.enabled;
+  const int critics = s->models.critic_count;
+  const bool lora = s->config.lora.enabled;
   const ScoringCount judges = scoring_count_models(&s->scoring);
-  const int own = lora ? 1 + (critic && !s->models.shared) : 2 + critic;
-  char word[16], reward[32] = "reward";
-  const char *roles[4] = {"actor", "critic", "reference", reward};
-  if (judges.models > 1) snprintf(reward, sizeof reward, "%d reward models", judges.models);
-  char text[120] = "";
-  const int last = judges.models > 0 ? 3 : 2;
-  for (int i = 0; i <= last; i++) {
-    const size_t used = strlen(text);
-    if (i == 1 && !critic) continue;
-    snprintf(text + used, sizeof text - used, "%s%s", i == 0 ? "" : i == last ? " and " : ", ", roles[i]);
-  }
-  const int weights = own + judges.bases;
+  int weights = (lora ? 1 : 2) + judges.bases, count = 0;
+  for (int k = 0; k < critics; k++) weights += s->models.owns[k];
+  char word[16], reward[48] = "reward";
+  const char *roles[5];
+  if (judges.models > 1)
+    snprintf(reward, sizeof reward, "%d reward%s models", judges.models,
+             s->scoring.has_costs ? " and cost" : "");
+  roles[count++] = "actor";
+  if (critics > CRITIC_OF_REWARDS) roles[count++] = "critic";
+  if (critics > CRITIC_OF_COSTS) roles[count++] = "critic of the costs";
+  roles[count++] = "reference";
+  if (judges.models > 0) roles[count++] = reward;
+  Buffer text = {0};
+  list_roles(roles, count, &text);
   log_info(s->log, "%s %s%s%s%s%s", number_word(weights, word),
            lora ? "frozen base" : "models of their own weights", lora && weights > 1 ? "s" : "",
-           lora ? "; adapters for " : ": ", text, critic ? "" : "; no critic");
+           lora ? "; adapters for " : ": ", text.data ? text.data : "", critics ? "" : "; no critic");
+  buffer_free(&text);
 }
 
 void session_close(PpoSession *session) {
@@ -377,6 +414,21 @@ void session_close(PpoSession *session) {
   *s = (PpoSession){0};
 }
 
+/* Where lambda stands. */
+static bool cost_state(PpoSession *s, Checkpoint *checkpoint, Error *error) {
+  CostController *cost = &s->cost;
+  return !s->scoring.has_costs ||
+         (checkpoint_float(checkpoint, "ppo.cost.log_lambda", &cost->log_lambda, error) &&
+          checkpoint_count(checkpoint, "ppo.cost.rollouts", &cost->rollouts, error) &&
+          checkpoint_array(checkpoint, "ppo.cost.means", DTYPE_F64, cost->means, cost->rule.window, error));
+}
+
+static bool critics_state(PpoSession *s, Checkpoint *checkpoint, Error *error) {
+  for (int k = 0; k < s->models.critic_count; k++)
+    if (!trainee_state(&s->models.critics[k], checkpoint, error)) return false;
+  return true;
+}
+
 bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
   PpoSession *s = session;
   return checkpoint_count(checkpoint, "ppo.updates", &s->updates, error) &&
@@ -389,7 +441,6 @@ bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
            checkpoint_float(checkpoint, "ppo.scores.squares", &s->scores.squares, error))) &&
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&
-         trainee_state(&s->models.actor, checkpoint, error) &&
-         (!has_critic(s) || trainee_state(&s->models.critic, checkpoint, error)) &&
-         ema_state(&s->ema, checkpoint, error);
+         trainee_state(&s->models.actor, checkpoint, error) && critics_state(s, checkpoint, error) &&
+         cost_state(s, checkpoint, error) && ema_state(&s->ema, checkpoint, error);
 }

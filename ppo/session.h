@@ -2,6 +2,7 @@
 #ifndef PPO_SESSION_H
 #define PPO_SESSION_H
 
+#include "ppo/cost.h"
 #include "ppo/ema.h"
 #include "ppo/kl.h"
 #include "ppo/update.h"
@@ -13,16 +14,17 @@
 /* What an evaluation found. */
 typedef struct Evaluation {
   double score, kl, length, ended; /* over the answers */
-  double heldout;                  /* likewise: what the first held-out judge says */
-  double best;                     /* over the prompts, of the best score among their answers */
+  double cost, safe; /* likewise: the mean, and the share at most at the threshold; with costs */
+  double heldout;    /* likewise: what the first held-out judge says */
+  double best;       /* over the prompts, of the best score among their answers */
 } Evaluation;
 
 typedef struct PpoSession {
   PpoConfig config; /* shallow copy */
   ScoringConfig rewards;
-  CriticStart critic; /* what it begins as, where there is one */
-  bool check;         /* a plan is all that is wanted: --check */
-  Comm comm;          /* the ranks of the run */
+  CriticStarts critics;
+  bool check; /* a plan is all that is wanted: --check */
+  Comm comm;  /* the ranks of the run */
   Log *log;
   Run run;
   Compute compute;
@@ -46,7 +48,7 @@ typedef struct PpoSession {
   Scoring scoring;
   Ema ema;
   Engine engine;
-  Pass policy_pass, critic_pass; /* critic_pass: with a critic */
+  Pass policy_pass, critic_passes[MOST_CRITICS];
   Microbatch micro;
   Experience experience;
 
@@ -57,6 +59,7 @@ typedef struct PpoSession {
   UpdateState update;
   KlController kl;
   RunningScore scores; /* with ppo.normalize_scores */
+  CostController cost; /* with costs */
 
   int64_t evaluated;     /* update after which there was an evaluation in this process, or -1 */
   Evaluation evaluation; /* what it found */

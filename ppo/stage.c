@@ -46,6 +46,7 @@ static bool sample_baseline(PpoSession *s, const PpoWorkers *workers, RolloutSpe
   }
   if (!experience_sample(x, workers, &spec, error) || !experience_score(x, workers, error)) return false;
   memcpy(x->baseline, x->judged, (size_t)x->count * sizeof *x->baseline);
+  memcpy(x->baseline_cost, x->cost, (size_t)x->count * sizeof *x->baseline_cost);
   return true;
 }
 
@@ -76,6 +77,21 @@ static bool give_up(PpoSession *s, DataCursor cursor, int64_t episodes, Error *e
   return save_and_end(s, error);
 }
 
+/* Whether the policy learns from the next rollout: the critic may be alone at first. */
+static bool policy_learns(const PpoSession *s) {
+  return s->models.critic_count == 0 || s->updates >= s->config.ppo.critic_warmup;
+}
+
+/* Moves lambda by what the answers cost, before they are learnt from. */
+static CostReport weigh_costs(PpoSession *s) {
+  const Experience *x = &s->experience;
+  if (!s->scoring.has_costs) return (CostReport){0};
+  cost_controller_update(&s->cost, x->cost, x->count, s->updates, policy_learns(s));
+  return (CostReport){.any = true,
+                      .safe = cost_safe_share(x->cost, x->count, s->cost.rule.threshold),
+                      .lambda = cost_lambda(&s->cost)};
+}
+
 static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   const DataCursor cursor = s->cursor;
   const int64_t episodes = s->episodes;
@@ -95,10 +111,12 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   }
   run_signals_wait_for("the minibatches of this rollout");
   if (s->config.ppo.normalize_scores) s->scores = x->scores;
+  const CostReport cost = weigh_costs(s);
   *report = (UpdateReport){
+      .cost = cost,
       .rollout = experience_stats(x),
       .other_ends = experience_other_ends(x, s->end_count > 1 ? text_tools_mark(&s->text) : -1),
-      .credit = experience_credit(x, &s->config.ppo, s->kl.coef),
+      .credit = experience_credit(x, &s->config.ppo, s->kl.coef, cost.lambda),
       .kl_coef = s->kl.coef,
       .lr = schedule_rate(&s->schedule, s->updates),
       .critic_lr = schedule_rate(&s->critic_schedule, s->updates)};
@@ -108,8 +126,7 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   s->update.kl_coef = report->kl_coef;
   if (!update_from(x, &workers, session_ptx(s), &s->update, &report->update, error)) return false;
   ema_update(&s->ema, &s->compute);
-  if (s->updates >= s->config.ppo.critic_warmup || !report->credit.critic) /* else nothing moved the policy */
-    kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);
+  if (policy_learns(s)) kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);
   s->updates++;
 
   report->seconds = time_monotonic() - started;
@@ -125,12 +142,15 @@ static double evaluation_temperature(const RolloutConfig *rollout) {
 }
 
 /* Sums over the answers of a batch, of which the first is number `first`. *best: of the prompt at hand so far. */
-static void add_answers(Evaluation *out, const Experience *x, const Scoring *scoring, uint64_t first,
+static void add_answers(Evaluation *out, const Experience *x, const PpoSession *s, uint64_t first,
                         uint64_t each, double *best) {
+  const Scoring *scoring = &s->scoring;
   const bool judged = scoring_heldout_count(scoring) > 0;
   const ExperienceStats stats = experience_stats(x);
   out->score += stats.answers * stats.score;
   out->kl += stats.answers * stats.kl;
+  out->cost += stats.answers * stats.cost;
+  out->safe += stats.answers * cost_safe_share(x->cost, x->count, s->cost.rule.threshold);
   out->length += stats.answers * stats.length;
   out->ended += stats.answers * stats.ended;
   for (int64_t e = 0; e < x->count; e++) {
@@ -167,9 +187,11 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
         !experience_score(x, &workers, error)) {
       return false;
     }
-    add_answers(out, x, &s->scoring, begin, each, &best);
+    add_answers(out, x, s, begin, each, &best);
   }
   out->score /= (double)all;
+  out->cost /= (double)all;
+  out->safe /= (double)all;
   out->kl /= (double)all;
   out->length /= (double)all;
   out->ended /= (double)all;
@@ -178,10 +200,13 @@ static bool evaluate(PpoSession *s, Evaluation *out, Error *error) {
   return true;
 }
 
-/* What run.keep_best may go by. The coefficient is that of the configuration, so that evaluations can be compared. */
+/* What run.keep_best may go by. The coefficients are those of the configuration, so that evaluations can be compared: of the KL, and of what the
+ * cost is above its threshold the most that lambda becomes. */
 static bool measure(PpoSession *s, const Evaluation *found, Error *error) {
+  const CostRule *rule = &s->cost.rule;
+  const double excess = s->scoring.has_costs ? rule->most * fmax(0, found->cost - rule->threshold) : 0;
   const double measures[PPO_MEASURES] = {
-      [PPO_REWARD] = found->score - s->config.ppo.kl_coef * found->kl,
+      [PPO_REWARD] = found->score - s->config.ppo.kl_coef * found->kl - excess,
       [PPO_SCORE] = found->score,
       [PPO_HELDOUT] = found->heldout,
   };
@@ -200,11 +225,17 @@ static bool evaluate_and_log(PpoSession *s, Error *error) {
   runlog_metric(&s->run.runlog, s->updates, "eval/score", out->score);
   if (s->config.rollout.eval_samples > 1)
     runlog_metric(&s->run.runlog, s->updates, "eval/score_best", out->best);
+  if (s->scoring.has_costs) {
+    runlog_metric(&s->run.runlog, s->updates, "eval/cost", out->cost);
+    runlog_metric(&s->run.runlog, s->updates, "eval/safe_rate", out->safe);
+  }
   runlog_metric(&s->run.runlog, s->updates, "eval/kl", out->kl);
   runlog_metric(&s->run.runlog, s->updates, "eval/length", out->length);
   runlog_metric(&s->run.runlog, s->updates, "eval/eos_rate", out->ended);
-  log_info(s->log, "eval at update %lld: score %.4f  kl %.3f  length %.1f  ended %.0f%%",
-           (long long)s->updates, out->score, out->kl, out->length, 100 * out->ended);
+  char cost[40] = "";
+  if (s->scoring.has_costs) snprintf(cost, sizeof cost, "  cost %.4f", out->cost);
+  log_info(s->log, "eval at update %lld: score %.4f%s  kl %.3f  length %.1f  ended %.0f%%",
+           (long long)s->updates, out->score, cost, out->kl, out->length, 100 * out->ended);
   return measure(s, out, error);
 }
 
@@ -249,13 +280,15 @@ static bool train(PpoSession *s, Error *error) {
                            s->run.last_checkpoint ? s->run.last_checkpoint : "none");
     }
     learned = report.update.steps > 0;
-    char note[200], sampler[40] = "", fit[40] = "";
+    char note[240], sampler[40] = "", fit[40] = "", cost[48] = "";
     if (s->config.rollout.cache_dtype == CACHE_DTYPE_INT8)
       snprintf(sampler, sizeof sampler, "  sampler kl %.2g", report.rollout.sampler_kl);
     if (report.credit.critic) snprintf(fit, sizeof fit, "  ev %.2f", report.credit.explained_variance);
+    if (report.cost.any)
+      snprintf(cost, sizeof cost, "  cost %.3f x %.2f", report.rollout.cost, report.cost.lambda);
     snprintf(note, sizeof note,
-             "score %.3f (%.3f)  kl %.3f%s  length %.1f  ended %.0f%%  clip %.0f%%%s  %.0f tokens/s",
-             report.rollout.score, trend_add(&score, report.rollout.score), report.rollout.kl, sampler,
+             "score %.3f (%.3f)%s  kl %.3f%s  length %.1f  ended %.0f%%  clip %.0f%%%s  %.0f tokens/s",
+             report.rollout.score, trend_add(&score, report.rollout.score), cost, report.rollout.kl, sampler,
              report.rollout.length, 100 * report.rollout.ended,
              100 * report.update.policy.clipped / fmax(1, report.update.policy.tokens), fit,
              report.tokens_per_second);
@@ -303,6 +336,9 @@ static bool save(PpoSession *s, ProgramResult *result, Error *error) {
         ", \"eval_score\": %.9g, \"eval_kl\": %.9g, \"eval_length\": %.9g, \"eval_eos_rate\": %.9g",
         last->score, last->kl, last->length, last->ended);
   }
+  if (ok && s->has_eval && s->scoring.has_costs)
+    ok = buffer_format(&result->json, error, ", \"eval_cost\": %.9g, \"eval_safe_rate\": %.9g", last->cost,
+                       last->safe);
   plan_report_peak(&s->plan, &s->compute, s->log);
   ok = ok && run_best_result(&s->run, &result->json, error) && buffer_text(&result->json, "}", error) &&
        run_finish(&s->run, result->json.data, error) &&

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 static bool has_critic(const PpoWorkers *workers) {
-  return estimator_has_critic((Estimator)workers->config->ppo.advantage);
+  return workers->models->critic_count > 0;
 }
 
 /* The first updates may be the critic's alone. */
@@ -65,22 +65,22 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   pass_backward(pass);
 }
 
-/* The critic's half: gradient of the clipped square. */
-static void learn_value(const Experience *experience, const PpoWorkers *workers, double weight,
+/* A critic's half: gradient of the clipped square. */
+static void learn_value(const CriticView *critic, const PpoWorkers *workers, double weight,
                         ValueStats *stats) {
-  const Trainee *critic = &workers->models->critic;
+  const Predictor *predictor = &critic->trainee->predictor;
   Microbatch *micro = workers->micro;
-  Pass *pass = workers->critic_pass;
+  Pass *pass = critic->pass;
   const TokenRows tokens = packer_rows(&micro->packer);
 
-  pass_forward(pass, workers->compute, critic->predictor.model, predictor_adapter(&critic->predictor),
-               &micro->packer.batch, training_mode(&workers->config->model), workers->step);
-  score_values(pass, &critic->predictor.head, tokens, micro->packer.values);
-  microbatch_gather(micro, experience->value, micro->old);
-  microbatch_gather(micro, experience->returns, micro->target);
+  pass_forward(pass, workers->compute, predictor->model, predictor_adapter(predictor), &micro->packer.batch,
+               training_mode(&workers->config->model), workers->step);
+  score_values(pass, &predictor->head, tokens, micro->packer.values);
+  microbatch_gather(micro, critic->value, micro->old);
+  microbatch_gather(micro, critic->returns, micro->target);
   value_loss(micro->packer.values, micro->old, micro->target, tokens.count,
              workers->config->ppo.cliprange_value, weight, micro->packer.slopes, stats);
-  score_values_backward(pass, &critic->predictor.head, tokens, micro->packer.slopes);
+  score_values_backward(pass, &predictor->head, tokens, micro->packer.slopes);
   pass_backward(pass);
 }
 
@@ -125,9 +125,10 @@ static Members members_of(const Experience *experience, uint32_t *answers, int64
 
 /* Gradients of one minibatch, all micro-batches. */
 static bool accumulate(Experience *experience, const PpoWorkers *workers, const Members *members,
-                       UpdateState *state, PolicyStats *policy, ValueStats *value, char broken[BROKEN_PLACE],
-                       Error *error) {
+                       UpdateState *state, PolicyStats *policy, ValueStats values[MOST_CRITICS],
+                       char broken[BROKEN_PLACE], Error *error) {
   Microbatch *micro = workers->micro;
+  const int critics = workers->models->critic_count;
   const Comm *comm = &workers->compute->comm;
   double tokens = 0; /* of all ranks */
   for (int64_t i = 0; i < members->count; i++)
@@ -144,15 +145,20 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
     if (actor_learns(workers, state)) learn_policy(experience, workers, state->kl_coef, weight, policy);
     arena_release(workers->step, mark);
     if (!*broken && !isfinite(policy->loss)) note_broken(experience, workers, broken);
-    if (!has_critic(workers)) continue;
-    learn_value(experience, workers, 1 / tokens, value);
-    arena_release(workers->step, mark);
-    if (!*broken && !isfinite(value->loss)) note_broken(experience, workers, broken);
+    for (int k = 0; k < critics; k++) {
+      const CriticView critic = experience_critic(experience, workers, k);
+      learn_value(&critic, workers, 1 / tokens, &values[k]);
+      arena_release(workers->step, mark);
+      if (!*broken && !isfinite(values[k].loss)) note_broken(experience, workers, broken);
+    }
   }
   comm_sum(comm, policy->sums, POLICY_SUMS);
-  comm_sum(comm, value->sums, VALUE_SUMS);
-  return (isfinite(policy->loss) && isfinite(value->loss)) ||
-         ranks_first_text(comm, broken, BROKEN_PLACE, error);
+  bool finite = isfinite(policy->loss);
+  for (int k = 0; k < critics; k++) {
+    comm_sum(comm, values[k].sums, VALUE_SUMS);
+    finite = finite && isfinite(values[k].loss);
+  }
+  return finite || ranks_first_text(comm, broken, BROKEN_PLACE, error);
 }
 
 static bool finite_loss(const char *name, double loss, const char *where, Error *error) {
@@ -162,7 +168,8 @@ static bool finite_loss(const char *name, double loss, const char *where, Error 
 
 static void drop_gradients(const PpoWorkers *workers) {
   trainee_zero_gradients(&workers->models->actor, workers->compute);
-  if (has_critic(workers)) trainee_zero_gradients(&workers->models->critic, workers->compute);
+  for (int k = 0; k < workers->models->critic_count; k++)
+    trainee_zero_gradients(&workers->models->critics[k], workers->compute);
 }
 
 /* A minibatch that is left out. */
@@ -172,19 +179,32 @@ static bool leave_out(const PpoWorkers *workers, const UpdateState *state, const
                       : error_set(error, why->code, "%s", why->message);
 }
 
-/* One optimiser step of actor and critic. *stop is set, and no step taken, when the policy has already moved further
+/* norms: of the actor's gradient, and of the critics'. */
+static bool step_all(const PpoWorkers *workers, const UpdateState *state, bool actor_too,
+                     double norms[1 + MOST_CRITICS], Error *why) {
+  PpoModels *models = workers->models;
+  bool ok = !actor_too || trainee_step(&models->actor, workers->compute, state->lr, &norms[0], why);
+  for (int k = 0; ok && k < models->critic_count; k++)
+    ok = trainee_step(&models->critics[k], workers->compute, state->critic_lr, &norms[1 + k], why);
+  return ok;
+}
+
+/* One optimiser step of actor and critics. *stop is set, and no step taken, when the policy has already moved further
  * from the one that sampled than target_kl allows. */
 static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const Members *members,
                       UpdateState *state, UpdateStats *stats, bool *stop, Error *error) {
-  Trainee *actor = &workers->models->actor, *critic = &workers->models->critic;
+  Trainee *actor = &workers->models->actor;
+  const int critics = workers->models->critic_count;
   const double target_kl = workers->config->ppo.target_kl;
   PolicyStats policy = {0};
-  ValueStats value = {0};
+  ValueStats values[MOST_CRITICS] = {0};
   char broken[BROKEN_PLACE] = "";
   Error why = {0};
   *stop = false;
-  if (!accumulate(experience, workers, members, state, &policy, &value, broken, error)) return false;
-  if (!finite_loss("policy", policy.loss, broken, &why) || !finite_loss("value", value.loss, broken, &why)) {
+  if (!accumulate(experience, workers, members, state, &policy, values, broken, error)) return false;
+  if (!finite_loss("policy", policy.loss, broken, &why) ||
+      !finite_loss("value", values[CRITIC_OF_REWARDS].loss, broken, &why) ||
+      !finite_loss("costs' value", values[CRITIC_OF_COSTS].loss, broken, &why)) {
     return leave_out(workers, state, &why, error);
   }
   const bool actor_too = actor_learns(workers, state);
@@ -207,18 +227,16 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
       return false;
     if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
-  double actor_norm = 0, critic_norm = 0;
-  if ((actor_too && !trainee_step(actor, workers->compute, state->lr, &actor_norm, &why)) ||
-      (has_critic(workers) &&
-       !trainee_step(critic, workers->compute, state->critic_lr, &critic_norm, &why))) {
-    return leave_out(workers, state, &why, error);
-  }
+  double norms[1 + MOST_CRITICS] = {0};
+  if (!step_all(workers, state, actor_too, norms, &why)) return leave_out(workers, state, &why, error);
   stats->ptx_loss += ptx_loss;
   stats->ptx_tokens += ptx_tokens;
   stats_add(stats->policy.sums, policy.sums, POLICY_SUMS);
-  stats_add(stats->value.sums, value.sums, VALUE_SUMS);
-  stats->actor_norm += actor_norm;
-  stats->critic_norm += critic_norm;
+  stats->actor_norm += norms[0];
+  for (int k = 0; k < critics; k++) {
+    stats_add(stats->values[k].sums, values[k].sums, VALUE_SUMS);
+    stats->critic_norms[k] += norms[1 + k];
+  }
   stats->steps++;
   return true;
 }
@@ -252,16 +270,17 @@ void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
   microbatch_dry(workers->micro);
   learn_policy(dry, workers, 1, 1, NULL);
   arena_release(workers->step, mark);
-  if (has_critic(workers)) learn_value(dry, workers, 1, NULL);
-  arena_release(workers->step, mark);
+  for (int k = 0; k < workers->models->critic_count; k++) {
+    const CriticView critic = experience_critic(dry, workers, k);
+    learn_value(&critic, workers, 1, NULL);
+    arena_release(workers->step, mark);
+  }
   if (ptx) {
     ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),
              workers->compute, workers->step);
   }
-  double norm;
+  double norms[1 + MOST_CRITICS];
   Error none = {0};
-  const bool stepped =
-      trainee_step(&workers->models->actor, workers->compute, 0, &norm, &none) &&
-      (!has_critic(workers) || trainee_step(&workers->models->critic, workers->compute, 0, &norm, &none));
+  const bool stepped = step_all(workers, &(UpdateState){0}, true, norms, &none);
   ASSERT(stepped); /* the gradients of a dry run are zero */
 }

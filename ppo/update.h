@@ -1,7 +1,7 @@
 /* The learning half of PPO: epochs of minibatches over one rollout (Schulman et al. 2017, algorithm 1).
  *
  * An epoch visits every answer once, in a fresh seeded order, `minibatches` optimiser steps of
- * batch_size/minibatches answers each. Actor and critic, where there is one, take their step from the same minibatch, each with
+ * batch_size/minibatches answers each. Actor and critics, where there are any, take their step from the same minibatch, each with
  * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches; the policy's
  * may be another mean (LossMean, ppo/loss.h). Answers that are left out (Experience.left_out) are in neither; they count as answers in a
  * mean over answers, as in TRL, and not as tokens in one over tokens. */
@@ -22,10 +22,10 @@ typedef struct UpdateState {
 /* Sums over the minibatches done; see ppo/loss.h. */
 typedef struct UpdateStats {
   PolicyStats policy;
-  ValueStats value;
+  ValueStats values[MOST_CRITICS];
   double ptx_loss, ptx_tokens;
-  double actor_norm, critic_norm; /* sums of gradient norms before clipping */
-  double steps;                   /* minibatches that made a step */
+  double actor_norm, critic_norms[MOST_CRITICS]; /* sums of gradient norms before clipping */
+  double steps;                                  /* minibatches that made a step */
   /* Root mean square of log rho in the first minibatch, before any step: both sides are the training forward, so it is
    * 0 but for rounding and dropout. */
   double first_ratio_error;

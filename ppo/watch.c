@@ -22,12 +22,19 @@ static void tell_ends(const TextTools *text, Log *log) {
 
 void watch_begin(const PpoConfig *config, const Scoring *scoring, const TextTools *text, Log *log) {
   tell_ends(text, log);
-  if (replaces_scores(config) && !scoring_zero_known(scoring)) {
+  if (replaces_scores(config) && !scoring_zero_known(scoring, false)) {
     log_warning(log,
                 "the reward model has no zero point: its scores may lie anywhere, and %g for an answer that "
                 "does not end (ppo.missing_eos replace) may be the best of them. Train it with "
                 "data.reference, or give ppo.missing_eos subtract",
                 -config->ppo.missing_eos_penalty);
+  }
+  if (scoring->has_costs && !scoring_zero_known(scoring, true)) {
+    log_warning(log,
+                "the cost model has no zero point: its scores may lie anywhere, and cost.threshold %g may be "
+                "what no answer "
+                "or every answer costs. Train it with data.reference",
+                config->cost.rule.threshold);
   }
 }
 
@@ -81,12 +88,27 @@ static void watch_steps(Watch *watch, int64_t step, const PpoConfig *config, con
               config->lora.enabled && config->lora.dropout > 0 ? " (lora.dropout does that)" : "");
 }
 
+/* As large as it may be, and not large enough. */
+static void watch_costs(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report,
+                        Log *log) {
+  const CostRule *rule = &config->cost.rule;
+  const CostReport *cost = &report->cost;
+  if (watch->costs || !cost->any || cost->lambda < rule->most || !(report->rollout.cost > rule->threshold))
+    return;
+  watch->costs = true;
+  log_warning(log,
+              "update %lld: answers cost %.3g on average, above cost.threshold %g, and the multiplier is at "
+              "cost.lambda_max %g: the constraint does not hold",
+              (long long)step, report->rollout.cost, rule->threshold, rule->most);
+}
+
 void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report, Log *log) {
   watch_ending(watch, step, config, &report->rollout, log);
   watch_sampler(watch, step, &report->rollout, log);
   watch_groups(watch, step, &report->credit, log);
   watch_left_out(watch, step, &report->rollout, &report->credit, log);
   watch_steps(watch, step, config, &report->update, log);
+  watch_costs(watch, step, config, report, log);
 }
 
 void watch_end(const Watch *watch, Log *log) {

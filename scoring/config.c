@@ -52,61 +52,82 @@ static SourceCommon *common_of(const SourceConfig *item) {
   return item->options;
 }
 
+/* "reward.sources[2]": item i of the configuration. */
+enum { PLACE = 40 };
+
+static const char *place_of(const ScoringConfig *config, size_t i, char out[PLACE]) {
+  const bool cost = config->items[i].cost;
+  snprintf(out, PLACE, "%s.sources[%zu]", cost ? "cost" : "reward", cost ? i - config->rewards : i);
+  return out;
+}
+
 static bool check_unique(const ScoringConfig *config, const char *place, Error *error) {
   const char *name = common_of(&config->items[config->count - 1])->name;
+  char other[PLACE];
   for (size_t i = 0; i + 1 < config->count; i++) {
     if (strcmp(common_of(&config->items[i])->name, name) != 0) continue;
-    return error_set(error, ERROR_USAGE, "%s: 'name': '%s' is the name of reward.sources[%zu] already", place,
-                     name, i);
+    return error_set(error, ERROR_USAGE, "%s: 'name': '%s' is the name of %s already", place, name,
+                     place_of(config, i, other));
   }
   return true;
 }
 
+/* A name that was not given: the kind's, or "cost_" and the kind's. */
+static char *default_name(const SourceConfig *item) {
+  return memory_format("%s%s", item->cost ? "cost_" : "", item->kind->keys.name);
+}
+
 /* One object, as the next item of the list. */
-static bool read_source(ScoringConfig *config, const json_t *object, const char *place, Error *error) {
+static bool read_source(ScoringConfig *config, const json_t *object, SourceConfig sort, Error *error) {
+  char place[PLACE];
   const json_t *value = json_object_get(object, "kind");
-  const SourceKind *kind = json_is_string(value) ? find_kind(json_string_value(value)) : NULL;
-  if (!kind) return unknown_kind(value, place, error);
-  SourceConfig *item = &config->items[config->count++];
-  *item = (SourceConfig){.kind = kind, .options = memory_zeroed(1, kind->config_size)};
-  if (!item->options) return error_out_of_memory(error, "reward source", kind->config_size);
+  SourceConfig *item = &config->items[config->count];
+  *item = sort;
+  place_of(config, config->count, place);
+  item->kind = json_is_string(value) ? find_kind(json_string_value(value)) : NULL;
+  if (!item->kind) return unknown_kind(value, place, error);
+  const SourceKind *kind = item->kind;
+  config->count++;
+  if (!(item->options = memory_zeroed(1, kind->config_size)))
+    return error_out_of_memory(error, "reward source", kind->config_size);
   SourceCommon *common = common_of(item);
   if (!options_read(kind->keys.table, kind->keys.rows, common, object, place, error)) return false;
-  if (!common->name && !(common->name = memory_copy_string(kind->keys.name)))
-    return error_out_of_memory(error, "name", strlen(kind->keys.name));
+  if (!common->name && !(common->name = default_name(item))) return error_out_of_memory(error, "name", PLACE);
   return check_name(common->name, place, error) && check_unique(config, place, error) &&
          (!kind->check || kind->check(common, place, error));
 }
 
-static bool read_list(ScoringConfig *config, const json_t *list, Error *error) {
-  const size_t count = json_array_size(list);
-  config->items = memory_zeroed(count, sizeof *config->items);
-  if (!config->items) return error_out_of_memory(error, "reward sources", count * sizeof *config->items);
-  for (size_t i = 0; i < count; i++) {
-    char place[40];
-    snprintf(place, sizeof place, "reward.sources[%zu]", i);
-    if (!read_source(config, json_array_get(list, i), place, error)) return false;
-  }
-  return true;
-}
-
-/* reward.path and reward.adapter as a list of one. */
+/* PATH and ADAPTER of a section as a list of one. */
 static json_t *list_of_model(const ModelPlace *model) {
   return json_pack("[{s:s, s:s, s:s*}]", "kind", "model", "path", model->path, "adapter", model->adapter);
 }
 
-bool scoring_config_read(ScoringConfig *config, const ModelPlace *model, const char *sources, Error *error) {
-  *config = (ScoringConfig){.brief = !sources};
-  if (!sources && !model->path) {
+/* Appends the sources of a section. */
+static bool read_section(ScoringConfig *config, const RewardConfig *section, bool cost, Error *error) {
+  json_t *list = section->sources ? json_loads(section->sources, 0, NULL) : list_of_model(&section->model);
+  const size_t count = json_array_size(list), all = config->count + count;
+  SourceConfig *items = list ? memory_resize(config->items, all * sizeof *items) : NULL;
+  bool ok = items || error_out_of_memory(error, "reward sources", all * sizeof *items);
+  if (ok) config->items = items;
+  for (size_t i = 0; ok && i < count; i++)
+    ok = read_source(config, json_array_get(list, i),
+                     (SourceConfig){.cost = cost, .brief = !section->sources}, error);
+  json_decref(list);
+  return ok;
+}
+
+bool scoring_config_read(ScoringConfig *config, const RewardConfig *reward, const RewardConfig *cost,
+                         Error *error) {
+  *config = (ScoringConfig){0};
+  if (!reward->sources && !reward->model.path) {
     return error_set(
         error, ERROR_USAGE,
         "'reward.path' or 'reward.sources' is required: give --reward.path (a reward model, or the "
         "base model of reward.adapter) or --reward.sources (a list of sources of rewards)");
   }
-  json_t *list = sources ? json_loads(sources, 0, NULL) : list_of_model(model);
-  const bool ok = list ? read_list(config, list, error) : error_out_of_memory(error, "reward sources", 0);
-  json_decref(list);
-  return ok;
+  if (!read_section(config, reward, false, error)) return false;
+  config->rewards = config->count;
+  return !cost || (!cost->sources && !cost->model.path) || read_section(config, cost, true, error);
 }
 
 void scoring_config_free(ScoringConfig *config) {
@@ -119,9 +140,11 @@ void scoring_config_free(ScoringConfig *config) {
   *config = (ScoringConfig){0};
 }
 
-CriticStart critic_start(const ScoringConfig *config, const ModelPlace *critic, const ModelPlace *policy) {
+CriticStart critic_start(const ScoringConfig *config, bool cost, const ModelPlace *critic,
+                         const ModelPlace *policy) {
   if (critic->path) return (CriticStart){.place = *critic};
-  const SourceConfig *only = config->count == 1 ? config->items : NULL;
+  const size_t first = cost ? config->rewards : 0, end = cost ? config->count : config->rewards;
+  const SourceConfig *only = end - first == 1 ? &config->items[first] : NULL;
   if (only && only->kind == &model_source)
     return (CriticStart){.place = model_source_place(only->options), .is_reward = true};
   return (CriticStart){.place = *policy};

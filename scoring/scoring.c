@@ -15,7 +15,7 @@ const char *source_label(const Source *source, char out[96]) {
 /* The error of a source, with its name where it has one. Always false. */
 static bool source_error(const Source *source, Error *error) {
   char label[96];
-  if (source->scoring->brief || error_is_signal(error)) return false;
+  if ((source->brief && source->scoring->count == 1) || error_is_signal(error)) return false;
   return error_context(error, "%s", source_label(source, label));
 }
 
@@ -27,11 +27,12 @@ static bool allocate(Scoring *scoring, Error *error) {
   scoring->submitted = memory_zeroed(n, sizeof *scoring->submitted);
   scoring->texts = memory_zeroed(n, sizeof *scoring->texts);
   scoring->score = memory_zeroed(n, sizeof *scoring->score);
+  scoring->cost = memory_zeroed(n, sizeof *scoring->cost);
   scoring->lengths = memory_zeroed(n, sizeof *scoring->lengths);
   scoring->cuts = memory_zeroed((size_t)scoring->setting.comm->size + 1, sizeof *scoring->cuts);
   scoring->sources = memory_zeroed(scoring->count, sizeof *scoring->sources);
-  bool ok = scoring->answers && scoring->submitted && scoring->texts && scoring->score && scoring->lengths &&
-            scoring->cuts && scoring->sources;
+  bool ok = scoring->answers && scoring->submitted && scoring->texts && scoring->score && scoring->cost &&
+            scoring->lengths && scoring->cuts && scoring->sources;
   for (size_t i = 0; ok && i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
     source->score = memory_zeroed(n, sizeof *source->score);
@@ -46,13 +47,16 @@ static bool open_source(Scoring *scoring, const SourceConfig *config, Source *so
   source->kind = config->kind;
   source->options = config->options;
   source->common = config->options;
+  source->cost = config->cost;
+  source->brief = config->brief;
   source->scoring = scoring;
   return !source->kind->open || source->kind->open(source, error) || source_error(source, error);
 }
 
 bool scoring_open(Scoring *scoring, const ScoringConfig *config, const ScoringSetting *setting,
                   Error *error) {
-  *scoring = (Scoring){.setting = *setting, .count = config->count, .brief = config->brief};
+  *scoring =
+      (Scoring){.setting = *setting, .count = config->count, .has_costs = config->count > config->rewards};
   bool ok = allocate(scoring, error);
   for (size_t i = 0; ok && i < scoring->count; i++) {
     ok = open_source(scoring, &config->items[i], &scoring->sources[i], error);
@@ -82,6 +86,7 @@ void scoring_close(Scoring *scoring) {
   memory_free(scoring->submitted);
   memory_free(scoring->texts);
   memory_free(scoring->score);
+  memory_free(scoring->cost);
   memory_free(scoring->lengths);
   memory_free(scoring->cuts);
   *scoring = (Scoring){0};
@@ -142,10 +147,10 @@ void scoring_close_models(Scoring *scoring) {
   packer_free(&scoring->packer);
 }
 
-bool scoring_zero_known(const Scoring *scoring) {
+bool scoring_zero_known(const Scoring *scoring, bool cost) {
   for (size_t i = 0; i < scoring->count; i++) {
     const Source *source = &scoring->sources[i];
-    if (source->kind->zero_known && !source->kind->zero_known(source)) return false;
+    if (source->cost == cost && source->kind->zero_known && !source->kind->zero_known(source)) return false;
   }
   return true;
 }
@@ -260,12 +265,13 @@ static void put_together(Source *source, int64_t count) {
 
 static void add_up(Scoring *scoring, int64_t count) {
   for (int64_t slot = 0; slot < count; slot++) {
-    double sum = 0;
+    double sum[2] = {0, 0}; /* of rewards, of costs */
     for (size_t i = 0; i < scoring->count; i++) {
       const Source *source = &scoring->sources[i];
-      if (source->common->weight != 0) sum += source->common->weight * source->score[slot];
+      if (source->common->weight != 0) sum[source->cost] += source->common->weight * source->score[slot];
     }
-    scoring->score[slot] = (float)sum;
+    scoring->score[slot] = (float)sum[0];
+    scoring->cost[slot] = (float)sum[1];
   }
 }
 
@@ -340,7 +346,7 @@ bool scoring_collect(Scoring *scoring, int64_t count, Error *error) {
 /* -- held out --------------------------------------------------------------------------------------------- */
 
 static bool is_heldout(const Source *source) {
-  return source->common->weight == 0 && source->common->watch;
+  return source->common->weight == 0 && source->common->watch && !source->cost;
 }
 
 static const Source *heldout(const Scoring *scoring, int i) {

@@ -8,9 +8,9 @@
  *   scoring_begin
  *   scoring_submit        an answer, as soon as it is there, in any order
  *   scoring_attend        now and then: whoever judges beside us is read from and written to, without waiting
- *   scoring_collect       waits for whoever judges; then scoring->score
+ *   scoring_collect       waits for whoever judges; then scoring->score and scoring->cost
  *
- * The score of an answer is the sum over the sources of weight * what the source says of it. It does not depend on the order in which
+ * The score of an answer is the sum over the sources of weight * what the source says of it, and its cost that over the sources of costs. Neither depends on the order in which
  * answers were submitted or rewards came. Answers have slots, 0 .. capacity-1, by which everything about them is found.
  *
  * With many ranks (compute/comm.h) all have all answers before they collect. What is computed here each does for a run of them, shared out by
@@ -61,7 +61,7 @@ typedef struct ScoringBase {
 
 /* How reward models are opened, in a dry memory or in a real one. */
 typedef struct ScoringModels {
-  ScoringBase bases[2];
+  ScoringBase bases[3];
   size_t base_count;
   WeightFormat format;
   bool merge;                 /* the adapter of a lone reward model is added to its weights */
@@ -74,7 +74,7 @@ typedef struct Scoring {
   ScoringSetting setting;
   Source *sources;
   size_t count;
-  bool brief;   /* reward.path: the one model needs no name */
+  bool has_costs;
   Run *run;     /* of the rollout at hand: a signal gives it up; NULL: it does not */
   int64_t step; /* updates before it */
 
@@ -85,7 +85,8 @@ typedef struct Scoring {
   int64_t *cuts; /* [ranks + 1] rank r judges slots cuts[r] .. cuts[r+1]-1 */
   Buffer *texts; /* what was said, where a source wants it: without special tokens */
   bool wants_text;
-  float *score;   /* the weighted sum */
+  float *score;   /* the weighted sum of rewards */
+  float *cost;    /* and of costs: 0 without any */
   double flushed; /* the run log, when: time_monotonic */
   Error failure;  /* of rank 0 with a judge outside, until all ranks hear of it */
 
@@ -122,20 +123,20 @@ NODISCARD bool scoring_collect(Scoring *scoring, int64_t count, Error *error);
 /* -- what there is to tell ------------------------------------------------------------------------------- */
 
 /* Calls `tell` for each source ("tone") and each part that its rewards have ("tone/length") with the sum over the `count` answers of the
- * rollout and the number of those that have one; nothing for reward.path alone. */
-typedef void ScoringMean(void *context, const char *name, double sum, double answers);
+ * rollout and the number of those that have one; nothing for reward.path and cost.path. cost: whether it is a source of costs. */
+typedef void ScoringMean(void *context, const char *name, bool cost, double sum, double answers);
 void scoring_means(const Scoring *scoring, int64_t count, ScoringMean *tell, void *context);
 /* Appends what the sources said of one answer, a JSON object: {"tone": 0.5, "form": {"score": 1, "length": 1}}. */
 NODISCARD bool scoring_detail(const Scoring *scoring, int64_t slot, Buffer *out, Error *error);
 
-/* Held-out judges: sources of weight 0, unless `watch` is false. What nothing is learnt from says whether what is learnt is any good. Number i
+/* Held-out judges: sources of rewards of weight 0, unless `watch` is false. What nothing is learnt from says whether what is learnt is any good. Number i
  * of them, in the order of the list: its name, and what it said of an answer of the rollout. */
 int scoring_heldout_count(const Scoring *scoring);
 const char *scoring_heldout_name(const Scoring *scoring, int i);
 double scoring_heldout_score(const Scoring *scoring, int i, int64_t slot);
 
-/* Whether all reward models have a zero point, by which scores of theirs can be compared with a fixed number. */
-bool scoring_zero_known(const Scoring *scoring);
+/* Whether all reward models, or all cost models, have a zero point, by which scores of theirs can be compared with a fixed number. */
+bool scoring_zero_known(const Scoring *scoring, bool cost);
 /* How many reward models there are, and how many bases were opened for them alone. */
 typedef struct ScoringCount {
   int models, bases;

@@ -11,7 +11,7 @@
 
 /* The keys that all kinds have; the config struct of each begins with it. */
 typedef struct SourceCommon {
-  char *name, *kind; /* a name that was not given is the kind's */
+  char *name, *kind; /* a name that was not given is made of the kind's (scoring/config.c) */
   double weight;
   bool watch;
 } SourceCommon;
@@ -19,7 +19,7 @@ typedef struct SourceCommon {
 /* clang-format off */
 #define SOURCE_OPTIONS(Config, field)                                                                       \
   ROW_STRING_REQUIRED("kind", Config, field.kind, "what it is"),                                            \
-  ROW_STRING("name", Config, field.name, NULL, "what it is called in the run log (default: its kind)"),     \
+  ROW_STRING("name", Config, field.name, NULL, "what it is called in the run log (default: its kind; of a cost cost_KIND)"),     \
   ROW_FLOAT("weight", Config, field.weight, "1", -INFINITY, INFINITY,                                       \
       "what its reward is multiplied by in the sum; 0: it is only logged"),                                 \
   ROW_BOOL("watch", Config, field.watch, "true",                                                            \
@@ -63,6 +63,7 @@ struct Source {
   const SourceKind *kind;
   const void *options; /* the kind's config struct; its common part is ... */
   const SourceCommon *common;
+  bool cost, brief; /* SourceConfig */
   Scoring *scoring;
   void *state; /* the kind's own */
 

@@ -13,17 +13,18 @@ static void add(Mean *mean, double value) {
 }
 
 void scoring_means(const Scoring *scoring, int64_t count, ScoringMean *tell, void *context) {
-  for (size_t i = 0; !scoring->brief && i < scoring->count; i++) {
+  for (size_t i = 0; i < scoring->count; i++) {
     const Source *source = &scoring->sources[i];
     Mean mean = {0};
+    if (source->brief) continue;
     for (int64_t slot = 0; slot < count; slot++) add(&mean, source->score[slot]);
-    tell(context, source->common->name, mean.sum, mean.count);
+    tell(context, source->common->name, source->cost, mean.sum, mean.count);
     for (int p = 0; p < source->part_count; p++) {
       char name[160];
       mean = (Mean){0};
       for (int64_t slot = 0; slot < count; slot++) add(&mean, source->parts[p][slot]);
       snprintf(name, sizeof name, "%s/%s", source->common->name, source->part_names[p]);
-      tell(context, name, mean.sum, mean.count);
+      tell(context, name, source->cost, mean.sum, mean.count);
     }
   }
 }

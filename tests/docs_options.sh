@@ -11,7 +11,7 @@ known=$(for program in sft reward ppo dpo sample generate merge inspect data; do
   if [[ $program == inspect ]]; then for view in tokens chat logprobs score model data; do "$bin/inspect" "$view" --help all; done; fi
 done 2>/dev/null | grep -oE -- '--[a-z0-9-]+(\.[a-z0-9_]+)?' | sort -u)
 
-sections='model|lora|data|optim|rollout|reward|ppo|dpo|sample|run|device'
+sections='model|lora|data|optim|rollout|reward|cost|critic|ppo|dpo|sample|run|device'
 for page in README.md docs/*.md; do
   # As they stand on a command line, and in the text as `section.key`.
   while read -r option; do

@@ -14,8 +14,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-typedef enum Part { PART_RESULT, PART_CRITIC, PART_EMA } Part;
-static const char *const parts[] = {"result", "critic", "ema", NULL};
+typedef enum Part { PART_RESULT, PART_CRITIC, PART_COST_CRITIC, PART_EMA } Part;
+static const char *const parts[] = {"result", "critic", "cost_critic", "ema", NULL};
+
+static bool is_critic(Part part) {
+  return part == PART_CRITIC || part == PART_COST_CRITIC;
+}
 
 typedef struct ExportConfig {
   char *run, *out;
@@ -28,7 +32,7 @@ static const Option options[] = {
   ROW_STRING_REQUIRED("run", ExportConfig, run, "directory of the run; may stand first, without --run", .names = OPTION_NAMES_PATH),
   ROW_INT("step", ExportConfig, step, "0", 0, INFINITY, "N of its checkpoints/step-N; 0 = the newest"),
   ROW_CHOICE("part", ExportConfig, part, "result", parts,
-      "result = what the stage saves; critic, ema = those of a PPO run"),
+      "result = what the stage saves; critic, cost_critic, ema = those of a PPO run"),
   ROW_STRING("out", ExportConfig, out, NULL, "directory to write (default: RUN/exports/step-N, or step-N-PART)", .names = OPTION_NAMES_PATH),
 };
 
@@ -36,8 +40,8 @@ static const Option options[] = {
 typedef struct RunSettings {
   SupervisedConfig common;
   /* of a PPO run, what its critic began as: */
-  ModelPlace reward, critic;
-  char *sources;
+  RewardConfig reward, cost;
+  ModelPlace critic;
   char *advantage; /* only gae has one */
 } RunSettings;
 
@@ -45,9 +49,12 @@ static const Option run_options[] = {
   ROW_STRING("model.path", RunSettings, common.model.path, NULL, ""),
   ROW_STRING("model.adapter", RunSettings, common.model.adapter, NULL, ""),
   ROW_CHOICE("model.dtype", RunSettings, common.model.dtype, "auto", model_dtype_choices, ""),
-  ROW_STRING("reward.path", RunSettings, reward.path, NULL, ""),
-  ROW_STRING("reward.adapter", RunSettings, reward.adapter, NULL, ""),
-  ROW_OBJECTS("reward.sources", RunSettings, sources, ""),
+  ROW_STRING("reward.path", RunSettings, reward.model.path, NULL, ""),
+  ROW_STRING("reward.adapter", RunSettings, reward.model.adapter, NULL, ""),
+  ROW_OBJECTS("reward.sources", RunSettings, reward.sources, ""),
+  ROW_STRING("cost.path", RunSettings, cost.model.path, NULL, ""),
+  ROW_STRING("cost.adapter", RunSettings, cost.model.adapter, NULL, ""),
+  ROW_OBJECTS("cost.sources", RunSettings, cost.sources, ""),
   ROW_STRING("critic.path", RunSettings, critic.path, NULL, ""),
   ROW_STRING("critic.adapter", RunSettings, critic.adapter, NULL, ""),
   ROW_STRING("ppo.advantage", RunSettings, advantage, "gae", ""),
@@ -118,11 +125,13 @@ static bool locate(Export *e, const char *key, OptionNames names, char **text, E
 }
 
 /* What the critic began as. */
-static bool locate_critic(Export *e, Error *error) {
+static bool locate_critic(Export *e, bool of_costs, Error *error) {
   const ModelConfig *model = &e->settings.common.model;
   const ModelPlace policy = {model->path, model->adapter};
-  if (!scoring_config_read(&e->rewards, &e->settings.reward, e->settings.sources, error)) return false;
-  const CriticStart start = critic_start(&e->rewards, &e->settings.critic, &policy);
+  if (!scoring_config_read(&e->rewards, &e->settings.reward, &e->settings.cost, error)) return false;
+  if (of_costs && e->rewards.count == e->rewards.rewards)
+    return error_set(error, ERROR_USAGE, "--part cost_critic: %s has none, it has no costs", e->config->run);
+  const CriticStart start = critic_start(&e->rewards, of_costs, &e->settings.critic, &policy);
   const char *adapter = start.place.adapter;
   e->critic.path = memory_copy_string(start.place.path);
   e->critic.adapter = adapter ? memory_copy_string(adapter) : NULL;
@@ -131,11 +140,11 @@ static bool locate_critic(Export *e, Error *error) {
          locate(e, "the adapter of the critic", OPTION_NAMES_ADAPTER, &e->critic.adapter, error);
 }
 
-static bool locate_all(Export *e, bool critic, Error *error) {
+static bool locate_all(Export *e, Part part, Error *error) {
   ModelConfig *model = &e->settings.common.model;
   return locate(e, "model.path", OPTION_NAMES_MODEL, &model->path, error) &&
          locate(e, "model.adapter", OPTION_NAMES_ADAPTER, &model->adapter, error) &&
-         (!critic || locate_critic(e, error));
+         (!is_critic(part) || locate_critic(e, part == PART_COST_CRITIC, error));
 }
 
 static bool choose(Export *e, Error *error) {
@@ -154,20 +163,20 @@ static bool choose(Export *e, Error *error) {
     return error_set(error, ERROR_USAGE, "--part %s: only runs of ppo have one, and %s is of %s", parts[part],
                      e->config->run, stage);
   }
-  if (part == PART_CRITIC && strcmp(e->settings.advantage, "gae") != 0) {
-    return error_set(error, ERROR_USAGE, "--part critic: %s has none, its ppo.advantage is %s",
+  if (is_critic(part) && strcmp(e->settings.advantage, "gae") != 0) {
+    return error_set(error, ERROR_USAGE, "--part %s: %s has none, its ppo.advantage is %s", parts[part],
                      e->config->run, e->settings.advantage);
   }
-  if (!locate_all(e, part == PART_CRITIC, error)) return false;
+  if (!locate_all(e, part, error)) return false;
   e->base = common->model.path;
   e->spec = trainee_spec_of(found->name, &common->model, &common->lora, &e->s.lora, &common->optim,
                             (uint64_t)common->run.seed);
   e->spec.recalled = true;
   e->spec.text = &e->s.corpus.text.identity;
   e->spec.predictor.score_head = found->score_head;
-  if (part == PART_CRITIC) {
+  if (is_critic(part)) {
     e->base = e->critic.path;
-    e->spec.predictor.name = "critic";
+    e->spec.predictor.name = parts[part];
     e->spec.predictor.adapter = e->critic.adapter;
     e->spec.predictor.score_head = true;
   }

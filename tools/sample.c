@@ -13,7 +13,8 @@
 /* -- figures -------------------------------------------------------------------------------------------- */
 
 /* A ScoringMean: what a source said in a round. */
-static void log_mean(void *context, const char *name, double sum, double answers) {
+static void log_mean(void *context, const char *name, bool cost, double sum, double answers) {
+  (void)cost; /* sample has none */
   RunLog *log = context;
   char metric[200];
   snprintf(metric, sizeof metric, "sample/reward/%s", name);

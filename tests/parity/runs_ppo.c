@@ -66,7 +66,7 @@ typedef struct Files {
 static const Files full = {"model/model.safetensors", "ema/model/model.safetensors"};
 static const Files lora = {"adapter/adapter_model.safetensors", "ema/adapter/adapter_model.safetensors"};
 
-static void compare(const char *name, const Files *files, bool critic, const char *const *options) {
+static void compare(const char *name, const Files *files, int critics, const char *const *options) {
   const Program program = {.name = "ppo",
                            .options = ppo_options,
                            .option_count = ppo_option_count,
@@ -79,37 +79,47 @@ static void compare(const char *name, const Files *files, bool critic, const cha
   whole_run_metrics(&run);
   whole_run_tensors(&run, "actor", files->actor, "");
   whole_run_tensors(&run, "ema", files->ema, "");
-  if (critic) whole_run_tensors(&run, "critic", "checkpoints/step-3/state.safetensors", "critic.value.");
+  static const char state[] = "checkpoints/step-3/state.safetensors";
+  if (critics > 0) whole_run_tensors(&run, "critic", state, "critic.value.");
+  if (critics > 1) whole_run_tensors(&run, "cost_critic", state, "cost_critic.value.");
   whole_run_close(&run);
 }
 
 static void several_micro_batches(void **state) {
   (void)state;
-  compare("ppo_full", &full, true, NULL);
-  compare("ppo_lora", &lora, true, NULL);
+  compare("ppo_full", &full, 1, NULL);
+  compare("ppo_lora", &lora, 1, NULL);
 }
 
 static void without_a_critic(void **state) {
   (void)state;
-  compare("ppo_grpo", &full, false, NULL);
-  compare("ppo_dr_grpo", &full, false, NULL);
-  compare("ppo_remax", &full, false, NULL);
-  compare("ppo_rloo_lora", &lora, false, NULL);
+  compare("ppo_grpo", &full, 0, NULL);
+  compare("ppo_dr_grpo", &full, 0, NULL);
+  compare("ppo_remax", &full, 0, NULL);
+  compare("ppo_rloo_lora", &lora, 0, NULL);
 }
 
 /* Other losses: limits, one ratio for an answer, the KL in the loss, answers that are left out, and other means. */
 static void other_losses(void **state) {
   (void)state;
-  compare("ppo_dapo", &full, false, NULL);
-  compare("ppo_gspo", &full, false, NULL);
-  compare("ppo_dual_clip", &full, true, NULL);
+  compare("ppo_dapo", &full, 0, NULL);
+  compare("ppo_gspo", &full, 0, NULL);
+  compare("ppo_dual_clip", &full, 1, NULL);
 }
 
 /* Other rewards and credit: scores by their running mean and deviation, a penalty on length, lambdas of their own for actor and critic,
  * advantages as they are, and a first update of the critic alone. */
 static void other_signals(void **state) {
   (void)state;
-  compare("ppo_vapo", &full, true, NULL);
+  compare("ppo_vapo", &full, 1, NULL);
+}
+
+/* A cost that is held at a threshold: its critic, its part of the advantages, and the multiplier, which waits, moves, and meets its limit. */
+static void with_costs(void **state) {
+  (void)state;
+  compare("ppo_cost", &full, 2, NULL);
+  compare("ppo_cost_lora", &lora, 2, NULL);
+  compare("ppo_cost_grpo", &full, 0, NULL);
 }
 
 /* How a minibatch is cut, and what is computed twice to save memory, is not the result's business. */
@@ -117,14 +127,17 @@ static void one_micro_batch(void **state) {
   (void)state;
   const char *const options[] = {"--optim.micro_batch_tokens=4096", "--model.recompute", NULL};
   if (device_brief()) skip();
-  compare("ppo_full", &full, true, options);
-  compare("ppo_lora", &lora, true, options);
+  compare("ppo_full", &full, 1, options);
+  compare("ppo_lora", &lora, 1, options);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(several_micro_batches), cmocka_unit_test(without_a_critic),
-      cmocka_unit_test(other_losses),          cmocka_unit_test(other_signals),
+      cmocka_unit_test(several_micro_batches),
+      cmocka_unit_test(without_a_critic),
+      cmocka_unit_test(other_losses),
+      cmocka_unit_test(other_signals),
+      cmocka_unit_test(with_costs),
       cmocka_unit_test(one_micro_batch),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

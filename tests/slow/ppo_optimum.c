@@ -32,7 +32,7 @@ static Outcome learn(Lab *lab, int updates) {
     lab_sample(lab, &spec);
     outcome.share = score_by_share(x);
     assert_true(experience_logprobs(x, &workers, &error) && experience_values(x, &workers, &error));
-    experience_credit(x, &s->config.ppo, s->config.ppo.kl_coef);
+    experience_credit(x, &s->config.ppo, s->config.ppo.kl_coef, 0);
     outcome.kl = experience_stats(x).kl / LAB_LENGTH;
     UpdateStats stats;
     s->update.rollout = u;

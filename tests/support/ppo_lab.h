@@ -41,17 +41,13 @@ static inline void lab_configure(Lab *lab, const char *const *options) {
   }
 }
 
-static inline bool lab_has_critic(const Lab *lab) {
-  return estimator_has_critic((Estimator)lab->s.config.ppo.advantage);
-}
-
 static inline void lab_open_models(Lab *lab) {
   PpoSession *s = &lab->s;
   Error error = {0};
-  if (!ppo_models_open(&s->models, &s->config, &s->critic, &s->lora, NULL, &s->compute, &s->memory, &error))
+  if (!ppo_models_open(&s->models, &s->config, &s->critics, &s->lora, NULL, &s->compute, &s->memory, &error))
     fail_msg("%s", error.message);
   const ScoringModels judges =
-      ppo_models_for_scoring(&s->models, &s->config, &s->critic, &s->compute, &s->memory);
+      ppo_models_for_scoring(&s->models, &s->config, &s->critics, &s->compute, &s->memory);
   if (!scoring_open_models(&s->scoring, &judges, &error)) fail_msg("%s", error.message);
   EngineConfig engine = engine_config_default(&s->compute, s->models.actor.predictor.model->dtype);
   engine.batch = LAB_BATCH;
@@ -60,17 +56,19 @@ static inline void lab_open_models(Lab *lab) {
     const uint64_t seed = (uint64_t)s->config.run.seed;
     model_initialize(s->models.actor.predictor.model, &s->compute, seed);
     model_initialize(s->models.reference.model, &s->compute, seed);
-    if (lab_has_critic(lab)) model_initialize(s->models.critic.predictor.model, &s->compute, seed + 1);
+    for (int k = 0; k < s->critics.count; k++)
+      model_initialize(s->models.critics[k].predictor.model, &s->compute, seed + 1 + (uint64_t)k);
   }
   assert_true(engine_init(&s->engine, engine, s->models.actor.predictor.model, NULL, &s->compute,
                           &s->memory.cache, &error));
   assert_true(pass_init(&s->policy_pass, s->models.actor.predictor.model, &error));
-  if (lab_has_critic(lab)) assert_true(pass_init(&s->critic_pass, s->models.critic.predictor.model, &error));
+  for (int k = 0; k < s->critics.count; k++)
+    assert_true(pass_init(&s->critic_passes[k], s->models.critics[k].predictor.model, &error));
   assert_true(microbatch_init(&s->micro, s->config.optim.micro_batch_tokens, LAB_BATCH, &error));
   if (s->compute.dry) {
     const PpoWorkers workers = session_workers(s);
     Experience dry;
-    assert_true(experience_init(&dry, 1, 1, lab_has_critic(lab), 1, &error));
+    assert_true(experience_init(&dry, 1, 1, s->critics.count, 1, &error));
     experience_plan(&dry, &workers);
     update_plan(&dry, &workers, NULL);
     experience_free(&dry);
@@ -81,7 +79,7 @@ static inline void lab_close_models(Lab *lab) {
   PpoSession *s = &lab->s;
   microbatch_free(&s->micro);
   pass_free(&s->policy_pass);
-  pass_free(&s->critic_pass);
+  for (int k = 0; k < MOST_CRITICS; k++) pass_free(&s->critic_passes[k]);
   engine_free(&s->engine);
   scoring_close_models(&s->scoring);
   ppo_models_close(&s->models);
@@ -104,7 +102,7 @@ static inline void lab_open(Lab *lab, bool fresh, const char *const *options) {
   assert_true(plan_end(&plan, &s->memory, &s->compute, &error));
   assert_true(train_memory_allocate(&s->memory, &s->compute, NULL, &error));
   lab_open_models(lab);
-  assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, lab_has_critic(lab), 1, &error));
+  assert_true(experience_init(&s->experience, LAB_BATCH, LAB_LENGTH, s->critics.count, 1, &error));
   for (int p = 0; p < LAB_PROMPTS; p++) {
     for (int t = 0; t < LAB_PROMPT; t++) lab->prompts[p][t] = 10 * p + t + 3;
   }

@@ -34,7 +34,7 @@ static void expect_broken(Lab *lab, Ptx *ptx, const char *message) {
   UpdateState update = {.lr = 1e-4, .critic_lr = 1e-4};
   UpdateStats stats;
   Error error = {0};
-  experience_credit(&s->experience, &s->config.ppo, 0.05);
+  experience_credit(&s->experience, &s->config.ppo, 0.05, 0);
   assert_false(update_from(&s->experience, &workers, ptx, &update, &stats, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   if (!strstr(error.message, message)) fail_msg("'%s' is not in: %s", message, error.message);

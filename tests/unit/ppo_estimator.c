@@ -132,7 +132,7 @@ static Credit roll_out(Lab *lab) {
   for (int e = 0; e < LAB_BATCH; e++) x->score[e] = x->judged[e] = (float)x->samples[e].response[0] / 50;
   if (!experience_logprobs(x, &workers, &error) || !experience_values(x, &workers, &error))
     fail_msg("%s", error.message);
-  return experience_credit(x, &s->config.ppo, 0.05);
+  return experience_credit(x, &s->config.ppo, 0.05, 0);
 }
 
 /* What experience_credit makes of it is what is said above of the returns with KL, and groups are not whitened. */
@@ -192,7 +192,7 @@ static double gradient_norm(const char *advantage, const double *A, double *toke
   }
   const PpoWorkers workers = session_workers(s);
   if (!update_from(x, &workers, NULL, &s->update, &stats, &error)) fail_msg("%s", error.message);
-  assert_true(stats.steps == 1 && stats.critic_norm == 0 && stats.value.tokens == 0);
+  assert_true(stats.steps == 1 && stats.critic_norms[0] == 0 && stats.values[0].tokens == 0);
   lab_close(&lab);
   return stats.actor_norm;
 }
@@ -268,7 +268,7 @@ static void dropped_groups(void **state) {
   Credit c = roll_out(&lab);
   assert_true(c.leaves_out && c.left_out == 0);
   for (int e = 8; e < 16; e++) x->judged[e] = 0.25F;
-  c = experience_credit(x, &lab.s.config.ppo, 0.05);
+  c = experience_credit(x, &lab.s.config.ppo, 0.05, 0);
   assert_true(c.left_out == 8 && c.flat_groups == 1);
   for (int e = 0; e < LAB_BATCH; e++) assert_true(x->left_out[e] == (e / 8 == 1));
   lab_close(&lab);

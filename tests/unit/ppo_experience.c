@@ -42,7 +42,7 @@ static void made_up(Experience *x) {
                      reference[TOKENS] = {-1.5F, -1, -0.5F, -0.75F, -4.25F};
   static const float value[TOKENS] = {0.5F, 0, -1, 0.25F, 2}, entropy[TOKENS] = {1, 2, 3, 4, 5};
   Error error = {0};
-  assert_true(experience_init(x, ANSWERS, LONGEST, true, 1, &error));
+  assert_true(experience_init(x, ANSWERS, LONGEST, 1, 1, &error));
   x->count = ANSWERS;
   x->tokens = TOKENS;
   for (int e = 0; e < ANSWERS; e++) {
@@ -105,7 +105,7 @@ static void credit(void **state) {
     made_up(&x);
     const PpoAlgorithm ppo = {
         .kl_estimator = KL_K2, .whiten_rewards = whiten, .whiten_advantages = true, .gamma = 1, .lam = 1};
-    const Credit c = experience_credit(&x, &ppo, 2);
+    const Credit c = experience_credit(&x, &ppo, 2, 0);
     /* k2: 0.125, 0.5, 0, 0.125, 0.03125, times 2 */
     const double total[ANSWERS] = {1 - 1.25, 3, -1 - 0.3125};
     double mean = 0, returns[TOKENS] = {-0.25, 0, 3, -1.3125, -1.0625}, value[TOKENS] = {0.5, 0, -1, 0.25, 2};

@@ -145,8 +145,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
 }
 
 bool sample_configure(SampleSession *session, Error *error) {
-  const RewardConfig *reward = &session->config.reward;
-  return scoring_config_read(&session->rewards, &reward->model, reward->sources, error) &&
+  return scoring_config_read(&session->rewards, &session->config.reward, NULL, error) &&
          sample_config_check(&session->config, error);
 }
 
