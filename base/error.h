@@ -15,19 +15,19 @@
 #define PRINTF_LIKE(format_index, first_argument) \
   __attribute__((format(printf, format_index, first_argument)))
 
-/* The values are the process exit codes. */
+/* The values are the process exit codes; the man pages list them from here, with these remarks (packaging/manual.awk). */
 typedef enum ErrorCode {
-  ERROR_NONE = 0,
-  ERROR_USAGE = 2,  /* command line or configuration */
-  ERROR_DATA = 3,   /* a data set */
-  ERROR_MODEL = 4,  /* a model, adapter, tokenizer or checkpoint */
-  ERROR_MEMORY = 5, /* does not fit, or an allocation failed */
-  ERROR_FILE = 6,   /* file system */
-  ERROR_DEVICE = 7,
-  ERROR_SIGHUP = 129, /* interrupted, after saving */
-  ERROR_SIGINT = 130,
-  ERROR_SIGUSR1 = 138,
-  ERROR_SIGTERM = 143
+  ERROR_NONE = 0,      /* all went well */
+  ERROR_USAGE = 2,     /* the command line or the configuration */
+  ERROR_DATA = 3,      /* a data set */
+  ERROR_MODEL = 4,     /* a model, adapter, tokenizer or checkpoint */
+  ERROR_MEMORY = 5,    /* does not fit, or an allocation failed */
+  ERROR_FILE = 6,      /* file system */
+  ERROR_DEVICE = 7,    /* the device, or another rank */
+  ERROR_SIGHUP = 129,  /* interrupted by SIGHUP, after saving */
+  ERROR_SIGINT = 130,  /* the same by SIGINT */
+  ERROR_SIGUSR1 = 138, /* the same by SIGUSR1 */
+  ERROR_SIGTERM = 143  /* the same by SIGTERM */
 } ErrorCode;
 
 typedef struct Error {

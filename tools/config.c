@@ -26,7 +26,7 @@ static bool run(const char *path, const char *key, Error *error) {
 int main(int argc, char **argv) {
   process_begin(argv);
   Error error = {0};
-  const bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+  const bool help = argc > 1 && strcmp(argv[1], "--help") == 0;
   const bool line = argc == 4 && strcmp(argv[1], "--line") == 0;
   if (help || (!line && argc != 2) || argv[argc - 1][0] == '-') {
     fputs(

@@ -28,6 +28,7 @@ for file in "$share"/drover/configs/{sft,dpo}*.json; do
   stage=$(basename "$file" .json)
   pass drover "${stage%%_*}" --config "$file" --model.path none --data.train none --run.dir none --print-config
 done
+[[ -s $share/man/man1/drover-sft.1 ]] || fail "no man page"
 cd "$share/doc/drover"
 for page in README.md docs/*.md; do
   while read -r link; do
@@ -35,5 +36,5 @@ for page in README.md docs/*.md; do
   done < <(grep -oE '\]\([^)#: ]+' "$page" | cut -c3- | sort -u)
 done
 if grep -rlF "$house/" "$share"; then fail "the files above name the folder they were built in"; fi
-note "configurations and pages"
+note "configurations, man pages, documentation"
 echo "install: moved, it works as it did"
