@@ -3,11 +3,7 @@
 #include <math.h>
 
 CostController cost_controller(const CostRule *rule) {
-  return (CostController){.rule = *rule, .log_lambda = log(rule->lambda)};
-}
-
-double cost_lambda(const CostController *controller) {
-  return exp(controller->log_lambda);
+  return (CostController){.rule = *rule, .lambda = rule->lambda};
 }
 
 static double mean_finite(const float *x, int64_t count, int64_t *finite) {
@@ -39,8 +35,7 @@ void cost_controller_update(CostController *controller, const float *cost, int64
   controller->means[controller->rollouts++ % rule->window] = mean;
   if (!moves || updates < rule->delay) return;
   const double lack = window_mean(controller) - rule->threshold;
-  controller->log_lambda =
-      fmin(controller->log_lambda + rule->lr * cost_lambda(controller) * lack, log(rule->most));
+  controller->lambda = fmin(controller->lambda * exp(rule->lr * controller->lambda * lack), rule->most);
 }
 
 void cost_combine(const float *reward, const float *cost, int64_t count, double lambda, float *out) {

@@ -27,13 +27,12 @@ typedef struct CostRule {
 /* All of it but the rule is part of a checkpoint. */
 typedef struct CostController {
   CostRule rule;
-  double log_lambda;
+  double lambda;
   int64_t rollouts;               /* seen so far */
   double means[COST_MOST_WINDOW]; /* mean cost of rollout n at n % window */
 } CostController;
 
 CostController cost_controller(const CostRule *rule);
-double cost_lambda(const CostController *controller);
 /* Takes in the costs of a rollout, before it is learnt from, with `updates` updates done. Costs that are not finite are left alone. moves: false
  * while nothing of the policy moves, so that lambda waits too. */
 void cost_controller_update(CostController *controller, const float *cost, int64_t answers, int64_t updates,

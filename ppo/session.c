@@ -418,7 +418,7 @@ void session_close(PpoSession *session) {
 static bool cost_state(PpoSession *s, Checkpoint *checkpoint, Error *error) {
   CostController *cost = &s->cost;
   return !s->scoring.has_costs ||
-         (checkpoint_float(checkpoint, "ppo.cost.log_lambda", &cost->log_lambda, error) &&
+         (checkpoint_float(checkpoint, "ppo.cost.lambda", &cost->lambda, error) &&
           checkpoint_count(checkpoint, "ppo.cost.rollouts", &cost->rollouts, error) &&
           checkpoint_array(checkpoint, "ppo.cost.means", DTYPE_F64, cost->means, cost->rule.window, error));
 }

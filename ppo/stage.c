@@ -89,7 +89,7 @@ static CostReport weigh_costs(PpoSession *s) {
   cost_controller_update(&s->cost, x->cost, x->count, s->updates, policy_learns(s));
   return (CostReport){.any = true,
                       .safe = cost_safe_share(x->cost, x->count, s->cost.rule.threshold),
-                      .lambda = cost_lambda(&s->cost)};
+                      .lambda = s->cost.lambda};
 }
 
 static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
