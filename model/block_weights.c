@@ -46,13 +46,16 @@ bool block_weights_cut(BlockWeights *weights, int layer, const Tensor *tensors, 
   return true;
 }
 
+Collective block_weights_gather(const BlockWeights *weights, const Compute *compute, int layer, Tensor room) {
+  return collective_all_gather(compute, weights->own[layer], room, places_of(weights, layer));
+}
+
 /* Starts it on its way into its slot, where it is not there. */
 static void fetch(BlockWeights *weights, Compute *compute, int layer) {
   const int slot = layer % 2;
   if (weights->held[slot] == layer) return;
   weights->held[slot] = layer;
-  weights->coming[slot] =
-      collective_all_gather(compute, weights->own[layer], weights->whole[layer], places_of(weights, layer));
+  weights->coming[slot] = block_weights_gather(weights, compute, layer, weights->whole[layer]);
 }
 
 void block_weights_use(BlockWeights *weights, Compute *compute, int layer, int next) {

@@ -27,6 +27,9 @@ NODISCARD bool block_weights_cut(BlockWeights *weights, int layer, const Tensor 
 /* Block `layer` is in its slot for the operations that are called next; `next` starts on its way there, where there is such a block.
  * What was in its slot before has been used for the last time. */
 void block_weights_use(BlockWeights *weights, Compute *compute, int layer, int next);
+/* Starts a block on its way from all ranks to other memory than its slot: `room`, flat, as large as whole[layer]. */
+NODISCARD Collective block_weights_gather(const BlockWeights *weights, const Compute *compute, int layer,
+                                          Tensor room);
 /* The other way: the slot of `layer` was filled by other means, on all ranks alike, and this rank's slice becomes what is there. */
 NODISCARD bool block_weights_keep(BlockWeights *weights, Compute *compute, int layer, Error *error);
 /* Rank 0 alone reads blocks, to write files say, while the others are in block_weights_help: each block that it asks for is in its slot

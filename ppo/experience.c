@@ -137,6 +137,7 @@ static int64_t finished(const Experience *x, int64_t first, int64_t end) {
 static bool generate(Experience *x, const PpoWorkers *workers, const RolloutSpec *spec, Error *error) {
   Engine *engine = workers->engine;
   const int64_t first = x->cuts[workers->compute->comm.rank], end = x->cuts[workers->compute->comm.rank + 1];
+  gathered_fetch(workers->gathered, workers->compute);
   bool ok = engine_begin(engine, spec, x->samples + first, end - first, error);
   while (ok && engine_busy(engine) && !is_stopped(workers)) {
     ok = engine_step(engine, error) && submit(x, workers, error);
@@ -173,22 +174,50 @@ bool experience_sample(Experience *experience, const PpoWorkers *workers, const 
   return true;
 }
 
-/* Calls `visit` for every micro-batch of this rank's answers, packed; `what` is made so. */
+/* What is computed of every micro-batch: `visit` makes a forward pass of each predictor, in this order. */
 typedef void MicrobatchVisit(Experience *experience, const PpoWorkers *workers);
 
-static bool each_microbatch(Experience *x, const PpoWorkers *workers, const char *what,
-                            MicrobatchVisit *visit, Error *error) {
+enum { MOST_PREDICTORS = 2 };
+
+typedef struct Inference {
+  const char *what;
+  MicrobatchVisit *visit;
+  const Predictor *predictors[MOST_PREDICTORS]; /* the second may be NULL */
+} Inference;
+_Static_assert((int)MOST_CRITICS <= (int)MOST_PREDICTORS, "all critics have room");
+
+/* Passes on this rank, which has `own` micro-batches. */
+static int passes_of(const Inference *inference, const PpoWorkers *workers, int own) {
+  int passes = own;
+  for (int k = 0; k < MOST_PREDICTORS && inference->predictors[k]; k++)
+    passes = predictor_passes(inference->predictors[k], workers->compute, passes);
+  return passes;
+}
+
+static void stand_by(const Inference *inference, const PpoWorkers *workers) {
+  for (int k = 0; k < MOST_PREDICTORS && inference->predictors[k]; k++)
+    pass_forward_idle(inference->predictors[k]->model, workers->compute);
+}
+
+/* Of this rank's answers, packed. */
+static bool each_microbatch(Experience *x, const PpoWorkers *workers, const Inference *inference,
+                            Error *error) {
   Microbatch *micro = workers->micro;
   const Comm *comm = &workers->compute->comm;
   if (!microbatch_plan_run(micro, x->samples, x->count, comm, x->cuts, error)) return false;
   for (int r = 0; r <= comm->size; r++) x->token_cuts[r] = x->offsets[x->cuts[r]];
-  for (int i = 0; i < micro->packer.plan.count && !is_stopped(workers); i++) {
+  const int own = micro->packer.plan.count, passes = passes_of(inference, workers, own);
+  for (int i = 0; i < passes; i++) {
+    if (i >= own || is_stopped(workers)) {
+      stand_by(inference, workers);
+      continue;
+    }
     microbatch_fill(micro, i, x->samples, x->offsets);
     const size_t mark = arena_mark(workers->step);
-    visit(x, workers);
+    inference->visit(x, workers);
     arena_release(workers->step, mark);
     if (!scoring_attend(workers->scoring, error)) return false;
-    progress_phase(workers->progress, "%s %d/%d", what, i + 1, micro->packer.plan.count);
+    progress_phase(workers->progress, "%s %d/%d", inference->what, i + 1, own);
   }
   return all_go_on(workers, error);
 }
@@ -270,15 +299,20 @@ static void values_microbatch(Experience *experience, const PpoWorkers *workers)
 
 bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error) {
   float *made[] = {experience->logprob, experience->reference, experience->entropy};
-  if (!each_microbatch(experience, workers, "log-probabilities", logprobs_microbatch, error)) return false;
+  const Inference inference = {"log-probabilities",
+                               logprobs_microbatch,
+                               {&workers->models->actor.predictor, &workers->models->reference}};
+  if (!each_microbatch(experience, workers, &inference, error)) return false;
   for (int i = 0; i < 3; i++) gather_tokens(experience, &workers->compute->comm, made[i]);
   return true;
 }
 
 bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error) {
   const int critics = workers->models->critic_count;
+  Inference inference = {"values", values_microbatch, {0}};
   if (critics == 0) return true;
-  if (!each_microbatch(experience, workers, "values", values_microbatch, error)) return false;
+  for (int k = 0; k < critics; k++) inference.predictors[k] = &workers->models->critics[k].predictor;
+  if (!each_microbatch(experience, workers, &inference, error)) return false;
   for (int k = 0; k < critics; k++)
     gather_tokens(experience, &workers->compute->comm, experience_critic(experience, workers, k).value);
   return true;

@@ -14,11 +14,14 @@
  * With many ranks (compute/comm.h) each of the first four steps is shared out: a rank has a run of neighbouring answers, so
  * that what the ranks have made lies end to end in these arrays and is put together where it lies. Sampling is shared by
  * the number of answers, for nobody knows how long they will be; the passes by tokens (share_runs). After a step every rank
- * has the whole of it, and the rest is the same arithmetic on the same numbers everywhere. */
+ * has the whole of it, and the rest is the same arithmetic on the same numbers everywhere. Where models are sliced over ranks
+ * (model/block_weights.h), the policy is gathered before it samples, and in passes all ranks go in step: one that has nothing left, or is
+ * stopped by a signal, makes idle ones. */
 #ifndef PPO_EXPERIENCE_H
 #define PPO_EXPERIENCE_H
 
 #include "datasets/dataset.h"
+#include "model/gathered.h"
 #include "ppo/config.h"
 #include "ppo/microbatch.h"
 #include "ppo/models.h"
@@ -79,6 +82,7 @@ typedef struct PpoWorkers {
   PpoModels *models;
   Scoring *scoring;
   Engine *engine;
+  Gathered *gathered; /* the policy that it reads */
   Microbatch *micro;
   Pass *policy_pass, *critic_passes; /* of the models' critics */
   Arena *step;                       /* activations of one micro-batch */

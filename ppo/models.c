@@ -3,6 +3,7 @@
 static TraineeSpec actor_spec(const PpoConfig *config, const LoraSpec *lora) {
   TraineeSpec spec = trainee_spec_of("actor", &config->model, &config->lora, lora, &config->optim,
                                      (uint64_t)config->run.seed);
+  spec.shard = (ShardLevel)config->device.shard;
   return spec;
 }
 
@@ -20,6 +21,14 @@ static TraineeSpec critic_spec(const PpoConfig *config, const CriticStart *start
   /* Its own initial A matrices, where it starts without an adapter. */
   spec.predictor.seed += 1 + (uint64_t)k;
   return spec;
+}
+
+/* Of models that are trained, or under an adapter that is; and of those that nothing is trained of. */
+static WeightFormat format_of(const PpoConfig *config, bool frozen, const Compute *compute) {
+  WeightFormat format = model_config_format(&config->model);
+  const bool sliced = config->device.shard == SHARD_WEIGHTS || (frozen && config->device.shard_frozen);
+  format.sliced = sliced && compute->comm.size > 1;
+  return format;
 }
 
 static PredictorSpec reference_spec(const TraineeSpec *actor) {
@@ -57,7 +66,7 @@ static bool open_critic(PpoModels *models, const PpoConfig *config, const Critic
   const char *merged = config->lora.enabled ? NULL : start->place.adapter;
   const TraineeSpec spec = critic_spec(config, start, k, lora);
   Model *base = critic_base(models, config, starts, k);
-  return (!models->owns[k] || base_open(base, start->place.path, merged, model_config_format(&config->model),
+  return (!models->owns[k] || base_open(base, start->place.path, merged, format_of(config, false, compute),
                                         compute, memory, error)) &&
          trainee_open(&models->critics[k], &spec, base, compute, memory, error) &&
          critic_fits(models, config, start, &models->critics[k], error);
@@ -67,13 +76,13 @@ static bool open_critic(PpoModels *models, const PpoConfig *config, const Critic
 static bool open_policy(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
                         TrainMemory *memory, Error *error) {
   const bool adapters = config->lora.enabled;
-  const WeightFormat format = model_config_format(&config->model);
+  const WeightFormat format = format_of(config, false, compute), sliced = format_of(config, true, compute);
   const char *path = config->model.path, *merged = adapters ? NULL : config->model.adapter;
   const TraineeSpec actor = actor_spec(config, lora);
   const PredictorSpec reference = reference_spec(&actor);
   Model *frozen = adapters ? &models->policy_base : &models->reference_base;
   return base_open(&models->policy_base, path, merged, format, compute, memory, error) &&
-         (adapters || base_open(frozen, path, merged, format, compute, memory, error)) &&
+         (adapters || base_open(frozen, path, merged, sliced, compute, memory, error)) &&
          trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
          predictor_open(&models->reference, &reference, frozen, PREDICTOR_FROZEN, NULL, compute, memory,
                         error);
@@ -104,7 +113,7 @@ void ppo_models_close(PpoModels *models) {
 
 ScoringModels ppo_models_for_scoring(PpoModels *models, const PpoConfig *config, const CriticStarts *critics,
                                      Compute *compute, TrainMemory *memory) {
-  ScoringModels out = {.format = model_config_format(&config->model),
+  ScoringModels out = {.format = format_of(config, !config->lora.enabled, compute),
                        .merge = !config->lora.enabled,
                        .micro_batch_tokens = config->optim.micro_batch_tokens,
                        .compute = compute,

@@ -23,18 +23,18 @@ void ptx_close(Ptx *ptx) {
 }
 
 /* Forward, loss and backward of the micro-batch that is filled in. */
-static double learn(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, double scale, Compute *compute,
-                    Arena *step) {
+static double learn(Ptx *ptx, Trainee *actor, Pass *pass, PassMode mode, double scale, bool last,
+                    Compute *compute, Arena *step) {
   const size_t mark = arena_mark(step);
   pass_forward(pass, compute, actor->predictor.model, predictor_adapter(&actor->predictor),
                &ptx->micro.packer.batch, mode, step);
   const double sum = token_loss_backward(&ptx->micro.packer, pass, scale);
-  pass_backward(pass);
+  trainee_backward(actor, pass, last);
   arena_release(step, mark);
   return sum;
 }
 
-bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode, int64_t *draws,
+bool ptx_accumulate(Ptx *ptx, int64_t count, Trainee *actor, Pass *pass, PassMode mode, int64_t *draws,
                     Compute *compute, Arena *step, double *loss_sum, double *tokens, Error *error) {
   int64_t own;
   data_order_take(&ptx->order, &ptx->cursor, (int)count, ptx->micro.refs);
@@ -50,9 +50,11 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   ptx->broken = NULL;
   ptx->micro.draw = (uint64_t)*draws;
   *draws += count;
-  for (int i = 0; i < ptx->micro.packer.plan.count; i++) {
+  const int packed = ptx->micro.packer.plan.count, passes = trainee_passes(actor, compute, packed);
+  for (int i = packed; i < passes; i++) trainee_stand_by(actor, compute, packed == 0 && i + 1 == passes);
+  for (int i = 0; i < packed; i++) {
     microbatches_fill(&ptx->micro, i);
-    *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / *tokens, compute, step);
+    *loss_sum += learn(ptx, actor, pass, mode, ptx->coef / *tokens, i + 1 == packed, compute, step);
     if (!ptx->broken && !isfinite(*loss_sum))
       ptx->broken = microbatches_broken(&ptx->micro, packer_rows(&ptx->micro.packer));
   }
@@ -60,7 +62,7 @@ bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, P
   return true;
 }
 
-void ptx_plan(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step) {
+void ptx_plan(Ptx *ptx, Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step) {
   packer_dry(&ptx->micro.packer);
-  (void)learn(ptx, actor, pass, mode, 1, compute, step);
+  (void)learn(ptx, actor, pass, mode, 1, true, compute, step);
 }

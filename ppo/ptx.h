@@ -22,12 +22,12 @@ NODISCARD bool ptx_init(Ptx *ptx, Dataset data, double coef, int64_t batch, int6
                         Error *error);
 void ptx_close(Ptx *ptx);
 
-/* Adds coef times the gradient of the mean loss over the next `count` examples. *loss_sum and *tokens receive the sum
+/* Adds coef times the gradient of the mean loss over the next `count` examples, which are the last passes before the actor's step. *loss_sum and *tokens receive the sum
  * of -log p and the number of loss tokens. *draws counts the sequences that were trained on (batch_draw). */
-NODISCARD bool ptx_accumulate(Ptx *ptx, int64_t count, const Trainee *actor, Pass *pass, PassMode mode,
+NODISCARD bool ptx_accumulate(Ptx *ptx, int64_t count, Trainee *actor, Pass *pass, PassMode mode,
                               int64_t *draws, Compute *compute, Arena *step, double *loss_sum, double *tokens,
                               Error *error);
 /* One pass over the largest micro-batch, for the memory plan. */
-void ptx_plan(Ptx *ptx, const Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step);
+void ptx_plan(Ptx *ptx, Trainee *actor, Pass *pass, PassMode mode, Compute *compute, Arena *step);
 
 #endif

@@ -27,6 +27,7 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .models = &session->models,
                       .scoring = &session->scoring,
                       .engine = &session->engine,
+                      .gathered = &session->gathered,
                       .micro = &session->micro,
                       .policy_pass = &session->policy_pass,
                       .critic_passes = session->critic_passes,
@@ -241,7 +242,8 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   const ScoringModels judges = ppo_models_for_scoring(models, config, &s->critics, &s->compute, &s->memory);
   if (!scoring_open_models(&s->scoring, &judges, error) || !set_lengths(s, log, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory, error) ||
-      !engine_init(&s->engine, engine_config(s, config), models->actor.predictor.model,
+      !gathered_open(&s->gathered, models->actor.predictor.model, &s->memory.cache, error) ||
+      !engine_init(&s->engine, engine_config(s, config), gathered_model(&s->gathered),
                    predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
       !open_passes(s, config, error) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
@@ -257,6 +259,7 @@ static void close_models(PpoSession *s) {
   pass_free(&s->policy_pass);
   for (int k = 0; k < MOST_CRITICS; k++) pass_free(&s->critic_passes[k]);
   engine_free(&s->engine);
+  gathered_close(&s->gathered);
   ema_close(&s->ema);
   scoring_close_models(&s->scoring);
   ppo_models_close(&s->models);
@@ -268,6 +271,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   tried.model = settings->model;
   tried.lora = settings->lora;
   tried.optim = settings->optim;
+  tried.device.shard = settings->shard;
   tried.rollout.batch = settings->rollout_batch;
   tried.rollout.cache_dtype = settings->cache_dtype;
   plan_begin(&s->memory, &s->compute);
@@ -341,7 +345,9 @@ bool session_prepare(PpoSession *session, Error *error) {
                                  .lora = config->lora,
                                  .optim = config->optim,
                                  .rollout_batch = config->rollout.batch,
-                                 .cache_dtype = config->rollout.cache_dtype};
+                                 .cache_dtype = config->rollout.cache_dtype,
+                                 .shard = config->device.shard,
+                                 .most_shard = s->comm.size > 1 ? SHARD_WEIGHTS : SHARD_NONE};
   if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))
     return false;
   comm_barrier(&s->comm); /* memory is looked at before a neighbour takes any */

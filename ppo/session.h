@@ -47,6 +47,7 @@ typedef struct PpoSession {
   PpoModels models;
   Scoring scoring;
   Ema ema;
+  Gathered gathered; /* the policy as the engine reads it */
   Engine engine;
   Pass policy_pass, critic_passes[MOST_CRITICS];
   Microbatch micro;

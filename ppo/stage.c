@@ -312,21 +312,15 @@ static bool save_result(PpoSession *s, char **path, Error *error) {
   if (!directory) return error_out_of_memory(error, "path", 0);
   ema_apply(&s->ema, &s->compute);
   const bool ok =
-      directory_create(directory, error) &&
+      (s->comm.rank > 0 || directory_create(directory, error)) &&
       trainee_save(&s->models.actor, config->model.path, &s->text, directory, &s->compute, NULL, error);
   memory_free(directory);
   return ok;
 }
 
-/* Files and result of what was learned, which one rank writes. */
-static bool save(PpoSession *s, ProgramResult *result, Error *error) {
-  static const SummaryFigure figures[] = {
-      {"ppo/score", "score", 3, 0}, {"ppo/kl", "kl", 3, 0}, {"eval/score", "eval score", 3, 1}};
-  const PpoConfig *config = &s->config;
+static bool write_json(const PpoSession *s, const char *path, ProgramResult *result, Error *error) {
   const Evaluation *last = &s->evaluation;
-  char *path = NULL;
-  bool ok = save_result(s, &path, error) &&
-            buffer_format(&result->json, error,
+  bool ok = buffer_format(&result->json, error,
                           "{\"updates\": %lld, \"episodes\": %lld, \"output\": ", (long long)s->updates,
                           (long long)s->episodes) &&
             result_string(&result->json, path, error);
@@ -339,13 +333,28 @@ static bool save(PpoSession *s, ProgramResult *result, Error *error) {
   if (ok && s->has_eval && s->scoring.has_costs)
     ok = buffer_format(&result->json, error, ", \"eval_cost\": %.9g, \"eval_safe_rate\": %.9g", last->cost,
                        last->safe);
-  plan_report_peak(&s->plan, &s->compute, s->log);
-  ok = ok && run_best_result(&s->run, &result->json, error) && buffer_text(&result->json, "}", error) &&
-       run_finish(&s->run, result->json.data, error) &&
-       summary_write(&s->run, s->updates, figures, sizeof figures / sizeof *figures, &result->text, error) &&
-       buffer_format(&result->text, error, ": %s", path) && run_best_words(&s->run, &result->text, error) &&
-       summary_try(config->model.path, path, s->models.actor.predictor.adapted, s->text.has_chat,
-                   &result->text, error);
+  return ok && run_best_result(&s->run, &result->json, error) && buffer_text(&result->json, "}", error);
+}
+
+static bool write_text(const PpoSession *s, const char *path, ProgramResult *result, Error *error) {
+  static const SummaryFigure figures[] = {
+      {"ppo/score", "score", 3, 0}, {"ppo/kl", "kl", 3, 0}, {"eval/score", "eval score", 3, 1}};
+  return summary_write(&s->run, s->updates, figures, sizeof figures / sizeof *figures, &result->text,
+                       error) &&
+         buffer_format(&result->text, error, ": %s", path) && run_best_words(&s->run, &result->text, error) &&
+         summary_try(s->config.model.path, path, s->models.actor.predictor.adapted, s->text.has_chat,
+                     &result->text, error);
+}
+
+/* Files and result of what was learned, which one rank writes and others help with. */
+static bool save(PpoSession *s, ProgramResult *result, Error *error) {
+  char *path = NULL;
+  bool ok = save_result(s, &path, error);
+  plan_report_peaks(&s->plan, &s->compute, s->log);
+  if (s->comm.rank == 0) {
+    ok = ok && write_json(s, path, result, error) && run_finish(&s->run, result->json.data, error) &&
+         write_text(s, path, result, error);
+  }
   memory_free(path);
   return ok;
 }
@@ -353,7 +362,7 @@ static bool save(PpoSession *s, ProgramResult *result, Error *error) {
 static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
   if (s->updates == 0 && !evaluate_and_log(s, error)) return false;
   return run_keep_best(&s->run, keep, s, error) && train(s, error) && evaluate_and_log(s, error) &&
-         run_keep_best(&s->run, keep, s, error) && (s->comm.rank > 0 || save(s, result, error));
+         run_keep_best(&s->run, keep, s, error) && save(s, result, error);
 }
 
 static bool prepare(void *session, Error *error) {

@@ -31,10 +31,10 @@ static PolicyRule policy_rule(const PpoAlgorithm *ppo, double kl_coef) {
 
 /* The actor's half of a micro-batch: gradient of the clipped surrogate, of a KL in the loss, and of the entropy bonus. */
 static void learn_policy(const Experience *experience, const PpoWorkers *workers, double kl_coef,
-                         double weight, PolicyStats *stats) {
+                         double weight, bool last, PolicyStats *stats) {
   const PpoAlgorithm *ppo = &workers->config->ppo;
   const float temperature = (float)workers->config->rollout.temperature;
-  const Trainee *actor = &workers->models->actor;
+  Trainee *actor = &workers->models->actor;
   Microbatch *micro = workers->micro;
   Pass *pass = workers->policy_pass;
   const TokenRows tokens = microbatch_rows(micro);
@@ -62,11 +62,11 @@ static void learn_policy(const Experience *experience, const PpoWorkers *workers
   }
   lm_logprobs_backward(pass, tokens, temperature, micro->packer.slopes, bonus ? micro->entropy_slope : NULL,
                        NULL);
-  pass_backward(pass);
+  trainee_backward(actor, pass, last);
 }
 
 /* A critic's half: gradient of the clipped square. */
-static void learn_value(const CriticView *critic, const PpoWorkers *workers, double weight,
+static void learn_value(const CriticView *critic, const PpoWorkers *workers, double weight, bool last,
                         ValueStats *stats) {
   const Predictor *predictor = &critic->trainee->predictor;
   Microbatch *micro = workers->micro;
@@ -81,7 +81,7 @@ static void learn_value(const CriticView *critic, const PpoWorkers *workers, dou
   value_loss(micro->packer.values, micro->old, micro->target, tokens.count,
              workers->config->ppo.cliprange_value, weight, micro->packer.slopes, stats);
   score_values_backward(pass, &predictor->head, tokens, micro->packer.slopes);
-  pass_backward(pass);
+  trainee_backward(critic->trainee, pass, last);
 }
 
 /* Text that says where a loss stopped being finite. */
@@ -123,10 +123,23 @@ static Members members_of(const Experience *experience, uint32_t *answers, int64
   return members;
 }
 
-/* Gradients of one minibatch, all micro-batches. */
+/* What the passes of a minibatch come to. */
+typedef struct Learnt {
+  PolicyStats policy;
+  ValueStats values[MOST_CRITICS];
+  char broken[BROKEN_PLACE];
+} Learnt;
+
+/* The part of a rank that has no tokens left where others have. */
+static void stand_by(const PpoWorkers *workers, const UpdateState *state, bool last) {
+  if (actor_learns(workers, state)) trainee_stand_by(&workers->models->actor, workers->compute, last);
+  for (int k = 0; k < workers->models->critic_count; k++)
+    trainee_stand_by(&workers->models->critics[k], workers->compute, last);
+}
+
+/* Gradients of one minibatch, all micro-batches. certain: a step of all follows, and nothing is added before it. */
 static bool accumulate(Experience *experience, const PpoWorkers *workers, const Members *members,
-                       UpdateState *state, PolicyStats *policy, ValueStats values[MOST_CRITICS],
-                       char broken[BROKEN_PLACE], Error *error) {
+                       UpdateState *state, bool certain, Learnt *out, Error *error) {
   Microbatch *micro = workers->micro;
   const int critics = workers->models->critic_count;
   const Comm *comm = &workers->compute->comm;
@@ -139,26 +152,32 @@ static bool accumulate(Experience *experience, const PpoWorkers *workers, const 
     return false;
   micro->draw = (uint64_t)state->draws;
   state->draws += members->count;
-  for (int i = 0; i < micro->packer.plan.count; i++) {
+  /* Actor and critics are divided alike. */
+  const int own = micro->packer.plan.count,
+            passes = trainee_passes(&workers->models->actor, workers->compute, own);
+  for (int i = own; i < passes; i++) stand_by(workers, state, certain && own == 0 && i + 1 == passes);
+  for (int i = 0; i < own; i++) {
+    const bool last = certain && i + 1 == own;
     microbatch_fill(micro, i, experience->samples, experience->offsets);
     const size_t mark = arena_mark(workers->step);
-    if (actor_learns(workers, state)) learn_policy(experience, workers, state->kl_coef, weight, policy);
+    if (actor_learns(workers, state))
+      learn_policy(experience, workers, state->kl_coef, weight, last, &out->policy);
     arena_release(workers->step, mark);
-    if (!*broken && !isfinite(policy->loss)) note_broken(experience, workers, broken);
+    if (!*out->broken && !isfinite(out->policy.loss)) note_broken(experience, workers, out->broken);
     for (int k = 0; k < critics; k++) {
       const CriticView critic = experience_critic(experience, workers, k);
-      learn_value(&critic, workers, 1 / tokens, &values[k]);
+      learn_value(&critic, workers, 1 / tokens, last, &out->values[k]);
       arena_release(workers->step, mark);
-      if (!*broken && !isfinite(values[k].loss)) note_broken(experience, workers, broken);
+      if (!*out->broken && !isfinite(out->values[k].loss)) note_broken(experience, workers, out->broken);
     }
   }
-  comm_sum(comm, policy->sums, POLICY_SUMS);
-  bool finite = isfinite(policy->loss);
+  comm_sum(comm, out->policy.sums, POLICY_SUMS);
+  bool finite = isfinite(out->policy.loss);
   for (int k = 0; k < critics; k++) {
-    comm_sum(comm, values[k].sums, VALUE_SUMS);
-    finite = finite && isfinite(values[k].loss);
+    comm_sum(comm, out->values[k].sums, VALUE_SUMS);
+    finite = finite && isfinite(out->values[k].loss);
   }
-  return finite || ranks_first_text(comm, broken, BROKEN_PLACE, error);
+  return finite || ranks_first_text(comm, out->broken, BROKEN_PLACE, error);
 }
 
 static bool finite_loss(const char *name, double loss, const char *where, Error *error) {
@@ -196,20 +215,19 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   Trainee *actor = &workers->models->actor;
   const int critics = workers->models->critic_count;
   const double target_kl = workers->config->ppo.target_kl;
-  PolicyStats policy = {0};
-  ValueStats values[MOST_CRITICS] = {0};
-  char broken[BROKEN_PLACE] = "";
+  Learnt learnt = {0};
+  const PolicyStats *policy = &learnt.policy;
   Error why = {0};
   *stop = false;
-  if (!accumulate(experience, workers, members, state, &policy, values, broken, error)) return false;
-  if (!finite_loss("policy", policy.loss, broken, &why) ||
-      !finite_loss("value", values[CRITIC_OF_REWARDS].loss, broken, &why) ||
-      !finite_loss("costs' value", values[CRITIC_OF_COSTS].loss, broken, &why)) {
+  if (!accumulate(experience, workers, members, state, target_kl <= 0 && !ptx, &learnt, error)) return false;
+  if (!finite_loss("policy", policy->loss, learnt.broken, &why) ||
+      !finite_loss("value", learnt.values[CRITIC_OF_REWARDS].loss, learnt.broken, &why) ||
+      !finite_loss("costs' value", learnt.values[CRITIC_OF_COSTS].loss, learnt.broken, &why)) {
     return leave_out(workers, state, &why, error);
   }
   const bool actor_too = actor_learns(workers, state);
-  if (actor_too && stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy.approx_kl / policy.tokens);
-  *stop = target_kl > 0 && policy.approx_kl / policy.tokens > target_kl;
+  if (actor_too && stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy->approx_kl / policy->tokens);
+  *stop = target_kl > 0 && policy->approx_kl / policy->tokens > target_kl;
   if (*stop) {
     drop_gradients(workers);
     stats->stopped = true;
@@ -222,8 +240,9 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
                         workers->step, &ptx_loss, &ptx_tokens, error)) {
       return false;
     }
-    if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, sizeof broken);
-    if (!isfinite(ptx_loss) && !ranks_first_text(&workers->compute->comm, broken, sizeof broken, error))
+    char *broken = learnt.broken;
+    if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, BROKEN_PLACE);
+    if (!isfinite(ptx_loss) && !ranks_first_text(&workers->compute->comm, broken, BROKEN_PLACE, error))
       return false;
     if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
   }
@@ -231,10 +250,10 @@ static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *pt
   if (!step_all(workers, state, actor_too, norms, &why)) return leave_out(workers, state, &why, error);
   stats->ptx_loss += ptx_loss;
   stats->ptx_tokens += ptx_tokens;
-  stats_add(stats->policy.sums, policy.sums, POLICY_SUMS);
+  stats_add(stats->policy.sums, policy->sums, POLICY_SUMS);
   stats->actor_norm += norms[0];
   for (int k = 0; k < critics; k++) {
-    stats_add(stats->values[k].sums, values[k].sums, VALUE_SUMS);
+    stats_add(stats->values[k].sums, learnt.values[k].sums, VALUE_SUMS);
     stats->critic_norms[k] += norms[1 + k];
   }
   stats->steps++;
@@ -268,11 +287,11 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
 void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
   const size_t mark = arena_mark(workers->step);
   microbatch_dry(workers->micro);
-  learn_policy(dry, workers, 1, 1, NULL);
+  learn_policy(dry, workers, 1, 1, true, NULL);
   arena_release(workers->step, mark);
   for (int k = 0; k < workers->models->critic_count; k++) {
     const CriticView critic = experience_critic(dry, workers, k);
-    learn_value(&critic, workers, 1, NULL);
+    learn_value(&critic, workers, 1, true, NULL);
     arena_release(workers->step, mark);
   }
   if (ptx) {

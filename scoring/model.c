@@ -275,14 +275,27 @@ static Sequence sequence_of(const Source *source, int64_t slot) {
   return (Sequence){.ids = state->ids.data + state->begins[slot], .count = state->counts[slot]};
 }
 
+/* Where the model is sliced over ranks all go in step: one that has nothing left, or is stopped by a signal, makes idle passes. */
+static void stand_by(const Source *source) {
+  const State *state = source->state;
+  for (int m = 0; m < state->count; m++) pass_forward_idle(state->model, source->scoring->models.compute);
+}
+
 static bool score_all(Source *source, int64_t first, int64_t end, Error *error) {
+  const State *state = source->state;
   Packer *packer = &source->scoring->packer;
   for (int64_t slot = first; slot < end; slot++) {
     const Sequence sequence = sequence_of(source, slot);
     packer->lengths[slot - first] = (int)(sequence.count + sequence.more_count);
   }
   if (!packer_plan(packer, end - first, true, error)) return false;
-  for (int b = 0; b < packer->plan.count && !scoring_is_stopped(source->scoring); b++) {
+  const int own = packer->plan.count;
+  const int passes = predictor_passes(&state->members[0], source->scoring->models.compute, own);
+  for (int b = 0; b < passes; b++) {
+    if (b >= own || scoring_is_stopped(source->scoring)) {
+      stand_by(source);
+      continue;
+    }
     packer_begin(packer, b);
     for (int64_t k = 0; k < packer->count; k++) {
       const Sequence sequence = sequence_of(source, first + packer->items[k]);
@@ -298,7 +311,7 @@ static bool score_all(Source *source, int64_t first, int64_t end, Error *error) 
 static bool score_members(Source *source, int64_t first, int64_t end, Error *error) {
   const State *state = source->state;
   return (!state->reading.needed || read_again(source, first, end, error)) &&
-         (scoring_is_stopped(source->scoring) || score_all(source, first, end, error));
+         score_all(source, first, scoring_is_stopped(source->scoring) ? first : end, error);
 }
 
 static bool judge_model(Source *source, int64_t first, int64_t end, Error *error) {

@@ -275,13 +275,14 @@ static void add_up(Scoring *scoring, int64_t count) {
   }
 }
 
-/* Group by group, where there are groups. */
+/* Group by group, where there are groups. Of no answers too: other ranks may have some, and go in step. */
 static bool judge_run(Source *source, int64_t first, int64_t end, Error *error) {
   const int64_t group = source->scoring->setting.group;
-  for (int64_t next; first < end; first = next) {
-    next = group > 0 && group < end - first ? first + group : end;
+  do {
+    const int64_t next = group > 0 && group < end - first ? first + group : end;
     if (!source->kind->judge(source, first, next, error)) return source_error(source, error);
-  }
+    first = next;
+  } while (first < end);
   return true;
 }
 

@@ -44,7 +44,7 @@ typedef struct SourceKind {
   void (*close)(Source *source);
   /* Whether the record of a prompt has what the source needs. */
   bool (*check_prompt)(const Source *source, const Example *prompt, Error *error);
-  /* The answers of slots first .. end-1: source_judged for each, unless scoring_is_stopped. NULL of those that judge beside us: */
+  /* The answers of slots first .. end-1, on a rank of many perhaps none: source_judged for each, unless scoring_is_stopped. NULL of those that judge beside us: */
   bool (*judge)(Source *source, int64_t first, int64_t end, Error *error);
   void (*begin)(Source *source); /* a rollout */
   /* Appends what it is asked of an answer, all that what it says depends on; but for how it is spelled. */

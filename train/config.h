@@ -375,6 +375,7 @@ typedef struct DeviceConfig {
   int64_t memory_limit; /* bytes; 0 = what the machine has free */
   int64_t rank_timeout; /* seconds */
   int shard;            /* ShardLevel, train/shard.h */
+  bool shard_frozen;    /* models that are not trained have slices of their weights whatever `shard` is */
 } DeviceConfig;
 
 extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of DeviceKind */

@@ -4,6 +4,7 @@
 #include "compute/collective.h"
 
 #include <math.h>
+#include <stdio.h>
 
 OptimizerSpec optimizer_spec_of(const OptimConfig *config) {
   return (OptimizerSpec){.kind = (OptimizerKind)config->name,
@@ -295,23 +296,19 @@ bool optimizer_step(Optimizer *optimizer, Compute *compute, double lr, double *g
   return true;
 }
 
-bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *name,
-                            Tensor value, Error *error) {
-  return (optimizer->host ? checkpoint_host_tensor : checkpoint_tensor)(checkpoint, name, value, error);
-}
-
-/* One tensor that belongs to parameter i, or to a part of it; an element of it stands for `grain` of the parameter's. */
-static bool tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
-                         const char *kind, size_t i, Tensor value, int64_t grain, Error *error) {
+/* One tensor that belongs to parameter i, or to a part of it, called "PREFIX.<parameter>"; an element of it stands for `grain` of the
+ * parameter's. */
+static bool tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix, size_t i,
+                         Tensor value, int64_t grain, Error *error) {
   if (tensor_is_none(value)) return true;
   const Parameter *parameter = &optimizer->parameters->items[i];
   const int64_t blocks = state_blocks(parameter->whole);
-  char *name = memory_format("%s.%s.%s", prefix, kind, parameter->name);
+  char *name = memory_format("%s.%s", prefix, parameter->name);
   bool ok;
   if (!name) {
     ok = error_out_of_memory(error, "name", strlen(parameter->name));
   } else if (parameter->whole == 0) {
-    ok = optimizer_tensor_state(optimizer, checkpoint, name, value, error);
+    ok = (optimizer->host ? checkpoint_host_tensor : checkpoint_tensor)(checkpoint, name, value, error);
   } else {
     const int64_t whole = grain > 1                 ? blocks
                           : value.dtype == DTYPE_U8 ? blocks * STATE_BLOCK
@@ -321,6 +318,11 @@ static bool tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, con
   }
   memory_free(name);
   return ok;
+}
+
+bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix, size_t i,
+                            Tensor value, Error *error) {
+  return tensor_state(optimizer, checkpoint, prefix, i, value, 1, error);
 }
 
 bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix, Error *error) {
@@ -339,9 +341,11 @@ bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *p
                  {"optimizer.m_absmax", t->m.absmax, STATE_BLOCK},
                  {"optimizer.v", t->v.data, 1},
                  {"optimizer.v_absmax", t->v.absmax, STATE_BLOCK}};
-    for (size_t k = 0; ok && k < sizeof parts / sizeof *parts; k++)
-      ok = tensor_state(optimizer, checkpoint, prefix, parts[k].kind, i, parts[k].value, parts[k].grain,
-                        error);
+    for (size_t k = 0; ok && k < sizeof parts / sizeof *parts; k++) {
+      char group[64];
+      snprintf(group, sizeof group, "%s.%s", prefix, parts[k].kind);
+      ok = tensor_state(optimizer, checkpoint, group, i, parts[k].value, parts[k].grain, error);
+    }
   }
   if (ok && checkpoint->loading) optimizer_round(optimizer, checkpoint->compute);
   return ok;

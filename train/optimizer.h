@@ -76,8 +76,8 @@ void optimizer_zero_gradients(Optimizer *optimizer, Compute *compute);
 NODISCARD bool optimizer_state(Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
                                Error *error);
 
-/* One tensor that lies where the optimiser's do. */
-NODISCARD bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *name,
-                                      Tensor value, Error *error);
+/* One F32 tensor like tensors[i].p, in the same memory, as "PREFIX.<its parameter>". */
+NODISCARD bool optimizer_tensor_state(const Optimizer *optimizer, Checkpoint *checkpoint, const char *prefix,
+                                      size_t i, Tensor value, Error *error);
 
 #endif
