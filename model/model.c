@@ -37,6 +37,23 @@ bool model_serves(const Model *model, int64_t length) {
           (!spec->rope_by_window || rope_serves(&spec->rope_local, length)));
 }
 
+ModelProducts model_products(const Model *model) {
+  ModelProducts out = {0};
+  for (int64_t layer = 0; layer < model->spec.layers; layer++) {
+    for (int role = 0; role < LINEAR_ROLES; role++) {
+      const Linear linear = model->blocks[layer].linear[role];
+      if (linear.id < 0) continue;
+      out.blocks += (double)tensor_count(model->tensors[linear.weight].value);
+      out.bytes += (double)tensor_bytes(model->tensors[linear.weight].value);
+    }
+  }
+  if (model->head >= 0) {
+    out.head = (double)tensor_count(model_tensor(model, model->head));
+    out.bytes += (double)tensor_bytes(model_tensor(model, model->head));
+  }
+  return out;
+}
+
 bool model_parameters(const Model *model, ParameterList *list, Error *error) {
   for (int i = 0; i < model->tensor_count; i++) {
     const ModelTensor *t = &model->tensors[i];

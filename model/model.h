@@ -128,6 +128,12 @@ NODISCARD bool model_keep_block(const Model *model, Compute *compute, int layer,
 
 /* Of the tensors of a layer the one that lies next behind `former` (-1: the first) in memory; -1: there is none. */
 int model_next_in_memory(const Model *model, int layer, int former);
+/* What takes part in matrix products, the linears of the blocks and the LM head: how many parameters, and bytes in memory. */
+typedef struct ModelProducts {
+  double blocks, head; /* parameters */
+  double bytes;        /* of both */
+} ModelProducts;
+ModelProducts model_products(const Model *model);
 /* Lists every tensor, with its gradient where it has one; and the score head. */
 NODISCARD bool model_parameters(const Model *model, ParameterList *list, Error *error);
 NODISCARD bool score_head_parameters(const ScoreHead *head, ParameterList *list, Error *error);

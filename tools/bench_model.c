@@ -94,14 +94,8 @@ static bool plan(Bench *b, MemoryPlan *plan, Error *error) {
 
 /* Parameters of the linears and the LM head: what takes part in matrix products. */
 static double product_parameters(const Model *model) {
-  double count = 0;
-  for (int64_t layer = 0; layer < model->spec.layers; layer++) {
-    for (int role = 0; role < LINEAR_ROLES; role++) {
-      const Linear linear = model->blocks[layer].linear[role];
-      if (linear.id >= 0) count += (double)tensor_count(model->tensors[linear.weight].value);
-    }
-  }
-  return count + (double)tensor_count(model_tensor(model, model->head));
+  const ModelProducts products = model_products(model);
+  return products.blocks + products.head;
 }
 
 static bool measure(Bench *b, const MemoryPlan *plan, ProgramResult *result, Error *error) {

@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,7 +35,7 @@ static bool read_back(FILE *file, Buffer *out, Error *error) {
 }
 
 /* Starts it with its output in files, which have room for any, and waits. */
-static bool run(const char *path, char *const *argv, FILE *out, FILE *log, int *status, Error *error) {
+static bool run(const char *path, char *const *argv, FILE *out, FILE *log, Answer *answer, Error *error) {
   posix_spawn_file_actions_t actions;
   pid_t child;
   if (posix_spawn_file_actions_init(&actions) != 0) return error_out_of_memory(error, path, 0);
@@ -44,10 +45,14 @@ static bool run(const char *path, char *const *argv, FILE *out, FILE *log, int *
   posix_spawn_file_actions_destroy(&actions);
   if (failed) return error_set(error, ERROR_FILE, "cannot run %s: %s", path, strerror(failed));
   int how;
-  while (waitpid(child, &how, 0) < 0) {
+  struct rusage used;
+  while (wait4(child, &how, 0, &used) < 0) {
     if (errno != EINTR) return error_set(error, ERROR_FILE, "cannot wait for %s: %s", path, strerror(errno));
   }
-  *status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+  answer->status = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+  answer->processor_seconds = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                              1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+  answer->peak_bytes = (size_t)used.ru_maxrss << 10;
   return true;
 }
 
@@ -64,7 +69,7 @@ bool ask(Answer *answer, const char *name, const char *const *arguments, Error *
       path || error_set(error, ERROR_FILE, "cannot find the programs beside this one: %s", strerror(errno));
   ok = ok &&
        ((out && log) || error_set(error, ERROR_FILE, "cannot make a temporary file: %s", strerror(errno)));
-  ok = ok && run(path, argv, out, log, &answer->status, error) && read_back(out, &answer->out, error) &&
+  ok = ok && run(path, argv, out, log, answer, error) && read_back(out, &answer->out, error) &&
        read_back(log, &answer->log, error);
   if (out) fclose(out);
   if (log) fclose(log);

@@ -6,8 +6,10 @@
 
 /* What a program said; zeroed is empty. */
 typedef struct Answer {
-  Buffer out, log; /* standard output and error */
-  int status;      /* its exit code */
+  Buffer out, log;          /* standard output and error */
+  int status;               /* its exit code */
+  double processor_seconds; /* of all its threads */
+  size_t peak_bytes;        /* its largest resident set */
 } Answer;
 
 /* Runs the program NAME. `arguments` end with NULL and leave out the program's name. ERROR_FILE when it cannot be run. */

@@ -443,6 +443,31 @@ bool runlog_course(const RunLog *log, const char *name, RunLogCourse *course) {
   return course->count > 0;
 }
 
+bool runlog_read(const char *path, const char *name, double *values, int64_t most, int64_t *count,
+                 Error *error) {
+  sqlite3 *db = NULL;
+  sqlite3_stmt *statement = NULL;
+  *count = 0;
+  int code = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL);
+  if (code == SQLITE_OK) {
+    sqlite3_busy_timeout(db, PATIENCE);
+    code = sqlite3_prepare_v2(db,
+                              "SELECT value FROM metric WHERE name = ? AND run = (SELECT max(id) FROM run) "
+                              "AND value IS NOT NULL ORDER BY step",
+                              -1, &statement, NULL);
+  }
+  if (code == SQLITE_OK) {
+    bind_text(statement, 1, name);
+    while (*count < most && (code = sqlite3_step(statement)) == SQLITE_ROW)
+      values[(*count)++] = sqlite3_column_double(statement, 0);
+  }
+  const bool ok = code == SQLITE_OK || code == SQLITE_ROW || code == SQLITE_DONE ||
+                  error_set(error, ERROR_FILE, "%s: %s", path, sqlite3_errmsg(db));
+  sqlite3_finalize(statement);
+  sqlite3_close(db);
+  return ok;
+}
+
 void runlog_sample(RunLog *log, int64_t step, const RunLogSample *sample) {
   sqlite3_stmt *statement = at_step(log, SAMPLE, step);
   if (!statement) return;

@@ -86,6 +86,11 @@ typedef struct RunLogCourse {
 /* False when there are none, or the file cannot be read now. */
 bool runlog_course(const RunLog *log, const char *name, RunLogCourse *course);
 
+/* The values of a metric in the last run of the file at `path`, by step: at most `most` of them. For other programs than the run's own;
+ * ERROR_FILE when the file cannot be read. */
+NODISCARD bool runlog_read(const char *path, const char *name, double *values, int64_t most, int64_t *count,
+                           Error *error);
+
 /* A LogSink: context is the RunLog. */
 void runlog_sink(void *context, LogLevel level, const char *text);
 

@@ -15,7 +15,7 @@ for words in help --help -h; do
 done
 
 # Every program is in the help, but for the project's own; and what is in the help is there and has help of its own.
-own=" bench bench_load bench_model demo_check demo_data "
+own=" bench_load bench_model bench_ops demo_check demo_data "
 for path in "$bin"/*; do
   name=${path##*/}
   if grep -q "^  $name " "$work/usage"; then

@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include "tests/temporary.h"
-#include "tools/launch/cores.h"
+#include "base/cores.h"
 
 #include <math.h>
 

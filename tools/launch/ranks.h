@@ -3,7 +3,7 @@
 #ifndef TOOLS_LAUNCH_RANKS_H
 #define TOOLS_LAUNCH_RANKS_H
 
-#include "tools/launch/cores.h"
+#include "base/cores.h"
 
 #include <stdio.h>
 

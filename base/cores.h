@@ -1,6 +1,6 @@
 /* The cores that this process may use, and each rank's share of them. */
-#ifndef TOOLS_LAUNCH_CORES_H
-#define TOOLS_LAUNCH_CORES_H
+#ifndef BASE_CORES_H
+#define BASE_CORES_H
 
 #include "base/error.h"
 

@@ -1,4 +1,4 @@
-#include "tools/launch/cores.h"
+#include "base/cores.h"
 
 #include <dirent.h>
 #include <errno.h>

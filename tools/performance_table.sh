@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The table of whole workloads in docs/performance.md, made of docs/performance.json, a result of drover bench.
+#
+#   tools/performance_table.sh                 print it
+#   tools/performance_table.sh --write [FILE]  put it into the page, between its marks; of FILE, which then takes the place of
+#                                              docs/performance.json
+#   tools/performance_table.sh --check         hold the page against it
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+page=docs/performance.md kept=docs/performance.json begin='<!-- tools/performance_table.sh -->' end='<!-- end -->'
+
+table() {
+  jq -r '
+    def figure: if . >= 100 then round elif . >= 10 then . * 10 | round / 10 else . * 100 | round / 100 end | tostring;
+    def gib: . / 1073741824 * 10 | round / 10 | "\(.) GiB";
+    def side: if .lacks then "\(.lacks)" else
+      "\(.rate | figure) (\(.least | figure)–\(.most | figure))\(if .disturbed then ", disturbed" else "" end)" end;
+    def line($w; $p): "| `\($w.name)` | \($w.ours | side) | \(if $p then "\($p.name): \($p | side)" else "" end) | \(
+      $p.ratio // null | if . then . * 100 | round / 100 | tostring else "" end) | \($w.floor // null | if . then figure else "" end) | \(
+      $w.reached // null | if . then . * 100 | round | "\(.)%" else "" end) | \($w.ours.peak_bytes // null | if . then gib else "" end) | \(
+      $p.peak_bytes // null | if . then gib else "" end) |";
+    (.machine | "\(.cpu), \(.cores) cores\(if .quota then " (time for \(.quota))" else "" end), \(.threads) threads, \(
+      .memory_bytes | gib), \(.features | join(" ")), \(.compiler)") as $machine
+    | "\(.date[:10]): \(.model.name), \(.model.parameters) parameters, on \($machine); drover \(.version)\([.peers | to_entries[]
+      | select(.value.version) | ", \(.key) \(.value.version)"] | add // ""). Products at \(.ceilings.product_f32 / 1e9 | figure) GFLOP/s (bf16 \(
+      .ceilings.product_bf16 / 1e9 | figure)), reading at \(.ceilings.memory / 1e9 | figure) GB/s\(
+      if .ceilings.disturbed then ", disturbed" else "" end).",
+      ([.peers | to_entries[] | select(.value.lacks) | "\(.key): \(.value.lacks)."] | select(length > 0) | "", join(" ")), "",
+      "| workload | Drover, tokens/s (range) | peer, tokens/s (range) | ratio | floor | reached | peak memory | peer’s |",
+      "| --- | --- | --- | --- | --- | --- | --- | --- |",
+      (.workloads[] | . as $w | if .peers == [] then line($w; null) else .peers[] | line($w; .) end), "",
+      "| workload | |", "| --- | --- |", (.workloads[] | "| `\(.name)` | \(.about) |")' "$1"
+}
+
+# The page with the table of a file between its marks.
+filled() { # FILE
+  MADE=$(table "$1") BEGIN=$begin END=$end awk '$0 == ENVIRON["END"] { inside = 0 } !inside { print }
+    $0 == ENVIRON["BEGIN"] { inside = 1; print ENVIRON["MADE"] }' "$page"
+}
+
+case ${1:-} in
+  --write)
+    filled "${2:-$kept}" >"$page.new"
+    [[ -z ${2:-} || $2 -ef $kept ]] || cp "$2" "$kept"
+    mv "$page.new" "$page"
+    ;;
+  --check)
+    filled "$kept" | diff "$page" - >&2 || { echo "$page is not what $kept gives: tools/performance_table.sh --write" >&2; exit 1; }
+    ;;
+  '') table "$kept" ;;
+  *) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0" ;;
+esac
