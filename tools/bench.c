@@ -4,6 +4,8 @@
 #include "tools/bench/bench.h"
 #include "train/program.h"
 
+#include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +16,8 @@
 static const Option options[] = {
     ROW_STRING("model", BenchConfig, model, NULL, "the model: a directory or a name; without it a tiny one is made", .names = OPTION_NAMES_MODEL),
     ROW_STRINGS("workload", BenchConfig, workloads, NULL, "what is measured: sft_lora, decode_8 ...; without it all (docs/performance.md)"),
-    ROW_STRINGS("peer", BenchConfig, peers, NULL, "beside whom: torch, transformers, peft, trl, llama.cpp, llama-finetune"),
+    ROW_STRINGS("peer", BenchConfig, peers, NULL, "beside whom: torch, transformers, peft, trl, llama.cpp"),
     ROW_STRING("python", BenchConfig, python, "python3", "the Python that has the peers", .when = "peer"),
-    ROW_STRING("llama-finetune", BenchConfig, finetune, NULL, "llama.cpp's program of that name", .when = "peer", .names = OPTION_NAMES_PATH),
     ROW_FLOAT("seconds", BenchConfig, seconds, "10", 0, 86400, "all sides of a workload are measured in turn for so long"),
     ROW_INT("rounds", BenchConfig, rounds, "3", 1, MOST_RUNS, "but at least so often each"),
     ROW_INT("repeat", BenchConfig, repeat, "2", 0, 100, "how often a measurement is made again that others disturbed"),
@@ -24,6 +25,28 @@ static const Option options[] = {
     ROW_STRING("out", BenchConfig, out, NULL, "file for the result as JSON, as --json prints it", .names = OPTION_NAMES_PATH),
 };
 /* clang-format on */
+
+/* -- signals ---------------------------------------------------------------------------------------------- */
+
+/* One that stops the call is noted, and looked at between measurements, so that nothing is left behind. */
+static volatile sig_atomic_t stopped;
+
+static void note_signal(int number) {
+  stopped = number;
+}
+
+static void note_signals(void) {
+  const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+  struct sigaction action = {.sa_handler = note_signal};
+  sigemptyset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
+}
+
+static bool goes_on(Error *error) {
+  if (!stopped) return true;
+  const ErrorCode code = stopped == SIGINT ? ERROR_SIGINT : stopped == SIGHUP ? ERROR_SIGHUP : ERROR_SIGTERM;
+  return error_set(error, code, "interrupted by signal %d (%s)", (int)stopped, strsignal(stopped));
+}
 
 /* -- one workload ----------------------------------------------------------------------------------------- */
 
@@ -62,22 +85,27 @@ static bool start_peers(Bench *bench, const Workload *work, Measured *m, Error *
 static bool measure_side(Bench *bench, const Workload *work, Side *side, Peer *peer, Error *error) {
   const pid_t child = peer ? peer->child.pid : 0;
   if (side->problem.code || side->count == MOST_RUNS) return true;
-  double rate = 0, others = 1;
-  for (int64_t attempt = 0; attempt <= bench->config->repeat; attempt++) {
+  double rate = 0, others = INFINITY; /* of the least disturbed attempt */
+  for (int64_t attempt = 0; attempt <= bench->config->repeat && !(others * 100 <= QUIET_PERCENT); attempt++) {
+    double now = 0;
     size_t peak = 0;
     const Load load = load_begin(&bench->cores, child);
     if (!peer) {
-      (void)!ours_measure(bench, work, &rate, &peak, &side->problem);
-    } else if (peer_measure(peer, &rate, &side->problem, error)) {
+      (void)!ours_measure(bench, work, &now, &peak, &side->problem);
+    } else if (peer_measure(peer, &now, &side->problem, error)) {
       peak = process_peak(child);
     } else {
       return false;
     }
+    if (!goes_on(error)) return false;
     say_problem(bench, work, side);
     if (side->problem.code) return true;
-    others = load_others(&load, &bench->cores, child);
+    const double share = load_others(&load, &bench->cores, child);
+    if (share < others) {
+      others = share;
+      rate = now;
+    }
     if (peak > side->peak) side->peak = peak;
-    if (others * 100 <= QUIET_PERCENT) break;
   }
   side->rates[side->count] = rate;
   side->others[side->count++] = others;
@@ -213,7 +241,7 @@ static bool run_all(Bench *bench, json_t *result, Error *error) {
   ok = ok && describe_model(bench, result, error) && ceilings_measure(bench, ceilings, error);
   for (size_t i = 0; ok && i < workload_count; i++) {
     if (config->workloads.count == 0 || names_have(&config->workloads, workloads[i].name))
-      ok = run_workload(bench, &workloads[i], list, error);
+      ok = goes_on(error) && run_workload(bench, &workloads[i], list, error);
   }
   json_object_set(result, "peers", bench->peers);
   json_object_set_new(result, "ceilings", ceilings);
@@ -225,6 +253,7 @@ static bool run(const ProgramCall *call, ProgramResult *out, Error *error) {
   const BenchConfig *config = call->config;
   Bench bench = {.config = config, .log = call->log};
   if (!check_names(config, error)) return false;
+  note_signals();
   json_t *result = json_object();
   bool ok = (result || error_out_of_memory(error, "result", 0)) && open_bench(&bench, error);
   if (ok && !call->check) {

@@ -2,6 +2,8 @@
 # drover bench: what it prints, of a tiny model and a peer that is a script. No time is asserted. $1: the folder of the executables.
 bin=$1
 source tests/support/stages.sh
+export TMPDIR=$work/tmp
+mkdir "$TMPDIR"
 quick=(--seconds 0 --rounds 1 --repeat 0)
 
 # -- names
@@ -31,7 +33,7 @@ jq -e '.workloads | all(.[]; (.ours.lacks // "" | startswith("left out: needs am
 if ! grep -q ' amx_bf16' /proc/cpuinfo; then
   jq -e '[.workloads[] | select(.ours.lacks)] | length == 1' "$work/out" >"$work/log" || fail "left out: $(jq -c .workloads "$work/out")"
 fi
-[[ -z $(ls -d "${TMPDIR:-/tmp}"/drover-bench-* 2>/dev/null) ]] || note "another bench is running, or left its folder"
+[[ -z $(ls "$TMPDIR") ]] || fail "something is left: $(ls "$TMPDIR")"
 note "ours"
 
 # -- a peer, in turn with us: a script that says what it is asked
@@ -63,6 +65,16 @@ grep -qxF "trl: not importable by $work/python" "$work/out" || fail "what is mis
 grep -qF 'decode_1, llama.cpp: exit code 3: ValueError: no such model' "$work/out" || fail "what failed: $(cat "$work/out")"
 awk 'length > 80 && !/^(trl|decode_1|[a-z0-9_ ]*gcc)/ { bad = 1; print } END { exit bad }' "$work/out" || fail 'a wide line'
 expect 'torch: cannot run' "$drover" bench --workload sft_full --peer torch --python "$work/nowhere" "${quick[@]}"
+
+# A signal comes while a peer measures: nothing is left.
+sed -i "s|echo .*count.*|touch '$work/asked'; sleep 0.5; echo '{\"rate\": 1}' ;;|" "$work/python"
+"$drover" bench --workload sft_lora --peer peft --python "$work/python" --seconds 600 --repeat 0 >"$work/out" 2>"$work/log" &
+job=$!
+until [[ -e $work/asked ]] || ! kill -0 $job 2>/dev/null; do sleep 0.05; done
+kill -TERM $job
+status=0
+wait $job || status=$?
+[[ $status == 143 && ! -s $work/out && -z $(ls "$TMPDIR") ]] || fail "exit code $status, left $(ls "$TMPDIR"): $(cat "$work/log")"
 note "peers"
 
 # -- the page's table is made of the file beside it

@@ -15,7 +15,7 @@
 #include "scoring/child.h"
 
 typedef struct BenchConfig {
-  char *model, *python, *finetune, *out;
+  char *model, *python, *out;
   OptionStrings workloads, peers;
   double seconds;
   int64_t rounds, repeat, threads;

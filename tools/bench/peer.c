@@ -75,17 +75,18 @@ bool peers_look(Bench *bench, Error *error) {
   for (size_t i = 0; ok && i < bench->config->peers.count; i++)
     ok = json_array_append_new(names, json_string(bench->config->peers.items[i])) == 0 ||
          error_out_of_memory(error, "peers", 0);
-  json_t *request = json_pack("{s:s,s:o,s:s}", "do", "look", "peers", names, "finetune",
-                              bench->config->finetune ? bench->config->finetune : "");
+  json_t *request = json_pack("{s:s,s:o}", "do", "look", "peers", names);
   ok = ok && (request || error_out_of_memory(error, "peers", 0));
   if (ok && start(&child, bench, &problem)) {
     ok = send(&child, request, error);
     if (ok) found = read_reply(&child, LOADING_SECONDS, &problem, error);
     end(&child);
   }
+  const char *failed = json_string_value(json_object_get(found, "failed"));
+  if (failed) error_set(&problem, ERROR_DATA, "%s", failed);
   for (size_t i = 0; ok && i < bench->config->peers.count; i++) {
     const char *name = bench->config->peers.items[i];
-    json_t *peer = found ? json_incref(json_object_get(found, name)) : lacks(problem.message);
+    json_t *peer = found && !failed ? json_incref(json_object_get(found, name)) : lacks(problem.message);
     const char *missing = json_string_value(json_object_get(peer, "lacks"));
     char text[400];
     if (missing && strcmp(missing, "import") == 0) {
@@ -116,9 +117,6 @@ bool peer_start(Peer *peer, const Bench *bench, const char *name, const Workload
                               "batch", (json_int_t)work->batch, "length", (json_int_t)work->length, "answer",
                               (json_int_t)work->answer, "times", (json_int_t)work->times);
   bool ok = request || error_out_of_memory(error, "request", 0);
-  if (ok && bench->config->finetune)
-    ok = json_object_set_new(request, "finetune", json_string(bench->config->finetune)) == 0 ||
-         error_out_of_memory(error, "request", 0);
   if (ok && start(&peer->child, bench, problem)) {
     ok = send(&peer->child, request, error);
     json_t *reply = ok ? read_reply(&peer->child, LOADING_SECONDS, problem, error) : NULL;

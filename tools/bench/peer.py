@@ -3,7 +3,7 @@
 
 Requests come as lines of JSON on standard input, replies go as such on standard output:
 
-    {"do": "look", "peers": [...], "finetune": PATH}       {NAME: {"version": ...} or {"lacks": ...}, ...}
+    {"do": "look", "peers": [...]}                          {NAME: {"version": ...} or {"lacks": ...}, ...}
     {"do": "load", "peer": NAME, "kind": ..., ...}         {"ready": true} or {"failed": ...}
     {"do": "measure"}                                      {"rate": TOKENS PER SECOND} or {"failed": ...}
 
@@ -17,38 +17,29 @@ import json
 import os
 import pathlib
 import random
-import re
 import statistics
-import subprocess
 import sys
 import time
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-PACKAGES = {"torch": ["torch", "transformers"], "transformers": ["torch", "transformers"],
-            "peft": ["torch", "transformers", "peft"], "trl": ["torch", "transformers", "peft", "datasets", "trl"],
-            "llama.cpp": ["llama_cpp", "gguf", "numpy", "safetensors"], "llama-finetune": ["gguf", "numpy", "safetensors"]}
-DISTRIBUTIONS = {"llama_cpp": "llama_cpp_python"}
+PACKAGES = {"torch": ["torch", "transformers"], "transformers": ["transformers", "torch"],
+            "peft": ["peft", "torch", "transformers"], "trl": ["trl", "torch", "transformers", "peft", "datasets"],
+            "llama.cpp": ["llama_cpp", "gguf", "numpy", "safetensors", "torch"]}
 
 
 def look(request):
     """Which peers there are; importing them takes too long for a look."""
     found = {}
     for name in request["peers"]:
-        missing = [p for p in PACKAGES[name] if importlib.util.find_spec(p) is None]
-        own = PACKAGES[name][0] if name in ("torch", "llama.cpp", "llama-finetune") else name
-        if name == "llama-finetune" and not os.access(request["finetune"], os.X_OK):
-            found[name] = {"lacks": "no program; name it by --llama-finetune"}
-        elif own in missing:
+        own, *others = PACKAGES[name]
+        missing = [p for p in others if importlib.util.find_spec(p) is None]
+        if importlib.util.find_spec(own) is None:
             found[name] = {"lacks": "import"}
         elif missing:
             found[name] = {"lacks": f"needs {', '.join(missing)}"}
-        elif name == "llama-finetune":
-            said = subprocess.run([request["finetune"], "--version"], capture_output=True, text=True)
-            version = re.search(r"version: *(.*)", said.stdout + said.stderr)
-            found[name] = {"version": version[1] if version else "unknown"}
         else:
-            found[name] = {"version": importlib.metadata.version(DISTRIBUTIONS.get(own, own))}
+            found[name] = {"version": importlib.metadata.version("llama_cpp_python" if name == "llama.cpp" else own)}
     return found
 
 
@@ -276,9 +267,9 @@ def needs_torch(file):
 
 
 class Llama:
-    """llama.cpp through its C interface. Its cache is F16, its default."""
+    """llama.cpp through its C interface, with room for `length` tokens of each sequence. Its cache is F16, its default."""
 
-    def __init__(self, r, length):
+    def __init__(self, r, length, trained=False):
         import ctypes
         import llama_cpp as l
         import numpy
@@ -294,7 +285,10 @@ class Llama:
             if not target.exists() and l.llama_model_quantize(str(path).encode(), str(target).encode(), ctypes.byref(how)):
                 raise ValueError(f"llama.cpp does not quantise to {FORMATS[r['weights']]}")
             path = target
-        self.model = l.llama_model_load_from_file(str(path).encode(), l.llama_model_default_params())
+        how = l.llama_model_default_params()
+        if trained:  # weights that can be written
+            how.load_mode = l.LLAMA_LOAD_MODE_NONE
+        self.model = l.llama_model_load_from_file(str(path).encode(), how)
         if not self.model:
             raise ValueError("llama.cpp does not load the model")
         p = l.llama_context_default_params()
@@ -303,6 +297,11 @@ class Llama:
         p.n_batch = p.n_ubatch = max(most, 32)
         p.n_threads = p.n_threads_batch = r["threads"]
         p.kv_unified = True
+        if trained:  # as llama-finetune has it: one text at a time, whole, or keys and values get no gradients
+            p.n_ctx, p.n_seq_max = r["length"], 1
+            p.n_batch = p.n_ubatch = r["length"]
+            p.type_k = p.type_v = 0  # GGML_TYPE_F32
+            p.flash_attn_type = 0
         self.context = l.llama_init_from_model(self.model, p)
         if not self.context:
             raise ValueError("llama.cpp makes no context")
@@ -361,10 +360,49 @@ def llama_prefill(r):
         for _ in range(times):
             llama.clear()
             llama.prompts()
-            llama.greedy(0 if r["batch"] == 1 else -1) if False else llama.l.llama_synchronize(llama.context)
+            llama.l.llama_synchronize(llama.context)
         return times * r["batch"] * r["length"] / (time.perf_counter() - started)
 
     measure(1)
+    return measure
+
+
+def llama_training(r):
+    """The loop of llama-finetune: an update after each text, of all weights but the table of embeddings, which it leaves as it is."""
+    import ctypes
+    llama = Llama(r, r["length"], trained=True)
+    lib, texts = llama.l.llama_cpp._lib, r["batch"] * r["times"]
+    size = llama.l.llama_n_ctx(llama.context)  # the length, or what llama.cpp rounds it to
+
+    class Options(ctypes.Structure):  # that of llama_cpp lacks the last
+        _fields_ = [*llama.l.llama_opt_params._fields_, ("optimizer_type", ctypes.c_int)]
+
+    base = ctypes.CDLL(str(pathlib.Path(lib._name).parent / "libggml-base.so"))
+    for name, result, arguments in (
+            ("ggml_opt_dataset_init", ctypes.c_void_p, [ctypes.c_int, ctypes.c_int] + [ctypes.c_int64] * 4),
+            ("ggml_opt_dataset_data", ctypes.c_void_p, [ctypes.c_void_p]),
+            ("ggml_opt_dataset_labels", ctypes.c_void_p, [ctypes.c_void_p]),
+            ("ggml_get_data", ctypes.c_void_p, [ctypes.c_void_p]), ("ggml_opt_result_init", ctypes.c_void_p, [])):
+        function = getattr(base, name)
+        function.restype, function.argtypes = result, arguments
+    integers = 26  # GGML_TYPE_I32
+    data = base.ggml_opt_dataset_init(integers, integers, size, size, texts, 1)
+    for place, first in ((base.ggml_opt_dataset_data(data), 0), (base.ggml_opt_dataset_labels(data), 1)):
+        ids = random_ids(llama.vocabulary, texts * size + 1)[first:first + texts * size]
+        ctypes.memmove(base.ggml_get_data(place), (ctypes.c_int32 * len(ids))(*ids), 4 * len(ids))
+    every = llama.l.llama_opt_param_filter(lambda tensor, more: True)
+    rates = ctypes.cast(base.ggml_opt_get_default_optimizer_params, ctypes.c_void_p)
+    lib.llama_opt_init.argtypes = [ctypes.c_void_p, ctypes.c_void_p, Options]
+    lib.llama_opt_init(llama.context, llama.model, Options(0, every, None, rates, None, 0))
+    results = base.ggml_opt_result_init(), base.ggml_opt_result_init()
+
+    def measure():
+        _ = every  # called by llama.cpp
+        started = time.perf_counter()
+        llama.l.llama_opt_epoch(llama.context, data, *results, texts, None, None)
+        return texts * size / (time.perf_counter() - started)
+
+    measure()
     return measure
 
 
@@ -393,7 +431,7 @@ def llama_rollout(r):
 # ---- requests -------------------------------------------------------------------------------------------------
 
 WORKS = {("torch", "sft"): training, ("peft", "sft"): training, ("transformers", "rollout"): generation,
-         ("trl", "reward"): reward, ("trl", "ppo"): ppo, ("llama.cpp", "decode"): llama_decode,
+         ("trl", "reward"): reward, ("trl", "ppo"): ppo, ("llama.cpp", "sft"): llama_training, ("llama.cpp", "decode"): llama_decode,
          ("llama.cpp", "prefill"): llama_prefill, ("llama.cpp", "rollout"): llama_rollout}
 
 
@@ -408,6 +446,7 @@ def main():
                 reply = look(request)
             elif request["do"] == "load":
                 measure = WORKS[request["peer"], request["kind"]](request)
+                pathlib.Path("/proc/self/clear_refs").write_text("5")  # the largest resident set is that of measuring
                 reply = {"ready": True}
             else:
                 reply = {"rate": measure()}

@@ -2,26 +2,25 @@
 
 #include <string.h>
 
-const char *const peer_names[] = {"torch",     "transformers",   "peft", "trl",
-                                  "llama.cpp", "llama-finetune", NULL};
+const char *const peer_names[] = {"torch", "transformers", "peft", "trl", "llama.cpp", NULL};
 
 /* clang-format off */
 #define DECODE(name, weights, batch, about) \
   {name, WORK_DECODE, false, weights, NULL, batch, 64, 64, 1, {"llama.cpp"}, about}
 const Workload workloads[] = {
     {"sft_lora", WORK_SFT, true, "f32", NULL, 4, 256, 0, 2, {"peft"}, "SFT, LoRA r 8 on all linears, updates of 4 texts of 256 tokens"},
-    {"sft_full", WORK_SFT, false, "f32", NULL, 4, 256, 0, 2, {"torch", "llama-finetune"}, "SFT of all weights, updates of 4 texts of 256 tokens"},
-    {"sft_full_bf16", WORK_SFT, false, "bf16", "amx_bf16", 4, 256, 0, 2, {"torch"}, "the same in bf16 (PyTorch: autocast)"},
+    {"sft_full", WORK_SFT, false, "f32", NULL, 4, 256, 0, 2, {"torch", "llama.cpp"}, "SFT of all weights, updates of 4 texts of 256 tokens"},
+    {"sft_full_bf16", WORK_SFT, false, "bf16", "amx_bf16", 4, 256, 0, 2, {"torch"}, "SFT of all weights in bf16 (PyTorch: autocast), updates of 4 texts of 256 tokens"},
     {"reward", WORK_REWARD, true, "f32", NULL, 4, 128, 0, 2, {"trl"}, "reward model, LoRA r 8, updates of 4 pairs of 2 x 128 tokens"},
-    DECODE("decode_1", "f32", 1, "greedy decoding after prompts of 64 tokens, F32, one sequence (llama.cpp: F32)"),
-    DECODE("decode_8", "f32", 8, "the same, 8 sequences"),
-    DECODE("decode_32", "f32", 32, "the same, 32 sequences"),
-    DECODE("decode_1_bf16", "bf16", 1, "greedy decoding, BF16 (llama.cpp: BF16), one sequence"),
-    DECODE("decode_8_bf16", "bf16", 8, "the same, 8 sequences"),
-    DECODE("decode_32_bf16", "bf16", 32, "the same, 32 sequences"),
-    DECODE("decode_1_nf4", "nf4", 1, "greedy decoding, NF4 with 8-bit tables (llama.cpp: Q4_0), one sequence"),
-    DECODE("decode_8_nf4", "nf4", 8, "the same, 8 sequences"),
-    DECODE("decode_32_nf4", "nf4", 32, "the same, 32 sequences"),
+    DECODE("decode_1", "f32", 1, "greedy decoding after prompts of 64 tokens, F32 (llama.cpp: F32), one sequence"),
+    DECODE("decode_8", "f32", 8, "greedy decoding after prompts of 64 tokens, F32 (llama.cpp: F32), 8 sequences"),
+    DECODE("decode_32", "f32", 32, "greedy decoding after prompts of 64 tokens, F32 (llama.cpp: F32), 32 sequences"),
+    DECODE("decode_1_bf16", "bf16", 1, "greedy decoding after prompts of 64 tokens, BF16 (llama.cpp: BF16), one sequence"),
+    DECODE("decode_8_bf16", "bf16", 8, "greedy decoding after prompts of 64 tokens, BF16 (llama.cpp: BF16), 8 sequences"),
+    DECODE("decode_32_bf16", "bf16", 32, "greedy decoding after prompts of 64 tokens, BF16 (llama.cpp: BF16), 32 sequences"),
+    DECODE("decode_1_nf4", "nf4", 1, "greedy decoding after prompts of 64 tokens, NF4 with 8-bit tables (llama.cpp: Q4_0), one sequence"),
+    DECODE("decode_8_nf4", "nf4", 8, "greedy decoding after prompts of 64 tokens, NF4 with 8-bit tables (llama.cpp: Q4_0), 8 sequences"),
+    DECODE("decode_32_nf4", "nf4", 32, "greedy decoding after prompts of 64 tokens, NF4 with 8-bit tables (llama.cpp: Q4_0), 32 sequences"),
     {"prefill_256", WORK_PREFILL, false, "f32", NULL, 1, 256, 1, 8, {"llama.cpp"}, "prompts of 256 tokens, one after the other, F32"},
     {"prefill_64x32", WORK_PREFILL, false, "f32", NULL, 64, 32, 1, 2, {"llama.cpp"}, "64 prompts of 32 tokens at once, F32"},
     {"rollout", WORK_ROLLOUT, false, "f32", NULL, 64, 32, 64, 1, {"transformers", "llama.cpp"}, "64 prompts of 32 tokens, 64 sampled tokens each, F32"},
