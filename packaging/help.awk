@@ -1,4 +1,4 @@
-# Takes apart what `drover help COMMAND all` prints (base/option_help.c), for the man pages.
+# Takes apart what `drover help COMMAND all` prints (base/option_help.c), for the man pages and the completions.
 #
 # Sets `summary` ("NAME: summary", where there is one), `usage`, `example` (its lines), `paragraphs` and paragraph[1 ...], and
 # `rows` with, of each row, in_section[i] (the heading above it), row_name[i] ("--optim.lr X") and row_text[i].

@@ -13,3 +13,5 @@ file(COPY ${CMAKE_CURRENT_LIST_DIR}/copyright ${CMAKE_CURRENT_LIST_DIR}/changelo
 
 file(GLOB compressed ${usr}/share/man/man1/*.1)
 execute_process(COMMAND gzip -9n ${doc}/changelog ${compressed} COMMAND_ERROR_IS_FATAL ANY)
+
+file(RENAME ${usr}/share/zsh/site-functions ${usr}/share/zsh/vendor-completions)

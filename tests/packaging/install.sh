@@ -28,7 +28,9 @@ for file in "$share"/drover/configs/{sft,dpo}*.json; do
   stage=$(basename "$file" .json)
   pass drover "${stage%%_*}" --config "$file" --model.path none --data.train none --run.dir none --print-config
 done
-[[ -s $share/man/man1/drover-sft.1 ]] || fail "no man page"
+for file in man/man1/drover-sft.1 bash-completion/completions/drover zsh/site-functions/_drover; do
+  [[ -s $share/$file ]] || fail "no share/$file"
+done
 cd "$share/doc/drover"
 for page in README.md docs/*.md; do
   while read -r link; do
@@ -36,5 +38,5 @@ for page in README.md docs/*.md; do
   done < <(grep -oE '\]\([^)#: ]+' "$page" | cut -c3- | sort -u)
 done
 if grep -rlF "$house/" "$share"; then fail "the files above name the folder they were built in"; fi
-note "configurations, man pages, documentation"
+note "configurations, man pages, completion, documentation"
 echo "install: moved, it works as it did"
