@@ -74,6 +74,9 @@ const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout"
       ROW_BOOL("ppo.drop_flat_groups", Config, field.drop_flat_groups, "false", \
                "prompts whose answers were all judged the same are in no loss", \
                .when = "ppo.advantage = rloo or ppo.advantage = grpo or ppo.advantage = dr_grpo"), \
+      ROW_INT("ppo.refill_rounds", Config, field.refill_rounds, "0", 0, 1000, \
+              "rounds of further prompts, in the place of those that would be dropped, until there are none (Yu et al. 2025, DAPO); " \
+              "0 = their places stay empty", .when = "ppo.drop_flat_groups"), \
       ROW_INT("ppo.overlong_tokens", Config, field.overlong_tokens, "0", 0, 1 << 20, \
               "the last tokens of rollout.max_new_tokens, over which an answer's score falls by ppo.overlong_penalty (Yu et al. 2025, " \
               "DAPO); 0 = none"), \

@@ -42,17 +42,11 @@ static void credit_values(Experience *x, const PpoAlgorithm *ppo, double beta, d
   if (costs) credit_costs(x, ppo, beta, lambda, credit);
 }
 
-/* The answers of the group that begins with answer `first` are all judged the same, and cost the same. */
-static bool is_flat(const Experience *x, int64_t first, int64_t size) {
-  return estimator_flat_groups(x->judged + first, size, size) > 0 &&
-         estimator_flat_groups(x->cost + first, size, size) > 0;
-}
-
 static void credit_groups(Experience *x, const PpoAlgorithm *ppo, Credit *credit) {
   const int64_t size = ppo->samples_per_prompt;
   estimator_groups((Estimator)ppo->advantage, x->total, x->offsets, x->count, size, x->advantage);
   credit->groups = (double)(x->count / size);
-  for (int64_t e = 0; e < x->count; e += size) credit->flat_groups += is_flat(x, e, size);
+  for (int64_t e = 0; e < x->count; e += size) credit->flat_groups += experience_is_flat(x, e, size);
 }
 
 static void credit_baseline(Experience *x, const PpoAlgorithm *ppo, double lambda, Credit *credit) {
@@ -73,8 +67,8 @@ static double leave_out(Experience *x, const PpoAlgorithm *ppo) {
   const int64_t size = ppo->samples_per_prompt;
   double count = 0;
   for (int64_t e = 0; e < x->count; e++) {
-    x->left_out[e] =
-        (ppo->mask_cut && !rollout_ended(&x->samples[e])) || (groups && is_flat(x, e / size * size, size));
+    x->left_out[e] = (ppo->mask_cut && !rollout_ended(&x->samples[e])) ||
+                     (groups && experience_is_flat(x, e / size * size, size));
     count += x->left_out[e];
   }
   return count;

@@ -2,11 +2,13 @@
 
 #include "base/memory.h"
 #include "ppo/advantage.h"
+#include "ppo/estimator.h"
 #include "ppo/kl.h"
 #include "ppo/reward.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 /* The arrays of the first critic, and of that of the costs. */
 enum { VALUE_ARRAYS = 2, COST_ARRAYS = 4 };
@@ -38,6 +40,7 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
             (x->left_out = memory_zeroed(answers, sizeof *x->left_out)) &&
             (x->order = memory_zeroed(answers, sizeof *x->order)) &&
             (x->endings = memory_zeroed(answers, sizeof *x->endings)) &&
+            (x->places = memory_zeroed(answers, sizeof *x->places)) &&
             (x->cuts = memory_zeroed((size_t)ranks + 1, sizeof *x->cuts)) &&
             (x->token_cuts = memory_zeroed((size_t)ranks + 1, sizeof *x->token_cuts));
   for (size_t i = 0; ok && i < sizeof by_answer / sizeof *by_answer; i++) {
@@ -54,17 +57,17 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
 void experience_free(Experience *experience) {
   Experience *x = experience;
   void *arrays[] = {
-      x->samples,    x->prompts,      x->responses,   x->sampled,       x->offsets,   x->order,
-      x->score,      x->judged,       x->total,       x->logprob,       x->reference, x->entropy,
-      x->value,      x->kl,           x->reward,      x->advantage,     x->returns,   x->endings,
-      x->cuts,       x->token_cuts,   x->left_out,    x->baseline,      x->cost,      x->baseline_cost,
-      x->cost_value, x->cost_returns, x->cost_reward, x->cost_advantage};
+      x->samples,    x->prompts,      x->responses,   x->sampled,        x->offsets,   x->order,
+      x->score,      x->judged,       x->total,       x->logprob,        x->reference, x->entropy,
+      x->value,      x->kl,           x->reward,      x->advantage,      x->returns,   x->endings,
+      x->cuts,       x->token_cuts,   x->left_out,    x->baseline,       x->cost,      x->baseline_cost,
+      x->cost_value, x->cost_returns, x->cost_reward, x->cost_advantage, x->places};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
 
 void experience_begin(Experience *experience, const PpoWorkers *workers) {
-  experience->count = experience->tokens = 0;
+  experience->count = experience->kept = experience->tokens = 0;
   scoring_begin(workers->scoring, workers->run, workers->updates);
 }
 
@@ -154,7 +157,7 @@ static void gather_answers(Experience *x, const Comm *comm) {
   gather(x, comm, x->endings, sizeof *x->endings);
   gather(x, comm, x->responses, (size_t)x->max_new_tokens * sizeof *x->responses);
   gather(x, comm, x->sampled, (size_t)x->max_new_tokens * sizeof *x->sampled);
-  for (int64_t e = 0; e < x->count; e++) {
+  for (int64_t e = x->kept; e < x->count; e++) {
     x->samples[e].length = x->endings[e].length;
     x->samples[e].finished = (RolloutFinish)x->endings[e].finished;
   }
@@ -164,7 +167,7 @@ bool experience_sample(Experience *experience, const PpoWorkers *workers, const 
                        Error *error) {
   Experience *x = experience;
   const Comm *comm = &workers->compute->comm;
-  for (int r = 0; r <= comm->size; r++) x->cuts[r] = x->count * r / comm->size;
+  for (int r = 0; r <= comm->size; r++) x->cuts[r] = x->kept + (x->count - x->kept) * r / comm->size;
   if (!generate(x, workers, spec, error)) return false;
   gather_answers(x, comm);
   for (int64_t e = 0; e < x->count; e++) {
@@ -316,6 +319,44 @@ bool experience_values(Experience *experience, const PpoWorkers *workers, Error 
   for (int k = 0; k < critics; k++)
     gather_tokens(experience, &workers->compute->comm, experience_critic(experience, workers, k).value);
   return true;
+}
+
+bool experience_is_flat(const Experience *experience, int64_t first, int64_t size) {
+  return estimator_flat_groups(experience->judged + first, size, size) > 0 &&
+         estimator_flat_groups(experience->cost + first, size, size) > 0;
+}
+
+/* All that is known of an answer when it is scored. */
+static void move_answer(Experience *x, int64_t from, int64_t to) {
+  const RolloutSample *sample = &x->samples[from];
+  int32_t *response = x->responses + to * x->max_new_tokens;
+  float *sampled = x->sampled + to * x->max_new_tokens;
+  memcpy(response, sample->response, (size_t)sample->length * sizeof *response);
+  memcpy(sampled, sample->logprobs, (size_t)sample->length * sizeof *sampled);
+  x->samples[to] = *sample;
+  x->samples[to].response = response;
+  x->samples[to].logprobs = sampled;
+  x->prompts[to] = x->prompts[from];
+  x->score[to] = x->score[from];
+  x->judged[to] = x->judged[from];
+  x->cost[to] = x->cost[from];
+}
+
+int64_t experience_drop_flat(Experience *experience, const PpoWorkers *workers, int64_t size) {
+  Experience *x = experience;
+  const int64_t all = x->count;
+  int64_t *from = x->places;
+  x->kept = 0;
+  for (int64_t first = 0; first < all; first += size) {
+    if (experience_is_flat(x, first, size)) continue;
+    for (int64_t e = first; e < first + size; e++) {
+      if (e > x->kept) move_answer(x, e, x->kept);
+      from[x->kept++] = e;
+    }
+  }
+  x->count = x->kept;
+  scoring_keep(workers->scoring, from, x->kept);
+  return (all - x->kept) / size;
 }
 
 int64_t experience_answer(const Experience *experience, int64_t token) {

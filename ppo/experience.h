@@ -43,6 +43,7 @@ typedef struct Experience {
   int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */
   int64_t max_new_tokens; /* per answer */
   int64_t count;          /* answers of this rollout */
+  int64_t kept;           /* those before this one were sampled and scored before (experience_drop_flat) */
   int64_t tokens;         /* = offsets[count] */
 
   Example *prompts;       /* [capacity] borrowed from the data set */
@@ -55,6 +56,7 @@ typedef struct Experience {
   int64_t *cuts;       /* [ranks + 1] in the step at hand rank r has the answers cuts[r] .. cuts[r+1]-1, */
   int64_t *token_cuts; /* [ranks + 1] and these tokens */
   Ending *endings;     /* [capacity] */
+  int64_t *places;     /* [capacity] where the answers that are kept were */
 
   RunningScore scores; /* of the run with this rollout, where they are normalised */
   float *score;        /* [capacity] as the sources of rewards say (scoring/scoring.h) */
@@ -119,6 +121,12 @@ NODISCARD bool experience_sample(Experience *experience, const PpoWorkers *worke
 NODISCARD bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error);
 NODISCARD bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error);
 NODISCARD bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error);
+
+/* The answers of the group of `size` that begins with answer `first` are all judged the same, and cost the same. */
+bool experience_is_flat(const Experience *experience, int64_t first, int64_t size);
+/* Of a rollout that is sampled and scored: gives up the flat groups, and moves the others to the front. There is room for others then, to be
+ * added, sampled and scored. Returns how many it gave up. */
+int64_t experience_drop_flat(Experience *experience, const PpoWorkers *workers, int64_t size);
 
 /* What learning makes of the rollout, for the log. */
 typedef struct Credit {

@@ -16,7 +16,9 @@ typedef struct UpdateReport {
   Credit credit;
   UpdateStats update;
   CostReport cost;
-  double kl_coef; /* that entered the rewards or the loss */
+  bool refills;    /* as the options have it */
+  double refilled; /* prompts that were answered in the place of others (ppo.refill_rounds) */
+  double kl_coef;  /* that entered the rewards or the loss */
   double lr, critic_lr;
   double seconds, tokens_per_second; /* of the whole update; sampled tokens */
 } UpdateReport;

@@ -50,9 +50,9 @@ static bool sample_baseline(PpoSession *s, const PpoWorkers *workers, RolloutSpe
   return true;
 }
 
-static void add_prompts(PpoSession *s, const PpoWorkers *workers) {
-  const int64_t each = s->config.ppo.samples_per_prompt, count = prompts_of_rollout(s);
-  experience_begin(&s->experience, workers);
+/* The next `count` of them, which are in s->picks, each as often as it is answered. */
+static void add_prompts(PpoSession *s, int64_t count) {
+  const int64_t each = s->config.ppo.samples_per_prompt;
   for (int64_t i = 0; i < count; i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
     for (int64_t k = 0; k < each; k++) experience_add(&s->experience, &prompt, (uint64_t)s->episodes++);
@@ -92,6 +92,43 @@ static CostReport weigh_costs(PpoSession *s) {
                       .lambda = s->cost.lambda};
 }
 
+static bool refills(const PpoAlgorithm *ppo) {
+  return ppo->refill_rounds > 0 && ppo->drop_flat_groups && estimator_has_groups((Estimator)ppo->advantage);
+}
+
+/* Further prompts in the place of those whose answers teach nothing, as long as there are such and rounds are left (Yu et al. 2025, "DAPO", eq.
+ * 11). *refilled: how many. */
+static bool refill(PpoSession *s, const PpoWorkers *workers, const RolloutSpec *spec, double *refilled,
+                   Error *error) {
+  Experience *x = &s->experience;
+  for (int64_t round = 0; round < s->config.ppo.refill_rounds; round++) {
+    const int64_t dropped = experience_drop_flat(x, workers, s->config.ppo.samples_per_prompt);
+    if (dropped == 0) return true;
+    *refilled += (double)dropped;
+    data_order_take(&s->order, &s->cursor, (int)dropped, s->picks);
+    add_prompts(s, dropped);
+    if (!experience_sample(x, workers, spec, error) || !experience_score(x, workers, error)) return false;
+  }
+  return true;
+}
+
+/* All that is known of the rollout before anything is learnt from it. */
+static bool roll_out(PpoSession *s, const PpoWorkers *workers, const RolloutSpec *spec, double *refilled,
+                     Error *error) {
+  Experience *x = &s->experience;
+  const bool early = refills(&s->config.ppo);
+  data_order_take(&s->order, &s->cursor, (int)prompts_of_rollout(s), s->picks);
+  if (!sample_baseline(s, workers, *spec, error)) return false;
+  experience_begin(x, workers);
+  add_prompts(s, prompts_of_rollout(s));
+  if (!experience_sample(x, workers, spec, error)) return false;
+  if (early && (!experience_score(x, workers, error) || !refill(s, workers, spec, refilled, error)))
+    return false;
+  /* Else scores last: whoever judges beside us does so meanwhile. */
+  return experience_logprobs(x, workers, error) && experience_values(x, workers, error) &&
+         (early || experience_score(x, workers, error));
+}
+
 static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   const DataCursor cursor = s->cursor;
   const int64_t episodes = s->episodes;
@@ -101,19 +138,15 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   const double started = time_monotonic();
 
   run_signals_wait_for("the pass at hand, and this rollout will be made again");
-  data_order_take(&s->order, &s->cursor, (int)prompts_of_rollout(s), s->picks);
-  if (!sample_baseline(s, &workers, spec, error)) return give_up(s, cursor, episodes, error);
-  add_prompts(s, &workers);
-  /* Scores last: whoever judges beside us does so meanwhile. */
-  if (!experience_sample(x, &workers, &spec, error) || !experience_logprobs(x, &workers, error) ||
-      !experience_values(x, &workers, error) || !experience_score(x, &workers, error)) {
-    return give_up(s, cursor, episodes, error);
-  }
+  double refilled = 0;
+  if (!roll_out(s, &workers, &spec, &refilled, error)) return give_up(s, cursor, episodes, error);
   run_signals_wait_for("the minibatches of this rollout");
   if (s->config.ppo.normalize_scores) s->scores = x->scores;
   const CostReport cost = weigh_costs(s);
   *report = (UpdateReport){
       .cost = cost,
+      .refills = refills(&s->config.ppo),
+      .refilled = refilled,
       .rollout = experience_stats(x),
       .other_ends = experience_other_ends(x, s->end_count > 1 ? text_tools_mark(&s->text) : -1),
       .credit = experience_credit(x, &s->config.ppo, s->kl.coef, cost.lambda),
@@ -280,16 +313,17 @@ static bool train(PpoSession *s, Error *error) {
                            s->run.last_checkpoint ? s->run.last_checkpoint : "none");
     }
     learned = report.update.steps > 0;
-    char note[240], sampler[40] = "", fit[40] = "", cost[48] = "";
+    char note[280], sampler[40] = "", fit[40] = "", cost[48] = "", more[32] = "";
     if (s->config.rollout.cache_dtype == CACHE_DTYPE_INT8)
       snprintf(sampler, sizeof sampler, "  sampler kl %.2g", report.rollout.sampler_kl);
     if (report.credit.critic) snprintf(fit, sizeof fit, "  ev %.2f", report.credit.explained_variance);
     if (report.cost.any)
       snprintf(cost, sizeof cost, "  cost %.3f x %.2f", report.rollout.cost, report.cost.lambda);
+    if (report.refills) snprintf(more, sizeof more, "  refilled %.0f", report.refilled);
     snprintf(note, sizeof note,
-             "score %.3f (%.3f)%s  kl %.3f%s  length %.1f  ended %.0f%%  clip %.0f%%%s  %.0f tokens/s",
-             report.rollout.score, trend_add(&score, report.rollout.score), cost, report.rollout.kl, sampler,
-             report.rollout.length, 100 * report.rollout.ended,
+             "score %.3f (%.3f)%s%s  kl %.3f%s  length %.1f  ended %.0f%%  clip %.0f%%%s  %.0f tokens/s",
+             report.rollout.score, trend_add(&score, report.rollout.score), cost, more, report.rollout.kl,
+             sampler, report.rollout.length, 100 * report.rollout.ended,
              100 * report.update.policy.clipped / fmax(1, report.update.policy.tokens), fit,
              report.tokens_per_second);
     progress_update(progress, s->updates, note);

@@ -68,6 +68,18 @@ static void watch_groups(Watch *watch, int64_t step, const Credit *credit, Log *
               (long long)step);
 }
 
+static void watch_refill(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report,
+                         Log *log) {
+  const Credit *credit = &report->credit;
+  if (watch->refill || !report->refills || !(credit->flat_groups > 0)) return;
+  watch->refill = true;
+  log_warning(log,
+              "update %lld: after %lld rounds of further prompts (ppo.refill_rounds) the answers to %.0f of "
+              "%.0f prompts are still "
+              "judged the same, and their places stay empty (ppo/flat_group_rate)",
+              (long long)step, (long long)config->ppo.refill_rounds, credit->flat_groups, credit->groups);
+}
+
 static void watch_left_out(Watch *watch, int64_t step, const ExperienceStats *x, const Credit *credit,
                            Log *log) {
   if (watch->left_out || !(credit->left_out > 0) || credit->left_out < x->answers) return;
@@ -106,6 +118,7 @@ void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const Upd
   watch_ending(watch, step, config, &report->rollout, log);
   watch_sampler(watch, step, &report->rollout, log);
   watch_groups(watch, step, &report->credit, log);
+  watch_refill(watch, step, config, report, log);
   watch_left_out(watch, step, &report->rollout, &report->credit, log);
   watch_steps(watch, step, config, &report->update, log);
   watch_costs(watch, step, config, report, log);

@@ -6,8 +6,8 @@
 #include "ppo/report.h"
 
 typedef struct Watch {
-  int64_t updates, without_step;                     /* since this process began */
-  bool ending_hurts, sampler, flat, left_out, costs; /* said */
+  int64_t updates, without_step;                             /* since this process began */
+  bool ending_hurts, sampler, flat, refill, left_out, costs; /* said */
 } Watch;
 
 /* Before the first update: what the models and the rules are to each other. */

@@ -169,19 +169,51 @@ ScoringCount scoring_count_models(const Scoring *scoring) {
 
 /* -- a rollout -------------------------------------------------------------------------------------------- */
 
-void scoring_begin(Scoring *scoring, Run *run, int64_t step) {
-  const size_t n = (size_t)scoring->setting.capacity;
-  scoring->run = run;
-  scoring->step = step;
-  memset(scoring->submitted, 0, n * sizeof *scoring->submitted);
+/* Nothing is known of the slots from `first` on. */
+static void clear_slots(Scoring *scoring, int64_t first) {
+  const int64_t n = scoring->setting.capacity;
+  scoring->kept = first;
+  for (int64_t slot = first; slot < n; slot++) scoring->submitted[slot] = false;
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];
     if (source->kind->begin) source->kind->begin(source);
-    memset(source->judged, 0, n * sizeof *source->judged);
-    for (int p = 0; p < source->part_count; p++) {
-      for (size_t k = 0; k < n; k++) source->parts[p][k] = NAN;
-    }
+    for (int64_t slot = first; slot < n; slot++) source->judged[slot] = false;
+    for (int p = 0; p < source->part_count; p++)
+      for (int64_t slot = first; slot < n; slot++) source->parts[p][slot] = NAN;
   }
+}
+
+void scoring_begin(Scoring *scoring, Run *run, int64_t step) {
+  scoring->run = run;
+  scoring->step = step;
+  clear_slots(scoring, 0);
+}
+
+static void swap_buffers(Buffer *a, Buffer *b) {
+  const Buffer old = *a;
+  *a = *b;
+  *b = old;
+}
+
+static void move_slot(Scoring *scoring, int64_t from, int64_t to) {
+  scoring->answers[to] = scoring->answers[from];
+  scoring->score[to] = scoring->score[from];
+  scoring->cost[to] = scoring->cost[from];
+  swap_buffers(&scoring->texts[to], &scoring->texts[from]);
+  for (size_t i = 0; i < scoring->count; i++) {
+    Source *source = &scoring->sources[i];
+    source->score[to] = source->score[from];
+    swap_buffers(&source->questions[to], &source->questions[from]);
+    for (int p = 0; p < source->part_count; p++) source->parts[p][to] = source->parts[p][from];
+  }
+}
+
+void scoring_keep(Scoring *scoring, const int64_t *slots, int64_t count) {
+  for (int64_t k = 0; k < count; k++) {
+    ASSERT(slots[k] >= k && scoring->submitted[slots[k]]);
+    if (slots[k] > k) move_slot(scoring, slots[k], k);
+  }
+  clear_slots(scoring, count);
 }
 
 bool scoring_is_stopped(const Scoring *scoring) {
@@ -289,11 +321,13 @@ static bool judge_run(Source *source, int64_t first, int64_t end, Error *error) 
 /* This rank's run of the answers, by those that are computed here. */
 static bool judge_own(Scoring *scoring, int64_t count, Error *error) {
   const Comm *comm = scoring->setting.comm;
-  for (int64_t slot = 0; slot < count; slot++) {
+  const int64_t kept = scoring->kept;
+  for (int64_t slot = kept; slot < count; slot++) {
     ASSERT(scoring->submitted[slot]);
     scoring->lengths[slot] = (int)(scoring->answers[slot].prompt.count + scoring->answers[slot].count);
   }
-  share_runs(scoring->lengths, count, comm->size, scoring->cuts);
+  share_runs(scoring->lengths + kept, count - kept, comm->size, scoring->cuts);
+  for (int r = 0; r <= comm->size; r++) scoring->cuts[r] += kept;
   const int64_t first = scoring->cuts[comm->rank], end = scoring->cuts[comm->rank + 1];
   for (size_t i = 0; i < scoring->count; i++) {
     Source *source = &scoring->sources[i];

@@ -77,6 +77,7 @@ typedef struct Scoring {
   bool has_costs;
   Run *run;     /* of the rollout at hand: a signal gives it up; NULL: it does not */
   int64_t step; /* updates before it */
+  int64_t kept; /* slots before this one were collected before (scoring_keep) */
 
   /* of the rollout at hand, by slot */
   Answer *answers;
@@ -119,6 +120,10 @@ static inline bool scoring_is_submitted(const Scoring *scoring, int64_t slot) {
 NODISCARD bool scoring_attend(Scoring *scoring, Error *error);
 /* Of the slots 0 .. count-1, which are all submitted. A signal to any rank is ERROR_SIG... on all. */
 NODISCARD bool scoring_collect(Scoring *scoring, int64_t count, Error *error);
+
+/* The answers of slots[0 .. count-1], ascending, which are collected, become those of slots 0 .. count-1 with all that is known of them.
+ * The others are given up, and from slot `count` on there is room for further answers of the rollout, to be submitted and collected. */
+void scoring_keep(Scoring *scoring, const int64_t *slots, int64_t count);
 
 /* -- what there is to tell ------------------------------------------------------------------------------- */
 

@@ -22,7 +22,7 @@ at() { query "$1" "select value from metric where name = '$2' and step = $3"; }
 
 # A rule that costs: it is no part of the score; lambda follows the mean over three rollouts, and waits for the first two.
 rule='{"kind": "rules", "weight": 2, "length": 3}'
-pass "${ppo[@]}" --run.dir "$work/rule" "${rm[@]}" --lora.enabled --cost.sources "$rule" --cost.threshold -0.9 --cost.lambda_lr 0.4 \
+timed "${ppo[@]}" --run.dir "$work/rule" "${rm[@]}" --lora.enabled --cost.sources "$rule" --cost.threshold -0.9 --cost.lambda_lr 0.4 \
   --cost.lambda_delay 2 --cost.window 3 --data.eval "$world/prompts.jsonl"
 [[ $(query rule "select count(*) from (select step, max(case name when 'ppo/cost' then value end) as cost, max(case name when 'ppo/cost/cost_rules' then value end) as said,
     max(case name when 'ppo/score' then value end) as score from metric where step > 0 group by step) as m
@@ -54,7 +54,6 @@ pass "$bin/inspect" score --model "$work/sft/model" --adapter "$work/critic" --d
 cmp -s "$work/critic/adapter_model.safetensors" "$work/cm/adapter/adapter_model.safetensors" && fail "the critic of the costs learnt nothing"
 note "cost models"
 
-run_seconds=2
 killed_and_resumed "$work/killed" $updates 3 "${ppo[@]}" --run.dir "$work/killed" "${rm[@]}" --lora.enabled --cost.sources "$rule" --cost.threshold -0.9 \
   --cost.lambda_lr 0.4 --cost.lambda_delay 2 --cost.window 3 --data.eval "$world/prompts.jsonl"
 same_files "$work/rule/adapter" "$work/killed/adapter"

@@ -274,10 +274,68 @@ static void dropped_groups(void **state) {
   lab_close(&lab);
 }
 
+/* Flat groups make room: the others move to the front with all that is known of them, and further answers are sampled and scored behind them. */
+static void room_for_others(void **state) {
+  (void)state;
+  enum { EACH = 8, LEFT = LAB_BATCH - 3 * EACH };
+  Lab lab;
+  Error error = {0};
+  lab_open(&lab, false,
+           (const char *[]){"--rollout.temperature=1", "--ppo.samples_per_prompt=8", "--ppo.advantage=rloo",
+                            "--ppo.drop_flat_groups=true", "--ppo.missing_eos=keep", NULL});
+  PpoSession *s = &lab.s;
+  Experience *x = &s->experience;
+  const PpoWorkers workers = session_workers(s);
+  roll_out(&lab);
+  if (!experience_score(x, &workers, &error)) fail_msg("%s", error.message);
+  int32_t said[LEFT][LAB_LENGTH];
+  float score[LEFT], sampled[LEFT];
+  int64_t numbers[LEFT], kept = 0;
+  for (int64_t e = 0; e < LAB_BATCH; e++) {
+    const int64_t group = e / EACH;
+    if (group == 0 || group == 3 || group == 7) x->judged[e] = 0.5F;
+    if (group == 4)
+      x->judged[e] = 0.5F, x->cost[e] = (float)e; /* judged the same, at other costs: it teaches */
+    if (group == 0 || group == 3 || group == 7) continue;
+    memcpy(said[kept], x->samples[e].response, sizeof said[0]);
+    sampled[kept] = x->samples[e].logprobs[0];
+    score[kept] = x->score[e];
+    numbers[kept++] = (int64_t)x->samples[e].number;
+  }
+  assert_int_equal(experience_drop_flat(x, &workers, EACH), 3);
+  assert_true(x->count == LEFT && x->kept == LEFT && kept == LEFT);
+  for (int g = 0; g < 3; g++) {
+    const Example prompt = {.ids = lab.prompts[g], .count = LAB_PROMPT, .prompt = ""};
+    for (int k = 0; k < EACH; k++) experience_add(x, &prompt, (uint64_t)s->episodes++);
+  }
+  const RolloutSpec spec = {.seed = 1, .temperature = 1, .top_p = 1};
+  if (!experience_sample(x, &workers, &spec, &error) || !experience_score(x, &workers, &error))
+    fail_msg("%s", error.message);
+  assert_true(x->count == LAB_BATCH && x->tokens == x->offsets[LAB_BATCH]);
+  for (int64_t e = 0; e < LAB_BATCH; e++) {
+    const RolloutSample *sample = &x->samples[e];
+    assert_true(sample->response == x->responses + e * LAB_LENGTH &&
+                sample->logprobs == x->sampled + e * LAB_LENGTH);
+    assert_true(x->offsets[e + 1] - x->offsets[e] == sample->length && s->scoring.submitted[e]);
+    assert_true(x->score[e] == s->scoring.score[e]);
+    if (e >= LEFT) {
+      assert_int_equal(sample->number, LAB_BATCH + e - LEFT);
+      continue;
+    }
+    assert_int_equal(sample->number, numbers[e]);
+    assert_memory_equal(sample->response, said[e], (size_t)sample->length * sizeof said[0][0]);
+    assert_true(sample->logprobs[0] == sampled[e] && x->score[e] == score[e]);
+  }
+  assert_int_equal(experience_drop_flat(x, &workers, EACH), 0); /* judged by the model, all differ */
+  assert_true(x->count == LAB_BATCH);
+  lab_close(&lab);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups),    cmocka_unit_test(of_the_greedy_answer),
-                                     cmocka_unit_test(of_the_batch), cmocka_unit_test(flat_groups),
-                                     cmocka_unit_test(credit),       cmocka_unit_test(means_of_the_loss),
-                                     cmocka_unit_test(left_out),     cmocka_unit_test(dropped_groups)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(of_groups),      cmocka_unit_test(of_the_greedy_answer),
+                                     cmocka_unit_test(of_the_batch),   cmocka_unit_test(flat_groups),
+                                     cmocka_unit_test(credit),         cmocka_unit_test(means_of_the_loss),
+                                     cmocka_unit_test(left_out),       cmocka_unit_test(dropped_groups),
+                                     cmocka_unit_test(room_for_others)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
