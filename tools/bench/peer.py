@@ -134,30 +134,33 @@ def tokenizer_of(r):
     return tokenizer
 
 
-def trainer_arguments(r, updates):
+def trainer_arguments(r):
     """What both trainers of TRL are told, so that they compute and nothing else."""
     return dict(output_dir=str(pathlib.Path(r["scratch"]) / "trl"), per_device_train_batch_size=r["batch"], learning_rate=1e-6,
                 gradient_accumulation_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, bf16=False,
-                use_cpu=True, gradient_checkpointing=False, max_steps=updates, logging_strategy="no", dataloader_pin_memory=False)
+                use_cpu=True, gradient_checkpointing=False, logging_strategy="no", dataloader_pin_memory=False)
 
 
-class Clock:
-    """Seconds of each update of a trainer, from the end of one to the end of the next; the first is warm-up."""
+def timed_training(trainer, tokens):
+    """Measures by having the trainer train again: the median of its updates, each of so many tokens."""
+    import transformers
 
-    def __new__(cls):
-        import transformers
+    class Clock(transformers.TrainerCallback):
+        def on_train_begin(self, args, state, control, **more):
+            self.times = [time.perf_counter()]
 
-        class Callback(transformers.TrainerCallback):
-            ends = []
+        def on_step_end(self, args, state, control, **more):
+            self.times.append(time.perf_counter())
 
-            def on_step_end(self, args, state, control, **more):
-                self.ends.append(time.perf_counter())
+    clock = Clock()
+    trainer.add_callback(clock)
 
-        return Callback()
+    def measure():
+        trainer.train()
+        return statistics.median(tokens / (b - a) for a, b in zip(clock.times[:-1], clock.times[1:], strict=True))
 
-
-def between(ends, tokens):
-    return statistics.median(tokens / (b - a) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    measure()
+    return measure
 
 
 def reward(r):
@@ -166,48 +169,25 @@ def reward(r):
     ids = random_ids(model.config.vocab_size, 2 * r["batch"] * r["length"])
     text = lambda i: ids[i * r["length"]:(i + 1) * r["length"]]
     rows = [{"chosen_ids": text(2 * i), "rejected_ids": text(2 * i + 1)} for i in range(r["batch"])]
-    updates = r["times"] + 1
-    arguments = RewardConfig(**trainer_arguments(r, updates), max_length=r["length"], optim="adamw_torch_fused")
-    trainer = RewardTrainer(model=model, args=arguments, processing_class=tokenizer,
-                            train_dataset=dataset(rows * updates), peft_config=lora("SEQ_CLS") if r["lora"] else None)
-
-    def measure():
-        clock = Clock()
-        trainer.add_callback(clock)
-        clock.ends.clear()
-        trainer.train()
-        trainer.remove_callback(clock)
-        return between(clock.ends, 2 * r["batch"] * r["length"])
-
-    return measure
+    arguments = RewardConfig(**trainer_arguments(r), max_steps=r["times"], max_length=r["length"], optim="adamw_torch_fused")
+    trainer = RewardTrainer(model=model, args=arguments, processing_class=tokenizer, train_dataset=dataset(rows * r["times"]),
+                            peft_config=lora("SEQ_CLS") if r["lora"] else None)
+    return timed_training(trainer, 2 * r["batch"] * r["length"])
 
 
 def ppo(r):
-    """One process for each measurement would load four models each time: a trainer trains again, from where it was."""
     from trl.experimental.ppo import PPOConfig, PPOTrainer
     tokenizer = tokenizer_of(r)
     policy, reference = torch_model(r), torch_model(r)
     value, judge = torch_model(r, "scores"), torch_model(r, "scores")
     ids = random_ids(policy.config.vocab_size, r["batch"] * r["length"])
     rows = [{"input_ids": ids[i * r["length"]:(i + 1) * r["length"]]} for i in range(r["batch"])]
-    updates = r["times"] + 1
-    arguments = trainer_arguments(r, updates)
-    arguments.update(max_steps=-1)
-    config = PPOConfig(**arguments, total_episodes=r["batch"] * updates, response_length=r["answer"], num_ppo_epochs=1,
+    config = PPOConfig(**trainer_arguments(r), total_episodes=r["batch"] * r["times"], response_length=r["answer"], num_ppo_epochs=1,
                        num_mini_batches=1, local_rollout_forward_batch_size=r["batch"], num_sample_generations=0,
                        temperature=0.7, missing_eos_penalty=None, optim="adamw_torch_fused")
     trainer = PPOTrainer(args=config, processing_class=tokenizer, model=policy, ref_model=reference, reward_model=judge,
-                         value_model=value, train_dataset=dataset(rows * updates))
-
-    def measure():
-        clock = Clock()
-        trainer.add_callback(clock)
-        clock.ends.clear()
-        trainer.train()
-        trainer.remove_callback(clock)
-        return between(clock.ends, r["batch"] * r["answer"])
-
-    return measure
+                         value_model=value, train_dataset=dataset(rows * r["times"]))
+    return timed_training(trainer, r["batch"] * r["answer"])
 
 
 # ---- llama.cpp ------------------------------------------------------------------------------------------------
@@ -371,7 +351,7 @@ def llama_training(r):
     """The loop of llama-finetune: an update after each text, of all weights but the table of embeddings, which it leaves as it is."""
     import ctypes
     llama = Llama(r, r["length"], trained=True)
-    lib, texts = llama.l.llama_cpp._lib, r["batch"] * r["times"]
+    lib, texts = llama.l.llama_cpp._lib, 2
     size = llama.l.llama_n_ctx(llama.context)  # the length, or what llama.cpp rounds it to
 
     class Options(ctypes.Structure):  # that of llama_cpp lacks the last
