@@ -132,14 +132,14 @@ static json_t *measured_json(const Workload *work, const Measured *m, double flo
   json_t *peers = json_array();
   for (int i = 0; i < m->count; i++) {
     json_t *peer = side_json(&m->theirs[i]);
-    if (!m->theirs[i].problem.code && !m->ours.problem.code)
+    if (side_measured(&m->theirs[i]) && side_measured(&m->ours))
       json_object_set_new(peer, "ratio", json_real(ours / side_median(&m->theirs[i])));
     json_array_append_new(peers, peer);
   }
   json_t *out = json_pack("{s:s,s:s,s:s,s:o,s:o}", "name", work->name, "about", work->about, "unit",
                           "tokens/s", "ours", side_json(&m->ours), "peers", peers);
   if (floor > 0) json_object_set_new(out, "floor", json_real(floor));
-  if (floor > 0 && !m->ours.problem.code) json_object_set_new(out, "reached", json_real(ours / floor));
+  if (floor > 0 && side_measured(&m->ours)) json_object_set_new(out, "reached", json_real(ours / floor));
   return out;
 }
 

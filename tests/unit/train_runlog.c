@@ -101,6 +101,33 @@ static void rows_are_stored(void **state) {
 }
 
 /* A log that was begun before samples had ids gets the columns. */
+/* By another program: the values that are numbers, by step, of the last run alone. */
+static void a_metric_is_read_back(void **state) {
+  (void)state;
+  RunLog log;
+  double values[3];
+  int64_t count;
+  Error error = {0};
+  must_open(&log, true);
+  runlog_metric(&log, 1, "train/loss", 9);
+  runlog_close(&log, "failed");
+  must_open(&log, false);
+  for (int step = 4; step > 0; step--)
+    runlog_metric(&log, step, "train/loss", step == 2 ? (double)NAN : step);
+  runlog_metric(&log, 1, "train/lr", 7);
+  runlog_close(&log, "done");
+  assert_true(runlog_read(temporary_path(&folder, "run.db"), "train/loss", values, 3, &count, &error));
+  assert_int_equal(count, 3);
+  assert_true(values[0] == 1 && values[1] == 3 && values[2] == 4);
+  assert_true(runlog_read(temporary_path(&folder, "run.db"), "train/loss", values, 2, &count, &error) &&
+              count == 2);
+  assert_true(runlog_read(temporary_path(&folder, "run.db"), "none", values, 3, &count, &error) &&
+              count == 0);
+  assert_false(runlog_read(temporary_path(&folder, "absent.db"), "train/loss", values, 3, &count, &error));
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, "absent.db"));
+}
+
 static void an_older_log_goes_on(void **state) {
   (void)state;
   sqlite3 *db;
@@ -308,6 +335,7 @@ static void a_finished_run_is_done_whenever_it_was_killed(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(rows_are_stored, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_metric_is_read_back, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(an_older_log_goes_on, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(a_resumed_run_writes_its_rows_again, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(rewards_are_kept, open_folder, close_folder),

@@ -123,9 +123,11 @@ enum { QUIET_PERCENT = 5 }; /* of the cores: what others may have of an undistur
 
 /* The processor's name and features, cores, quota, memory, compiler; a new reference. */
 json_t *machine_describe(const Bench *bench);
-bool machine_has(const char *feature); /* as /proc/cpuinfo names it */
+bool machine_has(const char *feature);    /* as /proc/cpuinfo names it */
+double median(double *values, int count); /* which it puts in order; 0 of none */
 /* Figures of a side: of its quiet runs, or, marked as disturbed, of all; a new reference. */
 json_t *side_json(const Side *side);
+bool side_measured(const Side *side);
 double side_median(const Side *side);
 /* The table for people, from the whole result. */
 NODISCARD bool report_table(const json_t *result, Buffer *out, Error *error);

@@ -72,10 +72,6 @@ static json_t *stage_config(const Bench *bench, const Workload *work, const char
       bench->threads);
 }
 
-static bool put(json_t *config, const char *key, json_t *value, Error *error) {
-  return json_put_take(config, key, value, error);
-}
-
 /* Files of the data: what is in them does not matter, only lengths. */
 static const char *data_name(const Workload *work) {
   return work->kind == WORK_SFT ? "text.jsonl" : work->kind == WORK_REWARD ? "pairs.jsonl" : "prompts.jsonl";
@@ -87,19 +83,19 @@ static json_t *training_config(const Bench *bench, const Workload *work, const c
   json_t *config = stage_config(bench, work, run);
   bool ok = config || error_out_of_memory(error, "configuration", 0);
   if (ok && work->kind == WORK_PPO) {
-    ok = put(config, "data.prompts", json_string(data), error) &&
-         put(config, "reward.path", json_string(bench->judge), error) &&
-         put(config, "rollout.max_new_tokens", json_integer(work->answer), error) &&
-         put(config, "rollout.min_new_tokens", json_integer(work->answer), error) &&
-         put(config, "rollout.batch", json_integer(work->batch), error) &&
-         put(config, "ppo.batch_size", json_integer(work->batch), error) &&
-         put(config, "ppo.total_episodes", json_integer(work->batch * updates), error) &&
-         put(config, "ppo.minibatches", json_integer(1), error) &&
-         put(config, "ppo.epochs", json_integer(1), error);
+    ok = json_put_take(config, "data.prompts", json_string(data), error) &&
+         json_put_take(config, "reward.path", json_string(bench->judge), error) &&
+         json_put_take(config, "rollout.max_new_tokens", json_integer(work->answer), error) &&
+         json_put_take(config, "rollout.min_new_tokens", json_integer(work->answer), error) &&
+         json_put_take(config, "rollout.batch", json_integer(work->batch), error) &&
+         json_put_take(config, "ppo.batch_size", json_integer(work->batch), error) &&
+         json_put_take(config, "ppo.total_episodes", json_integer(work->batch * updates), error) &&
+         json_put_take(config, "ppo.minibatches", json_integer(1), error) &&
+         json_put_take(config, "ppo.epochs", json_integer(1), error);
   } else if (ok) {
-    ok = put(config, "data.train", json_string(data), error) &&
-         put(config, "optim.batch_size", json_integer(work->batch), error) &&
-         put(config, "optim.max_steps", json_integer(updates), error);
+    ok = json_put_take(config, "data.train", json_string(data), error) &&
+         json_put_take(config, "optim.batch_size", json_integer(work->batch), error) &&
+         json_put_take(config, "optim.max_steps", json_integer(updates), error);
   }
   if (ok) return config;
   json_decref(config);
@@ -108,11 +104,6 @@ static json_t *training_config(const Bench *bench, const Workload *work, const c
 
 static const char *stage_name(const Workload *work) {
   return work->kind == WORK_SFT ? "sft" : work->kind == WORK_REWARD ? "reward" : "ppo";
-}
-
-static int compare(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
 }
 
 /* The median of what the run logged of its updates, but for the first. */
@@ -126,11 +117,7 @@ static bool read_rate(const char *run, const Workload *work, double *rate, Error
     ok = error_set(error, ERROR_DATA, "%s: expected %" PRId64 " updates, found %" PRId64, path,
                    work->times + 1, count);
   }
-  if (ok) {
-    const size_t left = (size_t)count - 1;
-    qsort(values + 1, left, sizeof *values, compare);
-    *rate = 0.5 * (values[1 + left / 2] + values[1 + (left - 1) / 2]);
-  }
+  if (ok) *rate = median(values + 1, (int)count - 1);
   memory_free(path);
   return ok;
 }
@@ -193,19 +180,22 @@ static bool read_generation(const Answer *answer, const Workload *work, double *
   return true;
 }
 
+static json_t *generation_config(const Bench *bench, const Workload *work, const char *prompts) {
+  const bool nf4 = strcmp(work->weights, "nf4") == 0;
+  return json_pack("{s:s,s:s,s:f,s:b,s:I,s:I,s:I,s:s,s:s,s:s,s:i,s:s}", "model", bench->model, "prompts",
+                   prompts, "temperature", work->kind == WORK_ROLLOUT ? 1.0 : 0.0, "ignore-eos", 1, "batch",
+                   (json_int_t)work->batch, "max-new-tokens", (json_int_t)work->answer, "prefill-chunk",
+                   (json_int_t)(work->batch * work->length), "dtype", nf4 ? "f32" : work->weights, "quantize",
+                   nf4 ? "nf4" : "none", "quantize-tables", nf4 ? "int8" : "none", "threads", bench->threads,
+                   "device", "cpu");
+}
+
 static bool measure_generation(const Bench *bench, const Workload *work, double *rate, size_t *peak,
                                Error *error) {
-  const bool nf4 = strcmp(work->weights, "nf4") == 0;
   char *prompts = in_scratch(bench, "prompts.jsonl", error);
-  json_t *config =
-      json_pack("{s:s,s:s,s:f,s:b,s:I,s:I,s:I,s:s,s:s,s:s,s:i,s:s}", "model", bench->model, "prompts",
-                prompts ? prompts : "", "temperature", work->kind == WORK_ROLLOUT ? 1.0 : 0.0, "ignore-eos",
-                1, "batch", (json_int_t)work->batch, "max-new-tokens", (json_int_t)work->answer,
-                "prefill-chunk", (json_int_t)(work->batch * work->length), "dtype",
-                nf4 ? "f32" : work->weights, "quantize", nf4 ? "nf4" : "none", "quantize-tables",
-                nf4 ? "int8" : "none", "threads", bench->threads, "device", "cpu");
   Answer answer = {0};
-  const bool ok = prompts && run_program(bench, "generate", config, &answer, error) &&
+  const bool ok = prompts &&
+                  run_program(bench, "generate", generation_config(bench, work, prompts), &answer, error) &&
                   read_generation(&answer, work, rate, error);
   *peak = answer.peak_bytes;
   answer_free(&answer);

@@ -64,7 +64,12 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Rates of the quiet runs, or, where there are none, of all, in order; how many. */
+double median(double *values, int count) {
+  qsort(values, (size_t)count, sizeof *values, compare);
+  return count ? 0.5 * (values[count / 2] + values[(count - 1) / 2]) : 0;
+}
+
+/* Rates of the quiet runs, or, where there are none, of all; how many. */
 static int counted(const Side *side, double rates[MOST_RUNS], bool *disturbed) {
   int count = 0;
   for (int i = 0; i < side->count; i++) {
@@ -72,7 +77,6 @@ static int counted(const Side *side, double rates[MOST_RUNS], bool *disturbed) {
   }
   *disturbed = count == 0;
   if (*disturbed) memcpy(rates, side->rates, (size_t)(count = side->count) * sizeof *rates);
-  qsort(rates, (size_t)count, sizeof *rates, compare);
   return count;
 }
 
@@ -80,19 +84,27 @@ double side_median(const Side *side) {
   double rates[MOST_RUNS];
   bool disturbed;
   const int count = counted(side, rates, &disturbed);
-  return count ? 0.5 * (rates[count / 2] + rates[(count - 1) / 2]) : 0;
+  return median(rates, count);
+}
+
+bool side_measured(const Side *side) {
+  return side->count > 0 && side->problem.code == 0;
 }
 
 json_t *side_json(const Side *side) {
-  if (side->problem.code) return json_pack("{s:s,s:s}", "name", side->name, "lacks", side->problem.message);
+  if (!side_measured(side)) { /* it failed, or we did before its turn came */
+    const char *why = side->problem.code ? side->problem.message : "not measured";
+    return json_pack("{s:s,s:s}", "name", side->name, "lacks", why);
+  }
   double rates[MOST_RUNS];
   bool disturbed;
   const int count = counted(side, rates, &disturbed);
+  const double rate = median(rates, count); /* they are in order now */
   json_t *runs = json_array();
   for (int i = 0; i < side->count; i++)
     json_array_append_new(runs, json_pack("{s:f,s:f}", "rate", side->rates[i], "others", side->others[i]));
-  return json_pack("{s:s,s:f,s:f,s:f,s:I,s:b,s:o}", "name", side->name, "rate", side_median(side), "least",
-                   rates[0], "most", rates[count - 1], "peak_bytes", (json_int_t)side->peak, "disturbed",
+  return json_pack("{s:s,s:f,s:f,s:f,s:I,s:b,s:o}", "name", side->name, "rate", rate, "least", rates[0],
+                   "most", rates[count - 1], "peak_bytes", (json_int_t)side->peak, "disturbed",
                    (int)disturbed, "runs", runs);
 }
 
