@@ -166,6 +166,24 @@ static bool run_workload(Bench *bench, const Workload *work, json_t *results, Er
 
 /* -- the call --------------------------------------------------------------------------------------------- */
 
+/* A peer that no workload of this call is measured with was named in vain. */
+static bool check_use(const BenchConfig *config, Error *error) {
+  for (size_t k = 0; k < config->peers.count; k++) {
+    bool used = false;
+    for (size_t i = 0; i < workload_count; i++) {
+      const Workload *work = &workloads[i];
+      if (config->workloads.count && !names_have(&config->workloads, work->name)) continue;
+      for (int p = 0; p < MOST_PEERS && work->peers[p]; p++)
+        used |= strcmp(work->peers[p], config->peers.items[k]) == 0;
+    }
+    if (!used) {
+      return error_set(error, ERROR_USAGE, "--peer: '%s' has none of the workloads of --workload",
+                       config->peers.items[k]);
+    }
+  }
+  return true;
+}
+
 static bool check_names(const BenchConfig *config, Error *error) {
   const char *names[64];
   size_t peers = 0;
@@ -173,7 +191,7 @@ static bool check_names(const BenchConfig *config, Error *error) {
   for (size_t i = 0; i < workload_count; i++) names[i] = workloads[i].name;
   while (peer_names[peers]) peers++;
   return names_check(&config->workloads, names, workload_count, "--workload", error) &&
-         names_check(&config->peers, peer_names, peers, "--peer", error);
+         names_check(&config->peers, peer_names, peers, "--peer", error) && check_use(config, error);
 }
 
 static bool open_bench(Bench *bench, Error *error) {

@@ -10,6 +10,7 @@ quick=(--seconds 0 --rounds 1 --repeat 0)
 refuse 2 "--workload: there is no 'decode1'; did you mean 'decode_1'?" "$drover" bench --workload decode1
 refuse 2 "--workload: there is no 'everything'; known are sft_lora, sft_full, " "$drover" bench --workload decode_8,everything
 refuse 2 "--peer: there is no 'tlr'; did you mean 'trl'?" "$drover" bench --peer tlr
+refuse 2 "--peer: 'trl' has none of the workloads of --workload" "$drover" bench --workload decode_8,rollout --peer llama.cpp,trl
 refuse 6 'there is no directory nowhere' "$drover" bench --model nowhere --workload decode_1
 expect 'the check found nothing wrong' "$drover" bench --check
 note "names"
