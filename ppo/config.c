@@ -6,6 +6,7 @@
 #include "ppo/loss.h"
 #include "ppo/reward.h"
 #include "train/run.h"
+#include "train/shard.h"
 
 const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout", NULL};
 
@@ -35,6 +36,8 @@ const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout"
                 "nats per answer", .when = "ppo.kl_adaptive"),                                               \
       ROW_FLOAT("ppo.kl_horizon", Config, field.kl_horizon, "10000", 1, INFINITY,                            \
                 "episodes", .when = "ppo.kl_adaptive"),                                                      \
+      ROW_INT("ppo.reference_every", Config, field.reference_every, "0", 0, INFINITY, \
+              "updates after which the policy becomes the reference, again and again; 0 = the reference stays", .when = "ppo.kl_coef > 0"), \
       ROW_FLOAT("ppo.cliprange", Config, field.cliprange, "0.2", 0, INFINITY,                                \
                 "epsilon: the probability ratio counts within 1 -+ epsilon"),                                \
       ROW_FLOAT("ppo.cliprange_high", Config, field.cliprange_high, "0", 0, INFINITY, \
@@ -190,6 +193,18 @@ static bool check_costs(const CostRule *rule, Error *error) {
                    rule->lambda, rule->most);
 }
 
+/* The policy's weights are copied where they lie: both have to be whole on every rank. */
+static bool check_reference(const PpoConfig *config, Error *error) {
+  const bool sliced = config->device.shard == SHARD_WEIGHTS || config->device.shard_frozen;
+  if (config->ppo.reference_every == 0 || config->lora.enabled || !sliced) return true;
+  return error_set(error, ERROR_USAGE,
+                   "ppo.reference_every: expected 0 where weights are divided over ranks (%s), for the "
+                   "reference is copied from "
+                   "weights that are whole on every rank; found %lld. With lora.enabled both go together",
+                   config->device.shard == SHARD_WEIGHTS ? "device.shard weights" : "device.shard_frozen",
+                   (long long)config->ppo.reference_every);
+}
+
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error) ||
@@ -206,8 +221,10 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
-  if (!check_samples(ppo, error) || !check_loss(ppo, error) || !check_costs(&config->cost.rule, error))
+  if (!check_samples(ppo, error) || !check_loss(ppo, error) || !check_costs(&config->cost.rule, error) ||
+      !check_reference(config, error)) {
     return false;
+  }
   if (ppo->overlong_tokens > config->rollout.max_new_tokens) {
     return error_set(error, ERROR_USAGE,
                      "ppo.overlong_tokens: expected at most rollout.max_new_tokens %lld, found %lld",

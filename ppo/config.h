@@ -27,7 +27,7 @@ typedef struct PpoAlgorithm {
   bool whiten_rewards, whiten_advantages, normalize_scores, drop_flat_groups;
   int missing_eos; /* MissingEos */
   double missing_eos_penalty, reward_clip;
-  int64_t refill_rounds, overlong_tokens, critic_warmup;
+  int64_t refill_rounds, overlong_tokens, critic_warmup, reference_every;
   double overlong_penalty;
   double ptx_coef, target_kl, critic_lr, ema;
   int64_t samples_logged;

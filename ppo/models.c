@@ -31,10 +31,11 @@ static WeightFormat format_of(const PpoConfig *config, bool frozen, const Comput
   return format;
 }
 
-static PredictorSpec reference_spec(const TraineeSpec *actor) {
+/* One that follows the policy begins as a copy of its adapter, which changes nothing yet where it is new. */
+static PredictorSpec reference_spec(const PpoConfig *config, const TraineeSpec *actor) {
   PredictorSpec spec = actor->predictor;
   spec.name = "reference";
-  if (!spec.adapter) spec.adapted = false;
+  if (!spec.adapter && config->ppo.reference_every == 0) spec.adapted = false;
   return spec;
 }
 
@@ -79,7 +80,7 @@ static bool open_policy(PpoModels *models, const PpoConfig *config, const LoraSp
   const WeightFormat format = format_of(config, false, compute), sliced = format_of(config, true, compute);
   const char *path = config->model.path, *merged = adapters ? NULL : config->model.adapter;
   const TraineeSpec actor = actor_spec(config, lora);
-  const PredictorSpec reference = reference_spec(&actor);
+  const PredictorSpec reference = reference_spec(config, &actor);
   Model *frozen = adapters ? &models->policy_base : &models->reference_base;
   return base_open(&models->policy_base, path, merged, format, compute, memory, error) &&
          (adapters || base_open(frozen, path, merged, sliced, compute, memory, error)) &&
@@ -123,7 +124,7 @@ ScoringModels ppo_models_for_scoring(PpoModels *models, const PpoConfig *config,
     for (int k = 0; k < models->critic_count; k++)
       if (models->owns[k])
         out.bases[out.base_count++] = (ScoringBase){critics->of[k].place.path, &models->critic_bases[k]};
-  } else if (!config->model.adapter) {
+  } else if (!config->model.adapter && config->ppo.reference_every == 0) {
     out.bases[out.base_count++] = (ScoringBase){config->model.path, &models->reference_base};
   }
   return out;

@@ -4,6 +4,7 @@
  *   actor     adapter over the policy base, started from       the policy base, trained
  *             model.adapter or new
  *   reference model.adapter frozen; the bare base without one  a frozen copy of the policy base
+ *             (an adapter of its own where it follows the policy, ppo/moving_reference.h)
  *   critics   adapter over the critic's base, started from     the critic's base, trained
  *             the adapter that it begins as, or new
  *

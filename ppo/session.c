@@ -241,6 +241,7 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
     return false;
   const ScoringModels judges = ppo_models_for_scoring(models, config, &s->critics, &s->compute, &s->memory);
   if (!scoring_open_models(&s->scoring, &judges, error) || !set_lengths(s, log, error) ||
+      !moving_reference_open(&s->reference, config->ppo.reference_every, models, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory, error) ||
       !gathered_open(&s->gathered, models->actor.predictor.model, &s->memory.cache, error) ||
       !engine_init(&s->engine, engine_config(s, config), gathered_model(&s->gathered),
@@ -261,6 +262,7 @@ static void close_models(PpoSession *s) {
   engine_free(&s->engine);
   gathered_close(&s->gathered);
   ema_close(&s->ema);
+  moving_reference_close(&s->reference);
   scoring_close_models(&s->scoring);
   ppo_models_close(&s->models);
 }
@@ -329,6 +331,12 @@ bool session_configure(PpoSession *session, Error *error) {
   return true;
 }
 
+static ShardLevel most_shard(const PpoSession *s) {
+  if (s->comm.size == 1) return SHARD_NONE;
+  const bool copied = s->config.ppo.reference_every > 0 && !s->config.lora.enabled; /* ppo_config_check */
+  return copied ? SHARD_GRADIENTS : SHARD_WEIGHTS;
+}
+
 bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
@@ -347,7 +355,7 @@ bool session_prepare(PpoSession *session, Error *error) {
                                  .rollout_batch = config->rollout.batch,
                                  .cache_dtype = config->rollout.cache_dtype,
                                  .shard = config->device.shard,
-                                 .most_shard = s->comm.size > 1 ? SHARD_WEIGHTS : SHARD_NONE};
+                                 .most_shard = most_shard(s)};
   if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))
     return false;
   comm_barrier(&s->comm); /* memory is looked at before a neighbour takes any */
@@ -448,5 +456,6 @@ bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&
          trainee_state(&s->models.actor, checkpoint, error) && critics_state(s, checkpoint, error) &&
-         cost_state(s, checkpoint, error) && ema_state(&s->ema, checkpoint, error);
+         cost_state(s, checkpoint, error) && ema_state(&s->ema, checkpoint, error) &&
+         moving_reference_state(&s->reference, checkpoint, error);
 }

@@ -5,6 +5,7 @@
 #include "ppo/cost.h"
 #include "ppo/ema.h"
 #include "ppo/kl.h"
+#include "ppo/moving_reference.h"
 #include "ppo/update.h"
 #include "train/data.h"
 #include "train/plan.h"
@@ -47,6 +48,7 @@ typedef struct PpoSession {
   PpoModels models;
   Scoring scoring;
   Ema ema;
+  MovingReference reference;
   Gathered gathered; /* the policy as the engine reads it */
   Engine engine;
   Pass policy_pass, critic_passes[MOST_CRITICS];

@@ -161,6 +161,7 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   ema_update(&s->ema, &s->compute);
   if (policy_learns(s)) kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);
   s->updates++;
+  moving_reference_follow(&s->reference, s->updates, &s->compute);
 
   report->seconds = time_monotonic() - started;
   report->tokens_per_second = report->rollout.tokens / report->seconds;

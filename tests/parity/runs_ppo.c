@@ -122,6 +122,13 @@ static void with_costs(void **state) {
   compare("ppo_cost_grpo", &full, 0, NULL);
 }
 
+/* A reference that becomes what the policy is: every second update, and every one with the KL in the loss. */
+static void following_reference(void **state) {
+  (void)state;
+  compare("ppo_reference", &full, 0, NULL);
+  compare("ppo_reference_lora", &lora, 0, NULL);
+}
+
 /* How a minibatch is cut, and what is computed twice to save memory, is not the result's business. */
 static void one_micro_batch(void **state) {
   (void)state;
@@ -138,6 +145,7 @@ int main(void) {
       cmocka_unit_test(other_losses),
       cmocka_unit_test(other_signals),
       cmocka_unit_test(with_costs),
+      cmocka_unit_test(following_reference),
       cmocka_unit_test(one_micro_batch),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
