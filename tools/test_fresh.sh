@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the commands at the top of README.md, in their order and in one clone, on bare Debian systems: what a new user
-# does. Then the Debian package is made there, installed on a system as bare as that was, and used.
+# does. Then the Debian package is made there, installed on a system as bare as that was, and used, as packaging/Containerfile says.
 # Each system is made by debootstrap in a folder of its own and removed afterwards. Needs root and the network.
 #
 #   tools/test_fresh.sh [--fast] [RELEASE...]
@@ -133,14 +133,20 @@ run_command() { # TREE COMMAND
   fi
 }
 
-# The package, made in TREE, where all is built, and used in BARE.
+# Carries out what packaging/Containerfile runs behind its Nth FROM.
+follow_recipe() { # N TREE
+  local command
+  while IFS= read -r command; do
+    in_tree "$2" "$command" >>"$folder/log" 2>&1 || return
+  done < <(awk -v n="$1" '/^FROM / { part++ } part == n && sub(/^RUN /, "")' packaging/Containerfile)
+}
+
+# The package, made in TREE, where all is built, installed in BARE, and used there.
 test_package() { # TREE BARE
-  local used='apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends ./drover_*.deb >/dev/null &&
-    drover --version && bash tests/support/installed.sh /usr/libexec/drover'
   mkdir -p "$2/root/drover/tests"
-  if in_tree "$1" 'apt-get -qq install -y --no-install-recommends file >/dev/null && cd build/release && cpack' >"$folder/log" 2>&1 &&
-    cp "$1"/root/drover/build/release/drover_*.deb "$2/root/drover" && cp -r tests/support "$2/root/drover/tests" &&
-    in_tree "$2" "$used" >>"$folder/log" 2>&1; then
+  if follow_recipe 1 "$1" && cp "$1"/root/drover/build/release/drover_*.deb "$2/root/drover" && follow_recipe 2 "$2" &&
+    cp -r tests/support "$2/root/drover/tests" &&
+    in_tree "$2" 'drover --version && bash tests/support/installed.sh /usr/libexec/drover' >>"$folder/log" 2>&1; then
     (cd "$2/root/drover" && ls -sh drover_*.deb)
     count 1 0 0
   else
