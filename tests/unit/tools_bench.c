@@ -1,10 +1,12 @@
 /* drover bench: whose time on the cores it was, and what is counted of several runs. */
 #include "tools/bench/bench.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,12 +83,44 @@ static void features_are_whole_words(void **state) {
   assert_false(machine_has("vx2"));
 }
 
+static const Workload *workload(const char *name) {
+  size_t i = 0;
+  while (strcmp(workloads[i].name, name) != 0) i++;
+  return &workloads[i];
+}
+
+/* Of a model of 2 blocks with 8448 parameters in linears, a head of 101 x 32, 4 query heads and 2 of keys and values, of 8: computed by
+ * hand from the rules in docs/performance.md. */
+static void floors_are_the_least_work(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    double product, memory, rate;
+  } cases[] = {
+      {"sft_full", 1e9, 1, 4564.70932},         {"sft_lora", 1e9, 1, 6847.06398},
+      {"reward", 1e9, 1, 9964.92347},           {"prefill_64x32", 1e9, 1, 26253.6099},
+      {"rollout", 1e9, 1e18, 13391.5419},       {"ppo", 1e9, 1e18, 1148.84954},
+      {"decode_1", 1e18, 1e6, 9.51583435},      {"decode_32", 1e9, 1e18, 15424.4817},
+      {"decode_8_bf16", 1e18, 1e6, 57.7367206},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    Bench bench = {.model = FIXTURES "/models/llama",
+                   .product_f32 = cases[i].product,
+                   .product_bf16 = cases[i].product,
+                   .memory = cases[i].memory};
+    double rate;
+    if (!floor_rate(&bench, workload(cases[i].name), &rate, &error)) fail_msg("%s", error.message);
+    if (fabs(rate / cases[i].rate - 1) > 1e-6)
+      fail_msg("%s: %.9g, expected %.9g", cases[i].name, rate, cases[i].rate);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(others_are_told_from_ours),
-      cmocka_unit_test(our_own_time_is_ours),
-      cmocka_unit_test(quiet_runs_count),
-      cmocka_unit_test(features_are_whole_words),
+      cmocka_unit_test(others_are_told_from_ours), cmocka_unit_test(our_own_time_is_ours),
+      cmocka_unit_test(quiet_runs_count),          cmocka_unit_test(features_are_whole_words),
+      cmocka_unit_test(floors_are_the_least_work),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
