@@ -101,7 +101,7 @@ static void floors_are_the_least_work(void **state) {
       {"reward", 1e9, 1, 9964.92347},           {"prefill_64x32", 1e9, 1, 26253.6099},
       {"rollout", 1e9, 1e18, 13391.5419},       {"ppo", 1e9, 1e18, 1148.84954},
       {"decode_1", 1e18, 1e6, 9.51583435},      {"decode_32", 1e9, 1e18, 15424.4817},
-      {"decode_8_bf16", 1e18, 1e6, 57.7367206},
+      {"decode_8_bf16", 1e18, 1e6, 33.7746555},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Error error = {0};

@@ -66,8 +66,7 @@ static bool read_shape(const Bench *bench, const char *weights, Shape *shape, Er
   const bool ok = model_open(&model, bench->model, format, &compute, &arena, error);
   if (ok) {
     *shape = (Shape){model.spec, model_products(&model), 0};
-    shape->cached =
-        (double)kv_block_bytes(&model.spec, 1, strcmp(weights, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32);
+    shape->cached = (double)kv_block_bytes(&model.spec, 1, compute_activation(&compute, model.dtype));
   }
   model_free(&model);
   compute_close(&compute);
