@@ -24,6 +24,7 @@ typedef enum ErrorCode {
   ERROR_MEMORY = 5,    /* does not fit, or an allocation failed */
   ERROR_FILE = 6,      /* file system */
   ERROR_DEVICE = 7,    /* the device, or another rank */
+  ERROR_ALARM = 8,     /* stopped by an alarm, after saving (run.on_alarm) */
   ERROR_SIGHUP = 129,  /* interrupted by SIGHUP, after saving */
   ERROR_SIGINT = 130,  /* the same by SIGINT */
   ERROR_SIGUSR1 = 138, /* the same by SIGUSR1 */

@@ -71,6 +71,20 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
   }
 }
 
+void report_heldout(UpdateReport *report, const Scoring *scoring, int64_t count) {
+  report->heldout_count = scoring_heldout_count(scoring);
+  for (int i = 0; i < report->heldout_count; i++) {
+    double sum = 0, squares = 0;
+    for (int64_t e = 0; e < count; e++) sum += scoring_heldout_score(scoring, i, e);
+    const double mean = sum / (double)count;
+    for (int64_t e = 0; e < count; e++) {
+      const double off = scoring_heldout_score(scoring, i, e) - mean;
+      squares += off * off;
+    }
+    report->heldout[i] = (Heldout){scoring_heldout_name(scoring, i), mean, sqrt(squares / (double)count)};
+  }
+}
+
 typedef struct RewardLog {
   RunLog *log;
   int64_t step;

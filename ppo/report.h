@@ -10,8 +10,16 @@ typedef struct CostReport {
       lambda; /* share of the answers at or below the threshold; the multiplier that was learnt with */
 } CostReport;
 
-typedef struct UpdateReport {
+/* What a held-out judge says of a rollout. */
+typedef struct Heldout {
+  const char *name;
+  double mean, std; /* over the answers */
+} Heldout;
+
+struct UpdateReport {
   ExperienceStats rollout;
+  Heldout heldout[MOST_HELDOUT];
+  int heldout_count;
   double other_ends; /* experience_other_ends */
   Credit credit;
   UpdateStats update;
@@ -21,8 +29,10 @@ typedef struct UpdateReport {
   double kl_coef;  /* that entered the rewards or the loss */
   double lr, critic_lr;
   double seconds, tokens_per_second; /* of the whole update; sampled tokens */
-} UpdateReport;
+};
 
+/* Sets the held-out part. */
+void report_heldout(UpdateReport *report, const Scoring *scoring, int64_t count);
 void report_metrics(RunLog *log, int64_t step, const UpdateReport *report);
 /* Means over the `count` answers of the rollout of what each source of rewards said. */
 void report_rewards(RunLog *log, int64_t step, const Scoring *scoring, int64_t count);

@@ -100,6 +100,13 @@ static bool critics_read(const PpoSession *s, Error *error) {
 }
 
 static bool check_heldout(const PpoSession *s, Error *error) {
+  if (scoring_heldout_count(&s->scoring) > MOST_HELDOUT) {
+    return error_set(
+        error, ERROR_USAGE,
+        "reward.sources: expected at most %d sources of weight 0 to watch by, found %d: give others "
+        "\"watch\": false",
+        MOST_HELDOUT, scoring_heldout_count(&s->scoring));
+  }
   return s->config.run.keep_best != BEST_MEASURES + PPO_HELDOUT || scoring_heldout_count(&s->scoring) > 0 ||
          error_set(error, ERROR_USAGE,
                    "run.keep_best heldout: expected a source of weight 0 in reward.sources; found none");
@@ -453,6 +460,7 @@ bool session_state(void *session, Checkpoint *checkpoint, Error *error) {
           (checkpoint_float(checkpoint, "ppo.scores.count", &s->scores.count, error) &&
            checkpoint_float(checkpoint, "ppo.scores.mean", &s->scores.mean, error) &&
            checkpoint_float(checkpoint, "ppo.scores.squares", &s->scores.squares, error))) &&
+         ppo_alarms_state(&s->alarms, checkpoint, error) &&
          data_state(checkpoint, "data.prompts", &s->prompts, &s->cursor, error) &&
          (!s->has_ptx || data_state(checkpoint, "data.ptx", &s->ptx.data, &s->ptx.cursor, error)) &&
          trainee_state(&s->models.actor, checkpoint, error) && critics_state(s, checkpoint, error) &&

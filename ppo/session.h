@@ -2,6 +2,7 @@
 #ifndef PPO_SESSION_H
 #define PPO_SESSION_H
 
+#include "ppo/alarms.h"
 #include "ppo/cost.h"
 #include "ppo/ema.h"
 #include "ppo/kl.h"
@@ -63,6 +64,7 @@ typedef struct PpoSession {
   KlController kl;
   RunningScore scores; /* with ppo.normalize_scores */
   CostController cost; /* with costs */
+  PpoAlarms alarms;
 
   int64_t evaluated;     /* update after which there was an evaluation in this process, or -1 */
   Evaluation evaluation; /* what it found */

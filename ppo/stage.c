@@ -132,6 +132,7 @@ static bool roll_out(PpoSession *s, const PpoWorkers *workers, const RolloutSpec
 static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   const DataCursor cursor = s->cursor;
   const int64_t episodes = s->episodes;
+  const double caution = run_caution(&s->run), kl_coef = s->kl.coef * caution;
   const PpoWorkers workers = session_workers(s);
   const RolloutSpec spec = rollout_spec(s);
   Experience *x = &s->experience;
@@ -149,10 +150,11 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
       .refilled = refilled,
       .rollout = experience_stats(x),
       .other_ends = experience_other_ends(x, s->end_count > 1 ? text_tools_mark(&s->text) : -1),
-      .credit = experience_credit(x, &s->config.ppo, s->kl.coef, cost.lambda),
-      .kl_coef = s->kl.coef,
-      .lr = schedule_rate(&s->schedule, s->updates),
-      .critic_lr = schedule_rate(&s->critic_schedule, s->updates)};
+      .credit = experience_credit(x, &s->config.ppo, kl_coef, cost.lambda),
+      .kl_coef = kl_coef,
+      .lr = schedule_rate(&s->schedule, s->updates) / caution,
+      .critic_lr = schedule_rate(&s->critic_schedule, s->updates) / caution};
+  report_heldout(report, &s->scoring, x->count);
   s->update.rollout = s->updates;
   s->update.lr = report->lr;
   s->update.critic_lr = report->critic_lr;
@@ -281,9 +283,17 @@ static bool keep(void *session, const char *place, const char *about, Error *err
 
 /* -- the run ---------------------------------------------------------------------------------------------- */
 
+static bool heed(PpoSession *s, Error *error) {
+  const int64_t before = s->updates;
+  if (!run_heed_alarms(&s->run, s->updates, session_state, s, &s->compute, error)) return false;
+  if (s->updates < before) s->evaluated = -1; /* the run has gone back */
+  return true;
+}
+
 static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report, Error *error) {
   s->run.runlog.step = s->updates;
   watch_update(watch, s->updates, &s->config, report, s->log);
+  ppo_alarms_update(&s->alarms, &s->run, s->updates, &s->config, report);
   if (run_log_due(&s->run, s->updates)) {
     report_metrics(&s->run.runlog, s->updates, report);
     report_rewards(&s->run.runlog, s->updates, &s->scoring, s->experience.count);
@@ -297,7 +307,7 @@ static bool after_update(PpoSession *s, Watch *watch, const UpdateReport *report
     return save_and_end(s, error);
   return run_updated(&s->run, s->updates, last || run_has_waited(&s->run), session_state, s, &s->compute,
                      error) &&
-         run_keep_best(&s->run, keep, s, error);
+         run_keep_best(&s->run, keep, s, error) && heed(s, error);
 }
 
 static bool train(PpoSession *s, Error *error) {
@@ -395,9 +405,10 @@ static bool save(PpoSession *s, ProgramResult *result, Error *error) {
 }
 
 static bool run_session(PpoSession *s, ProgramResult *result, Error *error) {
-  if (s->updates == 0 && !evaluate_and_log(s, error)) return false;
-  return run_keep_best(&s->run, keep, s, error) && train(s, error) && evaluate_and_log(s, error) &&
-         run_keep_best(&s->run, keep, s, error) && save(s, result, error);
+  const bool begins = s->updates == 0 && s->run.alarms.rollbacks == 0;
+  if (begins && !evaluate_and_log(s, error)) return false;
+  return run_keep_best(&s->run, keep, s, error) && heed(s, error) && train(s, error) &&
+         evaluate_and_log(s, error) && run_keep_best(&s->run, keep, s, error) && save(s, result, error);
 }
 
 static bool prepare(void *session, Error *error) {

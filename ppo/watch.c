@@ -2,9 +2,6 @@
 
 #include "ppo/reward.h"
 
-/* Mean nats of a token. Rounding is below 1e-5 in fp32 and about a hundredth in bf16. */
-static const double sampler_error_limit = 0.1;
-
 static bool replaces_scores(const PpoConfig *config) {
   return config->ppo.missing_eos == MISSING_EOS_REPLACE;
 }
@@ -48,15 +45,6 @@ static void watch_ending(Watch *watch, int64_t step, const PpoConfig *config, co
               "(ppo.missing_eos replace): the policy is taught not to end. Train the reward model with "
               "data.reference, or give ppo.missing_eos subtract",
               (long long)step, x->ended_score, instead);
-}
-
-static void watch_sampler(Watch *watch, int64_t step, const ExperienceStats *x, Log *log) {
-  if (watch->sampler || !(x->sampler_error > sampler_error_limit)) return;
-  watch->sampler = true;
-  log_warning(log,
-              "update %lld: log-probabilities of the sampled tokens differ by %.2g nats on average between "
-              "sampling and training (ppo/sampler_error): what is learnt from is not the policy's",
-              (long long)step, x->sampler_error);
 }
 
 static void watch_groups(Watch *watch, int64_t step, const Credit *credit, Log *log) {
@@ -116,7 +104,6 @@ static void watch_costs(Watch *watch, int64_t step, const PpoConfig *config, con
 
 void watch_update(Watch *watch, int64_t step, const PpoConfig *config, const UpdateReport *report, Log *log) {
   watch_ending(watch, step, config, &report->rollout, log);
-  watch_sampler(watch, step, &report->rollout, log);
   watch_groups(watch, step, &report->credit, log);
   watch_refill(watch, step, config, report, log);
   watch_left_out(watch, step, &report->rollout, &report->credit, log);

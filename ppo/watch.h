@@ -1,13 +1,13 @@
-/* What the user should hear of a run that goes on but may not go where it is meant to: warnings, each once. The metrics
- * show the rest (docs/ppo.md). */
+/* What the user should hear of settings and rollouts from which little can be learnt: warnings, each once. Where the run goes, alarms say
+ * (ppo/alarms.h); the metrics show the rest (docs/ppo.md). */
 #ifndef PPO_WATCH_H
 #define PPO_WATCH_H
 
 #include "ppo/report.h"
 
 typedef struct Watch {
-  int64_t updates, without_step;                             /* since this process began */
-  bool ending_hurts, sampler, flat, refill, left_out, costs; /* said */
+  int64_t updates, without_step;                    /* since this process began */
+  bool ending_hurts, flat, refill, left_out, costs; /* said */
 } Watch;
 
 /* Before the first update: what the models and the rules are to each other. */

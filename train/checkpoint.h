@@ -64,8 +64,20 @@ NODISCARD bool checkpoint_part(Checkpoint *checkpoint, const char *name, Tensor 
 NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values,
                                 int64_t count, Error *error);
 
-/* Writes RUN/checkpoints/step-N and removes all but the `keep` newest. */
-NODISCARD bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep, Error *error);
+/* Which checkpoints stay: the `keep` newest, and, where `every` is not 0, as many of those whose step is a multiple of it. */
+typedef struct CheckpointKeep {
+  int64_t keep, every;
+} CheckpointKeep;
+/* Writes RUN/checkpoints/step-N and removes others. */
+NODISCARD bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, CheckpointKeep keep,
+                                 Error *error);
+
+/* *found: the newest checkpoint of a step that is a multiple of `every` and at most `step`; where there is none, the oldest of a multiple.
+ * ERROR_MODEL when there is none at all. Of many ranks rank 0 looks, and all call it. */
+NODISCARD bool checkpoint_before(const char *run_dir, int64_t step, int64_t every, const Comm *comm,
+                                 int64_t *found, Error *error);
+/* Removes those of later steps, the newest first. */
+NODISCARD bool checkpoint_drop_after(const char *run_dir, int64_t step, Error *error);
 
 /* Whether RUN has checkpoints, intact or not. */
 NODISCARD bool checkpoint_any(const char *run_dir, bool *any, Error *error);

@@ -103,17 +103,28 @@ static bool write_alone(Checkpoint *checkpoint, const char *directory, Error *er
          write_manifest(checkpoint, directory, digests, 1, error);
 }
 
-/* Keeps the newest; checkpoints of later steps are from before this run was taken back, so they go too. */
-static bool prune(const char *directory, int64_t step, int64_t keep, Error *error) {
+static bool remove_step(const char *directory, int64_t step, Error *error) {
+  char *path = checkpoint_step_path(directory, step, "");
+  const bool ok = path ? directory_remove_all(path, error) : error_out_of_memory(error, "path", 0);
+  memory_free(path);
+  return ok;
+}
+
+/* Checkpoints of later steps are from before this run was taken back, so they go too. */
+static bool prune(const char *directory, int64_t step, CheckpointKeep keep, Error *error) {
   int64_t *steps;
   size_t count;
   bool ok = checkpoint_steps(directory, true, &steps, &count, error);
-  int64_t kept = 0;
+  int64_t kept = 0, multiples = 0;
   for (size_t i = 0; ok && i < count; i++) {
-    if (steps[i] <= step && kept++ < keep) continue;
-    char *path = checkpoint_step_path(directory, steps[i], "");
-    ok = path ? directory_remove_all(path, error) : error_out_of_memory(error, "path", 0);
-    memory_free(path);
+    const bool multiple = keep.every > 0 && steps[i] % keep.every == 0;
+    const bool stays = steps[i] <= step && (kept < keep.keep || (multiple && multiples < keep.keep));
+    if (!stays) {
+      ok = remove_step(directory, steps[i], error);
+      continue;
+    }
+    kept++;
+    multiples += multiple;
   }
   memory_free(steps);
   return ok;
@@ -136,7 +147,7 @@ static bool write_all(Checkpoint *checkpoint, const char *directory, const char 
   return ranks_agree(comm, ok, error);
 }
 
-bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep, Error *error) {
+bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, CheckpointKeep keep, Error *error) {
   ASSERT(!checkpoint->loading && !checkpoint->path);
   const Comm *comm = &checkpoint->parts->comm;
   const bool divided = ranks_most(comm, checkpoint->parts->divided), first = comm->rank == 0;
@@ -158,4 +169,49 @@ bool checkpoint_commit(Checkpoint *checkpoint, const char *run_dir, int64_t keep
   memory_free(place);
   memory_free(ready);
   return ok || error_context(error, "checkpoint of step %" PRId64, checkpoint->step);
+}
+
+/* -- going back ----------------------------------------------------------------------------------------- */
+
+static bool list_steps(const char *run_dir, int64_t **steps, size_t *count, char **directory, Error *error) {
+  *directory = path_join(run_dir, "checkpoints");
+  *steps = NULL;
+  *count = 0;
+  return *directory ? checkpoint_steps(*directory, false, steps, count, error)
+                    : error_out_of_memory(error, "path", strlen(run_dir));
+}
+
+static bool find_before(const char *run_dir, int64_t step, int64_t every, int64_t *found, Error *error) {
+  char *directory;
+  int64_t *steps;
+  size_t count;
+  bool ok = list_steps(run_dir, &steps, &count, &directory, error);
+  *found = -1;
+  for (size_t i = 0; ok && i < count && (*found < 0 || *found > step); i++) {
+    if (steps[i] % every == 0) *found = steps[i];
+  }
+  if (ok && *found < 0)
+    ok = error_set(error, ERROR_MODEL, "%s: there is no checkpoint of run.save_every to go back to",
+                   directory);
+  memory_free(steps);
+  memory_free(directory);
+  return ok;
+}
+
+bool checkpoint_before(const char *run_dir, int64_t step, int64_t every, const Comm *comm, int64_t *found,
+                       Error *error) {
+  if (comm->rank == 0 && !find_before(run_dir, step, every, found, error)) return false;
+  comm_broadcast(comm, 0, found, sizeof *found);
+  return true;
+}
+
+bool checkpoint_drop_after(const char *run_dir, int64_t step, Error *error) {
+  char *directory;
+  int64_t *steps;
+  size_t count;
+  bool ok = list_steps(run_dir, &steps, &count, &directory, error);
+  for (size_t i = 0; ok && i < count && steps[i] > step; i++) ok = remove_step(directory, steps[i], error);
+  memory_free(steps);
+  memory_free(directory);
+  return ok;
 }

@@ -12,6 +12,7 @@
 
 #include "base/option.h"
 #include "model/model.h"
+#include "train/alarm.h"
 
 #include <math.h>
 
@@ -337,6 +338,9 @@ typedef struct RunConfig {
   double save_minutes;
   int keep_best; /* of the stage's choices: train/best.h */
   int64_t patience;
+  OptionStrings alarms; /* train/alarm.h */
+  int on_alarm;         /* OnAlarm */
+  int64_t rollbacks;
 } RunConfig;
 
 #define RUN_PLACE_OPTIONS(Config, field)                                                                    \
@@ -362,6 +366,13 @@ typedef struct RunConfig {
       "figure of the evaluations by which the best model is kept, in RUN/best, beside the last one; auto: " auto_measure), \
   ROW_INT("run.patience", Config, field.patience, "0", 0, INFINITY,                                         \
       "evaluations in a row that are no better by run.keep_best, after which the run ends; 0 = it goes on to its end"), \
+  ROW_STRINGS("run.alarms", Config, field.alarms, "all",                                                    \
+      "which alarms there are: all, or names of them (docs/watching.md)"),                                 \
+  ROW_CHOICE("run.on_alarm", Config, field.on_alarm, "warn", on_alarm_choices,                              \
+      "what an alarm does: warn; stop, saved, with exit code 8; rollback: go on from a checkpoint of run.save_every before the " \
+      "trouble, with half the rate and, in ppo, twice the KL's coefficient"),                               \
+  ROW_INT("run.rollbacks", Config, field.rollbacks, "3", 1, 20,                                             \
+      "times that a run may go back, before an alarm stops it", .when = "run.on_alarm = rollback"),         \
   ROW_INT("run.log_every", Config, field.log_every, "1", 1, INFINITY,                                       \
       "updates between rows in the run log"),                                                               \
   ROW_INT("run.max_skipped", Config, field.max_skipped, "20", 0, INFINITY,                                  \

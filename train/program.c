@@ -115,9 +115,10 @@ static bool open_ranks(Comm *comm, const Program *program, const void *config, c
          comm_open(comm, launch, &join, error);
 }
 
-/* All ranks end with an error that one of them has. What a signal stops all have agreed on. */
+/* All ranks end with an error that one of them has. What a signal or an alarm stops all have agreed on. */
 static void close_ranks(Comm *comm, const Error *error) {
-  if (comm->size > 1 && error->code && !error_is_signal(error)) comm_abandon(comm, error);
+  const bool agreed = error_is_signal(error) || error->code == ERROR_ALARM;
+  if (comm->size > 1 && error->code && !agreed) comm_abandon(comm, error);
   comm_close(comm);
 }
 

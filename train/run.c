@@ -21,6 +21,33 @@ static bool path_error(Error *error) {
   return error_out_of_memory(error, "path", 0);
 }
 
+/* -- configuration -------------------------------------------------------------------------------------- */
+
+static bool check_alarms(const RunConfig *config, Error *error) {
+  int64_t set;
+  if (!alarm_set(&config->alarms, &set, error)) return false;
+  return config->on_alarm != ON_ALARM_ROLLBACK || config->save_every > 0 ||
+         error_set(error, ERROR_USAGE,
+                   "run.on_alarm rollback: expected run.save_every of 1 or more, which makes the checkpoints "
+                   "that it goes back to; found 0");
+}
+
+bool run_config_check(const RunConfig *config, bool has_eval, Error *error) {
+  if (!check_alarms(config, error)) return false;
+  if (config->keep_best == BEST_NONE) {
+    return config->patience == 0 ||
+           error_set(error, ERROR_USAGE,
+                     "run.patience: expected run.keep_best with it, which says what is to become better");
+  }
+  if (!has_eval)
+    return error_set(error, ERROR_USAGE,
+                     "run.keep_best: expected data.eval, which it chooses by; found none");
+  return config->eval_every > 0 ||
+         error_set(error, ERROR_USAGE,
+                   "run.keep_best: expected run.eval_every of 1 or more: of one evaluation, at the end, "
+                   "there is nothing to choose; found 0");
+}
+
 /* -- opening -------------------------------------------------------------------------------------------- */
 
 /* The result that done.json names must be there still: "output" in it is RUN/model, RUN/adapter or a file in RUN, however the run
@@ -156,6 +183,7 @@ bool run_open(Run *run, const char *stage, const RunConfig *config, Settings set
   run->settings = memory_copy_string(settings.text);
   run->defaults = memory_copy_string(settings.defaults);
   if (!run->settings || !run->defaults) return error_out_of_memory(error, "settings", strlen(settings.text));
+  if (!alarm_set(&config->alarms, &run->watched, error)) return false;
   if (comm->rank == 0 && !open_directory(run, error)) return false;
   comm_broadcast(comm, 0, &run->start, sizeof run->start);
   return true;
@@ -183,12 +211,17 @@ bool run_begin(Run *run, Error *error) {
   return true;
 }
 
+static const char *outcome(const Error *error) {
+  if (!error || !error->code) return "done";
+  return error_is_signal(error) ? "interrupted" : error->code == ERROR_ALARM ? "stopped" : "failed";
+}
+
 void run_close(Run *run, const Error *error) {
   ErrorCode code = error ? error->code : ERROR_NONE;
   if (run->log) run->log->sink = NULL;
   if (run->runlog.handle) {
     if (code) runlog_event(&run->runlog, LOG_ERROR, error->message);
-    runlog_close(&run->runlog, code && error_is_signal(error) ? "interrupted" : code ? "failed" : "done");
+    runlog_close(&run->runlog, outcome(error));
   }
   if (run->lock >= 0) close(run->lock);
   buffer_free(&run->said);
@@ -248,7 +281,9 @@ static bool note_checkpoint(Run *run, const Checkpoint *checkpoint, Error *error
 bool run_checkpoint(Run *run, Checkpoint *checkpoint, Error *error) {
   Error why = {0};
   runlog_sync(&run->runlog); /* the rows up to this step are on the disk before the checkpoint is */
-  if (checkpoint_commit(checkpoint, run->config->dir, run->config->keep, &why))
+  const bool goes_back = run->config->on_alarm == ON_ALARM_ROLLBACK;
+  const CheckpointKeep keep = {run->config->keep, goes_back ? run->config->save_every : 0};
+  if (checkpoint_commit(checkpoint, run->config->dir, keep, &why))
     return note_checkpoint(run, checkpoint, error);
   if (why.code != ERROR_MODEL) return error_set(error, why.code, "%s", why.message);
   return error_set(error, ERROR_MODEL, "%s; the last good checkpoint: %s. " ADVICE AND_HOW, why.message,
@@ -273,12 +308,12 @@ bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compute *comput
          (!*found || note_checkpoint(run, checkpoint, error));
 }
 
-/* The run's own share of the state, then the stage's. */
-static bool whole_state(Run *run, RunState *state, void *stage, Checkpoint *checkpoint, Error *error) {
+bool run_whole_state(Run *run, RunState *state, void *stage, Checkpoint *checkpoint, Error *error) {
   return checkpoint_count(checkpoint, "run.skipped", &run->skipped, error) &&
          checkpoint_count(checkpoint, "run.last_skipped", &run->last_skipped, error) &&
          checkpoint_count(checkpoint, "run.skipped_in_a_row", &run->in_a_row, error) &&
-         run_best_state(run, checkpoint, error) && state(stage, checkpoint, error);
+         run_best_state(run, checkpoint, error) && run_alarms_state(run, checkpoint, error) &&
+         state(stage, checkpoint, error);
 }
 
 bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error) {
@@ -286,7 +321,7 @@ bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *com
   Checkpoint checkpoint;
   progress_phase(&run->progress, "saving");
   const bool ok = checkpoint_begin(&checkpoint, run->stage, step, run->settings, compute, error) &&
-                  whole_state(run, state, stage, &checkpoint, error) &&
+                  run_whole_state(run, state, stage, &checkpoint, error) &&
                   run_checkpoint(run, &checkpoint, error);
   checkpoint_close(&checkpoint);
   return ok;
@@ -296,11 +331,12 @@ bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *co
   Checkpoint checkpoint;
   bool found;
   const bool ok = run_resume(run, total, &checkpoint, compute, &found, error) &&
-                  (!found || whole_state(run, state, stage, &checkpoint, error));
+                  (!found || run_whole_state(run, state, stage, &checkpoint, error));
   if (ok) run_best_meet(run, found ? checkpoint.step : -1);
   checkpoint_close(&checkpoint);
   run->sent = comm_sent(&run->comm);
-  return ok;
+  const bool goes_back = run->config->on_alarm == ON_ALARM_ROLLBACK;
+  return ok && (found || !goes_back || run_save(run, 0, state, stage, compute, error));
 }
 
 /* What this rank told the others since the last update. */

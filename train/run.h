@@ -17,6 +17,7 @@
 #define TRAIN_RUN_H
 
 #include "base/progress.h"
+#include "train/alarm.h"
 #include "train/best.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
@@ -48,6 +49,9 @@ typedef struct Run {
   int64_t last_skipped;  /* update of the last of them */
   int64_t in_a_row;      /* updates with such, up to that one */
   Best best;             /* likewise; run_best_begin */
+  Alarms alarms;         /* likewise */
+  char alarm[640];       /* the last one in words, "" for none in this process */
+  int64_t watched;       /* the set of run.alarms; run_open */
   int lock;
   RunStart start;
 } Run;
@@ -62,7 +66,7 @@ NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, Se
 /* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false
  * the former run is removed now and not before, so that a typing mistake costs nobody a result. */
 NODISCARD bool run_begin(Run *run, Error *error);
-/* Records the outcome in the log: done when error->code is ERROR_NONE, interrupted, or failed. */
+/* Records the outcome in the log: done when error->code is ERROR_NONE, interrupted, stopped (ERROR_ALARM), or failed. */
 void run_close(Run *run, const Error *error);
 
 /* "RUN/name", a new string. */
@@ -109,9 +113,23 @@ NODISCARD bool run_skip(Run *run, int64_t step, const char *why, Error *error);
  * then the weights are such that nothing can be learned with them. */
 NODISCARD bool run_check_learned(const Run *run, int64_t steps, Error *error);
 
+/* -- alarms: run.alarms, run.on_alarm (train/alarm.h) ----------------------------------------------------- */
+
+/* Raises an alarm after update `step`, unless it was raised before or run.alarms leaves it out: a warning with the reason and the remedy.
+ * since: the update after which it began. All ranks say the same. */
+void run_alarm(Run *run, int64_t step, AlarmKind kind, int64_t since, const char *format, ...)
+    PRINTF_LIKE(5, 6);
+/* Does what run.on_alarm says about alarms that were raised: before the first update, and after each, when run_keep_best is done. Of "stop"
+ * ERROR_ALARM, after saving. Of "rollback" the stage has the state of an earlier update then. */
+NODISCARD bool run_heed_alarms(Run *run, int64_t step, RunState *state, void *stage, Compute *compute,
+                               Error *error);
+/* 2 to the power of the times that the run has gone back: rates are divided by it, and the coefficient of a KL multiplied. */
+double run_caution(const Run *run);
+
 /* -- the best model: run.keep_best and run.patience (train/best.h) -------------------------------------- */
 
-/* ERROR_USAGE for what cannot be: neither of the two without evaluations in the course of the run, nor patience alone. */
+/* ERROR_USAGE for what cannot be: neither of the two without evaluations in the course of the run, nor patience alone; an unknown alarm, or
+ * going back where there are no checkpoints to go to. */
 NODISCARD bool run_config_check(const RunConfig *config, bool has_eval, Error *error);
 /* Before run_load. choices: those of the stage's run.keep_best; standard: what "auto" is. */
 void run_best_begin(Run *run, const char *const *choices, int standard);

@@ -12,21 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool run_config_check(const RunConfig *config, bool has_eval, Error *error) {
-  if (config->keep_best == BEST_NONE) {
-    return config->patience == 0 ||
-           error_set(error, ERROR_USAGE,
-                     "run.patience: expected run.keep_best with it, which says what is to become better");
-  }
-  if (!has_eval)
-    return error_set(error, ERROR_USAGE,
-                     "run.keep_best: expected data.eval, which it chooses by; found none");
-  return config->eval_every > 0 ||
-         error_set(error, ERROR_USAGE,
-                   "run.keep_best: expected run.eval_every of 1 or more: of one evaluation, at the end, "
-                   "there is nothing to choose; found 0");
-}
-
 void run_best_begin(Run *run, const char *const *choices, int standard) {
   run->best = best_of(choices, run->config->keep_best, standard);
 }

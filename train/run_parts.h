@@ -16,6 +16,15 @@ NODISCARD bool run_directory_check_inputs(const Run *run, Error *error);
 /* Removes what a run has written, with what a killed one left half written. *any: there was something. */
 NODISCARD bool run_directory_clear(const Run *run, bool *any, Error *error);
 
+/* -- run.c -- */
+
+/* The run's own share of the state, then the stage's. */
+NODISCARD bool run_whole_state(Run *run, RunState *state, void *stage, Checkpoint *checkpoint, Error *error);
+
+/* -- run_alarm.c -- */
+
+NODISCARD bool run_alarms_state(Run *run, Checkpoint *checkpoint, Error *error);
+
 /* -- run_best.c -- */
 
 NODISCARD bool run_best_state(Run *run, Checkpoint *checkpoint, Error *error);

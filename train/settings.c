@@ -22,6 +22,7 @@ static const char *const end_keys[] = {"run.patience",       "optim.epochs",    
                                        "sample.unfinished",  "sample.duplicates"};
 enum { END_KEYS = sizeof end_keys / sizeof *end_keys };
 
+#define ALARMS  "other alarms from here on, or another answer to them"
 #define BEST    "the best is looked for from here on"
 #define RATES   "the rates of the updates to come are of the new schedule"
 #define LENGTH  "the run has another length, and a schedule that is not constant other rates from here on"
@@ -69,6 +70,10 @@ const SettingsKey settings_keys[] = {
      "checkpoints are the same on every backend; other hardware and threads round differently"},
     {"run.keep_best", SETTINGS_TOLD, BEST},
     {"run.patience", SETTINGS_TOLD, "how many evaluations may be no better before the run ends"},
+    {"run.alarms", SETTINGS_TOLD, ALARMS},
+    {"run.on_alarm", SETTINGS_TOLD, ALARMS},
+    {"run.rollbacks", SETTINGS_TOLD, ALARMS},
+    {"reward.sources[].watch", SETTINGS_TOLD, ALARMS},
     {"model.dtype", SETTINGS_TOLD, "the fp32 values go on, and are rounded to it from here on"},
     {"rollout.cache_dtype", SETTINGS_TOLD,
      "the answers to come are sampled from keys and values of this type"},

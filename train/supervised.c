@@ -87,7 +87,7 @@ static bool make_step(Supervised *s, Update *out, Error *why) {
 
 static bool update(Supervised *s, Update *out, Error *error) {
   const double started = time_monotonic();
-  *out = (Update){.lr = schedule_rate(&s->schedule, s->step)};
+  *out = (Update){.lr = schedule_rate(&s->schedule, s->step) / run_caution(&s->run)};
   const int count =
       data_order_take_batch(&s->corpus.order, &s->cursor, (int)s->config->optim.batch_size, s->micro.refs);
   const double former = s->loss;
@@ -151,6 +151,7 @@ static bool evaluate(Supervised *s, Error *error) {
   if (!s->corpus.has_eval || s->evaluated == s->step) return true;
   if (!s->stage->evaluate(s, error)) return false;
   s->evaluated = s->step;
+  learning_judged(&s->learning, &s->run, s->step, s->judged[0]);
   return run_judged(&s->run, s->step, s->judged, error);
 }
 
@@ -232,7 +233,7 @@ static bool state(void *context, Checkpoint *checkpoint, Error *error) {
   return checkpoint_count(checkpoint, "step", &s->step, error) &&
          data_state(checkpoint, "data.train", &s->corpus.train, &s->cursor, error) &&
          checkpoint_float(checkpoint, "loss", &s->loss, error) && s->stage->state(s, checkpoint, error) &&
-         trainee_state(&s->trainee, checkpoint, error);
+         learning_state(&s->learning, checkpoint, error) && trainee_state(&s->trainee, checkpoint, error);
 }
 
 /* -- the stage ------------------------------------------------------------------------------------------ */
@@ -270,19 +271,27 @@ static bool keep(void *context, const char *place, const char *about, Error *err
   return ok;
 }
 
+static bool heed(Supervised *s, Error *error) {
+  const int64_t before = s->step;
+  if (!run_heed_alarms(&s->run, s->step, state, s, &s->compute, error)) return false;
+  if (s->step < before) s->evaluated = -1; /* the run has gone back */
+  return true;
+}
+
 static bool train(Supervised *s, Error *error) {
   Progress *progress = &s->run.progress;
   progress_start(progress, s->log, s->stage->name, "step", s->step, s->schedule.total);
-  if (!run_keep_best(&s->run, keep, s, error)) return false;
+  if (!run_keep_best(&s->run, keep, s, error) || !heed(s, error)) return false;
   while (s->step < s->schedule.total && !run_has_waited(&s->run)) {
     Update done;
     if (!update(s, &done, error)) return false;
     s->run.runlog.step = s->step;
     log_update(s, &done);
+    if (done.made) learning_updated(&s->learning, &s->run, s->step, s->loss, done.grad_norm);
     const bool last = s->step == s->schedule.total;
     if (!last && run_eval_due(&s->run, s->step) && !evaluate(s, error)) return false;
     if (!run_updated(&s->run, s->step, last || run_has_waited(&s->run), state, s, &s->compute, error) ||
-        !run_keep_best(&s->run, keep, s, error)) {
+        !run_keep_best(&s->run, keep, s, error) || !heed(s, error)) {
       return false;
     }
   }

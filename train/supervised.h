@@ -18,6 +18,7 @@
 
 #include "train/corpus.h"
 #include "train/course.h"
+#include "train/learning.h"
 #include "train/microbatches.h"
 #include "train/plan.h"
 #include "train/schedule.h"
@@ -105,6 +106,8 @@ struct Supervised {
   int64_t step; /* updates done */
   DataCursor cursor;
   double loss; /* L of the last update that was made */
+
+  Learning learning; /* by which alarms are raised */
 
   int64_t evaluated;                 /* update after which there was an evaluation in this process, or -1 */
   double judged[BEST_MOST_MEASURES]; /* what it found, by measure */

@@ -28,17 +28,6 @@ static void expect(Watch *watch, const PpoConfig *config, UpdateReport report, c
     fail_msg("expected '%s', said: %s", text ? text : "", said);
 }
 
-static void sampler_and_trainer(void **state) {
-  (void)state;
-  Watch watch = {0};
-  const PpoConfig config = {.ppo = {.missing_eos = MISSING_EOS_KEEP}};
-  UpdateReport report = {.rollout = {.sampler_error = 0.1}, .update = {.steps = 1}};
-  expect(&watch, &config, report, NULL); /* what rounding may explain */
-  report.rollout.sampler_error = 0.25;
-  expect(&watch, &config, report, "update 7: log-probabilities of the sampled tokens differ by 0.25 nats");
-  expect(&watch, &config, report, NULL);
-}
-
 static void groups_without_variance(void **state) {
   (void)state;
   Watch watch = {0};
@@ -89,8 +78,8 @@ static void updates_without_a_step(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sampler_and_trainer), cmocka_unit_test(groups_without_variance),
-      cmocka_unit_test(ending_is_taught_away), cmocka_unit_test(updates_without_a_step)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(groups_without_variance),
+                                     cmocka_unit_test(ending_is_taught_away),
+                                     cmocka_unit_test(updates_without_a_step)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

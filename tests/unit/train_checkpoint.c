@@ -67,7 +67,7 @@ static bool save(int64_t step, Error *error) {
   Checkpoint c;
   State s = example(step);
   bool ok = checkpoint_begin(&c, "sft", step, settings, &bench.compute, error) && exchange(&s, &c, error) &&
-            checkpoint_commit(&c, bench.folder.directory, 2, error);
+            checkpoint_commit(&c, bench.folder.directory, (CheckpointKeep){2, 0}, error);
   checkpoint_close(&c);
   return ok;
 }
@@ -339,7 +339,7 @@ static void what_is_not_finite_is_not_saved(void **state) {
     if (which == 0) s.weights[5] = INFINITY;
     if (which == 1) s.narrow[0] = s.narrow[2] = 0x7fc0; /* NaN */
     assert_true(checkpoint_begin(&c, "sft", 8, settings, &bench.compute, &error) && exchange(&s, &c, &error));
-    assert_false(checkpoint_commit(&c, bench.folder.directory, 1, &error));
+    assert_false(checkpoint_commit(&c, bench.folder.directory, (CheckpointKeep){1, 0}, &error));
     assert_int_equal(error.code, ERROR_MODEL);
     const char *message = which ? "checkpoint of step 8: policy.value.n: 2 of 3 values are not finite (NaN "
                                   "or infinite): not saved"

@@ -173,7 +173,8 @@ static void save(Problem *p, const char *folder) {
   Error error = {0};
   Checkpoint c;
   bool ok = checkpoint_begin(&c, "sft", p->optimizer.step, settings, &p->compute, &error);
-  ok = ok && optimizer_state(&p->optimizer, &c, "policy", &error) && checkpoint_commit(&c, folder, 2, &error);
+  ok = ok && optimizer_state(&p->optimizer, &c, "policy", &error) &&
+       checkpoint_commit(&c, folder, (CheckpointKeep){2, 0}, &error);
   checkpoint_close(&c);
   if (!ok) fail_msg("%s", error.message);
 }

@@ -252,7 +252,8 @@ static bool exchange(Lab *lab, int64_t at, Temporary *folder, bool loading, Erro
          found && trainee_state(&lab->trainee, &c, error);
   } else {
     ok = checkpoint_begin(&c, "sft", at, "{}", &lab->compute, error) &&
-         trainee_state(&lab->trainee, &c, error) && checkpoint_commit(&c, folder->directory, 2, error);
+         trainee_state(&lab->trainee, &c, error) &&
+         checkpoint_commit(&c, folder->directory, (CheckpointKeep){2, 0}, error);
   }
   checkpoint_close(&c);
   return ok;
