@@ -131,7 +131,7 @@ typedef enum OptionOrigin {
   OPTION_ADDED_TO /* a list, on the command line more than once */
 } OptionOrigin;
 
-enum { OPTION_MOST_ROWS = 128 };
+enum { OPTION_MOST_ROWS = 192 };
 
 typedef struct OptionGiven {
   const Option *table; /* borrowed */
