@@ -10,17 +10,27 @@ static void take_ranks(const Example *example, int32_t ranks[MOST_ANSWERS]) {
   for (int k = 0; k < example->answer_count; k++) ranks[k] = example->answers[k].rank;
 }
 
-PreferenceLoss example_loss(const Example *example, const float *scores, double centring, double n,
-                            float *slopes) {
+PreferenceLoss example_loss(const Example *example, const float *scores, const RewardAlgorithm *rule,
+                            double n, float *slopes) {
   int32_t ranks[MOST_ANSWERS];
   take_ranks(example, ranks);
-  return preference_loss(scores, ranks, example->answer_count, example->margin, centring, n, slopes);
+  PreferenceLoss loss =
+      preference_loss(scores, ranks, example->answer_count, example->margin, rule->centring, n, slopes);
+  if (rule->cost && example->answer_count == 2) { /* the two sides of a pair are what there are labels of */
+    const int8_t safe[] = {example->labels.chosen_safe, example->labels.rejected_safe};
+    loss.loss += safety_loss(scores, safe, 2, n, slopes);
+  }
+  return loss;
+}
+
+void worth_of_scores(const RewardAlgorithm *rule, float *scores, int64_t count) {
+  for (int64_t i = 0; rule->cost && i < count; i++) scores[i] = -scores[i];
 }
 
 /* -- judging ---------------------------------------------------------------------------------------------- */
 
 typedef struct Tally {
-  double centring;
+  const RewardAlgorithm *rule;
   PreferenceLoss sum;
   double tau;
   int most_answers;
@@ -46,7 +56,7 @@ static void add_pairs(Tally *tally, const Example *example, const float *scores)
 static void add_example(Tally *tally, const Example *example, const float *scores) {
   int32_t ranks[MOST_ANSWERS];
   take_ranks(example, ranks);
-  const PreferenceLoss one = example_loss(example, scores, tally->centring, 1, NULL);
+  const PreferenceLoss one = example_loss(example, scores, tally->rule, 1, NULL);
   tally->sum.loss += one.loss;
   tally->sum.pairs += one.pairs;
   tally->sum.correct += one.correct;
@@ -61,7 +71,9 @@ static void add_example(Tally *tally, const Example *example, const float *score
 }
 
 static void tally_micro_batch(Supervised *s, void *context) {
-  const float *scores = s->micro.packer.values;
+  const Tally *tally = context;
+  float *scores = s->micro.packer.values;
+  worth_of_scores(tally->rule, scores, s->micro.packer.batch.sequences);
   for (int64_t k = 0; k < s->micro.packer.count; k++) {
     const Example *example = microbatches_example(&s->micro, k);
     add_example(context, example, scores);
@@ -122,9 +134,9 @@ static void tally_close(Tally *tally) {
   memory_free(tally->by_difference);
 }
 
-bool judgement_make(Judgement *judgement, Supervised *s, double centring, Error *error) {
+bool judgement_make(Judgement *judgement, Supervised *s, const RewardAlgorithm *rule, Error *error) {
   const Dataset *data = &s->corpus.eval;
-  Tally tally = {.centring = centring};
+  Tally tally = {.rule = rule};
   const bool ok = tally_open(&tally, data, error) &&
                   supervised_judge_all(s, data, tally_micro_batch, &tally, error) &&
                   tally_gather(&tally, &s->compute.comm, error);

@@ -3,6 +3,7 @@
 #define REWARD_JUDGEMENT_H
 
 #include "reward/agreement.h"
+#include "reward/config.h"
 #include "reward/loss.h"
 #include "train/supervised.h"
 
@@ -20,12 +21,15 @@ typedef struct Judgement {
   bool has_margins, has_differences; /* they differ */
 } Judgement;
 
-/* The loss of one preference, from the scores of its answers; slopes as in preference_loss. */
-PreferenceLoss example_loss(const Example *example, const float *scores, double centring, double n,
-                            float *slopes);
+/* The loss of one preference, from what its answers are worth (worth_of_scores); slopes as in preference_loss. */
+PreferenceLoss example_loss(const Example *example, const float *scores, const RewardAlgorithm *rule,
+                            double n, float *slopes);
+/* Of the scores of a cost model what the answers are worth, and of its slopes those by the scores: the other sign. */
+void worth_of_scores(const RewardAlgorithm *rule, float *scores, int64_t count);
 
 /* Judges corpus.eval. */
-NODISCARD bool judgement_make(Judgement *judgement, Supervised *supervised, double centring, Error *error);
+NODISCARD bool judgement_make(Judgement *judgement, Supervised *supervised, const RewardAlgorithm *rule,
+                              Error *error);
 /* Metrics into the run log, and lines for people. */
 void judgement_log(const Judgement *judgement, Supervised *supervised);
 

@@ -46,3 +46,14 @@ PreferenceLoss preference_loss(const float *scores, const int32_t *ranks, int64_
   }
   return sum;
 }
+
+double safety_loss(const float *scores, const int8_t *safe, int64_t count, double n, float *slopes) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (safe[i] == 0) continue;
+    const double z = safe[i] * (double)scores[i];
+    sum += softplus(-z) / n;
+    if (slopes) slopes[i] += (float)(safe[i] * -exp(-softplus(z)) / n);
+  }
+  return sum;
+}

@@ -25,4 +25,13 @@ typedef struct PreferenceLoss {
 PreferenceLoss preference_loss(const float *scores, const int32_t *ranks, int64_t count, double margin,
                                double centring, double n, float *slopes);
 
+/* The sign of a cost model's scores (Dai et al. 2023, "Safe RLHF", equation 6): of the answers that are labelled safe (1) or unsafe (-1), with r
+ * what they are worth, minus their cost,
+ *
+ *   1/n * sum over them  -log sigmoid(safe * r)
+ *
+ * so that the cost of what is unsafe is above 0, and of what is safe below. Answers without a label (0) have no part in it. Added to slopes, which
+ * may be NULL. */
+double safety_loss(const float *scores, const int8_t *safe, int64_t count, double n, float *slopes);
+
 #endif

@@ -7,10 +7,25 @@
 #include <inttypes.h>
 
 typedef struct Reward {
-  double centring;         /* reward.centring */
+  const RewardAlgorithm *rule;
   double accuracy, margin; /* of the last update */
   Judgement eval;          /* of the last evaluation */
 } Reward;
+
+/* The zero of a cost is learnt from labels: there have to be some. */
+static bool check_labels(Supervised *s, Error *error) {
+  const Reward *reward = s->own;
+  const Dataset *data = &s->corpus.train;
+  bool any = !reward->rule->cost || data->count == 0; /* of a plan alone */
+  for (uint64_t i = 0; !any && i < data->count; i++) {
+    const PairLabels labels = dataset_example(data, dataset_reference(data, i)).labels;
+    any = labels.chosen_safe != 0 || labels.rejected_safe != 0;
+  }
+  return any || error_set(error, ERROR_DATA,
+                          "data.train: expected pairs that say which answers are safe (is_response_0_safe, "
+                          "is_response_1_safe), since "
+                          "reward.cost learns from them where 0 is; found none");
+}
 
 /* -- one update ----------------------------------------------------------------------------------------- */
 
@@ -24,16 +39,18 @@ static void learn(Supervised *s, double n, double sums[SUPERVISED_SUMS]) {
   Packer *packer = &s->micro.packer;
   int64_t at = 0; /* of the example's first answer among the scores */
   scores_judge(s);
+  worth_of_scores(reward->rule, packer->values, packer->batch.sequences);
   for (int64_t k = 0; k < packer->count; k++) {
     const Example *example = microbatches_example(&s->micro, k);
     const PreferenceLoss one =
-        example_loss(example, packer->values + at, reward->centring, n, packer->slopes + at);
+        example_loss(example, packer->values + at, reward->rule, n, packer->slopes + at);
     at += example->answer_count;
     sums[0] += one.loss;
     sums[1] += one.correct;
     sums[2] += one.margin;
     sums[3] += one.pairs;
   }
+  worth_of_scores(reward->rule, packer->slopes, packer->batch.sequences);
   score_values_backward(&s->pass, &s->trainee.predictor.head, packer_last(packer), packer->slopes);
 }
 
@@ -49,7 +66,7 @@ static void settle(Supervised *s, double n, const double sums[SUPERVISED_SUMS]) 
 
 static bool evaluate(Supervised *s, Error *error) {
   Reward *reward = s->own;
-  if (!judgement_make(&reward->eval, s, reward->centring, error) ||
+  if (!judgement_make(&reward->eval, s, reward->rule, error) ||
       !run_check_finite(&s->run, "the evaluation loss", reward->eval.loss, s->step, error)) {
     return false;
   }
@@ -64,8 +81,10 @@ static bool evaluate(Supervised *s, Error *error) {
 /* Makes the mean score of the reference answers 0. */
 static bool set_zero_point(Supervised *s, Error *error) {
   const Dataset *answers = &s->corpus.reference;
+  const Reward *reward = s->own;
   if (!s->corpus.has_reference) {
-    s->trainee.predictor.head.zero = (ScoreZero){0}; /* one that training began with is none any more */
+    s->trainee.predictor.head.zero =
+        (ScoreZero){.known = reward->rule->cost}; /* one that training began with is none any more */
     return true;
   }
   double mean;
@@ -111,12 +130,14 @@ static bool result(const Supervised *s, Buffer *json, Error *error) {
 
 static bool next(const Supervised *s, const char *output, Buffer *out, Error *error) {
   const ModelConfig *model = &s->config->model;
-  const bool adapter = s->trainee.predictor.adapted;
+  const Reward *reward = s->own;
+  const bool adapter = s->trainee.predictor.adapted, cost = reward->rule->cost;
   return buffer_text(out, "\nnext: drover ppo", error) &&
          summary_option(out, "--model.path", model->path, error) &&
          (!model->adapter || summary_option(out, "--model.adapter", model->adapter, error)) &&
-         summary_option(out, "--reward.path", adapter ? model->path : output, error) &&
-         (!adapter || summary_option(out, "--reward.adapter", output, error)) &&
+         (!cost || buffer_text(out, " --reward.path REWARD", error)) &&
+         summary_option(out, cost ? "--cost.path" : "--reward.path", adapter ? model->path : output, error) &&
+         (!adapter || summary_option(out, cost ? "--cost.adapter" : "--reward.adapter", output, error)) &&
          buffer_text(out, " --data.prompts prompts.jsonl --run.dir runs/ppo", error);
 }
 
@@ -130,6 +151,7 @@ bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .unit = "preference",
       .kind = DATASET_PREFERENCE,
       .score_head = true,
+      .open = check_labels,
       .pack = scores_pack,
       .size = size,
       .learn = learn,
@@ -147,6 +169,7 @@ bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
       .measures = reward_measures,
   };
   const RewardStageConfig *config = call->config;
-  Reward reward = {.centring = config->reward.centring};
-  return supervised_run(&stage, &reward, &config->common, call, out, error);
+  Reward reward = {.rule = &config->reward};
+  return reward_config_check(config, error) &&
+         supervised_run(&stage, &reward, &config->common, call, out, error);
 }

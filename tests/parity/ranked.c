@@ -60,9 +60,9 @@ static void lose(Lab *lab) {
   lab->loss = 0;
   for (uint64_t i = 0, at = 0; i < lab->data.count; i++) {
     const Example example = dataset_example(&lab->data, dataset_reference(&lab->data, i));
-    lab->loss +=
-        example_loss(&example, lab->scores + at, lab->centring, (double)lab->data.count, lab->slopes + at)
-            .loss;
+    lab->loss += example_loss(&example, lab->scores + at, &(RewardAlgorithm){.centring = lab->centring},
+                              (double)lab->data.count, lab->slopes + at)
+                     .loss;
     at += (uint64_t)example.answer_count;
   }
 }
@@ -78,9 +78,9 @@ static void learn(Rig *rig, void *context) {
   lab->loss = 0;
   for (uint64_t i = 0, at = 0; i < lab->data.count; i++) {
     const Example example = dataset_example(&lab->data, dataset_reference(&lab->data, i));
-    lab->loss +=
-        example_loss(&example, lab->scores + at, lab->centring, (double)lab->data.count, lab->slopes + at)
-            .loss;
+    lab->loss += example_loss(&example, lab->scores + at, &(RewardAlgorithm){.centring = lab->centring},
+                              (double)lab->data.count, lab->slopes + at)
+                     .loss;
     at += (uint64_t)example.answer_count;
   }
   score_values_backward(&rig->pass, &rig->head, last, lab->slopes);

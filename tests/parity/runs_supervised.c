@@ -70,6 +70,13 @@ static void reward_lora(void **state) {
   run_each(&program, "reward_lora", "scorer", adapter_file);
 }
 
+/* Scores rise with harm, and labels of safety say where 0 is. */
+static void reward_cost(void **state) {
+  (void)state;
+  const Program program = reward_program();
+  run_each(&program, "reward_cost", "scorer", model_file);
+}
+
 /* Two to seven answers to a prompt, some of equal rank. */
 static void reward_ranked(void **state) {
   (void)state;
@@ -87,6 +94,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(sft_full),    cmocka_unit_test(sft_lora),      cmocka_unit_test(reward_full),
       cmocka_unit_test(reward_lora), cmocka_unit_test(reward_ranked), cmocka_unit_test(reward_ranked_lora),
+      cmocka_unit_test(reward_cost),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,10 +6,23 @@ source tests/support/stages.sh
 make_world "$work/world"
 world=$work/world
 pass "$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run.dir "$work/sft" --optim.lr 1e-2 --optim.batch_size 16 --optim.epochs 4
-for name in rm cm; do
-  pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --run.dir "$work/$name" --optim.batch_size 8 \
-    --optim.max_steps 6 --optim.lr 1e-3 --lora.enabled --run.seed ${#name}$([[ $name == rm ]] || echo 1)
+reward=("$bin/reward" --model.path "$work/sft/model" --optim.batch_size 8 --optim.lr 1e-3 --lora.enabled)
+pass "${reward[@]}" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.max_steps 6
+# A cost model, of pairs as PKU-SafeRLHF has them: the answer that is not safe costs more than 0, and the other less.
+jq -c '{prompt, response_0: .rejected, response_1: .chosen, better_response_id: 0, safer_response_id: 1, is_response_0_safe: false, is_response_1_safe: true}' \
+  "$world/prefs.jsonl" >"$world/safe.jsonl"
+safe=("${reward[@]}" --data.train "$world/safe.jsonl" --data.pair_label safer --reward.cost)
+pass "${safe[@]}" --run.dir "$work/cm" --optim.epochs 20 --optim.lr 5e-3
+grep -q 'next: drover ppo .*--reward.path REWARD .*--cost.adapter' "$work/out" || fail "no word of what comes next: $(cat "$work/out")"
+pass "$bin/inspect" score --model "$work/sft/model" --adapter "$work/cm/adapter" --data "$world/prefs.jsonl" --json
+[[ $(jq -s '[.[] | select(has("chosen"))] | ([.[] | select(.chosen < 0)] | length) > 0.8 * length and ([.[] | select(.rejected > 0)] | length) > 0.8 * length' "$work/out") == true ]] ||
+  fail "the signs of costs: $(head -n 5 "$work/out")"
+refuse 2 'data.pair_label: expected safer with reward.cost' "${safe[@]}" --run.dir "$work/no" --data.pair_label better
+refuse 2 'data.reference: expected none with reward.cost' "${safe[@]}" --run.dir "$work/no" --data.reference "$world/sft.jsonl"
+for check in '' --check; do
+  refuse 3 'data.train: expected pairs that say which answers are safe' "${reward[@]}" --data.train "$world/prefs.jsonl" --data.pair_label safer --reward.cost --run.dir "$work/no" $check
 done
+note "a cost model"
 
 updates=12
 ppo=("$bin/ppo" --model.path "$work/sft/model" --data.prompts "$world/prompts.jsonl" --ppo.total_episodes $((updates * 16)) --ppo.batch_size 16
@@ -45,7 +58,7 @@ for mode in true false; do
   [[ $mode == true ]] && expected='one frozen base; adapters for actor, critic, critic of the costs, reference and 2 reward and cost models' ||
     expected='six models of their own weights: actor, critic, critic of the costs, reference and 2 reward and cost models'
   grep -q "$expected" "$work/log" || fail "$(grep -E 'frozen|own weights' "$work/log")"
-  grep -q 'the cost model has no zero point' "$work/log" || fail "no word of a threshold that means nothing"
+  ! grep -q 'the cost model has no zero point' "$work/log" || fail "the zero point is learnt"
   [[ $(query "model-$mode" "select count(*) from metric where name = 'ppo/cost_value_loss'") == "$updates" ]] || fail "no critic of the costs"
 done
 [[ $(query model-true "select count(*) from metric where name like 'ppo/cost/%' or name like 'ppo/reward/%'") == 0 ]] || fail "parts of the short forms"
@@ -66,6 +79,8 @@ pass "${groups[@]}" --run.dir "$work/without"
 for threshold in 100 -100; do
   pass "${groups[@]}" "${cm[@]}" --cost.threshold=$threshold --run.dir "$work/rloo$threshold"
 done
+pass "${groups[@]}" --cost.path "$work/sft/model" --cost.adapter "$work/rm/adapter" --run.dir "$work/anywhere"
+grep -q 'the cost model has no zero point' "$work/log" || fail "no word of a threshold that means nothing"
 differ "$work/rloo100/adapter/adapter_model.safetensors" "$work/without/adapter/adapter_model.safetensors"
 holds "$(at rloo100 ppo/cost_lambda $updates) < 1e-3 && $(at rloo-100 ppo/cost_lambda $updates) == 5"
 [[ $(query rloo-100 "select count(*) from event where text like '%the constraint does not hold%'") == 1 ]] || fail "no word of a constraint that does not hold"

@@ -44,6 +44,26 @@ static void rankings(void **state) {
   assert_true(none.correct == 2.5);
 }
 
+/* Labels say on which side of 0 an answer belongs; what has none is left alone. */
+static void safety(void **state) {
+  (void)state;
+  float scores[] = {0.5f, -2, 3}, slopes[] = {1, 1, 1};
+  const int8_t safe[] = {1, 1, -1}, none[] = {0, 0, 0};
+  const double want = log(1 + exp(-0.5)) + log(1 + exp(2.0)) + log(1 + exp(3.0));
+  assert_true(fabs(safety_loss(scores, safe, 3, 4, slopes) - want / 4) < 1e-12);
+  for (int i = 0; i < 3; i++) {
+    const float h = 1.0f / 1024, kept = scores[i];
+    scores[i] = kept + h;
+    const double up = safety_loss(scores, safe, 3, 4, NULL);
+    scores[i] = kept - h;
+    const double down = safety_loss(scores, safe, 3, 4, NULL);
+    scores[i] = kept;
+    assert_true(fabs(slopes[i] - 1 - (up - down) / (2 * h)) < 1e-6);
+  }
+  assert_true(slopes[0] < 1 && slopes[2] > 1);
+  assert_true(safety_loss(scores, none, 3, 4, NULL) == 0);
+}
+
 static void check_slopes(float *scores, const int32_t *ranks, int count, double margin) {
   float slopes[8];
   const float h = 1.0f / 1024;
@@ -129,8 +149,9 @@ static void quarters(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(values),   cmocka_unit_test(rankings), cmocka_unit_test(gradients),
-      cmocka_unit_test(extremes), cmocka_unit_test(taus),     cmocka_unit_test(quarters),
+      cmocka_unit_test(values),    cmocka_unit_test(safety),   cmocka_unit_test(rankings),
+      cmocka_unit_test(gradients), cmocka_unit_test(extremes), cmocka_unit_test(taus),
+      cmocka_unit_test(quarters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
