@@ -28,7 +28,8 @@ static const Option options[] = {
 
 /* -- signals ---------------------------------------------------------------------------------------------- */
 
-/* One that stops the call is noted, and looked at between measurements, so that nothing is left behind. */
+/* One that stops the call is noted, and looked at between measurements and while a peer is waited for, so that nothing is left behind. A
+ * second one ends the process at once. */
 static volatile sig_atomic_t stopped;
 
 static void note_signal(int number) {
@@ -37,12 +38,12 @@ static void note_signal(int number) {
 
 static void note_signals(void) {
   const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-  struct sigaction action = {.sa_handler = note_signal};
+  struct sigaction action = {.sa_handler = note_signal, .sa_flags = (int)SA_RESETHAND};
   sigemptyset(&action.sa_mask);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
 }
 
-static bool goes_on(Error *error) {
+bool bench_goes_on(Error *error) {
   if (!stopped) return true;
   const ErrorCode code = stopped == SIGINT ? ERROR_SIGINT : stopped == SIGHUP ? ERROR_SIGHUP : ERROR_SIGTERM;
   return error_set(error, code, "interrupted by signal %d (%s)", (int)stopped, strsignal(stopped));
@@ -97,7 +98,7 @@ static bool measure_side(Bench *bench, const Workload *work, Side *side, Peer *p
     } else {
       return false;
     }
-    if (!goes_on(error)) return false;
+    if (!bench_goes_on(error)) return false;
     say_problem(bench, work, side);
     if (side->problem.code) return true;
     const double share = load_others(&load, &bench->cores, child);
@@ -259,11 +260,21 @@ static bool run_all(Bench *bench, json_t *result, Error *error) {
   ok = ok && describe_model(bench, result, error) && ceilings_measure(bench, ceilings, error);
   for (size_t i = 0; ok && i < workload_count; i++) {
     if (config->workloads.count == 0 || names_have(&config->workloads, workloads[i].name))
-      ok = goes_on(error) && run_workload(bench, &workloads[i], list, error);
+      ok = bench_goes_on(error) && run_workload(bench, &workloads[i], list, error);
   }
   json_object_set(result, "peers", bench->peers);
   json_object_set_new(result, "ceilings", ceilings);
   json_object_set_new(result, "workloads", list);
+  return ok;
+}
+
+/* As json_file_write does it, to a file that was opened before anything was measured. */
+static bool write_result(FileWriter *file, const json_t *result, Error *error) {
+  char *text = json_dumps(result, JSON_INDENT(2));
+  const bool ok = text ? file_writer_write(file, text, strlen(text), error) &&
+                             file_writer_write(file, "\n", 1, error) && file_writer_commit(file, error)
+                       : error_out_of_memory(error, "result", 0);
+  free(text);
   return ok;
 }
 
@@ -273,15 +284,17 @@ static bool run(const ProgramCall *call, ProgramResult *out, Error *error) {
   if (!check_names(config, error)) return false;
   note_signals();
   json_t *result = json_object();
-  bool ok = (result || error_out_of_memory(error, "result", 0)) && open_bench(&bench, error);
+  FileWriter file = {0};
+  bool ok = (result || error_out_of_memory(error, "result", 0)) &&
+            (!config->out || file_writer_open(&file, config->out, error)) && open_bench(&bench, error);
   if (ok && !call->check) {
     ok = run_all(&bench, result, error) && json_append_text(&out->json, result, error) &&
-         report_table(result, &out->text, error) &&
-         (!config->out || json_file_write(config->out, result, error));
+         report_table(result, &out->text, error) && (!config->out || write_result(&file, result, error));
   } else if (ok) {
     ok = buffer_text(&out->text, "the check found nothing wrong", error) &&
          buffer_text(&out->json, "{\"ok\": true}", error);
   }
+  if (config->out) file_writer_close(&file);
   json_decref(result);
   close_bench(&bench);
   return ok;

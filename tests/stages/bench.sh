@@ -12,6 +12,7 @@ refuse 2 "--workload: there is no 'everything'; known are sft_lora, sft_full, " 
 refuse 2 "--peer: there is no 'tlr'; did you mean 'trl'?" "$drover" bench --peer tlr
 refuse 2 "--peer: 'trl' has none of the workloads of --workload" "$drover" bench --workload decode_8,rollout --peer llama.cpp,trl
 refuse 6 'there is no directory nowhere' "$drover" bench --model nowhere --workload decode_1
+refuse 6 "$work/nowhere/result.json" "$drover" bench --out "$work/nowhere/result.json" # before anything is measured
 expect 'the check found nothing wrong' "$drover" bench --check
 note "names"
 
@@ -68,7 +69,7 @@ awk 'length > 80 && !/^(trl|decode_1|[a-z0-9_ ]*gcc)/ { bad = 1; print } END { e
 expect 'torch: cannot run' "$drover" bench --workload sft_full --peer torch --python "$work/nowhere" "${quick[@]}"
 
 # A signal comes while a peer measures: nothing is left.
-sed -i "s|echo .*count.*|touch '$work/asked'; sleep 0.5; echo '{\"rate\": 1}' ;;|" "$work/python"
+sed -i "s|echo .*count.*|touch '$work/asked'; sleep 60; echo '{\"rate\": 1}' ;;|" "$work/python"
 "$drover" bench --workload sft_lora --peer peft --python "$work/python" --seconds 600 --repeat 0 >"$work/out" 2>"$work/log" &
 job=$!
 until [[ -e $work/asked ]] || ! kill -0 $job 2>/dev/null; do sleep 0.05; done

@@ -78,6 +78,9 @@ typedef struct Bench {
   json_t *peers;                            /* by name: {"version"} or {"lacks"} */
 } Bench;
 
+/* False, with the error of the signal, when one came. */
+NODISCARD bool bench_goes_on(Error *error);
+
 /* A side of a workload, and what was measured of it. */
 enum { MOST_RUNS = 25 };
 typedef struct Side {

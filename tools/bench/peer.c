@@ -34,6 +34,7 @@ static json_t *read_reply(Child *child, double seconds, Error *problem, Error *e
       return NULL;
     }
     last_words(child, said); /* and so makes room */
+    if (!bench_goes_on(error)) return NULL;
     if (!child_exchange(child, 0.2, error)) return NULL;
   }
   char status[64];
@@ -123,7 +124,7 @@ bool peer_start(Peer *peer, const Bench *bench, const char *name, const Workload
     const char *failed = json_string_value(json_object_get(reply, "failed"));
     if (failed) error_set(problem, ERROR_DATA, "%s", failed);
     json_decref(reply);
-    if (problem->code) peer_end(peer);
+    if (problem->code || error->code) peer_end(peer);
   }
   json_decref(request);
   return ok && error->code == 0;
