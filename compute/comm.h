@@ -55,10 +55,13 @@ typedef struct Comm {
   int size;
   int neighbours;          /* ranks on this host, this one included */
   int sharing;             /* of these, the ones that may run on the same cores */
-  struct CommWorld *world; /* NULL: one rank, which needs nobody */
+  struct CommWorld *world; /* NULL: one rank, which needs nobody; or others are imagined */
 } Comm;
 
 Comm comm_single(void);
+/* The first of so many ranks of this host, of which the others are not there: for a plan of what one of them needs. Collectives are the
+ * identity. */
+Comm comm_imagined(int size);
 /* Whether this build has MPI. */
 bool comm_has_mpi(void);
 

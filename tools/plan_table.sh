@@ -2,18 +2,23 @@
 # What fits on which card: plans of well-known shapes with 4-bit weights, as a table of Markdown.
 #
 #   tools/plan_table.sh [--bin DIR] [--write | --check MODEL]     DIR: programs with CUDA, build/cuda/bin when left out
+#   tools/plan_table.sh [--bin DIR] --divided [--write | --check]  all weights of a model on eight ranks, by device.shard
 #
 # --check holds the model's lines in docs/memory.md against plans with their settings; --write puts the table into docs/memory.md, between its marks. Each line is what --check says: no weights, no data and no card are
 # needed. For a stage, a rank and a card the script takes the first setting that fits, from the most comfortable to the tightest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bin=build/cuda/bin write=false checked=''
+bin=build/cuda/bin write=false checked='' divided=false mark=plan_table
 while (($#)); do
   case $1 in
     --bin) bin=${2?--bin needs a folder}; shift 2 ;;
     --write) write=true; shift ;;
-    --check) checked=${2?--check needs a model}; shift 2 ;;
+    --divided) divided=true mark=divided_table; shift ;;
+    --check)
+      if $divided; then checked=all; else checked=${2?--check needs a model}; shift; fi
+      shift
+      ;;
     --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0"; exit 0 ;;
     *) echo "plan_table: unknown argument '$1'; --help lists them" >&2; exit 2 ;;
   esac
@@ -112,9 +117,39 @@ again() {
   fi
 }
 
+# divided_row STAGE LIMIT LEVEL [OPTION]: one of eight ranks trains all weights of Llama-2-7B.
+divided_row() {
+  local stage=$1 limit=$2 level=$3 model=$work/Llama-2-7B also='' fits=yes
+  shift 3
+  local options=(--model.path "$model" --model.recompute --optim.micro_batch_tokens 4096 --device.backend cuda
+    --device.memory_limit "${limit}GiB" --device.plan_ranks 8 --device.shard "$level" "$@")
+  if [[ $stage == ppo ]]; then
+    options+=(--reward.path "$model" --data.max_length 512 --rollout.max_new_tokens 512 --ppo.batch_size 64 --rollout.batch 8)
+  else
+    options+=(--data.max_length 1024)
+  fi
+  if (($#)); then also=", \`${1#--}\`"; fi
+  CUDA_VISIBLE_DEVICES='' "$bin/$stage" --check "${options[@]}" >"$work/out" 2>"$work/log" || fits=no
+  printf '| %s | %s GiB | `%s`%s | %s | %s |\n' "$stage" "$limit" "$level" "$also" "$(sed -nE 's/^  total +([0-9.]+ [A-Za-z]+) of .*/\1/p' "$work/log")" $fits
+}
+
+divided_table() {
+  local level
+  echo '| stage | card | `device.shard` | plan of a rank | fits |'
+  echo '| --- | --- | --- | --- | --- |'
+  for level in none optimizer gradients weights; do divided_row sft 24 $level; done
+  for level in none optimizer gradients; do divided_row ppo 80 $level; done
+  divided_row ppo 80 gradients --device.shard_frozen
+  divided_row ppo 80 weights
+}
+
+between() { # the page's lines between the marks
+  sed -n "/^<!-- $mark -->/,/^<!-- end of/{/^|/p}" docs/memory.md
+}
+
 check() {
   local row
-  sed -n "/^<!-- plan_table -->/,/^<!-- end of/{/^| $checked |/p}" docs/memory.md >"$work/page"
+  between | grep "^| $checked |" >"$work/page" || true
   [[ -s $work/page ]] || { echo "plan_table: no lines of $checked in docs/memory.md" >&2; exit 2; }
   while IFS= read -r row; do again "$row"; done <"$work/page" >"$work/now"
   diff "$work/page" "$work/now" || { echo 'plan_table: docs/memory.md is out of date: tools/plan_table.sh --write' >&2; exit 1; }
@@ -133,15 +168,23 @@ table() {
   done
 }
 
-if [[ $checked ]]; then
-  check
-  exit
+if $divided; then
+  divided_table >"$work/table"
+  if [[ $checked ]]; then
+    between | diff - "$work/table" || { echo 'plan_table: docs/memory.md is out of date: tools/plan_table.sh --divided --write' >&2; exit 1; }
+    exit
+  fi
+else
+  if [[ $checked ]]; then
+    check
+    exit
+  fi
+  table >"$work/table"
 fi
-table >"$work/table"
 if ! $write; then
   cat "$work/table"
   exit
 fi
-awk -v table="$work/table" '/^<!-- plan_table -->$/ { print; while ((getline row < table) > 0) print row; skip = 1; next }
-  /^<!-- end of plan_table -->$/ { skip = 0 } !skip' docs/memory.md >"$work/page"
+awk -v table="$work/table" -v begin="<!-- $mark -->" -v end="<!-- end of $mark -->" '$0 == begin { print; while ((getline row < table) > 0) print row; skip = 1; next }
+  $0 == end { skip = 0 } !skip' docs/memory.md >"$work/page"
 cat "$work/page" >docs/memory.md

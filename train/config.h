@@ -385,6 +385,7 @@ typedef struct DeviceConfig {
   int64_t threads;
   int64_t memory_limit; /* bytes; 0 = what the machine has free */
   int64_t rank_timeout; /* seconds */
+  int64_t plan_ranks;   /* of --check */
   int shard;            /* ShardLevel, train/shard.h */
   bool shard_frozen;    /* models that are not trained have slices of their weights whatever `shard` is */
 } DeviceConfig;
@@ -402,7 +403,9 @@ extern const char *const shard_choices[];  /* none, optimizer, gradients, weight
 /* Of stages that have many ranks (docs/ranks.md). */
 #define RANK_OPTIONS(Config, field)                                                                         \
   ROW_INT("device.rank_timeout", Config, field.rank_timeout, "600", 1, 1000000,                             \
-      "of many ranks: seconds to wait for another one before all end"),
+      "of many ranks: seconds to wait for another one before all end"),                                     \
+  ROW_INT("device.plan_ranks", Config, field.plan_ranks, "1", 1, 65536,                                     \
+      "with --check and without a launcher: the plan is that of one of so many ranks"),
 
 /* Of stages whose trained model may be divided over them. */
 #define SHARD_OPTIONS(Config, field)                                                                        \

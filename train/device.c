@@ -85,10 +85,12 @@ bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *
     const int share = compute_all_threads() / comm->sharing;
     if (own.threads == 0 && !getenv("OMP_NUM_THREADS")) own.threads = share > 0 ? share : 1;
   }
-  if (!(to_plan ? open_to_plan : open_ranks)(compute, &own, comm, log, error)) return false;
+  const Comm alone = comm_single(), *there = comm->world ? comm : &alone;
+  if (!(to_plan ? open_to_plan : open_ranks)(compute, &own, there, log, error)) return false;
   compute->comm = *comm; /* an assumed card has none */
   if (!check_code(compute, comm, error)) return false;
-  if (comm->size > 1) log_info(log, "%d ranks, %d of them on this host", comm->size, comm->neighbours);
+  if (comm->size > there->size) log_info(log, "planning for one of %d ranks on this host", comm->size);
+  if (there->size > 1) log_info(log, "%d ranks, %d of them on this host", comm->size, comm->neighbours);
   return true;
 }
 

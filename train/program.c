@@ -95,20 +95,36 @@ static void say_failure(Log *log, const CommLaunch *launch, const Error *error) 
   }
 }
 
-/* The option device.rank_timeout, which every program for many ranks has. */
-static double rank_timeout(const Program *program, const void *config) {
-  const Option *option = option_find(program->options, program->option_count, "device.rank_timeout");
+/* An option that every program for many ranks has (RANK_OPTIONS). */
+static int64_t rank_option(const Program *program, const void *config, const char *key) {
+  const Option *option = option_find(program->options, program->option_count, key);
   ASSERT(option && option->type == OPTION_INT);
-  return (double)*(const int64_t *)((const char *)config + option->offset);
+  return *(const int64_t *)((const char *)config + option->offset);
+}
+
+/* Ranks that are planned for, and not there. */
+static bool imagine_ranks(Comm *comm, int64_t ranks, const CommLaunch *launch, bool check, Error *error) {
+  if (!check)
+    return error_set(error, ERROR_USAGE,
+                     "device.plan_ranks %lld is for --check: drover launch -n %lld starts so many ranks",
+                     (long long)ranks, (long long)ranks);
+  if (launch->size > 1)
+    return error_set(error, ERROR_USAGE,
+                     "device.plan_ranks %lld: expected no launcher, found %s=%d in the environment",
+                     (long long)ranks, launch->variable, launch->size);
+  *comm = comm_imagined((int)ranks);
+  return true;
 }
 
 /* MPI and sockets have threads, and signals are to be taken before. */
 static bool open_ranks(Comm *comm, const Program *program, const void *config, const CommLaunch *launch,
                        const OptionRequest *request, const Log *log, Error *error) {
+  const int64_t planned = program->ranks ? rank_option(program, config, "device.plan_ranks") : 1;
+  if (planned > 1) return imagine_ranks(comm, planned, launch, request->check, error);
   if (launch->size == 1) return true;
   Log shown = *log;
   shown.threshold = LOG_INFO;
-  const CommJoin join = {.seconds = rank_timeout(program, config),
+  const CommJoin join = {.seconds = (double)rank_option(program, config, "device.rank_timeout"),
                          .stopped = request->check ? NULL : run_stop_signal,
                          .log = launch->speaks ? &shown : NULL};
   return (request->check || run_signals_install(launch->rank > 0, error)) &&
@@ -118,7 +134,7 @@ static bool open_ranks(Comm *comm, const Program *program, const void *config, c
 /* All ranks end with an error that one of them has. What a signal or an alarm stops all have agreed on. */
 static void close_ranks(Comm *comm, const Error *error) {
   const bool agreed = error_is_signal(error) || error->code == ERROR_ALARM;
-  if (comm->size > 1 && error->code && !agreed) comm_abandon(comm, error);
+  if (comm->world && error->code && !agreed) comm_abandon(comm, error);
   comm_close(comm);
 }
 

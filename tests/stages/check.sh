@@ -99,6 +99,28 @@ for limit in "${limits[@]}"; do
 done
 note "advice: ${proposed[*]-none asked for under a sanitizer}"
 
+# -- one of many ranks: the plan of a rank that a launcher starts; the advice names the first level that is enough
+divided=(--device.shard weights "${more[@]}")
+plan "$work/imagined" "$bin/sft" --check --model.path "$base" "${divided[@]}" --device.plan_ranks 3
+says 'planning for one of 3 ranks on this host'
+plan "$work/launched" "$drover" launch -n 3 sft --check --model.path "$base" "${divided[@]}"
+same_plan "$work/launched" "$work/imagined"
+refuse 2 'device.plan_ranks 3 is for --check: drover launch -n 3 starts so many ranks' "$bin/sft" --model.path "$base" --data.train "$world/text.jsonl" \
+  --run.dir "$work/real" --device.plan_ranks 3
+refuse 2 'device.plan_ranks 3: expected no launcher, found WORLD_SIZE=2' env RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29507 \
+  "$bin/sft" --check --model.path "$base" "${divided[@]}" --device.plan_ranks 3
+mkdir "$work/large"
+jq '.hidden_size = 1024 | .intermediate_size = 4096 | .num_hidden_layers = 8' "$base/config.json" >"$work/large/config.json"
+large=("$bin/sft" --check --model.path "$work/large" --device.plan_ranks 4 "${more[@]}")
+before=none
+for level in optimizer gradients weights; do
+  pass "${large[@]}" --device.shard $level
+  limit=$(sed -nE 's/^  total +([0-9.]+ [A-Za-z]+) of .*/\1/p' "$work/log" | awk '{ printf "%d\n", ($2 == "GiB" ? 1024 : 1) * $1 + 9 }')MiB
+  refuse 5 "it fits with device.shard $level (" "${large[@]}" --device.shard $before --device.memory_limit "$limit"
+  before=$level
+done
+note "the plan of one of many ranks, and the level that it needs"
+
 # -- a card that is not here
 if [[ ! -x $card/sft ]]; then
   note "no emulated card to plan beside"

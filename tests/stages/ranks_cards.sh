@@ -71,6 +71,16 @@ for result in model adapter; do
 done
 note "divided over two cards as on one each, to the bit"
 
+# ppo, whose policy is gathered before it samples and whose models go in step.
+for level in none weights; do
+  pass on 2 "$programs/ppo" --model.path "$world/base" --reward.path "$world/base" --reward.adapter "$work/rm/adapter" \
+    --data.prompts "$world/prompts.jsonl" --data.template chatml --ppo.total_episodes 4 --ppo.batch_size 4 --ppo.minibatches 1 \
+    --ppo.epochs 1 --rollout.max_new_tokens 4 --rollout.temperature 1 --optim.lr 3e-4 --optim.micro_batch_tokens 200 --device.threads 1 \
+    --device.backend cuda --device.rank_timeout 20 --device.shard $level --run.dir "$work/ppo-$level"
+done
+same_files "$work/ppo-none/model" "$work/ppo-weights/model"
+note "ppo divided over two cards as on one each, to the bit"
+
 # ends CODE PATTERN SIGNAL NAME: the second rank gets the signal in an update.
 ends() {
   local begun=$SECONDS

@@ -5,15 +5,18 @@ bin=$1
 source tests/support/ranks.sh
 make_world "$work/world"
 world=$work/world
+# Blocks that take turns in two slots; and linears that 4 bits fit.
+base_of "$world" '.num_hidden_layers = 4' "$work/base"
+base_of "$world" '.num_hidden_layers = 3 | .hidden_size = 64 | .intermediate_size = 128' "$work/wide"
 head -n 9 "$world/sft.jsonl" >"$work/eval.jsonl"
 make_ranking "$world/prefs.jsonl" "$work/ranked.jsonl"
 
 common=(--device.threads 1 --json)
-sft=("$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --data.eval "$work/eval.jsonl"
+sft=("$bin/sft" --model.path "$work/base" --data.train "$world/sft.jsonl" --data.eval "$work/eval.jsonl"
   --data.template chatml --data.max_length 96 --optim.batch_size 6 --optim.lr 3e-3 --optim.max_steps 20 --run.eval_every 10 "${common[@]}")
-reward=("$bin/reward" --model.path "$world/base" --data.train "$work/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
+reward=("$bin/reward" --model.path "$work/base" --data.train "$work/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
   --data.reference "$world/sft.jsonl" --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 10 "${common[@]}")
-dpo=("$bin/dpo" --model.path "$world/base" --data.train "$work/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
+dpo=("$bin/dpo" --model.path "$work/base" --data.train "$work/ranked.jsonl" --data.eval "$world/prefs_eval.jsonl"
   --data.template chatml --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 10 "${common[@]}")
 lora=(--lora.enabled --lora.dropout 0.1)
 
@@ -44,11 +47,12 @@ levels sft-lora 2 'optimizer weights' "${sft[@]}" "${lora[@]}"
 levels reward 4 'gradients' "${reward[@]}"
 levels reward-lora 2 'weights' "${reward[@]}" "${lora[@]}"
 levels dpo 2 'weights' "${dpo[@]}"
-levels kto 2 'weights' "$bin/dpo" --model.path "$world/base" --data.train "$world/prefs.jsonl" --data.eval "$world/prefs_eval.jsonl" \
+levels kto 2 'weights' "$bin/dpo" --model.path "$work/base" --data.train "$world/prefs.jsonl" --data.eval "$world/prefs_eval.jsonl" \
   --dpo.loss kto --optim.lr 3e-4 --optim.batch_size 7 --optim.max_steps 10 "${common[@]}"
 levels bf16 2 'optimizer weights' "${sft[@]}" --model.dtype bf16 --model.recompute
 levels sgd 2 'gradients' "${sft[@]}" --optim.name sgd --optim.lr 0.1 --optim.momentum 0.9 --optim.weight_decay 0.1
 levels 8bit 4 'optimizer weights' "${sft[@]}" --optim.state 8bit
+levels nf4 2 'weights' "${sft[@]}" --model.path "$work/wide" --model.quantize nf4 "${lora[@]}"
 levels tables 2 'weights' "${sft[@]}" --model.dtype bf16 "${lora[@]}" --lora.modules_to_save embed_tokens
 
 # With several micro-batches slices of gradients are added up pass by pass: another order of sums, the same for both levels. Ranks have
@@ -64,6 +68,20 @@ done
 same_files "$work/small-none/model" "$work/small-optimizer/model"
 same_files "$work/small-gradients/model" "$work/small-weights/model"
 note "several micro-batches: two orders of sums, within rounding of each other"
+
+# Bytes of an update on two ranks with two micro-batches each, by the table of docs/ranks.md.
+for i in 1 2 3 4; do head -n 1 "$world/sft.jsonl"; done >"$work/equal.jsonl"
+equal=("$bin/sft" --model.path "$work/base" --data.train "$work/equal.jsonl" --data.template chatml --data.packing false
+  --optim.batch_size 4 --optim.max_steps 3 --optim.epochs 3 "${common[@]}")
+for level in none optimizer gradients weights; do pass on 2 "${equal[@]}" --run.dir "$work/bytes-$level" --device.shard "$level"; done
+blocks=$((4 * $(count_of "$work/base/model.safetensors" '[.]layers[.]'))) # bytes
+outer=$((4 * $(count_of "$work/base/model.safetensors" .) - blocks))
+sends none "$(sent "$work/bytes-none" 2)" $((blocks + outer))
+sends optimizer "$(sent "$work/bytes-optimizer" 2)" $((blocks + outer))
+sends gradients "$(sent "$work/bytes-gradients" 2)" $((blocks * 3 / 2 + outer))
+# Of four blocks 4, 2, 2 and 2 come: two are there still where a pass turns back, or the next one begins.
+sends weights "$(sent "$work/bytes-weights" 2)" $((blocks + blocks * 10 / 4 / 2 + outer))
+note "each level sends what the table says"
 
 # Checkpoints: each rank writes its slices.
 long=("${sft[@]}" --optim.max_steps 150 --run.save_every 5 --optim.state 8bit --device.shard weights)
@@ -93,7 +111,7 @@ resumed "$work/killed-1" "${long[@]}"
 note "other numbers of ranks cut the slices again, and one has all"
 
 newest=$work/killed-damaged/checkpoints/step-$(checkpoint_step "$work/killed-damaged")
-printf X | dd of="$newest/state-00002-of-00002.safetensors" bs=1 seek=9000 conv=notrunc status=none
+printf X | dd of="$newest/state-00002-of-00002.safetensors" bs=1 seek="$(($(stat -c %s "$newest/state-00002-of-00002.safetensors") - 100))" conv=notrunc status=none
 pass on 2 "${long[@]}" --run.dir "$work/killed-damaged"
 grep -q "state-00002-of-00002.safetensors is damaged.*trying the checkpoint before it" "$work/log" || fail "a damaged slice: $(cat "$work/log")"
 same_files "$work/whole/model" "$work/killed-damaged/model"

@@ -5,15 +5,17 @@ bin=$1
 source tests/support/ranks.sh
 make_world "$work/world"
 world=$work/world
-pass "$bin/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.batch_size 8 \
+# Blocks that take turns in two slots, and linears that 4 bits fit.
+base_of "$world" '.num_hidden_layers = 4 | .hidden_size = 64 | .intermediate_size = 128' "$work/base"
+pass "$bin/reward" --model.path "$work/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.batch_size 8 \
   --optim.max_steps 8 --optim.lr 1e-3 --lora.enabled
 head -n 9 "$world/prompts.jsonl" >"$world/prompts_eval.jsonl"
 
-ppo=("$bin/ppo" --model.path "$world/base" --reward.path "$world/base" --reward.adapter "$work/rm/adapter" --data.template chatml
+ppo=("$bin/ppo" --model.path "$work/base" --reward.path "$work/base" --reward.adapter "$work/rm/adapter" --data.template chatml
   --data.prompts "$world/prompts.jsonl" --ppo.samples_logged 1000 --ppo.batch_size 8 --ppo.minibatches 2 --ppo.epochs 2
   --rollout.max_new_tokens 8 --rollout.temperature 1 --optim.lr 1e-3 --optim.micro_batch_tokens 256 --device.threads 1 --json)
-gae=("${ppo[@]}" --ppo.total_episodes 32 --ppo.ema 0.9 --run.keep_best reward --data.eval "$world/prompts_eval.jsonl" --run.eval_every 2)
-rloo=("${ppo[@]}" --ppo.total_episodes 24 --ppo.advantage rloo --ppo.samples_per_prompt 4 --ppo.target_kl 2e-2)
+gae=("${ppo[@]}" --ppo.total_episodes 16 --ppo.ema 0.9 --run.keep_best reward --data.eval "$world/prompts_eval.jsonl" --run.eval_every 1)
+rloo=("${ppo[@]}" --ppo.total_episodes 16 --ppo.advantage rloo --ppo.samples_per_prompt 4 --ppo.target_kl 2e-2)
 lora=(--lora.enabled --lora.dropout 0.1)
 
 samples() { # samples RUN: all answers of a run
@@ -51,14 +53,25 @@ levels() {
   note "$name on $ranks ranks: $list as none, to the bit"
 }
 levels full 2 'optimizer gradients weights frozen' "${gae[@]}"
-levels lora 2 'optimizer weights' "${gae[@]}" "${lora[@]}"
-levels rloo 4 'gradients weights' "${rloo[@]}" --model.dtype bf16 --model.recompute
+levels lora 2 'weights' "${gae[@]}" "${lora[@]}" --model.quantize nf4
+levels rloo 4 'weights' "${rloo[@]}" --model.dtype bf16 --model.recompute
+
+# Bytes of an update with two steps, by the table of docs/ranks.md; one micro-batch on each of two ranks. The rest is answers and what is agreed on.
+bytes=("${ppo[@]}" --ppo.total_episodes 16 --ppo.minibatches 1 --ppo.advantage rloo --ppo.samples_per_prompt 4)
+blocks=$((4 * $(count_of "$work/base/model.safetensors" '[.]layers[.]')))
+outer=$((4 * $(count_of "$work/base/model.safetensors" .) - blocks))
+for level in none optimizer gradients weights; do pass on 2 "${bytes[@]}" --run.dir "$work/bytes-$level" --device.shard $level; done
+for level in none optimizer gradients; do sends "ppo, $level" "$(sent "$work/bytes-$level" 2)" $((2 * (blocks + outer))); done
+# Of four blocks: to sample 4; passes of actor, reference and reward model 4 each; two steps 4 and 2 each, for two are there still where a
+# pass turns back.
+sends 'ppo, weights' "$(sent "$work/bytes-weights" 2)" $((2 * (blocks / 2 + outer) + blocks * 28 / 4 / 2))
+note "each level sends what the table says"
 
 # With several micro-batches, of which ranks have different numbers, gradients are added up in another order; answers stay the same as long as
 # that does not reach the digits that choose them.
 small=("${gae[@]}" --data.ptx "$world/sft.jsonl" --ppo.ptx_coef 0.5 --ppo.critic_warmup 1 --ppo.whiten_rewards --optim.micro_batch_tokens 64)
 pass on 1 "${small[@]}" --run.dir "$work/small-1"
-for level in optimizer gradients weights; do
+for level in gradients weights; do
   pass on 3 "${small[@]}" --run.dir "$work/small-$level" --device.shard "$level"
   cmp <(samples "$work/small-1") <(samples "$work/small-$level") || fail "several micro-batches, $level: other answers"
   metrics "$work/small-1" | grep -E '^(ppo/(value|ptx)_loss|eval/score) ' >"$work/a"
@@ -69,7 +82,7 @@ same_run "$work/small-gradients" "$work/small-weights"
 note "several micro-batches: the same answers, and two orders of sums within rounding of each other"
 
 # Fewer answers than ranks.
-few=("${ppo[@]}" --ppo.batch_size 2 --ppo.total_episodes 6 --ppo.epochs 1)
+few=("${ppo[@]}" --ppo.batch_size 2 --ppo.total_episodes 4 --ppo.epochs 1)
 pass on 1 "${few[@]}" --run.dir "$work/few-1"
 pass on 4 "${few[@]}" --run.dir "$work/few-4" --device.shard weights
 cmp <(samples "$work/few-1") <(samples "$work/few-4") || fail "fewer answers than ranks: other answers"
@@ -77,9 +90,9 @@ close_weights "$work/few-1/model/model.safetensors" "$work/few-4/model/model.saf
 note "ranks without an answer go in step"
 
 # Checkpoints: each rank writes its slices, of the running means too.
-long=("${gae[@]}" --run.keep_best none --run.eval_every 0 --ppo.total_episodes $((60 * 8)) --run.save_every 3 --optim.state 8bit --device.shard weights)
+long=("${gae[@]}" --run.keep_best none --run.eval_every 0 --ppo.total_episodes $((20 * 8)) --ppo.epochs 1 --run.save_every 2 --optim.state 8bit --device.shard weights)
 pass on 2 "${long[@]}" --run.dir "$work/whole"
-signalled KILL "$work/killed" 6 2 $((RANDOM % 2)) "${long[@]}"
+signalled KILL "$work/killed" 4 2 $((RANDOM % 2)) "${long[@]}"
 [[ $status == 137 ]] || fail "a killed rank: exit code $status: $(tail -n 5 "$work/log")"
 cp -r "$work/killed" "$work/killed-3"
 pass on 2 "${long[@]}" --run.dir "$work/killed"
@@ -88,8 +101,7 @@ same_run "$work/whole" "$work/killed"
 note "a rank that is killed ends all, and the same number of ranks goes on with the same bits"
 pass on 3 "${long[@]}" --run.dir "$work/killed-3" --device.shard gradients
 grep -q 'going on from' "$work/log" || fail "nothing was resumed"
-# As long as rounding has not reached the digits that choose an answer.
-for run in whole killed-3; do metrics "$work/$run" | awk '$1 == "ppo/value_loss" && $2 <= 20' >"$work/$run.losses"; done
+for run in whole killed-3; do metrics "$work/$run" | grep '^ppo/value_loss ' >"$work/$run.losses"; done
 near "$work/whole.losses" "$work/killed-3.losses" 1e-4
 note "another number of ranks cuts the slices again"
 for part in result critic ema; do pass "$bin/export" "$work/whole" --part $part --out "$work/exported-$part"; done
@@ -98,11 +110,11 @@ cmp "$work/whole/ema/model/model.safetensors" "$work/exported-ema/model.safetens
 note "what is exported of slices is whole"
 
 # A signal to one rank while it samples or makes passes: it goes in step to the end of those, without computing.
-slow=("${gae[@]}" --run.keep_best none --run.eval_every 0 --ppo.epochs 1 --ppo.minibatches 1 --ppo.batch_size 64 --ppo.total_episodes $((30 * 64))
-  --rollout.max_new_tokens 24 --rollout.temperature 3 --run.save_every 1 --device.shard weights --optim.micro_batch_tokens 64)
+slow=("${gae[@]}" --run.keep_best none --run.eval_every 0 --ppo.epochs 1 --ppo.minibatches 1 --ppo.batch_size 64 --ppo.total_episodes $((8 * 64))
+  --rollout.max_new_tokens 12 --rollout.temperature 3 --run.save_every 1 --device.shard weights --optim.micro_batch_tokens 64)
 pass on 2 "${slow[@]}" --run.dir "$work/slow"
 for attempt in 1 2 3 4 5; do
-  signalled TERM "$work/term" 3 2 0 "${slow[@]}" --device.rank_timeout 20
+  signalled TERM "$work/term" 2 2 0 "${slow[@]}" --device.rank_timeout 20
   if grep -aq 'this rollout will be made again' "$work/log"; then break; fi
 done
 ((attempt < 5)) || fail "SIGTERM: it never came during a rollout"

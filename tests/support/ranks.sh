@@ -5,6 +5,26 @@ command -v mpirun >/dev/null || exit 77
 [[ $(ldd "$bin/sft") == *libmpi* ]] || exit 77 # a build without MPI
 unset OMP_NUM_THREADS
 
+# base_of WORLD FILTER OUT: a fresh base of its language, whose config.json jq changes so.
+base_of() {
+  jq "$2" "$1/model.json" >"$work/config.json"
+  pass "$bin/init" --config "$work/config.json" --tokenizer "$1/tokenizer" --out "$3" --seed 7
+}
+# count_of MODEL REGEX: numbers of the tensors of a safetensors file whose names match.
+count_of() {
+  local header
+  header=$(od -An -N8 -td8 "$1")
+  head -c $((8 + header)) "$1" | tail -c "$((header))" | jq --arg names "$2" '[del(.__metadata__) | to_entries[] |
+    select(.key | test($names)) | reduce .value.shape[] as $n (1; . * $n)] | add // 0'
+}
+# sent RUN STEP: what rank 0 sent for that update.
+sent() {
+  sqlite3 "$1/run.db" "select cast(value as integer) from metric where name = 'train/sent_bytes' and step = $2"
+}
+# sends NAME BYTES THEORY: as near as slices, which are cut at multiples of 256 elements, and sums of losses allow.
+sends() {
+  holds "($2 - ($3)) ^ 2 <= (0.01 * ($3) + 1000) ^ 2" || fail "$1: $2 bytes sent, by the table $3"
+}
 # on N COMMAND...: on N ranks.
 on() {
   bash tests/ranks/mpirun.sh "$@"
