@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The table of whole workloads in docs/performance.md, made of docs/performance.json, a result of drover bench.
 #
+# Of what was disturbed there is neither ratio nor share of the floor.
+#
 #   tools/performance_table.sh                 print it
 #   tools/performance_table.sh --write [FILE]  put it into the page, between its marks; of FILE, which then takes the place of
 #                                              docs/performance.json
@@ -16,9 +18,9 @@ table() {
     def gib: . / 1073741824 * 10 | round / 10 | "\(.) GiB";
     def side: if .lacks then "\(.lacks)" else
       "\(.rate | figure) (\(.least | figure)–\(.most | figure))\(if .disturbed then ", disturbed" else "" end)" end;
-    def line($w; $p): "| `\($w.name)` | \($w.ours | side) | \(if $p then "\($p.name): \($p | side)" else "" end) | \(
-      $p.ratio // null | if . then . * 100 | round / 100 | tostring else "" end) | \($w.floor // null | if . then figure else "" end) | \(
-      $w.reached // null | if . then . * 100 | round | "\(.)%" else "" end) | \($w.ours.peak_bytes // null | if . then gib else "" end) | \(
+    def line($w; $p): (if $w.ours.disturbed or $p.disturbed then {} else {ratio: $p.ratio, reached: $w.reached} end) as $quiet | "| `\($w.name)` | \($w.ours | side) | \(if $p then "\($p.name): \($p | side)" else "" end) | \(
+      $quiet.ratio // null | if . then . * 100 | round / 100 | tostring else "" end) | \($w.floor // null | if . then figure else "" end) | \(
+      $quiet.reached // null | if . then . * 100 | round | "\(.)%" else "" end) | \($w.ours.peak_bytes // null | if . then gib else "" end) | \(
       $p.peak_bytes // null | if . then gib else "" end) |";
     (.machine | "\(.cpu), \(.cores) cores\(if .quota then " (time for \(.quota))" else "" end), \(.threads) threads, \(
       .memory_bytes | gib), \(.features | join(" ")), \(.compiler)") as $machine

@@ -90,5 +90,12 @@ if "$work/page/tools/performance_table.sh" --check 2>"$work/log"; then fail 'a w
 cmp "$work/result.json" "$work/page/docs/performance.json" || fail '--write keeps another file'
 "$work/page/tools/performance_table.sh" --check || fail '--write'
 grep -q '^| `prefill_64x32`' "$work/page/docs/performance.md" || fail "the table: $(cat "$work/page/docs/performance.md")"
+# Of what was quiet there is a ratio, of what was not there is none.
+quiet=$(jq '.workloads[0] |= (.ours.disturbed = false | .peers[0].disturbed = false | .peers[0].ratio = 77.25)' docs/performance.json)
+for disturbed in false true; do
+  jq ".workloads[0].ours.disturbed = $disturbed" <<<"$quiet" >"$work/quiet.json"
+  "$work/page/tools/performance_table.sh" --write "$work/quiet.json"
+  [[ $(grep -c '| 77.25 |' "$work/page/docs/performance.md") == $([[ $disturbed == false ]] && echo 1 || echo 0) ]] || fail "a ratio where disturbed is $disturbed"
+done
 note "the page"
 echo "bench: figures beside others"
