@@ -22,7 +22,7 @@ const char *alarm_remedy(AlarmKind kind) {
 
 static bool unknown(const char *name, Error *error) {
   Buffer known = {0};
-  bool ok = buffer_text(&known, "all", error);
+  bool ok = buffer_text(&known, "all, none", error);
   for (int k = 0; ok && k < ALARM_KINDS; k++) ok = buffer_format(&known, error, ", %s", kinds[k].name);
   if (ok)
     error_set(error, ERROR_USAGE, "run.alarms: there is no alarm '%.40s'; there are: %s", name, known.data);
@@ -38,7 +38,7 @@ bool alarm_set(const OptionStrings *names, int64_t *set, Error *error) {
     for (int k = 0; k < ALARM_KINDS; k++) {
       if (all || strcmp(names->items[i], kinds[k].name) == 0) named |= (int64_t)1 << k;
     }
-    if (!named) return unknown(names->items[i], error);
+    if (!named && strcmp(names->items[i], "none") != 0) return unknown(names->items[i], error);
     *set |= named;
   }
   return true;

@@ -42,7 +42,7 @@ typedef struct Alarms {
 
 const char *alarm_name(AlarmKind kind);
 const char *alarm_remedy(AlarmKind kind);
-/* The set that run.alarms names, all of them for "all". ERROR_USAGE for an unknown name. */
+/* The set that run.alarms names, all of them for "all"; "none" adds nothing. ERROR_USAGE for an unknown name. */
 NODISCARD bool alarm_set(const OptionStrings *names, int64_t *set, Error *error);
 
 #endif

@@ -367,7 +367,7 @@ typedef struct RunConfig {
   ROW_INT("run.patience", Config, field.patience, "0", 0, INFINITY,                                         \
       "evaluations in a row that are no better by run.keep_best, after which the run ends; 0 = it goes on to its end"), \
   ROW_STRINGS("run.alarms", Config, field.alarms, "all",                                                    \
-      "which alarms there are: all, or names of them (docs/watching.md)"),                                 \
+      "which alarms there are: all, none, or names of them (docs/watching.md)"),                                 \
   ROW_CHOICE("run.on_alarm", Config, field.on_alarm, "warn", on_alarm_choices,                              \
       "what an alarm does: warn; stop, saved, with exit code 8; rollback: go on from a checkpoint of run.save_every before the " \
       "trouble, with half the rate and, in ppo, twice the KL's coefficient"),                               \

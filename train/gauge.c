@@ -2,18 +2,23 @@
 
 #include <math.h>
 
-/* Chance alone passes 6 in one of some hundreds of runs of a thousand updates, the largest of many means being chosen, and 5 in one of fourteen
+/* Chance alone passes 6 in one of some hundreds of runs of a thousand updates, the largest of many means being chosen, and 5 in one of ten
  * (tests/unit/train_gauge.c). */
 static const double sure = 6;
 
 enum { RING = 2 * GAUGE_WINDOW };
 
-/* Of GAUGE_WINDOW values, of which the newest is `back` before the last. */
+/* Of GAUGE_WINDOW values, of which the newest is `back` before the last: the mean of all but the largest and the smallest. */
 static double window_mean(const Gauge *gauge, int64_t back) {
-  double sum = 0;
-  const int64_t end = (int64_t)gauge->count - back;
-  for (int64_t n = end - GAUGE_WINDOW; n < end; n++) sum += gauge->values[n % RING];
-  return sum / GAUGE_WINDOW;
+  const int64_t end = (int64_t)gauge->count - back, begin = end - GAUGE_WINDOW;
+  double sum = 0, largest = gauge->values[begin % RING], smallest = largest;
+  for (int64_t n = begin; n < end; n++) {
+    const double value = gauge->values[n % RING];
+    sum += value;
+    largest = fmax(largest, value);
+    smallest = fmin(smallest, value);
+  }
+  return (sum - largest - smallest) / (GAUGE_WINDOW - 2);
 }
 
 void gauge_add(Gauge *gauge, int64_t step, double value) {

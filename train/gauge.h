@@ -1,5 +1,5 @@
 /* The course of a figure over updates, as alarms see it (docs/watching.md): means of windows of GAUGE_WINDOW values, and how far such a mean
- * is off by chance.
+ * is off by chance. The largest and the smallest value of a window do not count, so that one update, whatever it is, makes no course.
  *
  * The chance of a single value is taken from differences of neighbours, which a slow trend hardly enters: its variance is half of
  * their mean square (von Neumann 1941, "Distribution of the ratio of the mean square successive difference to the variance"). Two windows that
