@@ -25,7 +25,7 @@ add() {
 # commands HELP: those that it lists, a line each: NAME TEXT.
 commands() { sed -nE 's/^  ([a-z_]+)  +([^ ].*)/\1 \2/p' <<<"$1"; }
 
-rm -rf "$out"
+rm -rf "$out/man" "$out/table"
 mkdir -p "$out/man"
 all=$("$drover" help)
 add '' 'fine-tuning of language models by what people prefer' "$all"
