@@ -62,7 +62,7 @@ jq -e '
   fail "peers: $(jq -c '.peers, .workloads' "$work/out")"
 [[ $(grep -oE '^sft_lora: (drover|peft) [0-9]' "$work/log" | cut -d' ' -f2 | xargs) == 'drover peft drover peft drover peft' ]] || fail "turns: $(cat "$work/log")"
 pass "$drover" bench --workload sft_lora,reward,decode_1 --peer peft,trl,llama.cpp --python "$work/python" "${quick[@]}"
-grep -qE '^reward +[0-9.]+  trl +missing ' "$work/out" || fail "no line for a peer that is missing: $(cat "$work/out")"
+grep -qE '^reward +[0-9.]+  trl +none ' "$work/out" || fail "no line for a peer that is missing: $(cat "$work/out")"
 grep -qxF "trl: not importable by $work/python" "$work/out" || fail "what is missing: $(cat "$work/out")"
 grep -qF 'decode_1, llama.cpp: exit code 3: ValueError: no such model' "$work/out" || fail "what failed: $(cat "$work/out")"
 awk 'length > 80 && !/^(trl|decode_1|[a-z0-9_ ]*gcc)/ { bad = 1; print } END { exit bad }' "$work/out" || fail 'a wide line'

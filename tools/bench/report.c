@@ -167,7 +167,7 @@ static bool row(const json_t *work, const json_t *peer, bool *disturbed, Buffer 
   figure(number_of(ours, "rate"), mine);
   snprintf(reached, sizeof reached, "%.0f%%", 100 * number_of(work, "reached"));
   const bool missing = json_object_get(peer, "lacks") != NULL;
-  if (peer) snprintf(theirs, sizeof theirs, "missing");
+  if (peer) snprintf(theirs, sizeof theirs, "none"); /* why stands above or below the table */
   if (peer && !missing) {
     figure(number_of(peer, "rate"), theirs);
     snprintf(ratio, sizeof ratio, "%.2f", number_of(peer, "ratio"));
