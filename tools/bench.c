@@ -301,14 +301,15 @@ static bool run(const ProgramCall *call, ProgramResult *out, Error *error) {
 }
 
 int main(int argc, char **argv) {
-  const Program program = {.name = "bench",
-                           .summary = "Speed of whole workloads on this machine, beside other programs.",
-                           .options = options,
-                           .option_count = sizeof options / sizeof *options,
-                           .config_size = sizeof(BenchConfig),
-                           .run = run,
-                           .example =
-                               "  drover bench --model my-model --workload sft_lora,decode_8 \\\n"
-                               "    --peer peft,llama.cpp --python venv/bin/python\n"};
+  const Program program = {
+      .name = "bench",
+      .summary = "Speed of whole workloads on this machine's processor, beside other programs.",
+      .options = options,
+      .option_count = sizeof options / sizeof *options,
+      .config_size = sizeof(BenchConfig),
+      .run = run,
+      .example =
+          "  drover bench --model my-model --workload sft_lora,decode_8 \\\n"
+          "    --peer peft,llama.cpp --python venv/bin/python\n"};
   return program_run(&program, argc, argv, stdout, stderr);
 }
