@@ -8,12 +8,13 @@ world=$work/world
 # Blocks that take turns in two slots, and linears that 4 bits fit.
 base_of "$world" '.num_hidden_layers = 4 | .hidden_size = 64 | .intermediate_size = 128' "$work/base"
 pass "$bin/reward" --model.path "$work/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.batch_size 8 \
-  --optim.max_steps 8 --optim.lr 1e-3 --lora.enabled
+  --optim.max_steps 4 --optim.lr 1e-3 --lora.enabled
 head -n 9 "$world/prompts.jsonl" >"$world/prompts_eval.jsonl"
 
 ppo=("$bin/ppo" --model.path "$work/base" --reward.path "$work/base" --reward.adapter "$work/rm/adapter" --data.template chatml
   --data.prompts "$world/prompts.jsonl" --ppo.samples_logged 1000 --ppo.batch_size 8 --ppo.minibatches 2 --ppo.epochs 2
-  --rollout.max_new_tokens 8 --rollout.temperature 1 --optim.lr 1e-3 --optim.micro_batch_tokens 256 --device.threads 1 --json)
+  --rollout.max_new_tokens 8 --rollout.temperature 1 --optim.lr 1e-3 --optim.micro_batch_tokens 256 --device.threads 1 --device.rank_timeout 60
+  --json)
 gae=("${ppo[@]}" --ppo.total_episodes 16 --ppo.ema 0.9 --run.keep_best reward --data.eval "$world/prompts_eval.jsonl" --run.eval_every 1)
 rloo=("${ppo[@]}" --ppo.total_episodes 16 --ppo.advantage rloo --ppo.samples_per_prompt 4 --ppo.target_kl 2e-2)
 lora=(--lora.enabled --lora.dropout 0.1)
@@ -71,14 +72,19 @@ note "each level sends what the table says"
 # that does not reach the digits that choose them.
 small=("${gae[@]}" --data.ptx "$world/sft.jsonl" --ppo.ptx_coef 0.5 --ppo.critic_warmup 1 --ppo.whiten_rewards --optim.micro_batch_tokens 64)
 pass on 1 "${small[@]}" --run.dir "$work/small-1"
-for level in gradients weights; do
-  pass on 3 "${small[@]}" --run.dir "$work/small-$level" --device.shard "$level"
+for level in gradients weights frozen; do
+  if [[ $level == frozen ]]; then
+    pass on 3 "${small[@]}" --run.dir "$work/small-frozen" --device.shard gradients --device.shard_frozen
+  else
+    pass on 3 "${small[@]}" --run.dir "$work/small-$level" --device.shard "$level"
+  fi
   cmp <(samples "$work/small-1") <(samples "$work/small-$level") || fail "several micro-batches, $level: other answers"
   metrics "$work/small-1" | grep -E '^(ppo/(value|ptx)_loss|eval/score) ' >"$work/a"
   metrics "$work/small-$level" | grep -E '^(ppo/(value|ptx)_loss|eval/score) ' >"$work/b"
   near "$work/a" "$work/b" 1e-5
 done
 same_run "$work/small-gradients" "$work/small-weights"
+same_run "$work/small-gradients" "$work/small-frozen"
 note "several micro-batches: the same answers, and two orders of sums within rounding of each other"
 
 # Fewer answers than ranks.
