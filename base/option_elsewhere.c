@@ -230,6 +230,7 @@ const OptionElsewhere options_elsewhere[] = {
     SAME("reward_model_path", "reward.path", "ppo", DIRECTORY)
     TOLD("reward_model", "reward.path", "ppo", DIRECTORY)
     TOLD("reward_model_adapters", "reward.adapter", "ppo", "a PEFT directory")
+    TOLD("ref_model_sync_steps", "ppo.reference_every", "ppo", "in updates; the policy becomes the reference, unmixed")
     SAME("num_ppo_epochs", "ppo.epochs", "ppo", NULL)
     SAME("ppo_epochs", "ppo.epochs", "ppo", NULL)
     SAME("num_mini_batches", "ppo.minibatches", "ppo", NULL)

@@ -396,19 +396,20 @@ void session_describe(const PpoSession *session) {
   const PpoSession *s = session;
   const int critics = s->models.critic_count;
   const bool lora = s->config.lora.enabled;
-  const ScoringCount judges = scoring_count_models(&s->scoring);
-  int weights = (lora ? 1 : 2) + judges.bases, count = 0;
+  const ScoringCount rewards = scoring_count_models(&s->scoring, false),
+                     costs = scoring_count_models(&s->scoring, true);
+  int weights = (lora ? 1 : 2) + rewards.bases + costs.bases, count = 0;
   for (int k = 0; k < critics; k++) weights += s->models.owns[k];
-  char word[16], reward[48] = "reward";
-  const char *roles[5];
-  if (judges.models > 1)
-    snprintf(reward, sizeof reward, "%d reward%s models", judges.models,
-             s->scoring.has_costs ? " and cost" : "");
+  char word[16], reward[32] = "reward", cost[32] = "cost";
+  const char *roles[6];
+  if (rewards.models > 1) snprintf(reward, sizeof reward, "%d reward models", rewards.models);
+  if (costs.models > 1) snprintf(cost, sizeof cost, "%d cost models", costs.models);
   roles[count++] = "actor";
   if (critics > CRITIC_OF_REWARDS) roles[count++] = "critic";
   if (critics > CRITIC_OF_COSTS) roles[count++] = "critic of the costs";
   roles[count++] = "reference";
-  if (judges.models > 0) roles[count++] = reward;
+  if (rewards.models > 0) roles[count++] = reward;
+  if (costs.models > 0) roles[count++] = cost;
   Buffer text = {0};
   list_roles(roles, count, &text);
   log_info(s->log, "%s %s%s%s%s%s", number_word(weights, word),

@@ -155,11 +155,11 @@ bool scoring_zero_known(const Scoring *scoring, bool cost) {
   return true;
 }
 
-ScoringCount scoring_count_models(const Scoring *scoring) {
+ScoringCount scoring_count_models(const Scoring *scoring, bool cost) {
   ScoringCount all = {0};
   for (size_t i = 0; i < scoring->count; i++) {
     const Source *source = &scoring->sources[i];
-    if (!source->kind->count_models) continue;
+    if (!source->kind->count_models || source->cost != cost) continue;
     const ScoringCount own = source->kind->count_models(source);
     all.models += own.models;
     all.bases += own.bases;

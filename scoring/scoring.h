@@ -142,10 +142,10 @@ double scoring_heldout_score(const Scoring *scoring, int i, int64_t slot);
 
 /* Whether all reward models, or all cost models, have a zero point, by which scores of theirs can be compared with a fixed number. */
 bool scoring_zero_known(const Scoring *scoring, bool cost);
-/* How many reward models there are, and how many bases were opened for them alone. */
+/* How many reward models there are, or cost models, and how many bases were opened for them alone. */
 typedef struct ScoringCount {
   int models, bases;
 } ScoringCount;
-ScoringCount scoring_count_models(const Scoring *scoring);
+ScoringCount scoring_count_models(const Scoring *scoring, bool cost);
 
 #endif

@@ -9,7 +9,7 @@ pass "$bin/sft" --model.path "$world/base" --data.train "$world/sft.jsonl" --run
 pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.batch_size 8 --optim.max_steps 6 \
   --optim.lr 1e-3 --lora.enabled
 
-updates=14
+updates=9
 ppo=("$bin/ppo" --model.path "$work/sft/model" --data.prompts "$world/prompts.jsonl" --reward.path "$work/sft/model" --reward.adapter "$work/rm/adapter"
   --ppo.total_episodes $((updates * 16)) --ppo.batch_size 16 --ppo.minibatches 2 --ppo.epochs 2 --rollout.max_new_tokens 8 --rollout.temperature 1
   --ppo.missing_eos keep --optim.lr 1e-3 --optim.micro_batch_tokens 256 --run.save_every 1 --ppo.reference_every 4 --json)
@@ -18,7 +18,7 @@ zeros() { # the updates whose policy is the reference: nothing between their log
 }
 for mode in true false; do
   timed "${ppo[@]}" --run.dir "$work/run-$mode" --lora.enabled $mode
-  [[ $(zeros "run-$mode") == 1,5,9,13 ]] || fail "$mode: no divergence at $(zeros "run-$mode")"
+  [[ $(zeros "run-$mode") == 1,5,9 ]] || fail "$mode: no divergence at $(zeros "run-$mode")"
   killed_and_resumed "$work/killed-$mode" $updates 2 "${ppo[@]}" --run.dir "$work/killed-$mode" --lora.enabled $mode
   for kind in model adapter; do
     [[ ! -e $work/run-$mode/$kind ]] || same_files "$work/run-$mode/$kind" "$work/killed-$mode/$kind"
