@@ -91,7 +91,7 @@ NODISCARD bool run_resume(Run *run, int64_t total, Checkpoint *checkpoint, Compu
                           Error *error);
 
 /* Both at once: a checkpoint of the stage after update `step`, if there is none of it yet; and the stage as the newest
- * checkpoint left it, or as it is when there is none. `state` is the stage's whole state (train/checkpoint.h). */
+ * checkpoint left it, or as it is when there is none (which is saved then, where run.on_alarm may go back to it). `state` is the stage's whole state (train/checkpoint.h). */
 NODISCARD bool run_save(Run *run, int64_t step, RunState *state, void *stage, Compute *compute, Error *error);
 NODISCARD bool run_load(Run *run, int64_t total, RunState *state, void *stage, Compute *compute,
                         Error *error);
