@@ -6,7 +6,7 @@
 #
 # Writes OUT/results.jsonl, a line for each run, and prints the table of docs/demo.md; OUT/methods.svg (gnuplot) is its
 # picture. Every method learns a LoRA adapter (r 16, alpha 32) with the settings of PPO's (configs/demo/pipeline.json)
-# where it has them: the same 10,240 answers. NAME-time: as many answers as fit the processor time of PPO's run of the
+# where it has them, and 5,120 answers. NAME-time: as many answers as fit the processor time of PPO's run of the
 # same seed. Seconds are of the processor, one thread, so that other work on the machine disturbs them little.
 # Started again it goes on with what is missing.
 set -euo pipefail
@@ -16,7 +16,7 @@ export DROVER_BIN=${3:-build/release/bin}
 bin=$DROVER_BIN
 mkdir -p "$out"
 
-episodes=10240
+episodes=5120
 method=() # the command of a method, but for run.dir and how many answers
 
 on_policy() { # on_policy SEED PPO-OPTIONS...
@@ -121,6 +121,8 @@ for ((seed = 1; seed <= seeds; seed++)); do
   tools/demo.sh --dir "$out/seed-$seed" --seed "$seed" --until reward >/dev/null 2>"$out/seed-$seed.log"
   without_learning "$seed"
   for name in ppo rloo grpo reinforce_pp dpo; do learn "$seed" "$name" $episodes; done
+done
+for ((seed = 1; seed <= seeds; seed++)); do
   for name in rloo grpo reinforce_pp dpo; do
     learn "$seed" "$name-time" "$(awk -v answers=$episodes -v ours="$(cost "$out/ppo-$seed" seconds)" \
       -v theirs="$(cost "$out/$name-$seed" seconds)" 'BEGIN { printf "%d", answers * ours / theirs }')"
