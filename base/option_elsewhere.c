@@ -242,6 +242,8 @@ const OptionElsewhere options_elsewhere[] = {
     TOLD("vf_coef", "ppo.critic_lr", "ppo", "a rate: a coefficient would scale the critic's gradient, and Adam divide that out again")
     SAME("response_length", "rollout.max_new_tokens", "ppo", NULL)
     SAME("max_new_tokens", "rollout.max_new_tokens", "ppo", NULL)
+    SAME("output_min_length", "rollout.max_new_tokens_from", "ppo", NULL)
+    SAME("output_max_length", "rollout.max_new_tokens", "ppo", NULL)
     TOLD("ref_model", "model.path", ALL, "the reference is the model, with model.adapter, that the run begins with")
 
     /* run, device */

@@ -20,6 +20,7 @@ typedef enum RandomPurpose {
   RANDOM_MINIBATCH = 8,
   RANDOM_PRETRAIN = 9, /* random_seed of PPO's ptx data */
   RANDOM_MINHASH = 10, /* permutations; sample = permutation */
+  RANDOM_LIMIT = 11,   /* longest answers of a prompt; sample = prompt of the run */
   RANDOM_TEST = 100
 } RandomPurpose;
 

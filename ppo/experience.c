@@ -67,8 +67,20 @@ void experience_free(Experience *experience) {
 }
 
 void experience_begin(Experience *experience, const PpoWorkers *workers) {
+  const PpoConfig *config = workers->config;
   experience->count = experience->kept = experience->tokens = 0;
+  experience->limits = (AnswerLimits){.seed = (uint64_t)config->run.seed,
+                                      .answers = (uint64_t)config->ppo.samples_per_prompt,
+                                      .least = config->rollout.limit_from};
   scoring_begin(workers->scoring, workers->run, workers->updates);
+}
+
+/* Evaluations have answers of the full length: they are compared with each other. */
+static int64_t limit_of(const Experience *x, uint64_t number) {
+  const AnswerLimits *limits = &x->limits;
+  if (limits->least == 0 || number >= experience_evaluation) return x->max_new_tokens;
+  const uint64_t episode = number % experience_greedy;
+  return rollout_limit(limits->seed, episode / limits->answers, limits->least, x->max_new_tokens);
 }
 
 void experience_add(Experience *experience, const Example *prompt, uint64_t number) {
@@ -77,7 +89,7 @@ void experience_add(Experience *experience, const Example *prompt, uint64_t numb
   experience->prompts[e] = *prompt;
   experience->samples[e] = (RolloutSample){.prompt = prompt->ids,
                                            .prompt_length = prompt->count,
-                                           .max_new_tokens = experience->max_new_tokens,
+                                           .max_new_tokens = limit_of(experience, number),
                                            .number = number,
                                            .response = experience->responses + e * experience->max_new_tokens,
                                            .logprobs = experience->sampled + e * experience->max_new_tokens};

@@ -39,9 +39,16 @@ static const uint64_t experience_evaluation = (uint64_t)1 << 62;
 /* Likewise those of greedy answers (remax): the first sampled answer to the prompt has the rest of the number. */
 static const uint64_t experience_greedy = (uint64_t)1 << 61;
 
+/* How long the sampled answers to a prompt may be (rollout_limit). */
+typedef struct AnswerLimits {
+  uint64_t seed, answers; /* answers: to each prompt */
+  int64_t least;          /* 0: all may have max_new_tokens */
+} AnswerLimits;
+
 typedef struct Experience {
   int64_t capacity;       /* answers; capacity * max_new_tokens is at most INT32_MAX */
   int64_t max_new_tokens; /* per answer */
+  AnswerLimits limits;    /* since experience_begin */
   int64_t count;          /* answers of this rollout */
   int64_t kept;           /* those before this one were sampled and scored before (experience_drop_flat) */
   int64_t tokens;         /* = offsets[count] */

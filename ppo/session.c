@@ -174,6 +174,7 @@ static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) 
   const int64_t share = (config->ppo.batch_size + s->comm.size - 1) / s->comm.size; /* experience_sample */
   engine.batch = config->rollout.batch < share ? config->rollout.batch : share;
   engine.max_length = longest_answered(s);
+  engine.cache_bytes = config->rollout.cache;
   engine.cache_dtype = cache_dtype(config->rollout.cache_dtype, engine.cache_dtype);
   engine.edits = rollout_edits(&config->rollout);
   return engine;

@@ -395,6 +395,7 @@ static bool write_text(const PpoSession *s, const char *path, ProgramResult *res
 static bool save(PpoSession *s, ProgramResult *result, Error *error) {
   char *path = NULL;
   bool ok = save_result(s, &path, error);
+  engine_tell_preemptions(&s->engine, s->log);
   plan_report_peaks(&s->plan, &s->compute, s->log);
   if (s->comm.rank == 0) {
     ok = ok && write_json(s, path, result, error) && run_finish(&s->run, result->json.data, error) &&

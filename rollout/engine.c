@@ -106,6 +106,12 @@ bool engine_check_lengths(const Engine *engine, int64_t longest, int64_t max_new
   return true;
 }
 
+void engine_tell_preemptions(const Engine *engine, Log *log) {
+  if (engine->stats.preemptions == 0) return;
+  log_info(log, "%lld times an answer gave up its place in the full cache and was computed again",
+           (long long)engine->stats.preemptions);
+}
+
 void engine_free(Engine *engine) {
   if (engine->texts) {
     for (int64_t i = 0; i < engine->config.batch; i++) text_stream_free(&engine->texts[i]);

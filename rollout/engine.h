@@ -116,6 +116,8 @@ NODISCARD bool engine_init(Engine *engine, EngineConfig config, const Model *mod
 /* Whether prompts of up to `longest` tokens leave room for an answer (ERROR_USAGE), and a warning when not for one of max_new_tokens; log may be NULL. */
 NODISCARD bool engine_check_lengths(const Engine *engine, int64_t longest, int64_t max_new_tokens, Log *log,
                                     Error *error);
+/* Says how often since engine_init an answer gave up its place in a cache that was full, if any did. */
+void engine_tell_preemptions(const Engine *engine, Log *log);
 void engine_free(Engine *engine); /* host arrays; tensors belong to the arena */
 
 /* Generates all samples. ERROR_DATA (naming the sample) for an empty prompt, one that leaves no room for a

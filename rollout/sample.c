@@ -1,5 +1,7 @@
 #include "rollout/sample.h"
 
+#include "base/random.h"
+
 const char *rollout_finish_name(RolloutFinish finish) {
   switch (finish) {
     case ROLLOUT_EOS:
@@ -12,4 +14,9 @@ const char *rollout_finish_name(RolloutFinish finish) {
       break;
   }
   return "unfinished";
+}
+
+int64_t rollout_limit(uint64_t seed, uint64_t prompt, int64_t least, int64_t most) {
+  const RandomKey key = random_key(seed, RANDOM_LIMIT);
+  return least + random_below(key, prompt, 0, (uint32_t)(most - least + 1));
 }

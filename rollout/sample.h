@@ -36,6 +36,10 @@ typedef struct RolloutSample {
   struct RolloutSample *next; /* the engine's: the queue of waiting samples */
 } RolloutSample;
 
+/* The most tokens of the answers to a prompt, the number `prompt` of those that a run gives to its policy: anything from least to most, as
+ * likely; a function of seed and number. */
+int64_t rollout_limit(uint64_t seed, uint64_t prompt, int64_t least, int64_t most);
+
 /* Whether it ended by itself: by an EOS id or a stop string. */
 static inline bool rollout_ended(const RolloutSample *sample) {
   return sample->finished == ROLLOUT_EOS || sample->finished == ROLLOUT_STOP;

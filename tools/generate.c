@@ -477,10 +477,7 @@ static void report(const Generate *g) {
   }
   log_info(g->log, "prompts: %lld tokens%s; answers: %lld tokens%s", (long long)s->prompt_rows, prefill,
            (long long)s->sampled_tokens, decode);
-  if (s->preemptions) {
-    log_info(g->log, "%lld times an answer gave up its place in the full cache and was computed again",
-             (long long)s->preemptions);
-  }
+  engine_tell_preemptions(&g->engine, g->log);
 }
 
 static bool generate(Generate *g, Error *error) {

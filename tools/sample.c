@@ -107,6 +107,7 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
     return false;
   }
   say_figures(s, &figures);
+  engine_tell_preemptions(&s->engine, s->log);
   plan_report_peak(&s->plan, &s->compute, s->log);
   return put_result(s, &figures, result, error) && run_finish(&s->run, result->json.data, error);
 }

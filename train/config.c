@@ -33,6 +33,14 @@ bool rollout_config_check(const RolloutConfig *config, const char *prefix, const
                      prefix, glue, glue, (long long)config->max_new_tokens,
                      (long long)config->min_new_tokens);
   }
+  const int64_t from = config->limit_from;
+  if (from > config->max_new_tokens || (from > 0 && from < config->min_new_tokens)) {
+    return error_set(error, ERROR_USAGE,
+                     "%smax%snew%stokens%sfrom: expected from %smin%snew%stokens %lld to %smax%snew%stokens "
+                     "%lld, found %lld",
+                     prefix, glue, glue, glue, prefix, glue, glue, (long long)config->min_new_tokens, prefix,
+                     glue, glue, (long long)config->max_new_tokens, (long long)from);
+  }
   for (size_t i = 0; i < config->stop.count; i++) {
     if (!*config->stop.items[i])
       return error_set(error, ERROR_USAGE, "%sstop: expected texts, found an empty one", prefix);

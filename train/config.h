@@ -268,11 +268,13 @@ NODISCARD bool training_config_check(const ModelConfig *model, const LoraConfig 
 
 typedef struct RolloutConfig {
   int64_t max_new_tokens, min_new_tokens;
+  int64_t limit_from; /* 0: every answer may have max_new_tokens */
   double temperature, top_p;
   int64_t top_k;
   double repetition_penalty; /* 1 = none */
   OptionStrings stop;
   int64_t batch;           /* sequences running at once */
+  int64_t cache;           /* bytes for their keys and values; 0 = as much as they can take */
   int cache_dtype;         /* CacheDtype */
   double eval_temperature; /* EVAL_ROLLOUT_OPTIONS; below 0: temperature */
   int64_t eval_samples;
@@ -311,6 +313,8 @@ DType cache_dtype(int choice, DType activations);
 #define ROLLOUT_OPTIONS(Config, field, default_tokens, default_temperature, default_batch)                  \
   ROW_INT("rollout.max_new_tokens", Config, field.max_new_tokens, default_tokens, 1, 1 << 24,               \
       "longest answer, tokens", .first = true),                                                             \
+  ROW_INT("rollout.max_new_tokens_from", Config, field.limit_from, "0", 0, 1 << 24,                         \
+      "the longest answers to a prompt are drawn from these many tokens up to rollout.max_new_tokens; 0: all may have that many"), \
   ROW_FLOAT("rollout.temperature", Config, field.temperature, default_temperature, 0, 100,                  \
       "sampling temperature; 0 = greedy"),                                                                  \
   ROW_INT("rollout.top_k", Config, field.top_k, "0", 0, 1 << 24,                                            \
@@ -319,6 +323,8 @@ DType cache_dtype(int choice, DType activations);
       "sample from the likeliest tokens that together have this probability; 1 = all"),                     \
   SAMPLING_OPTIONS("rollout.", "_", Config, field.min_new_tokens, field.repetition_penalty, field.stop),    \
   ROW_INT("rollout.batch", Config, field.batch, default_batch, 1, 1 << 20, "sequences generated at once"),         \
+  ROW_BYTES("rollout.cache", Config, field.cache, "0",                                                      \
+      "memory for keys and values, e.g. 2GiB: with less than the batch can use answers wait for each other; 0 = as much"), \
   CACHE_DTYPE_OPTION("rollout.cache_dtype", Config, field.cache_dtype),
 
 /* Of a stage that evaluates by answering. */

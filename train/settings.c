@@ -39,6 +39,7 @@ const SettingsKey settings_keys[] = {
     {"optim.offload", SETTINGS_FREE, "where masters and moments lie; the processor rounds otherwise"},
     {"optim.micro_batch_tokens", SETTINGS_FREE, "memory; losses are normalised by the whole update"},
     {"rollout.batch", SETTINGS_FREE, "memory; an answer does not depend on what else is generated"},
+    {"rollout.cache", SETTINGS_FREE, "memory; an answer does not depend on what else is generated"},
     {"data.cache", SETTINGS_FREE, "where tokenised data lie"},
     {"data.max_record", SETTINGS_FREE, "memory for one line of data"},
     {"ppo.samples_logged", SETTINGS_FREE, "rows in the run log"},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# rollout.repetition_penalty, rollout.min_new_tokens and rollout.stop in ppo, sample and generate: PPO learns from the distribution that it samples
+# rollout.repetition_penalty, min_new_tokens, stop, max_new_tokens_from and cache in ppo, sample and generate: PPO learns from the distribution that it samples
 # from, is killed and resumed to the bit, and nothing depends on the batch. $1: the folder of the executables.
 bin=$1
 source tests/support/stages.sh
@@ -35,6 +35,26 @@ same_files edited/adapter killed/adapter
 pass "${ppo[@]}" "${edits[@]}" --run.dir company --rollout.batch 3
 same_files edited/adapter company/adapter
 note "killed and resumed; rollout.batch does not matter"
+
+# Answers of several lengths: those to one prompt may be equally long, and cut answers have different lengths.
+lengths=("${ppo[@]}" --ppo.advantage rloo --ppo.samples_per_prompt 4 --rollout.max_new_tokens_from 1)
+timed "${lengths[@]}" --run.dir lengths
+cut_lengths() { sqlite3 "$1/run.db" "select count(distinct length) from sample where not finished"; }
+[[ $(cut_lengths lengths) -ge 4 ]] || fail "cut answers have $(cut_lengths lengths) lengths"
+[[ $(sqlite3 lengths/run.db "select count(*) from (select 1 from (select *, (rowid - 1) / 4 as prompt_of from sample) where not finished
+  group by prompt_of having count(distinct length) > 1)") == 0 ]] || fail "answers to one prompt were cut at different lengths"
+killed_and_resumed lengths-killed $updates 2 "${lengths[@]}" --run.dir lengths-killed
+same_files lengths/adapter lengths-killed/adapter
+note "several lengths"
+
+# A cache that is too small for all: answers wait for each other and give up their places, and are the same.
+long=("${ppo[@]}" --ppo.total_episodes 32 --rollout.max_new_tokens 40 --rollout.min_new_tokens 30)
+pass "${long[@]}" --run.dir wide
+pass "${long[@]}" --run.dir narrow --rollout.cache 56KiB
+grep -q 'gave up its place in the full cache' "$work/log" || fail "no answer gave up its place"
+same_files wide/adapter narrow/adapter
+refuse 5 'a KV cache of 1024 bytes holds' "${ppo[@]}" --run.dir x --rollout.cache 1KiB
+note "a small cache"
 
 # An answer that meets a stop string has ended: it keeps its score.
 pass "${ppo[@]}" --rollout.stop '["yes","no"]' --ppo.missing_eos_penalty 50 --run.dir stops
@@ -84,6 +104,8 @@ refuse 2 'rollout.min_new_tokens: expected at most the longest answer, 8 tokens,
 refuse 2 '--min-new-tokens: expected at most' "${generate[@]}" --min-new-tokens 11
 refuse 2 'stop: expected texts, found an empty one' "${ppo[@]}" --rollout.stop '["a",""]' --run.dir x
 refuse 2 'rollout.repetition_penalty (was 1.5, is 1.4)' "${ppo[@]}" "${edits[@]}" --rollout.repetition_penalty 1.4 --run.dir edited
+refuse 2 'rollout.max_new_tokens_from: expected from rollout.min_new_tokens 3 to rollout.max_new_tokens 8, found 9' "${ppo[@]}" "${edits[@]}" --rollout.max_new_tokens_from 9 --run.dir x
+refuse 2 'rollout.max_new_tokens_from: expected from rollout.min_new_tokens 3 to rollout.max_new_tokens 8, found 2' "${ppo[@]}" "${edits[@]}" --rollout.max_new_tokens_from 2 --run.dir x
 mkdir capped # Gemma 2 caps its logits
 cat >capped/config.json <<'END'
 {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,

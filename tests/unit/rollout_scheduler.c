@@ -277,9 +277,27 @@ static void out_of_memory(void **state) {
   assert_true(count > 5);
 }
 
+/* Every length comes, the ends too, and the same again for the same prompt. */
+static void limits_of_prompts(void **state) {
+  (void)state;
+  int seen[5] = {0}, other = 0;
+  for (uint64_t prompt = 0; prompt < 500; prompt++) {
+    const int64_t limit = rollout_limit(1, prompt, 3, 7);
+    assert_in_range(limit, 3, 7);
+    assert_int_equal(rollout_limit(1, prompt, 3, 7), limit);
+    other += rollout_limit(2, prompt, 3, 7) != limit;
+    seen[limit - 3]++;
+  }
+  for (int i = 0; i < 5; i++) assert_in_range(seen[i], 60, 140);
+  assert_true(other > 300);
+  assert_int_equal(rollout_limit(1, 0, 4, 4), 4);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(many_shapes),        cmocka_unit_test(no_waste),
-                                     cmocka_unit_test(prompts_are_shared), cmocka_unit_test(replaced_at_once),
-                                     cmocka_unit_test(youngest_gives_way), cmocka_unit_test(out_of_memory)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(many_shapes),        cmocka_unit_test(no_waste),
+      cmocka_unit_test(prompts_are_shared), cmocka_unit_test(replaced_at_once),
+      cmocka_unit_test(youngest_gives_way), cmocka_unit_test(limits_of_prompts),
+      cmocka_unit_test(out_of_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

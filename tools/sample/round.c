@@ -34,6 +34,12 @@ static bool goes_on(const SampleSession *s, Error *error) {
   return number == 0 || run_interrupted_error(&s->run, number, error);
 }
 
+static int64_t limit_of(const SampleSession *s, uint64_t prompt) {
+  const RolloutConfig *rollout = &s->config.rollout;
+  if (rollout->limit_from == 0) return rollout->max_new_tokens;
+  return rollout_limit((uint64_t)s->config.run.seed, prompt, rollout->limit_from, rollout->max_new_tokens);
+}
+
 /* Fills in the round's samples; returns its prompts. */
 static int64_t ask(SampleSession *s) {
   const int64_t n = s->config.sample.n, left = (int64_t)s->prompts.count - s->done;
@@ -45,7 +51,7 @@ static int64_t ask(SampleSession *s) {
     buffer_clear(&s->texts[i]);
     s->samples[i] = (RolloutSample){.prompt = example.ids,
                                     .prompt_length = example.count,
-                                    .max_new_tokens = most,
+                                    .max_new_tokens = limit_of(s, prompt),
                                     .number = (uint64_t)(s->done * n + i),
                                     .user = &s->texts[i],
                                     .response = s->responses + i * most};

@@ -95,6 +95,7 @@ static EngineConfig engine_config(const SampleSession *s, const PlanSettings *se
   engine.batch =
       smaller(settings->rollout_batch, prompts_of_round(s, settings->rollout_batch) * s->config.sample.n);
   engine.max_length = longest_answered(s);
+  engine.cache_bytes = s->config.rollout.cache;
   engine.edits = rollout_edits(&s->config.rollout);
   engine.cache_dtype = cache_dtype(settings->cache_dtype, engine.cache_dtype);
   return engine;
