@@ -8,6 +8,8 @@
  *   experience_score     what the sources of rewards say of each answer      score, judged, cost
  *   experience_credit    KL, rewards, advantages                             kl, reward, total, advantage, returns, left_out
  *
+ * (the scores before the log-probabilities where flat groups make room for further prompts, experience_drop_flat)
+ *
  * Token arrays are ragged (ppo/kl.h): answer e has its tokens at offsets[e] .. offsets[e+1]-1. Answers are kept as
  * the ids that were sampled. Everything is host memory, allocated once for `capacity` answers.
  *
