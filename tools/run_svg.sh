@@ -21,7 +21,7 @@ house=$PWD file=$(realpath "${2:-docs/run.svg}")
 bin=$(realpath "${DROVER_BIN:-build/release/bin}")
 
 work=$(mktemp -d)
-screen() { tmux -L "drover-$$" -f /dev/null "$@"; }
+screen() { tmux -S "$work/tmux" -f /dev/null "$@"; }
 trap 'screen kill-server 2>/dev/null || true; rm -rf "$work"' EXIT
 "$bin/demo_data" --out "$work/data" >/dev/null
 ln -s "$(realpath "$1")" "$work/$model"
