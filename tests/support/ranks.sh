@@ -53,7 +53,7 @@ close_weights() { # close_weights A B MOST
 }
 
 # signalled SIGNAL RUN STEP RANKS RANK COMMAND...: starts the command on so many ranks and sends one of them the signal once there is
-# a checkpoint of STEP; sets `status`. RUN is its run directory. When the run is over before, it is tried again.
+# a checkpoint of STEP, and `later` seconds after that; sets `status`. RUN is its run directory. When the run is over before, it is tried again.
 signalled() {
   local signal=$1 run=$2 step=$3 ranks=$4 rank=$5 job pid attempt
   shift 5
@@ -63,6 +63,7 @@ signalled() {
     bash tests/ranks/mpirun.sh "$ranks" "$@" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
     while (($(checkpoint_step "$run") < step)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+    sleep "${later:-0}"
     for pid in $(cat "/proc/$job/task/$job/children" 2>/dev/null); do
       if grep -zqx "OMPI_COMM_WORLD_RANK=$rank" "/proc/$pid/environ" 2>/dev/null; then kill "-$signal" "$pid" || true; fi
     done
