@@ -35,6 +35,8 @@ refilled=$(total full ppo/refilled) refilled=${refilled%.0}
   and abs(f.value - r.value / (6 + r.value)) < 1e-9") == "$updates" ]] || fail "ppo/flat_group_rate"
 holds "$(query full "select max(abs(value)) from metric where name = 'ppo/first_ratio_error'") < 1e-5"
 holds "$(query full "select max(abs(value)) from metric where name = 'ppo/sampler_error'") < 1e-5" # log-probabilities moved with their answers
+# Other prompts, not the same ones once more (one comes twice where an epoch ends, or in the data).
+holds "$(query full "select avg(n) from (select count(distinct prompt) as n from sample group by step)") > 5.8"
 note "no flat group is left"
 
 pass "${ppo[@]}" "${rule[@]}" --run.dir "$work/bounded" --ppo.refill_rounds 1
