@@ -278,6 +278,17 @@ static bool write_result(FileWriter *file, const json_t *result, Error *error) {
   return ok;
 }
 
+/* Workloads that were through when a signal came are not lost. The error stays that of the signal. */
+static void keep_measured(const Bench *bench, FileWriter *file, const json_t *result) {
+  const size_t count = json_array_size(json_object_get(result, "workloads"));
+  Error failed = {0};
+  if (!stopped || count == 0) return;
+  if (write_result(file, result, &failed))
+    log_info(bench->log, "%s: the %zu workloads that were measured before", bench->config->out, count);
+  else
+    log_warning(bench->log, "%s", failed.message);
+}
+
 static bool run(const ProgramCall *call, ProgramResult *out, Error *error) {
   const BenchConfig *config = call->config;
   Bench bench = {.config = config, .log = call->log};
@@ -288,8 +299,10 @@ static bool run(const ProgramCall *call, ProgramResult *out, Error *error) {
   bool ok = (result || error_out_of_memory(error, "result", 0)) &&
             (!config->out || file_writer_open(&file, config->out, error)) && open_bench(&bench, error);
   if (ok && !call->check) {
-    ok = run_all(&bench, result, error) && json_append_text(&out->json, result, error) &&
-         report_table(result, &out->text, error) && (!config->out || write_result(&file, result, error));
+    ok = run_all(&bench, result, error);
+    if (!ok && config->out) keep_measured(&bench, &file, result);
+    ok = ok && json_append_text(&out->json, result, error) && report_table(result, &out->text, error) &&
+         (!config->out || write_result(&file, result, error));
   } else if (ok) {
     ok = buffer_text(&out->text, "the check found nothing wrong", error) &&
          buffer_text(&out->json, "{\"ok\": true}", error);
