@@ -278,11 +278,11 @@ static bool write_result(FileWriter *file, const json_t *result, Error *error) {
   return ok;
 }
 
-/* Workloads that were through when a signal came are not lost. The error stays that of the signal. */
+/* Workloads that were through before a signal, or another end, are not lost. The error stays that of the end. */
 static void keep_measured(const Bench *bench, FileWriter *file, const json_t *result) {
   const size_t count = json_array_size(json_object_get(result, "workloads"));
   Error failed = {0};
-  if (!stopped || count == 0) return;
+  if (count == 0) return;
   if (write_result(file, result, &failed))
     log_info(bench->log, "%s: the %zu workloads that were measured before", bench->config->out, count);
   else

@@ -4,7 +4,7 @@
 #
 #   tests/real/methods.sh OUT [SEEDS [PROGRAMS]]    SEEDS: how many (3); PROGRAMS: their folder (build/release/bin)
 #
-# Writes OUT/results.jsonl, a line for each run, and prints the table of docs/demo.md; OUT/methods.svg (gnuplot) is its
+# Writes OUT/results.jsonl, a line for each run, and prints what the table of docs/demo.md has; OUT/methods.svg (gnuplot) is its
 # picture. Every method learns a LoRA adapter (r 16, alpha 32) with the settings of PPO's (configs/demo/pipeline.json)
 # where it has them, and 5,120 answers. NAME-time: as many answers as fit the processor time of PPO's run of the
 # same seed. Seconds are of the processor, one thread, so that other work on the machine disturbs them little.
@@ -41,10 +41,10 @@ command_of() { # command_of NAME SEED
   esac
 }
 
-how_long() { # how_long NAME EPISODES: the options
+how_long() { # how_long NAME ANSWERS, a multiple of 256: the options
   case $1 in
     dpo*) echo "--optim.max_steps $(($2 / 32))" ;;
-    *) echo "--ppo.total_episodes $(($2 / 256 * 256))" ;;
+    *) echo "--ppo.total_episodes $2" ;;
   esac
 }
 
@@ -88,7 +88,7 @@ write() { # write SEED NAME FOLDER ANSWERS KL HOW-MANY: a line of results
 }
 is_there() { [[ -e $out/results.jsonl ]] && jq -e -s --arg name "$2" --argjson seed "$1" 'any(.[]; .method == $name and .seed == $seed)' "$out/results.jsonl" >/dev/null; }
 
-learn() { # learn SEED NAME EPISODES
+learn() { # learn SEED NAME ANSWERS
   local world=$out/seed-$1 folder=$out/$2-$1 how
   is_there "$1" "$2" && return
   command_of "$2" "$1"
@@ -125,7 +125,7 @@ done
 for ((seed = 1; seed <= seeds; seed++)); do
   for name in rloo grpo reinforce_pp dpo; do
     learn "$seed" "$name-time" "$(awk -v answers=$episodes -v ours="$(cost "$out/ppo-$seed" seconds)" \
-      -v theirs="$(cost "$out/$name-$seed" seconds)" 'BEGIN { printf "%d", answers * ours / theirs }')"
+      -v theirs="$(cost "$out/$name-$seed" seconds)" 'BEGIN { print 256 * int(answers * ours / theirs / 256) }')"
   done
 done
 
