@@ -11,9 +11,9 @@ ln -s "$work/moved/bin/drover" "$work/elsewhere/drover"
 cd "$work/elsewhere"
 drover() { env -u DROVER_BIN PATH="$work/elsewhere:/usr/bin:/bin" drover "$@"; }
 
-# The commands that drover lists, no more and no less.
+# The commands that drover lists, no more and no less, but for what makes the data of the tutorial.
 drover help | sed -nE 's/^  ([a-z_]+)  +[^ ].*/\1/p' | sort >listed
-{ ls "$work/moved/libexec/drover" && echo run; } | sort >installed
+{ ls "$work/moved/libexec/drover" | grep -vx demo_data && echo run; } | sort >installed
 diff listed installed >difference || fail "listed and installed programs: $(cat difference)"
 [[ $(ls "$work/moved/bin") == drover ]] || fail "on PATH: $(ls "$work/moved/bin")"
 expect "drover $(sed -nE '1s/drover \(([^)]*)\).*/\1/p' "$house/packaging/debian/changelog")" drover --version
