@@ -69,25 +69,17 @@ static int blank_comments(char *text) {
   return 0;
 }
 
-/* What the parser's own words do not say, of the place where it stopped. */
-static const char *json_hint(const Buffer *text, int position) {
-  if (position < 1 || (size_t)position > text->size) return "";
-  const char *at = text->data + position - 1; /* the last character that was read */
-  if (*at == '#') return " (comments are // and /* */; a file with # is YAML, and named .yaml)";
-  if (*at != '}' && *at != ']') return "";
-  do at--;
-  while (at > text->data && strchr(" \t\r\n", *at));
-  return *at == ',' ? " (no comma stands before a closing } or ])" : "";
-}
-
 static bool read_json(ConfigFile *file, Buffer *text, Error *error) {
   json_error_t broken;
   const int open = text->data ? blank_comments(text->data) : 0;
   if (open > 0) return error_set(error, ERROR_USAGE, "%s:%d: a comment that does not end", file->path, open);
   file->root = json_parse(text->data, text->size, json_limit_config, JSON_REJECT_DUPLICATES, &broken);
   if (!file->root) {
+    const int at = broken.position;
+    const bool hash = at > 0 && (size_t)at <= text->size && text->data[at - 1] == '#';
     return error_set(error, ERROR_USAGE, "%s:%d:%d: %s%s", file->path, broken.line, broken.column,
-                     broken.text, json_hint(text, broken.position));
+                     broken.text,
+                     hash ? " (comments are // and /* */; a file with # is YAML, and named .yaml)" : "");
   }
   return json_key_lines(&file->lines, text->data, error);
 }

@@ -94,6 +94,27 @@ static bool scan_all(Scan *scan, size_t limit, Error *error) {
   return true;
 }
 
+static bool begins_with(const char *text, size_t bytes, const char *prefix) {
+  return bytes >= strlen(prefix) && memcmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* What the parser's own words do not say of a text that it stopped in at `position`, its count of characters. */
+static const char *cure_of(const char *text, size_t bytes, int position, const char *why) {
+  if (begins_with(text, bytes, "version https://git-lfs."))
+    return " (only the pointer to a file of Git LFS: git lfs pull fetches it)";
+  if (begins_with(text, bytes, "<")) return " (a web page: fetch the file itself)";
+  if (strstr(why, "decode byte")) return " (not UTF-8: iconv -f LATIN1 -t UTF-8 makes it so)";
+  if (strstr(why, "near 'None'") || strstr(why, "near 'True'") || strstr(why, "near 'False'"))
+    return " (Python's: JSON has null, true and false)";
+  if (position < 1 || (size_t)position > bytes) return "";
+  const char *at = text + position - 1; /* the last character that was read */
+  if (*at == '\'') return " (JSON's texts stand in double quotes)";
+  if (*at != '}' && *at != ']') return "";
+  do at--;
+  while (at > text && strchr(" \t\r\n", *at));
+  return *at == ',' ? " (no comma stands before a closing } or ])" : "";
+}
+
 json_t *json_parse(const char *text, size_t bytes, JsonLimit limit, size_t flags, json_error_t *problem) {
   Scan scan = {.text = text ? text : "", .bytes = bytes};
   Error error = {0};
@@ -107,12 +128,14 @@ json_t *json_parse(const char *text, size_t bytes, JsonLimit limit, size_t flags
       bytes <= limit.bytes && scan_all(&scan, limit.memory, &error) && scan.memory <= limit.memory &&
       (scan.copied == 0 || buffer_append(&scan.copy, text + scan.copied, bytes - scan.copied, &error));
   if (done) {
-    const Buffer *copy = &scan.copy;
-    value = json_loadb(copy->size ? copy->data : scan.text, copy->size ? copy->size : bytes, flags, problem);
+    const char *whole = scan.copy.size ? scan.copy.data : scan.text;
+    const size_t size = scan.copy.size ? scan.copy.size : bytes;
+    value = json_loadb(whole, size, flags, problem);
     if (!value) {
       char why[JSON_ERROR_TEXT_LENGTH];
       memcpy(why, problem->text, sizeof why);
-      snprintf(problem->text, sizeof problem->text, "broken JSON: %.140s", why);
+      snprintf(problem->text, sizeof problem->text, "broken JSON: %.80s%s", why,
+               cure_of(whole, size, problem->position, why));
     }
   } else if (error.code) {
     snprintf(problem->text, sizeof problem->text, "no memory for parsing it");

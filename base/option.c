@@ -1,6 +1,7 @@
 #include "base/option_value.h"
 
 #include "base/config_file.h"
+#include "base/file.h"
 #include "base/option_elsewhere.h"
 
 #include <stdio.h>
@@ -92,19 +93,37 @@ static bool known_section(const Option *table, size_t rows, const char *name) {
   return false;
 }
 
+/* An option whose section only other programs have, or a section that stands for one of its options. */
+static bool section_hint(const Option *table, size_t rows, OptionPlace place, const char *near,
+                         char hint[LONGEST_HINT]) {
+  char section[LONGEST_NAME];
+  const size_t length = section_length(place.key);
+  snprintf(section, sizeof section, "%.*s", length ? (int)length : (int)strlen(place.key), place.key);
+  const char *programs = option_section_programs(section);
+  if (programs && !known_section(table, rows, section)) {
+    snprintf(hint, LONGEST_HINT, "; the options '%s.*' are those of %s", section, programs);
+    return true;
+  }
+  if (place.file || !near || strchr(near, '.') || !known_section(table, rows, near)) return false;
+  snprintf(hint, LONGEST_HINT, "; '%s' is a section of options: --help %s lists them", near, near);
+  return true;
+}
+
 /* What is said of an unknown key: what it is here, where it is known from elsewhere; else the nearest; else "". */
 static void key_hint(const Option *table, size_t rows, OptionPlace place, char hint[LONGEST_HINT]) {
   char section[LONGEST_NAME];
   const char *dashes = place.file ? "" : "--";
   const OptionElsewhere *known = option_elsewhere(table, rows, place.key);
   const bool here = known && (!known->key || option_find(table, rows, known->key));
+  const bool others = known && !here && !strcmp(known->key, place.key);
   const char *near = here ? NULL : option_nearest(table, rows, place.key, section);
+  if (!here && !others && section_hint(table, rows, place, near, hint)) return;
   if (here && known->key) {
     snprintf(hint, LONGEST_HINT, "; here it is '%s%s'%s%s", dashes, known->key, known->remark ? ": " : "",
              known->remark ? known->remark : "");
   } else if (here) {
     snprintf(hint, LONGEST_HINT, "; it has no equal here: %s", known->remark);
-  } else if (near) {
+  } else if (near && !others) {
     snprintf(hint, LONGEST_HINT, "; did you mean '%s%s'?", dashes, near);
   } else if (known) {
     snprintf(hint, LONGEST_HINT, "; it is '%s%s' of %s", dashes, known->key, known->programs);
@@ -145,6 +164,12 @@ static bool set_from_file(Target *target, const Option *option, const json_t *va
   return option_set_json(option, target->config, value, place, error);
 }
 
+static bool fail_section(const json_t *value, OptionPlace place, Error *error) {
+  const char *text = json_string_value(value), *colon = text ? strchr(text, ':') : NULL;
+  return option_error(error, place, "expected an object with the keys of this section, found %s%s",
+                      json_kind(value), colon ? " (a space stands behind the colon of a key)" : "");
+}
+
 /* Sections stand as objects, or their keys as "section.key". One with nothing in it may be null, as where all its lines are comments. */
 static bool read_object(Target *target, const ConfigFile *file, const char *prefix, const json_t *object,
                         Error *error) {
@@ -164,8 +189,7 @@ static bool read_object(Target *target, const ConfigFile *file, const char *pref
     } else if (json_is_object(value)) {
       ok = read_object(target, file, key, value, error);
     } else {
-      ok = json_is_null(value) ||
-           option_error(error, place, "expected an object with the keys of this section");
+      ok = json_is_null(value) || fail_section(value, place, error);
     }
     if (!ok) return false;
   }
@@ -177,7 +201,9 @@ static bool read_file(Target *target, const char *path, Error *error) {
   Error reading = {0};
   if (config_file_open(&file, path, &reading)) {
     memset(target->set, 0, sizeof target->set);
-    const bool ok = read_object(target, &file, "", file.root, error);
+    const bool ok = json_is_array(json_object_get(file.root, "stages"))
+                        ? error_set(error, ERROR_USAGE, "%s is a pipeline: drover run %s", path, path)
+                        : read_object(target, &file, "", file.root, error);
     config_file_close(&file);
     return ok;
   }
@@ -208,12 +234,45 @@ static bool read_flag(OptionRequest *request, const char *name) {
   return flag != NULL;
 }
 
+static bool ends_with(const char *text, const char *end) {
+  const size_t length = strlen(text), tail = strlen(end);
+  return length > tail && strcmp(text + length - tail, end) == 0;
+}
+
+/* The option that a file or a directory is most likely meant for; NULL: none. */
+static const Option *option_of_path(const Target *target, const char *path) {
+  const bool model = directory_exists(path);
+  if (!model && !file_exists(path)) return NULL;
+  for (size_t i = 0; i < target->rows; i++) {
+    const Option *option = &target->table[i];
+    if (model ? option->names == OPTION_NAMES_MODEL : option->type == OPTION_SOURCES) return option;
+  }
+  return NULL;
+}
+
+/* A word that no option takes: a value whose spaces stand in no quotes, or a file without its option. */
+static bool fail_stray(const Target *target, char **argv, int at, Error *error) {
+  const char *word = argv[at];
+  const Option *option = *word == '-' ? NULL : option_of_path(target, word);
+  const bool torn = at > 2 && *word != '-' && *argv[at - 1] != '-' && !strncmp(argv[at - 2], "--", 2);
+  if (ends_with(word, ".yaml") || ends_with(word, ".yml"))
+    return error_set(error, ERROR_USAGE, "unexpected argument '%s'; a configuration is given as --config %s",
+                     word, word);
+  if (option)
+    return error_set(error, ERROR_USAGE,
+                     "unexpected argument '%s'; options begin with --: did you mean --%s %s?", word,
+                     option->key, word);
+  return error_set(error, ERROR_USAGE, "unexpected argument '%s'; options begin with --%s%s%s%s%s%s", word,
+                   torn ? ", and a value with spaces stands in quotes: " : "", torn ? argv[at - 2] : "",
+                   torn ? " '" : "", torn ? argv[at - 1] : "", torn ? " ..." : "", torn ? "'" : "");
+}
+
 /* One "--key VALUE", "--key=VALUE" or bare boolean. `*at` is moved past what was used. With `files` only
  * --config is acted on, without it only the other options: files come first wherever they stand. */
 static bool read_argument(Target *target, int argc, char **argv, int *at, bool files, Error *error) {
   const char *argument = argv[(*at)++];
   if (strncmp(argument, "--", 2) != 0 || !argument[2]) {
-    return error_set(error, ERROR_USAGE, "unexpected argument '%s'; options begin with --", argument);
+    return fail_stray(target, argv, *at - 1, error);
   }
   char key[2 * LONGEST_NAME];
   const char *equals = strchr(argument, '='), *value = equals ? equals + 1 : NULL;

@@ -2,6 +2,7 @@
 
 #include "base/option_value.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define ALL        "sft, reward, dpo and ppo"
@@ -25,6 +26,8 @@
 #define RUN_LOG   "figures go into the run log, in run.dir"
 #define ATTENTION "each backend has one attention"
 
+#define TEXT_ALONE  "models and data are of text alone"
+#define DENSE       "models are dense, without experts"
 #define CONFIG_JSON "the files of the model say it"
 #define PACKED      "true by default, and another thing: how many examples an update has does not depend on it"
 #define CACHE       "data are tokenised once, and kept in run.dir or data.cache"
@@ -33,6 +36,7 @@
 #define EVERY                                                                                             \
   "run.save_every, run.eval_every and run.log_every count updates; the last one is always evaluated and " \
   "saved"
+#define ALARMS  "alarms watch the loss; stop ends a run at one"
 #define UPLOAD  "results stay on this machine; hf upload sends them"
 #define KERNELS "each backend has its own kernels"
 
@@ -78,15 +82,41 @@ const OptionElsewhere options_elsewhere[] = {
     ASIDE("sdp_attention", ATTENTION)
     ASIDE("xformers_attention", ATTENTION)
     ASIDE("flex_attention", ATTENTION)
+    ASIDE("flex_attn_compile_kwargs", ATTENTION)
+    ASIDE("fused_attn_kernel", ATTENTION)
+    ASIDE("flash_attn_fuse_mlp", KERNELS)
+    ASIDE("flash_attn_fuse_qkv", KERNELS)
+    ASIDE("flash_attn_cross_entropy", KERNELS)
+    ASIDE("flash_attn_rms_norm", KERNELS)
+    ASIDE("flash_optimum", KERNELS)
     ASIDE("eager_attention", ATTENTION)
     ASIDE("trust_remote_code", "code that comes with a model is never run")
     ASIDE("model_type", CONFIG_JSON)
     ASIDE("tokenizer_type", CONFIG_JSON)
+    ASIDE("tokenizer_legacy", CONFIG_JSON)
+    ASIDE("tokenizer_use_fast", CONFIG_JSON)
+    ASIDE("tokenizer_use_mistral_common", CONFIG_JSON)
+    ASIDE("processor_type", CONFIG_JSON)
+    WORDS("num_labels", NULL, NULL, "1=", "a reward model has one score")
     ASIDE("use_fast_tokenizer", CONFIG_JSON)
     ASIDE("is_llama_derived_model", CONFIG_JSON)
     ASIDE("is_mistral_derived_model", CONFIG_JSON)
     ASIDE("is_qwen_derived_model", CONFIG_JSON)
     ASIDE("low_cpu_mem_usage", "weights are read piece by piece")
+    ASIDE("experimental_skip_move_to_device", "weights are read piece by piece")
+    NONE("unfrozen_parameters", "all weights are trained, or an adapter")
+    NONE("freeze_language_model", "all weights are trained, or an adapter")
+    ASIDE("freeze_vision_tower", TEXT_ALONE)
+    ASIDE("freeze_multi_modal_projector", TEXT_ALONE)
+    ASIDE("freeze_mm_modules", TEXT_ALONE)
+    ASIDE("image_max_pixels", TEXT_ALONE)
+    ASIDE("video_max_pixels", TEXT_ALONE)
+    ASIDE("video_maxlen", TEXT_ALONE)
+    ASIDE("video_fps", TEXT_ALONE)
+    NONE("resize_token_embeddings_to_32x", "the table of embeddings keeps its rows; drover tokenizer add gives it further ones")
+    NONE("quantize_moe_experts", DENSE)
+    NONE("lora_target_parameters", DENSE)
+    NONE("qat", "weights that are trained are not in 4 bits")
 
     /* lora */
     SAME("use_peft", "lora.enabled", ALL, NULL)
@@ -122,6 +152,9 @@ const OptionElsewhere options_elsewhere[] = {
     TOLD("dataset_name", "data.prompts", "ppo", FILES)
     TOLD("dataset_path", "data.train", SUPERVISED, FILES)
     TOLD("dataset_path", "data.prompts", "ppo", FILES)
+    TOLD("pretraining_dataset", "data.train", SUPERVISED, FILES)
+    TOLD("prompts", "data.prompts", "ppo", FILES)
+    TOLD("train", "data.train", SUPERVISED, FILES)
     NONE("dataset_dir", FILES)
     TOLD("eval_dataset", "data.eval", ALL, FILES)
     TOLD("test_datasets", "data.eval", ALL, FILES)
@@ -159,6 +192,10 @@ const OptionElsewhere options_elsewhere[] = {
     ASIDE("dataset_prepared_path", CACHE)
     ASIDE("tokenized_path", CACHE)
     ASIDE("overwrite_cache", CACHE)
+    ASIDE("skip_prepare_dataset", CACHE)
+    ASIDE("streaming", CACHE)
+    ASIDE("streaming_multipack_buffer_size", CACHE)
+    ASIDE("eot_tokens", "the end of an assistant's turn is learnt as the template writes it")
     ASIDE("preprocessing_num_workers", CACHE)
     ASIDE("preprocessing_batch_size", CACHE)
     ASIDE("dataset_num_proc", CACHE)
@@ -178,6 +215,8 @@ const OptionElsewhere options_elsewhere[] = {
     WORDS("lr_scheduler_type", "optim.schedule", ALL, SCHEDULES, NULL)
     WORDS("lr_scheduler", "optim.schedule", ALL, SCHEDULES, NULL)
     SAME("cosine_min_lr_ratio", "optim.min_lr_ratio", ALL, NULL)
+    TOLD("eta_min", "optim.min_lr_ratio", ALL, "a share of optim.lr")
+    NONE("cosine_constant_lr_ratio", "the cosine ends with the run")
     TOLD("warmup_steps", "optim.warmup_steps", ALL, NULL)
     SAME("warmup_ratio", "optim.warmup_ratio", ALL, NULL)
     SAME("weight_decay", "optim.weight_decay", ALL, NULL)
@@ -250,6 +289,7 @@ const OptionElsewhere options_elsewhere[] = {
     SAME("seed", "run.seed", ALL, NULL)
     ASIDE("data_seed", "the order of examples is of run.seed")
     SAME("output_dir", "run.dir", ALL, NULL)
+    TOLD("output", "run.dir", ALL, NULL)
     ASIDE_OF("overwrite_output_dir", "run.resume", ALL, "false starts over")
     ASIDE_OF("resume_from_checkpoint", "run.resume", ALL, "true, the default, continues from the newest checkpoint in run.dir")
     SAME("auto_resume_from_checkpoints", "run.resume", ALL, NULL)
@@ -274,19 +314,31 @@ const OptionElsewhere options_elsewhere[] = {
     ASIDE("run_name", RUN_LOG)
     ASIDE("logging_dir", RUN_LOG)
     ASIDE("plot_loss", RUN_LOG)
-    ASIDE("wandb_project", RUN_LOG)
-    ASIDE("wandb_entity", RUN_LOG)
-    ASIDE("wandb_name", RUN_LOG)
-    ASIDE("wandb_run_id", RUN_LOG)
-    ASIDE("wandb_watch", RUN_LOG)
-    ASIDE("wandb_log_model", RUN_LOG)
+    ASIDE("wandb_*", RUN_LOG)
+    ASIDE("use_wandb", RUN_LOG)
+    ASIDE("swanlab_*", RUN_LOG)
+    ASIDE("use_swanlab", RUN_LOG)
+    ASIDE("trackio_*", RUN_LOG)
+    ASIDE("use_trackio", RUN_LOG)
+    ASIDE("mlflow_*", RUN_LOG)
+    ASIDE("use_mlflow", RUN_LOG)
+    ASIDE("comet_*", RUN_LOG)
+    ASIDE("use_comet", RUN_LOG)
+    ASIDE("otel_*", RUN_LOG)
+    ASIDE("use_otel_metrics", RUN_LOG)
     ASIDE("use_tensorboard", RUN_LOG)
+    ASIDE("eval_table_size", RUN_LOG)
+    ASIDE("eval_max_new_tokens", RUN_LOG)
+    ASIDE_OF("loss_watchdog_threshold", "run.on_alarm", ALL, ALARMS)
+    ASIDE_OF("loss_watchdog_patience", "run.on_alarm", ALL, ALARMS)
     ASIDE("include_num_input_tokens_seen", RUN_LOG)
     ASIDE("include_tokens_per_second", RUN_LOG)
     ASIDE("disable_tqdm", RUN_LOG)
     ASIDE("push_to_hub", UPLOAD)
     ASIDE("hub_model_id", UPLOAD)
     ASIDE("hub_strategy", UPLOAD)
+    ASIDE("push_dataset_to_hub", UPLOAD)
+    ASIDE("hf_use_auth_token", UPLOAD)
     ASIDE("save_safetensors", "weights are written as safetensors")
     ASIDE("save_only_model", "checkpoints can always be gone on from")
     ASIDE("do_train", "the stage says it")
@@ -295,12 +347,26 @@ const OptionElsewhere options_elsewhere[] = {
     ASIDE("debug", "--check, and drover inspect")
     ASIDE("deepspeed", ONE_DEVICE)
     ASIDE("fsdp", ONE_DEVICE)
-    ASIDE("fsdp_config", ONE_DEVICE)
+    ASIDE("fsdp_*", ONE_DEVICE)
+    ASIDE("dp_shard_size", ONE_DEVICE)
+    ASIDE("dp_replicate_size", ONE_DEVICE)
+    ASIDE("tensor_parallel_size", ONE_DEVICE)
+    ASIDE("context_parallel_size", ONE_DEVICE)
+    ASIDE("sequence_parallel_degree", ONE_DEVICE)
+    ASIDE("use_ray", ONE_DEVICE)
+    ASIDE("ray_num_workers", ONE_DEVICE)
+    ASIDE("ddp", ONE_DEVICE)
     ASIDE("ddp_timeout", ONE_DEVICE)
     ASIDE("ddp_find_unused_parameters", ONE_DEVICE)
     ASIDE("local_rank", ONE_DEVICE)
     ASIDE("device_map", ONE_DEVICE)
     ASIDE("torch_compile", KERNELS)
+    ASIDE("torch_compile_mode", KERNELS)
+    ASIDE("torch_compile_backend", KERNELS)
+    ASIDE("use_kernels", KERNELS)
+    ASIDE("use_v1_kernels", KERNELS)
+    ASIDE("cut_cross_entropy", KERNELS)
+    ASIDE("tiled_mlp", KERNELS)
     ASIDE("use_liger_kernel", KERNELS)
     ASIDE("enable_liger_kernel", KERNELS)
     ASIDE("use_unsloth", KERNELS)
@@ -310,6 +376,8 @@ const OptionElsewhere options_elsewhere[] = {
     ASIDE("lora_o_kernel", KERNELS)
     ASIDE("liger_rope", KERNELS)
     ASIDE("liger_rms_norm", KERNELS)
+    ASIDE("liger_rms_norm_gated", KERNELS)
+    ASIDE("liger_cross_entropy", KERNELS)
     ASIDE("liger_glu_activation", KERNELS)
     ASIDE("liger_layer_norm", KERNELS)
     ASIDE("liger_fused_linear_cross_entropy", KERNELS)
@@ -319,7 +387,7 @@ const size_t options_elsewhere_count = sizeof options_elsewhere / sizeof *option
 
 static bool same_name(const char *name, const char *given) {
   while (*name && *name == (*given == '-' ? '_' : *given)) name++, given++;
-  return *name == *given;
+  return *name == *given || *name == '*';
 }
 
 const OptionElsewhere *option_elsewhere(const Option *table, size_t rows, const char *name) {
@@ -339,5 +407,39 @@ const OptionElsewhere *option_elsewhere_of(const char *stage, const char *name) 
     const OptionElsewhere *row = &options_elsewhere[i];
     if (same_name(row->name, name) && (!row->programs || strstr(row->programs, stage))) return row;
   }
+  return NULL;
+}
+
+bool elsewhere_word(const char *words, const char *word, char out[64]) {
+  const size_t length = strlen(word);
+  for (const char *at = words; *at; at += strspn(at, " ")) {
+    const size_t size = strcspn(at, " ");
+    if (length > 0 && size > length && strncmp(at, word, length) == 0 && at[length] == '=') {
+      snprintf(out, 64, "%.*s", (int)(size - length - 1), at + length + 1);
+      return true;
+    }
+    at += size;
+  }
+  return false;
+}
+
+bool option_elsewhere_value(const char *key, const char *word, char out[64]) {
+  for (size_t i = 0; i < options_elsewhere_count; i++) {
+    const OptionElsewhere *row = &options_elsewhere[i];
+    if (row->use == ELSEWHERE_WORDS && row->key && strcmp(row->key, key) == 0 &&
+        elsewhere_word(row->words, word, out) && *out)
+      return true;
+  }
+  return false;
+}
+
+const char *option_section_programs(const char *section) {
+  static const struct {
+    const char *section, *programs;
+  } rows[] = {{"lora", ALL},   {"optim", ALL},       {"ppo", "ppo"},
+              {"cost", "ppo"}, {"critic", "ppo"},    {"rollout", "ppo and sample"},
+              {"dpo", "dpo"},  {"sample", "sample"}, {"reward", "reward, ppo and sample"}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (strcmp(rows[i].section, section) == 0) return rows[i].programs;
   return NULL;
 }

@@ -20,7 +20,7 @@ typedef enum ElsewhereUse {
 } ElsewhereUse;
 
 typedef struct OptionElsewhere {
-  const char *name;     /* there */
+  const char *name;     /* there; "wandb_*" is all that begin so */
   const char *key;      /* here; NULL: nothing is its equal */
   const char *programs; /* the stages that have the key, as text: "sft, reward and dpo"; NULL without a key */
   const char *remark;   /* the value or the arithmetic, or why there is no equal; NULL: it means the same */
@@ -38,5 +38,13 @@ extern const size_t options_elsewhere_count;
 const OptionElsewhere *option_elsewhere(const Option *table, size_t rows, const char *name);
 /* The same for a stage by its name. */
 const OptionElsewhere *option_elsewhere_of(const char *stage, const char *name);
+
+/* What stands behind "WORD=" in words like those above, in out[64]; false: the word is not among them. */
+bool elsewhere_word(const char *words, const char *word, char out[64]);
+/* The value of an option of this key that others call by this word, in out[64]; false: there is none. */
+bool option_elsewhere_value(const char *key, const char *word, char out[64]);
+
+/* The programs that have options in this section, as text: "ppo and sample"; NULL: none, or all. */
+const char *option_section_programs(const char *section);
 
 #endif

@@ -1,6 +1,9 @@
 /* One value of an option table: from text, from JSON, with its checks. */
 #include "base/option_value.h"
 
+#include "base/option_elsewhere.h"
+
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -129,6 +132,28 @@ static bool parse_bytes(const char *text, int64_t *out) {
   return false;
 }
 
+/* A number without a unit; few bytes are a unit that was left out. */
+static bool set_bytes(const Option *option, void *config, int64_t bytes, OptionPlace place, Error *error) {
+  if (bytes > 0 && bytes < 1024)
+    return option_error(error, place, "%lld bytes; of GiB it is written %lldGiB", (long long)bytes,
+                        (long long)bytes);
+  return set_int(option, config, bytes, place, error);
+}
+
+/* The choice that a text is near to in lower case, or that it begins with: adamw_torch. */
+static const char *nearest_choice(const Option *option, size_t count, const char *text) {
+  char lower[64];
+  size_t n = 0;
+  for (; text[n] && n + 1 < sizeof lower; n++) lower[n] = (char)tolower((unsigned char)text[n]);
+  lower[n] = '\0';
+  const char *near = nearest_name(lower, option->choices, count);
+  for (size_t i = 0; i < count && !near; i++) {
+    const size_t length = strlen(option->choices[i]);
+    if (strncmp(lower, option->choices[i], length) == 0 && lower[length] == '_') near = option->choices[i];
+  }
+  return near;
+}
+
 static bool set_choice(const Option *option, void *config, const char *text, OptionPlace place,
                        Error *error) {
   size_t count = 0;
@@ -141,9 +166,19 @@ static bool set_choice(const Option *option, void *config, const char *text, Opt
   for (size_t i = 0, used = 0; i < count && used < sizeof list; i++) {
     used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", option->choices[i]);
   }
-  const char *near = nearest_name(text, option->choices, count);
-  return option_error(error, place, "'%s' is not one of %s%s%s%s", text, list, near ? "; did you mean '" : "",
-                      near ? near : "", near ? "'?" : "");
+  char word[64];
+  const bool theirs = option_elsewhere_value(option->key, text, word);
+  const char *near = theirs ? NULL : nearest_choice(option, count, text);
+  return option_error(error, place, "'%s' is not one of %s%s%s%s", text, list,
+                      theirs ? "; here it is '"
+                      : near ? "; did you mean '"
+                             : "",
+                      theirs ? word
+                      : near ? near
+                             : "",
+                      theirs ? "'"
+                      : near ? "'?"
+                             : "");
 }
 
 char *option_copy_text(const char *text, OptionPlace place, Error *error) {
@@ -249,7 +284,8 @@ bool option_set_text(const Option *option, void *config, const char *text, Optio
     case OPTION_BYTES:
       if (!parse_bytes(text, &whole))
         return option_error(error, place, "expected a size like 512MiB or 8GiB, found '%s'", text);
-      return set_int(option, config, whole, place, error);
+      return isdigit((unsigned char)text[strlen(text) - 1]) ? set_bytes(option, config, whole, place, error)
+                                                            : set_int(option, config, whole, place, error);
     case OPTION_STRING:
       return set_string(option, config, text, place, error);
     case OPTION_OBJECT:
@@ -285,7 +321,7 @@ bool option_set_json(const Option *option, void *config, const json_t *value, Op
       if (!number_is_whole || whole < 0) {
         return option_wrong_type(error, place, "a number of bytes or a size like \"8GiB\"", value);
       }
-      return set_int(option, config, whole, place, error);
+      return set_bytes(option, config, whole, place, error);
     case OPTION_STRING:
       if (json_is_null(value)) {
         option_clear(option, config);

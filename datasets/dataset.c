@@ -169,7 +169,7 @@ static bool fail_empty(const DatasetSource *source, const DatasetOptions *option
   const char *cure = counts->too_long > 0 ? "; raise data.max_length, or cut them by data.truncation truncate"
                      : options->kind == DATASET_PREFERENCE
                          ? "; a preference is two answers that differ, neither of them empty"
-                         : "; what is learnt are the assistant's turns, or texts";
+                         : "; what is learnt are the turns whose role is assistant, or texts";
   return error_set(error, ERROR_DATA,
                    "%s: no usable example: of %llu records, %llu are longer than data.max_length %d tokens "
                    "and %llu have no token to learn from%s",

@@ -225,6 +225,14 @@ static const char *whose(DatasetFormat format) {
              : "ppo answers them";
 }
 
+/* What records of prompts alone, by their known keys, lack for being learnt from. */
+static const char *lacking(DatasetFormat format, DatasetKind kind) {
+  if (format != FORMAT_PROMPTS) return "";
+  if (kind == DATASET_PREFERENCE)
+    return "; preferences have chosen and rejected too (data.columns can rename keys)";
+  return kind == DATASET_SFT ? "; answers to learn are in completion (data.columns can rename keys)" : "";
+}
+
 /* What would be unpaired records with another label, or are conversations. */
 static bool fail_unpaired(DatasetFormat format, RecordPlace place, Error *error) {
   const char *cure =
@@ -257,8 +265,9 @@ static bool fail_kind(DatasetFormat format, DatasetKind kind, RecordPlace place,
         place.file, line);
   }
   if (kind == DATASET_UNPAIRED) return fail_unpaired(format, place, error);
-  return error_set(error, ERROR_DATA, "%s:%llu: the keys are those of %s records, which are no %s data: %s",
-                   place.file, line, dataset_format_names[format], dataset_kind_name(kind), whose(format));
+  return error_set(error, ERROR_DATA, "%s:%llu: the keys are those of %s records, which are no %s data: %s%s",
+                   place.file, line, dataset_format_names[format], dataset_kind_name(kind), whose(format),
+                   lacking(format, kind));
 }
 
 static bool check_known(const json_t *root, RecordPlace place, Error *error) {

@@ -2,6 +2,7 @@
 
 #include "datasets/elements.h"
 
+#include <ctype.h>
 #include <string.h>
 
 enum { BLOCK_BYTES = 1 << 18 };
@@ -174,12 +175,24 @@ static bool find_list(LineReader *reader, Error *error) {
   return true;
 }
 
+/* Of a text that is no record: a part of one, or none of JSON. */
+static const char *line_hint(const LineReader *reader, const char *problem) {
+  const char first = reader->line.size ? reader->line.data[0] : '\0';
+  if (strncmp(problem, "too large", 9) == 0) return " (data.max_record sets the limit)";
+  if (reader->is_list) return "";
+  if (strstr(problem, "end of"))
+    return reader->at < reader->end ? " (a line holds a whole record: jq -c . writes them so)"
+                                    : " (the last line: was the file cut short?)";
+  if (reader->number == 1 && isalpha((unsigned char)first) && !strchr(problem, '('))
+    return " (of plain text, jq -c -R '{text: .}' makes records)";
+  return "";
+}
+
 static bool fail_json(const LineReader *reader, const json_error_t *where, Error *error) {
   const unsigned long long line = reader->number + (unsigned long long)where->line - 1;
   const size_t before = reader->is_list && where->line == 1 ? reader->first_column - 1 : 0;
-  const char *hint = strncmp(where->text, "too large", 9) == 0 ? " (data.max_record sets the limit)" : "";
   return error_set(error, ERROR_DATA, "%s:%llu:%zu: %s%s", reader->path, line, before + (size_t)where->column,
-                   where->text, hint);
+                   where->text, line_hint(reader, where->text));
 }
 
 bool line_reader_text(LineReader *reader, bool *found, Error *error) {

@@ -190,7 +190,8 @@ static bool make_tables(LoraSet *set, const LoraSpec *spec, const LoraModule *mo
   if (!set->pairs || !set->copies)
     return error_out_of_memory(error, "adapter", (size_t)module_count * sizeof *set->pairs);
   set->count = module_count;
-  return set->spec.target_count > 0 || error_set(error, ERROR_MODEL, "the adapter has no target modules");
+  return set->spec.target_count > 0 ||
+         error_set(error, ERROR_MODEL, "the adapter has no target modules (lora.targets)");
 }
 
 /* How much memory each kind takes: by opening all once in dry arenas. */

@@ -179,8 +179,11 @@ static bool check_target(const LoraSpec *spec, const char *target, const LoraMod
   if (found) return true;
   char names[512];
   list_names(modules, count, false, names, sizeof names);
-  return error_set(error, ERROR_MODEL, "adapter target \"%s\" is no linear of this model (there are: %s)",
-                   target, names);
+  return error_set(error, ERROR_MODEL, "adapter target \"%s\" is no linear of this model (there are: %s)%s",
+                   target, names,
+                   strcmp(target, "all") == 0 ? "; all-linear is all of them but the tables"
+                   : strchr(target, ' ')      ? "; several are separated by commas"
+                                              : "");
 }
 
 static bool check_copied(const LoraSpec *spec, const char *copied, const LoraModule *modules, int count,

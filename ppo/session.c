@@ -302,8 +302,10 @@ static bool check_lengths(const PpoSession *s, int64_t *longest, Error *error) {
     what = "the longest example of data.ptx";
   }
   if (*longest <= s->config.optim.micro_batch_tokens) return true;
-  return error_set(error, ERROR_USAGE, "optim.micro_batch_tokens: expected at least %lld (%s), found %lld",
-                   (long long)*longest, what, (long long)s->config.optim.micro_batch_tokens);
+  return error_set(
+      error, ERROR_USAGE,
+      "optim.micro_batch_tokens: expected at least %lld (%s), found %lld: raise it, or lower what is so long",
+      (long long)*longest, what, (long long)s->config.optim.micro_batch_tokens);
 }
 
 static void set_schedules(PpoSession *s) {

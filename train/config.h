@@ -92,7 +92,7 @@ typedef struct LoraConfig {
       .first = true),                                                                                       \
   ROW_INT("lora.r", Config, field.r, "8", 1, 4096,                                                          \
       "rank (an adapter that is continued keeps its own r, alpha, targets, modules_to_save, ...)", .when = shape_when),   \
-  ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 0, 65536,                                              \
+  ROW_FLOAT("lora.alpha", Config, field.alpha, "16", 1e-6, 65536,                                             \
       "scale: the adapter's output is multiplied by alpha / r", .when = shape_when),                        \
   ROW_FLOAT("lora.dropout", Config, field.dropout, default_dropout, 0, 0.99,                                \
       "dropout on the adapter's input while training", .when = "lora.enabled"),                             \

@@ -27,7 +27,16 @@ datasets:
   - path: world/sft.jsonl
     type: chat_template
     split: train
+    field_messages: messages
+    roles: {user: [human, user], assistant: [gpt, assistant]}
 val_set_size: 0.1
+chat_template: qwen_25
+eot_tokens: ["<|im_end|>"]
+plugins:
+  - axolotl.integrations.liger.LigerPlugin
+  - axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin
+liger_rms_norm: true
+cut_cross_entropy: true
 sequence_len: 64
 sample_packing: false
 adapter: lora
@@ -36,7 +45,11 @@ lora_alpha: 8
 lora_dropout: 0.1
 lora_target_linear: true
 lora_modules_to_save:
-wandb_project:
+wandb_project: doors
+wandb_mode: offline
+swanlab_experiment_name: doors
+fsdp_version: 2
+loss_watchdog_threshold: 5.0
 gradient_accumulation_steps: 2
 micro_batch_size: 3
 num_epochs: 2
@@ -57,9 +70,12 @@ END
 good adapter sft
 same adapter.out.yaml '[.model.path, .model.dtype, .model.recompute, .lora]' '["world/base","auto",true,{"alpha":8,"dropout":0.1,"enabled":true,"r":4,"targets":"all-linear"}]'
 same adapter.out.yaml .optim '{"batch_size":6,"clip":1,"epochs":2,"eps":1e-08,"lr":0.0005,"name":"adamw","schedule":"cosine","state":"8bit","warmup_ratio":0.1,"weight_decay":0.01}'
-same adapter.out.yaml '[.data, .run]' '[{"eval_fraction":0.1,"max_length":64,"train":"world/sft.jsonl"},{"dir":"runs/adapter","log_every":1,"seed":42}]'
+same adapter.out.yaml '[.data, .run]' '[{"eval_fraction":0.1,"max_length":64,"template":"auto","train":"world/sft.jsonl"},{"dir":"runs/adapter","log_every":1,"seed":42}]'
 grep -q 'micro_batch_size 3 x gradient_accumulation_steps 2 x devices 1' adapter.out.yaml || fail "no word of the arithmetic: $(cat adapter.out.yaml)"
-grep -q '#   flash_attention: ' adapter.out.yaml || fail "no word of what is set aside: $(cat adapter.out.yaml)"
+for key in flash_attention plugins wandb_project wandb_mode swanlab_experiment_name fsdp_version eot_tokens cut_cross_entropy loss_watchdog_threshold; do
+  grep -q "#   $key: " adapter.out.yaml || fail "no word of $key, which is set aside: $(cat adapter.out.yaml)"
+done
+grep -q "template: auto .*# qwen_25 there; here the model's own" adapter.out.yaml || fail "no word of the template: $(cat adapter.out.yaml)"
 
 cat >alpaca.yaml <<'END'
 base_model: world/base
@@ -96,12 +112,15 @@ same alpaca.out.yaml '[.optim.batch_size, .optim.schedule, .optim.warmup_steps, 
 
 cat >pairs.yaml <<'END'
 base_model: world/base
+optimizer: adamw_torch_8bit
 rl: simpo
 rl_beta: 2.5
 simpo_gamma: 0.3
 datasets:
   - path: world/prefs.jsonl
     type: chat_template.default
+    field_chosen: chosen
+    field_rejected: rejected
 adapter: qlora
 load_in_4bit: true
 lora_r: 8
@@ -116,9 +135,13 @@ save_steps: 0.5
 output_dir: runs/pairs
 END
 pass "$drover" convert pairs.yaml --out pairs.out.yaml
-same pairs.out.yaml '[.dpo, .model.quantize, .lora.targets, .optim.warmup_ratio]' '[{"beta":2.5,"gamma":0.3,"loss":"simpo"},"nf4",["q_proj","v_proj"],0.03]'
+same pairs.out.yaml '[.dpo, .model.quantize, .lora.targets, .optim.warmup_ratio, .optim.state]' '[{"beta":2.5,"gamma":0.3,"loss":"simpo"},"nf4",["q_proj","v_proj"],0.03,"8bit"]'
 grep -q 'save_steps: a share of the run' pairs.out.yaml || fail "no word of save_steps"
 pass "$drover" dpo --config pairs.out.yaml --model.quantize none --optim.max_steps 2 # 4 bits want larger matrices than these
+sed '/^rl/d; /^simpo/d; s/type: chat_template.default/type: bradley_terry.chat_template/; s,runs/pairs,runs/bt,' pairs.yaml >bt.yaml
+printf 'reward_model: true\nnum_labels: 1\n' >>bt.yaml
+pass "$drover" convert bt.yaml --out bt.out.yaml
+pass "$drover" reward --config bt.out.yaml --model.quantize none --optim.max_steps 2
 note "axolotl"
 
 # -- LLaMA-Factory
@@ -261,11 +284,10 @@ cases=0
 bad adapter 'neftune_noise_alpha: 5' "neftune_noise_alpha': it has no equal here: embeddings have no noise"
 bad adapter 'early_stopping_patience: 3' "early_stopping_patience': run.patience: in evaluations"
 bad adapter 'peft_use_dora: true' "peft_use_dora': it has no equal here"
+bad adapter 'unfrozen_parameters: [a]' "unfrozen_parameters': it has no equal here: all weights are trained, or an adapter"
 bad adapter 'tokens: ["<a>"]' "tokens': drover tokenizer add gives"
-bad adapter 'chat_template: gemma' "chat_template': 'gemma' has no equal here"
 bad adapter 'some_new_thing: 1' "some_new_thing': not known here, or not for sft"
 bad adapter 'rl_beta: 0.1' "rl_beta': not known here, or not for sft"
-bad adapter 'unfrozen_parameters: [a]' "unfrozen_parameters': not known here"
 bad factory 'loraplus_lr_ratio: 16' "loraplus_lr_ratio': it has no equal here"
 bad factory 'mask_history: true' "mask_history': it has no equal here"
 bad factory 'neat_packing: true' "neat_packing': a batch counts rows that are full of examples there"
@@ -284,6 +306,9 @@ change adapter 's/val_set_size: 0.1/val_set_size: 200/' "'val_set_size': a numbe
 change adapter 's#path: world/sft.jsonl#path: somebody/data#' "hf download --type dataset somebody/data; then give its files as --data"
 change adapter 's/type: chat_template/type: pygmalion/' "'datasets[0]': type 'pygmalion' has no equal here"
 change adapter 's/split: train/roles_to_train: [user]/' "bad.yaml:7: 'datasets[0].roles_to_train': it has no equal here"
+change adapter 's/chat_template: qwen_25/chat_template: aya/' "'chat_template': 'aya' has no equal here"
+change adapter 's/liger.LigerPlugin/spectrum.SpectrumPlugin/' "'plugins': 'axolotl.integrations.spectrum.SpectrumPlugin' has no equal here"
+change adapter 's/assistant: .gpt/assistant: [narrator/' "'datasets[0].roles': it has no equal here"
 change adapter 's/adapter: lora/adapter: llama-adapter/' "'adapter': 'llama-adapter' has no equal here"
 change factory 's/dataset: own/dataset: far/' "'far' is not in a file by dataset_info.json"
 change factory 's/dataset: own/dataset: gone/' "'gone' is in no dataset_info.json here: give its file as --data"
@@ -299,6 +324,10 @@ refuse 2 "--out: trl.yaml exists" "$drover" convert adapter.yaml --out trl.yaml
 sed 's#path: world/sft.jsonl#path: somebody/data#' adapter.yaml >bad.yaml
 pass "$drover" convert bad.yaml --data world/sft.jsonl --out given.yaml
 same given.yaml .data.train '"world/sft.jsonl"'
+sed 's/max_samples:/max_samples: 1000/' factory.yaml >bad.yaml
+refuse 2 "'max_samples': it has no equal here: the file's first lines: head -n" "$drover" convert bad.yaml
+pass "$drover" convert bad.yaml --data world/sft.jsonl --out samples.yaml
+grep -q '#   max_samples: the files of --data are read whole' samples.yaml || fail "no word of max_samples: $(cat samples.yaml)"
 sed 's/sample_packing: false/sample_packing: true/' adapter.yaml >bad.yaml
 pass "$drover" convert bad.yaml --batch-size 40 --devices 4 --out rows.yaml
 same rows.yaml .optim.batch_size 40

@@ -45,6 +45,28 @@ wrong 2 "model.quantize is for a base that is not trained: set lora.enabled" "${
 wrong 2 "ppo.minibatches: expected a divisor of ppo.batch_size 4, found 3" "${ppo[@]}" --reward.path world/base --ppo.minibatches 3
 wrong 2 "the longest example has 28 tokens, optim.micro_batch_tokens is 16: raise it to that, or lower data.max_length" "${sft[@]}" "${train[@]}" --optim.micro_batch_tokens 16
 wrong 2 'unknown chat template "chatlm" (known: plain, chatml' "${sft[@]}" "${train[@]}" --data.template chatlm
+option() { wrong "$1" "$2" "${sft[@]}" "${train[@]}" "${@:3}"; }
+option 2 "unknown option '--lora'; 'lora' is a section of options: --help lora lists them" --lora 8
+option 2 "unknown option '--ppo.kl_coef'; the options 'ppo.*' are those of ppo" --ppo.kl_coef 0.1
+option 2 "unknown option '--reward.path'; the options 'reward.*' are those of reward, ppo and sample" --reward.path world/base
+option 2 "unknown option '--data.prompts'; it is '--data.prompts' of ppo" --data.prompts world/prompts.jsonl
+option 2 "'float32' is not one of auto, f32, bf16; here it is 'f32'" --model.dtype float32
+option 2 "'adamw_torch' is not one of adamw, lion, sgd; did you mean 'adamw'?" --optim.name adamw_torch
+option 2 "--optim.lr: -0.0001 is out of range, expected >= 0" --optim.lr -1e-4
+option 2 "--optim.lr: expected a number, found '2,5e-4'" --optim.lr 2,5e-4
+option 2 "--optim.batch_size: expected an integer, found '1.5'" --optim.batch_size 1.5
+option 2 "--data.eval_fraction: expected a number, found '5%'" --data.eval_fraction 5%
+option 2 "--lora.alpha: 0 is out of range" --lora.enabled --lora.alpha 0
+option 2 "--device.memory_limit: 8 bytes; of GiB it is written 8GiB" --device.memory_limit 8
+option 2 "unexpected argument 'data.jsonl'; options begin with --, and a value with spaces stands in quotes: --data.train 'my ...'" --data.train my data.jsonl
+option 2 "unexpected argument 'sft.yaml'; a configuration is given as --config sft.yaml" sft.yaml
+option 2 "unexpected argument 'world/base'; options begin with --: did you mean --model.path world/base?" world/base
+option 4 'adapter target "all" is no linear of this model' --lora.enabled --lora.targets all
+option 4 '; several are separated by commas' --lora.enabled --lora.targets 'q_proj v_proj'
+option 4 'the adapter has no target modules (lora.targets)' --lora.enabled --lora.targets ''
+option 6 'data.template: cannot read mine.jinja: No such file or directory' --data.template mine.jinja
+option 4 'chat template llama3 needs the token <|start_header_id|>, which the tokenizer lacks' --data.template llama3
+option 7 'device.backend is cuda, but this build has no CUDA' --device.backend cuda
 if [[ $(ldd "$bin/sft") != *libasan* ]]; then
   wrong 5 "no setting of this stage makes it fit: choose a smaller model or a machine with more memory" "${sft[@]}" "${train[@]}" --device.memory_limit 50MiB
 fi
@@ -61,6 +83,16 @@ printf 'optim:\n  lr: 1e-4\n  lr: 2e-4\n' >twice.yaml
 wrong 2 "twice.yaml:3:3: 'lr' is given twice, first in line 2" "${sft[@]}" "${train[@]}" --config twice.yaml
 printf '{"optim": {"lr": 1e-4,}}' >comma.json
 wrong 2 "comma.json:1:23: broken JSON: string or '}' expected near '}' (no comma stands before a closing } or ])" "${sft[@]}" "${train[@]}" --config comma.json
+printf 'optim:\n  lr:1e-4\n' >colon.yaml
+wrong 2 "colon.yaml:1: 'optim': expected an object with the keys of this section, found a string (a space stands behind the colon of a key)" "${sft[@]}" "${train[@]}" --config colon.yaml
+printf 'optim:\n  lr: "1e-4"\n' >quoted.yaml
+wrong 2 "quoted.yaml:2: 'optim.lr': expected a number, found a string (\"1e-4\")" "${sft[@]}" "${train[@]}" --config quoted.yaml
+printf 'device:\n  memory_limit: 24\n' >limit.yaml
+wrong 2 "limit.yaml:2: 'device.memory_limit': 24 bytes; of GiB it is written 24GiB" "${sft[@]}" "${train[@]}" --config limit.yaml
+printf 'dir: runs\nstages: []\n' >pipeline.yaml
+wrong 2 "pipeline.yaml is a pipeline: drover run pipeline.yaml" "${sft[@]}" "${train[@]}" --config pipeline.yaml
+printf 'model:\n  path: ${MODEL}\n' >variable.yaml
+wrong 6 'there is no directory ${MODEL}; $ stands for a variable on a command line alone' "$bin/sft" "${short[@]}" "${train[@]}" --config variable.yaml
 wrong 2 "--config: cannot read absent.yaml" "${sft[@]}" "${train[@]}" --config absent.yaml
 wrong 2 "sft.jsonl:2:1: broken JSON: end of file expected" "${sft[@]}" "${train[@]}" --config world/sft.jsonl
 printf 'base_model: world/base\nadapter: lora\n' >axolotl.yaml
@@ -80,6 +112,16 @@ echo '["a","b"]' >list.jsonl
 printf '{"prompt":"a","completion":"b"}\n{"prompt":"a","completion:"b"}\n' >torn.jsonl
 echo '{"question":"a","answer":"b"}' >keys.jsonl
 echo '{"prompt":"a","completion":7}' >number.jsonl
+jq . world/sft.jsonl >spread.jsonl
+echo "{'prompt': 'a', 'completion': 'b'}" >python.jsonl
+echo '{"prompt": "a", "completion": None}' >none.jsonl
+echo '{"prompt":"a","completion":"b",}' >comma.jsonl
+printf '{"prompt":"caf\xe9","completion":"b"}\n' >latin.jsonl
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n' >pointer.jsonl
+echo '<!DOCTYPE html>' >page.jsonl
+printf 'hello world\nsecond\n' >plain.txt
+{ cat world/sft.jsonl && printf '{"prompt":"a","comp'; } >cut.jsonl
+echo '{"messages":[{"role":"human","content":"a"},{"role":"gpt","content":"b"}]}' >roles.jsonl
 data() { wrong "$1" "$2" "${sft[@]}" --data.train "$3"; }
 data 3 'x.parquet: expected JSON or lines of JSON in UTF-8; this is a Parquet file: convert it, for example by python3 -c' x.parquet
 data 3 'this is compressed by xz: unxz it' x.jsonl.xz
@@ -93,6 +135,17 @@ data 6 'data.train: other: a directory without data files' other
 data 3 'the file ends within its list: expected ]' torn.json
 data 3 'list.jsonl:1: expected an object, found a string' list.jsonl
 data 3 'torn.jsonl:2:' torn.jsonl
+data 3 '(a line holds a whole record: jq -c . writes them so)' spread.jsonl
+data 3 "(JSON's texts stand in double quotes)" python.jsonl
+data 3 "(Python's: JSON has null, true and false)" none.jsonl
+data 3 '(no comma stands before a closing } or ])' comma.jsonl
+data 3 '(not UTF-8: iconv -f LATIN1 -t UTF-8 makes it so)' latin.jsonl
+data 3 '(only the pointer to a file of Git LFS: git lfs pull fetches it)' pointer.jsonl
+data 3 '(a web page: fetch the file itself)' page.jsonl
+data 3 "(of plain text, jq -c -R '{text: .}' makes records)" plain.txt
+data 3 '(the last line: was the file cut short?)' cut.jsonl
+data 3 'what is learnt are the turns whose role is assistant, or texts' roles.jsonl
+data 6 'nothing is downloaded: hf download --type dataset tatsu-lab/alpaca fetches it' https://huggingface.co/datasets/tatsu-lab/alpaca/tree/main
 data 3 'keys.jsonl:1: no known format has these keys: question, answer' keys.jsonl
 data 3 "number.jsonl:1: key 'completion'" number.jsonl
 data 6 'data.train: there is no file world/sft.jsnl; did you mean world/sft.jsonl?' world/sft.jsnl
@@ -107,11 +160,13 @@ wrong 3 'no usable example: of 70 records, 70 are longer than data.max_length 4 
 wrong 3 "key 'messages' is missing" "${sft[@]}" "${train[@]}" --data.format messages
 echo '{"prompt":"a","chosen":"yes","rejected":"yes"}' >equal.jsonl
 echo '{"prompt":"a","chosen":"yes"}' >half.jsonl
+echo '{"prompt":"a","accepted":"yes","refused":"no"}' >names.jsonl
 for stage in reward dpo; do
   declare -n command=$stage
   wrong 3 '1 have no token to learn from; a preference is two answers that differ' "${command[@]}" --data.train equal.jsonl
   wrong 3 'the keys are those of prompt_completion records, which are no preference data: sft learns from them' "${command[@]}" "${train[@]}"
   wrong 3 'half.jsonl:1: the keys are those of prompts records, which are no preference data: ppo answers them' "${command[@]}" --data.train half.jsonl
+  wrong 3 '; preferences have chosen and rejected too (data.columns can rename keys)' "${command[@]}" --data.train names.jsonl
 done
 echo '{"prompt":"a"}{"prompt":"b"}' >two.jsonl
 wrong 3 'two.jsonl:1:' "${ppo[@]}" --reward.path world/base --data.prompts two.jsonl
@@ -125,6 +180,12 @@ done
 pass "${reward[@]}" "${pairs[@]}" --run.dir runs/judge
 mkdir -p wordless headless && cp world/base/{config.json,model.safetensors} wordless && cp world/base/{tokenizer,tokenizer_config}.json headless
 wrong 6 'model.path: there is no directory wrld/base, and no model of that name' "${sft[@]}" "${train[@]}" --model.path wrld/base
+wrong 6 'nothing is downloaded: hf download Qwen/Qwen2.5-0.5B fetches it, then that name is enough' "${sft[@]}" "${train[@]}" --model.path https://huggingface.co/Qwen/Qwen2.5-0.5B
+mkdir outer && cp -r world/base outer && cp -r world/base pointer && cp pointer.jsonl pointer/tokenizer.json
+cp -r world/base shortened && head -c 1000 world/base/model.safetensors >shortened/model.safetensors
+wrong 2 'model.path: outer has no config.json; did you mean outer/base?' "${sft[@]}" "${train[@]}" --model.path outer
+wrong 4 '(only the pointer to a file of Git LFS: git lfs pull fetches it)' "${sft[@]}" "${train[@]}" --model.path pointer
+wrong 4 'shortened/model.safetensors: truncated: a header of' "${sft[@]}" "${train[@]}" --model.path shortened
 wrong 2 'model.path: runs/sft/adapter is an adapter, trained over world/base, expected a model' "${sft[@]}" "${train[@]}" --model.path runs/sft/adapter
 wrong 2 'model.path: runs/sft is the directory of a run' "${sft[@]}" "${train[@]}" --model.path runs/sft
 wrong 2 'model.adapter: world/base is a model, expected an adapter' "${sft[@]}" "${train[@]}" --model.adapter world/base
@@ -160,5 +221,11 @@ said 2 '--out world/base: expected a new directory' "$bin/merge" --model strange
 said 2 'run.dir world/base is no run' "${sft[@]}" "${train[@]}" --run.dir world/base
 said 2 'runs/sft/done.json was made with another configuration' "${reward[@]}" "${pairs[@]}" --run.dir runs/sft
 said 6 'cannot create directory' "${sft[@]}" "${train[@]}" --run.dir world/sft.jsonl
+said 2 "unexpected argument 'world/base'; options begin with --: did you mean --model world/base?" "$bin/generate" world/base
+echo '{"optim": {}, "data": {}}' >stage.json
+said 2 "unknown key 'optim'; known are about, dir, stages; it is a configuration of one stage: drover sft --config FILE" "$drover" run stage.json
+said 2 "unknown command 'chat'; it is 'drover generate'" "$drover" chat
+said 2 "unknown command 'grpo'; it is 'drover ppo --ppo.advantage grpo'" "$drover" grpo
+said 2 "unknown command 'sft.yaml'; a configuration is given to its command: drover sft --config sft.yaml" "$drover" sft.yaml
 note "and of the other programs"
 echo "mistakes: $rows rows"

@@ -230,7 +230,8 @@ static void file_mistakes(void **state) {
       {"{\"optim\": {\"lr\": 1} # a rate\n}",
        "FILE:1:21: broken JSON: '}' expected near '#' (comments are // and /* */; a file with # is YAML, and "
        "named .yaml)"},
-      {"{\"optim\": 3}", "FILE:1: \'optim': expected an object with the keys of this section"},
+      {"{\"optim\": 3}",
+       "FILE:1: \'optim': expected an object with the keys of this section, found a number"},
       {"{\"optim\": {\"lr\": \"abc\"}}", "FILE:1: \'optim.lr': expected a number, found a string (\"abc\")"},
       {"{\"optim\": {\"lr\": {}}}", "FILE:1: \'optim.lr': expected a number, found an object"},
       {"{\"optim\": {\"lr\": null}}", "FILE:1: \'optim.lr': expected a number, found null"},

@@ -200,6 +200,26 @@ static void answers(void **state) {
   }
 }
 
+/* A section that is said to be of some stages is so. */
+static void sections_are_of_the_stages_named(void **state) {
+  (void)state;
+  static const char *const sections[] = {"data",   "model", "lora", "optim", "run",     "device",
+                                         "reward", "ppo",   "dpo",  "cost",  "rollout", "critic"};
+  for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+    const char *programs = option_section_programs(sections[i]);
+    const size_t length = strlen(sections[i]);
+    for (size_t s = 0; s < STAGES; s++) {
+      bool found = false;
+      for (size_t o = 0; o < stage_at(s).rows; o++) {
+        const char *key = stage_at(s).table[o].key;
+        found |= strncmp(key, sections[i], length) == 0 && key[length] == '.';
+      }
+      if (found != (!programs || strstr(programs, stage_at(s).name)))
+        fail_msg("%s: %s", sections[i], stage_at(s).name);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(keys_are_options_of_the_stages_named),
@@ -207,6 +227,7 @@ int main(void) {
       cmocka_unit_test(words_are_values),
       cmocka_unit_test(every_row_is_answered),
       cmocka_unit_test(answers),
+      cmocka_unit_test(sections_are_of_the_stages_named),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,8 @@
   "then give its "                                                                                        \
   "files as --data"
 
+#define MODELS_OWN "%s there; here the model's own: drover inspect chat shows it"
+
 /* Files that were found, as an array of paths, and what is the same for all of them. */
 typedef struct Found {
   json_t *files;
@@ -60,12 +62,17 @@ static bool add_paths(Conversion *c, Found *found, const char *name, const json_
   return exists(path) ? add_file(found, path, error) : problem(c, name, error, NOT_HERE, path, path);
 }
 
-/* What a template of axolotl is here; NULL: it has no equal. */
+/* What a template of axolotl is here: those by the name of a family are the models' own; NULL: it has no equal. */
 static const char *axolotl_template(const char *theirs) {
-  static const char *const same[] = {"chatml", "alpaca", "llama3", NULL};
+  static const char *const same[] = {"chatml", "alpaca", "llama3"};
+  static const char *const own[] = {"llama",  "qwen",   "qwen2",   "gemma", "phi",     "mistral", "cohere",
+                                    "falcon", "exaone", "command", "olmo",  "granite", "smollm",  "deepseek"};
   if (!theirs || strncmp(theirs, "tokenizer_default", 17) == 0) return "auto";
-  for (size_t i = 0; same[i]; i++) {
+  for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
     if (strcmp(theirs, same[i]) == 0) return same[i];
+  }
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+    if (strncmp(theirs, own[i], strlen(own[i])) == 0) return "auto";
   }
   return NULL;
 }
@@ -75,10 +82,12 @@ static bool axolotl_type(Conversion *c, const char *name, const json_t *entry, c
   const json_t *value = json_object_get(entry, "type");
   const char *type = json_string_value(value),
              *chat = json_string_value(json_object_get(entry, "chat_template"));
+  static const char bradley_terry[] = "bradley_terry."; /* of reward models: pairs */
   *format = *template = NULL;
   if (value && !type)
     return problem(c, name, error,
                    "a type of its own making: data.format and data.columns say what records look like");
+  if (type && strncmp(type, bradley_terry, strlen(bradley_terry)) == 0) type += strlen(bradley_terry);
   if (!type || strncmp(type, "chat_template", 13) == 0) {
     if (!chat) return true;
     *template = axolotl_template(chat);
@@ -97,6 +106,26 @@ static bool axolotl_type(Conversion *c, const char *name, const json_t *entry, c
   return true;
 }
 
+/* Whether names of roles are mapped as they are understood here. */
+static bool usual_roles(const json_t *roles) {
+  static const char *const usual[][4] = {
+      {"user", "user", "human", NULL}, {"assistant", "assistant", "gpt", NULL}, {"system", "system", NULL}};
+  const char *role;
+  json_t *names;
+  json_object_foreach((json_t *)roles, role, names) {
+    for (size_t i = 0; i < json_array_size(names); i++) {
+      const char *name = json_string_value(json_array_get(names, i));
+      bool known = false;
+      for (size_t r = 0; name && r < sizeof usual / sizeof *usual; r++)
+        for (size_t k = 1; strcmp(role, usual[r][0]) == 0 && usual[r][k]; k++)
+          known |= strcmp(name, usual[r][k]) == 0;
+      if (!known) return false;
+    }
+    if (!json_is_array(names)) return false;
+  }
+  return json_is_object(roles);
+}
+
 /* Whether a key within a dataset says what is done here anyway. */
 static bool axolotl_member(Conversion *c, const char *name, const char *key, const json_t *value,
                            Found *found, Error *error) {
@@ -112,6 +141,9 @@ static bool axolotl_member(Conversion *c, const char *name, const char *key, con
   if (strcmp(key, "field") == 0 && text) return add_column(found, "text", text, error);
   if (strcmp(key, "field_messages") == 0 && text)
     return strcmp(text, "conversations") == 0 || add_column(found, "messages", text, error);
+  if ((strcmp(key, "field_chosen") == 0 || strcmp(key, "field_rejected") == 0) && text)
+    return add_column(found, key + strlen("field_"), text, error);
+  if (strcmp(key, "roles") == 0 && usual_roles(value)) return true;
   if (strcmp(key, "message_field_role") == 0 && text && (!strcmp(text, "role") || !strcmp(text, "from")))
     return true;
   if (strcmp(key, "message_field_content") == 0 && text &&
@@ -303,7 +335,7 @@ static bool find_files(Conversion *c, Datasets *datasets, const char *key, const
   if (!found->files) return error_out_of_memory(error, "files", 0);
   if (given->count == 0) return datasets(c, key, found, error);
   return see(c, key, error) && see(c, "datasets", error) && see(c, "dataset_name", error) &&
-         see(c, "dataset_dir", error);
+         see(c, "dataset_dir", error) && see(c, "pretraining_dataset", error);
 }
 
 static void found_free(Found *found) {
@@ -358,8 +390,11 @@ bool take_template(Conversion *c, Error *error) {
   if (!name) return true;
   if (c->from == AXOLOTL) {
     const char *here = axolotl_template(name);
+    char note[160];
+    snprintf(note, sizeof note, MODELS_OWN, name);
     return here
-               ? put_take(c, "data.template", json_string(here), NULL, error)
+               ? put_take(c, "data.template", json_string(here), strcmp(here, "auto") == 0 ? note : NULL,
+                          error)
                : problem(c, key, error, "'%s' has no equal here: give a file *.jinja as data.template", name);
   }
   for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
@@ -369,6 +404,6 @@ bool take_template(Conversion *c, Error *error) {
     return problem(c, key, error, "'%s' has no equal here: give a file *.jinja, or plain, as data.template",
                    name);
   char note[160];
-  snprintf(note, sizeof note, "%s there; here the model's own: drover inspect chat shows it", name);
+  snprintf(note, sizeof note, MODELS_OWN, name);
   return put_take(c, "data.template", json_string("auto"), note, error);
 }

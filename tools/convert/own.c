@@ -91,9 +91,33 @@ static bool take_adapters(Conversion *c, Error *error) {
   return true;
 }
 
+/* Plugins that compute the same otherwise; others change what is learnt. */
+static bool take_plugins(Conversion *c, Error *error) {
+  static const char *const kernels[] = {".liger.", ".cut_cross_entropy.", ".kernels."};
+  const json_t *plugins = theirs(c, "plugins");
+  bool ok = true, other = false;
+  for (size_t i = 0; ok && i < json_array_size(plugins); i++) {
+    const char *plugin = json_string_value(json_array_get(plugins, i));
+    bool known = false;
+    for (size_t k = 0; plugin && k < sizeof kernels / sizeof *kernels; k++)
+      known |= strstr(plugin, kernels[k]) != NULL;
+    if (known) continue;
+    other = true;
+    ok = problem(c, "plugins", error, "'%s' has no equal here", plugin ? plugin : "a plugin without a name");
+  }
+  if (ok && !other && !is_off(plugins)) ok = aside(c, "plugins", "each backend has its own kernels", error);
+  return ok && see(c, "plugins", error);
+}
+
+/* --data names the records themselves. */
+static bool take_samples(Conversion *c, Error *error) {
+  if (c->config->data.count == 0 || is_off(theirs(c, "max_samples"))) return true;
+  return aside(c, "max_samples", "the files of --data are read whole", error);
+}
+
 bool take_model(Conversion *c, Error *error) {
   return take_revision(c, error) && take_tokenizer(c, error) && take_targets(c, error) &&
-         take_adapters(c, error);
+         take_adapters(c, error) && take_plugins(c, error) && take_samples(c, error);
 }
 
 /* -- batches -------------------------------------------------------------------------------------------- */
@@ -152,13 +176,21 @@ static bool take_batch(Conversion *c, Error *error) {
 static bool take_optimizer(Conversion *c, Error *error) {
   static const struct {
     const char *there, *here, *state;
-  } names[] = {{"adamw_torch", "adamw", NULL},       {"adamw_torch_fused", "adamw", NULL},
-               {"adamw_hf", "adamw", NULL},          {"adamw", "adamw", NULL},
-               {"adamw_bnb_8bit", "adamw", "8bit"},  {"adamw_8bit", "adamw", "8bit"},
-               {"paged_adamw_32bit", "adamw", NULL}, {"paged_adamw_8bit", "adamw", "8bit"},
-               {"paged_adamw", "adamw", NULL},       {"lion_32bit", "lion", NULL},
-               {"lion_8bit", "lion", "8bit"},        {"paged_lion_8bit", "lion", "8bit"},
-               {"paged_lion_32bit", "lion", NULL},   {"sgd", "sgd", NULL}};
+  } names[] = {{"adamw_torch", "adamw", NULL},
+               {"adamw_torch_fused", "adamw", NULL},
+               {"adamw_hf", "adamw", NULL},
+               {"adamw", "adamw", NULL},
+               {"adamw_bnb_8bit", "adamw", "8bit"},
+               {"adamw_8bit", "adamw", "8bit"},
+               {"adamw_torch_8bit", "adamw", "8bit"},
+               {"paged_adamw_32bit", "adamw", NULL},
+               {"paged_adamw_8bit", "adamw", "8bit"},
+               {"paged_adamw", "adamw", NULL},
+               {"lion_32bit", "lion", NULL},
+               {"lion_8bit", "lion", "8bit"},
+               {"paged_lion_8bit", "lion", "8bit"},
+               {"paged_lion_32bit", "lion", NULL},
+               {"sgd", "sgd", NULL}};
   const char *key = c->from == AXOLOTL ? "optimizer" : "optim", *name = text_of(c, key);
   if (!see(c, key, error) || !name) return see(c, key, error);
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -85,27 +85,14 @@ static json_t *word_value(const char *word) {
   return value ? value : json_string(word);
 }
 
-/* What stands behind "WORD=" in words, in out[64]; false: the word is not among them. */
-static bool find_word(const char *words, const char *word, char out[64]) {
-  const size_t length = strlen(word);
-  for (const char *at = words; *at; at += strspn(at, " ")) {
-    const size_t size = strcspn(at, " ");
-    if (length > 0 && size > length && strncmp(at, word, length) == 0 && at[length] == '=') {
-      snprintf(out, 64, "%.*s", (int)(size - length - 1), at + length + 1);
-      return true;
-    }
-    at += size;
-  }
-  return false;
-}
-
-static bool take_word(Conversion *c, const OptionElsewhere *row, const json_t *value, Error *error) {
+static bool take_word(Conversion *c, const OptionElsewhere *row, const char *name, const json_t *value,
+                      Error *error) {
   char word[64], here[64];
   word_of(value, word);
-  if (find_word(row->words, word, here))
+  if (elsewhere_word(row->words, word, here))
     return !*here || put_take(c, row->key, word_value(here), NULL, error);
   return is_off(value) ||
-         problem(c, row->name, error, "'%s' has no equal here%s%s", *word ? word : json_kind(value),
+         problem(c, name, error, "'%s' has no equal here%s%s", *word ? word : json_kind(value),
                  row->remark ? ": " : "", row->remark ? row->remark : "");
 }
 
@@ -117,18 +104,18 @@ static json_t *same_value(const json_t *value) {
   return text && *text && !*end ? json_real(number) : json_deep_copy(value);
 }
 
-static bool take_row(Conversion *c, const OptionElsewhere *row, const json_t *value, Error *error) {
-  if (row->use == ELSEWHERE_WORDS) return take_word(c, row, value, error);
+static bool take_row(Conversion *c, const OptionElsewhere *row, const char *name, const json_t *value,
+                     Error *error) {
+  if (row->use == ELSEWHERE_WORDS) return take_word(c, row, name, value, error);
   if (is_off(value) && !(json_is_number(value) || json_is_boolean(value))) return true;
   switch (row->use) {
     case ELSEWHERE_SAME:
       return put_take(c, row->key, same_value(value), NULL, error);
     case ELSEWHERE_ASIDE:
-      return is_off(value) || aside(c, row->name, row->remark, error);
+      return is_off(value) || aside(c, name, row->remark, error);
     default:
-      return is_off(value) ||
-             problem(c, row->name, error, "%s%s%s", row->key ? row->key : "it has no equal here",
-                     row->remark ? ": " : "", row->remark ? row->remark : "");
+      return is_off(value) || problem(c, name, error, "%s%s%s", row->key ? row->key : "it has no equal here",
+                                      row->remark ? ": " : "", row->remark ? row->remark : "");
   }
 }
 
@@ -146,7 +133,7 @@ bool take_rest(Conversion *c, Error *error) {
   json_object_foreach(c->file.root, name, value) {
     if (!ok || is_seen(c, name) || json_is_null(value)) continue;
     const OptionElsewhere *row = option_elsewhere_of(c->stage, name);
-    ok = row             ? take_row(c, row, value, error)
+    ok = row             ? take_row(c, row, name, value, error)
          : is_off(value) ? aside(c, name, "off, whatever it is", error)
                          : problem(c, name, error, "not known here, or not for %s", c->stage);
   }
