@@ -240,3 +240,7 @@ void compute_replay(Compute *compute, ComputeGraph *graph) {
 void compute_graph_free(Compute *compute, ComputeGraph *graph) {
   if (graph) compute->backend->graph_free(compute, graph);
 }
+
+size_t compute_graph_bytes(const Compute *compute, const ComputeGraph *graph) {
+  return compute->backend->graph_bytes(graph);
+}

@@ -82,10 +82,12 @@ typedef struct ComputeGraph ComputeGraph;
 
 bool compute_can_record(const Compute *compute);
 void compute_record_begin(Compute *compute);
-ComputeGraph *compute_record_end(
-    Compute *compute); /* NULL: the device has no memory for it; the operations have not been done */
+/* NULL: the device has no memory for it, or a library would not be recorded; the operations have not been done. */
+ComputeGraph *compute_record_end(Compute *compute);
 void compute_replay(Compute *compute, ComputeGraph *graph);
 void compute_graph_free(Compute *compute, ComputeGraph *graph); /* NULL is allowed */
+/* What the device's free memory fell by when it was made: in no arena. */
+size_t compute_graph_bytes(const Compute *compute, const ComputeGraph *graph);
 
 /* Host <-> device copies of contiguous tensors, finished on return; nothing in a dry run. */
 void compute_upload(Compute *compute, Tensor device, const void *host);

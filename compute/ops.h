@@ -232,6 +232,7 @@ typedef struct Backend {
   ComputeGraph *(*record_end)(Compute *c);
   void (*replay)(Compute *c, ComputeGraph *graph);
   void (*graph_free)(Compute *c, ComputeGraph *graph);
+  size_t (*graph_bytes)(const ComputeGraph *graph);
 #define OP(name, parameters, arguments) void(*name) parameters;
 #include "compute/ops.def"
 #undef OP

@@ -33,6 +33,7 @@ const Option dpo_options[] = {
         "weight of the answers that are labelled bad", .when = "dpo.loss = kto or dpo.loss = apo_zero_unpaired"),
     RUN_OPTIONS(DpoStageConfig, common.run, "200", "data.eval or data.eval_fraction", dpo_measures, "loss")
     DEVICE_OPTIONS(DpoStageConfig, common.device)
+    GRAPH_OPTIONS(DpoStageConfig, common.device)
     RANK_OPTIONS(DpoStageConfig, common.device)
     SHARD_OPTIONS(DpoStageConfig, common.device)
 };

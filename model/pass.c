@@ -13,6 +13,10 @@ void pass_free(Pass *pass) {
   *pass = (Pass){0};
 }
 
+void pass_record(Pass *pass, PassRecords *records) {
+  pass->records = records->compute ? records : NULL;
+}
+
 static Tensor upload(Compute *compute, Arena *arena, const int32_t *values, int64_t count) {
   Tensor out = tensor_new_1d(arena, DTYPE_I32, count);
   compute_upload(compute, out, values);
@@ -27,33 +31,36 @@ static bool serves_batch(const Compute *compute, const Model *model, const Batch
   return serves;
 }
 
-void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
-                  const Batch *batch, PassMode mode, Arena *arena) {
-  pass->context = (BlockContext){.compute = compute,
-                                 .model = model,
-                                 .adapter = adapter,
-                                 .arena = arena,
-                                 .keep = mode != PASS_INFERENCE,
-                                 .overwrite = mode != PASS_TRAIN};
-  BlockContext *context = &pass->context;
-  ASSERT(serves_batch(compute, model, batch));
-  pass->mode = mode;
-  pass->tokens = batch->tokens;
-  pass->ids = upload(compute, arena, batch->ids, batch->tokens);
-  context->positions = upload(compute, arena, batch->positions, batch->tokens);
-  if (context->keep && adapter && adapter->spec.dropout > 0) {
-    context->draws = upload(compute, arena, batch->draws, batch->tokens);
-  }
-  context->offsets = upload(compute, arena, batch->offsets, batch->sequences + 1);
+/* Whether nothing is moved beside the operations. */
+static bool recordable(const Pass *pass, const Model *model) {
+  return pass->records && !pass->offload.host && !model->gradients && !model->block_weights;
+}
 
+static PassRecord *find_record(const Pass *pass) {
+  const BlockContext *context = &pass->context;
+  const Compute *c = context->compute;
+  if (c->dry || !recordable(pass, context->model)) return NULL;
+  return pass_records_find(
+      pass->records,
+      (PassKey){context->model, context->adapter, pass->mode, pass->tokens, context->offsets.dim[0] - 1,
+                context->arena->base + arena_mark(context->arena), c->scratch.base});
+}
+
+/* From ids to hidden states. */
+static void run_forward(void *context_pass) {
+  Pass *pass = context_pass;
+  BlockContext *context = &pass->context;
+  const Model *model = context->model;
+  Compute *compute = context->compute;
+  Arena *arena = context->arena;
   Tensor x = model_embed(context, pass->ids, &pass->embed);
   const int64_t layers = model->spec.layers;
-  const bool offloaded = mode == PASS_RECOMPUTE && pass->offload.host;
+  const bool offloaded = pass->mode == PASS_RECOMPUTE && pass->offload.host;
   if (offloaded) offload_begin(&pass->offload, x, layers, arena);
   for (int layer = 0; layer < layers; layer++) {
     BlockState *state = &pass->blocks[layer];
     model_use_block(model, compute, layer, layer + 1);
-    if (mode == PASS_RECOMPUTE) {
+    if (pass->mode == PASS_RECOMPUTE) {
       /* Only input and output outlive a block: the stream grows in the output, and the rest is released. */
       const Tensor out = offloaded ? offload_out(&pass->offload, compute, layer, layers)
                                    : tensor_new_like(arena, x, x.dtype);
@@ -70,9 +77,36 @@ void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSe
     }
   }
   pass->hidden = model_finish(context, x, &pass->finish);
-  if (mode != PASS_INFERENCE) {
+  if (pass->mode != PASS_INFERENCE) {
     pass->dhidden = tensor_new_like(arena, pass->hidden, pass->hidden.dtype);
     op_fill(compute, pass->dhidden, 0);
+  }
+}
+
+void pass_forward(Pass *pass, Compute *compute, const Model *model, const LoraSet *adapter,
+                  const Batch *batch, PassMode mode, Arena *arena) {
+  pass->context = (BlockContext){.compute = compute,
+                                 .model = model,
+                                 .adapter = adapter,
+                                 .arena = arena,
+                                 .keep = mode != PASS_INFERENCE,
+                                 .overwrite = mode != PASS_TRAIN};
+  BlockContext *context = &pass->context;
+  ASSERT(serves_batch(compute, model, batch));
+  if (recordable(pass, model)) batch = pass_records_pad(pass->records, batch);
+  pass->mode = mode;
+  pass->tokens = batch->tokens;
+  pass->ids = upload(compute, arena, batch->ids, batch->tokens);
+  context->positions = upload(compute, arena, batch->positions, batch->tokens);
+  if (context->keep && adapter && adapter->spec.dropout > 0) {
+    context->draws = upload(compute, arena, batch->draws, batch->tokens);
+  }
+  context->offsets = upload(compute, arena, batch->offsets, batch->sequences + 1);
+  pass->record = find_record(pass);
+  if (pass->record) {
+    pass_records_run(pass->records, &pass->record->forward, run_forward, pass, arena, true);
+  } else {
+    run_forward(pass);
   }
 }
 
@@ -98,13 +132,13 @@ void pass_backward_idle(const Model *model, Compute *compute, const PassWatch *w
   tell_after(watch, BEFORE_BLOCKS);
 }
 
-void pass_backward(Pass *pass) {
+static void run_backward(void *context_pass) {
+  Pass *pass = context_pass;
   const BlockContext *context = &pass->context;
   const Model *model = context->model;
   Compute *compute = context->compute;
   const BlockGradients *gradients = model->gradients;
   const bool offloaded = pass->mode == PASS_RECOMPUTE && pass->offload.host;
-  ASSERT(pass->mode != PASS_INFERENCE);
   const size_t mark = arena_mark(context->arena);
   pass->context.state_only = true; /* for blocks that run again */
   pass->context.overwrite = false;
@@ -131,4 +165,13 @@ void pass_backward(Pass *pass) {
   model_embed_backward(context, pass->ids, dx, &pass->embed);
   tell_after(pass->watch, BEFORE_BLOCKS);
   arena_release(context->arena, mark);
+}
+
+void pass_backward(Pass *pass) {
+  ASSERT(pass->mode != PASS_INFERENCE);
+  if (pass->record && !pass->watch) {
+    pass_records_run(pass->records, &pass->record->backward, run_backward, pass, pass->context.arena, false);
+  } else {
+    run_backward(pass);
+  }
 }

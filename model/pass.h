@@ -15,6 +15,7 @@
 #include "model/block.h"
 #include "model/model.h"
 #include "model/offload.h"
+#include "model/pass_records.h"
 
 typedef enum PassMode {
   PASS_INFERENCE, /* nothing kept; no backward */
@@ -43,10 +44,14 @@ typedef struct Pass {
   Tensor hidden;  /* [T,E] as heads read them; E = C but for OPT-350m */
   Tensor dhidden; /* [T,E], zeroed by pass_forward in the training modes */
   const PassWatch *watch; /* of the next backward; borrowed, or NULL */
+  PassRecords *records;   /* of pass_record; borrowed, or NULL */
+  PassRecord *record;     /* of the pass at hand, or NULL */
 } Pass;
 
 NODISCARD bool pass_init(Pass *pass, const Model *model, Error *error);
 void pass_free(Pass *pass);
+/* Passes are recorded, and batches padded for that (model/pass_records.h). Not with zeroed records. Several may have the same. */
+void pass_record(Pass *pass, PassRecords *records);
 
 /* Runs the model over the batch. Dropout is on only in the training modes; its masks are functions of the sequences' draws
  * (batch_draw) and of adapter->dropout_key, random_key(seed, RANDOM_DROPOUT). */

@@ -139,7 +139,7 @@ const Option ppo_options[] = {
             ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") EVAL_ROLLOUT_OPTIONS(PpoConfig, rollout)
                 PPO_OPTIONS(PpoConfig, ppo)
                 RUN_OPTIONS(PpoConfig, run, "10", "data.eval", ppo_measures, "heldout where there is one, else reward") DEVICE_OPTIONS(PpoConfig, device)
-                    RANK_OPTIONS(PpoConfig, device) SHARD_OPTIONS(PpoConfig, device)
+                    GRAPH_OPTIONS(PpoConfig, device) RANK_OPTIONS(PpoConfig, device) SHARD_OPTIONS(PpoConfig, device)
     ROW_BOOL("device.shard_frozen", PpoConfig, device.shard_frozen, "false",
              "each of many ranks keeps a slice of the reference's and the reward models' weights of blocks, instead of all",
              .when = "no lora.enabled, device.shard != weights")};

@@ -231,11 +231,15 @@ static bool plan_steps(PpoSession *s, const PpoConfig *config, Error *error) {
 static bool open_passes(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
   bool ok = pass_init(&s->policy_pass, models->actor.predictor.model, error) &&
-            training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error);
+            training_offload(&s->policy_pass, &config->model, &s->compute, &s->memory, error) &&
+            training_graphs(&s->records, config->device.graphs, config->optim.micro_batch_tokens, &s->compute,
+                            error);
+  pass_record(&s->policy_pass, &s->records);
   for (int k = 0; ok && k < models->critic_count; k++) {
     Pass *pass = &s->critic_passes[k];
     ok = pass_init(pass, models->critics[k].predictor.model, error) &&
          training_offload(pass, &config->model, &s->compute, &s->memory, error);
+    pass_record(pass, &s->records);
   }
   return ok;
 }
@@ -267,6 +271,7 @@ static void close_models(PpoSession *s) {
   microbatch_free(&s->micro);
   pass_free(&s->policy_pass);
   for (int k = 0; k < MOST_CRITICS; k++) pass_free(&s->critic_passes[k]);
+  pass_records_free(&s->records);
   engine_free(&s->engine);
   gathered_close(&s->gathered);
   ema_close(&s->ema);
@@ -282,6 +287,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   tried.lora = settings->lora;
   tried.optim = settings->optim;
   tried.device.shard = settings->shard;
+  tried.device.graphs = settings->graphs;
   tried.rollout.batch = settings->rollout_batch;
   tried.rollout.cache_dtype = settings->cache_dtype;
   plan_begin(&s->memory, &s->compute);
@@ -289,6 +295,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   close_models(s);
   ok = plan_end(plan, &s->memory, &s->compute, error) && ok;
   const int64_t tokens = tried.ppo.batch_size * tried.rollout.max_new_tokens;
+  plan_add(plan, "graphs of passes, at most", (size_t)settings->graphs);
   plan_add(plan, "rollout arrays", (size_t)tokens * experience_token_bytes(s->critics.count));
   return ok;
 }
@@ -364,6 +371,7 @@ bool session_prepare(PpoSession *session, Error *error) {
                                  .optim = config->optim,
                                  .rollout_batch = config->rollout.batch,
                                  .cache_dtype = config->rollout.cache_dtype,
+                                 .graphs = config->device.graphs,
                                  .shard = config->device.shard,
                                  .most_shard = most_shard(s)};
   if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))

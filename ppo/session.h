@@ -53,6 +53,7 @@ typedef struct PpoSession {
   Gathered gathered; /* the policy as the engine reads it */
   Engine engine;
   Pass policy_pass, critic_passes[MOST_CRITICS];
+  PassRecords records; /* of all of them */
   Microbatch micro;
   Experience experience;
 

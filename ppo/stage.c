@@ -396,6 +396,7 @@ static bool save(PpoSession *s, ProgramResult *result, Error *error) {
   char *path = NULL;
   bool ok = save_result(s, &path, error);
   engine_tell_preemptions(&s->engine, s->log);
+  plan_report_graphs(&s->records, s->log);
   plan_report_peaks(&s->plan, &s->compute, s->log);
   if (s->comm.rank == 0) {
     ok = ok && write_json(s, path, result, error) && run_finish(&s->run, result->json.data, error) &&

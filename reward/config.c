@@ -22,6 +22,7 @@ const Option reward_options[] = {
         "a cost model, for cost.path of ppo: scores rise with harm and are above 0 for answers that are labelled unsafe (reward/loss.h)"),
     RUN_OPTIONS(RewardStageConfig, common.run, "200", "data.eval or data.eval_fraction", reward_measures, "loss")
     DEVICE_OPTIONS(RewardStageConfig, common.device)
+    GRAPH_OPTIONS(RewardStageConfig, common.device)
     RANK_OPTIONS(RewardStageConfig, common.device)
     SHARD_OPTIONS(RewardStageConfig, common.device)
 };

@@ -13,6 +13,7 @@ const Option sft_options[] = {
     UPDATE_OPTIONS(SupervisedConfig, optim, "32", "1")
     RUN_OPTIONS(SupervisedConfig, run, "200", "data.eval or data.eval_fraction", sft_measures, "loss")
     DEVICE_OPTIONS(SupervisedConfig, device)
+    GRAPH_OPTIONS(SupervisedConfig, device)
     RANK_OPTIONS(SupervisedConfig, device)
     SHARD_OPTIONS(SupervisedConfig, device)
 };

@@ -4,7 +4,7 @@
 #
 #   tools/bench_gpu.sh [--part NAME[,NAME...]] [--out FILE] [--bundle FOLDER] [--build FOLDER] [--arch LIST]
 #
-#   --part           of device, attention, sft_full, sft_lora, decode, ppo; all when left out
+#   --part           of device, attention, sft_full, sft_lora, graphs, decode, ppo; all when left out
 #   --out FILE       the table as Markdown, and beside it (FILE.json) everything that was measured
 #
 # The peers need python3 with torch, transformers and peft; without them the ratios are missing, and the table says so.

@@ -27,7 +27,9 @@ static const Option options[] = {
     ROW_INT("batch", BenchConfig, batch, "1", 1, 4096, "decode: sequences at once"),
     CACHE_DTYPE_OPTION("cache-dtype", BenchConfig, cache_dtype),
     ROW_INT("new-tokens", BenchConfig, new_tokens, "128", 1, 1 << 20, "decode: tokens after the prompt"),
-    ROW_INT("steps", BenchConfig, steps, "5", 1, 1000, "measured steps, after one that is not"),
+    ROW_INT("steps", BenchConfig, steps, "5", 1, 1000, "measured steps, after those that warm up"),
+    ROW_BYTES("graphs", BenchConfig, device.graphs, "0",
+              "training: memory for graphs of passes, as device.graphs"),
     ROW_CHOICE("device", BenchConfig, device.backend, "auto", device_choices, "where to compute"),
     ROW_INT("threads", BenchConfig, device.threads, "0", 0, 4096, "CPU threads; 0 = all cores"),
     ROW_BYTES("memory-limit", BenchConfig, device.memory_limit, "0", "memory the run may use, e.g. 24GiB")};
@@ -86,6 +88,7 @@ static bool plan(Bench *b, MemoryPlan *plan, Error *error) {
   const bool ok = open_all(b, error) && b->work->step(b, error);
   close_all(b);
   if (!plan_end(plan, &b->memory, &b->compute, error) || !ok) return false;
+  plan_add(plan, "graphs of passes, at most", (size_t)b->config->device.graphs);
   const size_t limit = device_limit(&b->compute);
   if (plan_total(plan) <= limit) return true;
   plan_show(plan, b->log, device_limits(&b->compute));
@@ -99,7 +102,9 @@ static double product_parameters(const Model *model) {
 }
 
 static bool measure(Bench *b, const MemoryPlan *plan, ProgramResult *result, Error *error) {
-  if (!b->work->step(b, error)) return false; /* the first step warms up */
+  const int warm = b->config->device.graphs > 0 ? 2 : 1; /* the second one records */
+  for (int i = 0; i < warm; i++)
+    if (!b->work->step(b, error)) return false;
   b->flops = b->work->flops(b, product_parameters(&b->model));
   double best = INFINITY, total = 0;
   for (int64_t i = 0; i < b->config->steps; i++) {

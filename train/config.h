@@ -394,6 +394,7 @@ typedef struct DeviceConfig {
   int64_t plan_ranks;   /* of --check */
   int shard;            /* ShardLevel, train/shard.h */
   bool shard_frozen;    /* models that are not trained have slices of their weights whatever `shard` is */
+  int64_t graphs;       /* bytes for recorded passes (model/pass_records.h) */
 } DeviceConfig;
 
 extern const char *const device_choices[]; /* auto, cpu, cuda: in the order of DeviceKind */
@@ -405,6 +406,12 @@ extern const char *const shard_choices[];  /* none, optimizer, gradients, weight
       "CPU threads of the process; 0 = all cores (the same number gives the same bits)"),                                  \
   ROW_BYTES("device.memory_limit", Config, field.memory_limit, "0",                                         \
       "memory the process may use, e.g. 8GiB; 0 = what the machine has free"),
+
+/* Of stages that train. */
+#define GRAPH_OPTIONS(Config, field)                                                                        \
+  ROW_BYTES("device.graphs", Config, field.graphs, "0",                                                     \
+      "on a GPU: memory for graphs of passes, which are recorded so that a small model need not wait for launches, e.g. 1GiB; 0: none are", \
+      .when = "model.offload = none, optim.offload = none, device.shard != weights"),
 
 /* Of stages that have many ranks (docs/ranks.md). */
 #define RANK_OPTIONS(Config, field)                                                                         \

@@ -123,6 +123,19 @@ void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) 
   log_info(log, "peak memory %s, planned %s", peak, planned);
 }
 
+void plan_report_graphs(const PassRecords *records, Log *log) {
+  char bytes[32];
+  int forward = 0, backward = 0;
+  if (!records->compute) return;
+  for (int i = 0; i < records->count; i++) {
+    forward += records->list[i].forward.graph != NULL;
+    backward += records->list[i].backward.graph != NULL;
+  }
+  plan_bytes_text(records->bytes, bytes);
+  log_info(log, "graphs of %d forward and %d backward passes, of %d kinds of passes: %s", forward, backward,
+           records->count, bytes);
+}
+
 static void say_ranks(const Comm *comm, const int64_t (*all)[2], Log *log) {
   Buffer text = {0};
   Error ignored = {0}; /* a line that finds no memory is not said */
@@ -170,7 +183,7 @@ typedef struct Advice {
   char text[512];
 } Advice;
 
-enum { CHANGES = 12, CHANGE = 48 };
+enum { CHANGES = 13, CHANGE = 48 };
 
 /* What differs, from the smallest change on: "optim.micro_batch_tokens 256 with rollout.batch 4 and model.recompute true". */
 static void describe(const PlanSettings *from, const PlanSettings *to, char *out, size_t size) {
@@ -179,6 +192,7 @@ static void describe(const PlanSettings *from, const PlanSettings *to, char *out
   const ModelConfig *model = &to->model, *before = &from->model;
   if (to->optim.micro_batch_tokens != from->optim.micro_batch_tokens)
     snprintf(changes[count++], CHANGE, "optim.micro_batch_tokens %" PRId64, to->optim.micro_batch_tokens);
+  if (to->graphs != from->graphs) snprintf(changes[count++], CHANGE, "device.graphs 0");
   if (to->shard != from->shard)
     snprintf(changes[count++], CHANGE, "device.shard %s", shard_choices[to->shard]);
   if (to->rollout_batch != from->rollout_batch)
@@ -265,6 +279,13 @@ static bool try_around(Advice *advice, const PlanSettings *settings) {
          try_both(advice, *settings);
 }
 
+/* Graphs are there for speed alone: what else is tried is tried without them. */
+static bool try_without_graphs(Advice *advice, PlanSettings *settings) {
+  if (settings->graphs == 0) return false;
+  settings->graphs = 0;
+  return try_settings(advice, settings);
+}
+
 /* The first level that is enough by itself: they change no result, and the first of them costs no time. */
 static bool try_shards(Advice *advice, PlanSettings settings) {
   while (settings.shard < settings.most_shard) {
@@ -276,12 +297,13 @@ static bool try_shards(Advice *advice, PlanSettings settings) {
 
 /* What changes no result, the fastest first. On the CPU no plan has an offload. */
 static bool find_exact(Advice *advice, PlanSettings *changed) {
+  const PlanSettings before = *changed;
   bool found = try_fewer(advice, *changed);
   found |= try_smaller(advice, *changed);
   if (!changed->model.recompute) {
     changed->model.recompute = true;
     found |= try_settings(advice, changed);
-    found = found || try_both(advice, *advice->given) || try_around(advice, changed);
+    found = found || try_both(advice, before) || try_around(advice, changed);
   } else if (!found) {
     found = try_both(advice, *changed);
   }
@@ -311,14 +333,16 @@ static bool try_host_state(Advice *advice, PlanSettings settings) {
 static void find_advice(Advice *advice) {
   PlanSettings changed = *advice->given;
   ModelConfig *model = &changed.model;
-  bool found = try_shards(advice, *advice->given);
+  if (try_without_graphs(advice, &changed)) return;
+  const PlanSettings plain = changed;
+  bool found = try_shards(advice, plain);
   found |= find_exact(advice, &changed);
   if (!found && changed.shard < changed.most_shard) {
-    changed = *advice->given;
+    changed = plain;
     changed.shard = changed.most_shard;
     found = find_exact(advice, &changed);
   }
-  found |= try_narrow_cache(advice, *advice->given);
+  found |= try_narrow_cache(advice, plain);
   if (found) return;
   if (!changed.lora.enabled) {
     if (changed.optim.state != OPTIM_STATE_8BIT) {

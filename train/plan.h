@@ -53,9 +53,10 @@ typedef struct PlanSettings {
   int cache_dtype;   /* of the answers' keys and values: CacheDtype */
   int shard;         /* over the ranks: ShardLevel */
   int most_shard;    /* the highest level that the stage has; SHARD_NONE with one rank */
+  int64_t graphs;    /* bytes for recorded passes, set aside; 0: none are recorded */
 } PlanSettings;
 
-/* Makes the plan of a stage under the settings (dry). */
+/* Makes the plan of a stage under the settings (dry), their graphs included. */
 typedef bool (*PlanMaker)(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error);
 
 /* Makes and shows the plan; ERROR_MEMORY when it does not fit in the limits, with the settings that would.
@@ -67,5 +68,7 @@ NODISCARD bool plan_check(PlanMaker make, void *context, const PlanSettings *set
 void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log);
 /* And of many ranks, which all call it, a line with those of all. */
 void plan_report_peaks(const MemoryPlan *plan, const Compute *compute, Log *log);
+/* A line that says how many passes were recorded, of how many kinds that there were, and in how much memory; none without device.graphs. */
+void plan_report_graphs(const PassRecords *records, Log *log);
 
 #endif

@@ -157,6 +157,17 @@ static bool evaluate(Supervised *s, Error *error) {
 
 /* -- memory --------------------------------------------------------------------------------------------- */
 
+static bool open_pass(Supervised *s, const PlanSettings *settings, Error *error) {
+  if (!pass_init(&s->pass, &s->base, error) ||
+      !training_offload(&s->pass, &settings->model, &s->compute, &s->memory, error) ||
+      !training_graphs(&s->records, settings->graphs, settings->optim.micro_batch_tokens, &s->compute,
+                       error)) {
+    return false;
+  }
+  pass_record(&s->pass, &s->records);
+  return true;
+}
+
 /* What depends on the settings of a plan: the model, and the arrays of a micro-batch. */
 static bool open_model(Supervised *s, const PlanSettings *settings, Error *error) {
   const SupervisedConfig *config = s->config;
@@ -175,14 +186,14 @@ static bool open_model(Supervised *s, const PlanSettings *settings, Error *error
          base_open(&s->base, model->path, trainee_merge_of(model, &settings->lora), format, &s->compute,
                    &s->memory, error) &&
          trainee_open(&s->trainee, &spec, &s->base, &s->compute, &s->memory, error) &&
-         pass_init(&s->pass, &s->base, error) &&
-         training_offload(&s->pass, model, &s->compute, &s->memory, error) &&
+         open_pass(s, settings, error) &&
          base_set_length(&s->base, corpus_longest_sequence(&s->corpus), &s->compute,
                          s->compute.dry ? NULL : s->log, error);
 }
 
 static void close_model(Supervised *s) {
   pass_free(&s->pass);
+  pass_records_free(&s->records);
   trainee_close(&s->trainee);
   base_close(&s->base);
   microbatches_free(&s->micro);
@@ -193,6 +204,7 @@ static PlanSettings settings_of(const Supervised *s) {
   return (PlanSettings){.model = config->model,
                         .lora = config->lora,
                         .optim = config->optim,
+                        .graphs = config->device.graphs,
                         .shard = config->device.shard,
                         .most_shard = s->comm->size > 1 ? SHARD_WEIGHTS : SHARD_NONE};
 }
@@ -210,7 +222,9 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
     ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error);
   }
   close_model(s);
-  return plan_end(out, &s->memory, &s->compute, error) && ok;
+  ok = plan_end(out, &s->memory, &s->compute, error) && ok;
+  plan_add(out, "graphs of passes, at most", (size_t)settings->graphs);
+  return ok;
 }
 
 static bool check_plan(Supervised *s, Error *error) {
@@ -323,6 +337,7 @@ static bool save(Supervised *s, ProgramResult *result, Error *error) {
   bool ok = trainee_save(&s->trainee, config->model.path, &s->corpus.text, config->run.dir, &s->compute,
                          &output, error) &&
             (s->comm->rank > 0 || write_result(s, output, result, error));
+  plan_report_graphs(&s->records, s->log);
   plan_report_peaks(&s->plan, &s->compute, s->log);
   runlog_flush(&s->run.runlog);
   ok = ok && (s->comm->rank > 0 || run_finish(&s->run, result->json.data, error));

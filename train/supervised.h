@@ -98,7 +98,8 @@ struct Supervised {
   Model base;
   Trainee trainee;
   Pass pass;
-  PassMode mode; /* of the pass while learning */
+  PassRecords records; /* of the pass; zeroed without device.graphs */
+  PassMode mode;       /* of the pass while learning */
   Microbatches micro;
   Schedule schedule;
 

@@ -42,6 +42,16 @@ bool training_offload(Pass *pass, const ModelConfig *model, const Compute *compu
   return true;
 }
 
+bool training_graphs(PassRecords *records, int64_t bytes, int64_t tokens, Compute *compute, Error *error) {
+  *records = (PassRecords){0};
+  if (bytes == 0) return true;
+  if (compute_on_host(compute)) {
+    return error_set(error, ERROR_USAGE, "device.graphs: expected a GPU, found %s, which has no launches",
+                     compute_device_name(compute));
+  }
+  return pass_records_init(records, compute, tokens, (size_t)bytes, error);
+}
+
 TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
                             const LoraSpec *lora, const OptimConfig *optim, uint64_t seed) {
   return (TraineeSpec){.predictor = {.name = name,

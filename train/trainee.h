@@ -145,6 +145,11 @@ PassMode training_mode(const ModelConfig *model);
 NODISCARD bool training_offload(Pass *pass, const ModelConfig *model, const Compute *compute,
                                 TrainMemory *memory, Error *error);
 
+/* Opens what records passes of up to `tokens` (Pass.records) with `bytes` of memory, device.graphs; 0: leaves it zeroed, to record none.
+ * ERROR_USAGE where nothing can be recorded. */
+NODISCARD bool training_graphs(PassRecords *records, int64_t bytes, int64_t tokens, Compute *compute,
+                               Error *error);
+
 /* The usual trainee of a stage: full weights or adapter as the configuration says. `lora` is borrowed by it. */
 TraineeSpec trainee_spec_of(const char *name, const ModelConfig *model, const LoraConfig *config,
                             const LoraSpec *lora, const OptimConfig *optim, uint64_t seed);

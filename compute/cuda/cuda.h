@@ -36,6 +36,7 @@ void cuda_record_begin(Compute *c);
 ComputeGraph *cuda_record_end(Compute *c);
 void cuda_replay(Compute *c, ComputeGraph *graph);
 void cuda_graph_free(Compute *c, ComputeGraph *graph);
+size_t cuda_graph_bytes(const ComputeGraph *graph);
 
 /* Those of the card that is not there (assumed.cu). */
 bool cuda_assumed_open(Compute *c, Error *error);

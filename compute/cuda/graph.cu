@@ -9,6 +9,7 @@ extern "C" {
 
 struct ComputeGraph {
   cudaGraphExec_t launchable;
+  size_t bytes; /* of the card's memory */
 };
 
 void cuda_record_begin(Compute *c) {
@@ -19,17 +20,27 @@ void cuda_record_begin(Compute *c) {
   device_check(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeRelaxed), "begin of a recording");
 }
 
-ComputeGraph *cuda_record_end(Compute *c) {
-  Device *d = c->device;
-  ASSERT(d->recording);
-  cudaGraph_t noted = NULL;
+void device_launched(Device *d, cudaError_t status, const char *what) {
+  if (d->recording && status == cudaErrorStreamCaptureInvalidated) {
+    d->unrecordable = true;
+  } else {
+    device_check(status, what);
+  }
+}
+
+static size_t free_memory(void) {
+  size_t free = 0, total = 0;
+  device_check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return free;
+}
+
+/* NULL when the device has no memory for it. */
+static ComputeGraph *instantiate(Device *d, cudaGraph_t noted) {
   ComputeGraph *graph = (ComputeGraph *)memory_zeroed(1, sizeof *graph);
   if (!graph) device_failed("end of a recording", "the host's memory is out");
-  device_check(cudaStreamEndCapture(d->stream, &noted), "end of a recording");
-  d->recording = false;
+  const size_t before = free_memory();
   const cudaError_t status = cudaGraphInstantiate(&graph->launchable, noted, 0ull);
-  device_check(cudaGraphDestroy(noted), "end of a recording");
-  if (status == cudaErrorMemoryAllocation) { /* it only would have been faster */
+  if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     memory_free(graph);
     return NULL;
@@ -37,6 +48,28 @@ ComputeGraph *cuda_record_end(Compute *c) {
   device_check(status, "end of a recording");
   /* Else the first replay would pay for it. */
   device_check(cudaGraphUpload(graph->launchable, d->stream), "end of a recording");
+  const size_t after = free_memory();
+  graph->bytes = before > after ? before - after : 0;
+  return graph;
+}
+
+/* What cannot be recorded only would have been faster. */
+ComputeGraph *cuda_record_end(Compute *c) {
+  Device *d = c->device;
+  ASSERT(d->recording);
+  cudaGraph_t noted = NULL;
+  const cudaError_t status = cudaStreamEndCapture(d->stream, &noted);
+  d->recording = false;
+  const bool spoiled = d->unrecordable || status == cudaErrorStreamCaptureInvalidated ||
+                       status == cudaErrorStreamCaptureUnsupported;
+  d->unrecordable = false;
+  if (spoiled) {
+    cudaGetLastError();
+  } else {
+    device_check(status, "end of a recording");
+  }
+  ComputeGraph *graph = spoiled ? NULL : instantiate(d, noted);
+  if (noted) device_check(cudaGraphDestroy(noted), "end of a recording");
   return graph;
 }
 
@@ -51,4 +84,8 @@ void cuda_graph_free(Compute *c, ComputeGraph *graph) {
   device_check(cudaStreamSynchronize(c->device->stream), "waiting for the device");
   device_check(cudaGraphExecDestroy(graph->launchable), "cudaGraphExecDestroy");
   memory_free(graph);
+}
+
+size_t cuda_graph_bytes(const ComputeGraph *graph) {
+  return graph->bytes;
 }

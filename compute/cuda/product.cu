@@ -181,9 +181,11 @@ static bool library_product(Compute *c, Tensor out, Tensor add, Tensor a, bool t
   Plan *plan = plan_place(products, &key);
   if (plan->used && !plan->found) return false;
   describe(&r, &key, bias);
+  if (!plan->used && d->recording) { /* newer libraries refuse to choose then */
+    d->unrecordable = true;
+    return false;
+  }
   if (!plan->used) {
-    ASSERT(
-        !d->recording); /* newer libraries refuse to choose while a stream is recorded; generation has products of its own */
     if (products->count == PLANS_MOST) {
       memset(products, 0, sizeof *products);
       plan = plan_place(products, &key);
@@ -197,6 +199,10 @@ static bool library_product(Compute *c, Tensor out, Tensor add, Tensor a, bool t
   const cublasStatus_t status =
       cublasLtMatmul(d->blas, &r.product, &alpha, b.data, &r.a, a.data, &r.b, &beta, add.data, &r.c, out.data,
                      &r.out, &plan->algorithm, d->blas_workspace, d->blas_workspace_bytes, d->stream);
+  if (status != CUBLAS_STATUS_SUCCESS && d->recording) {
+    d->unrecordable = true;
+    return false;
+  }
   if (status ==
       CUBLAS_STATUS_NOT_SUPPORTED) { /* of an algorithm that it chose itself: it is not asked again */
     plan->found = false;

@@ -41,12 +41,15 @@ struct Device {
   Staging large;  /* large ones, in pieces */
   DeviceMemory memory;
   bool recording;
+  bool unrecordable;     /* what is being recorded: a library refused, and nobody may replay it */
   char description[128]; /* "cuda (NVIDIA H100 80GB HBM3, sm_90)" */
 };
 
 /* A failed call or kernel leaves the device unusable: says what failed, and ends the process with the exit code
  * of ERROR_DEVICE. What was saved stays; the same command continues from it. */
 void device_check(cudaError_t status, const char *what);
+/* The same of a kernel's launch, but that a recording which is spoilt is no failure: its end says so. */
+void device_launched(struct Device *d, cudaError_t status, const char *what);
 NORETURN void device_failed(const char *what, const char *why);
 
 #endif

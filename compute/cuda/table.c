@@ -24,6 +24,7 @@ static const Backend table = {
     .record_end = cuda_record_end,
     .replay = cuda_replay,
     .graph_free = cuda_graph_free,
+    .graph_bytes = cuda_graph_bytes,
 #define OP(op, parameters, arguments) .op = cuda_##op,
 #include "compute/ops.def"
 #undef OP

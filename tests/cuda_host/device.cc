@@ -66,7 +66,7 @@ static size_t parse_size(const char *text) {
 }
 
 static HostDevice read_device(void) {
-  HostDevice d = {80, 16ull << 30, 8, 1, CUDART_VERSION, 0, SIZE_MAX};
+  HostDevice d = {80, 16ull << 30, 8, 1, CUDART_VERSION, 0, SIZE_MAX, 0};
   const char *text = getenv("DROVER_CUDA_HOST_DEVICE");
   for (const char *at = text; at && *at; at += strcspn(at, ","), at += *at == ',') {
     const char *value = at + strcspn(at, "=,");
@@ -87,6 +87,8 @@ static HostDevice read_device(void) {
       d.taken = parse_size(value);
     } else if (strncmp(at, "pinned", length) == 0) {
       d.pinned = parse_size(value);
+    } else if (strncmp(at, "node", length) == 0) {
+      d.node = parse_size(value);
     } else {
       fprintf(stderr, "cuda_host: DROVER_CUDA_HOST_DEVICE=%s: %.*s is not known\n", text, (int)length, at);
       abort();

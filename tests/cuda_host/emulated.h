@@ -10,6 +10,7 @@ typedef struct HostDevice {
   int multiprocessors, devices, driver;
   size_t taken;  /* of the memory, by others */
   size_t pinned; /* most pinned memory of the host */
+  size_t node;   /* memory that a node of a graph takes */
 } HostDevice;
 
 const HostDevice *host_device(void);
@@ -18,6 +19,10 @@ size_t host_shared_optin(void); /* most shared memory of a block, bytes */
 
 /* Keeps an error for cudaGetLastError; returns it. */
 cudaError_t host_error(cudaError_t status);
+
+/* Takes memory of the device that nobody addresses; false when there is not as much. */
+bool host_take(size_t bytes);
+void host_give_back(size_t bytes);
 
 bool host_is_device(const void *p, size_t bytes);
 bool host_is_pinned(const void *p, size_t bytes);

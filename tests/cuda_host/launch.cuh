@@ -48,7 +48,7 @@ static void device_launch(Compute *c, const char *name, void (*kernel)(P...), di
                  name);
   }
   host_launch_on(c->device->stream, name, kernel, grid, block, shared, arguments...);
-  device_check(cudaGetLastError(), name);
+  device_launched(c->device, cudaGetLastError(), name);
 }
 
 #define SHARED_MEMORY(T, name) T *name = reinterpret_cast<T *>(host_shared_memory())

@@ -65,6 +65,20 @@ cudaError_t cudaMemGetInfo(size_t *free_, size_t *total) {
   return cudaSuccess;
 }
 
+bool host_take(size_t bytes) {
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  if (bytes > free_bytes(t)) return false;
+  t->taken += bytes;
+  return true;
+}
+
+void host_give_back(size_t bytes) {
+  Tables *t = tables();
+  std::lock_guard<std::mutex> hold(t->lock);
+  t->taken -= bytes;
+}
+
 /* The block that the address is in, its end included, where an empty tensor may lie. */
 static Blocks::const_iterator block_of(const Blocks &blocks, const void *p) {
   auto next = blocks.upper_bound((const char *)p);

@@ -1,8 +1,9 @@
 /* The CUDA runtime API, the part that Drover uses, over ordinary memory.
  *
  * DROVER_CUDA_HOST_DEVICE describes the device, as "80" or "capability=86,memory=64M,multiprocessors=4,devices=1,
- * driver=13000,pinned=64M": compute capability times ten (the limits on shared memory follow from it), bytes of memory,
- * multiprocessors, number of devices, version of the driver, and the most memory of the host that can be pinned.
+ * driver=13000,pinned=64M,node=1K": compute capability times ten (the limits on shared memory follow from it), bytes of memory,
+ * multiprocessors, number of devices, version of the driver, the most memory of the host that can be pinned, and what
+ * a node of a graph takes of the device's.
  *
  * Work on a stream is done at once, or with DROVER_CUDA_HOST_STREAMS=late only when the host waits for it, or with
  * DROVER_CUDA_HOST_STREAMS=copies_first at once where no kernels are launched and late where they are: the

@@ -32,6 +32,7 @@ struct CUgraph_st {
 
 struct CUgraphExec_st {
   std::vector<Work> work;
+  size_t bytes; /* of the device */
 };
 
 struct CUevent_st {
@@ -361,7 +362,9 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t given, enum cudaStreamCaptureStat
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long) {
-  *executable = new CUgraphExec_st{graph->work};
+  const size_t bytes = graph->work.size() * host_device()->node;
+  if (!host_take(bytes)) return host_error(cudaErrorMemoryAllocation);
+  *executable = new CUgraphExec_st{graph->work, bytes};
   return cudaSuccess;
 }
 
@@ -385,6 +388,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  host_give_back(executable->bytes);
   delete executable;
   return cudaSuccess;
 }

@@ -65,6 +65,39 @@ pass "$card/sft" "${sft[@]}" --run.dir "$work/again" --device.backend cuda --mod
 same_files "$work/full/model" "$work/again/model"
 note "the same bits with recomputation"
 
+# -- recorded passes -------------------------------------------------------------------------------------------
+# On a card a library may choose by the padded number of tokens; in the emulation nothing rounds otherwise.
+recorded() {
+  local stage=$1 name=$2 metric=$3 output=$4 worst graphs
+  shift 4
+  pass "$card/$stage" "$@" --run.dir "$work/$name" --device.backend cuda --optim.micro_batch_tokens 64
+  pass "$card/$stage" "$@" --run.dir "$work/$name-graphs" --device.backend cuda --optim.micro_batch_tokens 64 --device.graphs 64MiB
+  graphs=$(grep -oE 'graphs of [1-9][0-9]* forward and [1-9][0-9]* backward passes' "$work/log") || fail "$name: $(grep 'graphs of' "$work/log")"
+  [[ ! $emulated ]] || same_files "$work/$name/$output" "$work/$name-graphs/$output"
+  worst=$(paste -d '|' <(values "$work/$name" "$metric") <(values "$work/$name-graphs" "$metric") | awk -F '|' '
+    { d = $2 - $4; if (d < 0) d = -d; if (d > worst) worst = d } END { print NR ? worst + 0 : "nothing logged" }')
+  holds "\"$worst\" == \"$worst\" + 0 && \"$worst\" + 0 <= 1e-3"
+  note "$name: $metric differs by at most $worst; $graphs"
+}
+recorded sft plain train/loss model "${sft[@]}" --optim.max_steps 3 --data.eval_fraction 0.2 --run.eval_every 1
+recorded sft dropout train/loss adapter "${sft[@]}" "${wide[@]}" "${lora[@]}" --lora.dropout 0.1 --model.recompute --optim.max_steps 3
+recorded reward judge train/loss model --model.path "$world/base" --data.train "$world/prefs.jsonl" --optim.batch_size 4 \
+  --optim.max_steps 3 --optim.lr 1e-3
+recorded dpo pairs train/loss adapter --model.path "$world/base" --data.train "$world/prefs.jsonl" --optim.batch_size 4 \
+  --optim.max_steps 3 --optim.lr 1e-3 "${lora[@]}"
+recorded ppo policy ppo/score model --model.path "$world/base" --reward.path "$work/judge/model" --data.prompts "$world/prompts.jsonl" \
+  --ppo.total_episodes 12 --ppo.batch_size 4 --ppo.epochs 2 --rollout.max_new_tokens 6 --rollout.temperature 1 --optim.lr 1e-3
+# Resumed without, it goes on as it began.
+pass "$card/sft" "${sft[@]}" --run.dir "$work/switched" --device.backend cuda --optim.micro_batch_tokens 64 --device.graphs 64MiB \
+  --optim.schedule constant --optim.max_steps 2
+pass "$card/sft" "${sft[@]}" --run.dir "$work/switched" --device.backend cuda --optim.micro_batch_tokens 64 --optim.schedule constant \
+  --optim.max_steps 4
+pass "$card/sft" "${sft[@]}" --run.dir "$work/straight" --device.backend cuda --optim.micro_batch_tokens 64 --optim.schedule constant \
+  --optim.max_steps 4
+[[ ! $emulated ]] || same_files "$work/straight/model" "$work/switched/model"
+refuse 2 'device.graphs: expected a GPU, found cpu' "$bin/sft" "${sft[@]}" --device.graphs 64MiB --device.backend cpu \
+  --run.dir "$work/refused"
+
 # -- killed and resumed --------------------------------------------------------------------------------------
 steps=12
 train=("$card/sft" "${sft[@]}" "${wide[@]}" "${lora[@]}" --optim.max_steps $steps --run.save_every 1 --device.backend cuda)

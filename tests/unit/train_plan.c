@@ -35,6 +35,7 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   const bool offload = settings->model.offload == MODEL_OFFLOAD_ACTIVATIONS;
   (offload ? plan_add_host : plan_add)(plan, "activations",
                                        settings->model.recompute ? activations / 4 : activations);
+  plan_add(plan, "graphs", (size_t)settings->graphs);
   plan_add(plan, "cache",
            (size_t)settings->rollout_batch * mib / (settings->cache_dtype == CACHE_DTYPE_INT8 ? 8 : 4));
   return true;
@@ -128,6 +129,25 @@ static void the_host_takes_what_it_can(void **state) {
     assert_true(check_settings(limits, cases[i].settings, &error) == !cases[i].text);
     if (cases[i].text && !strstr(error.message, cases[i].text))
       fail_msg("'%s' is not in: %s", cases[i].text, error.message);
+  }
+}
+
+/* Graphs go first, and stay away from whatever else is needed. */
+static void graphs_are_given_up(void **state) {
+  (void)state;
+  static const struct {
+    size_t limit;
+    const char *text;
+  } cases[] = {
+      {51, "it fits with device.graphs 0 (48.00 MiB)"},
+      {47,
+       "it fits with optim.micro_batch_tokens 800 with device.graphs 0 (40.00 MiB); or device.graphs 0 "
+       "with model.recompute true (36.00 MiB)"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    const PlanSettings settings = {.optim.micro_batch_tokens = 1600, .graphs = 4 << 20};
+    assert_false(check_settings((MemoryLimits){cases[i].limit << 20, SIZE_MAX}, &settings, &error));
+    if (!strstr(error.message, cases[i].text)) fail_msg("'%s' is not in: %s", cases[i].text, error.message);
   }
 }
 
@@ -339,6 +359,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_fits_passes),
       cmocka_unit_test(advice_is_computed),
+      cmocka_unit_test(graphs_are_given_up),
       cmocka_unit_test(fewer_answers_at_once_come_first),
       cmocka_unit_test(a_cache_in_8_bits_is_named),
       cmocka_unit_test(settings_are_tried_together),

@@ -51,7 +51,9 @@ static bool open(Bench *b, Error *error) {
       .predictor = {.name = "policy", .adapted = is_lora(b), .lora = is_lora(b) ? &b->lora : NULL},
       .optimizer = {.kind = OPTIMIZER_ADAMW, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .clip = 1}};
   return trainee_open(&b->trainee, &spec, &b->model, &b->compute, &b->memory, error) &&
-         pass_init(&b->pass, &b->model, error) && fill_batch(b, error);
+         pass_init(&b->pass, &b->model, error) && fill_batch(b, error) &&
+         training_graphs(&b->records, b->config->device.graphs, b->config->micro_batch_tokens, &b->compute,
+                         error);
 }
 
 static bool start(Bench *b, Error *error) {
@@ -64,6 +66,7 @@ static bool step(Bench *b, Error *error) {
   const TokenRows rows = token_rows(b->rows, b->targets, b->row_count);
   const size_t mark = arena_mark(&b->memory.step);
   double norm;
+  pass_record(&b->pass, &b->records);
   pass_forward(&b->pass, &b->compute, &b->model, predictor_adapter(&b->trainee.predictor), &b->batch,
                b->config->recompute ? PASS_RECOMPUTE : PASS_TRAIN, &b->memory.step);
   lm_logprobs_backward(&b->pass, rows, 1, b->gradient, NULL, b->logprobs);
@@ -80,6 +83,7 @@ static void close(Bench *b) {
   trainee_close(&b->trainee);
   lora_spec_free(&b->lora);
   pass_free(&b->pass);
+  pass_records_free(&b->records);
   batch_free(&b->batch);
   memory_free(b->rows);
   memory_free(b->targets);

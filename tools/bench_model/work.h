@@ -47,6 +47,7 @@ struct Bench {
   Trainee trainee;
   LoraSpec lora;
   Pass pass;
+  PassRecords records;
   Batch batch;
   int32_t *rows, *targets;
   float *gradient, *logprobs;

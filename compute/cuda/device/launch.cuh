@@ -17,7 +17,7 @@ static void device_launch(Compute *c, const char *name, void (*kernel)(P...), di
                  name);
   }
   kernel<<<grid, block, shared, c->device->stream>>>(static_cast<P>(arguments)...);
-  device_check(cudaGetLastError(), name);
+  device_launched(c->device, cudaGetLastError(), name);
 }
 
 /* The dynamic shared memory of the running block, as an array of T. */
