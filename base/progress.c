@@ -133,13 +133,15 @@ static int terminal_columns(const Log *log) {
   return 80;
 }
 
-/* Leaves out the last items of a line that is too long; the first one is cut. A wrapped line could not be redrawn. */
+/* Leaves out the last items of a line that is too long, of an item what stands in brackets behind it first; the first item is cut. A
+ * wrapped line could not be redrawn. */
 static void fit(char *line, size_t columns) {
   size_t end = strlen(line);
   while (end > columns) {
     size_t at = end;
     while (at > 0 && strncmp(line + at - 1, "  ", 2) != 0) at--;
-    end = at > 0 ? at - 1 : columns;
+    const char *bracket = at > 0 ? strstr(line + at, " (") : NULL;
+    end = bracket ? (size_t)(bracket - line) : at > 0 ? at - 1 : columns;
     line[end] = '\0';
   }
 }

@@ -141,7 +141,7 @@ static void a_narrow_terminal_loses_the_bar_before_the_numbers(void **state) {
       {80, "\rsft [###...........] 120/480  ETA 2m00s  loss 1.25 (1.31)  grad 0.9  3.0 step/s\033[K"},
       {70, "\rsft 120/480  ETA 2m00s  loss 1.25 (1.31)  grad 0.9  3.0 step/s\033[K"},
       {60, "\rsft 120/480  ETA 2m00s  loss 1.25 (1.31)  grad 0.9\033[K"},
-      {40, "\rsft 120/480  ETA 2m00s\033[K"},
+      {40, "\rsft 120/480  ETA 2m00s  loss 1.25\033[K"},
       {8, "\rsft 120\033[K"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const int master = open_terminal(cases[i].columns);
