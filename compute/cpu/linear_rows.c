@@ -34,14 +34,17 @@ static void copy_block(float *to, int64_t to_stride, const void *from, bool narr
 
 /* -- [O,I] ----------------------------------------------------------------------------------------------- */
 
-/* A tile is DOT_ROWS rows of x by DOT_OUTPUTS outputs; a block of inputs of both fits the first-level
- * cache. */
+/* A tile is DOT_ROWS rows of x by DOT_OUTPUTS outputs; DOT_BLOCK inputs of both stay in the second-level cache,
+ * and chains that are put aside more often than that cost more than the first-level cache gains. */
 enum {
   DOT_ROWS = 4,
-  DOT_OUTPUTS = VEC == 16 ? 6 : 2,
-  DOT_BLOCK = 512,
-  DOT_WHOLE = 1024,
-  DOT_CACHE = 1 << 18
+  DOT_OUTPUTS = VEC == 16 ? 6 : 3,
+  DOT_BLOCK = 2048,
+  DOT_STRIDE = DOT_BLOCK + 2 * VEC, /* rows that do not begin a PAGE apart */
+  PAGE = 1024,                      /* floats: lines so far apart take each other's place in caches */
+  DOT_CACHE = 1 << 18,
+  CHUNK = 4, /* steps between two calls for weights to come */
+  LINE = 64  /* bytes that come at once */
 };
 
 typedef struct DotBlock {
@@ -50,17 +53,33 @@ typedef struct DotBlock {
   bool begins, ends;              /* the chains begin, end in this block */
 } DotBlock;
 
+/* The weights that are wanted next, called for in the order in which they lie, evenly over the work on those that are here:
+ * the processor's own prefetching gives up at streams as short as a row, and calls that come all at once wait for each other. */
+typedef struct Ahead {
+  const char *at, *row_end;
+  int64_t row_bytes, stride, left; /* bytes */
+  int64_t per_chunk;               /* lines */
+} Ahead;
+
+INLINE void call_ahead(Ahead *ahead) {
+  if (ahead->left <= 0) return;
+  for (int64_t k = 0; k < ahead->per_chunk; k++) {
+    __builtin_prefetch(ahead->at, 0, 2);
+    ahead->at += LINE;
+    if (ahead->at >= ahead->row_end) {
+      ahead->row_end += ahead->stride;
+      ahead->at = ahead->row_end - ahead->row_bytes;
+    }
+  }
+  ahead->left -= ahead->per_chunk * LINE;
+}
+
 /* One step of all the chains of a tile: VEC inputs from i on, `part` of them alive. */
 INLINE void dot_step(Vec sum[DOT_ROWS][DOT_OUTPUTS], const float *x, int64_t x_stride, const DotBlock *block,
-                     bool narrow, bool fetch, int64_t i, int part, const int n, const int m) {
+                     bool narrow, int64_t i, int part, const int n, const int m) {
   Vec wv[DOT_OUTPUTS];
 #pragma GCC unroll 8
-  for (int b = 0; b < m; b++) {
-    wv[b] = load_weight(block->w, narrow, b * block->w_stride + i, part);
-    /* The next outputs' weights come while the chains are closed. */
-    int64_t next = (m + b) * block->w_stride + i;
-    if (fetch) __builtin_prefetch((const char *)block->w + next * (narrow ? 2 : 4), 0, 3);
-  }
+  for (int b = 0; b < m; b++) wv[b] = load_weight(block->w, narrow, b * block->w_stride + i, part);
 #pragma GCC unroll 8
   for (int a = 0; a < n; a++) {
     Vec xv = vec_load_part(x + a * x_stride + i, part);
@@ -85,7 +104,7 @@ INLINE void dot_close(const Rows *r, Vec sum[DOT_ROWS][DOT_OUTPUTS], int64_t t, 
 }
 
 /* Outputs o .. o+m-1 for rows t .. t+n-1; n and m are constants where it is called. */
-INLINE void dot_tile(const Rows *r, const DotBlock *block, bool narrow, bool fetch, float *carry, int64_t t,
+INLINE void dot_tile(const Rows *r, const DotBlock *block, bool narrow, Ahead *ahead, float *carry, int64_t t,
                      int64_t o, const int n, const int m) {
   Vec sum[DOT_ROWS][DOT_OUTPUTS];
 #pragma GCC unroll 8
@@ -98,10 +117,12 @@ INLINE void dot_tile(const Rows *r, const DotBlock *block, bool narrow, bool fet
   }
   const float *x = r->x + t * r->x_stride + block->first;
   int64_t i = 0;
-  for (; i + VEC <= block->count; i += VEC) dot_step(sum, x, r->x_stride, block, narrow, fetch, i, VEC, n, m);
-  if (i < block->count) {
-    dot_step(sum, x, r->x_stride, block, narrow, false, i, vec_part(block->count - i), n, m);
+  for (; i + CHUNK * VEC <= block->count; i += CHUNK * VEC) {
+    call_ahead(ahead);
+    for (int k = 0; k < CHUNK; k++) dot_step(sum, x, r->x_stride, block, narrow, i + k * VEC, VEC, n, m);
   }
+  for (; i + VEC <= block->count; i += VEC) dot_step(sum, x, r->x_stride, block, narrow, i, VEC, n, m);
+  if (i < block->count) dot_step(sum, x, r->x_stride, block, narrow, i, vec_part(block->count - i), n, m);
   if (block->ends) {
     dot_close(r, sum, t, o, n, m);
     return;
@@ -113,61 +134,86 @@ INLINE void dot_tile(const Rows *r, const DotBlock *block, bool narrow, bool fet
   }
 }
 
-/* All rows for m outputs; `fetch` with the first tile. */
-INLINE void dot_rows(const Rows *r, const DotBlock *block, bool narrow, bool fetch, float *carry, int64_t o,
+/* All rows for m outputs. */
+INLINE void dot_rows(const Rows *r, const DotBlock *block, bool narrow, Ahead *ahead, float *carry, int64_t o,
                      const int m) {
   int64_t t = 0;
-  for (; t + 4 <= r->rows; t += 4) {
-    float *own = carry + t * m * VEC;
-    if (fetch && t == 0) {
-      dot_tile(r, block, narrow, true, own, t, o, 4, m);
-    } else {
-      dot_tile(r, block, narrow, false, own, t, o, 4, m);
-    }
-  }
-  for (; t + 2 <= r->rows; t += 2) dot_tile(r, block, narrow, false, carry + t * m * VEC, t, o, 2, m);
-  for (; t < r->rows; t++) dot_tile(r, block, narrow, false, carry + t * m * VEC, t, o, 1, m);
+  for (; t + 4 <= r->rows; t += 4) dot_tile(r, block, narrow, ahead, carry + t * m * VEC, t, o, 4, m);
+  for (; t + 2 <= r->rows; t += 2) dot_tile(r, block, narrow, ahead, carry + t * m * VEC, t, o, 2, m);
+  for (; t < r->rows; t++) dot_tile(r, block, narrow, ahead, carry + t * m * VEC, t, o, 1, m);
 }
 
-INLINE void dot_outputs(const Rows *r, bool narrow, float *scratch, int64_t o, const int m) {
-  int64_t stride = r->w.stride[0], inputs = r->inputs;
-  bool whole = !r->of_blocks && (r->rows <= FEW_ROWS || (!narrow && inputs <= DOT_WHOLE) || inputs == 0);
-  float *carry = scratch + DOT_OUTPUTS * DOT_BLOCK;
-  int64_t step = whole ? inputs : DOT_BLOCK;
+/* How the weights of m outputs are gone through: `step` inputs at a time. */
+typedef struct DotPlan {
+  int64_t step, per_chunk; /* inputs; lines called for in each chunk */
+} DotPlan;
+
+static DotPlan dot_plan(const Rows *r, bool narrow, int64_t m) {
+  const int64_t parts = r->rows <= FEW_ROWS ? 1 : max64(1, (r->inputs + DOT_BLOCK - 1) / DOT_BLOCK);
+  const int64_t step = (r->inputs + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK; /* parts of one size */
+  const int64_t tiles = r->rows / 4 + r->rows % 4 / 2 + r->rows % 2;
+  const int64_t lines = m * step * (narrow ? 2 : 4) / LINE, chunks = max64(1, tiles * (step / (CHUNK * VEC)));
+  return (DotPlan){.step = step, .per_chunk = (lines + chunks - 1) / chunks};
+}
+
+/* What comes after `count` inputs from `first` on of outputs o .. o+m-1. */
+INLINE Ahead ahead_of(const Rows *r, bool narrow, const DotPlan *plan, int64_t o, int64_t first, int64_t m) {
+  if (r->of_blocks || m == 1) return (Ahead){0};
+  const int64_t row = r->w.stride[0], bytes = narrow ? 2 : 4;
+  const bool last = first + plan->step >= r->inputs;
+  Ahead ahead = {.at = weight_at(r, last ? (o + m) * row : o * row + first + plan->step),
+                 .per_chunk = plan->per_chunk,
+                 .stride = row * bytes};
+  ahead.row_bytes = min64(plan->step, r->inputs - (last ? 0 : first + plan->step)) * bytes;
+  ahead.left = m * ahead.row_bytes;
+  ahead.row_end = ahead.at + ahead.row_bytes;
+  return ahead;
+}
+
+/* Brings the block into scratch: one that is to be widened, or whose rows begin at the same place of the caches (PAGE). */
+INLINE bool dot_copy(const Rows *r, bool narrow, DotBlock *block, float *scratch, int64_t o, const int m) {
+  if (r->of_blocks) {
+    for (int b = 0; b < m; b++)
+      blocks_to_floats(&r->blocks, (o + b) * r->blocks.per_row + block->first / BLOCK, block->count / BLOCK,
+                       scratch + b * DOT_STRIDE);
+  } else if (r->rows > FEW_ROWS && (narrow || block->w_stride % PAGE == 0)) {
+    copy_block(scratch, DOT_STRIDE, block->w, narrow, block->w_stride, m, block->count);
+  } else {
+    return false;
+  }
+  block->w = scratch;
+  block->w_stride = DOT_STRIDE;
+  return true;
+}
+
+INLINE void dot_outputs(const Rows *r, bool narrow, const DotPlan *plan, float *scratch, int64_t o,
+                        const int m) {
+  const int64_t stride = r->w.stride[0], inputs = r->inputs;
+  float *carry = scratch + DOT_OUTPUTS * DOT_STRIDE;
   int64_t first = 0;
   do {
-    int64_t count = min64(step, inputs - first);
+    const int64_t count = min64(plan->step, inputs - first);
     DotBlock block = {.w = weight_at(r, o * stride + first),
                       .w_stride = stride,
                       .first = first,
                       .count = count,
                       .begins = first == 0,
                       .ends = first + count == inputs};
-    if (whole) {
-      dot_rows(r, &block, narrow, m > 1, carry, o, m);
-    } else if (r->of_blocks) {
-      for (int b = 0; b < m; b++)
-        blocks_to_floats(&r->blocks, (o + b) * r->blocks.per_row + first / BLOCK, count / BLOCK,
-                         scratch + b * DOT_BLOCK);
-      block.w = scratch;
-      block.w_stride = DOT_BLOCK;
-      dot_rows(r, &block, false, false, carry, o, m);
-    } else if (narrow) {
-      copy_block(scratch, DOT_BLOCK, block.w, true, stride, m, count);
-      block.w = scratch;
-      block.w_stride = DOT_BLOCK;
-      dot_rows(r, &block, false, false, carry, o, m);
+    Ahead ahead = ahead_of(r, narrow, plan, o, first, m);
+    if (dot_copy(r, narrow, &block, scratch, o, m)) {
+      dot_rows(r, &block, false, &ahead, carry, o, m);
     } else {
-      dot_rows(r, &block, false, false, carry, o, m);
+      dot_rows(r, &block, narrow, &ahead, carry, o, m);
     }
     first += count;
   } while (first < inputs);
 }
 
 INLINE void dot_range_of(const Rows *r, bool narrow, float *scratch, int64_t first, int64_t last) {
+  const DotPlan plan = dot_plan(r, narrow, DOT_OUTPUTS);
   int64_t o = first;
-  for (; o + DOT_OUTPUTS <= last; o += DOT_OUTPUTS) dot_outputs(r, narrow, scratch, o, DOT_OUTPUTS);
-  for (; o < last; o++) dot_outputs(r, narrow, scratch, o, 1);
+  for (; o + DOT_OUTPUTS <= last; o += DOT_OUTPUTS) dot_outputs(r, narrow, &plan, scratch, o, DOT_OUTPUTS);
+  for (; o < last; o++) dot_outputs(r, narrow, &plan, scratch, o, 1);
 }
 
 /* As many rows of x as stay in the second-level cache while the weights go by. */
@@ -197,7 +243,7 @@ static void dot_range(const Rows *all, float *scratch, int64_t first, int64_t la
 
 /* Scratch of a thread: a widened block, and the chains of all rows. */
 static int64_t dot_floats(const Rows *r) {
-  return r->rows > FEW_ROWS ? DOT_OUTPUTS * DOT_BLOCK + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
+  return r->rows > FEW_ROWS ? DOT_OUTPUTS * DOT_STRIDE + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
 }
 
 /* -- [I,O] ----------------------------------------------------------------------------------------------- */

@@ -143,7 +143,7 @@ static void check_linear(const Backend *backend, DType narrow, DType dtype, bool
 
 static void test_linear_rows(void **state) {
   (void)state;
-  static const int64_t sizes[][2] = {{77, 131}, {1, 3}, {64, 520}, {2500, 70}, {2048, 72}};
+  static const int64_t sizes[][2] = {{77, 131}, {1, 3}, {64, 520}, {2500, 70}, {2048, 72}, {3072, 9}};
   static const DType types[][2] = {{DTYPE_F32, DTYPE_F32}, {DTYPE_F32, DTYPE_BF16}, {DTYPE_BF16, DTYPE_BF16}};
   const Backend *list[BACKENDS];
   int count = backends(list);
