@@ -21,7 +21,6 @@ cd "$(dirname "$0")/.."
 root=$PWD place=$PWD/build/mutants
 tree=$place/tree build=$place/build
 limit=300 # seconds for a test: a fault that goes round in circles is seen too
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000}
 
 only=()
 while (($#)); do

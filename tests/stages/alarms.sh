@@ -22,7 +22,7 @@ alarms() { query "$1" "select step, text from event where level = 'warning' and 
 killed_when() {
   local condition=$1 job status=0
   shift
-  "$@" >"$work/out" 2>"$work/log" </dev/null &
+  "${yielding[@]}" "$@" >"$work/out" 2>"$work/log" </dev/null &
   job=$!
   until eval "$condition" || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
   kill -9 $job 2>/dev/null || true

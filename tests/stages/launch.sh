@@ -90,7 +90,7 @@ stopped_by() {
   for attempt in 1 2 3 4 5; do
     rm -rf "$run"
     status=0
-    setsid "${launch[@]}" -n 2 "${train[@]}" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
+    "${yielding[@]}" setsid "${launch[@]}" -n 2 "${train[@]}" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
     while (($(checkpoint_step "$run") < 10)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
     if [[ $target == group ]]; then kill "-$signal" -- "-$job"; else kill "-$signal" "$job"; fi 2>/dev/null || true

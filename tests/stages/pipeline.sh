@@ -67,7 +67,7 @@ note "a finished pipeline takes $run_seconds s instead of $first_seconds s"
 change . killed
 kill_when() { # CONDITION: starts the pipeline, kills its process group when the condition holds
   set -m
-  "$drover" run killed.json >out 2>log </dev/null &
+  "${yielding[@]}" "$drover" run killed.json >out 2>log </dev/null &
   local job=$!
   set +m
   until eval "$1" 2>/dev/null || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
@@ -101,7 +101,7 @@ note "two drivers of one pipeline"
 # (A stage that would take long, so that the signal is never too late.)
 change '.stages[0].config.run.save_every = 0 | .stages[0].config.optim.epochs = 2000' term
 : >log
-"$drover" run term.json >out 2>log </dev/null &
+"${yielding[@]}" "$drover" run term.json >out 2>log </dev/null &
 job=$! status=0
 until grep -q '^sft: ' log || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
 kill -TERM $job

@@ -42,7 +42,7 @@ stopped_by() {
   cp -r whole runs/pipeline
   rm -r runs/pipeline/{ppo,final} runs/pipeline/*.inputs
   # A shell's background job ignores SIGINT, which no shell can undo.
-  env --default-signal=INT,QUIT drover run configs/pipeline_lora.json --launcher "$launcher" >out 2>log </dev/null &
+  "${yielding[@]}" env --default-signal=INT,QUIT drover run configs/pipeline_lora.json --launcher "$launcher" >out 2>log </dev/null &
   job=$!
   while (($(checkpoint_step runs/pipeline/ppo) < 4)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
   kill "-$signal" $job

@@ -171,7 +171,7 @@ updates=14 kills=0
 dice=("${ppo[@]}" --ppo.total_episodes $((16 * updates)) --run.save_every 4 --run.dir dice --reward.sources "$(judged /dice '"cache": false')")
 : >requests
 for target in $((16 * 7)) $((16 * 11)); do
-  "${dice[@]}" >out 2>log </dev/null &
+  "${yielding[@]}" "${dice[@]}" >out 2>log </dev/null &
   job=$!
   while (($(grep -c '^threw ' requests) < target)) && kill -0 $job 2>/dev/null; do sleep 0.003; done
   kill -9 $job 2>/dev/null || true

@@ -60,7 +60,7 @@ signalled() {
   for attempt in 1 2 3 4 5; do
     rm -rf "$run"
     status=0
-    bash tests/ranks/mpirun.sh "$ranks" "$@" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
+    "${yielding[@]}" bash tests/ranks/mpirun.sh "$ranks" "$@" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
     while (($(checkpoint_step "$run") < step)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
     sleep "${later:-0}"

@@ -10,8 +10,10 @@ set -euo pipefail
 drover=$PWD/tools/drover
 export DROVER_BIN=$bin
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-0}
 work=$(mktemp -d)
+# Before a program that is to be stopped at some moment: on cores that are shared it must not be over before this shell sees the moment.
+yielding=(nice -n 10)
 
 stages_end() {
   local status=$?
@@ -107,13 +109,15 @@ checkpoint_step() {
 # somewhat later in its STEPS steps and at a random moment within a step; then lets it finish. RUN is its run directory;
 # $run_seconds, set by `timed`, is the time that the command needs. The command is a program, not a shell function.
 killed_and_resumed() {
-  local run=$1 steps=$2 count=$3 i target job status killed=0 resumed=0 sooner
+  local run=$1 steps=$2 count=$3 i target job status killed resumed sooner
   shift 3
-  # A run of few steps may end before the kill when the machine is quicker than it was: then from the beginning, with earlier kills.
+  # A run of few steps may end before the kill when the machine is quicker than it was, or this shell is late: then from the beginning, with
+  # earlier kills, but for the first one still after a checkpoint.
   for sooner in 1 4 16 64; do
+    killed=0 resumed=0
     for ((i = 0; i < count; i++)); do
-      target=$((i * steps * 2 / (3 * count) + (i ? RANDOM % (steps / (3 * count) + 1) : 0)))
-      "$@" >"$work/out" 2>"$work/log" </dev/null &
+      target=$((i ? (i * steps * 2 / (3 * count) + RANDOM % (steps / (3 * count) + 1) + sooner - 1) / sooner : 0))
+      "${yielding[@]}" "$@" >"$work/out" 2>"$work/log" </dev/null &
       job=$!
       while (($(checkpoint_step "$run") < target)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
       sleep "$(awk -v r=$RANDOM -v s="$run_seconds" -v n="$((steps * sooner))" 'BEGIN { print 2 * s / n * r / 32768 }')"
@@ -123,11 +127,11 @@ killed_and_resumed() {
       if [[ $status == 137 ]]; then killed=$((killed + 1)); fi
       if grep -q 'going on from' "$work/log"; then resumed=1; fi
     done
-    if ((killed > 0)); then break; fi
+    pass "$@"
+    if grep -q 'going on from' "$work/log"; then resumed=1; fi
+    if ((killed > 0 && resumed)); then break; fi
     rm -rf "$run"
   done
-  pass "$@"
-  if grep -q 'going on from' "$work/log"; then resumed=1; fi
   ((killed > 0)) || fail "no kill came in time: $*"
   ((resumed)) || fail "nothing was resumed: $*"
 }
@@ -142,7 +146,7 @@ stopped() {
     rm -rf "$run"
     : >"$work/log"
     status=0
-    "$@" >"$work/out" 2>"$work/log" </dev/null &
+    "${yielding[@]}" "$@" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
     until grep -qE '^(sft|reward|ppo|dpo|sample): ([^0]|0[^/])' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
     kill "-$signal" $job 2>/dev/null || true
