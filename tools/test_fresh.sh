@@ -98,6 +98,9 @@ mirror() {
 make_tree() { # RELEASE TREE
   local from
   from=$(mirror)
+  # What a power cut would do to these systems is nothing to wait for.
+  mkdir -p "$2/etc/dpkg/dpkg.cfg.d"
+  echo force-unsafe-io >"$2/etc/dpkg/dpkg.cfg.d/90host"
   run debootstrap --variant=minbase "$1" "$2" ${from:+"$from"} || return
   apt-config dump Acquire | grep -vE '^Acquire::(IndexTargets|CompressionTypes|Changelogs)' \
     >"$2/etc/apt/apt.conf.d/90host" || true
@@ -105,10 +108,13 @@ make_tree() { # RELEASE TREE
   [[ ! -e $certificates ]] || install -D -m 644 "$certificates" "$2$certificates"
 }
 
-in_tree() { # TREE COMMAND: in the clone there, knowing nothing of the environment here
+# In the clone there, knowing nothing of the environment here; packages that one system has loaded need not be loaded for the other.
+in_tree() { # TREE COMMAND
+  mkdir -p "$folder/packages/partial"
   # shellcheck disable=SC2016 # for the shell inside
-  run bash -c 'mount -t proc proc "$1/proc" && mount -t devpts devpts "$1/dev/pts" && exec chroot "$1" /usr/bin/env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
-    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c "cd /root/drover && $2"' - "$1" "$2"
+  run bash -c 'mount -t proc proc "$1/proc" && mount -t devpts devpts "$1/dev/pts" && mount -t tmpfs tmpfs "$1/dev/shm" &&
+    mount --bind "$3" "$1/var/cache/apt/archives" && exec chroot "$1" /usr/bin/env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c "cd /root/drover && $2"' - "$1" "$2" "$folder/packages"
 }
 
 # --- the work ------------------------------------------------------------------------------------------------
