@@ -44,6 +44,15 @@ compare() { # compare NAME FILE ARGUMENTS...: one rank and two, and two again
 compare full model/model.safetensors
 compare lora adapter/adapter_model.safetensors --lora.enabled --lora.dropout 0.1
 
+# Passes are recorded but for backward ones beside which gradients are summed, which are all of them here.
+pass on 2 "${sft[@]}" --device.graphs 64MiB --run.dir "$work/graphs"
+grep -q 'graphs of [1-9][0-9]* forward and 0 backward passes' "$work/log" || fail "graphs: $(cat "$work/log")"
+losses "$work/graphs" >"$work/b"
+losses "$work/full-2" >"$work/a"
+near "$work/a" "$work/b" 1e-6
+[[ $programs == "$bin" ]] || same_files "$work/full-2/model" "$work/graphs/model"
+note "recorded passes on two cards"
+
 # ppo: the answers are sampled on two cards, and every rank learns from all of them.
 pass "$programs/reward" --model.path "$world/base" --data.train "$world/prefs.jsonl" --run.dir "$work/rm" --optim.max_steps 2 \
   --lora.enabled --device.backend cpu
