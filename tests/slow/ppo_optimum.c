@@ -1,6 +1,7 @@
 /* PPO where the optimum is known: a tiny random model, and the reward is the share of one chosen token in the answer.
  * The best policy writes nothing else. Each of five seeds must come above 0.9 within UPDATES updates, and so must every estimator that has no critic; and with a large
- * kl_coef the policy must stay at its reference. The reward model is left out: its scores are replaced by the share. */
+ * kl_coef the policy must stay at its reference. The reward model is left out: its scores are replaced by the share.
+ * And where answers can be wrong in two ways, a short and a long one, grpo comes to prefer the long one, and dr_grpo does not. */
 #include "tests/support/ppo_lab.h"
 
 #include <math.h>
@@ -159,12 +160,113 @@ static void stays_at_the_reference(void **state) {
   lab_close(&lab);
 }
 
+/* Two ways of being wrong (Liu et al. 2025, "Understanding R1-Zero-like training", section 3.1). The first token of an answer says everything: of
+ * each five tokens one is right, two are wrong and end the answer, and two are wrong and go on to its full length, as what is right does.
+ * Right is worth 1 and wrong 0, however long. With one pass and one minibatch, p(a) the probability of arm a, A(a) its advantage and w(a) what
+ * one of its tokens weighs in the loss, the gradient of the policy's objective by the logit of a is
+ *
+ *   p(a) (w(a) A(a) - sum over arms b of p(b) w(b) A(b))
+ *
+ * A is below 0 for both wrong ones, and the same. w is 1 / length in grpo, so that the long one is held back less and becomes what most wrong answers
+ * are; in dr_grpo it is one constant, and they stay as they were. In which proportion, at a given share of right answers, does not depend on the
+ * rate, nor on what A is divided by. The formula is of three free logits and gradient descent without moments, so that is the optimiser here (Adam would
+ * make the two alike token by token); where the logits are a model's, which share its weights, grpo comes about two thirds of the way. */
+enum { ARM_RIGHT, ARM_SHORT, ARM_LONG, ARMS, ARM_UPDATES = 60, ARM_LAST = 15 };
+static const int64_t arm_length[ARMS] = {LAB_LENGTH, 1, LAB_LENGTH};
+
+static int arm_of(int32_t token) {
+  return token % 5 == 0 ? ARM_RIGHT : token % 5 < 3 ? ARM_SHORT : ARM_LONG;
+}
+
+/* The share of long answers among the wrong ones once `right` of all answers are right, by the formula. */
+static double long_share_at(double right, bool by_answer) {
+  double logit[ARMS] = {0, log(2), log(2)}, p[ARMS];
+  for (;;) {
+    double sum = 0, mean = 0;
+    for (int a = 0; a < ARMS; a++) sum += exp(logit[a]);
+    for (int a = 0; a < ARMS; a++) p[a] = exp(logit[a]) / sum;
+    if (p[ARM_RIGHT] >= right) return p[ARM_LONG] / (p[ARM_SHORT] + p[ARM_LONG]);
+    double pull[ARMS];
+    for (int a = 0; a < ARMS; a++) {
+      pull[a] = ((a == ARM_RIGHT) - p[ARM_RIGHT]) / (by_answer ? (double)arm_length[a] : 1);
+      mean += p[a] * pull[a];
+    }
+    for (int a = 0; a < ARMS; a++) logit[a] += 0.01 * p[a] * (pull[a] - mean);
+  }
+}
+
+/* Ends the answers where their first token says, and judges them. */
+static void judge_arms(Experience *x, double count[ARMS]) {
+  for (int64_t e = 0; e < x->count; e++) {
+    RolloutSample *sample = &x->samples[e];
+    const int arm = arm_of(sample->response[0]);
+    sample->length = arm_length[arm];
+    x->offsets[e + 1] = x->offsets[e] + (int32_t)sample->length;
+    x->score[e] = x->judged[e] = arm == ARM_RIGHT;
+    count[arm]++;
+  }
+  x->tokens = x->offsets[x->count];
+}
+
+/* Counts the arms over the last updates. */
+static void learn_arms(Lab *lab, double lr, double count[ARMS]) {
+  PpoSession *s = &lab->s;
+  Experience *x = &s->experience;
+  Error error = {0};
+  const PpoWorkers workers = session_workers(s);
+  const RolloutSpec spec = {.seed = (uint64_t)s->config.run.seed, .temperature = 1, .top_p = 1};
+  for (int u = 0; u < ARM_UPDATES; u++) {
+    UpdateStats stats;
+    double now[ARMS] = {0};
+    lab_sample(lab, &spec);
+    judge_arms(x, now);
+    assert_true(experience_logprobs(x, &workers, &error));
+    experience_credit(x, &s->config.ppo, 0, 0);
+    s->update.rollout = u;
+    s->update.lr = lr;
+    if (!update_from(x, &workers, NULL, &s->update, &stats, &error)) fail_msg("%s", error.message);
+    for (int a = 0; u >= ARM_UPDATES - ARM_LAST && a < ARMS; a++) count[a] += now[a];
+  }
+}
+
+/* The share of long answers among the wrong ones after learning, of one seed. */
+static double long_share(const char *estimator, const char *seed, double lr, bool by_answer) {
+  Lab lab;
+  double count[ARMS] = {0};
+  lab_open(
+      &lab, true,
+      (const char *[]){"--rollout.temperature=1", "--ppo.kl_coef=0", "--ppo.samples_per_prompt=16",
+                       "--ppo.minibatches=1", "--ppo.epochs=1", "--optim.name=sgd", estimator, seed, NULL});
+  learn_arms(&lab, lr, count);
+  lab_close(&lab);
+  const double wrong = count[ARM_SHORT] + count[ARM_LONG], right = 1 - wrong / (LAB_BATCH * ARM_LAST);
+  const double share = count[ARM_LONG] / wrong, formula = long_share_at(right, by_answer);
+  printf("%s %s: %.2f are right; of %.0f wrong ones %.2f long, by the formula %.2f\n", seed, estimator, right,
+         wrong, share, formula);
+  assert_true(right > 0.35 && wrong > 100);
+  assert_true(by_answer ? share < formula + 0.05 : fabs(share - formula) < 0.1);
+  return share;
+}
+
+static void wrong_answers_of_two_lengths(void **state) {
+  (void)state;
+  const char *const seeds[] = {"--run.seed=1", "--run.seed=2", "--run.seed=3", "--run.seed=4",
+                               "--run.seed=5"};
+  double apart = 0;
+  for (int i = 0; i < 5; i++) { /* at rates at which both learn about as much */
+    const double grpo = long_share("--ppo.advantage=grpo", seeds[i], 0.12, true);
+    const double dr_grpo = long_share("--ppo.advantage=dr_grpo", seeds[i], 0.6, false);
+    assert_true(grpo > dr_grpo + 0.05);
+    apart += (grpo - dr_grpo) / 5;
+  }
+  assert_true(apart > 0.12);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(reaches_the_optimum),
-      cmocka_unit_test(without_a_critic),
-      cmocka_unit_test(under_a_constraint),
-      cmocka_unit_test(stays_at_the_reference),
+      cmocka_unit_test(reaches_the_optimum),          cmocka_unit_test(without_a_critic),
+      cmocka_unit_test(under_a_constraint),           cmocka_unit_test(stays_at_the_reference),
+      cmocka_unit_test(wrong_answers_of_two_lengths),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
