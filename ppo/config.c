@@ -74,6 +74,8 @@ const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout"
                .when = "ppo.advantage = gae or ppo.advantage = reinforce_pp"), \
       ROW_BOOL("ppo.normalize_scores", Config, field.normalize_scores, "false", \
                "scores less their running mean, by their running deviation, over the run so far; before ppo.reward_clip"), \
+      ROW_BOOL("ppo.sigmoid_scores", Config, field.sigmoid_scores, "false", \
+               "a score becomes the sigmoid of what it is above that of the record's reference answer (Fu et al. 2025); before ppo.reward_clip"), \
       ROW_BOOL("ppo.drop_flat_groups", Config, field.drop_flat_groups, "false", \
                "prompts whose answers were all judged the same are in no loss", \
                .when = "ppo.advantage = rloo or ppo.advantage = grpo or ppo.advantage = dr_grpo"), \
@@ -162,6 +164,13 @@ static bool check_samples(const PpoAlgorithm *ppo, Error *error) {
                    estimator_names[ppo->advantage], (long long)ppo->samples_per_prompt);
 }
 
+/* The prompts of further rounds would need their reference answers scored in the middle of a rollout. */
+static bool check_scores(const PpoAlgorithm *ppo, Error *error) {
+  if (!ppo->sigmoid_scores || (!ppo->normalize_scores && ppo->refill_rounds == 0)) return true;
+  return error_set(error, ERROR_USAGE, "ppo.sigmoid_scores: expected false with %s; give one of the two",
+                   ppo->normalize_scores ? "ppo.normalize_scores" : "ppo.refill_rounds");
+}
+
 /* An answer has one ratio where it has one advantage. */
 static bool check_loss(const PpoAlgorithm *ppo, Error *error) {
   if (ppo->dual_clip != 0 && ppo->dual_clip <= 1) {
@@ -221,8 +230,8 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      "ppo.minibatches: expected a divisor of ppo.batch_size %lld, found %lld",
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
-  if (!check_samples(ppo, error) || !check_loss(ppo, error) || !check_costs(&config->cost.rule, error) ||
-      !check_reference(config, error)) {
+  if (!check_samples(ppo, error) || !check_loss(ppo, error) || !check_scores(ppo, error) ||
+      !check_costs(&config->cost.rule, error) || !check_reference(config, error)) {
     return false;
   }
   if (ppo->overlong_tokens > config->rollout.max_new_tokens) {

@@ -24,7 +24,7 @@ typedef struct PpoAlgorithm {
   int loss_mean; /* LossMean */
   bool mask_cut;
   double lam_critic, lam_alpha;
-  bool whiten_rewards, whiten_advantages, normalize_scores, drop_flat_groups;
+  bool whiten_rewards, whiten_advantages, normalize_scores, sigmoid_scores, drop_flat_groups;
   int missing_eos; /* MissingEos */
   double missing_eos_penalty, reward_clip;
   int64_t refill_rounds, overlong_tokens, critic_warmup, reference_every;

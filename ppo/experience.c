@@ -28,7 +28,8 @@ bool experience_init(Experience *experience, int64_t capacity, int64_t max_new_t
   *experience = (Experience){.capacity = capacity, .max_new_tokens = max_new_tokens};
   Experience *x = experience;
   const size_t answers = (size_t)capacity, tokens = answers * (size_t)max_new_tokens;
-  float **by_answer[] = {&x->score, &x->judged, &x->cost, &x->baseline, &x->baseline_cost, &x->total};
+  float **by_answer[] = {&x->score,         &x->judged, &x->cost,   &x->baseline,
+                         &x->baseline_cost, &x->total,  &x->against};
   float **by_token[] = {&x->sampled,      &x->logprob,     &x->reference,     &x->entropy, &x->kl,
                         &x->reward,       &x->advantage,   &x->value,         &x->returns, &x->cost_value,
                         &x->cost_returns, &x->cost_reward, &x->cost_advantage};
@@ -61,14 +62,14 @@ void experience_free(Experience *experience) {
       x->score,      x->judged,       x->total,       x->logprob,        x->reference, x->entropy,
       x->value,      x->kl,           x->reward,      x->advantage,      x->returns,   x->endings,
       x->cuts,       x->token_cuts,   x->left_out,    x->baseline,       x->cost,      x->baseline_cost,
-      x->cost_value, x->cost_returns, x->cost_reward, x->cost_advantage, x->places};
+      x->cost_value, x->cost_returns, x->cost_reward, x->cost_advantage, x->places,    x->against};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) memory_free(arrays[i]);
   *experience = (Experience){0};
 }
 
 void experience_begin(Experience *experience, const PpoWorkers *workers) {
   const PpoConfig *config = workers->config;
-  experience->count = experience->kept = experience->tokens = 0;
+  experience->count = experience->kept = experience->tokens = experience->against_each = 0;
   experience->limits = (AnswerLimits){.seed = (uint64_t)config->run.seed,
                                       .answers = (uint64_t)config->ppo.samples_per_prompt,
                                       .least = config->rollout.limit_from};
@@ -189,6 +190,25 @@ bool experience_sample(Experience *experience, const PpoWorkers *workers, const 
   return true;
 }
 
+bool experience_recite(Experience *experience, const Tokenizer *tokenizer, int end, Error *error) {
+  IntArray ids = {0};
+  bool ok = true;
+  for (int64_t e = 0; ok && e < experience->count; e++) {
+    RolloutSample *sample = &experience->samples[e];
+    const Example *prompt = &experience->prompts[e];
+    ids.size = 0;
+    ok = tokenizer_encode(tokenizer, prompt->reference, prompt->reference_bytes, false, &ids, error) &&
+         int_array_push(&ids, end, error);
+    if (!ok) break;
+    const bool cut = (int64_t)ids.size > experience->max_new_tokens;
+    sample->length = cut ? experience->max_new_tokens : (int64_t)ids.size;
+    sample->finished = cut ? ROLLOUT_LENGTH : ROLLOUT_EOS;
+    memcpy(sample->response, ids.data, (size_t)sample->length * sizeof *sample->response);
+  }
+  int_array_free(&ids);
+  return ok;
+}
+
 /* What is computed of every micro-batch: `visit` makes a forward pass of each predictor, in this order. */
 typedef void MicrobatchVisit(Experience *experience, const PpoWorkers *workers);
 
@@ -262,6 +282,8 @@ bool experience_score(Experience *experience, const PpoWorkers *workers, Error *
   for (int64_t e = 0; e < experience->count; e++) {
     const RolloutSample *sample = &experience->samples[e];
     double score = experience->score[e];
+    if (experience->against_each > 0)
+      score = reward_against(score, experience->against[e / experience->against_each]);
     if (workers->scores) score = running_score_normalize(&experience->scores, score);
     score = reward_clip(score, ppo->reward_clip);
     score = reward_missing_eos(score, rollout_ended(sample), (MissingEos)ppo->missing_eos, penalty);

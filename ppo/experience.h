@@ -41,6 +41,9 @@ static const uint64_t experience_evaluation = (uint64_t)1 << 62;
 /* Likewise those of greedy answers (remax): the first sampled answer to the prompt has the rest of the number. */
 static const uint64_t experience_greedy = (uint64_t)1 << 61;
 
+/* And the reference answers (ppo.sigmoid_scores), which are judged and not sampled. */
+static const uint64_t experience_reference = (uint64_t)3 << 60;
+
 /* How long the sampled answers to a prompt may be (rollout_limit). */
 typedef struct AnswerLimits {
   uint64_t seed, answers; /* answers: to each prompt */
@@ -74,6 +77,9 @@ typedef struct Experience {
   float *cost; /* [capacity] as the sources of costs say; 0 where there are none */
   float *baseline; /* [capacity] what the greedy answer to each prompt was judged, for remax (stage.c), */
   float *baseline_cost; /* and what it costs */
+  float *against; /* [capacity] what the reference answer to each prompt is scored (ppo.sigmoid_scores) */
+  int64_t
+      against_each; /* since experience_begin: answers to a prompt, whose scores are taken against it; 0: they are not */
   float *total;   /* [capacity] sum of the answer's rewards less costs (ppo/cost.h), before any whitening */
   bool *left_out; /* [capacity] in no loss: ppo.mask_cut, ppo.drop_flat_groups */
 
@@ -128,6 +134,9 @@ void experience_add(Experience *experience, const Example *prompt, uint64_t numb
 NODISCARD bool experience_sample(Experience *experience, const PpoWorkers *workers, const RolloutSpec *spec,
                                  Error *error);
 NODISCARD bool experience_score(Experience *experience, const PpoWorkers *workers, Error *error);
+/* In the place of experience_sample, for experience_score alone: the answer of each prompt is its reference answer, as the policy would have
+ * written it, with the end token `end`, up to max_new_tokens. */
+NODISCARD bool experience_recite(Experience *experience, const Tokenizer *tokenizer, int end, Error *error);
 NODISCARD bool experience_logprobs(Experience *experience, const PpoWorkers *workers, Error *error);
 NODISCARD bool experience_values(Experience *experience, const PpoWorkers *workers, Error *error);
 

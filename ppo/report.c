@@ -21,6 +21,7 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
       {"ppo/score_std", x->score_std, true},
       {"ppo/score_ended", x->ended_score, x->ended > 0},
       {"ppo/score_judged", x->judged, true},
+      {"ppo/reference_score", report->reference_score, report->against},
       {"ppo/cost", x->cost, cost->any},
       {"ppo/cost_lambda", cost->lambda, cost->any},
       {"ppo/safe_rate", cost->safe, cost->any},
@@ -69,6 +70,12 @@ void report_metrics(RunLog *log, int64_t step, const UpdateReport *report) {
   for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++) {
     if (metrics[i].known) runlog_metric(log, step, metrics[i].name, metrics[i].value);
   }
+}
+
+void report_against(UpdateReport *report, const Experience *experience) {
+  const int64_t prompts = experience->count / experience->against_each;
+  report->against = true;
+  for (int64_t p = 0; p < prompts; p++) report->reference_score += experience->against[p] / (double)prompts;
 }
 
 void report_heldout(UpdateReport *report, const Scoring *scoring, int64_t count) {

@@ -20,7 +20,9 @@ struct UpdateReport {
   ExperienceStats rollout;
   Heldout heldout[MOST_HELDOUT];
   int heldout_count;
-  double other_ends; /* experience_other_ends */
+  double other_ends;      /* experience_other_ends */
+  bool against;           /* scores are taken against those of reference answers, */
+  double reference_score; /* whose mean this is */
   Credit credit;
   UpdateStats update;
   CostReport cost;
@@ -31,6 +33,8 @@ struct UpdateReport {
   double seconds, tokens_per_second; /* of the whole update; sampled tokens */
 };
 
+/* Sets what there is of reference answers. */
+void report_against(UpdateReport *report, const Experience *experience);
 /* Sets the held-out part. */
 void report_heldout(UpdateReport *report, const Scoring *scoring, int64_t count);
 void report_metrics(RunLog *log, int64_t step, const UpdateReport *report);

@@ -17,6 +17,10 @@ double reward_clip(double score, double limit) {
   return fmin(fmax(score, -limit), limit);
 }
 
+double reward_against(double score, double reference) {
+  return 1 / (1 + exp(reference - score));
+}
+
 double reward_overlong(int64_t length, int64_t most, int64_t margin, double penalty) {
   const int64_t over = length - (most - margin);
   return margin > 0 && over > 0 ? -penalty * (double)over / (double)margin : 0;

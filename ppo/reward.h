@@ -35,6 +35,10 @@ void running_score_add(RunningScore *running, const float *score, int64_t count)
 /* (score - mean) / (deviation + 1e-8), with the unbiased variance; less the mean alone while all scores are one. */
 double running_score_normalize(const RunningScore *running, double score);
 
+/* sigma(score - reference), reference what the reference answer to the same prompt is scored: the probability, by Bradley and Terry, that the
+ * answer is preferred to it (Fu et al. 2025, "Reward shaping to mitigate reward hacking in RLHF": preference as reward). */
+double reward_against(double score, double reference);
+
 /* score limited to [-limit, limit]; limit 0 = unlimited. What is not finite stays so: a reward model that says NaN is broken,
  * and the step is left out. */
 double reward_clip(double score, double limit);

@@ -112,6 +112,19 @@ static bool check_heldout(const PpoSession *s, Error *error) {
                    "run.keep_best heldout: expected a source of weight 0 in reward.sources; found none");
 }
 
+/* Whether every prompt has the reference answer that scores are taken against. */
+static bool check_references(const PpoSession *s, Error *error) {
+  for (uint64_t n = 0; s->config.ppo.sigmoid_scores && n < s->prompts.count; n++) {
+    const Example prompt = dataset_example(&s->prompts, dataset_reference(&s->prompts, n));
+    if (prompt.reference_bytes) continue;
+    return error_set(error, ERROR_DATA,
+                     "data.prompts: %s:%llu: ppo.sigmoid_scores: expected a reference answer in the record "
+                     "(key 'reference', or an assistant turn at its end), found none",
+                     s->prompts.sources[prompt.source].path, (unsigned long long)prompt.line);
+  }
+  return true;
+}
+
 static bool open_scoring(PpoSession *s, Error *error) {
   const PpoConfig *config = &s->config;
   const ScoringSetting setting = {.text = &s->text,
@@ -122,6 +135,7 @@ static bool open_scoring(PpoSession *s, Error *error) {
                                   .runlog = &s->run.runlog,
                                   .log = s->log};
   return scoring_open(&s->scoring, &s->rewards, &setting, error) && check_heldout(s, error) &&
+         check_references(s, error) &&
          scoring_check_prompts(&s->scoring, "data.prompts", &s->prompts, error) &&
          scoring_check_prompts(&s->scoring, "data.eval", &s->eval, error);
 }

@@ -33,12 +33,36 @@ static int64_t prompts_of_rollout(const PpoSession *s) {
   return s->config.ppo.batch_size / s->config.ppo.samples_per_prompt;
 }
 
+/* How many answers to a prompt are scored against its reference answer: 0 where none are. */
+static int64_t against_each(const PpoSession *s, int64_t each) {
+  return s->config.ppo.sigmoid_scores ? each : 0;
+}
+
+/* What the reference answer to each prompt of the rollout to come is scored. */
+static bool score_references(PpoSession *s, const PpoWorkers *workers, Error *error) {
+  Experience *x = &s->experience;
+  if (!s->config.ppo.sigmoid_scores) return true;
+  const int mark = text_tools_mark(&s->text);
+  experience_begin(x, workers);
+  for (int64_t i = 0; i < prompts_of_rollout(s); i++) {
+    const Example prompt = dataset_example(&s->prompts, s->picks[i]);
+    experience_add(x, &prompt,
+                   experience_reference + (uint64_t)(s->episodes + i * s->config.ppo.samples_per_prompt));
+  }
+  if (!experience_recite(x, s->text.tokenizer, mark >= 0 ? mark : s->ends[0], error) ||
+      !experience_score(x, workers, error))
+    return false;
+  memcpy(x->against, x->score, (size_t)x->count * sizeof *x->against);
+  return true;
+}
+
 /* One greedy answer to each prompt of the rollout to come, and what it is judged. It draws no random numbers. */
 static bool sample_baseline(PpoSession *s, const PpoWorkers *workers, RolloutSpec spec, Error *error) {
   Experience *x = &s->experience;
   if (s->config.ppo.advantage != ESTIMATOR_REMAX) return true;
   spec.temperature = 0;
   experience_begin(x, workers);
+  x->against_each = against_each(s, 1);
   for (int64_t i = 0; i < prompts_of_rollout(s); i++) {
     const Example prompt = dataset_example(&s->prompts, s->picks[i]);
     experience_add(x, &prompt,
@@ -118,8 +142,9 @@ static bool roll_out(PpoSession *s, const PpoWorkers *workers, const RolloutSpec
   Experience *x = &s->experience;
   const bool early = refills(&s->config.ppo);
   data_order_take(&s->order, &s->cursor, (int)prompts_of_rollout(s), s->picks);
-  if (!sample_baseline(s, workers, *spec, error)) return false;
+  if (!score_references(s, workers, error) || !sample_baseline(s, workers, *spec, error)) return false;
   experience_begin(x, workers);
+  x->against_each = against_each(s, s->config.ppo.samples_per_prompt);
   add_prompts(s, prompts_of_rollout(s));
   if (!experience_sample(x, workers, spec, error)) return false;
   if (early && (!experience_score(x, workers, error) || !refill(s, workers, spec, refilled, error)))
@@ -155,6 +180,7 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
       .lr = schedule_rate(&s->schedule, s->updates) / caution,
       .critic_lr = schedule_rate(&s->critic_schedule, s->updates) / caution};
   report_heldout(report, &s->scoring, x->count);
+  if (x->against_each > 0) report_against(report, x);
   s->update.rollout = s->updates;
   s->update.lr = report->lr;
   s->update.critic_lr = report->critic_lr;

@@ -12,11 +12,12 @@ pass "$bin/reward" --model.path "$work/sft/model" --data.train "$world/prefs.jso
 pass "$bin/sft" --model.path "$work/sft/model" --data.train "$world/sft.jsonl" --run.dir "$work/sft-lora" --optim.max_steps 4 \
   --optim.lr 1e-2 --lora.enabled
 
-# ppo NAME ARGUMENTS...: a run of six updates.
+# ppo NAME ARGUMENTS...: a run of six updates, of the questions in `prompts`.
+prompts=$world/prompts.jsonl
 ppo() {
   local name=$1
   shift
-  pass "$bin/ppo" --model.path "$work/sft/model" --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl" \
+  pass "$bin/ppo" --model.path "$work/sft/model" --reward.path "$work/rm/model" --data.prompts "$prompts" \
     --run.dir "$work/$name" --ppo.total_episodes 96 --ppo.batch_size 16 --ppo.minibatches 2 --ppo.epochs 2 \
     --rollout.max_new_tokens 8 --rollout.temperature 1 --optim.lr 1e-3 --optim.micro_batch_tokens 512 --json "$@"
 }
@@ -181,6 +182,29 @@ done
 ppo recompute --model.recompute
 same_files "$work/plain/model" "$work/recompute/model"
 note "other options"
+
+# Scores against those of reference answers: the sigmoid of the difference, with the answers' scores as the log has them and the references' as `inspect`
+# reads them in whole conversations; for each answer by itself and in groups.
+jq -c '{prompt, chosen: .completion, rejected: "no"}' "$world/sft.jsonl" | jq -sc 'unique_by(.prompt)[]' >"$world/pairs.jsonl"
+jq -c '{prompt, completion: .chosen}' "$world/pairs.jsonl" >"$world/answered.jsonl"
+pass "$bin/inspect" score --model "$work/rm/model" --data "$world/pairs.jsonl" --json
+jq -c 'select(has("chosen")) | .chosen' "$work/out" | paste -d ' ' <(jq -c .prompt "$world/pairs.jsonl") - | jq -c --slurp '[range(0; length; 2) as $i | {(.[$i]): .[$i + 1]}] | add' >"$work/references"
+for more in "" "--ppo.advantage rloo --ppo.samples_per_prompt 4" "--ppo.advantage remax --ppo.samples_per_prompt 2"; do
+  # shellcheck disable=SC2086 # options and their values
+  prompts=$world/answered.jsonl ppo "against${more//[^a-z]/}" $more --ppo.sigmoid_scores --ppo.kl_coef 0 --ppo.missing_eos keep --ppo.samples_logged 16
+  sqlite3 -json "$work/against${more//[^a-z]/}/run.db" "select prompt, reward, json_extract(parts, '\$.model') as score from sample" |
+    jq -e --slurpfile of "$work/references" 'length == 96 and all(.[]; (.reward - 1 / (1 + (($of[0][.prompt] - .score) | exp))) | fabs < 1e-4)
+      and ([.[].reward] | max - min > 0.1)' >"$work/log" || fail "sigmoid_scores $more"
+  holds "$(at "against${more//[^a-z]/}" ppo/reference_score 1) != 0"
+done
+refuse 3 "prompts.jsonl:1: ppo.sigmoid_scores: expected a reference answer in the record" "$bin/ppo" --model.path "$work/sft/model" \
+  --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl" --run.dir "$work/no" --ppo.sigmoid_scores --check
+for other in --ppo.normalize_scores "--ppo.refill_rounds 1"; do
+  # shellcheck disable=SC2086 # an option and its value
+  refuse 2 "ppo.sigmoid_scores: expected false with $(sed "s/--//; s/ .*//" <<<"$other")" "$bin/ppo" --model.path "$work/sft/model" --reward.path "$work/rm/model" \
+    --data.prompts "$world/answered.jsonl" --run.dir "$work/no" --ppo.sigmoid_scores $other
+done
+note "scores against reference answers"
 
 # The command line.
 expect 'ppo.kl_estimator' "$bin/ppo" --help all

@@ -137,6 +137,17 @@ static void overlong(void **state) {
 }
 
 /* In parts, the moments of the whole; what is not finite is left alone. */
+static void against_a_reference(void **state) {
+  (void)state;
+  /* The logistic function, from tables. */
+  assert_near(reward_against(0.5, 0.5), 0.5, 1e-15);
+  assert_near(reward_against(2, 1), 0.731058578630005, 1e-14);
+  assert_near(reward_against(-1, 1), 0.119202922022118, 1e-14);
+  assert_near(reward_against(3, -2) + reward_against(-2, 3), 1, 1e-15);
+  assert_true(reward_against(800, -800) == 1 && reward_against(-800, 800) == 0);
+  assert_true(isnan(reward_against(NAN, 0)));
+}
+
 static void running_scores(void **state) {
   (void)state;
   enum { N = 23 };
@@ -181,6 +192,7 @@ int main(void) {
       cmocka_unit_test(missing_eos),        cmocka_unit_test(token_rewards), cmocka_unit_test(gae),
       cmocka_unit_test(gae_limits),         cmocka_unit_test(whitening),     cmocka_unit_test(deviation),
       cmocka_unit_test(variance_explained), cmocka_unit_test(overlong),      cmocka_unit_test(running_scores),
+      cmocka_unit_test(against_a_reference),
       cmocka_unit_test(lambda_by_length)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
