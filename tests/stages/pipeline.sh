@@ -135,6 +135,26 @@ rm -r runs/stale/judge
 pass "$drover" run stale.json
 note "a stale stage is noticed"
 
+# The best model of a stage, of all weights and as an adapter, as what later ones begin with.
+change 'def keep(m): .data.eval = "world/others.jsonl" | .run = {eval_every: 4, keep_best: m};
+  .stages[0].config |= (keep("loss") | .data.train = "world/few.jsonl" | .optim = {lr: 1e-2, schedule: "constant", batch_size: 5, epochs: 20}) | .stages[1].config |= (keep("auto") | .data.eval = "world/prefs_eval.jsonl" | .optim.epochs = 1)
+  | .stages[2] |= (.model = "sft/best" | .reward = "judge/best" | .config |= (keep("score") | .ppo.total_episodes = 64)) | .stages[3].model = "ppo/best"' best
+head -n 10 world/sft.jsonl >world/few.jsonl # so that they are soon known by heart
+tail -n 30 world/sft.jsonl >world/others.jsonl
+pass "$drover" run best.json
+jq -e '.model.path == "runs/best/sft/best" and .reward.path == "runs/best/sft/model" and .reward.adapter == "runs/best/judge/best"' runs/best/ppo.json >log ||
+  fail "the best of earlier stages: $(cat runs/best/ppo.json)"
+differ runs/best/sft/{best,model}/model.safetensors
+pass "$bin/merge" --model runs/best/sft/best --adapter runs/best/ppo/best --out merged-best
+same_files merged-best runs/best/final/model
+pass "$drover" run best.json --json
+[[ $(cat out) == '{"model":"runs/best/final/model","adapter":null}' && $(grep -c 'finished already' log) == 4 ]] || fail "finished, with best models: $(cat log)"
+rm -r runs/best/sft && jq '.stages[0].config.run.seed = 2' best.json >x && mv x best.json
+refuse 2 "stage 'judge' was made from an earlier outcome of 'sft'" "$drover" run best.json
+rm -r runs/best/judge*
+refuse 2 "stage 'ppo' was made from an earlier outcome of 'sft/best' 'judge/best'" "$drover" run best.json
+note "best models"
+
 # Rounds of sampling and learning: a stage's data are what an earlier one sampled.
 jq '.dir = "runs/raft" | .stages |= (.[:2] + [
     { name: "best", stage: "sample", model: "sft", reward: "judge",
@@ -192,6 +212,8 @@ bad 2 "stage 3: config: run.dir is set by the pipeline" '.stages[2].config.run.d
 bad 2 "stage 3: config: model.path is set by the pipeline" '.stages[2].config.model.path = "x"'
 bad 2 "stage 3: config: key 'data': expected an object, found string" '.stages[2].config.data = "x"'
 bad 2 "stage 'judge': key 'model': expected an earlier stage or a model, found 'ppo': there is no directory ppo" '.stages[1].model = "ppo"'
+bad 2 "stage 'ppo': key 'model': 'sft' keeps no best model (run.keep_best)" '.stages[2].model = "sft/best"'
+bad 2 "stage 'final': key 'model': expected an earlier stage or a model, found 'final/best'" '.stages[3].model = "final/best"'
 bad 2 "stage 'sft': key 'model': expected an earlier stage or a model, found ''" '.stages[0].model = ""'
 bad 2 "stage 'ppo': 'ppo.epochs': expected an integer, found a string" '.stages[2].config.ppo.epochs = "two"'
 bad 2 "stage 'ppo': unknown key 'ppo.epoch'; did you mean 'ppo.epochs'?" '.stages[2].config.ppo.epoch = 2'
