@@ -39,6 +39,7 @@ for file in configs/{sft,reward,ppo,dpo}*.json; do
   inputs=(--data.train sft.jsonl)
   if [[ $stage == ppo ]]; then inputs=(--data.prompts prompts.jsonl); fi
   if [[ $stage == ppo && $file != *sources* ]]; then inputs+=(--reward.path my-model); fi
+  if [[ $file == *cost* ]]; then inputs+=(--cost.path my-model); fi
   pass "$bin/$stage" --config "$house/$file" --model.path my-model --run.dir runs/none "${inputs[@]}" --print-config
 done
 echo "README.md and configs: all as they should be"

@@ -95,6 +95,9 @@ for check in '' --check; do
   refuse 2 "cost.sources[0]: 'name': 'model' is the name of reward.sources[0] already" "${ppo[@]}" --run.dir "$work/no" "${rm[@]}" \
     --cost.sources '{"kind": "rules", "length": 3, "name": "model"}' $check
 done
+expect 'the check found nothing wrong' "$bin/ppo" --config configs/ppo_cost.json --model.path "$work/sft/model" --data.prompts "$world/prompts.jsonl" \
+  "${rm[@]}" "${cm[@]}" --model.dtype f32 --run.dir "$work/no" --check
+! grep -q 'no effect' "$work/log" || fail "configs/ppo_cost.json: $(cat "$work/log")"
 pass "${ppo[@]}" --run.dir "$work/vain" "${rm[@]}" --cost.threshold 1 --check
 grep -q 'cost.threshold is given and has no effect' "$work/log" || fail "a threshold in vain, and not a word"
 echo "ppo: a cost is held at its threshold"
