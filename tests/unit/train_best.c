@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "ppo/alarms.h"
 #include "tests/temporary.h"
+#include "train/learning.h"
 #include "train/run.h"
 
 #include <math.h>
@@ -191,11 +193,54 @@ static int close_folder(void **state) {
   return 0;
 }
 
+static bool watched_state(void *stage, Checkpoint *checkpoint, Error *error) {
+  Learning learning = {0};
+  PpoAlarms alarms = {0};
+  return no_state(stage, checkpoint, error) && learning_state(&learning, checkpoint, error) &&
+         ppo_alarms_state(&alarms, checkpoint, error);
+}
+
+/* A checkpoint from before there was a best or an alarm has nothing of either: the run goes on, and begins to watch. */
+static void before_there_was_any(void **state) {
+  (void)state;
+  Checkpoint old;
+  Error error = {0};
+  int64_t none = 0, count = 7;
+  Run run;
+  Log log;
+  begin(&run, &log); /* whose directory it is */
+  run_close(&run, NULL);
+  assert_true(checkpoint_begin(&old, "sft", 7, "{}", &compute, &error));
+  assert_true(checkpoint_count(&old, "run.skipped", &none, &error) &&
+              checkpoint_count(&old, "run.last_skipped", &none, &error) &&
+              checkpoint_count(&old, "run.skipped_in_a_row", &none, &error) &&
+              no_state(&count, &old, &error));
+  if (!checkpoint_commit(&old, config.dir, (CheckpointKeep){.keep = 2}, &error))
+    fail_msg("%s", error.message);
+  checkpoint_close(&old);
+
+  const Comm one = comm_single();
+  count = 0;
+  log_init(&log, stderr, LOG_SILENT);
+  if (!run_open(&run, "sft", &config, (Settings){"{}", "{}"}, &one, &log, &error) || !run_begin(&run, &error))
+    fail_msg("%s", error.message);
+  run_best_begin(&run, choices, BEST_MEASURES);
+  if (!run_load(&run, INT64_MAX, watched_state, &count, &compute, &error)) fail_msg("%s", error.message);
+  assert_int_equal(count, 7);
+  expect_best(&run, -1, 0, 0);
+  assert_int_equal(run.alarms.raised, 0);
+  judge(&run, 8, 2.5);
+  must_update(&run, 8, false);
+  expect_best(&run, 8, 2.5, 0);
+  run_close(&run, NULL);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(which_is_the_best),
       cmocka_unit_test(what_cannot_be),
       cmocka_unit_test_setup_teardown(at_every_moment, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(before_there_was_any, open_folder, close_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

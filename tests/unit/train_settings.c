@@ -4,11 +4,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/json.h"
+#include "dpo/config.h"
 #include "ppo/config.h"
+#include "reward/config.h"
 #include "sft/config.h"
 #include "tools/sample/config.h"
 #include "train/settings.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char base[] =
@@ -104,6 +109,61 @@ static void an_older_checkpoint_goes_on(void **state) {
   assert_null(strstr(error.message, "ppo.advantage"));
 }
 
+/* Of each stage and each of its options: a checkpoint from before that option goes on, and so does one from before all of them, but
+ * for those that have to be given. */
+static void check_older(const Option *table, size_t count, void *config, int argc, char **argv) {
+  Error error = {0};
+  OptionRequest request;
+  Buffer text = {0}, none = {0};
+  if (!options_parse(table, count, config, argc, argv, &request, &error)) fail_msg("%s", error.message);
+  assert_true(options_json(table, count, config, &text, &error));
+  options_free(table, count, config);
+  assert_true(options_recall(table, count, config, "{}", "defaults", &error) &&
+              options_json(table, count, config, &none, &error));
+  options_free(table, count, config);
+  const Settings now = {text.data, none.data};
+  json_t *whole = json_loads(text.data, 0, NULL), *oldest = json_deep_copy(whole);
+  for (size_t i = 0; i < count; i++) {
+    const char *name = strchr(table[i].key, '.') + 1;
+    char section[80], given[160];
+    snprintf(section, sizeof section, "%.*s", (int)(name - 1 - table[i].key), table[i].key);
+    snprintf(given, sizeof given, "--%s=x", table[i].key);
+    bool is_given = false;
+    for (int k = 1; k < argc; k++) is_given |= !strcmp(argv[k], given);
+    if (is_given) continue;
+    json_t *before = json_deep_copy(whole);
+    json_object_del(json_object_get(before, section), name);
+    json_object_del(json_object_get(oldest, section), name);
+    char *dumped = json_dumps(before, 0);
+    if (!settings_check(dumped, now, table[i].key, NULL, &error)) fail_msg("%s", error.message);
+    free(dumped);
+    json_decref(before);
+  }
+  char *dumped = json_dumps(oldest, 0);
+  if (!settings_check(dumped, now, "the oldest", NULL, &error)) fail_msg("%s", error.message);
+  free(dumped);
+  json_decref(oldest);
+  json_decref(whole);
+  buffer_free(&text);
+  buffer_free(&none);
+}
+
+static void every_option_may_be_newer(void **state) {
+  (void)state;
+  SupervisedConfig sft = {0};
+  RewardStageConfig reward = {0};
+  DpoStageConfig dpo = {0};
+  PpoConfig ppo = {0};
+  SampleConfig sample = {0};
+  char *learns[] = {"x", "--model.path=x", "--data.train=x", "--run.dir=x"};
+  char *scored[] = {"x", "--model.path=x", "--reward.path=x", "--data.prompts=x", "--run.dir=x"};
+  check_older(sft_options, sft_option_count, &sft, 4, learns);
+  check_older(reward_options, reward_option_count, &reward, 4, learns);
+  check_older(dpo_options, dpo_option_count, &dpo, 4, learns);
+  check_older(ppo_options, ppo_option_count, &ppo, 5, scored);
+  check_older(sample_options, sample_option_count, &sample, 5, scored);
+}
+
 /* Of lists of objects each member has its own rule. */
 static void members_of_lists(void **state) {
   (void)state;
@@ -169,10 +229,15 @@ static void the_table_is_printed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(same_settings_pass),          cmocka_unit_test(free_keys_may_differ),
-      cmocka_unit_test(differences_are_named),       cmocka_unit_test(another_course_is_told),
-      cmocka_unit_test(an_older_checkpoint_goes_on), cmocka_unit_test(a_run_may_end_elsewhere),
-      cmocka_unit_test(the_table_is_printed),        cmocka_unit_test(members_of_lists),
+      cmocka_unit_test(same_settings_pass),
+      cmocka_unit_test(free_keys_may_differ),
+      cmocka_unit_test(differences_are_named),
+      cmocka_unit_test(another_course_is_told),
+      cmocka_unit_test(an_older_checkpoint_goes_on),
+      cmocka_unit_test(a_run_may_end_elsewhere),
+      cmocka_unit_test(every_option_may_be_newer),
+      cmocka_unit_test(the_table_is_printed),
+      cmocka_unit_test(members_of_lists),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
