@@ -135,10 +135,12 @@ rm -r runs/stale/judge
 pass "$drover" run stale.json
 note "a stale stage is noticed"
 
-# The best model of a stage, of all weights and as an adapter, as what later ones begin with.
+# The best model of a stage, of all weights and as an adapter, as what later ones begin with; and ppo, sample and ppo again on what was sampled.
 change 'def keep(m): .data.eval = "world/others.jsonl" | .run = {eval_every: 4, keep_best: m};
   .stages[0].config |= (keep("loss") | .data.train = "world/few.jsonl" | .optim = {lr: 1e-2, schedule: "constant", batch_size: 5, epochs: 20}) | .stages[1].config |= (keep("auto") | .data.eval = "world/prefs_eval.jsonl" | .optim.epochs = 1)
-  | .stages[2] |= (.model = "sft/best" | .reward = "judge/best" | .config |= (keep("score") | .ppo.total_episodes = 64)) | .stages[3].model = "ppo/best"' best
+  | .stages[2] |= (.model = "sft/best" | .reward = "judge/best" | .config |= (keep("score") | .ppo.total_episodes = 64)) | .stages[3].model = "ppo/best"
+  | .stages += [{name: "more", stage: "sample", model: "ppo/best", reward: "judge/best", config: {data: {prompts: "world/prompts.jsonl"}, rollout: {max_new_tokens: 10}, sample: {n: 4}}},
+    (.stages[2] | .name = "again" | .model = "ppo/best" | .config.data.prompts = "runs/DIR/more/data.jsonl" | .config.run = {seed: 2})]' best
 head -n 10 world/sft.jsonl >world/few.jsonl # so that they are soon known by heart
 tail -n 30 world/sft.jsonl >world/others.jsonl
 pass "$drover" run best.json
@@ -148,7 +150,7 @@ differ runs/best/sft/{best,model}/model.safetensors
 pass "$bin/merge" --model runs/best/sft/best --adapter runs/best/ppo/best --out merged-best
 same_files merged-best runs/best/final/model
 pass "$drover" run best.json --json
-[[ $(cat out) == '{"model":"runs/best/final/model","adapter":null}' && $(grep -c 'finished already' log) == 4 ]] || fail "finished, with best models: $(cat log)"
+[[ $(cat out) == '{"model":"runs/best/sft/best","adapter":"runs/best/again/adapter"}' && $(grep -c 'finished already' log) == 6 ]] || fail "finished, with best models: $(cat log)"
 rm -r runs/best/sft && jq '.stages[0].config.run.seed = 2' best.json >x && mv x best.json
 refuse 2 "stage 'judge' was made from an earlier outcome of 'sft'" "$drover" run best.json
 rm -r runs/best/judge*
