@@ -188,11 +188,16 @@ static void lambda_by_length(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(missing_eos),        cmocka_unit_test(token_rewards), cmocka_unit_test(gae),
-      cmocka_unit_test(gae_limits),         cmocka_unit_test(whitening),     cmocka_unit_test(deviation),
-      cmocka_unit_test(variance_explained), cmocka_unit_test(overlong),      cmocka_unit_test(running_scores),
-      cmocka_unit_test(against_a_reference),
-      cmocka_unit_test(lambda_by_length)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(missing_eos),
+                                     cmocka_unit_test(token_rewards),
+                                     cmocka_unit_test(gae),
+                                     cmocka_unit_test(gae_limits),
+                                     cmocka_unit_test(whitening),
+                                     cmocka_unit_test(deviation),
+                                     cmocka_unit_test(variance_explained),
+                                     cmocka_unit_test(overlong),
+                                     cmocka_unit_test(running_scores),
+                                     cmocka_unit_test(against_a_reference),
+                                     cmocka_unit_test(lambda_by_length)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
