@@ -97,6 +97,8 @@ static void without_a_critic(void **state) {
   compare("ppo_dr_grpo", &full, 0, NULL);
   compare("ppo_remax", &full, 0, NULL);
   compare("ppo_rloo_lora", &lora, 0, NULL);
+  compare("ppo_reinforce_pp", &full, 0, NULL);
+  compare("ppo_reinforce_pp_lora", &lora, 0, NULL);
 }
 
 /* Other losses: limits, one ratio for an answer, the KL in the loss, answers that are left out, and other means. */
