@@ -24,7 +24,7 @@ killed_when() {
   shift
   "${yielding[@]}" "$@" >"$work/out" 2>"$work/log" </dev/null &
   job=$!
-  until eval "$condition" || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
+  until eval "$condition" || ! kill -0 $job 2>/dev/null; do pause; done
   kill -9 $job 2>/dev/null || true
   wait $job 2>/dev/null || status=$?
   [[ $status == 137 ]] || fail "over before it was killed: $condition: $(tail -n 3 "$work/log")"
@@ -50,8 +50,8 @@ note "a healthy run raises none"
 
 # Killed and resumed across the alarm: the same alarms, once, and the same bytes.
 again=("${ppo[@]}" "${hacked[@]}" --run.dir "$work/hacked-killed")
-killed_when "((\$(checkpoint_step '$work/hacked-killed') >= 20))" "${again[@]}" # gauges are full
-killed_when "((\$(checkpoint_step '$work/hacked-killed') >= 25))" "${again[@]}" # it is raised
+killed_when "reached '$work/hacked-killed' 20" "${again[@]}" # gauges are full
+killed_when "reached '$work/hacked-killed' 25" "${again[@]}" # it is raised
 pass "${again[@]}"
 same_files "$work/hacked/adapter" "$work/hacked-killed/adapter"
 [[ $(alarms hacked) == "$(alarms hacked-killed)" ]] || fail "other alarms: $(alarms hacked), and $(alarms hacked-killed)"
@@ -79,8 +79,8 @@ value() { query back "select value from metric where name = '$1' and step = $2";
 holds "$(value train/lr $to) == 1.2e-4 && $(value train/lr $((to + 1))) == 0.6e-4 && $(value ppo/kl_coef $((to + 1))) == 0.002"
 [[ $(metrics back | grep -c ppo/score_std) == $((at + 2)) ]] || fail "updates in the log"
 again=("${back[@]}" --run.dir "$work/back-killed")
-killed_when "((\$(checkpoint_step '$work/back-killed') >= 20))" "${again[@]}"
-killed_when "grep -q 'gone back' '$work/log' && ((\$(checkpoint_step '$work/back-killed') >= $((to + 5))))" "${again[@]}"
+killed_when "reached '$work/back-killed' 20" "${again[@]}"
+killed_when "grep -q 'gone back' '$work/log' && reached '$work/back-killed' $((to + 5))" "${again[@]}"
 pass "${again[@]}"
 same_files "$work/back/adapter" "$work/back-killed/adapter"
 [[ $(metrics back) == "$(metrics back-killed)" ]] || fail "the run logs differ"

@@ -92,7 +92,7 @@ stopped_by() {
     status=0
     "${yielding[@]}" setsid "${launch[@]}" -n 2 "${train[@]}" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
-    while (($(checkpoint_step "$run") < 10)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+    until reached "$run" 10 || ! kill -0 $job 2>/dev/null; do pause; done
     if [[ $target == group ]]; then kill "-$signal" -- "-$job"; else kill "-$signal" "$job"; fi 2>/dev/null || true
     wait $job || status=$?
     [[ $status == 0 ]] || break

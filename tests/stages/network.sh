@@ -63,7 +63,7 @@ during() {
   for attempt in 1 2 3 4 5; do
     rm -rf "$run"
     start 10.77.0.1 "$run"
-    while (($(checkpoint_step "$run") < 10)) && kill -0 "${jobs[0]}" 2>/dev/null; do sleep 0.005; done
+    until reached "$run" 10 || ! kill -0 "${jobs[0]}" 2>/dev/null; do pause; done
     "$@"
     begun=$SECONDS
     if kill -0 "${jobs[0]}" 2>/dev/null; then return; fi

@@ -70,17 +70,17 @@ kill_when() { # CONDITION: starts the pipeline, kills its process group when the
   "${yielding[@]}" "$drover" run killed.json >out 2>log </dev/null &
   local job=$!
   set +m
-  until eval "$1" 2>/dev/null || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+  until eval "$1" 2>/dev/null || ! kill -0 $job 2>/dev/null; do pause; done
   kill -9 -- -$job 2>/dev/null || fail "the pipeline was over before: $1"
   wait $job 2>/dev/null || true
   killed=$((killed + 1))
 }
 killed=0
 kill_when '[[ -e runs/killed/sft/config.json ]]'
-kill_when '(($(checkpoint_step runs/killed/sft) >= 10))'
-kill_when '(($(checkpoint_step runs/killed/judge) >= 20))'
+kill_when 'reached runs/killed/sft 10'
+kill_when 'reached runs/killed/judge 20'
 kill_when '[[ -e runs/killed/judge/done.json ]]'
-kill_when '(($(checkpoint_step runs/killed/ppo) >= 6))'
+kill_when 'reached runs/killed/ppo 6'
 kill_when '[[ -e runs/killed/ppo/done.json ]]'
 pass "$drover" run killed.json
 for result in sft/model final/model; do same_files "runs/plain/$result" "runs/killed/$result"; done
@@ -103,7 +103,7 @@ change '.stages[0].config.run.save_every = 0 | .stages[0].config.optim.epochs = 
 : >log
 "${yielding[@]}" "$drover" run term.json >out 2>log </dev/null &
 job=$! status=0
-until grep -q '^sft: ' log || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
+until grep -q '^sft: ' log || ! kill -0 $job 2>/dev/null; do pause; done
 kill -TERM $job
 wait $job || status=$?
 [[ $status == 143 && $(checkpoint_step runs/term/sft) -gt 0 ]] || fail "SIGTERM: exit code $status: $(cat log)"

@@ -44,7 +44,7 @@ stopped_by() {
   # A shell's background job ignores SIGINT, which no shell can undo.
   "${yielding[@]}" env --default-signal=INT,QUIT drover run configs/pipeline_lora.json --launcher "$launcher" >out 2>log </dev/null &
   job=$!
-  while (($(checkpoint_step runs/pipeline/ppo) < 4)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+  until reached runs/pipeline/ppo 4 || ! kill -0 $job 2>/dev/null; do pause; done
   kill "-$signal" $job
   wait $job || status=$?
   [[ $status == "$code" ]] || fail "SIG$signal to the driver: exit code $status, expected $code: $(tail -n 5 log)"

@@ -62,7 +62,7 @@ signalled() {
     status=0
     "${yielding[@]}" bash tests/ranks/mpirun.sh "$ranks" "$@" --run.dir "$run" >"$work/out" 2>"$work/log" </dev/null &
     job=$!
-    while (($(checkpoint_step "$run") < step)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+    until reached "$run" "$step" || ! kill -0 $job 2>/dev/null; do pause; done
     sleep "${later:-0}"
     for pid in $(cat "/proc/$job/task/$job/children" 2>/dev/null); do
       if grep -zqx "OMPI_COMM_WORLD_RANK=$rank" "/proc/$pid/environ" 2>/dev/null; then kill "-$signal" "$pid" || true; fi

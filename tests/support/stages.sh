@@ -105,6 +105,20 @@ checkpoint_step() {
   echo "$newest"
 }
 
+# reached RUN STEP: whether it has a checkpoint of that step or a later one. This and `pause` start no process: who waits for a moment
+# with them is quick enough to see it.
+reached() {
+  local name step
+  (($2 > 0)) || return 0
+  for name in "$1"/checkpoints/step-*; do
+    step=${name##*step-}
+    if [[ $step =~ ^[0-9]+$ ]] && ((step >= $2)); then return 0; fi
+  done
+  return 1
+}
+exec {never}<> <(:)
+pause() { read -rt 0.005 -u "$never" || true; }
+
 # killed_and_resumed RUN STEPS COUNT COMMAND...: starts the command COUNT times and kills it with SIGKILL, each time
 # somewhat later in its STEPS steps and at a random moment within a step; then lets it finish. RUN is its run directory;
 # $run_seconds, set by `timed`, is the time that the command needs. The command is a program, not a shell function.
@@ -119,7 +133,7 @@ killed_and_resumed() {
       target=$((i ? (i * steps * 2 / (3 * count) + RANDOM % (steps / (3 * count) + 1) + sooner - 1) / sooner : 0))
       "${yielding[@]}" "$@" >"$work/out" 2>"$work/log" </dev/null &
       job=$!
-      while (($(checkpoint_step "$run") < target)) && kill -0 $job 2>/dev/null; do sleep 0.005; done
+      until reached "$run" "$target" || ! kill -0 $job 2>/dev/null; do pause; done
       sleep "$(awk -v r=$RANDOM -v s="$run_seconds" -v n="$((steps * sooner))" 'BEGIN { print 2 * s / n * r / 32768 }')"
       kill -9 $job 2>/dev/null || true
       status=0
@@ -140,16 +154,22 @@ killed_and_resumed() {
 # the signal once it has reported progress, not only what it is at: it must save, say in the run log that it was interrupted, and exit with CODE.
 # On a busy machine the command may be over before the signal comes; then it is tried again.
 stopped() {
-  local signal=$1 code=$2 run=$3 job status attempt
+  local signal=$1 code=$2 run=$3 job status attempt line said sent
   shift 3
   for attempt in 1 2 3 4 5; do
     rm -rf "$run"
     : >"$work/log"
-    status=0
-    "${yielding[@]}" "$@" >"$work/out" 2>"$work/log" </dev/null &
+    status=0 sent=''
+    exec {said}< <(exec "${yielding[@]}" "$@" 2>&1 >"$work/out" </dev/null)
     job=$!
-    until grep -qE '^(sft|reward|ppo|dpo|sample): ([^0]|0[^/])' "$work/log" || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
-    kill "-$signal" $job 2>/dev/null || true
+    while IFS= read -r line <&"$said"; do
+      if [[ ! $sent && $line =~ ^(sft|reward|ppo|dpo|sample):\ ([^0]|0[^/]) ]]; then
+        kill "-$signal" $job 2>/dev/null || true
+        sent=1
+      fi
+      printf '%s\n' "$line" >>"$work/log"
+    done
+    exec {said}<&-
     wait $job || status=$?
     [[ $status == 0 ]] || break
     note "over before SIG$signal came (attempt $attempt)"
