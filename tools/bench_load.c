@@ -1,7 +1,7 @@
 /* bench_load: how long loading a model takes and how much memory, beside reading its files alone.
  *
- * Prints one JSON object. Files are read once before anything is measured, so both times are of the page cache unless the files do
- * not fit there. */
+ * Files are read once before anything is measured, so both times are of the page cache unless the files do not fit there; with
+ * --cold they are taken out of it before either, and both times are of the disk. */
 #include "base/file.h"
 #include "base/process.h"
 #include "model/source.h"
@@ -18,6 +18,7 @@ typedef struct LoadConfig {
   char *model;
   int dtype;
   int64_t threads;
+  bool cold;
 } LoadConfig;
 
 static const char *const dtypes[] = {"f32", "bf16", NULL};
@@ -26,7 +27,8 @@ static const DType dtype_values[] = {DTYPE_F32, DTYPE_BF16};
 static const Option options[] = {
     ROW_STRING_REQUIRED("model", LoadConfig, model, "the model"),
     ROW_CHOICE("dtype", LoadConfig, dtype, "f32", dtypes, "type of the weights in memory"),
-    ROW_INT("threads", LoadConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores")};
+    ROW_INT("threads", LoadConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores"),
+    ROW_BOOL("cold", LoadConfig, cold, "false", "from the disk: files leave the page cache first")};
 
 /* What all threads of this process have computed so far, in seconds: it depends less than the clock on what else the machine does. */
 static double processor_seconds(void) {
@@ -49,12 +51,13 @@ static Times times_since(Times start) {
   return (Times){now.clock - start.clock, now.processor - start.processor};
 }
 
-/* Reads a file as cat does; adds its size. */
-static bool read_file(const char *path, double *bytes, Error *error) {
+/* Reads a file as cat does; adds its size. `evict`: takes it out of the page cache instead. */
+static bool read_file(const char *path, bool evict, double *bytes, Error *error) {
   enum { PIECE = 1 << 17 };
   static char piece[PIECE];
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   ssize_t got = file < 0 ? -1 : 1;
+  if (file >= 0 && evict) got = posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
   while (got > 0) {
     got = read(file, piece, PIECE);
     if (got > 0) *bytes += (double)got;
@@ -64,7 +67,7 @@ static bool read_file(const char *path, double *bytes, Error *error) {
 }
 
 /* The files of the weights, each once. */
-static bool read_files(const char *model, double *bytes, Times *times, Error *error) {
+static bool read_files(const char *model, bool evict, double *bytes, Times *times, Error *error) {
   WeightFiles files;
   if (!model_weights_open(&files, model, error)) return false;
   bool ok = true;
@@ -75,7 +78,7 @@ static bool read_files(const char *model, double *bytes, Times *times, Error *er
     for (size_t k = 0; k < seen.count; k++) known |= strcmp(seen.items[k], files.entries[i].path) == 0;
     if (!known)
       ok = string_list_push(&seen, files.entries[i].path, error) &&
-           read_file(files.entries[i].path, bytes, error);
+           read_file(files.entries[i].path, evict, bytes, error);
   }
   *times = times_since(started);
   string_list_free(&seen);
@@ -102,9 +105,11 @@ static bool run(const ProgramCall *call, ProgramResult *result, Error *error) {
   double bytes = 0;
   Times reading;
   if (!compute_open(&compute, DEVICE_CPU, (int)config->threads, error)) return false;
-  bool ok = read_files(config->model, &bytes, &reading, error); /* into the cache */
+  bool ok =
+      read_files(config->model, config->cold, &bytes, &reading, error); /* into the cache, or out of it */
   bytes = 0;
-  ok = ok && read_files(config->model, &bytes, &reading, error);
+  ok = ok && read_files(config->model, false, &bytes, &reading, error) &&
+       (!config->cold || read_files(config->model, true, &bytes, &(Times){0}, error));
   const size_t before = device_peak(&compute);
   const Times started = times_now();
   ok = ok && load(&model, config, &compute, &arena, error);
