@@ -2,10 +2,10 @@
 
 #include "base/progress.h"
 #include "datasets/columns.h"
-#include "datasets/encode.h"
 #include "datasets/lines.h"
 #include "datasets/sources.h"
 #include "datasets/stream.h"
+#include "datasets/team.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,12 +51,16 @@ typedef struct Build {
   const DatasetOptions *options;
   LineReader reader;
   CacheWriter writer;
-  Encoder encoder;
-  Record record;
+  Team team;
   Columns columns;
   DatasetFormat format;
+  uint64_t records;
+  KeyNames passed;
   Progress progress;
 } Build;
+
+/* Bytes of records that may wait to be encoded, for each thread: a batch of long ones is shorter. */
+enum { BATCH_BYTES = 1 << 20 };
 
 static bool check_format(Build *build, const json_t *root, RecordPlace place, Error *error) {
   const DatasetOptions *options = build->options;
@@ -75,31 +79,44 @@ static bool check_format(Build *build, const json_t *root, RecordPlace place, Er
   return true;
 }
 
-static bool add_record(Build *build, json_t *root, RecordPlace place, Error *error) {
-  Record *record = &build->record;
-  if (!record_parse(record, root, build->options->kind, build->format, place, error)) return false;
-  if (!record->nothing) return encoder_add(&build->encoder, record, root, build->format, place, error);
-  build->encoder.counts.no_loss++;
+/* Takes the next record into the batch. *more: there was one. What was read before a fault is encoded first. */
+static bool take_record(Build *build, TeamItem *item, bool *more, Error *error) {
+  LineReader *reader = &build->reader;
+  json_t *root;
+  *more = false;
+  if (!line_reader_record(reader, &root, error)) return false;
+  if (!root) return true;
+  item->place = (RecordPlace){.file = reader->path, .line = reader->number, .columns = &build->columns};
+  bool ok = columns_apply(&build->columns, root, &build->passed, error) &&
+            (build->records > 0 || check_format(build, root, item->place, error));
+  build->records++;
+  item->record.passed = build->passed;
+  item->record.by_safety = build->options->by_safety;
+  ok = ok && record_parse(&item->record, root, build->options->kind, build->format, item->place, error);
+  build->passed = item->record.passed;
+  if (!ok) {
+    json_decref(root);
+    return false;
+  }
+  item->root = root;
+  build->team.item_count++;
+  *more = true;
   return true;
 }
 
 static bool read_records(Build *build, Error *error) {
-  LineReader *reader = &build->reader;
-  for (;;) {
-    json_t *root;
-    if (!line_reader_record(reader, &root, error)) return false;
-    if (!root) break;
-    RecordPlace place = {.file = reader->path, .line = reader->number, .columns = &build->columns};
-    bool ok = columns_apply(&build->columns, root, &build->record.passed, error) &&
-              (build->encoder.counts.records > 0 || check_format(build, root, place, error));
-    build->encoder.counts.records++;
-    ok = ok && add_record(build, root, place, error);
-    json_decref(root);
-    if (!ok) return false;
-    progress_update(&build->progress, (int64_t)reader->bytes, NULL);
+  Team *team = &build->team;
+  for (bool more = true, ok = true; more;) {
+    Error why = {0};
+    const uint64_t limit = build->reader.bytes + (uint64_t)BATCH_BYTES * team->worker_count;
+    for (TeamItem *item; ok && more && build->reader.bytes < limit && (item = team_next(team));)
+      ok = take_record(build, item, &more, &why);
+    if (!team_encode(team, build->format, &build->writer, error)) return false;
+    if (!ok) return error_set(error, why.code, "%s", why.message);
+    progress_update(&build->progress, (int64_t)build->reader.bytes, NULL);
   }
-  if (build->encoder.counts.records == 0) {
-    return error_set(error, ERROR_DATA, "%s: no records: the file is empty", reader->path);
+  if (build->records == 0) {
+    return error_set(error, ERROR_DATA, "%s: no records: the file is empty", build->reader.path);
   }
   return true;
 }
@@ -112,18 +129,18 @@ static bool build_cache(Build *build, const char *path, const char *cache, const
   if (!directory_create(options->cache_dir, error)) return false;
   if (!cache_writer_open(&build->writer, cache, error)) return false;
   if (!columns_open(&build->columns, options->columns, options->format, options->name, error)) return false;
-  build->record.by_safety = options->by_safety;
-  build->encoder = (Encoder){.options = options, .writer = &build->writer};
+  if (!team_open(&build->team, options, error)) return false;
   progress_start_brief(&build->progress, options->log, "tokenising", progress_bytes,
                        (int64_t)build->reader.size);
   bool ok = read_records(build, error);
   progress_finish(&build->progress);
-  if (ok && build->encoder.counts.examples > UINT32_MAX) {
+  DatasetCounts counts = {.records = build->records};
+  team_counts(&build->team, &counts);
+  if (ok && counts.examples > UINT32_MAX) {
     ok = error_set(error, ERROR_DATA, "%s: %llu examples, more than one source can have", path,
-                   (unsigned long long)build->encoder.counts.examples);
+                   (unsigned long long)counts.examples);
   }
-  return ok && cache_writer_commit(&build->writer, digest, build->format, &build->encoder.counts,
-                                   &build->record.passed, error);
+  return ok && cache_writer_commit(&build->writer, digest, build->format, &counts, &build->passed, error);
 }
 
 static bool make_cache(const char *path, const char *cache, const char digest[33],
@@ -132,8 +149,7 @@ static bool make_cache(const char *path, const char *cache, const char digest[33
   bool ok = build_cache(&build, path, cache, digest, error);
   cache_writer_close(&build.writer);
   line_reader_close(&build.reader);
-  encoder_free(&build.encoder);
-  record_free(&build.record);
+  team_close(&build.team);
   columns_close(&build.columns);
   return ok;
 }

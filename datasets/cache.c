@@ -26,36 +26,55 @@ void cache_writer_close(CacheWriter *writer) {
   *writer = (CacheWriter){0};
 }
 
-static bool push_offset(CacheWriter *writer, uint64_t offset, Error *error) {
-  if (writer->count == writer->capacity) {
-    size_t capacity = writer->capacity ? 2 * writer->capacity : 1024;
-    uint64_t *offsets = memory_resize(writer->offsets, capacity * sizeof *offsets);
-    if (!offsets) return error_out_of_memory(error, "example index", capacity * sizeof *offsets);
-    writer->offsets = offsets;
-    writer->capacity = capacity;
-  }
-  writer->offsets[writer->count++] = offset;
+/* *list has room for one more; it grows by doubling. */
+static bool room_for(void **list, size_t count, size_t *capacity, size_t size, Error *error) {
+  if (count < *capacity) return true;
+  const size_t more = *capacity ? 2 * *capacity : 1024;
+  void *grown = memory_resize(*list, more * size);
+  if (!grown) return error_out_of_memory(error, "example index", more * size);
+  *list = grown;
+  *capacity = more;
   return true;
 }
 
-static bool pad(CacheWriter *writer, Error *error) {
-  static const char zeros[8];
-  return write_content(writer, zeros, (8 - writer->file.written % 8) % 8, error);
+void cache_part_free(CachePart *part) {
+  buffer_free(&part->bytes);
+  memory_free(part->starts);
+  *part = (CachePart){0};
 }
 
-bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error) {
+static bool add(CachePart *part, const void *bytes, size_t count, Error *error) {
+  return count == 0 || buffer_append(&part->bytes, bytes, count, error);
+}
+
+bool cache_part_add(CachePart *part, const CacheItem *item, Error *error) {
+  static const char zeros[8];
   const CacheExample *fixed = &item->fixed;
-  return push_offset(writer, writer->file.written, error) &&    //
-         write_content(writer, fixed, sizeof *fixed, error) &&  //
-         write_content(writer, item->answers, (size_t)fixed->answer_count * sizeof *item->answers, error) &&
-         write_content(writer, item->ids, cache_id_count(fixed, item->answers) * sizeof(int), error) &&
-         write_content(writer, item->loss, fixed->loss_count ? (size_t)fixed->count : 0, error) &&
-         write_content(writer, item->prompt, fixed->prompt_bytes, error) &&
-         write_content(writer, "", 1, error) &&
-         write_content(writer, item->reference, fixed->reference_bytes, error) &&
-         write_content(writer, "", 1, error) &&
-         write_content(writer, item->record, fixed->record_bytes, error) &&
-         write_content(writer, "", 1, error) && pad(writer, error);
+  void *starts = part->starts;
+  if (!room_for(&starts, part->count, &part->capacity, sizeof *part->starts, error)) return false;
+  part->starts = starts;
+  part->starts[part->count++] = part->bytes.size;
+  return add(part, fixed, sizeof *fixed, error) &&
+         add(part, item->answers, (size_t)fixed->answer_count * sizeof *item->answers, error) &&
+         add(part, item->ids, cache_id_count(fixed, item->answers) * sizeof(int), error) &&
+         add(part, item->loss, fixed->loss_count ? (size_t)fixed->count : 0, error) &&
+         add(part, item->prompt, fixed->prompt_bytes, error) && add(part, "", 1, error) &&
+         add(part, item->reference, fixed->reference_bytes, error) && add(part, "", 1, error) &&
+         add(part, item->record, fixed->record_bytes, error) && add(part, "", 1, error) &&
+         add(part, zeros, (8 - part->bytes.size % 8) % 8, error);
+}
+
+bool cache_writer_append(CacheWriter *writer, CachePart *part, Error *error) {
+  const uint64_t first = writer->file.written;
+  for (size_t i = 0; i < part->count; i++) {
+    void *offsets = writer->offsets;
+    if (!room_for(&offsets, writer->count, &writer->capacity, sizeof *writer->offsets, error)) return false;
+    writer->offsets = offsets;
+    writer->offsets[writer->count++] = first + part->starts[i];
+  }
+  const bool ok = write_content(writer, part->bytes.data, part->bytes.size, error);
+  part->bytes.size = part->count = 0;
+  return ok;
 }
 
 bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetFormat format,

@@ -39,6 +39,13 @@ typedef struct CacheTrailer {
   char content[32]; /* digest of all bytes before these */
 } CacheTrailer;
 
+/* Examples as the file has them, on their way to it; begins at a multiple of 8 bytes. */
+typedef struct CachePart {
+  Buffer bytes;
+  size_t *starts; /* of each example in bytes */
+  size_t count, capacity;
+} CachePart;
+
 typedef struct CacheWriter {
   FileWriter file;
   Digest *content;
@@ -56,7 +63,10 @@ typedef struct CacheItem {
 } CacheItem;
 
 NODISCARD bool cache_writer_open(CacheWriter *writer, const char *path, Error *error);
-NODISCARD bool cache_writer_add(CacheWriter *writer, const CacheItem *item, Error *error);
+NODISCARD bool cache_part_add(CachePart *part, const CacheItem *item, Error *error);
+void cache_part_free(CachePart *part);
+/* Writes all examples of the part, and empties it. */
+NODISCARD bool cache_writer_append(CacheWriter *writer, CachePart *part, Error *error);
 NODISCARD bool cache_writer_commit(CacheWriter *writer, const char digest[33], DatasetFormat format,
                                    const DatasetCounts *counts, const KeyNames *passed, Error *error);
 void cache_writer_close(CacheWriter *writer);

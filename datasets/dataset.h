@@ -129,6 +129,7 @@ typedef struct DatasetOptions {
   bool by_safety;        /* safe_pair: the safer answer is the chosen one, not the better one */
   const char *columns;   /* a JSON object: the format's key -> the user's; NULL: every key is the format's */
   const char *cache_dir; /* created when missing */
+  int threads;           /* that tokenise; 0: one. The cache is the same */
   Log *log;              /* reports and progress; NULL = silent */
 } DatasetOptions;
 

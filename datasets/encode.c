@@ -18,6 +18,7 @@ void encoder_free(Encoder *encoder) {
   buffer_free(&encoder->mask);
   buffer_free(&encoder->record);
   chat_reading_free(&encoder->reading);
+  cache_part_free(&encoder->part);
 }
 
 /* ---- Ids and masks --------------------------------------------------------------------------------- */
@@ -125,7 +126,7 @@ bool encoder_put(Encoder *encoder, const CacheItem *item, Error *error) {
   if (counts->most_sequences < 1) counts->most_sequences = 1;
   if (answers > counts->most_sequences) counts->most_sequences = answers;
   note_ids(counts, item->ids, cache_id_count(fixed, item->answers));
-  return cache_writer_add(encoder->writer, item, error);
+  return cache_part_add(&encoder->part, item, error);
 }
 
 /* Writes ids [begin, end) with their mask, whose first entry becomes 0; counted and left out when no loss

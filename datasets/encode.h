@@ -13,7 +13,7 @@ typedef struct Encoded {
 
 typedef struct Encoder {
   const DatasetOptions *options; /* borrowed */
-  CacheWriter *writer;           /* borrowed */
+  CachePart part;                /* what came of the records; whoever writes it empties it */
   DatasetCounts counts;
   Encoded first;
   Encoded answers[MOST_ANSWERS]; /* of a preference */

@@ -1,6 +1,7 @@
 #include "train/data.h"
 
 #include "base/file.h"
+#include "compute/compute.h"
 #include "datasets/sources.h"
 #include "model/card.h"
 #include "model/source.h"
@@ -274,6 +275,7 @@ bool data_open(Dataset *dataset, const char *name, const OptionSources *sources,
                                   .by_safety = config->pair_label == 1,
                                   .columns = config->columns,
                                   .cache_dir = cache,
+                                  .threads = compute_all_threads(),
                                   .log = log};
   Error why = {0};
   const bool open = dataset_open(dataset, sources, &options, &why);
