@@ -22,7 +22,6 @@
   "devices are ranks, which a launcher starts; less memory is taken with model.recompute, model.offload, " \
   "optim.offload or model.quantize"
 #define HALF      "computing is in f32 or bf16 (model.dtype), which needs no scaling of the loss"
-#define INT8      "the weights of a frozen model can be in 4 bits: model.quantize nf4"
 #define RUN_LOG   "figures go into the run log, in run.dir"
 #define ATTENTION "each backend has one attention"
 
@@ -64,13 +63,13 @@ const OptionElsewhere options_elsewhere[] = {
     ASIDE("tf32", HALF)
     NONE("fp8", HALF)
     WORDS("load_in_4bit", "model.quantize", ALL, "true=nf4 false=none", "nf4")
-    WORDS("quantization_bit", "model.quantize", ALL, "4=nf4", "nf4, which has 4 bits")
+    WORDS("quantization_bit", "model.quantize", ALL, "4=nf4 8=int8", "nf4 for 4 bits, int8 for 8")
     WORDS("quantization_type", NULL, NULL, "nf4=", "4 bits are NF4, as bitsandbytes has it")
     WORDS("quantization_method", NULL, NULL, "bnb= bitsandbytes=", "4 bits are NF4, as bitsandbytes has it")
     WORDS("bnb_4bit_quant_type", NULL, NULL, "nf4=", "4 bits are NF4, as bitsandbytes has it")
     ASIDE("double_quantization", "the scales are in 8 bits")
     ASIDE("use_bnb_nested_quant", "the scales are in 8 bits")
-    NONE("load_in_8bit", INT8)
+    WORDS("load_in_8bit", "model.quantize", ALL, "true=int8 false=", "int8")
     WORDS("gradient_checkpointing", "model.recompute", ALL, "true=true false=false", NULL)
     WORDS("disable_gradient_checkpointing", "model.recompute", ALL, "true=false false=true", "the opposite of it")
     ASIDE("gradient_checkpointing_kwargs", "a block's input is kept, and the block computed again")

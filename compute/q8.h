@@ -1,4 +1,4 @@
-/* DTYPE_Q8: a table [O,I] in 8 bits, for an embedding or an LM head that would be a large share of a 4-bit model.
+/* DTYPE_Q8: a matrix [O,I] in 8 bits: a linear's weight, or an embedding or LM head that would be a large share of a quantised model.
  *
  * 64 neighbours of a row are a block: int8 codes and one F32 scale, absmax / 127.
  *

@@ -138,15 +138,23 @@ static int add_module(Builder *b, const char *prefix, const char *layer, const c
   return m->module_count++;
 }
 
+/* Of a linear's weight. */
+static DType linear_dtype(const Builder *b, int64_t outputs, int64_t inputs) {
+  const WeightFormat *format = &b->model->format;
+  if (format->quantize == MODEL_QUANTIZE_INT8 && q8_fits(outputs, inputs)) return DTYPE_Q8;
+  if (format->quantize == MODEL_QUANTIZE_NF4 && nf4_fits(outputs, inputs))
+    return format->plain_scales || b->compute->backend->nf4_wide_scales ? DTYPE_NF4_PLAIN : DTYPE_NF4;
+  return b->model->dtype;
+}
+
 /* A bias has no memory yet (place_biases). */
 static Linear add_linear(Builder *b, const char *layer, const char *name, int64_t inputs, int64_t outputs,
                          bool bias) {
   Linear linear = {-1, -1, -1};
   const Model *m = b->model;
-  const bool t = m->arch->transposed, blocks = m->format.nf4 && nf4_fits(outputs, inputs);
-  if (blocks) {
-    const DType dtype =
-        m->format.plain_scales || b->compute->backend->nf4_wide_scales ? DTYPE_NF4_PLAIN : DTYPE_NF4;
+  const DType dtype = linear_dtype(b, outputs, inputs);
+  const bool t = m->arch->transposed;
+  if (dtype_is_blocks(dtype)) {
     linear.weight = add_tensor_of(b, dtype, b->prefix, layer, name, "weight", 2, outputs, inputs);
     if (!failed(b)) b->model->tensors[linear.weight].turned = t;
   } else {

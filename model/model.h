@@ -14,12 +14,16 @@
 #include "model/block_weights.h"
 #include "model/spec.h"
 
+/* What becomes of the linears of a frozen model. */
+typedef enum ModelQuantize { MODEL_QUANTIZE_NONE, MODEL_QUANTIZE_NF4, MODEL_QUANTIZE_INT8 } ModelQuantize;
+
 /* How weights are kept in memory. */
 typedef struct WeightFormat {
   DType dtype; /* F32 or BF16 */
   bool
       as_filed; /* BF16 where the backend computes in it and config.json says 16 bits, whatever dtype is; else dtype */
-  bool nf4; /* linears in 4 bits (compute/nf4.h), where nf4_fits their shape */
+  ModelQuantize
+      quantize; /* linears in 4 bits (compute/nf4.h) or 8 (compute/q8.h), where nf4_fits or q8_fits their shape */
   bool
       plain_scales; /* of 4-bit linears: not quantised again, as the checkpoint has them; model_open sets it */
   bool int8_tables; /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */

@@ -85,7 +85,8 @@ static bool write_nf4(const Stripes *s, Error *error) {
 static bool write_q8(const Stripes *s, Error *error) {
   const int64_t outputs = s->out.dim[0], inputs = s->out.dim[1], blocks = inputs / Q8_BLOCK;
   float *scales = memory_alloc((size_t)(s->rows * blocks) * sizeof *scales);
-  if (!scales) return error_out_of_memory(error, "quantising a table", 0);
+  if (!scales)
+    return error_out_of_memory(error, "quantising a weight", (size_t)(s->rows * blocks) * sizeof *scales);
   bool ok = true;
   for (int64_t first = 0; ok && first < outputs; first += s->rows) {
     const int64_t count = next_stripe(s, first);

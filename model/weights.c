@@ -133,12 +133,12 @@ static bool quantize_turned(const ModelTensor *tensor, bool nested, const Weight
 
 static bool load_quantized(const ModelTensor *tensor, bool nested, const WeightEntry *entry, Compute *compute,
                            Error *error) {
-  const BnbCodes *codes = bnb_codes(entry);
+  /* 8 bits are made of whatever the files say, 4-bit codes too. */
+  const BnbCodes *codes = tensor->value.dtype == DTYPE_Q8 ? NULL : bnb_codes(entry);
   if (tensor->turned && !codes) return quantize_turned(tensor, nested, entry, compute, error);
   Pieces pieces = {.entry = entry};
-  const bool ok = codes && tensor->value.dtype != DTYPE_Q8
-                      ? quantize_take(tensor->value, entry, codes, compute, error)
-                      : quantize_tensor(tensor->value, nested, entry, read_stripe, &pieces, compute, error);
+  const bool ok = codes ? quantize_take(tensor->value, entry, codes, compute, error)
+                        : quantize_tensor(tensor->value, nested, entry, read_stripe, &pieces, compute, error);
   release_rest(entry);
   return ok && (pieces.broken == 0 || weight_not_finite(entry, pieces.broken, error));
 }

@@ -357,7 +357,7 @@ static bool plan_and_open(Generate *g, Error *error) {
   close_model(g);
   if (!plan_end(&plan, &g->memory, &g->compute, error) || !opened) return false;
   static const char advice[] =
-      "less is needed with --dtype bf16, --quantize nf4, a smaller --batch or --max-new-tokens, or a "
+      "less is needed with --dtype bf16, --quantize int8 or nf4, a smaller --batch or --max-new-tokens, or a "
       "limit on the --cache";
   return plan_fits(&plan, device_limit(&g->compute), advice, g->log, error) &&
          train_memory_allocate(&g->memory, &g->compute, g->log, error) && open_model(g, error);

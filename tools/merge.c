@@ -32,12 +32,12 @@ static const Option options[] = {
   ROW_STRING_REQUIRED("out", MergeConfig, out, "directory to write", .names = OPTION_NAMES_PATH),
   ROW_CHOICE("dtype", MergeConfig, dtype, "auto", dtypes, "type of the weights in the file; auto = as in the base"),
   ROW_CHOICE("quantize", MergeConfig, quantize, "auto", merge_quantize_choices,
-      "what model.quantize was in the training: with nf4 the adapter is added to the dequantised weights; auto = as "
+      "what model.quantize was in the training: with nf4 or int8 the adapter is added to the dequantised weights; auto = as "
       "identity.json beside the adapter says, else none"),
   ROW_CHOICE("quantize-tables", MergeConfig, tables, "none", model_tables_choices,
-      "what model.quantize_tables was", .when = "quantize = nf4"),
+      "what model.quantize_tables was", .when = "quantize != none"),
   ROW_STRING("into", MergeConfig, into, NULL,
-      "directory in 16 or 32 bits that a base in 4 bits was made from: the adapter is added to its weights instead", .names = OPTION_NAMES_MODEL),
+      "directory in 16 or 32 bits that a base in 4 or 8 bits was made from: the adapter is added to its weights instead", .names = OPTION_NAMES_MODEL),
   ROW_BOOL("distance", MergeConfig, distance, "true",
       "read a few texts before and after, and print how far apart the answers are"),
   ROW_STRING("prompts", MergeConfig, prompts, NULL,

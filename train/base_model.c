@@ -164,7 +164,7 @@ static bool merge(Model *model, const char *directory, Compute *compute, Error *
   return ok;
 }
 
-/* Of the linears: how many there are, and how many stay as they are where 4 bits are asked for. */
+/* Of the linears: how many there are, and how many stay as they are where fewer bits are asked for. */
 static int wide_linears(const Model *model, int *all) {
   int wide = 0;
   *all = 0;
@@ -177,8 +177,14 @@ static int wide_linears(const Model *model, int *all) {
 }
 
 static bool check_quantized(const Model *model, const char *path, Error *error) {
+  const ModelQuantize quantize = model->format.quantize;
   int all;
-  if (!model->format.nf4 || wide_linears(model, &all) < all) return true;
+  if (quantize == MODEL_QUANTIZE_NONE || wide_linears(model, &all) < all) return true;
+  if (quantize == MODEL_QUANTIZE_INT8)
+    return error_set(
+        error, ERROR_USAGE,
+        "quantize int8: no linear of %s can be kept in 8 bits: that takes inputs in multiples of %d", path,
+        Q8_BLOCK);
   return error_set(error, ERROR_USAGE,
                    "quantize nf4: no linear of %s can be kept in 4 bits: that takes inputs in multiples of "
                    "%d and outputs in "
@@ -189,10 +195,10 @@ static bool check_quantized(const Model *model, const char *path, Error *error) 
 bool base_open(Model *model, const char *path, const char *merge_directory, WeightFormat format,
                Compute *compute, TrainMemory *memory, Error *error) {
   *model = (Model){0};
-  if (merge_directory && format.nf4)
+  if (merge_directory && format.quantize)
     return error_set(error, ERROR_USAGE,
-                     "%s cannot become part of 4-bit weights: set lora.enabled, or quantize none",
-                     merge_directory);
+                     "%s cannot become part of %d-bit weights: set lora.enabled, or quantize none",
+                     merge_directory, model_quantize_bits(format.quantize));
   bool ok = model_open(model, path, format, compute, &memory->weights, error) &&
             check_quantized(model, path, error);
   const bool dry = memory->weights.dry;
@@ -207,6 +213,21 @@ void base_close(Model *model) {
   model_free(model);
 }
 
+/* Which linears of a quantised model are as they were. */
+static void say_wide(const Model *model, Log *log) {
+  int all;
+  const ModelQuantize quantize = model->format.quantize;
+  const int wide = quantize ? wide_linears(model, &all) : 0;
+  if (wide && quantize == MODEL_QUANTIZE_INT8)
+    log_info(log, "%s: %d of %d linears are not quantised: their inputs are no multiple of %d",
+             model->directory, wide, all, Q8_BLOCK);
+  if (wide && quantize == MODEL_QUANTIZE_NF4)
+    log_info(
+        log,
+        "%s: %d of %d linears are not quantised: their inputs are no multiple of %d, or their outputs of %d",
+        model->directory, wide, all, NF4_BLOCK, NF4_STRIPE);
+}
+
 void base_say(const Model *model, Log *log) {
   if (!log || !model->directory) return;
   if (model_source_is_part(model->directory))
@@ -217,13 +238,7 @@ void base_say(const Model *model, Log *log) {
         model->directory, model->arch->model_type);
   if (model->format.as_filed && model->dtype == DTYPE_BF16)
     log_info(log, "%s: in bf16, as its files are in 16 bits (model.dtype auto)", model->directory);
-  int all;
-  const int wide = model->format.nf4 ? wide_linears(model, &all) : 0;
-  if (wide)
-    log_info(
-        log,
-        "%s: %d of %d linears are not quantised: their inputs are no multiple of %d, or their outputs of %d",
-        model->directory, wide, all, NF4_BLOCK, NF4_STRIPE);
+  say_wide(model, log);
   if (model->format.int8_tables && !dtype_is_blocks(model_tensor(model, model->embedding).dtype))
     log_info(log, "%s: the embedding table stays as it is: its rows are no multiple of %d", model->directory,
              Q8_BLOCK);

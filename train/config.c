@@ -10,16 +10,19 @@ const char *const cache_dtype_choices[] = {"auto", "int8", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 const char *const shard_choices[] = {"none", "optimizer", "gradients", "weights", NULL};
 
-const char *const model_quantize_choices[] = {"none", "nf4", NULL};
+const char *const model_quantize_choices[] = {"none", "nf4", "int8", NULL};
 const char *const model_tables_choices[] = {"none", "int8", NULL};
 const char *const model_offload_choices[] = {"none", "activations", NULL};
 
 WeightFormat weight_format(int dtype, int quantize, int tables) {
-  const bool nf4 = quantize == MODEL_QUANTIZE_NF4;
   return (WeightFormat){.dtype = dtype == MODEL_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32,
                         .as_filed = dtype == MODEL_DTYPE_AUTO,
-                        .nf4 = nf4,
-                        .int8_tables = nf4 && tables == MODEL_TABLES_INT8};
+                        .quantize = (ModelQuantize)quantize,
+                        .int8_tables = quantize != MODEL_QUANTIZE_NONE && tables == MODEL_TABLES_INT8};
+}
+
+int model_quantize_bits(ModelQuantize quantize) {
+  return quantize == MODEL_QUANTIZE_INT8 ? 8 : 4;
 }
 
 DType cache_dtype(int choice, DType activations) {

@@ -34,15 +34,15 @@ typedef struct ModelConfig {
 
 typedef enum ModelDtype { MODEL_DTYPE_AUTO, MODEL_DTYPE_F32, MODEL_DTYPE_BF16 } ModelDtype;
 extern const char *const model_dtype_choices[]; /* auto, f32, bf16: in the order of ModelDtype */
-typedef enum ModelQuantize { MODEL_QUANTIZE_NONE, MODEL_QUANTIZE_NF4 } ModelQuantize;
-extern const char *const model_quantize_choices[]; /* none, nf4: in the order of ModelQuantize */
+extern const char *const model_quantize_choices[]; /* none, nf4, int8: in the order of ModelQuantize (model/model.h) */
 typedef enum ModelTables { MODEL_TABLES_NONE, MODEL_TABLES_INT8 } ModelTables;
 extern const char *const model_tables_choices[]; /* none, int8: in the order of ModelTables */
 typedef enum ModelOffload { MODEL_OFFLOAD_NONE, MODEL_OFFLOAD_ACTIVATIONS } ModelOffload;
 extern const char *const model_offload_choices[]; /* none, activations: in the order of ModelOffload */
-/* What the choices of the first three enumerations say. */
+/* What the choices of the first three of these say. */
 WeightFormat weight_format(int dtype, int quantize, int tables);
 WeightFormat model_config_format(const ModelConfig *config);
+int model_quantize_bits(ModelQuantize quantize); /* 4 or 8, for messages */
 extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in the order of TokenizerKind */
 
 /* A row of an option table of that key. */
@@ -54,9 +54,9 @@ extern const char *const tokenizer_choices[]; /* auto, file, sentencepiece: in t
 /* Its rows: prefix "model." and glue "_" in a stage, "" and "-" in a tool. */
 #define QUANTIZE_OPTIONS(prefix, glue, Config, quantize, tables, ...)                                       \
   ROW_CHOICE(prefix "quantize", Config, quantize, "none", model_quantize_choices,                           \
-      "nf4: the linears of a frozen model in 4 bits, under an adapter or none (QLoRA)", ##__VA_ARGS__),     \
+      "nf4: the linears of a frozen model in 4 bits, under an adapter or none (QLoRA); int8: in 8 bits", ##__VA_ARGS__),     \
   ROW_CHOICE(prefix "quantize" glue "tables", Config, tables, "none", model_tables_choices,                 \
-      "int8: the embedding table and the LM head in 8 bits as well", .when = prefix "quantize = nf4")
+      "int8: the embedding table and the LM head in 8 bits as well", .when = prefix "quantize != none")
 
 #define MODEL_OPTIONS(Config, field)                                                                        \
   ROW_STRING_REQUIRED("model.path", Config, field.path,                                                     \

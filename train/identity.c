@@ -33,6 +33,16 @@ static bool read_flag(const json_t *base, const char *key, const char *word, boo
          error_set(error, ERROR_MODEL, "\"%s\": expected \"%s\", found \"%s\"", key, word, text);
 }
 
+static bool read_quantize(const json_t *base, ModelQuantize *out, Error *error) {
+  char text[8] = "";
+  if (!read_text(base, "quantize", text, sizeof text, error)) return false;
+  *out = strcmp(text, "nf4") == 0    ? MODEL_QUANTIZE_NF4
+         : strcmp(text, "int8") == 0 ? MODEL_QUANTIZE_INT8
+                                     : MODEL_QUANTIZE_NONE;
+  return *out || !*text ||
+         error_set(error, ERROR_MODEL, "\"quantize\": expected \"nf4\" or \"int8\", found \"%s\"", text);
+}
+
 static bool read_members(Identity *identity, const json_t *root, Error *error) {
   const json_t *base = json_object_get(root, "base"), *template = json_object_get(root, "template");
   WeightsDigest *weights = &identity->base;
@@ -40,7 +50,7 @@ static bool read_members(Identity *identity, const json_t *root, Error *error) {
   if (!json_is_object(root)) return error_set(error, ERROR_MODEL, "expected an object");
   return read_text(base, "weights", weights->exact, sizeof weights->exact, error) &&
          read_text(base, "rounded", weights->rounded, sizeof weights->rounded, error) &&
-         read_flag(base, "quantize", "nf4", &identity->nf4, error) &&
+         read_quantize(base, &identity->quantize, error) &&
          read_flag(base, "tables", "int8", &identity->int8_tables, error) &&
          read_text(root, "vocabulary", text->vocabulary, sizeof text->vocabulary, error) &&
          read_text(template, "name", text->template, sizeof text->template, error) &&
@@ -72,6 +82,10 @@ bool identity_read_text(const char *model, const char *adapter, TextIdentity *te
   return true;
 }
 
+static const char *quantize_word(ModelQuantize quantize) {
+  return quantize == MODEL_QUANTIZE_NF4 ? "nf4" : quantize == MODEL_QUANTIZE_INT8 ? "int8" : NULL;
+}
+
 bool identity_write(const Identity *identity, const char *directory, Error *error) {
   const TextIdentity *text = &identity->text;
   char *path = path_join(directory, IDENTITY_FILE);
@@ -80,8 +94,8 @@ bool identity_write(const Identity *identity, const char *directory, Error *erro
   if (ok && *identity->base.exact) {
     json_object_set_new(root, "base",
                         json_pack("{s:s, s:s, s:s*, s:s*}", "weights", identity->base.exact, "rounded",
-                                  identity->base.rounded, "quantize", identity->nf4 ? "nf4" : NULL, "tables",
-                                  identity->int8_tables ? "int8" : NULL));
+                                  identity->base.rounded, "quantize", quantize_word(identity->quantize),
+                                  "tables", identity->int8_tables ? "int8" : NULL));
   }
   if (ok && *text->vocabulary) json_object_set_new(root, "vocabulary", json_string(text->vocabulary));
   if (ok && *text->template) {

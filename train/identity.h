@@ -1,7 +1,7 @@
 /* Whose model is this: what a result was made of, kept beside it in identity.json (DESIGN decision 10).
  *
  *   {"base": {"weights": "...", "rounded": "...",        an adapter's: digests of the weights under it (model/digest.h),
- *             "quantize": "nf4", "tables": "int8"},      and how they were quantised at load, where they were
+ *             "quantize": "nf4", "tables": "int8"},      and how they were quantised at load, where they were (or "quantize": "int8")
  *    "vocabulary": "...",                                of tokens and merges
  *    "template": {"name": "chatml", "rendering": "..."}} what data.template was, and of what it makes of a conversation
  *
@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "model/digest.h"
+#include "model/model.h"
 #include "datasets/chat.h"
 
 #define IDENTITY_FILE "identity.json"
@@ -32,7 +33,8 @@ typedef struct TextIdentity {
 
 typedef struct Identity {
   WeightsDigest base;
-  bool nf4, int8_tables; /* of the base: WeightFormat */
+  ModelQuantize quantize; /* of the base, and */
+  bool int8_tables;       /* as in WeightFormat */
   TextIdentity text;
 } Identity;
 

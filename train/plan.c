@@ -359,6 +359,10 @@ static void find_advice(Advice *advice) {
     model->dtype = MODEL_DTYPE_BF16;
     found = try_around(advice, &changed);
   }
+  if (!found && model->quantize == MODEL_QUANTIZE_NONE) {
+    model->quantize = MODEL_QUANTIZE_INT8;
+    found = try_around(advice, &changed);
+  }
   if (!found && model->quantize != MODEL_QUANTIZE_NF4) {
     model->quantize = MODEL_QUANTIZE_NF4;
     found = try_around(advice, &changed);

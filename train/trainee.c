@@ -286,7 +286,7 @@ static bool save_identity(const Trainee *trainee, const char *directory, Error *
   if (trainee->predictor.adapted) {
     const WeightFormat *format = &trainee->predictor.model->format;
     identity.base = trainee->base;
-    identity.nf4 = format->nf4;
+    identity.quantize = format->quantize;
     identity.int8_tables = format->int8_tables;
   }
   if (trainee->text) identity.text = *trainee->text;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What 4-bit weights cost in quality: SFT, reward model and PPO with LoRA over one model whose linears are bf16, NF4, and NF4 with
-# 8-bit tables; the same data, seeds and settings. docs/quantization.md has the tables.
+# What weights in 4 and 8 bits cost in quality: SFT, reward model and PPO with LoRA over one model whose linears are bf16, 8 bits, NF4, and NF4
+# with 8-bit tables; the same data, seeds and settings. docs/quantization.md has the tables.
 #
 #   tests/real/quantized.sh OUT KIND MODEL
 #
@@ -43,7 +43,7 @@ last() { # NAME METRIC
   sqlite3 "$out/$1/run.db" "select printf('%.4f', value) from metric where name = '$2' order by step desc limit 1"
 }
 
-variants=("bf16" "nf4 --model.quantize nf4" "nf4-int8 --model.quantize nf4 --model.quantize_tables int8")
+variants=("bf16" "int8 --model.quantize int8" "nf4 --model.quantize nf4" "nf4-int8 --model.quantize nf4 --model.quantize_tables int8")
 printf '%-10s %9s %9s %9s %9s %9s %9s %9s\n' weights "SFT loss" "held out" "reward" "accuracy" "score" "KL" "length"
 for variant in "${variants[@]}"; do
   read -ra words <<<"$variant"

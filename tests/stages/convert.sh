@@ -22,7 +22,7 @@ same() { [[ $(value "$1" "$2") == "$3" ]] || fail "$1: $2 is $(value "$1" "$2"),
 cat >adapter.yaml <<'END'
 base_model: world/base
 model_type: LlamaForCausalLM
-load_in_8bit: false
+load_in_8bit: true
 datasets:
   - path: world/sft.jsonl
     type: chat_template
@@ -68,7 +68,7 @@ weight_decay: 0.01
 output_dir: runs/adapter
 END
 good adapter sft
-same adapter.out.yaml '[.model.path, .model.dtype, .model.recompute, .lora]' '["world/base","auto",true,{"alpha":8,"dropout":0.1,"enabled":true,"r":4,"targets":"all-linear"}]'
+same adapter.out.yaml '[.model.path, .model.dtype, .model.quantize, .model.recompute, .lora]' '["world/base","auto","int8",true,{"alpha":8,"dropout":0.1,"enabled":true,"r":4,"targets":"all-linear"}]'
 same adapter.out.yaml .optim '{"batch_size":6,"clip":1,"epochs":2,"eps":1e-08,"lr":0.0005,"name":"adamw","schedule":"cosine","state":"8bit","warmup_ratio":0.1,"weight_decay":0.01}'
 same adapter.out.yaml '[.data, .run]' '[{"eval_fraction":0.1,"max_length":64,"template":"auto","train":"world/sft.jsonl"},{"dir":"runs/adapter","log_every":1,"seed":42}]'
 grep -q 'micro_batch_size 3 x gradient_accumulation_steps 2 x devices 1' adapter.out.yaml || fail "no word of the arithmetic: $(cat adapter.out.yaml)"
@@ -123,6 +123,7 @@ datasets:
     field_rejected: rejected
 adapter: qlora
 load_in_4bit: true
+load_in_8bit: false
 lora_r: 8
 lora_alpha: 16
 lora_target_modules: [q_proj, v_proj]

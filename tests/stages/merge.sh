@@ -83,6 +83,11 @@ pass "$bin/merge" --model wide --adapter run/adapter --quantize none --out plain
 grep -q 'was trained over weights in 4 bits' log || fail "$(cat log)"
 same_weights auto asked
 differ auto/model.safetensors plain/model.safetensors
+merge eight --model four --quantize int8 # of what 4 bits left: nearly that
+logprobs 2,3,4 --model rounded >four.txt
+logprobs 2,3,4 --model eight >eight.txt
+differ rounded/model.safetensors eight/model.safetensors
+near "$(tail -n 1 eight.txt)" "$(tail -n 1 four.txt)" 0.05
 note "4 bits at load"
 
 # A twin serves as a base, with a warning, here and there; what only looks like one does not.
@@ -103,7 +108,7 @@ refuse 4 "--into tuned/model: these are not the weights that those of four were 
   --adapter adapter --into tuned/model --out no
 refuse 4 "--into tuned/model: these are not the weights that those of wide were made from" "$bin/merge" --model wide \
   --adapter adapter --quantize nf4 --into tuned/model --out no
-refuse 2 "--into is for an adapter over a base in 4 bits: wide is not quantised" "$bin/merge" --model wide --adapter adapter \
+refuse 2 "--into is for an adapter over a base in 4 or 8 bits: wide is not quantised" "$bin/merge" --model wide --adapter adapter \
   --into wide --out no
 refuse 2 "--into four: expected weights in 16 or 32 bits, found NF4" "$bin/merge" --model four --adapter adapter --into four --out no
 refuse 2 "--out wide is the directory of --into" "$bin/merge" --model four --adapter adapter --into wide --out wide

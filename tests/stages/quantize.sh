@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# model.quantize nf4: all stages over a base in 4 bits, killed and resumed to the bit, decoded, merged; and what is refused. $1: the
-# folder of the executables.
+# model.quantize nf4: all stages over a base in 4 bits, killed and resumed to the bit, decoded, merged; the same of int8; and what is
+# refused. $1: the folder of the executables.
 bin=$1
 source tests/support/stages.sh
 make_world "$work/world"
@@ -94,6 +94,33 @@ pass "$bin/sft" --model.path base --model.adapter sft/adapter --data.train $worl
 holds "$(metric continued train/loss first) < 0.98 * $(metric sft train/loss first)"
 note "merged, continued"
 
+# In 8 bits: nearer to the wide model than 4 are, and as much a base of its own.
+export DROVER_CPU=avx2
+eight=(--model.quantize int8)
+timed "${sft[@]}" "${eight[@]}" --run.dir eight --optim.epochs 1
+holds "$(weights log) < 0.42 * $wide" # 8.5 bits of 32; the table, a third of this model, stays
+[[ $(jq -r '.base | [.quantize, .tables] | tostring' eight/adapter/identity.json) == '["int8",null]' ]] || fail "$(cat eight/adapter/identity.json)"
+holds "$(metric eight train/loss first) - $(metric wide train/loss first) < 0.01"
+holds "$(metric eight train/loss first) - $(metric wide train/loss first) > -0.01"
+killed_and_resumed eight-killed 9 2 "${sft[@]}" "${eight[@]}" --optim.epochs 1 --run.dir eight-killed
+same_files eight/adapter eight-killed/adapter
+refuse 2 'model.quantize (was "int8", is "nf4")' "${sft[@]}" --optim.epochs 1 --model.quantize nf4 --run.dir eight
+logprobs --model base --adapter eight/adapter --quantize int8 >over.txt
+logprobs --model base --adapter eight/adapter >wide.txt
+holds "$(largest over.txt wide.txt) > 1e-5"
+pass "$bin/merge" --model base --adapter eight/adapter --out eight-merged
+logprobs --model eight-merged >merged.txt
+holds "$(largest over.txt merged.txt) < 2e-5"
+pass "$bin/merge" --model base --adapter eight/adapter --quantize int8 --into base --out eight-into
+logprobs --model eight-into >merged.txt
+holds "$(largest wide.txt merged.txt) < 2e-5"
+pass "$bin/ppo" --model.path base --model.adapter eight/adapter --reward.path base --reward.adapter reward/adapter --data.prompts \
+  $world/prompts.jsonl --lora.enabled --rollout.max_new_tokens 6 --ppo.total_episodes 32 --ppo.batch_size 32 \
+  --optim.micro_batch_tokens 256 "${eight[@]}" --model.quantize_tables int8 --run.dir eight-ppo
+grep -q 'one frozen base; adapters for actor, critic, reference and reward' log || fail "the four roles do not share the base"
+unset DROVER_CPU
+note "8 bits"
+
 refuse 2 "actor: model.quantize is for a base that is not trained: set lora.enabled" "$bin/ppo" --model.path base --reward.path base \
   --data.prompts $world/prompts.jsonl "${quantized[@]}" --run.dir full
 refuse 2 "model.quantize is for a base that is not trained: set lora.enabled" "$bin/sft" --model.path base --data.train \
@@ -105,4 +132,9 @@ grep -q '12 of 14 linears are not quantised' log || fail "$(cat log)"
 jq '.intermediate_size = 96' $world/model.json >odd.json
 pass "$bin/init" --config odd.json --tokenizer $world/tokenizer --out odd
 refuse 2 "quantize nf4: no linear of odd can be kept in 4 bits" "${sft[@]}" --model.path odd --model.quantize nf4 --run.dir none
+refuse 2 "quantize int8: no linear of odd can be kept in 8 bits" "${sft[@]}" --model.path odd --model.quantize int8 --run.dir none
+refuse 2 "model.quantize is for a base that is not trained: set lora.enabled" "$bin/sft" --model.path base --data.train \
+  $world/sft.jsonl --model.quantize int8 --run.dir full
+refuse 2 "sft/adapter cannot become part of 8-bit weights: set lora.enabled, or quantize none" "$bin/sft" --model.path base \
+  --model.adapter sft/adapter --data.train $world/sft.jsonl --model.quantize int8 --run.dir full
 note "refusals"

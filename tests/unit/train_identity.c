@@ -192,15 +192,17 @@ static void what_is_written_is_read(void **state) {
   (void)state;
   Error error = {0};
   Identity identity, empty = {0};
-  const Identity written = {.base = {.exact = "0123", .rounded = "4567"},
-                            .nf4 = true,
-                            .int8_tables = true,
-                            .text = {.vocabulary = "89ab", .template = "chatml", .rendering = "cdef"}};
+  Identity written = {.base = {.exact = "0123", .rounded = "4567"},
+                      .int8_tables = true,
+                      .text = {.vocabulary = "89ab", .template = "chatml", .rendering = "cdef"}};
   char *directory = memory_copy_string(temporary_path(&folder, "kept"));
   must(directory_create(directory, &error) && identity_read(&identity, directory, &error), &error);
   assert_memory_equal(&identity, &empty, sizeof empty);
-  must(identity_write(&written, directory, &error) && identity_read(&identity, directory, &error), &error);
-  assert_memory_equal(&identity, &written, sizeof written);
+  for (ModelQuantize quantize = MODEL_QUANTIZE_NONE; quantize <= MODEL_QUANTIZE_INT8; quantize++) {
+    written.quantize = quantize;
+    must(identity_write(&written, directory, &error) && identity_read(&identity, directory, &error), &error);
+    assert_memory_equal(&identity, &written, sizeof written);
+  }
   must(identity_write(&empty, directory, &error) && identity_read(&identity, directory, &error), &error);
   assert_memory_equal(&identity, &empty, sizeof empty);
 

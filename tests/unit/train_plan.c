@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16, 2 in 4 bits, 1 with tables in 8), 8 of gradients and 16 of
+/* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16, 3 in 8 bits, 2 in 4, 1 with tables in 8), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA) that may be of the host on a card, and activations of one for 100 tokens, a quarter of that with
  * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
@@ -21,10 +21,11 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   if (!card && (away || settings->model.offload == MODEL_OFFLOAD_ACTIVATIONS))
     return error_set(error, ERROR_USAGE, "expected a GPU");
   plan_add(plan, "weights",
-           (settings->model.tables == MODEL_TABLES_INT8      ? 1
-            : settings->model.quantize == MODEL_QUANTIZE_NF4 ? 2
-            : settings->model.dtype == MODEL_DTYPE_BF16      ? 4
-                                                             : 8) *
+           (settings->model.tables == MODEL_TABLES_INT8       ? 1
+            : settings->model.quantize == MODEL_QUANTIZE_NF4  ? 2
+            : settings->model.quantize == MODEL_QUANTIZE_INT8 ? 3
+            : settings->model.dtype == MODEL_DTYPE_BF16       ? 4
+                                                              : 8) *
                mib);
   (away ? plan_add_host : plan_add)(plan, "training",
                                     (settings->lora.enabled                      ? 1
@@ -88,9 +89,13 @@ static void advice_is_computed(void **state) {
   expect_advice(13, "fits with lora.enabled true with model.recompute true (13.00 MiB)");
   expect_advice(7, "fits with optim.micro_batch_tokens 800 with model.dtype bf16");
   expect_advice(5,
-                "fits with optim.micro_batch_tokens 800 with model.quantize nf4, model.dtype bf16, "
+                "fits with optim.micro_batch_tokens 400 with model.quantize int8, model.dtype bf16, "
                 "lora.enabled true and "
                 "model.recompute true (5.00 MiB)");
+  expect_advice(4,
+                "fits with optim.micro_batch_tokens 400 with model.quantize nf4, model.dtype bf16, "
+                "lora.enabled true and "
+                "model.recompute true (4.00 MiB)");
   expect_advice(3,
                 "fits with optim.micro_batch_tokens 400 with model.quantize_tables int8, model.quantize nf4, "
                 "model.dtype bf16, lora.enabled true and model.recompute true (3.00 MiB)");
@@ -195,6 +200,8 @@ static void settings_are_tried_together(void **state) {
        "fits with optim.micro_batch_tokens 400 with rollout.batch 16 (13.00 MiB)"},
       {8 << 10, MODEL_DTYPE_F32, true,
        "fits with optim.micro_batch_tokens 400 with rollout.batch 8 and model.dtype bf16 (8.00 MiB)"},
+      {6 << 10, MODEL_DTYPE_BF16, true,
+       "fits with optim.micro_batch_tokens 400 with rollout.batch 4 and model.quantize int8 (6.00 MiB)"},
       {5 << 10, MODEL_DTYPE_BF16, true,
        "fits with optim.micro_batch_tokens 400 with rollout.batch 4 and model.quantize nf4 (5.00 MiB)"},
       {3200, MODEL_DTYPE_BF16, true,

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-const char *const merge_quantize_choices[] = {"auto", "none", "nf4", NULL};
+const char *const merge_quantize_choices[] = {"auto", "none", "nf4", "int8", NULL};
 
 /* The type of a directory's files: bf16 files are held as they are, all others in fp32. */
 static bool find_types(const char *directory, DType *loaded, DType *filed, Error *error) {
@@ -29,18 +29,20 @@ static bool find_format(WeightFormat *format, const char *adapter, int quantize,
                         Error *error) {
   Identity identity = {0};
   if (!identity_read(&identity, adapter, error)) return false;
-  format->nf4 = quantize == MERGE_QUANTIZE_NF4;
-  format->int8_tables = format->nf4 && tables == MODEL_TABLES_INT8;
+  format->quantize = quantize == MERGE_QUANTIZE_NF4    ? MODEL_QUANTIZE_NF4
+                     : quantize == MERGE_QUANTIZE_INT8 ? MODEL_QUANTIZE_INT8
+                                                       : MODEL_QUANTIZE_NONE;
+  format->int8_tables = format->quantize && tables == MODEL_TABLES_INT8;
   if (quantize == MERGE_QUANTIZE_AUTO) {
-    format->nf4 = identity.nf4;
+    format->quantize = identity.quantize;
     format->int8_tables = identity.int8_tables;
   }
-  if (quantize == MERGE_QUANTIZE_NONE && identity.nf4)
+  if (quantize == MERGE_QUANTIZE_NONE && identity.quantize)
     log_warning(
         log,
-        "%s: this adapter was trained over weights in 4 bits, and is merged into others without them: how "
+        "%s: this adapter was trained over weights in %d bits, and is merged into others without them: how "
         "far that is from what was trained, --into says",
-        adapter);
+        adapter, model_quantize_bits(identity.quantize));
   return true;
 }
 
@@ -52,17 +54,17 @@ static bool is_original(const char *into, const char *model, bool *is, Error *er
   return *is || weights_are_twins(into, model, is, error);
 }
 
-static bool check_into(const char *into, const char *model, bool nf4, Error *error) {
+static bool check_into(const char *into, const char *model, bool quantized, Error *error) {
   const char *kind, *base;
   bool original = false;
   if (!weights_kind(into, &kind, error) || !weights_kind(model, &base, error)) return false;
   if (kind)
     return error_set(error, ERROR_USAGE, "--into %s: expected weights in 16 or 32 bits, found %s", into,
                      kind);
-  if (!base && !nf4)
+  if (!base && !quantized)
     return error_set(
         error, ERROR_USAGE,
-        "--into is for an adapter over a base in 4 bits: %s is not quantised, and --quantize nf4 is "
+        "--into is for an adapter over a base in 4 or 8 bits: %s is not quantised, and --quantize is "
         "not given",
         model);
   return is_original(into, model, &original, error) &&
@@ -75,7 +77,7 @@ bool merge_weights_find(MergeWeights *w, const char *model, const char *adapter,
                         int quantize, int tables, Log *log, Error *error) {
   *w = (MergeWeights){0};
   return find_format(&w->trained, adapter, quantize, tables, log, error) &&
-         (!into || check_into(into, model, w->trained.nf4, error)) &&
+         (!into || check_into(into, model, w->trained.quantize, error)) &&
          find_types(model, &w->trained.dtype, &w->filed, error) &&
          (!into || find_types(into, &w->into_loaded, &w->filed, error));
 }

@@ -24,7 +24,7 @@ static const Row rows[] = {
     {"model.path", ALWAYS, NULL, NULL},
     {"model.adapter", SUGGESTED, "the adapter that sft left, to go on from", "runs/sft/adapter"},
     {"model.dtype", ALWAYS, "auto: bf16 on a GPU for a model in 16 bits, else f32", NULL},
-    {"model.quantize", ADAPTING, "nf4: the frozen model in 4 bits", NULL},
+    {"model.quantize", ADAPTING, "nf4, int8: the frozen model in 4 bits, or in 8", NULL},
     {"model.quantize_tables", DECIDED, "int8: its embedding table too", NULL},
     {"model.recompute", ALWAYS, "true: less memory, about a third more time", NULL},
     {"model.offload", DECIDED, "what recomputation keeps lies in the host's memory", NULL},
