@@ -125,6 +125,8 @@ static void key_hint(const Option *table, size_t rows, OptionPlace place, char h
     snprintf(hint, LONGEST_HINT, "; it has no equal here: %s", known->remark);
   } else if (near && !others) {
     snprintf(hint, LONGEST_HINT, "; did you mean '%s%s'?", dashes, near);
+  } else if (others) {
+    snprintf(hint, LONGEST_HINT, "; it is an option of %s", known->programs);
   } else if (known) {
     snprintf(hint, LONGEST_HINT, "; it is '%s%s' of %s", dashes, known->key, known->programs);
   } else {

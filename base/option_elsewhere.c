@@ -228,6 +228,7 @@ const OptionElsewhere options_elsewhere[] = {
     SAME("num_epochs", "optim.epochs", SUPERVISED, NULL)
     TOLD("num_epochs", "ppo.total_episodes", "ppo", EPISODES)
     TOLD("max_steps", "optim.max_steps", SUPERVISED, NULL)
+    TOLD("max_steps", "ppo.total_episodes", "ppo", "answers over the whole run: updates x ppo.batch_size")
     TOLD("per_device_train_batch_size", "optim.batch_size", SUPERVISED, BATCH)
     TOLD("per_device_train_batch_size", "ppo.batch_size", "ppo", BATCH)
     TOLD("gradient_accumulation_steps", "optim.batch_size", SUPERVISED, BATCH)

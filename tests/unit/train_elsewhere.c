@@ -186,6 +186,10 @@ static void answers(void **state) {
       {2, "num_generations", "unknown option '--num_generations'; here it is '--ppo.samples_per_prompt'"},
       {2, "lora.lora-rank", "unknown option '--lora.lora-rank'; here it is '--lora.r'"},
       {0, "response_length", "unknown option '--response_length'; it is '--rollout.max_new_tokens' of ppo"},
+      {2, "data.packing", "unknown option '--data.packing'; it is an option of sft, reward and dpo"},
+      {2, "optim.max_steps",
+       "unknown option '--optim.max_steps'; here it is '--ppo.total_episodes': answers over the whole run: "
+       "updates x ppo.batch_size"},
       {2, "sample_packing",
        "unknown option '--sample_packing'; it is '--data.packing' of sft, reward and dpo"},
       {2, "num_train_epochs",
