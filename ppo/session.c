@@ -302,6 +302,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   tried.optim = settings->optim;
   tried.device.shard = settings->shard;
   tried.device.graphs = settings->graphs;
+  tried.device.shard_frozen = settings->shard_frozen;
   tried.rollout.batch = settings->rollout_batch;
   tried.rollout.cache_dtype = settings->cache_dtype;
   plan_begin(&s->memory, &s->compute);
@@ -362,10 +363,14 @@ bool session_configure(PpoSession *session, Error *error) {
   return true;
 }
 
-static ShardLevel most_shard(const PpoSession *s) {
-  if (s->comm.size == 1) return SHARD_NONE;
+/* What may be divided over the ranks. */
+static void set_shards(const PpoSession *s, PlanSettings *settings) {
+  const bool many = s->comm.size > 1;
   const bool copied = s->config.ppo.reference_every > 0 && !s->config.lora.enabled; /* ppo_config_check */
-  return copied ? SHARD_GRADIENTS : SHARD_WEIGHTS;
+  settings->shard = s->config.device.shard;
+  settings->shard_frozen = s->config.device.shard_frozen;
+  settings->most_shard = !many ? SHARD_NONE : copied ? SHARD_GRADIENTS : SHARD_WEIGHTS;
+  settings->has_frozen = many && !copied;
 }
 
 bool session_prepare(PpoSession *session, Error *error) {
@@ -380,14 +385,13 @@ bool session_prepare(PpoSession *session, Error *error) {
   }
   set_schedules(s);
   schedule_report(&s->schedule, s->log);
-  const PlanSettings settings = {.model = config->model,
-                                 .lora = config->lora,
-                                 .optim = config->optim,
-                                 .rollout_batch = config->rollout.batch,
-                                 .cache_dtype = config->rollout.cache_dtype,
-                                 .graphs = config->device.graphs,
-                                 .shard = config->device.shard,
-                                 .most_shard = most_shard(s)};
+  PlanSettings settings = {.model = config->model,
+                           .lora = config->lora,
+                           .optim = config->optim,
+                           .rollout_batch = config->rollout.batch,
+                           .cache_dtype = config->rollout.cache_dtype,
+                           .graphs = config->device.graphs};
+  set_shards(s, &settings);
   if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))
     return false;
   comm_barrier(&s->comm); /* memory is looked at before a neighbour takes any */

@@ -183,7 +183,7 @@ typedef struct Advice {
   char text[512];
 } Advice;
 
-enum { CHANGES = 13, CHANGE = 48 };
+enum { CHANGES = 14, CHANGE = 48 };
 
 /* What differs, from the smallest change on: "optim.micro_batch_tokens 256 with rollout.batch 4 and model.recompute true". */
 static void describe(const PlanSettings *from, const PlanSettings *to, char *out, size_t size) {
@@ -195,6 +195,7 @@ static void describe(const PlanSettings *from, const PlanSettings *to, char *out
   if (to->graphs != from->graphs) snprintf(changes[count++], CHANGE, "device.graphs 0");
   if (to->shard != from->shard)
     snprintf(changes[count++], CHANGE, "device.shard %s", shard_choices[to->shard]);
+  if (to->shard_frozen != from->shard_frozen) snprintf(changes[count++], CHANGE, "device.shard_frozen true");
   if (to->rollout_batch != from->rollout_batch)
     snprintf(changes[count++], CHANGE, "rollout.batch %" PRId64, to->rollout_batch);
   if (to->cache_dtype != from->cache_dtype)
@@ -286,13 +287,25 @@ static bool try_without_graphs(Advice *advice, PlanSettings *settings) {
   return try_settings(advice, settings);
 }
 
-/* The first level that is enough by itself: they change no result, and the first of them costs no time. */
-static bool try_shards(Advice *advice, PlanSettings settings) {
-  while (settings.shard < settings.most_shard) {
-    settings.shard++;
+static bool try_levels(Advice *advice, PlanSettings settings, int from, int to) {
+  for (settings.shard = from; settings.shard <= to; settings.shard++) {
     if (try_settings(advice, &settings)) return true;
   }
   return false;
+}
+
+/* The first that is enough by itself. None changes a result, and they cost more and more time: the first level none; frozen models
+ * their weights once a pass, in which `weights` has those of the others too. */
+static bool try_shards(Advice *advice, PlanSettings settings) {
+  const int given = settings.shard, most = settings.most_shard,
+            whole = most < SHARD_GRADIENTS ? most : SHARD_GRADIENTS; /* whose weights are */
+  if (try_levels(advice, settings, given + 1, whole)) return true;
+  if (settings.has_frozen && !settings.shard_frozen) {
+    PlanSettings frozen = settings;
+    frozen.shard_frozen = true;
+    if (try_levels(advice, frozen, given, whole)) return true;
+  }
+  return given < SHARD_WEIGHTS && try_levels(advice, settings, SHARD_WEIGHTS, most);
 }
 
 /* What changes no result, the fastest first. On the CPU no plan has an offload. */

@@ -14,7 +14,8 @@
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16, 3 in 8 bits, 2 in 4, 1 with tables in 8), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA) that may be of the host on a card, and activations of one for 100 tokens, a quarter of that with
- * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. */
+ * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. A level of sharding takes
+ * away 4 of them, and frozen models have 8, or 2 where they are divided. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   size_t mib = 1 << 20;
   const bool card = *(const bool *)context, away = settings->optim.offload == OPTIM_OFFLOAD_STATE;
@@ -39,6 +40,11 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   plan_add(plan, "graphs", (size_t)settings->graphs);
   plan_add(plan, "cache",
            (size_t)settings->rollout_batch * mib / (settings->cache_dtype == CACHE_DTYPE_INT8 ? 8 : 4));
+  plan_add(plan, "divided", (size_t)(4 * (settings->most_shard - settings->shard)) * mib);
+  if (settings->has_frozen) {
+    const bool sliced = settings->shard_frozen || settings->shard == SHARD_WEIGHTS;
+    plan_add(plan, "frozen", (sliced ? 2 : 8) * mib);
+  }
   return true;
 }
 
@@ -218,6 +224,39 @@ static void settings_are_tried_together(void **state) {
   }
 }
 
+/* The first that is enough: levels that keep weights whole, then these with frozen models divided, then all. */
+static void levels_are_tried_in_order(void **state) {
+  (void)state;
+  const struct {
+    size_t limit;
+    int shard, most;
+    bool frozen, has_frozen;
+    const char *text;
+  } cases[] = {
+      {64, SHARD_NONE, SHARD_WEIGHTS, false, true, "fits with device.shard optimizer (64.00 MiB)"},
+      {60, SHARD_NONE, SHARD_WEIGHTS, false, true, "fits with device.shard gradients (60.00 MiB)"},
+      {59, SHARD_NONE, SHARD_WEIGHTS, false, true,
+       "fits with device.shard optimizer with device.shard_frozen true (58.00 MiB)"},
+      {58, SHARD_OPTIMIZER, SHARD_WEIGHTS, false, true, "fits with device.shard_frozen true (58.00 MiB)"},
+      {57, SHARD_NONE, SHARD_WEIGHTS, false, true,
+       "fits with device.shard gradients with device.shard_frozen true (54.00 MiB)"},
+      {53, SHARD_NONE, SHARD_WEIGHTS, false, true, "fits with device.shard weights (50.00 MiB)"},
+      {59, SHARD_NONE, SHARD_WEIGHTS, true, true, "fits with device.shard optimizer (58.00 MiB)"},
+      {48, SHARD_NONE, SHARD_WEIGHTS, false, false, "fits with device.shard weights (48.00 MiB)"},
+      {53, SHARD_NONE, SHARD_GRADIENTS, false, false, "fits with device.shard optimizer (52.00 MiB)"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    PlanSettings settings = {.optim.micro_batch_tokens = 1600};
+    Error error = {0};
+    settings.shard = cases[i].shard;
+    settings.most_shard = cases[i].most;
+    settings.shard_frozen = cases[i].frozen;
+    settings.has_frozen = cases[i].has_frozen;
+    assert_false(check_settings((MemoryLimits){cases[i].limit << 20, SIZE_MAX}, &settings, &error));
+    if (!strstr(error.message, cases[i].text)) fail_msg("'%s' is not in: %s", cases[i].text, error.message);
+  }
+}
+
 static void sizes_as_text(void **state) {
   (void)state;
   char text[32];
@@ -371,6 +410,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(a_cache_in_8_bits_is_named),
       cmocka_unit_test(settings_are_tried_together),
       cmocka_unit_test(the_host_takes_what_it_can),
+      cmocka_unit_test(levels_are_tried_in_order),
       cmocka_unit_test(sizes_as_text),
       cmocka_unit_test(the_limit_of_the_machine),
       cmocka_unit_test(the_peak_is_of_this_program),
