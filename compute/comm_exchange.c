@@ -159,6 +159,10 @@ bool exchange_open(Comm *comm, const CommLaunch *launch, const CommJoin *how, Er
   return find_neighbours(comm, error);
 }
 
+size_t exchange_overhead(const Comm *comm) {
+  return comm->world ? comm->world->transport->overhead : 0;
+}
+
 void exchange_close(Comm *comm) {
   CommWorld *world = comm->world;
   if (world->transport) world->transport->close(comm);

@@ -41,6 +41,7 @@ typedef struct CommTransport {
   /* Ends the others, and this process. */
   void (*end)(const Comm *comm, ErrorCode code, const char *message);
   void (*close)(Comm *comm);
+  size_t overhead; /* bytes that its library holds in a rank beside the heap: measured (docs/ranks.md) */
 } CommTransport;
 
 typedef struct CommWorld {
@@ -65,6 +66,9 @@ typedef struct CommWorld {
 /* Each joins the ranks of the launcher: fills rank and size of comm, hosts, transport and link. */
 NODISCARD bool comm_mpi_open(Comm *comm, const CommLaunch *launch, Error *error);
 NODISCARD bool comm_tcp_open(Comm *comm, const CommLaunch *launch, const CommJoin *join, Error *error);
+
+/* That of the transport, for a plan; 0 where there is one rank, or others are imagined. */
+size_t exchange_overhead(const Comm *comm);
 
 void exchange_note(CommWorld *world, int peer, size_t bytes, bool received);
 

@@ -47,7 +47,7 @@ same_plan "$work/whole" "$work/read"
 same_plan "$work/whole" "$work/unread"
 refuse 2 "'run.dir' is required to keep the tokenised data in" "$bin/sft" --check --model.path "$base" --data.train "$world/text.jsonl"
 refuse 2 'raise it to that, or lower data.max_length' "$bin/sft" --check --model.path "$work/bare" --data.max_length 65 --optim.micro_batch_tokens 64
-refuse 5 'it fits with' "$bin/sft" --check --model.path "$work/bare" "${lora[@]}" --optim.micro_batch_tokens 2048 --device.memory_limit 60MiB
+refuse 5 'it fits with' "$bin/sft" --check --model.path "$work/bare" "${lora[@]}" --optim.micro_batch_tokens 2048 --device.memory_limit "$(with_program 12)"
 note "sft plans by config.json alone"
 
 # -- a run needs what a plan does without
@@ -84,7 +84,7 @@ note "reward and ppo plan by config.json alone"
 many=("$bin/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" --lora.enabled --data.max_length 6 --data.truncation truncate
   --rollout.max_new_tokens 58 --ppo.batch_size 512)
 batches=(--optim.micro_batch_tokens 16384 --rollout.batch 512)
-limits=(64 54)
+limits=(48 38)
 # The process's own peak is part of a plan, and a sanitizer's is beyond these limits.
 if [[ $(ldd "$bin/ppo") == *libasan* ]]; then limits=(); fi
 for limit in "${limits[@]}"; do

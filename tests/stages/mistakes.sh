@@ -68,7 +68,7 @@ option 6 'data.template: cannot read mine.jinja: No such file or directory' --da
 option 4 'chat template llama3 needs the token <|start_header_id|>, which the tokenizer lacks' --data.template llama3
 option 7 'device.backend is cuda, but this build has no CUDA' --device.backend cuda
 if [[ $(ldd "$bin/sft") != *libasan* ]]; then
-  wrong 5 "no setting of this stage makes it fit: choose a smaller model or a machine with more memory" "${sft[@]}" "${train[@]}" --device.memory_limit 50MiB
+  wrong 5 "no setting of this stage makes it fit: choose a smaller model or a machine with more memory" "${sft[@]}" "${train[@]}" --device.memory_limit 34MiB
 fi
 
 # -- configurations

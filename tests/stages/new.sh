@@ -51,11 +51,11 @@ note "templates, positions, text"
 
 # -- memory: the stage's advice is taken until it fits
 if [[ $(ldd "$bin/sft") != *libasan* ]]; then
-  pass "$drover" new sft --model world/base --data many.jsonl --memory-limit 56MiB --out tight.yaml
-  [[ $(value tight.yaml .device.memory_limit) == '"56MiB"' ]] || fail "tight.yaml: $(cat tight.yaml)"
+  pass "$drover" new sft --model world/base --data many.jsonl --memory-limit 40MiB --out tight.yaml
+  [[ $(value tight.yaml .device.memory_limit) == '"40MiB"' ]] || fail "tight.yaml: $(cat tight.yaml)"
   holds "$(value tight.yaml .optim.micro_batch_tokens) < 2048"
   pass "$drover" sft --config tight.yaml --check
-  refuse 5 'the plan needs' "$drover" new sft --model world/base --data many.jsonl --memory-limit 40MiB --out none.yaml
+  refuse 5 'the plan needs' "$drover" new sft --model world/base --data many.jsonl --memory-limit 24MiB --out none.yaml
   [[ ! -e none.yaml ]] || fail "a file that does not fit was written"
 fi
 note "a plan that fits"

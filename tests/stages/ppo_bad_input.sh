@@ -125,7 +125,7 @@ bad 4 "3 steps were left out, and run.max_skipped is 2" --optim.lr 1e38 --optim.
 grep -q 'update 1: a step is left out: the ' "$work/log" || fail "a step left out is not said: $(cat "$work/log")"
 
 # Memory: 5. File system: 6.
-bad 5 "it fits with" --device.memory_limit 54MiB --optim.micro_batch_tokens 8192
+bad 5 "it fits with" --device.memory_limit "$(with_program 6)" --optim.micro_batch_tokens 8192
 bad 5 "no setting of this stage" --device.memory_limit 1MiB
 echo file >"$bad/file"
 bad 6 "$bad/file" --run.dir "$bad/file/run"

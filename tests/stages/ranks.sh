@@ -100,10 +100,12 @@ said_once 2 'data.train: - is a pipe, which only one of the 2 ranks could read' 
 said_once 2 'merge runs on one rank, but mpirun asks for 2' "$bin/merge" --model none --adapter none --out none
 note "results and errors are said once"
 
-# Each of two ranks may take half of what is free, and the plan has room for MPI.
+# Each of two ranks may take half of what is free, and the plan has room for MPI, which sockets need none of.
+overhead() { awk '/program and libraries/ { print $(NF - 1) }' "$work/log"; }
 pass on 1 "${sft[@]}" --run.dir "$work/plan" --check
-one=$(awk '/program and libraries/ { print $(NF - 1) }' "$work/log")
+one=$(overhead)
 pass on 2 "${sft[@]}" --run.dir "$work/plan" --check
-two=$(awk '/program and libraries/ { print $(NF - 1) }' "$work/log")
-holds "$two - $one == 9"
+holds "$(overhead) - $one == 9"
+pass "$bin/launch" -n 2 "${sft[@]}" --run.dir "$work/plan" --check
+holds "$(overhead) == $one"
 note "the plan counts MPI"

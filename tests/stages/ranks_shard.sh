@@ -31,8 +31,8 @@ levels() {
   run=$work/$name-$ranks
   [[ -d $work/$name-1 ]] || pass on 1 "$@" --run.dir "$work/$name-1"
   pass on "$ranks" "$@" --run.dir "$run-none"
-  grep '^train/loss' <(metrics "$work/$name-1") >"$work/a"
-  grep '^train/loss' <(metrics "$run-none") >"$work/b"
+  grep -E '^(train|eval)/loss' <(metrics "$work/$name-1") >"$work/a"
+  grep -E '^(train|eval)/loss' <(metrics "$run-none") >"$work/b"
   near "$work/a" "$work/b" 1e-6
   for level in $list; do
     pass on "$ranks" "$@" --run.dir "$run-$level" --device.shard "$level"
@@ -120,3 +120,22 @@ note "a slice that is damaged is found by whoever looks at it, and all take the 
 pass "$bin/export" "$work/whole" --out "$work/exported"
 cmp "$work/whole/model/model.safetensors" "$work/exported/model.safetensors" || fail "export of a divided checkpoint"
 note "what is exported of slices is the whole model"
+
+# The peak of each rank beside its plan, of a model that libraries are no large part of, with micro-batches that are full.
+base_of "$world" '.hidden_size = 384 | .intermediate_size = 1152 | .num_attention_heads = 8 | .num_key_value_heads = 8 | .num_hidden_layers = 8 |
+  .vocab_size = 8000 | .max_position_embeddings = 512' "$work/heavy"
+jq -nc '{prompt: "red door?", completion: ("blue " * 300)}, {prompt: "red door?", completion: ("blue " * 300)}' >"$work/full.jsonl"
+heavy=("$bin/sft" --model.path "$work/heavy" --data.train "$work/full.jsonl" --data.max_length 256 --data.truncation truncate --data.packing false
+  --optim.batch_size 2 --optim.micro_batch_tokens 256 --optim.max_steps 1 "${common[@]}")
+within() { # within NAME: the run that has ended
+  sed -nE 's/^peak memory of ranks, and planned: //p' "$work/log" | tr ',' '\n' | awk '
+    function mib(value, unit) { return value * (unit == "GiB" ? 1024 : 1) }
+    { peak = mib($1, $2); plan = mib($4, $5); if (peak > plan || peak < 0.95 * plan) bad = 1 } END { exit bad || NR != 2 }' ||
+    fail "$1: $(grep 'peak memory' "$work/log")"
+}
+for level in none optimizer gradients weights; do
+  pass on 2 "${heavy[@]}" --run.dir "$work/heavy-$level" --device.shard $level
+  within "$level"
+  rm -r "$work/heavy-$level"
+done
+note "the peak of each rank is within 5 % of its plan"

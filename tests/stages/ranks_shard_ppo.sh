@@ -55,6 +55,12 @@ levels() {
 }
 levels full 2 'optimizer gradients weights frozen' "${gae[@]}"
 levels lora 2 'weights' "${gae[@]}" "${lora[@]}" --model.quantize nf4
+# Costs, with a model and a critic of theirs, on several ranks and divided.
+levels costs 2 'weights frozen' "${gae[@]}" --cost.path "$work/base" --cost.adapter "$work/rm/adapter" --cost.threshold -1
+for part in critic cost_critic; do
+  for level in none weights; do pass "$bin/export" "$work/costs-$level" --part $part --out "$work/costs-$level-$part"; done
+  same_files "$work/costs-none-$part" "$work/costs-weights-$part"
+done
 levels rloo 4 'weights' "${rloo[@]}" --model.dtype bf16 --model.recompute
 
 # Bytes of an update with two steps, by the table of docs/ranks.md; one micro-batch on each of two ranks. The rest is answers and what is agreed on.

@@ -92,7 +92,7 @@ bad 4 "not finite (NaN or infinite): not saved; the last good checkpoint: none" 
   --optim.name sgd --optim.schedule constant
 
 # Memory: 5. File system: 6.
-bad 5 "it fits with" --device.memory_limit 52MiB --optim.micro_batch_tokens 8192
+bad 5 "it fits with" --device.memory_limit "$(with_program 4)" --optim.micro_batch_tokens 8192
 bad 5 "no setting of this stage" --device.memory_limit 1MiB
 echo file >"$bad/file"
 bad 6 "$bad/file" --run.dir "$bad/file/run"
@@ -101,6 +101,6 @@ bad 6 "$bad/file" --run.dir "$bad/file/run"
 refuse 3 "broken.jsonl:3:" "${train[@]}" --check --data.train "$bad/broken.jsonl"
 refuse 4 "v_proj.weight: 32 of 1024 values are not finite" "${train[@]}" --check --model.path "$bad/nan"
 refuse 4 "model.safetensors" "${train[@]}" --check --model.path "$bad/cut"
-refuse 5 "it fits with" "${train[@]}" --check --device.memory_limit 52MiB --optim.micro_batch_tokens 8192
+refuse 5 "it fits with" "${train[@]}" --check --device.memory_limit "$(with_program 4)" --optim.micro_batch_tokens 8192
 [[ ! -e $work/run/run.db && ! -e $work/run/config.json ]] || fail "--check began a run"
 echo "reward: $cases bad inputs refused as they should be"

@@ -132,7 +132,7 @@ for how in true false; do
 done
 
 # Memory: 5. File system: 6.
-bad 5 "it fits with" --device.memory_limit 52MiB --optim.micro_batch_tokens 8192
+bad 5 "it fits with" --device.memory_limit "$(with_program 4)" --optim.micro_batch_tokens 8192
 bad 5 "no setting of this stage" --device.memory_limit 1MiB
 echo file >"$bad/file"
 bad 6 "$bad/file" --run.dir "$bad/file/run"

@@ -83,6 +83,13 @@ differ() {
   ! cmp -s "$1" "$2" || fail "$1 and $2 are equal, expected them to differ"
 }
 
+# with_program MIB: so much memory, as an option's value, beside what a plan has for program and libraries (train/device.c).
+with_program() {
+  local program=32
+  if [[ $(ldd "$bin/sft") == *libasan* ]]; then program=48; fi
+  echo "$((program + $1))MiB"
+}
+
 # metric RUN NAME [WHICH]: a metric of the run log; WHICH is first or last (default).
 metric() {
   local order=desc
