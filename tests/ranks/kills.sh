@@ -109,7 +109,8 @@ kill_one() { # kill_one RANKS COMMAND...
     ended=through
     return
   fi
-  holds "$took < $timeout + 10"
+  awk -v took="$took" -v most=$((timeout + 30)) 'BEGIN { exit !(took < most) }' ||
+    fail "$name: rank $rank of $ranks under $launcher killed: the last ended $took s later: $(cat "$work/log")"
   slowest=$(awk -v a="$slowest" -v b="$took" 'BEGIN { print (a > b ? a : b) }')
   case $launcher in
     launch) said="rank $rank was ended by signal 9" ;;
