@@ -15,7 +15,7 @@
 /* clang-format off */
 static const Option options[] = {
     ROW_STRING("model", BenchConfig, model, NULL, "the model: a directory or a name; without it a tiny one is made", .names = OPTION_NAMES_MODEL),
-    ROW_STRINGS("workload", BenchConfig, workloads, NULL, "of sft_lora, sft_full, sft_full_bf16, reward, decode_1, decode_8, decode_32 (and these with _bf16 or _nf4), prefill_256, prefill_64x32, rollout, ppo; without it all"),
+    ROW_STRINGS("workload", BenchConfig, workloads, NULL, "of sft_lora, sft_full, sft_full_bf16, reward, decode_1, decode_8, decode_32 (and these with _bf16, _int8 or _nf4), prefill_256, prefill_64x32, rollout, ppo; without it all"),
     ROW_STRINGS("peer", BenchConfig, peers, NULL, "beside whom: torch, transformers, peft, trl, llama.cpp"),
     ROW_STRING("python", BenchConfig, python, "python3", "the Python that has the peers", .when = "peer"),
     ROW_FLOAT("seconds", BenchConfig, seconds, "10", 0, 86400, "all sides of a workload are measured in turn for so long"),

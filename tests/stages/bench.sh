@@ -17,7 +17,7 @@ expect 'the check found nothing wrong' "$drover" bench --check
 note "names"
 
 # -- ours: one workload of each kind, on a model that is made
-kinds=sft_lora,sft_full_bf16,reward,decode_8,decode_8_nf4,prefill_64x32,rollout,ppo
+kinds=sft_lora,sft_full_bf16,reward,decode_8,decode_8_int8,decode_8_nf4,prefill_64x32,rollout,ppo
 pass "$drover" bench --workload $kinds "${quick[@]}" --json --out "$work/result.json"
 cmp <(jq -S . "$work/out") <(jq -S . "$work/result.json") || fail "--json and --out are not the same"
 jq -e '

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "scoring/child.h"
+#include "train/config.h"
 
 typedef struct BenchConfig {
   char *model, *python, *out;
@@ -30,7 +31,7 @@ typedef struct Workload {
   const char *name;
   WorkKind kind;
   bool lora;           /* training: r 8 on all linears, instead of all weights */
-  const char *weights; /* f32, bf16, nf4 */
+  const char *weights; /* f32, bf16, int8, nf4 */
   const char *needs;   /* feature of the processor without which it is left out, or NULL */
   int64_t batch;       /* texts, pairs or prompts at once */
   int64_t length;      /* tokens of each */
@@ -43,6 +44,8 @@ typedef struct Workload {
 extern const Workload workloads[];
 extern const size_t workload_count;
 extern const char *const peer_names[]; /* ends with NULL */
+/* model.quantize of such weights; where it is not none, the tables are in 8 bits and activations F32. */
+ModelQuantize weights_quantize(const char *weights);
 
 /* Whether a list names what there is: ERROR_USAGE with the nearest name. key: "--workload". */
 NODISCARD bool names_check(const OptionStrings *list, const char *const *known, size_t count, const char *key,

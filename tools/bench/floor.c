@@ -4,7 +4,6 @@
 #include "model/decode.h"
 #include "model/source.h"
 #include "model/weights.h"
-#include "train/config.h"
 
 #include <math.h>
 #include <string.h>
@@ -54,10 +53,9 @@ typedef struct Shape {
 } Shape;
 
 static bool read_shape(const Bench *bench, const char *weights, Shape *shape, Error *error) {
-  const bool nf4 = strcmp(weights, "nf4") == 0;
+  const ModelQuantize quantize = weights_quantize(weights);
   const WeightFormat format = weight_format(strcmp(weights, "bf16") == 0 ? MODEL_DTYPE_BF16 : MODEL_DTYPE_F32,
-                                            nf4 ? MODEL_QUANTIZE_NF4 : MODEL_QUANTIZE_NONE,
-                                            nf4 ? MODEL_TABLES_INT8 : MODEL_TABLES_NONE);
+                                            quantize, quantize ? MODEL_TABLES_INT8 : MODEL_TABLES_NONE);
   Compute compute;
   Arena arena;
   Model model = {0};

@@ -181,13 +181,13 @@ static bool read_generation(const Answer *answer, const Workload *work, double *
 }
 
 static json_t *generation_config(const Bench *bench, const Workload *work, const char *prompts) {
-  const bool nf4 = strcmp(work->weights, "nf4") == 0;
+  const ModelQuantize quantize = weights_quantize(work->weights);
   return json_pack("{s:s,s:s,s:f,s:b,s:I,s:I,s:I,s:s,s:s,s:s,s:i,s:s}", "model", bench->model, "prompts",
                    prompts, "temperature", work->kind == WORK_ROLLOUT ? 1.0 : 0.0, "ignore-eos", 1, "batch",
                    (json_int_t)work->batch, "max-new-tokens", (json_int_t)work->answer, "prefill-chunk",
-                   (json_int_t)(work->batch * work->length), "dtype", nf4 ? "f32" : work->weights, "quantize",
-                   nf4 ? "nf4" : "none", "quantize-tables", nf4 ? "int8" : "none", "threads", bench->threads,
-                   "device", "cpu");
+                   (json_int_t)(work->batch * work->length), "dtype", quantize ? "f32" : work->weights,
+                   "quantize", model_quantize_choices[quantize], "quantize-tables",
+                   quantize ? "int8" : "none", "threads", bench->threads, "device", "cpu");
 }
 
 static bool measure_generation(const Bench *bench, const Workload *work, double *rate, size_t *peak,

@@ -193,7 +193,8 @@ def ppo(r):
 
 # ---- llama.cpp ------------------------------------------------------------------------------------------------
 
-FORMATS = {"f32": "LLAMA_FTYPE_ALL_F32", "bf16": "LLAMA_FTYPE_MOSTLY_BF16", "nf4": "LLAMA_FTYPE_MOSTLY_Q4_0"}
+FORMATS = {"f32": "LLAMA_FTYPE_ALL_F32", "bf16": "LLAMA_FTYPE_MOSTLY_BF16", "int8": "LLAMA_FTYPE_MOSTLY_Q8_0",
+           "nf4": "LLAMA_FTYPE_MOSTLY_Q4_0"}
 
 
 def gguf_of(r):

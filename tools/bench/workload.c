@@ -18,6 +18,9 @@ const Workload workloads[] = {
     DECODE("decode_1_bf16", "bf16", 1, "greedy decoding after prompts of 64 tokens, BF16 (llama.cpp: BF16), one sequence"),
     DECODE("decode_8_bf16", "bf16", 8, "greedy decoding after prompts of 64 tokens, BF16 (llama.cpp: BF16), 8 sequences"),
     DECODE("decode_32_bf16", "bf16", 32, "greedy decoding after prompts of 64 tokens, BF16 (llama.cpp: BF16), 32 sequences"),
+    DECODE("decode_1_int8", "int8", 1, "greedy decoding after prompts of 64 tokens, 8 bits, tables too (llama.cpp: Q8_0), one sequence"),
+    DECODE("decode_8_int8", "int8", 8, "greedy decoding after prompts of 64 tokens, 8 bits, tables too (llama.cpp: Q8_0), 8 sequences"),
+    DECODE("decode_32_int8", "int8", 32, "greedy decoding after prompts of 64 tokens, 8 bits, tables too (llama.cpp: Q8_0), 32 sequences"),
     DECODE("decode_1_nf4", "nf4", 1, "greedy decoding after prompts of 64 tokens, NF4 with 8-bit tables (llama.cpp: Q4_0), one sequence"),
     DECODE("decode_8_nf4", "nf4", 8, "greedy decoding after prompts of 64 tokens, NF4 with 8-bit tables (llama.cpp: Q4_0), 8 sequences"),
     DECODE("decode_32_nf4", "nf4", 32, "greedy decoding after prompts of 64 tokens, NF4 with 8-bit tables (llama.cpp: Q4_0), 32 sequences"),
@@ -55,4 +58,10 @@ bool names_have(const OptionStrings *list, const char *name) {
     if (strcmp(list->items[i], name) == 0) return true;
   }
   return false;
+}
+
+ModelQuantize weights_quantize(const char *weights) {
+  for (int i = 0; model_quantize_choices[i]; i++)
+    if (strcmp(model_quantize_choices[i], weights) == 0) return (ModelQuantize)i;
+  return MODEL_QUANTIZE_NONE;
 }
