@@ -24,7 +24,7 @@ static const Option options[] = {
         .names = OPTION_NAMES_PATH),
     ROW_BOOL("full", NewConfig, full, "false", "train all weights instead of a LoRA adapter"),
     ROW_BYTES("memory-limit", NewConfig, memory_limit, "0", "memory to plan for, which the file then names; 0 = what is free"),
-    ROW_STRING("run-dir", NewConfig, run_dir, NULL, "directory of the run (default: runs/KIND)", .names = OPTION_NAMES_PATH),
+    ROW_STRING("run-dir", NewConfig, run_dir, NULL, "directory of the run (default: runs/KIND, or runs/KIND-2 ... where there is a run)", .names = OPTION_NAMES_PATH),
     ROW_STRING("out", NewConfig, out, NULL, "file to write, which must not exist (default: standard output)",
         .names = OPTION_NAMES_PATH),
 };

@@ -61,6 +61,11 @@ static bool refuse_run(const PlaceKey *key, const char *path, Error *error) {
   const int length = trimmed(path);
   const char *result = key->adapter ? "adapter" : "model";
   char cure[512];
+  if (key->adapter && has(path, "model"))
+    return error_set(
+        error, ERROR_USAGE,
+        "%s: %.*s is the directory of a run, expected an adapter: it trained all weights, %.*s/model",
+        key->name, length, path, length, path);
   if (has(path, result)) {
     snprintf(cure, sizeof cure, "give its result %.*s/%s, or one of a checkpoint", length, path, result);
   } else if (!key->adapter && has(path, "adapter") && key->other) {

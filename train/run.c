@@ -189,6 +189,29 @@ bool run_open(Run *run, const char *stage, const RunConfig *config, Settings set
   return true;
 }
 
+bool run_look(const char *stage, const RunConfig *config, Settings settings, Log *log, Error *error) {
+  if (!config->dir || !directory_exists(config->dir)) return true;
+  Run run = {.stage = stage, .config = config, .comm = comm_single(), .log = log, .lock = -1};
+  Checkpoint checkpoint = {0};
+  bool any;
+  run.settings = memory_copy_string(settings.text);
+  run.defaults = memory_copy_string(settings.defaults);
+  bool ok =
+      ((run.settings && run.defaults) || error_out_of_memory(error, "settings", strlen(settings.text))) &&
+      run_directory_check(&run, error) && run_directory_check_inputs(&run, error) &&
+      (!config->resume || check_finished(&run, error));
+  if (ok && run.start == RUN_FINISHED) {
+    log_info(log, "%s is finished already", config->dir);
+  } else if (ok && config->resume) {
+    ok = checkpoint_find(&checkpoint, config->dir, stage, settings, NULL, log, &any, error);
+  }
+  checkpoint_close(&checkpoint);
+  memory_free(run.settings);
+  memory_free(run.defaults);
+  memory_free(run.result);
+  return ok;
+}
+
 static bool start_over(Run *run, Error *error) {
   bool any;
   if (!run_directory_clear(run, &any, error)) return false;

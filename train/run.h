@@ -63,6 +63,9 @@ typedef struct Run {
  * when a finished run is to go on and has no checkpoint. The run must not move until run_close. */
 NODISCARD bool run_open(Run *run, const char *stage, const RunConfig *config, Settings settings,
                         const Comm *comm, Log *log, Error *error);
+/* For --check: refuses what run_open and run_load would find in the directory of a run, and leaves it as it is. */
+NODISCARD bool run_look(const char *stage, const RunConfig *config, Settings settings, Log *log,
+                        Error *error);
 /* Not for a finished run. Opens run.db, and what the log has said since run_open goes there too. With run.resume false
  * the former run is removed now and not before, so that a typing mistake costs nobody a result. */
 NODISCARD bool run_begin(Run *run, Error *error);

@@ -49,7 +49,7 @@ option() { wrong "$1" "$2" "${sft[@]}" "${train[@]}" "${@:3}"; }
 option 2 "unknown option '--lora'; 'lora' is a section of options: --help lora lists them" --lora 8
 option 2 "unknown option '--ppo.kl_coef'; the options 'ppo.*' are those of ppo" --ppo.kl_coef 0.1
 option 2 "unknown option '--reward.path'; the options 'reward.*' are those of reward, ppo and sample" --reward.path world/base
-option 2 "unknown option '--data.prompts'; it is '--data.prompts' of ppo" --data.prompts world/prompts.jsonl
+option 2 "unknown option '--data.prompts'; it is an option of ppo" --data.prompts world/prompts.jsonl
 option 2 "'float32' is not one of auto, f32, bf16; here it is 'f32'" --model.dtype float32
 option 2 "'adamw_torch' is not one of adamw, lion, sgd; did you mean 'adamw'?" --optim.name adamw_torch
 option 2 "--optim.lr: -0.0001 is out of range, expected >= 0" --optim.lr -1e-4
@@ -208,6 +208,23 @@ wrong 2 'the longest sequence has 32 tokens, and runs/brief/model has positions 
   "${ppo[@]}" --reward.path runs/brief/model
 pass "$bin/init" --config world/model.json --tokenizer world/tokenizer --out stranger --seed 9
 wrong 4 'runs/sft/adapter: this adapter was trained over other weights than those in stranger' "${sft[@]}" "${train[@]}" --lora.enabled --model.path stranger --model.adapter runs/sft/adapter
+# A directory that is another's: it stays as it is, but for the cache of data, and what a run writes into its log.
+kept() { (cd "$1" && find . ! -path './cache*' ! -name lock ! -name 'run.db*' -type f -exec sha256sum {} + | sort); }
+stays() { # DIRECTORY CODE TEXT COMMAND...
+  local before
+  before=$(kept "$1")
+  refuse "${@:2}" --run.dir "$1" --check
+  refuse "${@:2}" --run.dir "$1"
+  [[ $(kept "$1") == "$before" ]] || fail "$1 was changed by ${*:4}"
+  rows=$((rows + 1))
+}
+stays world/base 2 'run.dir world/base is no run' "${sft[@]}" "${train[@]}"
+stays runs/sft 2 'runs/sft/done.json was made with another configuration' "${reward[@]}" "${pairs[@]}"
+stays runs/sft 2 'lora.r (was 8, is 4)' "${sft[@]}" "${train[@]}" --lora.enabled --lora.r 4
+cp -r runs/sft runs/stopped && rm runs/stopped/done.json
+stays runs/stopped 2 'is of the stage' "${reward[@]}" "${pairs[@]}"
+stays runs/stopped 2 'lora.r (was 8, is 4)' "${sft[@]}" "${train[@]}" --lora.enabled --lora.r 4
+stays runs/judge 2 'lies in runs/judge/model, which this run writes: choose another run.dir' "${sft[@]}" "${train[@]}" --model.path runs/judge/model
 note "$rows mistakes, by the program and by its --check"
 
 # -- the other programs
@@ -217,9 +234,8 @@ said 4 "a reward model's adapter (SEQ_CLS): it scores and does not write" "$bin/
 said 2 'give one of --prompt, --prompts and --ids' "$bin/generate" --model world/base
 said 4 'no intact checkpoint in world/base/checkpoints: expected the directory of a run (run.dir)' "$bin/export" world/base
 said 2 'runs/sft is the directory of a run, expected an adapter: give its result runs/sft/adapter' "$bin/merge" --model world/base --adapter runs/sft --out m
+said 2 'runs/judge is the directory of a run, expected an adapter: it trained all weights, runs/judge/model' "$bin/merge" --model world/base --adapter runs/judge --out m
 said 2 '--out world/base: expected a new directory' "$bin/merge" --model stranger --adapter runs/sft/adapter --out world/base
-said 2 'run.dir world/base is no run' "${sft[@]}" "${train[@]}" --run.dir world/base
-said 2 'runs/sft/done.json was made with another configuration' "${reward[@]}" "${pairs[@]}" --run.dir runs/sft
 said 6 'cannot create directory' "${sft[@]}" "${train[@]}" --run.dir world/sft.jsonl
 said 2 "unexpected argument 'world/base'; options begin with --: did you mean --model world/base?" "$bin/generate" world/base
 echo '{"optim": {}, "data": {}}' >stage.json

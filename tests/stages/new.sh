@@ -21,6 +21,8 @@ grep -q 'LlamaForCausalLM, 30,240 parameters' sft.yaml || fail "no word of the m
 grep -qE 'planned$' sft.yaml || fail "no word of the memory: $(cat sft.yaml)"
 [[ $(ls runs/sft) == cache ]] || fail "something was run: $(ls runs/sft)"
 pass "$drover" sft --config sft.yaml
+made sft again.yaml --data world/sft.jsonl
+[[ $(value again.yaml .run.dir) == '"runs/sft-2"' ]] || fail "a second run's directory: $(cat again.yaml)"
 made reward reward.yaml --data world/prefs.jsonl,world/prefs_eval.jsonl --adapter runs/sft/adapter
 [[ $(value reward.yaml .data.train) == '["world/prefs.jsonl","world/prefs_eval.jsonl"]' ]] || fail "two files: $(cat reward.yaml)"
 grep -q '# 105 examples (preference)' reward.yaml || fail "two files together: $(cat reward.yaml)"

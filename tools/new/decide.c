@@ -198,9 +198,22 @@ static bool put_size(Draught *d, const char *key, int64_t bytes, Error *error) {
   return put(d, key, json_string(text), error);
 }
 
+/* runs/KIND, or the first of runs/KIND-2 ... that no run has begun in. */
+static char *free_directory(const char *stage) {
+  char *directory = memory_format("runs/%s", stage);
+  for (int number = 2; directory; number++) {
+    char *log = path_join(directory, "run.db");
+    const bool taken = log && file_exists(log);
+    memory_free(log);
+    if (!taken) break;
+    memory_free(directory);
+    directory = memory_format("runs/%s-%d", stage, number);
+  }
+  return directory;
+}
+
 static bool decide_place(Draught *d, const NewConfig *config, Error *error) {
-  char *directory =
-      config->run_dir ? memory_copy_string(config->run_dir) : memory_format("runs/%s", d->stage);
+  char *directory = config->run_dir ? memory_copy_string(config->run_dir) : free_directory(d->stage);
   const bool ok =
       directory ? put(d, "run.dir", json_string(directory), error) : error_out_of_memory(error, "path", 0);
   memory_free(directory);

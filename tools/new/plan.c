@@ -70,14 +70,18 @@ static bool make_judge(const New *new, char **judge, Error *error) {
 
 /* -- the plan ------------------------------------------------------------------------------------------- */
 
+/* In a directory of no run: what stands in that of the configuration is no part of a plan. */
 static bool check(Draught *d, const New *new, const char *judge, Answer *answer, Error *error) {
-  char *file = draught_write(d, new, error), *cache = path_join(new->scratch, "cache");
-  const char *const arguments[] = {
-      "--config", file, "--check", "--data.cache", cache, judge ? "--reward.path" : NULL, judge, NULL};
-  const bool ok =
-      file && (cache || error_out_of_memory(error, "path", 0)) && ask(answer, d->stage, arguments, error);
+  char *file = draught_write(d, new, error), *cache = path_join(new->scratch, "cache"),
+       *run = path_join(new->scratch, "run");
+  const char *const arguments[] = {"--config", file,        "--check", "--data.cache",
+                                   cache,      "--run.dir", run,       judge ? "--reward.path" : NULL,
+                                   judge,      NULL};
+  const bool ok = file && ((cache && run) || error_out_of_memory(error, "path", 0)) &&
+                  ask(answer, d->stage, arguments, error);
   memory_free(file);
   memory_free(cache);
+  memory_free(run);
   return ok;
 }
 
