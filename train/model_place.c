@@ -61,11 +61,6 @@ static bool refuse_run(const PlaceKey *key, const char *path, Error *error) {
   const int length = trimmed(path);
   const char *result = key->adapter ? "adapter" : "model";
   char cure[512];
-  if (key->adapter && has(path, "model"))
-    return error_set(
-        error, ERROR_USAGE,
-        "%s: %.*s is the directory of a run, expected an adapter: it trained all weights, %.*s/model",
-        key->name, length, path, length, path);
   if (has(path, result)) {
     snprintf(cure, sizeof cure, "give its result %.*s/%s, or one of a checkpoint", length, path, result);
   } else if (!key->adapter && has(path, "adapter") && key->other) {
@@ -73,6 +68,8 @@ static bool refuse_run(const PlaceKey *key, const char *path, Error *error) {
              "it trained an adapter, %.*s/adapter: give that as %s, and the model under it as %s; or one of "
              "a checkpoint",
              length, path, key->other, key->name);
+  } else if (key->adapter && has(path, "model")) {
+    snprintf(cure, sizeof cure, "it trained all weights, %.*s/model, or one of a checkpoint", length, path);
   } else {
     snprintf(cure, sizeof cure, "it has no such result yet: make one of a checkpoint");
   }
