@@ -80,7 +80,9 @@ holds "$(value train/lr $to) == 1.2e-4 && $(value train/lr $((to + 1))) == 0.6e-
 [[ $(metrics back | grep -c ppo/score_std) == $((at + 2)) ]] || fail "updates in the log"
 again=("${back[@]}" --run.dir "$work/back-killed")
 killed_when "reached '$work/back-killed' 20" "${again[@]}"
-killed_when "grep -q 'gone back' '$work/log' && reached '$work/back-killed' $((to + 5))" "${again[@]}"
+killed_when "grep -q 'gone back' '$work/log'" "${again[@]}"
+(($(checkpoint_step "$work/back-killed") < 20)) || fail "checkpoints from before it has gone back are there still"
+killed_when "reached '$work/back-killed' $((to + 5))" "${again[@]}"
 pass "${again[@]}"
 same_files "$work/back/adapter" "$work/back-killed/adapter"
 [[ $(metrics back) == "$(metrics back-killed)" ]] || fail "the run logs differ"
