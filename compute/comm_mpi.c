@@ -132,7 +132,7 @@ static const CommTransport transport = {.start = mpi_start,
                                         .defer = mpi_defer,
                                         .end = mpi_end,
                                         .close = mpi_close,
-                                        .overhead = (size_t)9 << 20};
+                                        .overhead = (size_t)7 << 20};
 
 static bool join(Comm *comm, const CommLaunch *launch, Error *error) {
   MPI_Comm_set_errhandler(mpi_of(comm)->comm, MPI_ERRORS_RETURN);

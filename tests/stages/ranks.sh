@@ -105,7 +105,7 @@ overhead() { awk '/program and libraries/ { print $(NF - 1) }' "$work/log"; }
 pass on 1 "${sft[@]}" --run.dir "$work/plan" --check
 one=$(overhead)
 pass on 2 "${sft[@]}" --run.dir "$work/plan" --check
-holds "$(overhead) - $one == 9"
+holds "$(overhead) - $one == 7"
 pass "$bin/launch" -n 2 "${sft[@]}" --run.dir "$work/plan" --check
 holds "$(overhead) == $one"
 note "the plan counts MPI"
