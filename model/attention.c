@@ -84,13 +84,23 @@ static void projections_new(const BlockContext *context, int layer, int64_t rows
             rows, out);
 }
 
+/* Whether what stores keys rotates before that, and whether it normalises before both. */
+static bool rotates_last(const BlockContext *context, int layer) {
+  const ModelSpec *spec = &context->model->spec;
+  return context->caches && is_rotated(spec, layer) && !spec->qk_norm_rotated;
+}
+
+static bool stores_normed(const BlockContext *context, int layer) {
+  return rotates_last(context, layer) && context->model->spec.qk_norm == QK_NORM_HEAD;
+}
+
 /* Normalises q and k, per head or over their whole projections. */
 static void qk_norms(const BlockContext *context, int layer, const Tensor projection[2], Tensor view[2],
                      BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   const Norm *of = context->model->blocks[layer].norm, norm[2] = {of[NORM_Q], of[NORM_K]};
   NormState *const states[2] = {&state->norm[NORM_Q], &state->norm[NORM_K]};
-  if (spec->qk_norm == QK_NORM_NONE) return;
+  if (spec->qk_norm == QK_NORM_NONE || stores_normed(context, layer)) return;
   if (spec->qk_norm == QK_NORM_HEAD) {
     norm_pair_forward(context, norm, view, view, states);
     return;
@@ -107,7 +117,7 @@ static void qk_norms(const BlockContext *context, int layer, const Tensor projec
 }
 
 /* Projections, clamp, q/k norms and rotary: state->qkv as attention reads it, but that on the way into a cache a rotation at the
- * end is left to what stores it. */
+ * end, and norms by head before it, are left to what stores it. */
 static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   Tensor seen[3];
@@ -129,15 +139,24 @@ static void qkv_forward(const BlockContext *context, int layer, Tensor x, BlockS
   if (!spec->qk_norm_rotated && !context->caches) rotate(context, layer, state->qkv, false);
 }
 
-/* Into the cache, rotated. */
-static void qkv_store(const BlockContext *context, int layer, PagedCache cache, const BlockState *state) {
+/* Into the cache, normalised and rotated. */
+static void qkv_store(const BlockContext *context, int layer, PagedCache cache, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
-  if (is_rotated(spec, layer) && !spec->qk_norm_rotated) {
-    op_rotary_cache_store(context->compute, cache, state->qkv[0], state->qkv[1], state->qkv[2],
-                          context->sequence, context->positions, rotary_of(context->model, layer));
+  Compute *c = context->compute;
+  Tensor *const qkv = state->qkv;
+  if (stores_normed(context, layer)) {
+    const Norm *of = context->model->blocks[layer].norm, norm[2] = {of[NORM_Q], of[NORM_K]};
+    NormState *const states[2] = {&state->norm[NORM_Q], &state->norm[NORM_K]};
+    NormTerms terms[2];
+    norm_pair_terms(context, norm, qkv, states, terms);
+    op_norm_rotary_cache_store(c, cache, terms[0], terms[1], qkv[2], context->sequence, context->positions,
+                               rotary_of(context->model, layer), spec->norm);
+    for (int i = 0; i < 2; i++) qkv[i] = terms[i].out;
+  } else if (rotates_last(context, layer)) {
+    op_rotary_cache_store(c, cache, qkv[0], qkv[1], qkv[2], context->sequence, context->positions,
+                          rotary_of(context->model, layer));
   } else {
-    op_cache_store(context->compute, cache, state->qkv[1], state->qkv[2], context->sequence,
-                   context->positions);
+    op_cache_store(c, cache, qkv[1], qkv[2], context->sequence, context->positions);
   }
 }
 

@@ -55,12 +55,19 @@ static NormTerms norm_terms(const Model *model, Norm norm, const NormState *stat
                      model_tensor(model, norm.bias)};
 }
 
+void norm_pair_terms(const BlockContext *context, const Norm norm[2], const Tensor x[2],
+                     NormState *const state[2], NormTerms out[2]) {
+  for (int i = 0; i < 2; i++) {
+    *state[i] = norm_state_new(context, x[i], true);
+    out[i] = norm_terms(context->model, norm[i], state[i]);
+  }
+}
+
 void norm_pair_forward(const BlockContext *context, const Norm norm[2], const Tensor x[2], Tensor out[2],
                        NormState *const state[2]) {
-  const Model *model = context->model;
-  for (int i = 0; i < 2; i++) *state[i] = norm_state_new(context, x[i], true);
-  op_norm_pair(context->compute, norm_terms(model, norm[0], state[0]), norm_terms(model, norm[1], state[1]),
-               model->spec.norm);
+  NormTerms terms[2];
+  norm_pair_terms(context, norm, x, state, terms);
+  op_norm_pair(context->compute, terms[0], terms[1], context->model->spec.norm);
   for (int i = 0; i < 2; i++) out[i] = state[i]->out;
 }
 

@@ -15,7 +15,10 @@ typedef struct Residual {
 /* Of a branch whose sum x + f(x) may take x's place when the context overwrites, or else gets a new one. */
 Residual residual_of(const BlockContext *context, Tensor x);
 
-/* norm_forward with in_place of two norms per head, by one operation. */
+/* What norm_forward with in_place would work on, of two norms per head x: state's, and as an operation's terms. */
+void norm_pair_terms(const BlockContext *context, const Norm norm[2], const Tensor x[2],
+                     NormState *const state[2], NormTerms out[2]);
+/* The same, done by one operation. */
 void norm_pair_forward(const BlockContext *context, const Norm norm[2], const Tensor x[2], Tensor out[2],
                        NormState *const state[2]);
 

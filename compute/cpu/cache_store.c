@@ -77,3 +77,9 @@ void CPU(rotary_cache_store)(Compute *c, PagedCache cache, Tensor q, Tensor k, T
   if (tensor_is_none(both)) CPU(rotary)(c, k, position, spec, false);
   CPU(cache_store)(c, cache, k, v, sequence, position);
 }
+
+void CPU(norm_rotary_cache_store)(Compute *c, PagedCache cache, NormTerms query, NormTerms key, Tensor v,
+                                  Tensor sequence, Tensor position, RotarySpec spec, NormSpec norm) {
+  CPU(norm_pair)(c, query, key, norm);
+  CPU(rotary_cache_store)(c, cache, query.out, key.out, v, sequence, position, spec);
+}

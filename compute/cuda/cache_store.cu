@@ -1,9 +1,12 @@
-/* Keys and values on their way into the paged cache of rollouts, alone or with the rotation of queries and keys before it. Of
+/* Keys and values on their way into the paged cache of rollouts, alone or with the rotation of queries and keys before it, and their norms by head before that. Of
  * few rows the time is that of a launch; the floor of many is reading q, k and v once and writing them once. */
+#include "compute/cuda/norm_row.cuh"
 #include "compute/cuda/paged.cuh"
 #include "compute/cuda/rotary.cuh"
 
 #include "compute/cuda/runtime.cuh"
+
+#include <type_traits>
 
 namespace {
 
@@ -146,6 +149,45 @@ __global__ void __launch_bounds__(STORE_THREADS)
   }
 }
 
+/* THREADS threads take a head: one of queries or keys is normalised, rounded as it would be on its way through memory, and turned out of
+ * shared memory; one of values is copied. Of a token's heads a block takes those from blockIdx.y * GROUPS on. M pairs
+ * are turned at a time. */
+template <class T, int M, bool INTERLEAVED, int THREADS>
+__global__ void __launch_bounds__(STORE_THREADS)
+    norm_rotary_cache_store_kernel(Norm<T> query, Norm<T> key, Rotary r, CacheRows<T, T> a) {
+  constexpr int N = PACK<T>, GROUPS = STORE_THREADS / THREADS;
+  SHARED_MEMORY(float, shared); /* T [GROUPS, size], then the tables */
+  const int lane = (int)threadIdx.x % THREADS, group = (int)threadIdx.x / THREADS;
+  T *const row = reinterpret_cast<T *>(shared) + group * a.size;
+  float *const cosine = reinterpret_cast<float *>(reinterpret_cast<T *>(shared) + GROUPS * a.size);
+  float *const sine = cosine + r.pairs;
+  const int n = (int)blockIdx.x, heads = r.heads + 2 * a.heads;
+  rotary_tables(r, cosine, sine, n);
+  __syncthreads();
+  for (int first = (int)blockIdx.y * GROUPS; first < heads; first += (int)gridDim.y * GROUPS) {
+    const int h = first + group, kv = h - r.heads;
+    const bool of_query = kv < 0, live = kv < a.heads; /* else of values, or none: only in the warp's sums */
+    const Norm<T> &norm = of_query ? query : key;
+    const int from = live ? n * norm.heads + (of_query ? h : kv) : 0;
+    float x[1][N], mean, rstd;
+    norm_row<T, N, THREADS, 1>(x, &mean, &rstd, norm, row_of(norm.x, norm.heads, from), lane, live);
+    if (live && lane * N < a.size) store_floats<N>(row + lane * N, x[0], N);
+    __syncwarp();
+    if (live) {
+      T *const to = of_query ? row_of(query.out, query.heads, from) : a.keys + cache_offset(a, n, kv);
+      for (int pair = lane * M; pair < r.pairs; pair += THREADS * M)
+        rotate_to<T, M, INTERLEAVED>(to, row, r.pairs, pair, cosine, sine);
+      for (int d = 2 * r.pairs + lane * N; d < a.size; d += THREADS * N) copy_floats<N>(to + d, row + d);
+    } else if (h < heads) {
+      const int head = kv - a.heads;
+      T *const to = a.values + cache_offset(a, n, head);
+      const T *const v = a.v + n * a.v_row + head * a.v_head;
+      for (int d = lane * N; d < a.size; d += THREADS * N) copy_floats<N>(to + d, v + d);
+    }
+    __syncwarp(); /* the row has been read */
+  }
+}
+
 /* -- host ----------------------------------------------------------------------------------------------- */
 
 template <class From, class To>
@@ -228,6 +270,48 @@ static void rotary_store(Compute *c, T *q, const Rotary &r, const CacheRows<T, T
   return launch_rotary_store<T, To, 1, false>(c, q, r, a);
 }
 
+template <class T, int M, bool INTERLEAVED, int THREADS>
+static void launch_norm_store(Compute *c, const Norm<T> &query, const Norm<T> &key, const Rotary &r,
+                              const CacheRows<T, T> &a) {
+  constexpr int GROUPS = STORE_THREADS / THREADS;
+  const int64_t most = divide_up(r.heads + 2 * a.heads, GROUPS);
+  const int64_t wanted = divide_up(2 * c->device->multiprocessors, a.rows);
+  const size_t bytes = (size_t)(GROUPS * a.size) * sizeof(T) + (size_t)(2 * r.pairs) * sizeof(float);
+  LAUNCH(c, (norm_rotary_cache_store_kernel<T, M, INTERLEAVED, THREADS>),
+         dim3((unsigned)a.rows, (unsigned)(most < wanted ? most : wanted)), STORE_THREADS, bytes, query, key,
+         r, a);
+}
+
+/* False where a head is more than a warp holds in a pack each, or pairs do not come in packs. */
+template <class T>
+static bool norm_store(Compute *c, const NormTerms &query, const NormTerms &key, const NormSpec &spec,
+                       const Rotary &r, const CacheRows<T, T> &a, bool interleaved) {
+  constexpr int N = PACK<T>;
+  const RowPlan plan = row_plan(a.size / N);
+  const Norm<T> q = norm_of<T>(query, spec), k = norm_of<T>(key, spec);
+  const int unit = interleaved ? N / 2 : N;
+  if (plan.threads > WARP || plan.packs > 1 || r.pairs % unit != 0 || 2 * r.pairs % N != 0) return false;
+  const auto launch = [&](auto threads) {
+    constexpr int THREADS = decltype(threads)::value;
+    if (interleaved) {
+      launch_norm_store<T, N / 2, true, THREADS>(c, q, k, r, a);
+    } else {
+      launch_norm_store<T, N, false, THREADS>(c, q, k, r, a);
+    }
+  };
+  if (plan.threads == 8) launch(std::integral_constant<int, 8>());
+  if (plan.threads == 16) launch(std::integral_constant<int, 16>());
+  if (plan.threads == 32) launch(std::integral_constant<int, 32>());
+  return true;
+}
+
+/* Whether heads are read, kept and written by 16 bytes, and in one type. */
+static bool norm_store_fits(PagedCache cache, const NormTerms &query, const NormTerms &key, Tensor v) {
+  const int64_t pack = 16 / (int64_t)dtype_size(key.x.dtype);
+  return cache.keys.dtype == key.x.dtype && terms_aligned(query) && terms_aligned(key) &&
+         packed_in(query.x, pack) && packed_in(query.out, pack) && all_packed(cache, key.x, v, pack);
+}
+
 }  // namespace
 
 extern "C" void cuda_cache_store(Compute *c, PagedCache cache, Tensor k, Tensor v, Tensor sequence,
@@ -267,4 +351,23 @@ extern "C" void cuda_rotary_cache_store(Compute *c, PagedCache cache, Tensor q, 
               const bool packed = packed_in(q, PACK<T>) && all_packed(cache, k, v, PACK<T>);
               rotary_store<T, To>(c, data<T>(q), r, a, packed, spec.interleaved);
             }));
+}
+
+extern "C" void cuda_norm_rotary_cache_store(Compute *c, PagedCache cache, NormTerms query, NormTerms key,
+                                             Tensor v, Tensor sequence, Tensor position, RotarySpec spec,
+                                             NormSpec norm) {
+  ASSERT(query.x.dtype == key.x.dtype && key.x.dtype == v.dtype);
+  ASSERT(tensor_is_none(query.rstd) && tensor_is_none(key.rstd));
+  if (c->dry || key.x.dim[0] == 0) return;
+  bool done = false;
+  if (norm_store_fits(cache, query, key, v)) {
+    const Rotary r = rotary_of(query.x, position, spec, false);
+    WITH_TYPE(key.x.dtype, T, {
+      const CacheRows<T, T> a = cache_rows<T, T>(cache, key.x, v, sequence, position);
+      done = norm_store<T>(c, query, key, norm, r, a, spec.interleaved);
+    });
+  }
+  if (done) return;
+  cuda_norm_pair(c, query, key, norm);
+  cuda_rotary_cache_store(c, cache, query.out, key.out, v, sequence, position, spec);
 }

@@ -3,57 +3,9 @@
  * A row stays in the registers of the threads that share it (a part of a warp for the heads of a norm per head,
  * up to 1024 threads for the widest), so that it is read once: the floor is reading x and writing out, backward
  * reading dy and x and writing dx. Rows that cannot be read by 16 bytes take the plain kernels below. */
-#include "compute/cuda/pointwise.cuh"
+#include "compute/cuda/norm_row.cuh"
 
 namespace {
-
-/* A tensor [N,C] or [T,H,D] seen as rows. */
-template <class T>
-struct HeadRows {
-  T *at;
-  int64_t token, head; /* strides */
-};
-
-template <class T>
-__device__ __forceinline__ T *row_of(const HeadRows<T> &x, int heads, int row) {
-  if (heads == 1) return x.at + row * x.token;
-  int t = row / heads;
-  return x.at + t * x.token + (row - t * heads) * x.head;
-}
-
-/* An F32 or BF16 vector, or none. */
-struct Vector {
-  const void *at;
-  bool narrow;
-};
-
-template <int N>
-__device__ __forceinline__ void load_vector(float *v, Vector x, int i) {
-  if (x.narrow) {
-    load_floats<N>(v, (const bf16 *)x.at + i, N);
-  } else {
-    load_floats<N>(v, (const float *)x.at + i, N);
-  }
-}
-
-/* w + offset, or 1. */
-template <int N>
-__device__ __forceinline__ void load_weight(float *w, Vector weight, float offset, int i) {
-  if (weight.at) load_vector<N>(w, weight, i);
-#pragma unroll
-  for (int j = 0; j < N; j++) w[j] = weight.at ? w[j] + offset : 1.0f;
-}
-
-template <class T>
-struct Norm {
-  HeadRows<T> out;
-  HeadRows<const T> x;
-  int rows, heads, columns;
-  float *mean, *rstd; /* or NULL */
-  Vector weight, bias;
-  float eps, weight_offset;
-  bool layer;
-};
 
 template <class T>
 struct NormBackward {
@@ -66,87 +18,24 @@ struct NormBackward {
   float *weight_parts, *bias_parts; /* [blocks, columns], or NULL */
 };
 
-/* Threads in a block of the kernels where a row takes no more than a warp. */
-enum { NORM_THREADS = 256 };
-
-template <int THREADS>
-constexpr int NORM_BLOCK = THREADS > WARP ? THREADS : (int)NORM_THREADS;
-/* Rows that a block takes at a time. */
-template <int THREADS>
-constexpr int NORM_ROWS = NORM_BLOCK<THREADS> / THREADS;
-
-/* Over the THREADS threads of a row, in every one of them. */
-template <int THREADS>
-__device__ __forceinline__ float row_sum(float x) {
-  if constexpr (THREADS > WARP) {
-    return block_sum<NORM_BLOCK<THREADS>>(x);
-  } else {
-#pragma unroll
-    for (int step = THREADS / 2; step > 0; step /= 2) x += __shfl_xor_sync(FULL_MASK, x, step);
-    return x;
-  }
-}
-
 /* -- forward -------------------------------------------------------------------------------------------- */
-
-template <int N>
-__device__ __forceinline__ void add_vector(float *v, Vector bias, int i) {
-  if (!bias.at) return;
-  float b[N];
-  load_vector<N>(b, bias, i);
-#pragma unroll
-  for (int j = 0; j < N; j++) v[j] += b[j];
-}
 
 /* The block's rows. THREADS threads to a row, PACKS packs of N elements to a thread. */
 template <class T, int N, int THREADS, int PACKS>
 __device__ __forceinline__ void norm_rows(const Norm<T> &a) {
-  int lane = (int)threadIdx.x % THREADS;
-  int row = (int)blockIdx.x * NORM_ROWS<THREADS> + (int)threadIdx.x / THREADS;
-  bool live = row < a.rows; /* threads of no row take part in the sums of their warp */
-  const T *x = row_of(a.x, a.heads, live ? row : 0);
-  float v[PACKS][N], sum = 0, squares = 0;
-  /* Weights of the rows' own type come along with the row: of few rows, as in decoding, the time is latency. */
-  Pack<T, N> weight[PACKS];
-  bool early = a.weight.at && a.weight.narrow == (sizeof(T) == sizeof(bf16));
-#pragma unroll
-  for (int k = 0; k < PACKS; k++) {
-    int i = (k * THREADS + lane) * N;
-    if (!live || i >= a.columns) continue;
-    load_floats<N>(v[k], x + i, N);
-    if (early) weight[k] = load_pack<T, N>((const T *)a.weight.at + i);
-  }
-#pragma unroll
-  for (int k = 0; k < PACKS; k++) {
-#pragma unroll
-    for (int j = 0; j < N; j++) sum += live && (k * THREADS + lane) * N < a.columns ? v[k][j] : 0.0f;
-  }
-  float mean = a.layer ? row_sum<THREADS>(sum) / (float)a.columns : 0.0f;
-#pragma unroll
-  for (int k = 0; k < PACKS; k++) {
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      v[k][j] -= mean;
-      squares += live && (k * THREADS + lane) * N < a.columns ? v[k][j] * v[k][j] : 0.0f;
-    }
-  }
-  float rstd = 1.0f / sqrtf(row_sum<THREADS>(squares) / (float)a.columns + a.eps);
+  const int lane = (int)threadIdx.x % THREADS;
+  const int row = (int)blockIdx.x * NORM_ROWS<THREADS> + (int)threadIdx.x / THREADS;
+  const bool live = row < a.rows;
+  float v[PACKS][N], mean, rstd;
+  norm_row<T, N, THREADS, PACKS>(v, &mean, &rstd, a, row_of(a.x, a.heads, live ? row : 0), lane, live);
   if (!live) return;
   if (lane == 0 && a.mean) a.mean[row] = mean;
   if (lane == 0 && a.rstd) a.rstd[row] = rstd;
   T *out = row_of(a.out, a.heads, row);
 #pragma unroll
   for (int k = 0; k < PACKS; k++) {
-    int i = (k * THREADS + lane) * N;
-    if (i >= a.columns) continue;
-    float w[N];
-    if (!early) load_weight<N>(w, a.weight, a.weight_offset, i);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-      v[k][j] = v[k][j] * rstd * (early ? to_float(weight[k].at[j]) + a.weight_offset : w[j]);
-    }
-    add_vector<N>(v[k], a.bias, i);
-    store_floats<N>(out + i, v[k], N);
+    const int i = (k * THREADS + lane) * N;
+    if (i < a.columns) store_floats<N>(out + i, v[k], N);
   }
 }
 
@@ -339,74 +228,7 @@ __global__ void norm_parts_kernel(float *dweight, float *dbias, const float *wei
 
 /* -- host ----------------------------------------------------------------------------------------------- */
 
-template <class T>
-static HeadRows<T> head_rows(Tensor x) {
-  return HeadRows<T>{(T *)x.data, x.stride[0], x.rank == 3 ? x.stride[1] : 0};
-}
-
-static bool head_rows_aligned(Tensor x) {
-  int64_t size = (int64_t)dtype_size(x.dtype);
-  return rows_aligned(x, true) && (x.rank < 3 || x.stride[1] * size % 16 == 0);
-}
-
-static Vector vector_of(Tensor x) {
-  ASSERT(tensor_is_none(x) || x.dtype == DTYPE_F32 || x.dtype == DTYPE_BF16);
-  return Vector{x.data, x.dtype == DTYPE_BF16};
-}
-
-static bool vector_aligned(Tensor x) {
-  return (uintptr_t)x.data % 16 == 0; /* none is */
-}
-
-static int64_t head_row_count(Tensor x) {
-  return x.rank == 3 ? x.dim[0] * x.dim[1] : x.dim[0];
-}
-
-static bool terms_aligned(const NormTerms &t) {
-  return head_rows_aligned(t.out) && head_rows_aligned(t.x) && vector_aligned(t.weight) &&
-         vector_aligned(t.bias);
-}
-
-template <class T>
-static Norm<T> norm_of(const NormTerms &t, NormSpec spec) {
-  const int64_t rows = head_row_count(t.x), columns = t.x.dim[t.x.rank - 1];
-  ASSERT(t.out.dtype == t.x.dtype && t.out.rank == t.x.rank && rows <= INT32_MAX / 2 &&
-         columns <= INT32_MAX / 2);
-  return Norm<T>{head_rows<T>(t.out), head_rows<const T>(t.x),
-                 (int)rows,           t.x.rank == 3 ? (int)t.x.dim[1] : 1,
-                 (int)columns,        data<float>(t.mean),
-                 data<float>(t.rstd), vector_of(t.weight),
-                 vector_of(t.bias),   spec.eps,
-                 spec.weight_offset,  spec.kind == NORM_LAYER};
-}
-
-/* How many threads share a row of that many packs, and how many packs each has; 0 when a row is too long. */
-typedef struct RowPlan {
-  int threads, packs;
-} RowPlan;
-
-static RowPlan row_plan(int64_t packs) {
-  static const RowPlan plans[] = {{8, 1},   {16, 1},  {32, 1},  {32, 2},  {128, 1},
-                                  {128, 2}, {256, 2}, {512, 2}, {1024, 2}};
-  for (const RowPlan &plan : plans) {
-    if (packs <= plan.threads * plan.packs) return plan;
-  }
-  return RowPlan{0, 0};
-}
-
 /* Runs the statements with THREADS and PACKS as constants. */
-#define WITH_ROW_PLAN_OF(plan, t, p, THREADS, PACKS, ...) \
-  if ((plan).threads == t && (plan).packs == p) {         \
-    constexpr int THREADS = t, PACKS = p;                 \
-    __VA_ARGS__;                                          \
-  }
-#define WITH_HEAD_PLAN(plan, THREADS, PACKS, ...)              \
-  do {                                                         \
-    WITH_ROW_PLAN_OF(plan, 8, 1, THREADS, PACKS, __VA_ARGS__)  \
-    WITH_ROW_PLAN_OF(plan, 16, 1, THREADS, PACKS, __VA_ARGS__) \
-    WITH_ROW_PLAN_OF(plan, 32, 1, THREADS, PACKS, __VA_ARGS__) \
-    WITH_ROW_PLAN_OF(plan, 32, 2, THREADS, PACKS, __VA_ARGS__) \
-  } while (0)
 #define WITH_ROW_PLAN(plan, THREADS, PACKS, ...)                 \
   do {                                                           \
     WITH_HEAD_PLAN(plan, THREADS, PACKS, __VA_ARGS__);           \
@@ -416,11 +238,6 @@ static RowPlan row_plan(int64_t packs) {
     WITH_ROW_PLAN_OF(plan, 512, 2, THREADS, PACKS, __VA_ARGS__)  \
     WITH_ROW_PLAN_OF(plan, 1024, 2, THREADS, PACKS, __VA_ARGS__) \
   } while (0)
-
-template <class T>
-static RowPlan norm_plan(const Norm<T> &a, bool aligned) {
-  return aligned && a.columns % PACK<T> == 0 ? row_plan(a.columns / PACK<T>) : RowPlan{0, 0};
-}
 
 template <class T>
 static void norm(Compute *c, Norm<T> a, bool aligned) {

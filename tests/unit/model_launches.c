@@ -202,7 +202,7 @@ static void steps_take_as_many_operations_as_they_should(void **state) {
        {53, 9}},
       {{"decoding", true, false, PASS_INFERENCE, 0, false, false, 0}, {9, 3}, {9, 3}},
       {{"decoding with biases", true, false, PASS_INFERENCE, 0, true, false, 0}, {9, 3}, {9, 3}},
-      {{"decoding with norms of heads", true, false, PASS_INFERENCE, 0, false, true, 0}, {10, 3}, {10, 3}},
+      {{"decoding with norms of heads", true, false, PASS_INFERENCE, 0, false, true, 0}, {9, 3}, {9, 3}},
       {{"decoding with an adapter", true, true, PASS_INFERENCE, 0, false, false, 0}, {13, 3}, {13, 3}},
   };
   bool right = true;

@@ -1,4 +1,5 @@
-/* attention, attention_backward, cache_store, rotary_cache_store, attention_paged.
+/* attention, attention_backward, cache_store, rotary_cache_store, norm_rotary_cache_store,
+ * attention_paged.
  * Sizes: batch (row of `batches`), H, K, D, window (0: all), block size of the cache. */
 #ifndef TESTS_COMPUTE_OPS_ATTENTION_H
 #define TESTS_COMPUTE_OPS_ATTENTION_H
@@ -335,6 +336,48 @@ static void test_rotary_cache_store(Test *t) {
   compare_exact(t, "scales of values", value_scales, p.cache.value_scales);
 }
 
+static inline NormTerms terms_of(Test *t, Tensor x, Tensor out, DType weights) {
+  NormTerms terms = {.out = out, .x = x, .weight = random_1d(t, weights, x.dim[2], 1)};
+  if (t->shape.flags & BIAS) terms.bias = random_1d(t, weights, x.dim[2], 1);
+  return terms;
+}
+
+/* Beside the two operations that it stands for; in place, as decoding has it, but for STRIDED. Sizes as above. */
+static void test_norm_rotary_cache_store(Test *t) {
+  AttentionCase a = attention_case(t);
+  PagedCase p = paged_case(t, &a);
+  const int flags = t->shape.flags;
+  const int64_t pairs = t->shape.size[4] > 0 ? t->shape.size[4] : a.ref.D / 2;
+  const RotarySpec spec = {.inverse_frequency = random_1d(t, DTYPE_F32, pairs, 1),
+                           .scale = 1.25f,
+                           .interleaved = flags & INTERLEAVED};
+  const NormSpec norm = {.kind = flags & BIAS ? NORM_LAYER : NORM_RMS,
+                         .eps = 1e-5f,
+                         .weight_offset = flags & OFFSET ? 1.0f : 0.0f};
+  const DType weights = flags & (NARROW | BF16) ? DTYPE_BF16 : DTYPE_F32;
+  const Tensor q = twin_3d(t, a.q), k = twin_3d(t, a.k);
+  NormTerms query = terms_of(t, a.q, flags & STRIDED ? a.out : a.q, weights),
+            key = terms_of(t, a.k, a.k, weights);
+  NormTerms query_twin = query, key_twin = key;
+  query_twin.x = query_twin.out = q;
+  key_twin.x = key_twin.out = k;
+  RUN(t, op_norm_pair(&t->c, query_twin, key_twin, norm));
+  RUN(t, op_rotary_cache_store(&t->c, p.cache, q, k, a.v, p.sequence, p.position, spec));
+  double *keys = doubles(t, p.cache.keys), *values = doubles(t, p.cache.values);
+  const bool codes = flags & EIGHT;
+  double *key_scales = doubles(t, p.cache.key_scales), *value_scales = doubles(t, p.cache.value_scales);
+  /* other things at the same places */
+  const Tensor dirt = random_3d(t, a.ref.T, a.ref.K, a.ref.D);
+  RUN(t, op_cache_store(&t->c, p.cache, dirt, dirt, p.sequence, p.position));
+  RUN(t, op_norm_rotary_cache_store(&t->c, p.cache, query, key, a.v, p.sequence, p.position, spec, norm));
+  compare_exact(t, "q", doubles(t, q), query.out);
+  compare_exact(t, "keys", keys, p.cache.keys);
+  compare_exact(t, "values", values, p.cache.values);
+  if (!codes) return;
+  compare_exact(t, "scales of keys", key_scales, p.cache.key_scales);
+  compare_exact(t, "scales of values", value_scales, p.cache.value_scales);
+}
+
 static void test_attention_paged(Test *t) {
   AttentionCase a = attention_case(t);
   PagedCase p = paged_case(t, &a);
@@ -400,23 +443,36 @@ static void test_attention_paged(Test *t) {
     "rotary_cache_store", test_rotary_cache_store, {{6, 2, 1, 16, 0, 16}, f}, 1e-7                         \
   }
 
-#define ATTENTION_CASES                                                                                \
-  ATTENTION_SHAPES("attention", test_attention, 0, 5e-6),                                              \
-      ATTENTION_NARROW("attention", test_attention, NARROW, 5e-6),                                     \
-      ATTENTION_SHAPES("attention_backward", test_attention_backward, 0, 1e-5),                        \
-      ATTENTION_NARROW("attention_backward", test_attention_backward, NARROW, 1e-5),                   \
-      ATTENTION_SHAPES("cache_store", test_cache_store, 0, 1e-7),                                      \
-      ATTENTION_NARROW("cache_store", test_cache_store, NARROW, 1e-7),                                 \
-      {"cache_store", test_cache_store, {{3, 2, 2, 20, 0, 8}, BF16}, 1e-7},                            \
-      ATTENTION_SHAPES("cache_store", test_cache_store, EIGHT, 1e-7),                                  \
-      ATTENTION_NARROW("cache_store", test_cache_store, EIGHT | NARROW, 1e-7), ROTARY_STORE_SHAPES(0), \
-      ROTARY_STORE_SHAPES(NARROW), ROTARY_STORE_SHAPES(EIGHT), ROTARY_STORE_SHAPES(EIGHT | NARROW),    \
-      ATTENTION_SHAPES("attention_paged", test_attention_paged, 0, 5e-6),                              \
-      ATTENTION_SHAPES("attention_paged", test_attention_paged, EIGHT, 5e-6),                          \
-      ATTENTION_NARROW("attention_paged", test_attention_paged, EIGHT | NARROW, 5e-6),                 \
-      ATTENTION_NARROW("attention_paged", test_attention_paged, NARROW, 5e-6),                         \
-      {"attention_paged", test_attention_paged, {{3, 4, 2, 20, 11, 8}, BF16}, 2e-6}, {                 \
-    "attention_paged", test_attention_paged, {{4, 2, 1, 64, 0, 16}, BF16}, 2e-6                        \
+#define NORM_STORE "norm_rotary_cache_store", test_norm_rotary_cache_store
+#define NORM_STORE_SHAPES(f)                                                                         \
+  {NORM_STORE, {{2, 4, 2, 64, 0, 1}, f | STRIDED | ALIGNED}, 1e-7},                                  \
+      {NORM_STORE, {{3, 6, 2, 128, 32, 16}, f | OFFSET}, 1e-7},                                      \
+      {NORM_STORE, {{3, 2, 2, 80, 24, 16}, f | BIAS}, 1e-7},                                         \
+      {NORM_STORE, {{2, 2, 1, 64, 16, 16}, f | INTERLEAVED}, 1e-7},                                  \
+      {NORM_STORE, {{1, 3, 1, 256, 0, 16}, f}, 1e-7}, {NORM_STORE, {{3, 2, 2, 64, 7, 16}, f}, 1e-7}, \
+      {NORM_STORE, {{4, 2, 2, 25, 8, 16}, f | INTERLEAVED | BIAS}, 1e-7},                            \
+      {NORM_STORE, {{3, 3, 1, 20, 5, 8}, f | BF16}, 1e-7}, {                                         \
+    NORM_STORE, {{6, 17, 1, 16, 0, 16}, f}, 1e-7                                                     \
+  }
+
+#define ATTENTION_CASES                                                                                      \
+  ATTENTION_SHAPES("attention", test_attention, 0, 5e-6),                                                    \
+      ATTENTION_NARROW("attention", test_attention, NARROW, 5e-6),                                           \
+      ATTENTION_SHAPES("attention_backward", test_attention_backward, 0, 1e-5),                              \
+      ATTENTION_NARROW("attention_backward", test_attention_backward, NARROW, 1e-5),                         \
+      ATTENTION_SHAPES("cache_store", test_cache_store, 0, 1e-7),                                            \
+      ATTENTION_NARROW("cache_store", test_cache_store, NARROW, 1e-7),                                       \
+      {"cache_store", test_cache_store, {{3, 2, 2, 20, 0, 8}, BF16}, 1e-7},                                  \
+      ATTENTION_SHAPES("cache_store", test_cache_store, EIGHT, 1e-7),                                        \
+      ATTENTION_NARROW("cache_store", test_cache_store, EIGHT | NARROW, 1e-7), ROTARY_STORE_SHAPES(0),       \
+      ROTARY_STORE_SHAPES(NARROW), ROTARY_STORE_SHAPES(EIGHT), ROTARY_STORE_SHAPES(EIGHT | NARROW),          \
+      NORM_STORE_SHAPES(0), NORM_STORE_SHAPES(NARROW), NORM_STORE_SHAPES(EIGHT),                             \
+      NORM_STORE_SHAPES(EIGHT | NARROW), ATTENTION_SHAPES("attention_paged", test_attention_paged, 0, 5e-6), \
+      ATTENTION_SHAPES("attention_paged", test_attention_paged, EIGHT, 5e-6),                                \
+      ATTENTION_NARROW("attention_paged", test_attention_paged, EIGHT | NARROW, 5e-6),                       \
+      ATTENTION_NARROW("attention_paged", test_attention_paged, NARROW, 5e-6),                               \
+      {"attention_paged", test_attention_paged, {{3, 4, 2, 20, 11, 8}, BF16}, 2e-6}, {                       \
+    "attention_paged", test_attention_paged, {{4, 2, 1, 64, 0, 16}, BF16}, 2e-6                              \
   }
 
 #endif
