@@ -1,6 +1,7 @@
 /* What a rollout leaves: the engine's log-probabilities beside the training forward's, at the same temperature and at a
  * wrong one; and the statistics, on a rollout made up by hand. */
 #include "ppo/advantage.h"
+#include "scoring/source.h"
 #include "tests/support/ppo_lab.h"
 
 #include <math.h>
@@ -28,6 +29,54 @@ static void sampler_error(void **state) {
   assert_true(right.sampler_error < 2e-6 && right.sampler_error_max < 2e-5);
   assert_true(right.sampler_error > 0 && right.sampler_error_max >= right.sampler_error);
   assert_true(wrong.sampler_error > 1e-2 && wrong.sampler_error_max > 5e-2);
+  lab_close(&lab);
+}
+
+/* Stands in for a judge beside us: what was still being sampled when it was asked for the first time. */
+static struct {
+  const Experience *experience;
+  int64_t asked, unfinished;
+} judge;
+
+static bool ask_nothing(Source *source, int64_t slot, Buffer *out, Error *error) {
+  (void)source, (void)slot, (void)out, (void)error;
+  return true;
+}
+
+static bool note_question(Source *source, int64_t slot, Error *error) {
+  (void)error;
+  for (int64_t e = 0; judge.asked == 0 && e < judge.experience->count; e++)
+    judge.unfinished += judge.experience->samples[e].finished == ROLLOUT_UNFINISHED;
+  judge.asked++;
+  source_judged(source, slot, 1);
+  return true;
+}
+
+static int64_t nothing_left(const Source *source) {
+  (void)source;
+  return 0;
+}
+
+/* Answers are judged as soon as they are there: while others, of more tokens, are still sampled. */
+static void judged_while_sampling(void **state) {
+  (void)state;
+  static SourceKind kind;
+  Lab lab;
+  lab_open(&lab, true, (const char *[]){"--rollout.max_new_tokens_from=1", NULL});
+  Source *source = &lab.s.scoring.sources[0];
+  const SourceKind *own = source->kind;
+  kind = *own;
+  kind.judge = NULL;
+  kind.question = ask_nothing;
+  kind.submit = note_question;
+  kind.left = nothing_left;
+  source->kind = &kind;
+  judge.experience = &lab.s.experience;
+  lab_sample(&lab, &(RolloutSpec){.seed = 1, .temperature = 1, .top_p = 1});
+  printf("%d answers, %d unfinished at the first question\n", (int)judge.asked, (int)judge.unfinished);
+  assert_int_equal(judge.asked, LAB_BATCH);
+  assert_true(judge.unfinished > LAB_BATCH / 4);
+  source->kind = own;
   lab_close(&lab);
 }
 
@@ -131,7 +180,8 @@ static void credit(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(sampler_error), cmocka_unit_test(statistics),
-                                     cmocka_unit_test(other_ends), cmocka_unit_test(credit)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(sampler_error), cmocka_unit_test(judged_while_sampling),
+                                     cmocka_unit_test(statistics), cmocka_unit_test(other_ends),
+                                     cmocka_unit_test(credit)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
