@@ -117,9 +117,9 @@ reward=(--reward.path "$world/base" --reward.adapter "$work/reward/adapter")
 # The tokens drawn are the same, and so is their score but for rounding.
 both ppo ppo 1e-4 ppo/score --model.path "$world/base" "${reward[@]}" "${ppo[@]}" "${lora[@]}"
 for metric in ppo/policy_loss ppo/value_loss ppo/entropy ppo/kl ppo/length; do
-  paste -d '|' <(values "$work/ppo" $metric) <(values "$work/ppo-cpu" $metric) >"$work/pairs"
-  awk -F '|' '{ d = $2 - $4; if (d > 1e-3 || d < -1e-3) exit 1 } END { exit !NR }' "$work/pairs" ||
-    fail "$metric: $(cat "$work/pairs")"
+  paste -d '|' <(values "$work/ppo" $metric) <(values "$work/ppo-cpu" $metric) >"$work/side-by-side"
+  awk -F '|' '{ d = $2 - $4; if (d > 1e-3 || d < -1e-3) exit 1 } END { exit !NR }' "$work/side-by-side" ||
+    fail "$metric: $(cat "$work/side-by-side")"
 done
 pass "$card/reward" "${wide[@]}" --data.train "$world/prefs.jsonl" --optim.batch_size 4 --optim.max_steps 1 \
   --run.dir "$work/reward_bf16" --device.backend cuda
