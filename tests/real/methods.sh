@@ -131,25 +131,29 @@ best_of() { # best_of SEED NAME N: of its answers by the reward model; the KL is
   write "$1" "$2" "$folder" "$folder/data.jsonl" "$(awk -v n="$3" 'BEGIN { print log(n) - (n - 1) / n }')" $((200 * $3))
 }
 
-# How many answers, a multiple of STEP, fit the time, by what a run of 1,024 took with the first seed.
+# How many answers, a multiple of STEP, fit the time, by what runs of 1,024 and 2,048 took with the first seed: what is done once for
+# all of them (DPO's reference, for one) is in both.
 in_time() { # in_time NAME STEP
-  local folder=$out/pace-$1
-  if [[ ! -e $folder.cost ]]; then
+  local answers folder
+  for answers in 1024 2048; do
+    folder=$out/pace-$1-$answers
+    [[ ! -e $folder.cost ]] || continue
     rm -rf "$folder"
-    pace "$1" "$folder"
-  fi
-  awk -v step="$2" -v budget=$budget -v took="$(cost "$folder" seconds)" 'BEGIN { print step * int(1024 * budget / took / step) }'
+    pace "$1" "$folder" "$answers"
+  done
+  awk -v step="$2" -v budget=$budget -v one="$(cost "$out/pace-$1-1024" seconds)" -v two="$(cost "$out/pace-$1-2048" seconds)" \
+    'BEGIN { print step * int((1024 + 1024 * (budget - one) / (two - one)) / step) }'
 }
 
-pace() { # pace NAME FOLDER
+pace() { # pace NAME FOLDER ANSWERS
   local how
   if [[ $1 == best_of ]]; then
-    head -n 64 "$out/seed-1/data/heldout.jsonl" >"$out/pace.jsonl"
+    head -n $(($3 / 16)) "$out/seed-1/data/heldout.jsonl" >"$out/pace.jsonl"
     best_of_command 1 16 "$out/pace.jsonl"
     measured "$2" "${method[@]}"
   else
     command_of "$1-time" 1
-    read -ra how <<<"$(how_long "$1" 1024)"
+    read -ra how <<<"$(how_long "$1" "$3")"
     measured "$2" "${method[@]}" "${how[@]}"
   fi
 }
