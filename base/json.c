@@ -110,8 +110,7 @@ static const char *cure_of(const char *text, size_t bytes, int position, const c
   const char *at = text + position - 1; /* the last character that was read */
   if (*at == '\'') return " (JSON's texts stand in double quotes)";
   if (*at != '}' && *at != ']') return "";
-  do at--;
-  while (at > text && strchr(" \t\r\n", *at));
+  while (at > text && strchr(" \t\r\n", *--at)) continue;
   return *at == ',' ? " (no comma stands before a closing } or ])" : "";
 }
 
