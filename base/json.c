@@ -98,7 +98,7 @@ static bool begins_with(const char *text, size_t bytes, const char *prefix) {
   return bytes >= strlen(prefix) && memcmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* What the parser's own words do not say of a text that it stopped in at `position`, its count of characters. */
+/* What the parser's own words do not say of a text that it stopped in after `position` bytes. */
 static const char *cure_of(const char *text, size_t bytes, int position, const char *why) {
   if (begins_with(text, bytes, "version https://git-lfs."))
     return " (only the pointer to a file of Git LFS: git lfs pull fetches it)";

@@ -127,6 +127,11 @@ static void dequantise(const PagedTask *task, float *out, Tensor codes, Tensor s
   if (d < task->size) vec_store(out + d, vec_load_i8_part(row + d, vec_part(task->size - d)) * scale);
 }
 
+/* Keys from `first` on to the end of their strip or to `position`: 0 where there are none. */
+static int strip_count(int64_t first, int64_t position) {
+  return (int)max64(0, min64((first / STRIP + 1) * STRIP, position + 1) - first);
+}
+
 /* Where keys first .. first+count-1 lie, in elements of `cache`. */
 static void strip_places(int64_t at[STRIP], PagedCache paged, Tensor cache, int64_t sequence, int64_t kv_head,
                          int64_t first, int count) {
@@ -141,7 +146,7 @@ static void strip_places(int64_t at[STRIP], PagedCache paged, Tensor cache, int6
 /* Keys first .. of a sequence, up to the end of their strip or to `position`. Codes become values once for all heads of the group. */
 static void strip_open(Strip *strip, const PagedTask *task, PagedCache cache, int64_t sequence, int64_t first,
                        int64_t position, int64_t kv_head) {
-  strip->count = (int)(min64((first / STRIP + 1) * STRIP, position + 1) - first);
+  strip->count = strip_count(first, position);
   if (cache.keys.dtype != DTYPE_I8) {
     strip->keys = cache.keys.data;
     strip->values = cache.values.data;
@@ -178,7 +183,7 @@ INLINE void strip_heads(const PagedTask *task, const Strip *strip, Ahead *ahead,
 static Ahead ahead_of(PagedCache cache, int64_t sequence, int64_t first, int64_t position, int64_t kv_head) {
   const int64_t size = (int64_t)dtype_size(cache.keys.dtype);
   Ahead ahead = {.keys = cache.keys.data, .values = cache.values.data, .bytes = cache.keys.dim[3] * size};
-  ahead.count = (int)max64(0, min64((first / STRIP + 1) * STRIP, position + 1) - first);
+  ahead.count = strip_count(first, position);
   strip_places(ahead.at, cache, cache.keys, sequence, kv_head, first, ahead.count);
   for (int i = 0; i < ahead.count; i++) ahead.at[i] *= size;
   return ahead;
