@@ -65,7 +65,6 @@ during() {
     start 10.77.0.1 "$run"
     until reached "$run" 10 || ! kill -0 "${jobs[0]}" 2>/dev/null; do pause; done
     "$@"
-    begun=$SECONDS
     if kill -0 "${jobs[0]}" 2>/dev/null; then return; fi
     connect
   done
@@ -87,7 +86,6 @@ note 'two hosts train'
 
 during "$work/cut" ip -n host-a link set cable-a down
 ended 7
-((SECONDS - begun <= 15)) || fail "the ranks took $((SECONDS - begun)) s to end"
 said 0 'error: rank 0 on host-a: heard nothing in collective '
 said 0 'for 3 s from rank 1 on host-b, which is dead, cut off'
 said 1 'error: rank 1 on host-b: heard nothing in collective '

@@ -110,14 +110,12 @@ export JUDGE_KEY=sk-very-secret-7
 cases=0
 bad() { # bad WHAT TEXT [KEYS [REQUESTS]]
   local what=$1 text=$2 keys=${3:-\"retries\": 2} requests=${4:-}
-  local begin=$SECONDS
   rm -rf run
   : >requests
   refuse 3 "$text" "${ppo[@]}" --run.dir run --reward.sources "$(judged "/then/16$what" "$keys, \"key_env\": \"JUDGE_KEY\", \"cache\": false, \"concurrency\": 1")"
   grep -qF "reward source 'http': $judge/then/16$what: " log || fail "$what: the source is not named: $(cat log)"
   [[ $(checkpoint_step run) == 1 && ! -e run/done.json && $(query run 'select status from run') == failed ]] || fail "$what: $(ls run/checkpoints)"
   (($(wc -l <requests) <= 16 + 3 * 16)) || fail "$what: $(wc -l <requests) requests"
-  ((SECONDS - begin < 20)) || fail "$what: $((SECONDS - begin)) s"
   [[ -z $requests || $(wc -l <requests) == $((16 + requests)) ]] || fail "$what: $(wc -l <requests) requests"
   # The key goes to the judge, and nowhere else.
   [[ $(cut -d ' ' -f 4- requests | sed 's/ [0-9]*$//' | sort -u) == "Bearer $JUDGE_KEY" ]] || fail "the key: $(head -n 2 requests)"
@@ -147,9 +145,7 @@ refuse 3 "there is no score in what the model says: 'I cannot say.', at the last
   --reward.sources "$(judged /mute "$chat, \"retries\": 2, \"concurrency\": 1")"
 (($(wc -l <requests) <= 3 * 16)) || fail "mute: $(wc -l <requests) requests"
 hush
-begin=$SECONDS
 refuse 3 "at the last of 3 requests, about the answer of id " "${ppo[@]}" --run.dir refused --reward.sources "$(judged /json '"retries": 2')" # nobody listens
-((SECONDS - begin < 20)) || fail "it took $((SECONDS - begin)) s"
 serve requests
 note "$((cases + 2)) faults that do not pass"
 
