@@ -1,5 +1,6 @@
-/* Whole runs of dpo against an independent implementation in fp64 (tests/fixtures/make_runs.py): pairs with all weights,
- * rankings with an adapter that is the reference too, single answers; each cut into several micro-batches and in one. */
+/* Whole runs of dpo against an independent implementation in fp64 (tests/fixtures/make_runs.py), each loss with all weights
+ * and with an adapter: pairs with all weights, rankings with an adapter that is the reference too, single answers with both;
+ * each cut into several micro-batches and in one. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -34,24 +35,33 @@ static void run_each(const char *name, const char *file) {
 static const char model_file[] = "model/model.safetensors",
                   adapter_file[] = "adapter/adapter_model.safetensors";
 
-/* With label smoothing and the SFT term. */
 static void sigmoid(void **state) {
   (void)state;
+  run_each("dpo_plain", model_file);
+  run_each("dpo_plain_lora", adapter_file);
+}
+
+static void smoothed_with_sft(void **state) {
+  (void)state;
   run_each("dpo_full", model_file);
+  run_each("dpo_lora", adapter_file);
+}
+
+static void ipo(void **state) {
+  (void)state;
+  run_each("dpo_ipo", model_file);
+  run_each("dpo_ipo_lora", adapter_file);
 }
 
 static void orpo(void **state) {
   (void)state;
   run_each("dpo_orpo", model_file);
-}
-
-static void ipo(void **state) {
-  (void)state;
-  run_each("dpo_ipo_lora", adapter_file);
+  run_each("dpo_orpo_lora", adapter_file);
 }
 
 static void simpo(void **state) {
   (void)state;
+  run_each("dpo_simpo", model_file);
   run_each("dpo_simpo_lora", adapter_file);
 }
 
@@ -65,7 +75,8 @@ static void kto(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sigmoid), cmocka_unit_test(orpo), cmocka_unit_test(ipo),
+      cmocka_unit_test(sigmoid), cmocka_unit_test(smoothed_with_sft),
+      cmocka_unit_test(ipo),     cmocka_unit_test(orpo),
       cmocka_unit_test(simpo),   cmocka_unit_test(kto),
   };
   return cmocka_run_group_tests_name("parity/runs_dpo", tests, NULL, NULL);

@@ -94,9 +94,12 @@ static void several_micro_batches(void **state) {
 static void without_a_critic(void **state) {
   (void)state;
   compare("ppo_grpo", &full, 0, NULL);
+  compare("ppo_grpo_lora", &lora, 0, NULL);
   compare("ppo_dr_grpo", &full, 0, NULL);
+  compare("ppo_dr_grpo_lora", &lora, 0, NULL);
   compare("ppo_remax", &full, 0, NULL);
-  compare("ppo_rloo_lora", &lora, 0, NULL);
+  compare("ppo_remax_lora", &lora, 0, NULL);
+  compare("ppo_rloo_lora", &lora, 0, NULL); /* in full: ppo_reference */
   compare("ppo_reinforce_pp", &full, 0, NULL);
   compare("ppo_reinforce_pp_lora", &lora, 0, NULL);
 }
