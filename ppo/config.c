@@ -138,7 +138,7 @@ const Option ppo_options[] = {
                 "the same for ppo.ptx_coef: text or SFT examples", .when = "ppo.ptx_coef > 0"),
     DATA_COMMON_OPTIONS(PpoConfig, data, "512")
         OPTIM_OPTIONS(PpoConfig, optim, "3e-6", "5e-5", "linear", "1e-5", "0", "4096")
-            ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") EVAL_ROLLOUT_OPTIONS(PpoConfig, rollout)
+            ROLLOUT_OPTIONS(PpoConfig, rollout, "53", "0.7", "64") SAMPLER_OPTIONS(PpoConfig, rollout) EVAL_ROLLOUT_OPTIONS(PpoConfig, rollout)
                 PPO_OPTIONS(PpoConfig, ppo)
                 RUN_OPTIONS(PpoConfig, run, "10", "data.eval", ppo_measures, "heldout where there is one, else reward") DEVICE_OPTIONS(PpoConfig, device)
                     GRAPH_OPTIONS(PpoConfig, device) RANK_OPTIONS(PpoConfig, device) SHARD_OPTIONS(PpoConfig, device)
@@ -214,6 +214,17 @@ static bool check_reference(const PpoConfig *config, Error *error) {
                    (long long)config->ppo.reference_every);
 }
 
+/* Copies of codes would be the same codes, or more bits than those. */
+static bool check_weights(const PpoConfig *config, Error *error) {
+  if (config->rollout.weights == SAMPLER_WEIGHTS_EXACT || config->model.quantize == MODEL_QUANTIZE_NONE)
+    return true;
+  return error_set(
+      error, ERROR_USAGE,
+      "rollout.weights: expected exact with model.quantize %s, since the policy's linears are in %d bits "
+      "already, found int8",
+      model_quantize_choices[config->model.quantize], model_quantize_bits(config->model.quantize));
+}
+
 bool ppo_config_check(const PpoConfig *config, Error *error) {
   const PpoAlgorithm *ppo = &config->ppo;
   if (!training_config_check(&config->model, &config->lora, &config->optim, error) ||
@@ -231,7 +242,8 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
                      (long long)ppo->batch_size, (long long)ppo->minibatches);
   }
   if (!check_samples(ppo, error) || !check_loss(ppo, error) || !check_scores(ppo, error) ||
-      !check_costs(&config->cost.rule, error) || !check_reference(config, error)) {
+      !check_costs(&config->cost.rule, error) || !check_reference(config, error) ||
+      !check_weights(config, error)) {
     return false;
   }
   if (ppo->overlong_tokens > config->rollout.max_new_tokens) {

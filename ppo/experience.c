@@ -154,7 +154,8 @@ static bool generate(Experience *x, const PpoWorkers *workers, const RolloutSpec
   Engine *engine = workers->engine;
   const int64_t first = x->cuts[workers->compute->comm.rank], end = x->cuts[workers->compute->comm.rank + 1];
   gathered_fetch(workers->gathered, workers->compute);
-  bool ok = engine_begin(engine, spec, x->samples + first, end - first, error);
+  bool ok = narrowed_renew(workers->narrowed, workers->compute, error) &&
+            engine_begin(engine, spec, x->samples + first, end - first, error);
   while (ok && engine_busy(engine) && !is_stopped(workers)) {
     ok = engine_step(engine, error) && submit(x, workers, error);
     progress_phase(workers->progress, "sampling %" PRId64 "/%" PRId64, finished(x, first, end), end - first);

@@ -24,6 +24,7 @@
 
 #include "datasets/dataset.h"
 #include "model/gathered.h"
+#include "model/narrowed.h"
 #include "ppo/config.h"
 #include "ppo/microbatch.h"
 #include "ppo/models.h"
@@ -99,7 +100,8 @@ typedef struct PpoWorkers {
   PpoModels *models;
   Scoring *scoring;
   Engine *engine;
-  Gathered *gathered; /* the policy that it reads */
+  Gathered *gathered; /* the policy that it reads, */
+  Narrowed *narrowed; /* or this, where that is open */
   Microbatch *micro;
   Pass *policy_pass, *critic_passes; /* of the models' critics */
   Arena *step;                       /* activations of one micro-batch */

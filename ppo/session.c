@@ -28,6 +28,7 @@ static PpoWorkers workers_of(PpoSession *session, const PpoConfig *config) {
                       .scoring = &session->scoring,
                       .engine = &session->engine,
                       .gathered = &session->gathered,
+                      .narrowed = &session->narrowed,
                       .micro = &session->micro,
                       .policy_pass = &session->policy_pass,
                       .critic_passes = session->critic_passes,
@@ -258,6 +259,19 @@ static bool open_passes(PpoSession *s, const PpoConfig *config, Error *error) {
   return ok;
 }
 
+/* The policy as it is sampled from. */
+static bool open_engine(PpoSession *s, const PpoConfig *config, Error *error) {
+  const Predictor *policy = &s->models.actor.predictor;
+  const LoraSet *adapter = predictor_adapter(policy);
+  Arena *arena = &s->memory.cache;
+  const bool narrow = config->rollout.weights == SAMPLER_WEIGHTS_INT8;
+  if (narrow ? !narrowed_open(&s->narrowed, policy->model, adapter, &s->compute, arena, error)
+             : !gathered_open(&s->gathered, policy->model, arena, error))
+    return narrow && error_context(error, "rollout.weights int8");
+  const Model *model = narrow ? &s->narrowed.view : gathered_model(&s->gathered);
+  return engine_init(&s->engine, engine_config(s, config), model, adapter, &s->compute, arena, error);
+}
+
 /* Models and engine as `config` has them: the session's, or one that the plan tries. */
 static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   PpoModels *models = &s->models;
@@ -269,10 +283,7 @@ static bool open_models(PpoSession *s, const PpoConfig *config, Error *error) {
   if (!scoring_open_models(&s->scoring, &judges, error) || !set_lengths(s, log, error) ||
       !moving_reference_open(&s->reference, config->ppo.reference_every, models, error) ||
       !ema_open(&s->ema, config->ppo.ema, &models->actor, &s->compute, &s->memory, error) ||
-      !gathered_open(&s->gathered, models->actor.predictor.model, &s->memory.cache, error) ||
-      !engine_init(&s->engine, engine_config(s, config), gathered_model(&s->gathered),
-                   predictor_adapter(&models->actor.predictor), &s->compute, &s->memory.cache, error) ||
-      !open_passes(s, config, error) ||
+      !open_engine(s, config, error) || !open_passes(s, config, error) ||
       !microbatch_init(&s->micro, config->optim.micro_batch_tokens, config->ppo.batch_size, error) ||
       !open_edits(s, config, error) ||
       !engine_check_lengths(&s->engine, longest_prompt(s), config->rollout.max_new_tokens, log, error)) {
@@ -288,6 +299,7 @@ static void close_models(PpoSession *s) {
   pass_records_free(&s->records);
   engine_free(&s->engine);
   gathered_close(&s->gathered);
+  narrowed_close(&s->narrowed);
   ema_close(&s->ema);
   moving_reference_close(&s->reference);
   scoring_close_models(&s->scoring);
@@ -305,6 +317,7 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   tried.device.shard_frozen = settings->shard_frozen;
   tried.rollout.batch = settings->rollout_batch;
   tried.rollout.cache_dtype = settings->cache_dtype;
+  tried.rollout.weights = settings->rollout_weights;
   plan_begin(&s->memory, &s->compute);
   bool ok = open_models(s, &tried, error);
   close_models(s);
@@ -390,6 +403,7 @@ bool session_prepare(PpoSession *session, Error *error) {
                            .optim = config->optim,
                            .rollout_batch = config->rollout.batch,
                            .cache_dtype = config->rollout.cache_dtype,
+                           .rollout_weights = config->rollout.weights,
                            .graphs = config->device.graphs};
   set_shards(s, &settings);
   if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))

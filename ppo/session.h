@@ -50,7 +50,8 @@ typedef struct PpoSession {
   Scoring scoring;
   Ema ema;
   MovingReference reference;
-  Gathered gathered; /* the policy as the engine reads it */
+  Gathered gathered; /* the policy as the engine reads it, with rollout.weights exact, */
+  Narrowed narrowed; /* and with int8 */
   Engine engine;
   Pass policy_pass, critic_passes[MOST_CRITICS];
   PassRecords records; /* of all of them */

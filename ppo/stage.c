@@ -351,7 +351,8 @@ static bool train(PpoSession *s, Error *error) {
     }
     learned = report.update.steps > 0;
     char note[280], sampler[40] = "", fit[40] = "", cost[48] = "", more[32] = "";
-    if (s->config.rollout.cache_dtype == CACHE_DTYPE_INT8)
+    if (s->config.rollout.cache_dtype == CACHE_DTYPE_INT8 ||
+        s->config.rollout.weights == SAMPLER_WEIGHTS_INT8)
       snprintf(sampler, sizeof sampler, "  sampler kl %.2g", report.rollout.sampler_kl);
     if (report.credit.critic) snprintf(fit, sizeof fit, "  ev %.2f", report.credit.explained_variance);
     if (report.cost.any)

@@ -16,7 +16,9 @@
   X(ENTROPY, "entropy", "lower optim.lr, raise ppo.kl_coef, or give ppo.entropy_coef")                       \
   X(FLAT, "flat", "there is nothing to learn: other prompts, or a reward that tells answers apart")          \
   X(VALUE, "value", "lower ppo.critic_lr, or give ppo.whiten_rewards or ppo.critic_warmup")                  \
-  X(SAMPLER, "sampler", "what is learnt from is not the policy's: rollout.cache_dtype auto, or a fault")     \
+  X(SAMPLER, "sampler",                                                                                      \
+    "what is learnt from is not the policy's: rollout.cache_dtype auto and rollout.weights exact, or a "     \
+    "fault")                                                                                                 \
   X(LOSS, "loss", "lower optim.lr, or more optim.warmup_steps")                                              \
   X(GRADIENT, "gradient", "lower optim.lr, more optim.warmup_steps, or a smaller optim.clip")                \
   X(EVAL, "eval",                                                                                            \

@@ -7,6 +7,7 @@ const char *const optimizer_state_choices[] = {"f32", "8bit", NULL};
 const char *const optim_offload_choices[] = {"none", "state", NULL};
 const char *const schedule_choices[] = {"constant", "linear", "cosine", NULL};
 const char *const cache_dtype_choices[] = {"auto", "int8", NULL};
+const char *const sampler_weights_choices[] = {"exact", "int8", NULL};
 const char *const device_choices[] = {"auto", "cpu", "cuda", NULL};
 const char *const shard_choices[] = {"none", "optimizer", "gradients", "weights", NULL};
 

@@ -276,6 +276,7 @@ typedef struct RolloutConfig {
   int64_t batch;           /* sequences running at once */
   int64_t cache;           /* bytes for their keys and values; 0 = as much as they can take */
   int cache_dtype;         /* CacheDtype */
+  int weights;             /* SAMPLER_OPTIONS: SamplerWeights */
   double eval_temperature; /* EVAL_ROLLOUT_OPTIONS; below 0: temperature */
   int64_t eval_samples;
 } RolloutConfig;
@@ -299,6 +300,16 @@ DType cache_dtype(int choice, DType activations);
       "type of the keys and values kept while answers grow; auto: that of activations; int8: 8 bits and a " \
       "scale for each token and head: about half of bf16, a quarter of f32; answers are then of a policy "  \
       "that is a little off")
+
+/* What answers are sampled from, where a policy is trained. */
+typedef enum SamplerWeights { SAMPLER_WEIGHTS_EXACT, SAMPLER_WEIGHTS_INT8 } SamplerWeights;
+extern const char *const sampler_weights_choices[]; /* exact, int8: in the order of SamplerWeights */
+
+#define SAMPLER_OPTIONS(Config, field)                                                                      \
+  ROW_CHOICE("rollout.weights", Config, field.weights, "exact", sampler_weights_choices,                    \
+      "what answers are sampled from; exact: the policy's own weights; int8: copies of its linears and LM " \
+      "head in 8 bits, renewed before each rollout, on a CPU: fewer bytes a token; answers are then of a "  \
+      "policy that is a little off, and are learnt from by the exact one", .when = "model.quantize = none"),
 
 /* Rows of which `generate` has the same, prefix "rollout." and glue "_" in a stage, "" and "-" in a tool. */
 #define SAMPLING_OPTIONS(prefix, glue, Config, min_tokens, penalty, stop)                                   \

@@ -183,7 +183,7 @@ typedef struct Advice {
   char text[512];
 } Advice;
 
-enum { CHANGES = 14, CHANGE = 48 };
+enum { CHANGES = 15, CHANGE = 48 };
 
 /* What differs, from the smallest change on: "optim.micro_batch_tokens 256 with rollout.batch 4 and model.recompute true". */
 static void describe(const PlanSettings *from, const PlanSettings *to, char *out, size_t size) {
@@ -200,6 +200,8 @@ static void describe(const PlanSettings *from, const PlanSettings *to, char *out
     snprintf(changes[count++], CHANGE, "rollout.batch %" PRId64, to->rollout_batch);
   if (to->cache_dtype != from->cache_dtype)
     snprintf(changes[count++], CHANGE, "rollout.cache_dtype %s", cache_dtype_choices[to->cache_dtype]);
+  if (to->rollout_weights != from->rollout_weights)
+    snprintf(changes[count++], CHANGE, "rollout.weights %s", sampler_weights_choices[to->rollout_weights]);
   if (model->tables != before->tables)
     snprintf(changes[count++], CHANGE, "model.quantize_tables %s", model_tables_choices[model->tables]);
   if (model->quantize != before->quantize)
@@ -333,6 +335,13 @@ static bool try_narrow_cache(Advice *advice, PlanSettings settings) {
   return try_settings(advice, &settings);
 }
 
+/* Copies in 8 bits are there for speed. */
+static bool try_exact_weights(Advice *advice, PlanSettings settings) {
+  if (settings.rollout_weights == SAMPLER_WEIGHTS_EXACT) return false;
+  settings.rollout_weights = SAMPLER_WEIGHTS_EXACT;
+  return try_settings(advice, &settings);
+}
+
 /* The state of all weights in the host's memory, where the bits are the processor's; in 8 bits if that has no room for more. */
 static bool try_host_state(Advice *advice, PlanSettings settings) {
   if (settings.optim.offload == OPTIM_OFFLOAD_STATE) return false;
@@ -355,8 +364,10 @@ static void find_advice(Advice *advice) {
     changed.shard = changed.most_shard;
     found = find_exact(advice, &changed);
   }
+  found |= try_exact_weights(advice, plain);
   found |= try_narrow_cache(advice, plain);
   if (found) return;
+  changed.rollout_weights = SAMPLER_WEIGHTS_EXACT; /* as a quantised model needs it */
   if (!changed.lora.enabled) {
     if (changed.optim.state != OPTIM_STATE_8BIT) {
       PlanSettings narrow = changed;

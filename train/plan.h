@@ -51,11 +51,12 @@ typedef struct PlanSettings {
   int64_t
       rollout_batch; /* answers generated at once, which no result depends on; 0: the stage generates none */
   int cache_dtype;   /* of the answers' keys and values: CacheDtype */
-  int shard;         /* over the ranks: ShardLevel */
-  int most_shard;    /* the highest level that the stage has; SHARD_NONE with one rank */
-  int64_t graphs;    /* bytes for recorded passes, set aside; 0: none are recorded */
-  bool shard_frozen; /* what is not trained too, whatever `shard` is */
-  bool has_frozen;   /* the stage has such models, and many ranks */
+  int rollout_weights; /* what they are sampled from: SamplerWeights */
+  int shard;           /* over the ranks: ShardLevel */
+  int most_shard;      /* the highest level that the stage has; SHARD_NONE with one rank */
+  int64_t graphs;      /* bytes for recorded passes, set aside; 0: none are recorded */
+  bool shard_frozen;   /* what is not trained too, whatever `shard` is */
+  bool has_frozen;     /* the stage has such models, and many ranks */
 } PlanSettings;
 
 /* Makes the plan of a stage under the settings (dry), their graphs included. */

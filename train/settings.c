@@ -78,6 +78,7 @@ const SettingsKey settings_keys[] = {
     {"model.dtype", SETTINGS_TOLD, "the fp32 values go on, and are rounded to it from here on"},
     {"rollout.cache_dtype", SETTINGS_TOLD,
      "the answers to come are sampled from keys and values of this type"},
+    {"rollout.weights", SETTINGS_TOLD, "the answers to come are sampled from these"},
     {"optim.lr", SETTINGS_TOLD, RATES},
     {"optim.schedule", SETTINGS_TOLD, RATES},
     {"optim.min_lr_ratio", SETTINGS_TOLD, RATES},

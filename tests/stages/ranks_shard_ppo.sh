@@ -55,6 +55,8 @@ levels() {
 }
 levels full 2 'optimizer gradients weights frozen' "${gae[@]}"
 levels lora 2 'weights' "${gae[@]}" "${lora[@]}" --model.quantize nf4
+# Copies in 8 bits are made of blocks that are not all here.
+levels narrow 2 'weights' "${gae[@]}" --rollout.weights int8
 # Costs, with a model and a critic of theirs, on several ranks and divided.
 levels costs 2 'weights frozen' "${gae[@]}" --cost.path "$work/base" --cost.adapter "$work/rm/adapter" --cost.threshold -1
 for part in critic cost_critic; do
