@@ -14,7 +14,7 @@
 
 /* A stage whose memory is easily reckoned: in MiB, 8 of weights (4 in bf16, 3 in 8 bits, 2 in 4, 1 with tables in 8), 8 of gradients and 16 of
  * optimiser (4 in 8 bits; 1 for both with LoRA) that may be of the host on a card, and activations of one for 100 tokens, a quarter of that with
- * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits. A level of sharding takes
+ * recomputation, of the host with an offload. Answers at once take a quarter of one each, half of that in 8 bits, and are sampled from 4 of copies in 8 bits. A level of sharding takes
  * away 4 of them, and frozen models have 8, or 2 where they are divided. */
 static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, Error *error) {
   size_t mib = 1 << 20;
@@ -40,6 +40,7 @@ static bool make(void *context, const PlanSettings *settings, MemoryPlan *plan, 
   plan_add(plan, "graphs", (size_t)settings->graphs);
   plan_add(plan, "cache",
            (size_t)settings->rollout_batch * mib / (settings->cache_dtype == CACHE_DTYPE_INT8 ? 8 : 4));
+  plan_add(plan, "copies", settings->rollout_weights == SAMPLER_WEIGHTS_INT8 ? 4 * mib : 0);
   plan_add(plan, "divided", (size_t)(4 * (settings->most_shard - settings->shard)) * mib);
   if (settings->has_frozen) {
     const bool sliced = settings->shard_frozen || settings->shard == SHARD_WEIGHTS;
@@ -186,6 +187,31 @@ static void a_cache_in_8_bits_is_named(void **state) {
   Error error = {0};
   assert_false(check_with(60, 128, CACHE_DTYPE_INT8, &error));
   assert_null(strstr(error.message, "cache_dtype"));
+}
+
+/* They are given up by themselves where that is enough, and before the model is quantised, which goes with exact ones alone. */
+static void copies_in_8_bits_are_given_up(void **state) {
+  (void)state;
+  PlanSettings settings = {.optim.micro_batch_tokens = 400,
+                           .rollout_batch = 1,
+                           .rollout_weights = SAMPLER_WEIGHTS_INT8,
+                           .lora.enabled = true,
+                           .model = {.dtype = MODEL_DTYPE_BF16, .recompute = true}};
+  Error error = {0};
+  const size_t quarter =
+      1 << 18; /* 4 of weights, 1 of training, 1 of activations, 4 of copies, and the answer */
+  assert_false(check_settings((MemoryLimits){25 * quarter, SIZE_MAX}, &settings, &error));
+  assert_non_null(
+      strstr(error.message,
+             "needs 10.25 MiB and 6.25 MiB can be used; it fits with rollout.weights exact (6.25 MiB)"));
+  error = (Error){0};
+  assert_false(check_settings((MemoryLimits){22 * quarter, SIZE_MAX}, &settings, &error));
+  assert_non_null(
+      strstr(error.message, "fits with rollout.weights exact with model.quantize int8 (5.25 MiB)"));
+  settings.rollout_weights = SAMPLER_WEIGHTS_EXACT;
+  error = (Error){0};
+  assert_false(check_settings((MemoryLimits){22 * quarter, SIZE_MAX}, &settings, &error));
+  assert_null(strstr(error.message, "rollout.weights"));
 }
 
 /* Where neither is enough alone, both are proposed, and what is set already is not. */
@@ -408,6 +434,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(graphs_are_given_up),
       cmocka_unit_test(fewer_answers_at_once_come_first),
       cmocka_unit_test(a_cache_in_8_bits_is_named),
+      cmocka_unit_test(copies_in_8_bits_are_given_up),
       cmocka_unit_test(settings_are_tried_together),
       cmocka_unit_test(the_host_takes_what_it_can),
       cmocka_unit_test(levels_are_tried_in_order),
