@@ -96,7 +96,8 @@ static json_t *preference_record(Generator *generator, Dice *dice, int number) {
                    sides[1 - chosen].text);
 }
 
-static json_t *heldout_record(Generator *generator, Dice *dice) {
+/* With what the rule checker has to know of a good answer. */
+static json_t *question_record(Generator *generator, Dice *dice) {
   DemoQuestion question;
   const char *steps[3];
   draw_question(generator, dice, &question);
@@ -115,16 +116,14 @@ static json_t *make_record(Generator *generator, int number) {
   char text[2048];
   switch (generator->file) {
     case HELDOUT:
-      return heldout_record(generator, &dice);
+    case PROMPTS:
+      return question_record(generator, &dice);
     case SFT:
     case SFT_EVAL:
       return sft_record(generator, &dice, number);
     case PREFERENCES:
     case PREFERENCES_EVAL:
       return preference_record(generator, &dice, number);
-    case PROMPTS:
-      draw_question(generator, &dice, &question);
-      return json_pack("{s:s}", "prompt", question.text);
     case PRETRAIN:
       draw_question(generator, &dice, &question);
       demo_text(&dice, &question, text, sizeof text);

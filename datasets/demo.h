@@ -17,9 +17,9 @@
  * all that PPO needs to find the good ones.
  *
  * Files, JSONL: pretrain {text}, sft and sft_eval {prompt, completion}, preferences and preferences_eval
- * {prompt, chosen, rejected}, prompts {prompt}, heldout {prompt, product, problem, steps}. Prompts of heldout,
- * sft_eval and preferences_eval occur in no other file. The extra keys of heldout are for the rule checker
- * (tools/demo_check), and no training reads them. Everything is a function of the seed. */
+ * {prompt, chosen, rejected}, prompts and heldout {prompt, product, problem, steps}. Prompts of heldout,
+ * sft_eval and preferences_eval occur in no other file. The extra keys of prompts and heldout are for the rule
+ * checker (tools/demo_check), and nothing is learnt from them. Everything is a function of the seed. */
 #ifndef DATASETS_DEMO_H
 #define DATASETS_DEMO_H
 

@@ -2,6 +2,8 @@
 
 #include "ppo/report.h"
 
+#include <stddef.h>
+
 /* Standard deviations over answers: a fall of a mean by less is of no consequence. */
 static const double fall_limit = 0.1;
 /* Nats an answer; and what it grows by from one window to the next. */
@@ -9,7 +11,7 @@ static const double kl_least = 10, kl_growth = 2;
 /* Of the mean over the first window. */
 static const double length_growth = 2, length_rest = 0.5, entropy_rest = 0.25, spread_rest = 0.05;
 /* A share of all answers. */
-static const double ended_fall = 0.2;
+static const double ended_fall = 0.1;
 /* Of the smallest mean. */
 static const double value_growth = 4;
 /* Mean nats of a token, of one update. Rounding is below 1e-5 in fp32 and about a hundredth in bf16. */
@@ -28,17 +30,23 @@ static void add_opposed(Opposed *opposed, const Gauge *score, int64_t step, doub
     opposed->score = gauge_mean(score);
 }
 
+static void tell_opposed(AlarmKind kind, const char *name, Run *run, int64_t step, const SharpFall *fall) {
+  run_alarm(run, step, kind, (int64_t)fall->well,
+            "%s falls while the score rises: since update %.0f from %.4g to %.4g, the score from %.4g to "
+            "%.4g (means over %d "
+            "updates)",
+            name, fall->since, fall->then, fall->now, fall->score_then, fall->score, fall->updates);
+}
+
 static void watch_opposed(const Opposed *opposed, const Gauge *score, double std, AlarmKind kind,
                           const char *name, Run *run, int64_t step) {
   const Gauge *gauge = &opposed->gauge;
   if (!gauge_is_ready(gauge)) return;
   const double mean = gauge_mean(gauge), fall = gauge->top - mean, rise = gauge_mean(score) - opposed->score;
   if (fall <= fall_limit * std || !gauge_is_sure(gauge, fall) || !gauge_is_sure(score, rise)) return;
-  run_alarm(run, step, kind, (int64_t)gauge->top_step,
-            "%s falls while the score rises: since update %.0f from %.4g to %.4g, the score from %.4g to "
-            "%.4g (means over %d "
-            "updates)",
-            name, gauge->top_step, gauge->top, mean, opposed->score, gauge_mean(score), GAUGE_WINDOW);
+  tell_opposed(kind, name, run, step,
+               &(SharpFall){GAUGE_WINDOW, gauge->top, mean, opposed->score, gauge_mean(score),
+                            gauge->top_step, gauge->top_step});
 }
 
 /* -- figures by themselves ------------------------------------------------------------------------------ */
@@ -62,13 +70,19 @@ static void watch_length(const Gauge *length, Run *run, int64_t step) {
             longer ? "become longer and longer" : "shrink", mean, GAUGE_WINDOW, first);
 }
 
-static void watch_ended(const Gauge *ended, Run *run, int64_t step) {
-  const double mean = gauge_mean(ended), fall = ended->first - mean;
-  if (fall <= ended_fall || !gauge_is_sure(ended, fall)) return;
-  run_alarm(run, step, ALARM_ENDING, some_while_ago(step),
+static void tell_ended(Run *run, int64_t step, const SharpFall *fall) {
+  run_alarm(run, step, ALARM_ENDING, (int64_t)fall->well,
             "answers no longer end by themselves: %.0f%% do on average over %d updates, and %.0f%% did over "
             "the first",
-            100 * mean, GAUGE_WINDOW, 100 * ended->first);
+            100 * fall->now, fall->updates, 100 * fall->then);
+}
+
+static void watch_ended(const Gauge *ended, Run *run, int64_t step) {
+  const double mean = gauge_mean(ended), first = ended->first;
+  if (first - mean <= ended_fall || !gauge_is_sure(ended, first - mean)) return;
+  tell_ended(run, step,
+             &(SharpFall){
+                 .updates = GAUGE_WINDOW, .then = first, .now = mean, .well = (double)some_while_ago(step)});
 }
 
 static void watch_entropy(const Gauge *entropy, Run *run, int64_t step) {
@@ -109,6 +123,22 @@ static void watch_sampler(double difference, Run *run, int64_t step) {
       difference);
 }
 
+/* -- what goes quickly ---------------------------------------------------------------------------------- */
+
+static void watch_sharp(PpoAlarms *a, Run *run, int64_t step, const PpoConfig *config,
+                        const UpdateReport *report) {
+  const ExperienceStats *x = &report->rollout;
+  const Figure score = {x->score, x->score_std};
+  const double prompts = x->answers / (double)config->ppo.samples_per_prompt;
+  SharpFall fall;
+  for (int i = 0; i < report->heldout_count; i++) {
+    const Heldout *judge = &report->heldout[i];
+    if (sharp_judge(&a->sharp.heldout[i], step, prompts, (Figure){judge->mean, judge->std}, score, &fall))
+      tell_opposed(ALARM_HELDOUT, judge->name, run, step, &fall);
+  }
+  if (sharp_share(&a->sharp.ended, step, prompts, x->ended, ended_fall, &fall)) tell_ended(run, step, &fall);
+}
+
 /* -- an update ------------------------------------------------------------------------------------------ */
 
 static void add(PpoAlarms *a, int64_t step, const PpoConfig *config, const UpdateReport *report) {
@@ -135,6 +165,7 @@ void ppo_alarms_update(PpoAlarms *alarms, Run *run, int64_t step, const PpoConfi
   PpoAlarms *a = alarms;
   add(a, step, config, report);
   watch_sampler(report->rollout.sampler_error, run, step);
+  watch_sharp(a, run, step, config, report);
   if (!gauge_is_ready(&a->score)) return;
   for (int i = 0; i < report->heldout_count; i++) {
     const Heldout *heldout = &report->heldout[i];
@@ -153,6 +184,12 @@ void ppo_alarms_update(PpoAlarms *alarms, Run *run, int64_t step, const PpoConfi
 bool ppo_alarms_state(PpoAlarms *alarms, Checkpoint *checkpoint, Error *error) {
   _Static_assert(sizeof(PpoAlarms) % sizeof(double) == 0, "it is an array of double");
   if (checkpoint->loading && !checkpoint_has_int(checkpoint, "run.alarms.raised")) return true;
-  return checkpoint_array(checkpoint, "alarms.ppo", DTYPE_F64, alarms, sizeof *alarms / sizeof(double),
-                          error);
+  if (!checkpoint_array(checkpoint, "alarms.ppo", DTYPE_F64, alarms,
+                        offsetof(PpoAlarms, sharp) / sizeof(double), error))
+    return false;
+  if (checkpoint->loading && !checkpoint_has_int(checkpoint, "alarms.sharp.judges")) return true;
+  int64_t judges = MOST_HELDOUT;
+  return checkpoint_count(checkpoint, "alarms.sharp.judges", &judges, error) &&
+         checkpoint_array(checkpoint, "alarms.sharp", DTYPE_F64, &alarms->sharp,
+                          sizeof alarms->sharp / sizeof(double), error);
 }

@@ -1,9 +1,10 @@
-/* Alarms of a ppo run (train/alarm.h): where it goes, by means of windows of updates (train/gauge.h). Thresholds and their reasons:
- * docs/watching.md. */
+/* Alarms of a ppo run (train/alarm.h): where it goes, by means of windows of updates (train/gauge.h), and by the spread of answers where that
+ * is quicker (ppo/sharp.h). Thresholds and their reasons: docs/watching.md. */
 #ifndef PPO_ALARMS_H
 #define PPO_ALARMS_H
 
 #include "ppo/config.h"
+#include "ppo/sharp.h"
 #include "train/gauge.h"
 #include "train/run.h"
 
@@ -23,6 +24,10 @@ typedef struct PpoAlarms {
       fit;        /* spread: of the scores; fit: explained variance */
   Opposed reward; /* the score less the penalty on the KL */
   Opposed heldout[MOST_HELDOUT];
+  struct {
+    SharpJudge heldout[MOST_HELDOUT];
+    SharpShare ended;
+  } sharp; /* likewise */
 } PpoAlarms;
 
 /* After update `step`. */

@@ -1,8 +1,8 @@
 /* demo_check: scores answers of the demo's help desk against written rules.
  *
  * The judge of the demo, and no part of it: it shares no code and no table with the generator (datasets/demo.h)
- * and its utility, no training ever sees it, and it reads what an answer needs from the extra keys of the
- * held-out prompts.
+ * and its utility, nothing is ever learnt from it, and it reads what an answer needs from the extra keys of the
+ * prompts.
  *
  * Rules and weights; an answer's score is the sum, between 0 and 1:
  *   opening  0.15  the first sentence thanks, greets or is sorry
@@ -14,7 +14,10 @@
  * `perfect` is the share of answers that keep every rule in full.
  *
  * Answers: JSONL as `generate --json` writes it: "response" (or "completion"), the "prompt" as it stands in the
- * held-out file, and optionally "finished": "eos" or "stop", or "length" (or false) for one that was cut off. */
+ * held-out file, and optionally "finished": "eos" or "stop", or "length" (or false) for one that was cut off.
+ *
+ * With --judge it is a source of rewards (docs/rewards.md, `command`), meant for weight 0: a judge that is watched
+ * during a run and not learnt from. */
 #include "base/terminal.h"
 #include "datasets/lines.h"
 
@@ -27,6 +30,7 @@
 
 static const char usage[] =
     "usage: demo_check --heldout FILE --answers FILE [--by-order] [--each] [--json]\n"
+    "       demo_check --judge\n"
     "\n"
     "Scores the demo's answers against the rules at the head of tools/demo_check.c.\n"
     "\n"
@@ -34,7 +38,8 @@ static const char usage[] =
     "  --answers FILE  JSONL with prompt and response\n"
     "  --by-order      answer N belongs to prompt N; prompts in the answers are passed over\n"
     "  --each          a JSON line for each answer before the summary\n"
-    "  --json          the summary as JSON\n";
+    "  --json          the summary as JSON\n"
+    "  --judge         as a command of reward.sources: questions in, scores out\n";
 
 /* ---- Rules ----------------------------------------------------------------------------------------- */
 
@@ -162,11 +167,22 @@ static void score_answer(char *text, bool finished, const json_t *prompt, double
   scores[ENDING] = ends && !says_twice(&sentences);
 }
 
+static double total(const double scores[RULE_COUNT]) {
+  double sum = 0;
+  for (int r = 0; r < RULE_COUNT; r++) sum += rule_weights[r] * scores[r];
+  return sum;
+}
+
+static bool is_prompt(const json_t *record) {
+  return json_is_string(json_object_get(record, "product")) &&
+         json_is_array(json_object_get(record, "steps"));
+}
+
 /* ---- Files ----------------------------------------------------------------------------------------- */
 
 typedef struct Check {
   const char *heldout, *answers;
-  bool by_order, each, json;
+  bool by_order, each, json, judge;
   json_t *list;      /* the held-out records in order */
   json_t *by_prompt; /* the same by their prompt */
   int count, perfect;
@@ -180,8 +196,7 @@ static bool read_heldout(Check *check, Error *error) {
   bool ok = true;
   while (ok && (ok = line_reader_record(&reader, &record, error)) && record) {
     const char *prompt = json_string_value(json_object_get(record, "prompt"));
-    const char *product = json_string_value(json_object_get(record, "product"));
-    ok = prompt && product && json_is_array(json_object_get(record, "steps"));
+    ok = prompt && is_prompt(record);
     if (ok) {
       json_object_set(check->by_prompt, prompt, record);
       json_array_append(check->list, record);
@@ -227,12 +242,12 @@ static bool check_answer(Check *check, const json_t *answer, unsigned long long 
   }
   const json_t *prompt = find_prompt(check, answer, line, error);
   if (!prompt || !simplify(json_string_value(response), text, error)) return false;
-  double scores[RULE_COUNT], score = 0;
+  double scores[RULE_COUNT];
   score_answer(text->data, ended_by_itself(json_object_get(answer, "finished")), prompt, scores);
+  const double score = total(scores);
   bool perfect = true;
   if (check->each) printf("{");
   for (int r = 0; r < RULE_COUNT; r++) {
-    score += rule_weights[r] * scores[r];
     check->sums[r] += scores[r];
     perfect = perfect && scores[r] >= 1;
     if (check->each) printf("\"%s\":%.4g,", rule_names[r], scores[r]);
@@ -277,6 +292,39 @@ static void print_summary(const Check *check) {
   for (int r = 0; r < RULE_COUNT; r++) printf("%-9s %.3f\n", rule_names[r], check->sums[r] / n);
 }
 
+/* ---- A source of rewards ---------------------------------------------------------------------------- */
+
+static bool judge_answer(const json_t *question, Buffer *text, Error *error) {
+  const char *answer = json_string_value(json_object_get(question, "answer"));
+  const json_t *prompt = json_object_get(question, "record");
+  if (!answer || !is_prompt(prompt))
+    return error_set(error, ERROR_DATA, "expected an answer, and product and steps in the record");
+  if (!simplify(answer, text, error)) return false;
+  double scores[RULE_COUNT];
+  score_answer(text->data, ended_by_itself(json_object_get(question, "finished")), prompt, scores);
+  printf("{\"score\":%.4f,\"parts\":{", total(scores));
+  for (int r = 0; r < RULE_COUNT; r++) printf("%s\"%s\":%.4g", r ? "," : "", rule_names[r], scores[r]);
+  printf("}}\n");
+  return fflush(stdout) == 0 || error_set(error, ERROR_FILE, "standard output: cannot be written");
+}
+
+static bool judge(Error *error) {
+  LineReader reader;
+  if (!line_reader_open(&reader, "-", error)) return false;
+  Buffer text = {0};
+  json_t *question = NULL;
+  bool ok = true;
+  while (ok && (ok = line_reader_record(&reader, &question, error)) && question) {
+    ok = judge_answer(question, &text, error);
+    json_decref(question);
+  }
+  buffer_free(&text);
+  line_reader_close(&reader);
+  return ok;
+}
+
+/* ---- The program ------------------------------------------------------------------------------------ */
+
 static bool parse(int argc, char **argv, Check *check, bool *help, Error *error) {
   for (int i = 1; i < argc; i++) {
     const char **path = NULL;
@@ -287,6 +335,8 @@ static bool parse(int argc, char **argv, Check *check, bool *help, Error *error)
       check->json = true;
     } else if (strcmp(argv[i], "--each") == 0) {
       check->each = true;
+    } else if (strcmp(argv[i], "--judge") == 0) {
+      check->judge = true;
     } else if (strcmp(argv[i], "--by-order") == 0) {
       check->by_order = true;
     } else if (strcmp(argv[i], "--heldout") == 0) {
@@ -299,6 +349,9 @@ static bool parse(int argc, char **argv, Check *check, bool *help, Error *error)
     if (path && i + 1 == argc) return error_set(error, ERROR_USAGE, "%s: expected a file", argv[i]);
     if (path) *path = argv[++i];
   }
+  if (check->judge) {
+    return argc == 2 || error_set(error, ERROR_USAGE, "--judge: no other option goes with it");
+  }
   if (!check->heldout || !check->answers) {
     return error_set(error, ERROR_USAGE, "--heldout FILE and --answers FILE are needed");
   }
@@ -310,9 +363,13 @@ int main(int argc, char **argv) {
   Error error = {0};
   bool help = false;
   bool ok = parse(argc, argv, &check, &help, &error);
-  if (ok && help) fputs(usage, stdout);
-  if (ok && !help && (ok = read_heldout(&check, &error) && read_answers(&check, &error)))
+  if (ok && help) {
+    fputs(usage, stdout);
+  } else if (ok && check.judge) {
+    ok = judge(&error);
+  } else if (ok && (ok = read_heldout(&check, &error) && read_answers(&check, &error))) {
     print_summary(&check);
+  }
   if (!ok) {
     fputs("demo_check: ", stderr);
     terminal_write(stderr, error.message, strlen(error.message));

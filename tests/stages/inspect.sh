@@ -116,4 +116,15 @@ judge 0.9000 "${good%.}"
 judge 0.0000 ""
 echo '{"prompt":"Another question.","response":"x"}' >"$answers"
 refuse 3 'no held-out prompt belongs' "$bin/demo_check" --heldout "$heldout" --answers "$answers"
+
+# The same rules as a source of rewards, which knows a good answer by the record of the prompt.
+asked() { jq -nc --arg answer "$2" --argjson finished "${3:-true}" --slurpfile record "$1" '{id: 7, answer: $answer, $finished, record: $record[0]}'; }
+for said in "$good true" "$good false" "${good/kettle/lamp} true"; do asked "$heldout" "${said% *}" "${said##* }"; done >"$work/questions"
+[[ $("$bin/demo_check" --judge <"$work/questions" | jq -c '[.score, .parts.product, .parts.ending]') == $'[1,1,1]\n[0.9,1,0]\n[0.85,0,1]' ]] ||
+  fail "$("$bin/demo_check" --judge <"$work/questions")"
+asked <(head -n 1 "$work/demo/prompts.jsonl") "$good" >"$work/questions" # prompts to learn from have what it needs
+"$bin/demo_check" --judge <"$work/questions" | jq -e '.score > 0' >/dev/null || fail "no score"
+asked "$answers" "$good" >"$work/questions"
+refuse 3 'expected an answer, and product and steps in the record' bash -c "'$bin/demo_check' --judge <'$work/questions'"
+refuse 2 'no other option goes with it' "$bin/demo_check" --judge --json
 echo "inspect, demo_data and demo_check: all as expected"

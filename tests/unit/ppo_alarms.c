@@ -167,6 +167,89 @@ static void what_is_pending(void **state) {
   assert_true(run.alarms.since < CHANGE);
 }
 
+/* Judge and score as normal numbers over answers, from `begin` on with so much more for each update. Returns the update at which the judge is said
+ * to have fallen. */
+typedef struct Sharpness {
+  double prompts, judge, score; /* the slopes in standard deviations */
+  int begin, updates;
+} Sharpness;
+
+static int sharp_course(Sharpness c, uint64_t run, SharpFall *fall) {
+  SharpJudge sharp = {0};
+  const RandomKey key = random_key(11, RANDOM_TEST);
+  for (int n = 1; n <= c.updates; n++) {
+    const double by = n > c.begin ? n - c.begin : 0, chance = 1 / sqrt(c.prompts);
+    const Figure judge = {5 + by * c.judge + chance * random_normal(key, 2 * run, (uint64_t)n), 1};
+    const Figure score = {by * c.score + chance * random_normal(key, 2 * run + 1, (uint64_t)n), 1};
+    if (sharp_judge(&sharp, n, c.prompts, judge, score, fall)) return n;
+  }
+  return 0;
+}
+
+/* What goes quickly is seen before a gauge is ready, and what goes on as it did, or by chance, is not. */
+static void sharp(void **state) {
+  (void)state;
+  SharpFall fall;
+  for (uint64_t run = 0; run < 50; run++) {
+    const int at = sharp_course((Sharpness){256, -0.15, 0.3, 4, 20}, run, &fall);
+    if (at < 6 || at > 10) fail_msg("run %d: at update %d", (int)run, at);
+    assert_true(fall.since >= 4 && fall.since < 8 && fall.now < fall.then && fall.score > fall.score_then);
+    assert_true(fall.updates == 2 || fall.updates == 4);
+    assert_int_equal(sharp_course((Sharpness){256, -0.15, 0, 4, 20}, run, &fall), 0); /* without any gain */
+    assert_int_equal(sharp_course((Sharpness){256, -0.15, -0.3, 4, 20}, run, &fall), 0); /* both fall */
+    assert_int_equal(sharp_course((Sharpness){256, 0.15, 0.3, 4, 20}, run, &fall), 0);
+    assert_int_equal(sharp_course((Sharpness){15, -2, 2, 4, 20}, run, &fall),
+                     0); /* of few answers nothing is known */
+    assert_int_equal(sharp_course((Sharpness){1e6, -0.005, 0.3, 4, 40}, run, &fall),
+                     0); /* surely, and hardly at all */
+    assert_int_equal(sharp_course((Sharpness){256, 0, 0.02, 0, 1000}, run, &fall),
+                     0); /* chance, while the score rises */
+  }
+}
+
+/* Answers that end no more; each a coin. */
+static int ends_at(double prompts, double share, double by, uint64_t run, SharpFall *fall) {
+  SharpShare sharp = {0};
+  for (int n = 1; n <= 200; n++) {
+    const double p = fmax(0, share - (n > 8 ? by * (n - 8) : 0)), chance = sqrt(p * (1 - p) / prompts);
+    const double seen = p + chance * random_normal(random_key(13, RANDOM_TEST), run, (uint64_t)n);
+    if (sharp_share(&sharp, n, prompts, fmin(1, fmax(0, seen)), 0.1, fall)) return n;
+  }
+  return 0;
+}
+
+static void ends_sharply(void **state) {
+  (void)state;
+  SharpFall fall;
+  for (uint64_t run = 0; run < 50; run++) {
+    const int at = ends_at(256, 0.95, 0.06, run, &fall);
+    if (at < 10 || at > 12) fail_msg("run %d: at update %d", (int)run, at);
+    assert_true(fall.since >= 8 && fall.since < at && fall.well == fall.since - 2 &&
+                fall.then - fall.now > 0.1 && fall.updates == 2);
+    assert_int_equal(ends_at(256, 0.6, 0, run, &fall), 0); /* as it was */
+    assert_int_equal(ends_at(64, 0.9, 0, run, &fall), 0);
+    assert_int_equal(ends_at(20, 1, 0.06, run, &fall), 0); /* too few to know */
+  }
+}
+
+static void not_a_number(void **state) {
+  (void)state;
+  SharpJudge s = {0};
+  SharpFall fall;
+  for (int n = 1; n <= 9; n++) {
+    const bool odd = n == 3, fallen = n > 5;
+    const bool said_so = sharp_judge(&s, n, 256,
+                                     (Figure){odd      ? NAN
+                                              : fallen ? 4
+                                                       : 5,
+                                              1},
+                                     (Figure){fallen ? 1 : 0, 1}, &fall);
+    assert_int_equal(said_so, n >= 6); /* half of the window is enough of it */
+    if (n == 7)
+      assert_true(fall.since == 5 && fall.then == 5 && fall.now == 4 && fall.score == 1 && fall.updates == 2);
+  }
+}
+
 static void names(void **state) {
   (void)state;
   Error error = {0};
@@ -190,7 +273,9 @@ static void names(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(when_raised), cmocka_unit_test(when_not),
-                                     cmocka_unit_test(what_is_pending), cmocka_unit_test(names)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(when_raised), cmocka_unit_test(when_not),     cmocka_unit_test(what_is_pending),
+      cmocka_unit_test(sharp),       cmocka_unit_test(ends_sharply), cmocka_unit_test(not_a_number),
+      cmocka_unit_test(names)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
