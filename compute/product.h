@@ -4,6 +4,7 @@
 #define COMPUTE_PRODUCT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* c[m,n] = alpha * op(a) op(b) + beta * c, row-major; op transposes where told to, so that a is [m,k], or
@@ -20,6 +21,10 @@ bool product_bf16_is_fast(void);
 void product_bf16(int threads, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                   const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c,
                   int64_t ldc);
+
+/* The most bytes that the library keeps for product_bf16: compiled code of the last 32 shapes, of which a pass over a model has some 16
+ * for each number of tokens, and buffers of each thread. (By itself it would keep 1024: over micro-batches of many sizes 300 MiB.) */
+size_t product_bf16_held(int threads);
 
 /* Instruction sets, as far as our paths differ by them. */
 typedef enum ProductSet { PRODUCT_LESS, PRODUCT_AVX2, PRODUCT_AVX512, PRODUCT_AMX } ProductSet;

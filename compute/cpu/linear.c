@@ -86,6 +86,7 @@ static Matrix columns_from(Matrix x, int64_t first) {
 /* x, or its bf16 copy in scratch for the matrix unit. */
 static Matrix activations(Compute *c, Tensor x, Weight w) {
   if (!on_matrix_unit(w)) return (Matrix){x.data, x.stride[0], false};
+  if (c->dry) c->held = product_bf16_held(c->threads);
   Tensor narrow = tensor_2d(scratch_alloc(c, (size_t)tensor_count(x) * 2), DTYPE_BF16, x.dim[0], x.dim[1]);
   if (!c->dry) CPU(axpby)(c, narrow, x, 1.0f, 0.0f);
   return (Matrix){narrow.data, x.dim[1], true};
