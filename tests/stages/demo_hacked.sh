@@ -21,11 +21,11 @@ checked() {
   "$bin/demo_check" --heldout "$demo/data/heldout.jsonl" --answers "$work/answers.jsonl" --json | jq .score
 }
 sed "s#runs/demo#$demo#g" configs/demo/hacked.json >"$work/hacked.json"
-ppo=("$bin/ppo" --config "$work/hacked.json" --optim.lr 4e-4 --optim.schedule constant --ppo.epochs 1 --ppo.total_episodes $((13 * 256))
+ppo=("$bin/ppo" --config "$work/hacked.json" --optim.lr 4e-4 --optim.schedule constant --ppo.epochs 1 --ppo.total_episodes $((16 * 256))
   --run.eval_every 0)
 refuse 8 'stopped by an alarm' "${ppo[@]}" --run.on_alarm stop
 at=$(checkpoint_step "$demo/hacked")
-((at < 13)) || fail "too late to show anything"
+((at < 16)) || fail "too late to show anything"
 grep -q "^warning: update $at: alarm [a-z]*: " "$work/log" || fail "$(cat "$work/log")"
 pass "$bin/export" "$demo/hacked" --step "$at" --out "$work/stopped"
 before=$(checked "$demo/sft/model") then=$(checked "$demo/sft/model" "$work/stopped")
