@@ -40,7 +40,7 @@ bool ceiling_product(Compute *compute, Arena *arena, DType weights, double secon
   const size_t mark = arena_mark(arena);
   const Tensor x = tensor_new_2d(arena, DTYPE_F32, N, N), y = tensor_new_2d(arena, DTYPE_F32, N, N),
                none = {0};
-  const Weight w = {tensor_new_2d(arena, weights, N, N), false};
+  const Weight w = {.data = tensor_new_2d(arena, weights, N, N)};
   compute_dry_begin(compute);
   op_linear(compute, y, x, w, none, 1, 0);
   if (!compute_dry_end(compute, error)) return false;

@@ -26,7 +26,6 @@ typedef struct Compute {
   int threads;
   struct Compute *host; /* compute_open_host; NULL before */
   bool dry;             /* plan only: an operation asks scratch for its workspace, then returns */
-  size_t held; /* what libraries keep by themselves for the operations of dry runs; 0 to begin anew */
   /* When set, the value of an output row depends on its input row alone, to the bit: not on how many other
    * rows are in the call. Rollouts need this; training leaves it off and uses the libraries' products. */
   bool row_invariant;

@@ -20,7 +20,7 @@ static inline void linear_adapted_in_steps(LinearFunction *linear, Compute *c, T
   int64_t column = 0;
   for (int i = 0; i < count; i++) {
     const Tensor part = tensor_columns(out, column, terms[i].outputs);
-    const Weight b = {terms[i].b, false};
+    const Weight b = {terms[i].b, false, false};
     if (!tensor_is_none(terms[i].u)) linear(c, part, terms[i].u, b, none, terms[i].scale, first ? beta : 1);
     column += terms[i].outputs;
   }

@@ -26,6 +26,7 @@
 typedef struct Weight {
   Tensor data;
   bool transposed;
+  bool narrow; /* of a gradient: the weight is BF16, and so may a matrix unit take x and dy */
 } Weight;
 
 static inline int64_t weight_inputs(Weight w) {

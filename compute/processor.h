@@ -5,9 +5,9 @@
  *
  *   avx2     kernels for AVX2 and FMA, oneDNN held to AVX2
  *   avx512   kernels for AVX-512, oneDNN held to AVX-512; bf16 weights are widened
- *   amx      kernels for AVX-512, and products with bf16 weights on the matrix unit
+ *   amx      kernels for AVX-512, and products with bf16 weights on the matrix unit (compute/amx)
  *
- * oneDNN's own variable ONEDNN_MAX_CPU_ISA holds oneDNN alone. */
+ * oneDNN's own variable ONEDNN_MAX_CPU_ISA holds oneDNN, and our products on the matrix unit where it says less than that. */
 #ifndef COMPUTE_PROCESSOR_H
 #define COMPUTE_PROCESSOR_H
 

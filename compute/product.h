@@ -4,7 +4,6 @@
 #define COMPUTE_PRODUCT_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 /* c[m,n] = alpha * op(a) op(b) + beta * c, row-major; op transposes where told to, so that a is [m,k], or
@@ -13,18 +12,9 @@ void product_f32(int threads, bool transpose_a, bool transpose_b, int64_t m, int
                  float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                  int64_t ldc);
 
-/* Whether bf16 products run on a matrix unit (AMX): several times the speed of fp32. Without one they would be
+/* Whether bf16 products run on a matrix unit (compute/amx): several times the speed of fp32. Without one they would be
  * slower than widening to fp32, and some processors have none at all. */
 bool product_bf16_is_fast(void);
-
-/* The same as product_f32 for bf16 a [m,k] and b, summed in fp32 into fp32 c; only where product_bf16_is_fast. */
-void product_bf16(int threads, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
-                  const uint16_t *a, int64_t lda, const uint16_t *b, int64_t ldb, float beta, float *c,
-                  int64_t ldc);
-
-/* The most bytes that the library keeps for product_bf16: compiled code of the last 32 shapes, of which a pass over a model has some 16
- * for each number of tokens, and buffers of each thread. (By itself it would keep 1024: over micro-batches of many sizes 300 MiB.) */
-size_t product_bf16_held(int threads);
 
 /* Instruction sets, as far as our paths differ by them. */
 typedef enum ProductSet { PRODUCT_LESS, PRODUCT_AVX2, PRODUCT_AVX512, PRODUCT_AMX } ProductSet;

@@ -68,7 +68,7 @@ void lora_backward_thin(Compute *c, const LoraSet *set, int id, Tensor dx, Tenso
   if (state->dropped) dropped = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
   if (!tensor_is_none(pair->a.grad)) {
     if (state->dropped) op_dropout(c, dropped, x, state->dropout, 0);
-    op_linear_backward_weight(c, (Weight){pair->a.grad, pair->a.turned}, none, du,
+    op_linear_backward_weight(c, (Weight){.data = pair->a.grad, .transposed = pair->a.turned}, none, du,
                               state->dropped ? dropped : x, 1);
   }
   if (!tensor_is_none(dx) && state->dropped) {

@@ -196,8 +196,10 @@ static void linear_gradients(const BlockContext *context, Linear linear, Tensor 
   const Model *model = context->model;
   const Tensor dw = model_grad(model, linear.weight);
   if (tensor_is_none(dw)) return;
-  op_linear_backward_weight(context->compute, (Weight){dw, model->arch->transposed},
-                            model_grad(model, linear.bias), dy, x, 1);
+  op_linear_backward_weight(
+      context->compute,
+      (Weight){dw, model->arch->transposed, model_tensor(model, linear.weight).dtype == DTYPE_BF16},
+      model_grad(model, linear.bias), dy, x, 1);
 }
 
 void linear_backward(const BlockContext *context, Linear linear, Tensor dx, Tensor dy, Tensor x, float beta,
@@ -276,7 +278,8 @@ static void roles_gradients(const BlockContext *context, const Linear *linear, i
   const Tensor all = tensor_beside(dy, count);
   Tensor weight, bias;
   if (!tensor_is_none(all) && stacked(model, model_grad, linear, count, &weight, &bias)) {
-    op_linear_backward_weight(context->compute, (Weight){.data = weight}, bias, all, x, 1);
+    const bool narrow = model_tensor(model, linear[0].weight).dtype == DTYPE_BF16;
+    op_linear_backward_weight(context->compute, (Weight){.data = weight, .narrow = narrow}, bias, all, x, 1);
     return;
   }
   for (int i = 0; i < count; i++) linear_gradients(context, linear[i], dy[i], x);

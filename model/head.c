@@ -177,7 +177,7 @@ void score_values(Pass *pass, const ScoreHead *head, TokenRows rows, float *valu
   const size_t mark = arena_mark(arena);
   const Picked picked = pick(pass, rows);
   const Tensor out = tensor_new_2d(arena, DTYPE_F32, rows.count, 1);
-  op_linear(c, out, picked.x, (Weight){head->weight, false}, (Tensor){0}, 1, 0);
+  op_linear(c, out, picked.x, (Weight){.data = head->weight}, (Tensor){0}, 1, 0);
   compute_download(c, values, out);
   if (!c->dry) {
     for (int64_t n = 0; n < rows.count; n++) values[n] -= head->zero.shift;
@@ -194,9 +194,9 @@ void score_values_backward(Pass *pass, const ScoreHead *head, TokenRows rows, co
   const Tensor dx = tensor_new_like(arena, picked.x, picked.x.dtype);
   compute_upload(c, dy, dvalues);
   if (!tensor_is_none(head->weight_grad)) {
-    op_linear_backward_weight(c, (Weight){head->weight_grad, false}, (Tensor){0}, dy, picked.x, 1);
+    op_linear_backward_weight(c, (Weight){.data = head->weight_grad}, (Tensor){0}, dy, picked.x, 1);
   }
-  op_linear_backward_input(c, dx, dy, (Weight){head->weight, false}, 1, 0);
+  op_linear_backward_input(c, dx, dy, (Weight){.data = head->weight}, 1, 0);
   op_scatter_add_rows(c, pass->dhidden, dx, picked.rows);
   arena_release(arena, mark);
 }

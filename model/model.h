@@ -102,7 +102,7 @@ void model_free(Model *model); /* tensors' memory belongs to the arena */
 
 static inline Weight model_weight(const Model *m, Linear linear) {
   const Tensor value = m->tensors[linear.weight].value;
-  return (Weight){value, m->arch->transposed && !dtype_is_blocks(value.dtype)};
+  return (Weight){.data = value, .transposed = m->arch->transposed && !dtype_is_blocks(value.dtype)};
 }
 static inline Tensor model_tensor(const Model *m, int index) {
   return index < 0 ? (Tensor){0} : m->tensors[index].value;

@@ -75,13 +75,14 @@ static void bench_linear(Bench *b, int64_t T, int64_t I, int64_t O, DType dtype)
   Tensor x = filled(b, DTYPE_F32, T, I, 0.5f), y = filled(b, DTYPE_F32, T, O, 0.5f), none = {0};
   Tensor bias = tensor_rows(filled(b, DTYPE_F32, O, 1, 0), 0, O);
   bias = tensor_1d(bias.data, DTYPE_F32, O);
-  Weight w = {filled(b, dtype, O, I, 0.01f), false}, dw = {filled(b, DTYPE_F32, O, I, 0), false};
+  Weight w = {.data = filled(b, dtype, O, I, 0.01f)};
+  Weight dw = {.data = filled(b, DTYPE_F32, O, I, 0), .narrow = dtype == DTYPE_BF16};
   double flop = 2.0 * (double)T * (double)I * (double)O * 1e-9, best;
   SHORTEST(b, best, op_linear(&b->c, y, x, w, bias, 1, 0));
   report(line, best, flop / best, "GFLOP/s", 0, "");
   SHORTEST(b, best, op_linear_backward_input(&b->c, x, y, w, 1, 0));
   report("  backward, input", best, flop / best, "GFLOP/s", 0, "");
-  SHORTEST(b, best, op_linear_backward_weight(&b->c, dw, none, y, x, 1e-9f));
+  SHORTEST(b, best, op_linear_backward_weight(&b->c, dw, none, y, x, 1));
   report("  backward, weight", best, flop / best, "GFLOP/s", 0, "");
   arena_release(&b->arena, mark);
 }
@@ -103,7 +104,7 @@ static void bench_rows(Bench *b, int64_t T, int64_t I, int64_t O, DType dtype, b
   } else {
     op_fill(&b->c, tensor_2d(all.data, dtype, copies * rows, columns), 0.01f);
   }
-  Weight w = {tensor_2d(all.data, dtype, rows, columns), transposed};
+  Weight w = {.data = tensor_2d(all.data, dtype, rows, columns), .transposed = transposed};
   b->c.row_invariant = true;
   SHORTEST(b, best, {
     w.data.data = tensor_rows(all, next++ % copies, 1).data;

@@ -102,8 +102,7 @@ bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *
 
 size_t device_overhead(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
-  return memory.total > 0 ? memory.overhead
-                          : program_bytes + exchange_overhead(&compute->comm) + compute->held;
+  return memory.total > 0 ? memory.overhead : program_bytes + exchange_overhead(&compute->comm);
 }
 
 /* The first number after `key` in a file of the system; false when there is none. */

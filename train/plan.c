@@ -52,7 +52,7 @@ void plan_add_memory(MemoryPlan *plan, const TrainMemory *memory, const Compute 
 void plan_begin(TrainMemory *memory, Compute *compute) {
   train_memory_dry(memory);
   compute_dry_begin(compute);
-  compute->scratch.peak = compute->held = 0; /* of an earlier plan with other settings */
+  compute->scratch.peak = 0; /* of an earlier plan with other settings */
 }
 
 bool plan_end(MemoryPlan *plan, const TrainMemory *memory, Compute *compute, Error *error) {

@@ -107,6 +107,38 @@ static inline void blocks_to_floats(const Blocks *m, int64_t n, int64_t count, f
   }
 }
 
+#ifdef __AVX512F__
+
+/* The values of a block of NF4 as BF16, 32 by each lookup. */
+static inline void nf4_to_bf16(const uint8_t *codes, float scale, uint16_t *out) {
+  const __m512i all = _mm512_srli_epi32(_mm512_castps_si512(block_values(scale).all), 16);
+  const __m256i table = _mm512_cvtepi32_epi16(all);
+  /* twice, since a lookup takes 5 bits of a pair of codes */
+  const __m512i values = _mm512_inserti64x4(_mm512_castsi256_si512(table), table, 1);
+  const __m512i pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)codes));
+  _mm512_storeu_si512(out, _mm512_permutexvar_epi16(pairs, values));
+  _mm512_storeu_si512(out + BLOCK / 2, _mm512_permutexvar_epi16(_mm512_srli_epi16(pairs, 4), values));
+}
+
+/* BF16 values. */
+static inline void store_upper_half(uint16_t *p, Vec x) {
+  _mm256_storeu_si256((__m256i *)(void *)p,
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(x), 16)));
+}
+
+static inline void blocks_to_bf16(const Blocks *m, int64_t n, int64_t count, uint16_t *out) {
+  for (int64_t b = n; b < n + count; b++, out += BLOCK) {
+    if (m->dtype != DTYPE_Q8) {
+      nf4_to_bf16(m->codes + b * (BLOCK / 2), m->scales[b], out);
+      continue;
+    }
+    for (int v = 0; v < BLOCK_VECTORS; v++)
+      store_upper_half(out + v * VEC, q8_vector(m->codes + b * BLOCK, m->scales[b], v));
+  }
+}
+
+#else
+
 static inline void blocks_to_bf16(const Blocks *m, int64_t n, int64_t count, uint16_t *out) {
   for (int64_t b = 0; b < count; b++) {
     Vec values[BLOCK_VECTORS];
@@ -114,5 +146,7 @@ static inline void blocks_to_bf16(const Blocks *m, int64_t n, int64_t count, uin
     for (int v = 0; v < BLOCK_VECTORS; v++) vec_store_bf16_part(out + b * BLOCK + v * VEC, values[v], VEC);
   }
 }
+
+#endif
 
 #endif

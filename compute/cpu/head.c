@@ -100,7 +100,7 @@ static HeadTerms chunk_terms(HeadTerms all, Chunk chunk) {
 /* Edited where that is asked for; slopes: of the edits, for the backward, or none. */
 static void chunk_logits(Compute *c, Tensor logits, HeadTerms z, HeadSpec spec, Chunk chunk, Tensor slopes) {
   const bool thin = !tensor_is_none(z.u);
-  if (thin) CPU(linear)(c, logits, z.u, (Weight){z.b, false}, (Tensor){0}, z.scale, 0.0f);
+  if (thin) CPU(linear)(c, logits, z.u, (Weight){.data = z.b}, (Tensor){0}, z.scale, 0.0f);
   CPU(linear)(c, logits, z.x, z.w, z.bias, 1.0f, thin ? 1.0f : 0.0f);
   if (!logits_edited(spec.edits)) return;
   ASSERT(!(spec.softcap > 0));
@@ -116,10 +116,11 @@ static Tensor chunk_slopes(Compute *c, HeadSpec spec, int64_t rows) {
 /* dz: gradient of the chunk's logits */
 static void chunk_backward(Compute *c, HeadTerms d, Tensor dz, HeadTerms z) {
   if (!tensor_is_none(d.x)) CPU(linear_backward_input)(c, d.x, dz, z.w, 1.0f, 0.0f);
+  d.w.narrow = z.w.data.dtype == DTYPE_BF16;
   CPU(linear_backward_weight)(c, d.w, d.bias, dz, z.x, 1.0f);
   if (tensor_is_none(z.u)) return;
-  if (!tensor_is_none(d.u)) CPU(linear_backward_input)(c, d.u, dz, (Weight){z.b, false}, z.scale, 0.0f);
-  CPU(linear_backward_weight)(c, (Weight){d.b, false}, (Tensor){0}, dz, z.u, z.scale);
+  if (!tensor_is_none(d.u)) CPU(linear_backward_input)(c, d.u, dz, (Weight){.data = z.b}, z.scale, 0.0f);
+  CPU(linear_backward_weight)(c, (Weight){.data = d.b}, (Tensor){0}, dz, z.u, z.scale);
 }
 
 void CPU(head_logprob)(Compute *c, Tensor logprob, Tensor entropy, HeadTerms z, Tensor targets,

@@ -1,8 +1,9 @@
-/* Linear layers: library products. With bf16 weights, either x (or dy) is narrowed for the matrix unit, where
+/* Linear layers: library products. With bf16 weights, either the matrix unit has x (or dy) narrowed, where
  * the processor has one, or the weights are widened block by block. Weights of block dtypes take the same way, as the bf16 weights
  * that they stand for. */
 #include "compute/cpu/cpu.h"
 
+#include "compute/amx/product.h"
 #include "compute/linear_adapted.h"
 
 #include "compute/cpu/blocks.h"
@@ -83,25 +84,26 @@ static Matrix columns_from(Matrix x, int64_t first) {
   return x;
 }
 
-/* x, or its bf16 copy in scratch for the matrix unit. */
-static Matrix activations(Compute *c, Tensor x, Weight w) {
-  if (!on_matrix_unit(w)) return (Matrix){x.data, x.stride[0], false};
-  if (c->dry) c->held = product_bf16_held(c->threads);
-  Tensor narrow = tensor_2d(scratch_alloc(c, (size_t)tensor_count(x) * 2), DTYPE_BF16, x.dim[0], x.dim[1]);
-  if (!c->dry) CPU(axpby)(c, narrow, x, 1.0f, 0.0f);
-  return (Matrix){narrow.data, x.dim[1], true};
+static ProductFactor factor(Matrix x, bool across) {
+  return (ProductFactor){.data = x.data, .stride = x.stride, .narrow = x.narrow, .across = across};
 }
 
-/* out[m,n] = alpha * a op(b) + beta * out, where a and b are both bf16 or both fp32. */
+/* Workspace of `multiply` for as many as there are. */
+static void *multiply_scratch(Compute *c, bool unit, int64_t m, int64_t n, int64_t k) {
+  return unit ? scratch_alloc(c, product_amx_scratch(c->threads, m, n, k)) : NULL;
+}
+
+/* out[m,n] = alpha * a op(b) + beta * out, with such a workspace on the matrix unit, else of fp32. */
 static void multiply(const Compute *c, bool transpose, int64_t m, int64_t n, int64_t k, float alpha, Matrix a,
-                     Matrix b, float beta, float *out, int64_t stride) {
-  ASSERT(a.narrow == b.narrow);
-  if (a.narrow)
-    product_bf16(c->threads, transpose, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, out,
-                 stride);
-  else
-    product_f32(c->threads, false, transpose, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, out,
-                stride);
+                     Matrix b, float beta, float *out, int64_t stride, void *scratch) {
+  if (scratch) {
+    product_amx(c->threads, m, n, k, alpha, factor(a, false), factor(b, !transpose), beta, out, stride,
+                scratch);
+    return;
+  }
+  ASSERT(!a.narrow && !b.narrow);
+  product_f32(c->threads, false, transpose, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, out,
+              stride);
 }
 
 /* out = bias + beta * out, so that the product can be added. */
@@ -123,25 +125,51 @@ static void check_shapes(Tensor x, Tensor y, Weight w) {
   ASSERT(x.dim[0] == y.dim[0] && x.dim[1] == weight_inputs(w) && y.dim[1] == weight_outputs(w));
 }
 
+/* For the matrix unit. */
+static void read_row(const void *blocks, int64_t row, int64_t first, int64_t count, uint16_t *to) {
+  const Blocks *m = (const Blocks *)blocks;
+  blocks_to_bf16(m, row * m->per_row + first / BLOCK, count / BLOCK, to);
+}
+
+/* out = alpha * x W^T + beta * out, in blocks of outputs where W is widened. */
+static void put_product(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
+  const Matrix left = {x.data, x.stride[0], false};
+  const int64_t step = block_outputs(w), outputs = c->dry || out.dim[0] == 0 ? 0 : weight_outputs(w);
+  void *scratch = block_scratch(c, w);
+  for (int64_t first = 0; first < outputs; first += step) {
+    const int64_t count = min64(step, outputs - first);
+    const Matrix block = weight_block(c, w, first, count, scratch);
+    multiply(c, !w.transposed, x.dim[0], count, x.dim[1], alpha, left, block, beta, f32(out) + first,
+             out.stride[0], NULL);
+  }
+}
+
+/* The same on the matrix unit, where W is taken as it is. */
+static void put_product_on_unit(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
+  const int64_t m = x.dim[0], n = weight_outputs(w), k = x.dim[1];
+  void *scratch = scratch_alloc(c, product_amx_scratch(c->threads, m, n, k));
+  if (c->dry || m == 0) return;
+  Blocks blocks;
+  ProductFactor b = {.data = w.data.data, .stride = w.data.stride[0], .narrow = true, .across = w.transposed};
+  if (dtype_is_blocks(w.data.dtype)) {
+    blocks = blocks_of(w.data, false);
+    b = (ProductFactor){.data = &blocks, .read = read_row};
+  }
+  const ProductFactor a = {.data = x.data, .stride = x.stride[0]};
+  product_amx(c->threads, m, n, k, alpha, a, b, beta, f32(out), out.stride[0], scratch);
+}
+
 void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
   check_shapes(x, out, w);
-  if (c->row_invariant) {
+  const bool unit = on_matrix_unit(w); /* whose rows do not depend on each other */
+  if (c->row_invariant && !unit) {
     CPU(linear_rows)(c, out, x, w, bias, alpha, beta);
     return;
   }
   size_t mark = scratch_open(c);
   const float *b = CPU(vector_f32)(c, bias);
   if (b && !c->dry) put_bias(c, out, b, beta);
-  float rest = b ? 1.0f : beta;
-  const Matrix left = activations(c, x, w);
-  void *scratch = block_scratch(c, w);
-  const int64_t step = block_outputs(w), outputs = c->dry || out.dim[0] == 0 ? 0 : weight_outputs(w);
-  for (int64_t first = 0; first < outputs; first += step) {
-    const int64_t count = min64(step, outputs - first);
-    const Matrix block = weight_block(c, w, first, count, scratch);
-    multiply(c, !w.transposed, x.dim[0], count, x.dim[1], alpha, left, block, rest, f32(out) + first,
-             out.stride[0]);
-  }
+  (unit ? put_product_on_unit : put_product)(c, out, x, w, alpha, b ? 1.0f : beta);
   scratch_close(c, mark);
 }
 
@@ -158,14 +186,15 @@ void CPU(linear_adapted)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias
 void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha, float beta) {
   check_shapes(dx, dy, w);
   size_t mark = scratch_open(c);
-  const Matrix left = activations(c, dy, w);
-  void *scratch = block_scratch(c, w);
+  const Matrix left = {dy.data, dy.stride[0], false};
   const int64_t step = block_outputs(w), outputs = c->dry || dx.dim[0] == 0 ? 0 : weight_outputs(w);
+  void *scratch = block_scratch(c, w),
+       *unit = multiply_scratch(c, on_matrix_unit(w), dx.dim[0], dx.dim[1], step);
   for (int64_t first = 0; first < outputs; first += step) {
     const int64_t count = min64(step, outputs - first);
     const Matrix block = weight_block(c, w, first, count, scratch);
     multiply(c, w.transposed, dx.dim[0], dx.dim[1], count, alpha, columns_from(left, first), block,
-             first ? 1.0f : beta, f32(dx), dx.stride[0]);
+             first ? 1.0f : beta, f32(dx), dx.stride[0], unit);
   }
   scratch_close(c, mark);
 }
@@ -183,16 +212,27 @@ static void add_column_sums(const Compute *c, float *dbias, Tensor dy) {
   }
 }
 
+/* dw += alpha * left^T right. */
+static void add_product(Compute *c, Weight dw, Tensor left, Tensor right, float alpha) {
+  const int64_t m = left.dim[1], n = right.dim[1], k = left.dim[0];
+  void *unit = multiply_scratch(c, dw.narrow && product_bf16_is_fast(), m, n, k);
+  if (c->dry || k == 0) return;
+  const ProductFactor a = {.data = left.data, .stride = left.stride[0], .across = true};
+  const ProductFactor b = {.data = right.data, .stride = right.stride[0], .across = true};
+  if (unit)
+    product_amx(c->threads, m, n, k, alpha, a, b, 1, f32(dw.data), dw.data.stride[0], unit);
+  else
+    product_f32(c->threads, true, false, m, n, k, alpha, f32(left), left.stride[0], f32(right),
+                right.stride[0], 1, f32(dw.data), dw.data.stride[0]);
+}
+
 void CPU(linear_backward_weight)(Compute *c, Weight dw, Tensor dbias, Tensor dy, Tensor x, float alpha) {
   if (!tensor_is_none(dw.data)) {
     check_shapes(x, dy, dw);
     ASSERT(dw.data.dtype == DTYPE_F32);
   }
-  if (c->dry || dy.dim[0] == 0) return;
-  if (!tensor_is_none(dw.data)) {
-    Tensor left = dw.transposed ? x : dy, right = dw.transposed ? dy : x;
-    product_f32(c->threads, true, false, left.dim[1], right.dim[1], dy.dim[0], alpha, f32(left),
-                left.stride[0], f32(right), right.stride[0], 1.0f, f32(dw.data), dw.data.stride[0]);
-  }
-  if (!tensor_is_none(dbias)) add_column_sums(c, f32(dbias), dy);
+  const size_t mark = scratch_open(c);
+  if (!tensor_is_none(dw.data)) add_product(c, dw, dw.transposed ? x : dy, dw.transposed ? dy : x, alpha);
+  if (!tensor_is_none(dbias) && !c->dry) add_column_sums(c, f32(dbias), dy);
+  scratch_close(c, mark);
 }

@@ -101,5 +101,7 @@ Weight cuda_plain_weight(Compute *c, Weight w) {
     const Nf4Matrix m = nf4_matrix(w.data);
     LAUNCH(c, nf4_kernel, (unsigned)divide_up(m.tiles, NF4_WARPS), NF4_WARPS * WARP, 0, data<bf16>(out), m);
   }
-  return Weight{out, false};
+  Weight values = {};
+  values.data = out;
+  return values;
 }

@@ -47,7 +47,7 @@ static void test_dry_run(void **state) {
   arena_init_dry(&dry, "dry");
   Tensor x = tensor_new_2d(&dry, DTYPE_F32, 40, 64), out = tensor_new_2d(&dry, DTYPE_F32, 40, 900),
          none = {0};
-  Weight w = {tensor_new_2d(&dry, DTYPE_BF16, 900, 64), false};
+  Weight w = {.data = tensor_new_2d(&dry, DTYPE_BF16, 900, 64)};
   Tensor ids = tensor_new_1d(&dry, DTYPE_I32, 40), logprob = tensor_new_1d(&dry, DTYPE_F32, 40);
   compute_dry_begin(&c);
   op_linear(&c, out, x, w, none, 1, 0);

@@ -187,7 +187,7 @@ static void test_recording(void **state) {
   assert_true(compute_can_record(&c));
   assert_true(compute_arena(&c, &arena, "test", 4096, &error));
   Tensor x = tensor_new_2d(&arena, DTYPE_F32, 1, 4), out = tensor_new_2d(&arena, DTYPE_F32, 1, 2), none = {0};
-  Weight w = {tensor_new_2d(&arena, DTYPE_F32, 2, 4), false};
+  Weight w = {.data = tensor_new_2d(&arena, DTYPE_F32, 2, 4)};
   compute_dry_begin(&c);
   op_linear(&c, out, x, w, none, 1, 0);
   assert_true(compute_dry_end(&c, &error));

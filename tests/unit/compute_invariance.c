@@ -116,8 +116,8 @@ static void check_linear(const Backend *backend, DType narrow, DType dtype, bool
   bed_open(&bed, backend, 2);
   bed_open(&other, backend, 3);
   Tensor x = noise_2d(&bed, narrow, ROWS, inputs), bias = noise_2d(&bed, dtype, 1, outputs);
-  Weight w = {noise_2d(&bed, dtype, transposed ? inputs : outputs, transposed ? outputs : inputs),
-              transposed};
+  Weight w = {.data = noise_2d(&bed, dtype, transposed ? inputs : outputs, transposed ? outputs : inputs),
+              .transposed = transposed};
   bias = tensor_1d(bias.data, dtype, outputs);
   Tensor alone = noise_2d(&bed, narrow, ROWS, outputs), start = noise_2d(&bed, narrow, ROWS, outputs);
   copy_to(&bed, alone, &bed, start);
@@ -167,7 +167,7 @@ static void check_adapted(const Backend *backend, DType narrow, int64_t inputs, 
   bed_open(&other, backend, 3);
   const int64_t outputs = PARTS * part;
   const Tensor x = noise_2d(&bed, narrow, ROWS, inputs), u = noise_2d(&bed, narrow, ROWS, PARTS * rank);
-  const Weight w = {noise_2d(&bed, narrow, outputs, inputs), false};
+  const Weight w = {.data = noise_2d(&bed, narrow, outputs, inputs)};
   const Tensor start = noise_2d(&bed, narrow, ROWS, outputs), none = {0};
   const Tensor alone = noise_2d(&bed, narrow, ROWS, outputs),
                together = noise_2d(&bed, narrow, ROWS, outputs);
@@ -337,7 +337,8 @@ static Training training_run(Bed *bed, DType narrow) {
   RUN(bed, op_attention(c, r.out, r.lse, q, k, v, offsets, spec));
   RUN(bed, op_attention_backward(c, r.dq, r.dk, r.dv, dout, r.out, r.lse, q, k, v, offsets, spec));
   Tensor x = noise_2d(bed, narrow, T, C), dy = noise_2d(bed, narrow, T, O), none = {0};
-  Weight w = {noise_2d(bed, narrow, O, C), false}, dw = {noise_2d(bed, DTYPE_F32, O, C), false};
+  Weight w = {.data = noise_2d(bed, narrow, O, C)};
+  Weight dw = {.data = noise_2d(bed, DTYPE_F32, O, C), .narrow = narrow == DTYPE_BF16};
   r.y = noise_2d(bed, narrow, T, O), r.dx = noise_2d(bed, narrow, T, C), r.dw = dw.data;
   r.dbias = noise(bed, tensor_new_1d(arena, DTYPE_F32, O));
   RUN(bed, op_linear(c, r.y, x, w, none, 1, 0));
@@ -468,9 +469,9 @@ static void test_plan_covers_fewer_rows(void **state) {
       Bed bed;
       bed_open(&bed, list[i], 2);
       const bool transposed = kind & 1;
-      Weight w = {tensor_new_2d(&bed.arena, dtypes[kind / 2], transposed ? inputs : outputs,
-                                transposed ? outputs : inputs),
-                  transposed};
+      Weight w = {.data = tensor_new_2d(&bed.arena, dtypes[kind / 2], transposed ? inputs : outputs,
+                                        transposed ? outputs : inputs),
+                  .transposed = transposed};
       size_t before = 0;
       for (int64_t rows = 0; rows < 80; rows++) {
         Error error = {0};

@@ -1,4 +1,4 @@
-/* The library products against double precision. */
+/* Products, of the library and on the matrix unit, against double precision. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -7,14 +7,17 @@
 
 #include "base/dtype.h"
 #include "base/random.h"
+#include "compute/amx/product.h"
 #include "compute/compute.h"
 #include "compute/product.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct Sides {
   int64_t m, n, k, lda, ldb, ldc;
+  bool a_across, b_across;
   float *a, *b, *c;
   uint16_t *narrow_a, *narrow_b;
 } Sides;
@@ -24,9 +27,12 @@ static float noise(uint64_t i) {
 }
 
 /* Elements that bf16 holds exactly, with gaps between the rows. */
-static Sides sides_new(int64_t m, int64_t n, int64_t k, int64_t b_rows, int64_t b_columns) {
-  Sides s = {.m = m, .n = n, .k = k, .lda = k + 3, .ldb = b_columns + 5, .ldc = n + 7};
-  size_t size_a = (size_t)(m * s.lda), size_b = (size_t)(b_rows * s.ldb), size_c = (size_t)(m * s.ldc);
+static Sides sides_new(int64_t m, int64_t n, int64_t k, bool a_across, bool b_across) {
+  Sides s = {
+      .m = m, .n = n, .k = k, .lda = (a_across ? m : k) + 3, .ldb = (b_across ? n : k) + 5, .ldc = n + 7};
+  s.a_across = a_across, s.b_across = b_across;
+  size_t size_a = (size_t)((a_across ? k : m) * s.lda), size_b = (size_t)((b_across ? k : n) * s.ldb);
+  size_t size_c = (size_t)(m * s.ldc);
   s.a = malloc(size_a * sizeof *s.a);
   s.b = malloc(size_b * sizeof *s.b);
   s.c = malloc(size_c * sizeof *s.c);
@@ -47,23 +53,40 @@ static void sides_free(Sides *s) {
   free(s->narrow_b);
 }
 
-static void check_product(int64_t m, int64_t n, int64_t k, bool transpose, bool narrow, float alpha,
-                          float beta) {
-  Sides s = sides_new(m, n, k, transpose ? n : k, transpose ? k : n);
+static double link_of(const float *x, int64_t stride, bool across, int64_t row, int64_t l) {
+  return (double)x[across ? l * stride + row : row * stride + l];
+}
+
+/* Which product computes: the library's, or the unit's of bf16 or of fp32 factors. */
+typedef enum Way { LIBRARY, UNIT, UNIT_ROUNDS } Way;
+
+static void multiply(const Sides *s, Way way, int threads, float alpha, float beta) {
+  if (way == LIBRARY) {
+    product_f32(threads, s->a_across, !s->b_across, s->m, s->n, s->k, alpha, s->a, s->lda, s->b, s->ldb, beta,
+                s->c, s->ldc);
+    return;
+  }
+  const bool narrow = way == UNIT;
+  const ProductFactor a = {
+      .data = narrow ? (void *)s->narrow_a : s->a, .stride = s->lda, .narrow = narrow, .across = s->a_across};
+  const ProductFactor b = {
+      .data = narrow ? (void *)s->narrow_b : s->b, .stride = s->ldb, .narrow = narrow, .across = s->b_across};
+  void *scratch = malloc(product_amx_scratch(threads, s->m, s->n, s->k));
+  product_amx(threads, s->m, s->n, s->k, alpha, a, b, beta, s->c, s->ldc, scratch);
+  free(scratch);
+}
+
+static void check_product(Way way, Sides s, float alpha, float beta) {
+  const int64_t m = s.m, n = s.n, k = s.k;
   float *before = malloc((size_t)(m * s.ldc) * sizeof *before);
   for (int64_t i = 0; i < m * s.ldc; i++) before[i] = s.c[i];
   for (int64_t i = 0; beta == 0 && i < m * s.ldc; i++) s.c[i] = i % s.ldc < n ? NAN : s.c[i];
-  if (narrow) {
-    product_bf16(2, transpose, m, n, k, alpha, s.narrow_a, s.lda, s.narrow_b, s.ldb, beta, s.c, s.ldc);
-  } else {
-    product_f32(2, false, transpose, m, n, k, alpha, s.a, s.lda, s.b, s.ldb, beta, s.c, s.ldc);
-  }
+  multiply(&s, way, 2, alpha, beta);
   for (int64_t i = 0; i < m; i++) {
     for (int64_t j = 0; j < s.ldc; j++) {
       double sum = 0;
-      for (int64_t l = 0; j < n && l < k; l++) {
-        sum += (double)s.a[i * s.lda + l] * (double)s.b[transpose ? j * s.ldb + l : l * s.ldb + j];
-      }
+      for (int64_t l = 0; j < n && l < k; l++)
+        sum += link_of(s.a, s.lda, s.a_across, i, l) * link_of(s.b, s.ldb, s.b_across, j, l);
       double old = (double)before[i * s.ldc + j], got = (double)s.c[i * s.ldc + j];
       double expected = j < n ? (double)alpha * sum + (beta == 0 ? 0 : (double)beta * old) : old;
       if (!(fabs(got - expected) <= (j < n ? 2e-6 * sqrt((double)k) * 2 : 0))) {
@@ -76,28 +99,74 @@ static void check_product(int64_t m, int64_t n, int64_t k, bool transpose, bool 
   sides_free(&s);
 }
 
-static void check_shapes(bool narrow) {
-  for (int transpose = 0; transpose < 2; transpose++) {
-    check_product(1, 1, 1, transpose, narrow, 1, 0);
-    check_product(1, 70, 33, transpose, narrow, 1, 0);
-    check_product(17, 1, 64, transpose, narrow, 1, 1);
-    check_product(33, 65, 100, transpose, narrow, 0.5f, -1.5f);
-    check_product(128, 256, 64, transpose, narrow, 1, 0);
+static void check_shapes(Way way) {
+  for (int layout = 0; layout < 4; layout++) {
+    const bool a = layout & 1, b = layout & 2;
+    check_product(way, sides_new(1, 1, 1, a, b), 1, 0);
+    check_product(way, sides_new(1, 70, 33, a, b), 1, 0);
+    check_product(way, sides_new(17, 1, 64, a, b), 1, 1);
+    check_product(way, sides_new(33, 65, 100, a, b), 0.5f, -1.5f);
+    check_product(way, sides_new(64, 96, 31, a, b), 1, 1);
+    check_product(way, sides_new(128, 256, 64, a, b), 1, 0);
+    check_product(way, sides_new(40, 33, 5000, a, b), 1, 1); /* more links than are packed at once */
+    check_product(way, sides_new(40, 33, 5000, a, b), 0.5f, 2);
   }
 }
 
 static void test_f32(void **state) {
   (void)state;
-  check_shapes(false);
+  check_shapes(LIBRARY);
 }
 
-static void test_bf16(void **state) {
+static bool unit(void) {
+  if (product_bf16_is_fast()) return true;
+  print_message("no matrix unit for bf16, or it is held back\n");
+  return false;
+}
+
+static void test_unit(void **state) {
   (void)state;
-  if (!product_bf16_is_fast()) {
-    print_message("no matrix unit for bf16, or it is held back\n");
-    skip();
+  if (!unit()) skip();
+  check_shapes(UNIT);
+  check_shapes(UNIT_ROUNDS);
+}
+
+/* The same sums to the bit for any number of threads, and for a row beside any others. */
+static void test_unit_order(void **state) {
+  (void)state;
+  if (!unit()) skip();
+  Sides s = sides_new(130, 700, 2100, false, false);
+  multiply(&s, UNIT, 1, 1, 0);
+  const size_t count = (size_t)(s.m * s.ldc);
+  float *expected = malloc(count * sizeof *expected);
+  memcpy(expected, s.c, count * sizeof *expected);
+  for (int threads = 2; threads < 9; threads++) {
+    multiply(&s, UNIT, threads, 1, 0);
+    assert_memory_equal(s.c, expected, count * sizeof *expected);
   }
-  check_shapes(true);
+  for (int64_t row = 0; row < 130; row += 43) {
+    Sides one = s;
+    one.m = 1;
+    one.a += row * s.lda, one.narrow_a += row * s.lda;
+    multiply(&one, UNIT, 2, 1, 0);
+    assert_memory_equal(one.c, expected + row * s.ldc, (size_t)s.n * sizeof *expected);
+  }
+  free(expected);
+  sides_free(&s);
+}
+
+/* Enough for a product is enough for a smaller one. */
+static void test_unit_scratch(void **state) {
+  (void)state;
+  if (!unit()) skip(); /* its file is for such processors alone */
+  for (int threads = 1; threads < 8; threads++) {
+    size_t before = 0;
+    for (int64_t m = 1; m < 3000; m += 31) {
+      const size_t size = product_amx_scratch(threads, m, 2000, m);
+      assert_true(size >= before);
+      before = size;
+    }
+  }
 }
 
 /* DROVER_CPU counts: it is read when a device is opened, and must be before oneDNN is used. */
@@ -111,6 +180,7 @@ static int open_device(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_unit),
+                                     cmocka_unit_test(test_unit_order), cmocka_unit_test(test_unit_scratch)};
   return cmocka_run_group_tests(tests, open_device, NULL);
 }

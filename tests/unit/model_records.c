@@ -322,11 +322,11 @@ static void what_is_not_known_is_not_recorded(void **state) {
   device_random(&c, w, random_key(1, RANDOM_TEST), 1, 0, 1);
   for (int turn = 0; turn < 2; turn++) {
     compute_record_begin(&c);
-    op_linear(&c, out, x, (Weight){w, false}, (Tensor){0}, 1, 0);
+    op_linear(&c, out, x, (Weight){.data = w}, (Tensor){0}, 1, 0);
     ComputeGraph *graph = compute_record_end(&c);
     assert_true((graph != NULL) == (turn == 1));
     if (graph) compute_replay(&c, graph);
-    op_linear(&c, expected, x, (Weight){w, false}, (Tensor){0}, 1, 0);
+    op_linear(&c, expected, x, (Weight){.data = w}, (Tensor){0}, 1, 0);
     compute_graph_free(&c, graph);
   }
   float *a = device_values(&c, out), *b = device_values(&c, expected);

@@ -1,0 +1,143 @@
+/* All of a is packed by all threads together. Then each thread packs some panels of b for itself, as many as stay in its second-level
+ * cache, and takes them through the panels of a: a row of c is written from left to right. */
+#include "compute/amx/few.h"
+#include "compute/amx/pack.h"
+
+#include "base/error.h"
+
+#include <omp.h>
+#include <stdatomic.h>
+
+enum { CACHE_STEPS = 768 * 1024 / STEP_BYTES /* of b in the second-level cache */ };
+
+typedef struct Plan {
+  int64_t m_panels, n_panels;
+  int64_t steps;            /* packed at once */
+  int64_t n_block;          /* panels of b that a thread packs at once */
+  int64_t m_teams, n_teams; /* shares: m_teams * n_teams */
+} Plan;
+
+static Plan plan_of(int threads, int64_t m, int64_t n, int64_t k) {
+  Plan plan = {.m_panels = ceil_div(m, PANEL),
+               .n_panels = ceil_div(n, PANEL),
+               .steps = least(ceil_div(k, STEP), LONG_STEPS)};
+  int64_t best = INT64_MAX;
+  for (int64_t teams = 1; teams <= threads; teams++) {
+    if (threads % teams) continue;
+    const int64_t work = ceil_div(plan.m_panels, teams) * ceil_div(plan.n_panels, threads / teams);
+    if (work >= best) continue;
+    best = work;
+    plan.m_teams = teams;
+    plan.n_teams = threads / teams;
+  }
+  plan.n_block = least(CACHE_STEPS / plan.steps, ceil_div(plan.n_panels, plan.n_teams));
+  return plan;
+}
+
+/* What a thread has for itself: its part of b, which grows with both sizes as what it takes of it need not, and rows that are read. */
+static size_t own_bytes(const Plan *plan) {
+  return (size_t)least(CACHE_STEPS, plan->n_panels * plan->steps) * STEP_BYTES + rows_bytes(plan->steps);
+}
+
+size_t product_amx_scratch(int threads, int64_t m, int64_t n, int64_t k) {
+  const Plan plan = plan_of(threads, m, n, k);
+  const size_t wide = (size_t)(plan.m_panels * plan.steps) * STEP_BYTES + (size_t)threads * own_bytes(&plan);
+  const size_t few = few_bytes(threads, least(m, FEW_PANELS * PANEL), k);
+  return with_first_line(wide > few ? wide : few);
+}
+
+bool product_amx_allowed(void) {
+  static atomic_int known; /* 1: yes, 2: no */
+  if (!known) known = amx_tiles_ask() ? 1 : 2;
+  return known == 1;
+}
+
+/* A product and its parts at work. */
+typedef struct Work {
+  const Product *p;
+  Plan plan;
+  char *packed_a, *own;
+} Work;
+
+/* One block of c, whose sums begin with what is there if they are plain. */
+static void take_block(const Product *p, const Stretch *stretch, int64_t row, int64_t column, const char *a,
+                       const char *b) {
+  float *c = p->c + row * p->ldc + column, block[PANEL * PANEL] __attribute__((aligned(LINE)));
+  const int64_t rows = least(PANEL, p->m - row), columns = least(PANEL, p->n - column);
+  const bool plain = is_plain(p, stretch), more = plain && stretch->beta == 1;
+  const TilePanel left = packed_panel(a), right = packed_panel(b);
+  if (plain && rows == PANEL && columns == PANEL) {
+    amx_tiles_multiply(left, right, stretch->steps, c, p->ldc * (int64_t)sizeof *c, more, false, NULL);
+    return;
+  }
+  for (int64_t r = 0; more && r < rows; r++)
+    memcpy(block + r * PANEL, c + r * p->ldc, (size_t)columns * sizeof *c);
+  amx_tiles_multiply(left, right, stretch->steps, block, PANEL * sizeof *block, more, false, NULL);
+  put_sums(block, rows, columns, p->alpha, plain ? 0 : stretch->beta, c, p->ldc);
+}
+
+/* Packs `count` panels of b from panel n on, in the order in which its rows lie. */
+static void pack_panels(const Product *p, const Stretch *stretch, int64_t n, int64_t count, char *to,
+                        uint16_t *rows) {
+  const int64_t at_once = p->b.across ? 1 : stretch->steps, panel_bytes = stretch->steps * STEP_BYTES;
+  for (int64_t s = 0; s < stretch->steps; s += at_once) {
+    for (int64_t q = 0; q < count; q++)
+      pack_panel(to + q * panel_bytes + s * STEP_BYTES, p->b, true, (n + q) * PANEL, p->n,
+                 stretch->link + s * STEP, p->k, at_once, rows);
+  }
+}
+
+static void take_share(const Work *work, const Stretch *stretch, int share, char *packed_b) {
+  const Product *p = work->p;
+  const Plan *plan = &work->plan;
+  const int64_t team = share / plan->n_teams, place = share % plan->n_teams;
+  const int64_t m_first = plan->m_panels * team / plan->m_teams;
+  const int64_t m_last = plan->m_panels * (team + 1) / plan->m_teams;
+  const int64_t n_last = plan->n_panels * (place + 1) / plan->n_teams;
+  const int64_t panel_bytes = stretch->steps * STEP_BYTES;
+  uint16_t *rows = (uint16_t *)(void *)(packed_b + plan->n_block * panel_bytes);
+  for (int64_t n = plan->n_panels * place / plan->n_teams; n < n_last; n += plan->n_block) {
+    const int64_t count = least(plan->n_block, n_last - n);
+    pack_panels(p, stretch, n, count, packed_b, rows);
+    for (int64_t i = m_first; i < m_last; i++) {
+      for (int64_t q = 0; q < count; q++)
+        take_block(p, stretch, i * PANEL, (n + q) * PANEL, work->packed_a + i * panel_bytes,
+                   packed_b + q * panel_bytes);
+    }
+  }
+}
+
+/* What a thread does; all of them are here at once. */
+static void take_part(const Work *work) {
+  const Product *p = work->p;
+  const Plan *plan = &work->plan;
+  const int shares = (int)(plan->m_teams * plan->n_teams), thread = omp_get_thread_num();
+  amx_tiles_begin();
+  for (int64_t link = 0; link < p->k; link += LONG_STEPS * STEP) {
+    const Stretch stretch = stretch_from(p, link);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < plan->m_panels; i++) {
+      pack_panel(work->packed_a + i * stretch.steps * STEP_BYTES, p->a, false, i * PANEL, p->m, link, p->k,
+                 stretch.steps, NULL);
+    }
+    for (int share = thread; share < shares; share += omp_get_num_threads())
+      take_share(work, &stretch, share, work->own + (size_t)thread * own_bytes(plan));
+#pragma omp barrier
+  }
+  amx_tiles_end();
+}
+
+void product_amx(int threads, int64_t m, int64_t n, int64_t k, float alpha, ProductFactor a, ProductFactor b,
+                 float beta, float *c, int64_t ldc, void *scratch) {
+  if (m == 0 || n == 0) return;
+  ASSERT(k > 0 && !a.read && !(b.read && b.across));
+  const Product p = {m, n, k, alpha, beta, a, b, c, ldc};
+  if (few_is_for(m, &b)) {
+    few_multiply(&p, threads, first_line(scratch));
+    return;
+  }
+  Work work = {.p = &p, .plan = plan_of(threads, m, n, k), .packed_a = first_line(scratch)};
+  work.own = work.packed_a + work.plan.m_panels * work.plan.steps * STEP_BYTES;
+#pragma omp parallel num_threads(threads)
+  take_part(&work);
+}
