@@ -17,7 +17,7 @@
   gsub(/[KMG]iB/, "B", line)
   gsub(/(N s|N step|T)\/step|N step\/s/, "N step/s", line)
   gsub(/(N s|T)\/update|N update\/s/, "N update/s", line)
-  sub(/cpu \([a-zN]+\)/, "cpu (...)", line)
+  sub(/cpu \([a-zN, ]+\)/, "cpu (...)", line)
   sub(/ \(best N at update N\)/, "", line) # not where it was before the stop
   gsub(/   +/, "  ", line) # a column of numbers
   if (line != "") print line
