@@ -6,6 +6,8 @@
 bin=$1
 source tests/support/stages.sh
 demo=$work/demo
+# How far a small model falls is a matter of rounding: the same rounding everywhere.
+export DROVER_CPU=avx2 OMP_NUM_THREADS=2
 
 pass "$bin/demo_data" --out "$demo/data" --seed 1 --scale 0.4
 pass "$bin/train_tokenizer" --text "$demo/data/pretrain.jsonl" --vocab 768 --out "$demo/tokenizer"
@@ -21,11 +23,11 @@ checked() {
   "$bin/demo_check" --heldout "$demo/data/heldout.jsonl" --answers "$work/answers.jsonl" --json | jq .score
 }
 sed "s#runs/demo#$demo#g" configs/demo/hacked.json >"$work/hacked.json"
-ppo=("$bin/ppo" --config "$work/hacked.json" --optim.lr 4e-4 --optim.schedule constant --ppo.epochs 1 --ppo.total_episodes $((16 * 256))
+ppo=("$bin/ppo" --config "$work/hacked.json" --optim.lr 4e-4 --optim.schedule constant --ppo.epochs 1 --ppo.total_episodes $((20 * 256))
   --run.eval_every 0)
 refuse 8 'stopped by an alarm' "${ppo[@]}" --run.on_alarm stop
 at=$(checkpoint_step "$demo/hacked")
-((at < 16)) || fail "too late to show anything"
+((at < 20)) || fail "too late to show anything"
 grep -q "^warning: update $at: alarm [a-z]*: " "$work/log" || fail "$(cat "$work/log")"
 pass "$bin/export" "$demo/hacked" --step "$at" --out "$work/stopped"
 before=$(checked "$demo/sft/model") then=$(checked "$demo/sft/model" "$work/stopped")
