@@ -33,21 +33,24 @@ static void turn_block(float *to, const float *from, int down, int across) {
   }
 }
 
+/* Whether PANEL rows from `first` on are all there, with all links of the steps. */
+static bool is_whole(const Product *p, const Stretch *stretch, int64_t first) {
+  return first + PANEL <= p->n && p->k - stretch->link >= stretch->steps * STEP;
+}
+
 /* Whether rows of b are taken from where they are. */
 static bool in_place(const Product *p, const Stretch *stretch, int64_t first) {
-  return p->b.narrow && !p->b.across && p->b.stride * (int64_t)sizeof(uint16_t) % CROWDED != 0 &&
-         first + PANEL <= p->n && p->k - stretch->link >= stretch->steps * STEP;
+  return !p->b.read && p->b.stride * (int64_t)sizeof(uint16_t) % CROWDED != 0 && is_whole(p, stretch, first);
 }
 
 /* PANEL rows of b for a stretch. */
 static TilePanel panel_of_b(const Product *p, const Stretch *stretch, int64_t first, char *own) {
   uint16_t *rows = (uint16_t *)(void *)own;
   ProductFactor b = p->b;
-  const bool whole = first + PANEL <= p->n && p->k - stretch->link >= stretch->steps * STEP;
-  if (b.read && whole) {
-    b = read_rows(&b, first, p->n, stretch->link, p->k, stretch->steps, rows);
-  } else if (in_place(p, stretch, first)) {
+  if (in_place(p, stretch, first)) {
     b.data = (const uint16_t *)b.data + first * b.stride + stretch->link;
+  } else if (b.read && is_whole(p, stretch, first)) {
+    b = read_rows(&b, first, p->n, stretch->link, p->k, stretch->steps, rows);
   } else {
     char *packed = own + rows_bytes(stretch->steps);
     pack_panel(packed, b, false, first, p->n, stretch->link, p->k, stretch->steps, rows);

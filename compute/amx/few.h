@@ -7,7 +7,7 @@
 
 enum { FEW_PANELS = 4 }; /* of a, at most */
 
-/* Whether it is for such factors; few.c can do others as well. */
+/* Whether it is for such factors. */
 static inline bool few_is_for(int64_t m, const ProductFactor *b) {
   return m <= FEW_PANELS * PANEL && !b->across && (b->narrow || b->read);
 }

@@ -17,7 +17,8 @@ static bool on_matrix_unit(Weight w) {
   return w.data.dtype != DTYPE_F32 && product_bf16_is_fast();
 }
 
-/* How many outputs are taken at once. The same for all that is bf16 by value: sums depend on it. */
+/* How many outputs are taken at once where a weight is widened or decoded first, on the matrix unit by the backward alone. The same for all
+ * that is bf16 by value: sums depend on it. */
 static int64_t block_outputs(Weight w) {
   int64_t outputs = weight_outputs(w), elements = on_matrix_unit(w) ? NARROW_BLOCK : WIDEN_BLOCK;
   if (w.data.dtype == DTYPE_F32) return outputs;
@@ -32,11 +33,10 @@ static void *block_scratch(Compute *c, Weight w) {
   return scratch_alloc(c, (size_t)(block_outputs(w) * weight_inputs(w)) * size);
 }
 
-/* A factor of a product. */
+/* F32; for the matrix unit BF16. */
 typedef struct Matrix {
   const void *data;
   int64_t stride;
-  bool narrow; /* bf16 */
 } Matrix;
 
 static Matrix widened_block(const Compute *c, Weight w, int64_t offset, int64_t rows, int64_t columns,
@@ -49,7 +49,7 @@ static Matrix widened_block(const Compute *c, Weight w, int64_t offset, int64_t 
       vec_store_part(to + r * columns + i, vec_load_bf16_part(from + r * w.data.stride[0] + i, part), part);
     }
   }
-  return (Matrix){to, columns, false};
+  return (Matrix){to, columns};
 }
 
 /* Rows first .. first+rows-1 of a matrix of blocks. */
@@ -64,7 +64,7 @@ static Matrix decoded_block(const Compute *c, Tensor w, int64_t first, int64_t r
     else
       blocks_to_floats(&m, n, m.per_row, (float *)to + r * columns);
   }
-  return (Matrix){to, columns, narrow};
+  return (Matrix){to, columns};
 }
 
 /* Outputs first .. first+count-1 of the weight, in its own layout. */
@@ -72,38 +72,10 @@ static Matrix weight_block(const Compute *c, Weight w, int64_t first, int64_t co
   const int64_t offset = w.transposed ? first : first * w.data.stride[0];
   if (dtype_is_blocks(w.data.dtype))
     return decoded_block(c, w.data, first, count, on_matrix_unit(w), scratch);
-  if (w.data.dtype == DTYPE_F32) return (Matrix){f32(w.data) + offset, w.data.stride[0], false};
-  if (on_matrix_unit(w)) return (Matrix){(const uint16_t *)w.data.data + offset, w.data.stride[0], true};
+  if (w.data.dtype == DTYPE_F32) return (Matrix){f32(w.data) + offset, w.data.stride[0]};
+  if (on_matrix_unit(w)) return (Matrix){(const uint16_t *)w.data.data + offset, w.data.stride[0]};
   return widened_block(c, w, offset, w.transposed ? w.data.dim[0] : count,
                        w.transposed ? count : w.data.dim[1], scratch);
-}
-
-/* Columns from `first` on. */
-static Matrix columns_from(Matrix x, int64_t first) {
-  x.data = (const char *)x.data + first * (int64_t)(x.narrow ? sizeof(uint16_t) : sizeof(float));
-  return x;
-}
-
-static ProductFactor factor(Matrix x, bool across) {
-  return (ProductFactor){.data = x.data, .stride = x.stride, .narrow = x.narrow, .across = across};
-}
-
-/* Workspace of `multiply` for as many as there are. */
-static void *multiply_scratch(Compute *c, bool unit, int64_t m, int64_t n, int64_t k) {
-  return unit ? scratch_alloc(c, product_amx_scratch(c->threads, m, n, k)) : NULL;
-}
-
-/* out[m,n] = alpha * a op(b) + beta * out, with such a workspace on the matrix unit, else of fp32. */
-static void multiply(const Compute *c, bool transpose, int64_t m, int64_t n, int64_t k, float alpha, Matrix a,
-                     Matrix b, float beta, float *out, int64_t stride, void *scratch) {
-  if (scratch) {
-    product_amx(c->threads, m, n, k, alpha, factor(a, false), factor(b, !transpose), beta, out, stride,
-                scratch);
-    return;
-  }
-  ASSERT(!a.narrow && !b.narrow);
-  product_f32(c->threads, false, transpose, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, out,
-              stride);
 }
 
 /* out = bias + beta * out, so that the product can be added. */
@@ -125,6 +97,11 @@ static void check_shapes(Tensor x, Tensor y, Weight w) {
   ASSERT(x.dim[0] == y.dim[0] && x.dim[1] == weight_inputs(w) && y.dim[1] == weight_outputs(w));
 }
 
+/* Workspace of a product on the matrix unit; NULL without. */
+static void *unit_scratch(Compute *c, bool unit, int64_t m, int64_t n, int64_t k) {
+  return unit ? scratch_alloc(c, product_amx_scratch(c->threads, m, n, k)) : NULL;
+}
+
 /* For the matrix unit. */
 static void read_row(const void *blocks, int64_t row, int64_t first, int64_t count, uint16_t *to) {
   const Blocks *m = (const Blocks *)blocks;
@@ -133,21 +110,20 @@ static void read_row(const void *blocks, int64_t row, int64_t first, int64_t cou
 
 /* out = alpha * x W^T + beta * out, in blocks of outputs where W is widened. */
 static void put_product(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
-  const Matrix left = {x.data, x.stride[0], false};
   const int64_t step = block_outputs(w), outputs = c->dry || out.dim[0] == 0 ? 0 : weight_outputs(w);
   void *scratch = block_scratch(c, w);
   for (int64_t first = 0; first < outputs; first += step) {
     const int64_t count = min64(step, outputs - first);
     const Matrix block = weight_block(c, w, first, count, scratch);
-    multiply(c, !w.transposed, x.dim[0], count, x.dim[1], alpha, left, block, beta, f32(out) + first,
-             out.stride[0], NULL);
+    product_f32(c->threads, false, !w.transposed, x.dim[0], count, x.dim[1], alpha, f32(x), x.stride[0],
+                block.data, block.stride, beta, f32(out) + first, out.stride[0]);
   }
 }
 
 /* The same on the matrix unit, where W is taken as it is. */
 static void put_product_on_unit(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
   const int64_t m = x.dim[0], n = weight_outputs(w), k = x.dim[1];
-  void *scratch = scratch_alloc(c, product_amx_scratch(c->threads, m, n, k));
+  void *scratch = unit_scratch(c, true, m, n, k);
   if (c->dry || m == 0) return;
   Blocks blocks;
   ProductFactor b = {.data = w.data.data, .stride = w.data.stride[0], .narrow = true, .across = w.transposed};
@@ -186,15 +162,20 @@ void CPU(linear_adapted)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias
 void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha, float beta) {
   check_shapes(dx, dy, w);
   size_t mark = scratch_open(c);
-  const Matrix left = {dy.data, dy.stride[0], false};
-  const int64_t step = block_outputs(w), outputs = c->dry || dx.dim[0] == 0 ? 0 : weight_outputs(w);
-  void *scratch = block_scratch(c, w),
-       *unit = multiply_scratch(c, on_matrix_unit(w), dx.dim[0], dx.dim[1], step);
+  const int64_t m = dx.dim[0], n = dx.dim[1], step = block_outputs(w);
+  const int64_t outputs = c->dry || m == 0 ? 0 : weight_outputs(w);
+  void *scratch = block_scratch(c, w), *unit = unit_scratch(c, on_matrix_unit(w), m, n, step);
   for (int64_t first = 0; first < outputs; first += step) {
     const int64_t count = min64(step, outputs - first);
     const Matrix block = weight_block(c, w, first, count, scratch);
-    multiply(c, w.transposed, dx.dim[0], dx.dim[1], count, alpha, columns_from(left, first), block,
-             first ? 1.0f : beta, f32(dx), dx.stride[0], unit);
+    const ProductFactor a = {.data = f32(dy) + first, .stride = dy.stride[0]};
+    const ProductFactor b = {block.data, block.stride, .narrow = true, .across = !w.transposed};
+    const float rest = first ? 1.0f : beta;
+    if (unit)
+      product_amx(c->threads, m, n, count, alpha, a, b, rest, f32(dx), dx.stride[0], unit);
+    else
+      product_f32(c->threads, false, w.transposed, m, n, count, alpha, a.data, a.stride, b.data, b.stride,
+                  rest, f32(dx), dx.stride[0]);
   }
   scratch_close(c, mark);
 }
@@ -215,7 +196,7 @@ static void add_column_sums(const Compute *c, float *dbias, Tensor dy) {
 /* dw += alpha * left^T right. */
 static void add_product(Compute *c, Weight dw, Tensor left, Tensor right, float alpha) {
   const int64_t m = left.dim[1], n = right.dim[1], k = left.dim[0];
-  void *unit = multiply_scratch(c, dw.narrow && product_bf16_is_fast(), m, n, k);
+  void *unit = unit_scratch(c, dw.narrow && product_bf16_is_fast(), m, n, k);
   if (c->dry || k == 0) return;
   const ProductFactor a = {.data = left.data, .stride = left.stride[0], .across = true};
   const ProductFactor b = {.data = right.data, .stride = right.stride[0], .across = true};

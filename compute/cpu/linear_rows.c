@@ -1,4 +1,4 @@
-/* The linear of rollouts: an output depends on its own row of x alone, to the bit, however many rows and
+/* The linear of rollouts, but of bf16 values on a matrix unit (linear.c): an output depends on its own row of x alone, to the bit, however many rows and
  * threads there are. Each output is one or VEC chains of fused multiply-adds whose order is a function of I
  * alone:
  *   [O,I] weights ("dot"): VEC interleaved chains over I, then the fixed tree of vec_sum;
