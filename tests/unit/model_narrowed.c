@@ -4,6 +4,7 @@
 #include "model/head.h"
 #include "model/narrowed.h"
 #include "model/weights.h"
+#include "tests/support/block_models.h"
 #include "tests/support/device.h"
 #include "tests/temporary.h"
 
@@ -18,19 +19,8 @@
 
 enum { TOKENS = 19, VOCAB = 96 };
 
-static const char *const configs[] = {
-    "{\"model_type\":\"llama\",\"vocab_size\":96,\"hidden_size\":64,\"intermediate_size\":192,"
-    "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-5,"
-    "\"max_position_embeddings\":64,\"tie_word_embeddings\":true}",
-    "{\"model_type\":\"gpt2\",\"vocab_size\":96,\"n_embd\":64,\"n_layer\":2,\"n_head\":4,\"n_positions\":64,"
-    "\"layer_norm_epsilon\":1e-5}",
-    /* the down projection's 80 inputs are no whole blocks */
-    "{\"model_type\":\"llama\",\"vocab_size\":96,\"hidden_size\":64,\"intermediate_size\":80,"
-    "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":4,\"rms_norm_eps\":1e-5,"
-    "\"max_position_embeddings\":64,\"tie_word_embeddings\":false}"};
-enum { CONFIGS = sizeof configs / sizeof *configs };
 /* 7 or 4 linears a layer, 6 of the last, and the head. */
-static const int copies[CONFIGS] = {15, 9, 7};
+static const int copies[BLOCK_CONFIGS] = {15, 9, 7};
 
 static const WeightFormat formats[] = {{.dtype = DTYPE_F32}, {.dtype = DTYPE_BF16}};
 static const WeightFormat eight_bits = {
@@ -121,7 +111,7 @@ static void save(Lab *lab, const char *directory) {
 
 static void as_quantised(void **state) {
   (void)state;
-  for (int c = 0; c < CONFIGS; c++) {
+  for (int c = 0; c < BLOCK_CONFIGS; c++) {
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
       Temporary folder;
       Error error = {0};
@@ -129,8 +119,8 @@ static void as_quantised(void **state) {
       temporary_open(&folder);
       char directory[512];
       snprintf(directory, sizeof directory, "%s", temporary_path(&folder, "model"));
-      lab_open(&lab, configs[c], formats[f], true);
-      lab_open(&read, configs[c], eight_bits, false);
+      lab_open(&lab, block_configs[c], formats[f], true);
+      lab_open(&read, block_configs[c], eight_bits, false);
       assert_int_equal(lab.narrowed.count, copies[c]);
       fill(&lab, 1);
       save(&lab, directory);
@@ -192,9 +182,9 @@ static double distance(const float *a, const float *b) {
 /* The view computes nearly what the model does, of the weights at its last renewal. */
 static void follows(void **state) {
   (void)state;
-  for (int c = 0; c < CONFIGS; c++) {
+  for (int c = 0; c < BLOCK_CONFIGS; c++) {
     Lab lab;
-    lab_open(&lab, configs[c], formats[0], true);
+    lab_open(&lab, block_configs[c], formats[0], true);
     fill(&lab, 1);
     renew(&lab);
     float *before = logits_of(&lab, &lab.narrowed.view);
@@ -216,7 +206,7 @@ static void refusals(void **state) {
   (void)state;
   static const float bad[] = {NAN, INFINITY, -1e35f};
   Lab lab;
-  lab_open(&lab, configs[0], formats[0], true);
+  lab_open(&lab, block_configs[0], formats[0], true);
   const ModelTensor *tensor = &lab.model.tensors[lab.narrowed.copies[3].of];
   for (int i = 0; i < 3; i++) {
     Error error = {0};
@@ -258,7 +248,7 @@ static void no_card(void **state) {
     compute_close(&compute);
     skip();
   }
-  lab_open(&lab, configs[0], formats[0], false);
+  lab_open(&lab, block_configs[0], formats[0], false);
   assert_false(narrowed_open(&narrowed, &lab.model, NULL, &compute, &lab.arena, &error));
   assert_int_equal(error.code, ERROR_USAGE);
   assert_non_null(strstr(error.message, "expected the CPU"));

@@ -4,6 +4,7 @@
 #include "model/head.h"
 #include "model/quantize.h"
 #include "model/weights.h"
+#include "tests/support/block_models.h"
 #include "tests/support/device.h"
 #include "tests/support/fixture.h"
 #include "tests/temporary.h"
@@ -17,17 +18,6 @@
 #include <cmocka.h>
 
 enum { VOCAB = 96, TOKENS = 19, PICKED = 6 };
-
-static const char *const configs[] = {
-    "{\"model_type\":\"llama\",\"vocab_size\":96,\"hidden_size\":64,\"intermediate_size\":192,"
-    "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-5,"
-    "\"max_position_embeddings\":64,\"tie_word_embeddings\":true}",
-    "{\"model_type\":\"gpt2\",\"vocab_size\":96,\"n_embd\":64,\"n_layer\":2,\"n_head\":4,\"n_positions\":64,"
-    "\"layer_norm_epsilon\":1e-5}",
-    /* the down projection's 80 inputs are no whole blocks: it stays as it is */
-    "{\"model_type\":\"llama\",\"vocab_size\":96,\"hidden_size\":64,\"intermediate_size\":80,"
-    "\"num_hidden_layers\":1,\"num_attention_heads\":4,\"num_key_value_heads\":4,\"rms_norm_eps\":1e-5,"
-    "\"max_position_embeddings\":64,\"tie_word_embeddings\":false}"};
 
 /* The sum over q, k and v (gate and up) is rounded once or three times: to F32, which makes 2.6e-6 at most, or, of narrow activations, to
  * BF16, which makes 0.008. */
@@ -208,7 +198,7 @@ static void same_bits_of(int kind) {
     temporary_open(&folder);
     char directory[512];
     snprintf(directory, sizeof directory, "%s", temporary_path(&folder, "model"));
-    save_model(configs[c], directory);
+    save_model(block_configs[c], directory);
     Lab blocks, values;
     lab_open(&blocks, directory, quantized[kind].format);
     lab_open(&values, directory, plain);
