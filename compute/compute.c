@@ -66,6 +66,10 @@ int compute_all_threads(void) {
   return omp_get_max_threads();
 }
 
+void compute_limit_threads(int threads) {
+  omp_set_num_threads(threads);
+}
+
 bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error) {
   const Comm alone = comm_single();
   return compute_open_rank(compute, kind, threads, &alone, error);

@@ -38,6 +38,8 @@ typedef struct Compute {
 NODISCARD bool compute_open(Compute *compute, DeviceKind kind, int threads, Error *error);
 /* Those of 0: OMP_NUM_THREADS, else the cores that the process may run on. */
 int compute_all_threads(void);
+/* From now on that many are all, for what this thread does. */
+void compute_limit_threads(int threads);
 /* A card of `memory` bytes that is not here, for memory plans: what is opened serves dry runs alone. What driver and
  * libraries take of it is assumed, as DeviceMemory.overhead. ERROR_DEVICE in a build without CUDA, which knows
  * nothing of a card's operations. */

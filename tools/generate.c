@@ -483,6 +483,7 @@ static void report(const Generate *g) {
 static bool generate(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
   g->error = error;
+  if (config->threads > 0) compute_limit_threads((int)config->threads); /* of all that is done */
   if (!open_text(g, error)) return false;
   if (!(config->prompts  ? read_prompt_file(g, error)
         : config->prompt ? read_prompt_text(g, error)

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/terminal.h"
+#include "compute/compute.h"
 #include "train/model_path.h"
 #include "train/ranks.h"
 #include "train/run.h"
@@ -51,6 +52,20 @@ static bool print_config(const Program *program, const void *config, FILE *out, 
   return ok;
 }
 
+/* A number that some programs have an option for; 0 where there is none. */
+static int64_t int_option(const Program *program, const void *config, const char *key) {
+  const Option *option = option_find(program->options, program->option_count, key);
+  if (!option) return 0;
+  ASSERT(option->type == OPTION_INT);
+  return *(const int64_t *)((const char *)config + option->offset);
+}
+
+/* CPU threads that the user allows, of a stage or a tool; 0: all. */
+static int64_t threads_option(const Program *program, const void *config) {
+  const int64_t of_stage = int_option(program, config, "device.threads");
+  return of_stage ? of_stage : int_option(program, config, "threads");
+}
+
 static bool run_stage(const Program *program, void *config, const OptionRequest *request, const Comm *comm,
                       FILE *out, Log *log, Error *error) {
   Buffer settings = {0}, defaults = {0};
@@ -95,13 +110,6 @@ static void say_failure(Log *log, const CommLaunch *launch, const Error *error) 
   }
 }
 
-/* An option that every program for many ranks has (RANK_OPTIONS). */
-static int64_t rank_option(const Program *program, const void *config, const char *key) {
-  const Option *option = option_find(program->options, program->option_count, key);
-  ASSERT(option && option->type == OPTION_INT);
-  return *(const int64_t *)((const char *)config + option->offset);
-}
-
 /* Ranks that are planned for, and not there. */
 static bool imagine_ranks(Comm *comm, int64_t ranks, const CommLaunch *launch, bool check, Error *error) {
   if (!check)
@@ -119,12 +127,12 @@ static bool imagine_ranks(Comm *comm, int64_t ranks, const CommLaunch *launch, b
 /* MPI and sockets have threads, and signals are to be taken before. */
 static bool open_ranks(Comm *comm, const Program *program, const void *config, const CommLaunch *launch,
                        const OptionRequest *request, const Log *log, Error *error) {
-  const int64_t planned = program->ranks ? rank_option(program, config, "device.plan_ranks") : 1;
+  const int64_t planned = program->ranks ? int_option(program, config, "device.plan_ranks") : 1;
   if (planned > 1) return imagine_ranks(comm, planned, launch, request->check, error);
   if (launch->size == 1) return true;
   Log shown = *log;
   shown.threshold = LOG_INFO;
-  const CommJoin join = {.seconds = (double)rank_option(program, config, "device.rank_timeout"),
+  const CommJoin join = {.seconds = (double)int_option(program, config, "device.rank_timeout"),
                          .stopped = request->check ? NULL : run_stop_signal,
                          .log = launch->speaks ? &shown : NULL};
   return (request->check || run_signals_install(launch->rank > 0, error)) &&
@@ -161,9 +169,13 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
     ok = print_config(program, config, out, &error);
   } else if (ok) {
     Comm comm = comm_single();
+    const int all_threads = compute_all_threads();
+    const int64_t threads = threads_option(program, config);
+    if (threads > 0) compute_limit_threads((int)threads); /* whatever the process does: data and files too */
     ok = open_ranks(&comm, program, config, &launch, &request, &log, &error) &&
          run_stage(program, config, &request, &comm, out, &log, &error);
     close_ranks(&comm, &error);
+    compute_limit_threads(all_threads);
   }
   if (ok && (fflush(out) != 0 || ferror(out))) {
     ok = error_set(&error, ERROR_FILE, "cannot write to standard output");
