@@ -16,6 +16,8 @@ typedef struct RowsTile {
 } RowsTile;
 RowsTile cuda_linear_rows_tile(int capability, int multiprocessors, int64_t rows, int64_t outputs,
                                int64_t inputs);
+/* The same of a card with products of warpgroups (linear_rows_wgmma.cu). */
+RowsTile cuda_linear_rows_wgmma_tile(int multiprocessors, int64_t rows, int64_t outputs, int64_t inputs);
 
 /* The device functions of the backend table (runtime.cu, offload.cu, graph.cu). */
 bool cuda_open(Compute *c, Error *error);

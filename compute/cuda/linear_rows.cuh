@@ -45,6 +45,11 @@ bool rows_in_pieces(Tensor x);
 /* The kernels of linear_rows_plain.cu: any mix of dtypes but BF16 with BF16. */
 void linear_rows_plain(Compute *c, const RowsCall &call, DType x, DType w, bool transposed);
 
+/* The kernels of linear_rows_wgmma.cu: BF16 with BF16, on a card of which Device.wgmma is true; `pieces`: both factors are rows_in_pieces. */
+void linear_rows_wgmma(Compute *c, const RowsCall &call, bool transposed, bool pieces);
+/* Whether the program has their code for the card, of compute capability 9.0. */
+bool linear_rows_wgmma_usable(void);
+
 /* Where slice p begins and slice p - 1 ends, in SLICE_UNITs. */
 __device__ __forceinline__ int slice_edge(int inputs, int p) {
   return (int)((int64_t)((inputs + SLICE_UNIT - 1) / SLICE_UNIT) * p / SLICES);
@@ -167,7 +172,7 @@ __device__ __forceinline__ void finish_tile(const RowsCall &call, const float *s
       for (int k = 0; k < 4; k++) sum[k] += part.at[k];
     }
     if (ADAPTED && call.terms > 0) {
-      const float scale = term_of(call, first_output).scale;
+      const float scale = term_of(call, first_output + column).scale;
       const Pack<float, 4> part = load_pack<float, 4>(sums + (PARTS * ROWS + row) * STRIDE + column);
 #pragma unroll
       for (int k = 0; k < 4; k++) sum[k] = fmaf(scale, part.at[k], sum[k]);

@@ -164,6 +164,7 @@ bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bia
                           const AdapterTerm *terms, int count) {
   const bool nf4 = w.data.dtype == DTYPE_NF4 || w.data.dtype == DTYPE_NF4_PLAIN;
   if (c->dry || !nf4 || x.dtype != DTYPE_BF16 || x.dim[0] > NF4_FEW_ROWS || !rows_in_pieces(x)) return false;
+  if (c->device->wgmma) return false; /* the bits are those of the product by BF16 weights */
   if (x.dim[0] == 0) return true;
   const RowsCall call = rows_call(out, x, w, bias, alpha, beta, terms, count);
   const Nf4Matrix m = nf4_matrix(w.data);

@@ -5,6 +5,7 @@
  * streams wherever they could touch the same memory. An upload returns when the host's memory may be reused, which is
  * before it has arrived; nothing but a download waits for the device. */
 #include "compute/cuda/kernel.cuh"
+#include "compute/cuda/linear_rows.cuh"
 #include "compute/cuda/product.cuh"
 #include "compute/cuda/ranks.cuh"
 
@@ -56,6 +57,10 @@ __global__ void probe_kernel(bf16 *out, int count) {
   if (i < count) out[i] = from_float<bf16>(0.0f);
 }
 
+static void describe(Device *d, const cudaDeviceProp *card, const char *suffix) {
+  snprintf(d->description, sizeof d->description, "cuda (%.80s, sm_%d%s)", card->name, d->capability, suffix);
+}
+
 /* The ranks of a host take its cards in turn; `below`: those before this one. */
 static bool find_card(Device *d, int below, cudaDeviceProp *card, Error *error) {
   int driver = 0, toolkit = 0, count = 0;
@@ -80,7 +85,7 @@ static bool find_card(Device *d, int below, cudaDeviceProp *card, Error *error) 
   d->multiprocessors = card->multiProcessorCount;
   d->capability = 10 * card->major + card->minor;
   d->shared_per_block = (int)card->sharedMemPerBlockOptin;
-  snprintf(d->description, sizeof d->description, "cuda (%.80s, sm_%d)", card->name, d->capability);
+  describe(d, card, "");
   if (d->capability < 80) {
     return error_set(error, ERROR_DEVICE,
                      "CUDA: the %s is too old: its compute capability is %d.%d, and 8.0 is the least (bf16)",
@@ -177,6 +182,8 @@ static bool take_card(Compute *c, const cudaDeviceProp *card, Error *error) {
   if (status == cudaSuccess) status = cudaMemGetInfo(&with_context, &total);
   if (!seen) before = with_context;
   if (status == cudaSuccess) status = make_queues(d);
+  d->wgmma = status == cudaSuccess && d->capability == 90 && linear_rows_wgmma_usable();
+  if (d->wgmma) describe(d, card, "a");
   if (status != cudaSuccess) return open_failed(card, status, before, total, error);
   cublasStatus_t blas = cublasLtCreate(&d->blas);
   if (blas != CUBLAS_STATUS_SUCCESS) {

@@ -24,6 +24,7 @@ struct Device {
   int ordinal;
   int multiprocessors;
   int capability;       /* 10 * major + minor: 80, 86, 89, 90, 120 */
+  bool wgmma;           /* products of warpgroups: 9.0, and this program has their code (sm_90a) */
   int shared_per_block; /* most dynamic shared memory of a block, bytes */
   cudaStream_t stream;  /* all operations, in the order of the calls */
   cudaStream_t
@@ -42,7 +43,7 @@ struct Device {
   DeviceMemory memory;
   bool recording;
   bool unrecordable;     /* what is being recorded: a library refused, and nobody may replay it */
-  char description[128]; /* "cuda (NVIDIA H100 80GB HBM3, sm_90)" */
+  char description[128]; /* "cuda (NVIDIA H100 80GB HBM3, sm_90a)" */
 };
 
 /* A failed call or kernel leaves the device unusable: says what failed, and ends the process with the exit code

@@ -66,7 +66,7 @@ static size_t parse_size(const char *text) {
 }
 
 static HostDevice read_device(void) {
-  HostDevice d = {80, 16ull << 30, 8, 1, CUDART_VERSION, 0, SIZE_MAX, 0};
+  HostDevice d = {80, false, 16ull << 30, 8, 1, CUDART_VERSION, 0, SIZE_MAX, 0};
   const char *text = getenv("DROVER_CUDA_HOST_DEVICE");
   for (const char *at = text; at && *at; at += strcspn(at, ","), at += *at == ',') {
     const char *value = at + strcspn(at, "=,");
@@ -75,6 +75,7 @@ static HostDevice read_device(void) {
     value = named ? value + 1 : at;
     if (!named || strncmp(at, "capability", length) == 0) {
       d.capability = atoi(value);
+      d.specific = value[strspn(value, "0123456789")] == 'a';
     } else if (strncmp(at, "memory", length) == 0) {
       d.memory = parse_size(value);
     } else if (strncmp(at, "multiprocessors", length) == 0) {
@@ -164,7 +165,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device) {
   if (status != cudaSuccess) return status;
   const HostDevice *d = host_device();
   memset(p, 0, sizeof(*p));
-  snprintf(p->name, sizeof(p->name), "CUDA emulated on the host (sm_%d)", d->capability);
+  snprintf(p->name, sizeof(p->name), "CUDA emulated on the host (sm_%d%s)", d->capability,
+           d->specific ? "a" : "");
   p->totalGlobalMem = d->memory;
   p->sharedMemPerBlock = 48 << 10;
   p->sharedMemPerBlockOptin = host_shared_optin();

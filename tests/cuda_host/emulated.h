@@ -6,6 +6,7 @@
 
 typedef struct HostDevice {
   int capability;
+  bool specific; /* there is code of the capability's own instructions: sm_90a */
   size_t memory;
   int multiprocessors, devices, driver;
   size_t taken;  /* of the memory, by others */

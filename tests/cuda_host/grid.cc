@@ -3,6 +3,7 @@
 #include "tests/cuda_host/fibre.h"
 #include "tests/cuda_host/emulated.h"
 #include "tests/cuda_host/statics.h"
+#include "tests/cuda_host/wgmma.h"
 
 #include <cstdarg>
 #include <cstdio>
@@ -19,7 +20,7 @@
 
 __thread uint3 threadIdx, blockIdx, blockDim, gridDim;
 
-enum { THREADS = 1024, WARPS = THREADS / warpSize, SHARED_BYTES = 227 << 10, SHARED_TAIL = 4 << 10 };
+enum { THREADS = 1024, WARPS = THREADS / warpSize, SHARED_BYTES = HOST_SHARED_BYTES, SHARED_TAIL = 4 << 10 };
 
 typedef struct Copy {
   void *to;
@@ -35,6 +36,7 @@ typedef struct Thread {
   HostFinish *finish;
   void *mine;
   HostBarrier barrier; /* at which it waits */
+  int part;            /* or the number of the barrier of a part of the block */
 } Thread;
 
 /* Asynchronous copies of a thread under way, and how many each group has; the last group is still open. */
@@ -47,6 +49,7 @@ typedef struct Warp { /* lanes that ... */
   uint32_t runnable;
   uint32_t meeting; /* wait for others of the warp */
   uint32_t blocked; /* wait for the block */
+  uint32_t parted;  /* wait for a part of the block */
   uint32_t ended;
 } Warp;
 
@@ -57,6 +60,12 @@ typedef struct Barrier { /* the one that threads wait at */
   int answer;            /* of the last barrier */
 } Barrier;
 
+enum { PARTS = 16 };
+
+typedef struct Part { /* a barrier of a part of the block */
+  int arrived, threads;
+} Part;
+
 typedef struct Runner { /* of one OS thread */
   FibrePool *pool;
   const char *kernel; /* NULL: none runs */
@@ -66,6 +75,7 @@ typedef struct Runner { /* of one OS thread */
   Copies copies[THREADS];
   Warp warp[WARPS];
   Barrier barrier;
+  Part part[PARTS];
   int threads, warps, ended;
   int current;      /* thread */
   int turn, cursor; /* the warp whose turn it is, and its lane that is next if it can go on */
@@ -151,6 +161,8 @@ static void describe(const Runner *r, int t, char *text, size_t size) {
     snprintf(text, size, "has ended");
   } else if (warp->blocked & lane) {
     snprintf(text, size, "waits at %s", barriers[thread->barrier]);
+  } else if (warp->parted & lane) {
+    snprintf(text, size, "waits at barrier %d for %d threads", thread->part, r->part[thread->part].threads);
   } else if (warp->meeting & lane) {
     snprintf(text, size, "waits at %s, mask %08x", thread->what, thread->mask);
   } else {
@@ -201,6 +213,13 @@ static void turn_to(Runner *r, int warp) {
   r->cursor = r->reverse ? warpSize - 1 : 0;
 }
 
+/* In a warp whose turn has passed: after a barrier of a part of the block. */
+static bool anyone_goes_on(const Runner *r) {
+  for (int w = 0; w < r->warps; w++)
+    if (r->warp[w].runnable) return true;
+  return false;
+}
+
 /* Makes the thread whose turn it is the current one. False when all have ended. */
 static bool pick(Runner *r) {
   for (;;) {
@@ -222,7 +241,7 @@ static bool pick(Runner *r) {
       continue;
     }
     if (r->ended == r->threads) return false;
-    finish_barrier(r);
+    if (!anyone_goes_on(r)) finish_barrier(r);
     turn_to(r, r->reverse ? r->warps - 1 : 0);
   }
 }
@@ -288,6 +307,30 @@ int host_meet_block(enum HostBarrier kind, int value) {
   return b->answer;
 }
 
+void host_meet_threads(int barrier, int threads) {
+  Runner *r = running("meet_threads");
+  if (barrier < 1 || barrier >= PARTS || threads <= 0 || threads % warpSize || threads > r->threads)
+    host_fault("meet_threads: barrier %d of %d threads, in a block of %d", barrier, threads, r->threads);
+  Part *part = &r->part[barrier];
+  if (part->arrived > 0 && part->threads != threads)
+    host_fault("meet_threads: %d threads at barrier %d, where others wait for %d", threads, barrier,
+               part->threads);
+  part->threads = threads;
+  r->thread[r->current].part = barrier;
+  r->warp[r->current / warpSize].parted |= 1u << r->current % warpSize;
+  if (++part->arrived == threads) {
+    part->arrived = 0;
+    for (int t = 0; t < r->threads; t++) {
+      Warp *warp = &r->warp[t / warpSize];
+      const uint32_t lane = 1u << t % warpSize;
+      if (!(warp->parted & lane) || r->thread[t].part != barrier) continue;
+      warp->parted &= ~lane;
+      warp->runnable |= lane;
+    }
+  }
+  give_way(r);
+}
+
 /* -- asynchronous copies ------------------------------------------------------------------------------------- */
 
 void host_copy_async(void *shared, const void *global, bool valid) {
@@ -319,6 +362,7 @@ void host_copy_wait(int pending) {
   for (size_t i = 0; i < copies; i++) {
     static const char zeros[16] = {};
     memcpy(self->copies[i].to, self->copies[i].from ? self->copies[i].from : zeros, 16);
+    host_wgmma_written(self->copies[i].to);
   }
   self->copies.erase(self->copies.begin(), self->copies.begin() + (ptrdiff_t)copies);
   self->groups.erase(self->groups.begin(), self->groups.begin() + (ptrdiff_t)groups);
@@ -348,8 +392,9 @@ static Fibre *runner_work(void *argument) {
 static void run_block(Runner *r) {
   for (int w = 0; w < r->warps; w++) {
     int lanes = r->threads - w * warpSize;
-    r->warp[w] = {lanes >= warpSize ? ~0u : (1u << lanes) - 1, 0, 0, 0};
+    r->warp[w] = {lanes >= warpSize ? ~0u : (1u << lanes) - 1, 0, 0, 0, 0};
   }
+  memset(r->part, 0, sizeof(r->part));
   r->ended = 0;
   r->barrier.arrived = r->barrier.count = 0;
   turn_to(r, r->reverse ? r->warps - 1 : 0);
@@ -389,7 +434,9 @@ void host_run_grid(const char *kernel, const void *address, HostBody *body, cons
     host_poison(r->shared, shared + SHARED_TAIL / 2);
     ASAN_POISON_MEMORY_REGION(r->shared + shared, SHARED_TAIL / 2);
     host_statics_begin(address);
+    host_wgmma_begin_block();
     run_block(r);
+    host_wgmma_end_block(r->threads);
     size_t fixed = host_statics_end(address);
     if (i == 0 && shared > host_shared_limit(address, fixed)) {
       host_fault("%zu bytes of dynamic shared memory beside %zu in variables, and %zu are allowed", shared,
@@ -399,6 +446,10 @@ void host_run_grid(const char *kernel, const void *address, HostBody *body, cons
     check_tail(r);
   }
   r->kernel = nullptr;
+}
+
+int host_thread(void) {
+  return running("a thread's number")->current;
 }
 
 void *host_shared_memory(void) {

@@ -30,8 +30,15 @@ void host_meet_warp(uint32_t mask, const char *what, HostFinish *finish, void *m
 enum HostBarrier { BARRIER, BARRIER_OR, BARRIER_AND, BARRIER_COUNT };
 int host_meet_block(enum HostBarrier kind, int value);
 
-/* The dynamic shared memory of the running block. */
+/* Meeting of `threads` threads, whole warps, at barrier 1 .. 15 of the block. */
+void host_meet_threads(int barrier, int threads);
+
+/* The number of the running thread in its block. */
+int host_thread(void);
+
+/* The dynamic shared memory of the running block; what instructions call its address. */
 void *host_shared_memory(void);
+enum { HOST_SHARED_BYTES = 227 << 10, HOST_SHARED_START = 1 << 10 };
 /* Faults when the bytes are not in the shared memory of the running block. */
 void host_check_shared(const void *p, size_t bytes, const char *what);
 

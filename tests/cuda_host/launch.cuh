@@ -3,6 +3,7 @@
 #define TESTS_CUDA_HOST_LAUNCH_CUH
 
 #include "compute/cuda/runtime.cuh"
+#include "tests/cuda_host/emulated.h"
 
 #define LAUNCH(c, kernel, ...) device_launch(c, #kernel, kernel, __VA_ARGS__)
 
@@ -51,6 +52,13 @@ static void device_launch(Compute *c, const char *name, void (*kernel)(P...), di
   device_launched(c->device, cudaGetLastError(), name);
 }
 
-#define SHARED_MEMORY(T, name) T *name = reinterpret_cast<T *>(host_shared_memory())
+/* A kernel in a file for sm_90a alone. */
+template <class... P>
+static bool device_has_code(void (*)(P...)) {
+  return host_device()->specific;
+}
+
+#define SHARED_MEMORY_1024(T, name) SHARED_MEMORY(T, name)
+#define SHARED_MEMORY(T, name)      T *name = reinterpret_cast<T *>(host_shared_memory())
 
 #endif

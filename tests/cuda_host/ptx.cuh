@@ -46,6 +46,13 @@ inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]) {
   host_meet_warp(0xffffffffu, "mma_bf16", HostMma::finish, &mine);
 }
 
+/* As instructions see it: an offset, behind the KiB that the driver keeps. */
+inline uint32_t shared_address(const void *p) {
+  host_check_shared(p, 1, "shared_address");
+  return HOST_SHARED_START +
+         (uint32_t)(static_cast<const char *>(p) - static_cast<char *>(host_shared_memory()));
+}
+
 /* -- matrices from shared memory -------------------------------------------------------------------------- */
 
 template <int COUNT, bool TRANSPOSED>
@@ -103,6 +110,13 @@ inline void copy_async_commit() {
 template <int PENDING>
 inline void copy_async_wait() {
   host_copy_wait(PENDING);
+}
+
+/* -- barriers of a part of the block ---------------------------------------------------------------------- */
+
+template <int BARRIER, int THREADS>
+inline void meet_threads() {
+  host_meet_threads(BARRIER, THREADS);
 }
 
 /* -- conversions ------------------------------------------------------------------------------------------ */

@@ -1,7 +1,8 @@
 /* The CUDA runtime API, the part that Drover uses, over ordinary memory.
  *
  * DROVER_CUDA_HOST_DEVICE describes the device, as "80" or "capability=86,memory=64M,multiprocessors=4,devices=1,
- * driver=13000,pinned=64M,node=1K": compute capability times ten (the limits on shared memory follow from it), bytes of memory,
+ * driver=13000,pinned=64M,node=1K": compute capability times ten (the limits on shared memory follow from it; 90a: and the program has code
+ * of sm_90a), bytes of memory,
  * multiprocessors, number of devices, version of the driver, the most memory of the host that can be pinned, and what
  * a node of a graph takes of the device's.
  *

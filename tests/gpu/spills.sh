@@ -3,7 +3,7 @@
 #
 #   tests/gpu/spills.sh [--all] LOG
 #
-# LOG: what nvcc said with --resource-usage while it compiled for sm_80; of a kernel in it twice the last counts.
+# LOG: what nvcc said with --resource-usage while it compiled for sm_80 (kernels of sm_90a are in it always); of a kernel in it twice the last counts.
 # --all prints all kernels of LOG instead, as lines of that table with a third number: registers. Exit status 77, not
 # tested, with another release of nvcc than the table's or without c++filt: each release has its own allocation.
 set -euo pipefail

@@ -9,6 +9,7 @@
 
 /* There where the test is linked with the CUDA backend. */
 extern __typeof__(cuda_linear_rows_tile) cuda_linear_rows_tile __attribute__((weak));
+extern __typeof__(cuda_linear_rows_wgmma_tile) cuda_linear_rows_wgmma_tile __attribute__((weak));
 
 static int64_t blocks_of(RowsTile tile, int64_t rows, int64_t outputs) {
   return (outputs + tile.outputs - 1) / tile.outputs * ((rows + tile.rows - 1) / tile.rows);
@@ -41,6 +42,20 @@ static void large_cards_are_filled(void **state) {
   }
 }
 
+/* Products of warpgroups have 64 outputs; a tile of 32 is there for this. */
+static void hoppers_are_filled(void **state) {
+  (void)state;
+  if (!cuda_linear_rows_wgmma_tile) skip();
+  for (int64_t rows = 1; rows <= 512; rows *= 2) {
+    for (int64_t outputs = 4096; outputs <= 28672; outputs *= 7) {
+      const RowsTile tile = cuda_linear_rows_wgmma_tile(132, rows, outputs, 4096);
+      print_message("    %d rows, %d outputs: %d x %d\n", (int)rows, (int)outputs, tile.outputs, tile.rows);
+      if (rows <= 32) assert_true(blocks_of(tile, rows, outputs) >= 106);
+      if (rows >= 256) assert_true(tile.rows >= 64);
+    }
+  }
+}
+
 /* As many rows as there are bring their weights once. */
 static void many_rows_take_wide_tiles(void **state) {
   (void)state;
@@ -51,8 +66,8 @@ static void many_rows_take_wide_tiles(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(small_cards_have_two_blocks_side_by_side),
-                                     cmocka_unit_test(large_cards_are_filled),
-                                     cmocka_unit_test(many_rows_take_wide_tiles)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(small_cards_have_two_blocks_side_by_side), cmocka_unit_test(large_cards_are_filled),
+      cmocka_unit_test(hoppers_are_filled), cmocka_unit_test(many_rows_take_wide_tiles)};
   return cmocka_run_group_tests_name("compute/tiles", tests, NULL, NULL);
 }

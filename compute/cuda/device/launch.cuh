@@ -20,9 +20,21 @@ static void device_launch(Compute *c, const char *name, void (*kernel)(P...), di
   device_launched(c->device, cudaGetLastError(), name);
 }
 
-/* The dynamic shared memory of the running block, as an array of T. */
+/* Whether the program has code of the kernel for the card. */
+template <class... P>
+static bool device_has_code(void (*kernel)(P...)) {
+  cudaFuncAttributes attributes;
+  const bool has = cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess;
+  cudaGetLastError(); /* it has been told */
+  return has;
+}
+
+/* The dynamic shared memory of the running block, as an array of T; 1024: at a multiple of so many bytes. */
 #define SHARED_MEMORY(T, name)                                     \
   extern __shared__ __align__(128) unsigned char shared_memory_[]; \
   T *name = reinterpret_cast<T *>(shared_memory_)
+#define SHARED_MEMORY_1024(T, name)                                      \
+  extern __shared__ __align__(1024) unsigned char shared_memory_1024_[]; \
+  T *name = reinterpret_cast<T *>(shared_memory_1024_)
 
 #endif

@@ -75,6 +75,12 @@ __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING) : "memory");
 }
 
+/* Barrier number 1 .. 15 of the block, of THREADS of its threads, whole warps; 0 is that of __syncthreads. */
+template <int BARRIER, int THREADS>
+__device__ __forceinline__ void meet_threads() {
+  asm volatile("bar.sync %0, %1;\n" ::"n"(BARRIER), "n"(THREADS) : "memory");
+}
+
 /* Two floats as bf16 in a register, the first in the lower half; rounded to nearest even. */
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   uint32_t packed;

@@ -1,0 +1,27 @@
+/* The functions of compute/cuda/device/wgmma.cuh in software (wgmma.h). */
+#ifndef TESTS_CUDA_HOST_WGMMA_CUH
+#define TESTS_CUDA_HOST_WGMMA_CUH
+
+#include "compute/cuda/device/wgmma_matrix.cuh"
+#include "tests/cuda_host/wgmma.h"
+
+inline void fence_proxy_async() {
+  host_fence_proxy_async();
+}
+template <int COUNT>
+inline void wgmma_fence(float (&d)[COUNT]) {
+  host_wgmma_fence(d, COUNT);
+}
+inline void wgmma_commit() {
+  host_wgmma_commit();
+}
+template <int PENDING, int COUNT>
+inline void wgmma_wait(float (&)[COUNT]) {
+  host_wgmma_wait(PENDING);
+}
+template <bool TRANSPOSED, int COUNT>
+inline void wgmma_bf16(float (&d)[COUNT], uint64_t a, uint64_t b) {
+  host_wgmma(d, 2 * COUNT, a, b, TRANSPOSED);
+}
+
+#endif

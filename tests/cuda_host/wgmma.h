@@ -1,0 +1,30 @@
+/* Tensor-core products of a warpgroup in software (PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions").
+ *
+ * A product reads shared memory, by descriptors, when it is issued and again when it is waited for: what changed in between is a mistake of
+ * the kernel and ends the process (a stage filled too early, a copy not waited for). Its results come with the wait for its group; until then the
+ * registers are poison. It also ends the process when
+ *   - the warps of a warpgroup issue different products, or not the same number of them;
+ *   - registers of the sum were changed since wgmma_fence, or there was none since the last wait;
+ *   - bytes are read that a copy brought and whose thread did not call fence_proxy_async after it (stores are not looked at);
+ *   - a block ends with products that were not waited for;
+ *   - a descriptor has a pattern that does not begin where it repeats, or a layout that is not emulated.
+ * The 16 products of an element are added up in fp64 and to its sum with one rounding, unlike those of mma_bf16: as on a card, whoever mixes the two
+ * has other bits. */
+#ifndef TESTS_CUDA_HOST_WGMMA_H
+#define TESTS_CUDA_HOST_WGMMA_H
+
+#include "tests/cuda_host/grid.h"
+
+void host_wgmma_fence(const float *d, int count);
+/* d[n / 2] of each lane, += A B^T of the descriptors; transposed_a: of MN-major A. */
+void host_wgmma(float *d, int n, uint64_t a, uint64_t b, bool transposed_a);
+void host_wgmma_commit(void);
+void host_wgmma_wait(int pending);
+void host_fence_proxy_async(void);
+
+/* Of grid.cc: a block begins and ends; a copy of the running thread has brought 16 bytes. */
+void host_wgmma_begin_block(void);
+void host_wgmma_end_block(int threads);
+void host_wgmma_written(const void *shared);
+
+#endif
