@@ -120,7 +120,7 @@ bool dtype_is_float(DType type) {
   return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
 }
 
-/* All bits of the exponent set: NaN or infinite. Counted in 32 bits, of which a vector holds more. */
+/* All bits of the exponent set: NaN or infinite. Counted in as many bits as a number has, of which a vector holds most. */
 static uint32_t count_32(const char *from, size_t count) {
   uint32_t found = 0;
   for (size_t i = 0; i < count; i++) {
@@ -131,19 +131,19 @@ static uint32_t count_32(const char *from, size_t count) {
   return found;
 }
 
-static uint32_t count_16(const char *from, size_t count, uint16_t exponent) {
-  uint32_t found = 0;
+static uint16_t count_16(const char *from, size_t count, uint16_t exponent) {
+  uint16_t found = 0;
   for (size_t i = 0; i < count; i++) {
     uint16_t bits;
     memcpy(&bits, from + 2 * i, sizeof bits);
-    found += (bits & exponent) == exponent;
+    found = (uint16_t)(found + ((bits & exponent) == exponent));
   }
   return found;
 }
 
 size_t dtype_count_not_finite(const void *data, DType type, size_t count) {
   ASSERT(dtype_is_float(type));
-  const size_t piece = 1 << 20, size = dtype_size(type);
+  const size_t piece = 1 << 15, size = dtype_size(type); /* all of a piece may be counted in 16 bits */
   size_t found = 0;
   for (size_t first = 0; first < count; first += piece) {
     const char *from = (const char *)data + first * size;

@@ -45,6 +45,25 @@ void weight_read(const WeightEntry *entry, size_t first, size_t count, DType typ
     dtype_convert(out, type, from, entry->dtype, count);
 }
 
+size_t weight_read_counted(const WeightEntry *entry, size_t first, size_t count, DType type, void *out) {
+  enum { PIECE = 4096 };
+  const size_t size = dtype_size(entry->dtype), out_size = dtype_size(type);
+  ASSERT(first <= entry->count && count <= entry->count - first);
+  size_t broken = 0;
+  for (size_t done = 0; done < count; done += PIECE) {
+    const size_t n = count - done < PIECE ? count - done : PIECE;
+    double undone[PIECE]; /* of the widest type */
+    const void *values = (const char *)entry->data + (first + done) * size;
+    if (entry->read) {
+      entry->read(entry, first + done, n, undone);
+      values = undone;
+    }
+    broken += dtype_count_not_finite(values, entry->dtype, n);
+    if (out) dtype_convert((char *)out + done * out_size, type, values, entry->dtype, n);
+  }
+  return broken;
+}
+
 void weight_release(const WeightEntry *entry, size_t first, size_t count) {
   if (count == 0) return;
   const double per_element = (double)entry->bytes / (double)entry->count; /* of blocks: not whole */

@@ -62,6 +62,9 @@ const WeightEntry *weight_files_find(const WeightFiles *files, const char *name)
 /* Elements first to first + count - 1 in row-major order, as `type`: the entry's own, or, from floating point, any floating point. Any
  * thread. */
 void weight_read(const WeightEntry *entry, size_t first, size_t count, DType type, void *out);
+/* The same, of floating point, in pieces that stay in the cache while they are looked at: returns how many of the entry's values are NaN or
+ * infinite. `out` may be NULL: then they are only looked at. */
+size_t weight_read_counted(const WeightEntry *entry, size_t first, size_t count, DType type, void *out);
 /* Gives back the memory of the pages from which about these elements were read; they can be read again. */
 void weight_release(const WeightEntry *entry, size_t first, size_t count);
 

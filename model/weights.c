@@ -8,6 +8,7 @@
 #include "model/quantize.h"
 #include "model/source.h"
 #include "model/unit_rows.h"
+#include "model/weight_pages.h"
 #include "model/weights_check.h"
 
 #include <math.h>
@@ -17,39 +18,17 @@
 /* ---- reading ---- */
 
 enum {
-  GRAIN = 1 << 12, /* elements at a time: they stay in the cache while they are looked at and converted */
-  PIECE = 1 << 16, /* that a thread takes on in a row */
-  CHUNK = 1 << 20  /* that are staged for a device of its own memory */
+  PIECE = 1 << 16, /* elements that a thread takes on in a row */
+  CHUNK = 1 << 20 /* that all threads do before pages are given back; staged for a device of its own memory */
 };
 
-/* Elements first to first + count - 1 as `type` into `out`, which may be NULL: then they are only looked at. Returns how many are not
- * finite. */
-static size_t read_piece(const WeightEntry *entry, size_t first, size_t count, DType type, char *out) {
-  const size_t size = dtype_size(entry->dtype);
-  size_t broken = 0;
-  for (size_t done = 0; done < count; done += GRAIN) {
-    const size_t n = count - done < GRAIN ? count - done : GRAIN;
-    double undone[GRAIN]; /* of the widest type */
-    const void *values = (const char *)entry->data + (first + done) * size;
-    if (entry->read) {
-      entry->read(entry, first + done, n, undone);
-      values = undone;
-    }
-    broken += dtype_count_not_finite(values, entry->dtype, n);
-    if (out) dtype_convert(out + done * dtype_size(type), type, values, entry->dtype, n);
-  }
-  return broken;
-}
-
-/* The same on all threads. release: gives pages of the file back as they have been read, or the process would count the file too. */
-static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count, DType type, char *out,
-                            bool release) {
+/* On all threads: weight_read_counted. */
+static size_t read_parallel(const WeightEntry *entry, size_t first, size_t count, DType type, char *out) {
   size_t broken = 0;
 #pragma omp parallel for schedule(static) reduction(+ : broken) if (count > PIECE)
   for (size_t done = 0; done < count; done += PIECE) {
     const size_t n = count - done < PIECE ? count - done : PIECE;
-    broken += read_piece(entry, first + done, n, type, out ? out + done * dtype_size(type) : NULL);
-    if (release) weight_release(entry, first + done, n);
+    broken += weight_read_counted(entry, first + done, n, type, out ? out + done * dtype_size(type) : NULL);
   }
   return broken;
 }
@@ -59,8 +38,14 @@ static void release_rest(const WeightEntry *entry) {
   if (entry->read) weight_release(entry, 0, entry->count);
 }
 
+/* Pages of the file are given back as they have been read, or the process would count the file too. */
 static size_t read_whole(const WeightEntry *entry, DType type, char *out) {
-  const size_t broken = read_parallel(entry, 0, entry->count, type, out, true);
+  size_t broken = 0;
+  for (size_t first = 0; first < entry->count; first += CHUNK) {
+    const size_t n = entry->count - first < CHUNK ? entry->count - first : CHUNK;
+    broken += read_parallel(entry, first, n, type, out ? out + first * dtype_size(type) : NULL);
+    weight_release(entry, first, n);
+  }
   release_rest(entry);
   return broken;
 }
@@ -72,20 +57,13 @@ static size_t upload_tensor(Tensor out, const WeightEntry *entry, void *staging,
   size_t broken = 0;
   for (size_t first = 0; first < entry->count; first += CHUNK) {
     const size_t n = entry->count - first < CHUNK ? entry->count - first : CHUNK;
-    broken += read_parallel(entry, first, n, out.dtype, as_it_is ? NULL : staging, false);
+    broken += read_parallel(entry, first, n, out.dtype, as_it_is ? NULL : staging);
     const char *mapped = (const char *)entry->data + first * dtype_size(entry->dtype);
     compute_upload(compute, tensor_rows(flat, (int64_t)first, (int64_t)n), as_it_is ? mapped : staging);
     weight_release(entry, first, n);
   }
   release_rest(entry);
   return broken;
-}
-
-/* From the mapping to where it is computed with, so that no second copy of the model exists. */
-static bool load_tensor(Tensor out, const WeightEntry *entry, void *staging, Compute *compute, Error *error) {
-  const size_t broken = compute_on_host(compute) ? read_whole(entry, out.dtype, out.data)
-                                                 : upload_tensor(out, entry, staging, compute);
-  return broken == 0 || weight_not_finite(entry, broken, error);
 }
 
 /* Where the stripes of a tensor that is quantised come from. */
@@ -96,8 +74,8 @@ typedef struct Pieces {
 
 static void read_stripe(void *context, int64_t first, int64_t count, float *values) {
   Pieces *pieces = context;
-  pieces->broken +=
-      read_parallel(pieces->entry, (size_t)first, (size_t)count, DTYPE_F32, (char *)values, true);
+  pieces->broken += read_parallel(pieces->entry, (size_t)first, (size_t)count, DTYPE_F32, (char *)values);
+  weight_release(pieces->entry, (size_t)first, (size_t)count);
 }
 
 /* Of a whole tensor in floats. */
@@ -178,25 +156,48 @@ static bool ends_block(const Model *model, int i) {
          (i + 1 == model->tensor_count || tensor[1].layer != tensor->layer);
 }
 
+static bool upload(const ModelTensor *tensor, const WeightEntry *entry, void *staging, Compute *compute,
+                   Error *error) {
+  const size_t broken = upload_tensor(tensor->value, entry, staging, compute);
+  return broken == 0 || weight_not_finite(entry, broken, error);
+}
+
+/* What lies where the CPU computes is put off, to be read together. */
+static bool read_tensors(Model *model, const WeightFiles *files, WeightPages *pages, void *staging,
+                         Compute *compute, Progress *progress, Error *error) {
+  bool ok = true;
+  for (int i = 0; ok && i < model->tensor_count; i++) {
+    const ModelTensor *tensor = &model->tensors[i];
+    const WeightEntry *entry = weights_entry(files, model, i);
+    const bool blocks = dtype_is_blocks(tensor->value.dtype), later = !blocks && compute_on_host(compute);
+    if (later)
+      weight_pages_add(pages, entry, tensor->value);
+    else if (blocks)
+      ok = load_quantized(tensor, !model->format.plain_scales, entry, compute, error);
+    else
+      ok = upload(tensor, entry, staging, compute, error);
+    if (!later) progress_update(progress, progress->done + (int64_t)entry->bytes, NULL);
+    if (ok && model->block_weights && ends_block(model, i))
+      ok = weight_pages_read(pages, compute->threads, progress, error) &&
+           model_keep_block(model, compute, tensor->layer, error);
+  }
+  return ok && weight_pages_read(pages, compute->threads, progress, error);
+}
+
 bool model_read(Model *model, const char *directory, Compute *compute, Log *log, Error *error) {
   WeightFiles files;
   if (!weights_open_checked(&files, model, directory, error)) return false;
+  WeightPages pages;
   void *staging = memory_alloc(CHUNK * dtype_size(model->dtype));
   bool ok = staging || error_out_of_memory(error, "reading a model", CHUNK * dtype_size(model->dtype));
+  ok = weight_pages_open(&pages, (size_t)model->tensor_count, error) && ok;
   Progress progress;
   progress_start_brief(&progress, log, "reading weights", progress_bytes, bytes_to_read(&files, model));
-  for (int i = 0; ok && i < model->tensor_count; i++) {
-    ModelTensor *tensor = &model->tensors[i];
-    const WeightEntry *entry = weights_entry(&files, model, i);
-    ok = dtype_is_blocks(tensor->value.dtype)
-             ? load_quantized(tensor, !model->format.plain_scales, entry, compute, error)
-             : load_tensor(tensor->value, entry, staging, compute, error);
-    if (ok && ends_block(model, i)) ok = model_keep_block(model, compute, tensor->layer, error);
-    progress_update(&progress, progress.done + (int64_t)entry->bytes, NULL);
-  }
+  ok = ok && read_tensors(model, &files, &pages, staging, compute, &progress, error);
   progress_finish(&progress);
   if (ok && model->spec.head_normalized && model->head >= 0)
     ok = unit_rows(model->tensors[model->head].value, compute, error);
+  weight_pages_close(&pages);
   memory_free(staging);
   weight_files_close(&files);
   return ok;

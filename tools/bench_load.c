@@ -54,7 +54,8 @@ static Times times_since(Times start) {
 /* Reads a file as cat does; adds its size. `evict`: takes it out of the page cache instead. */
 static bool read_file(const char *path, bool evict, double *bytes, Error *error) {
   enum { PIECE = 1 << 17 };
-  static char piece[PIECE];
+  /* As cat's: the kernel copies quicker to where a page begins. */
+  static _Alignas(4096) char piece[PIECE];
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   ssize_t got = file < 0 ? -1 : 1;
   if (file >= 0 && evict) got = posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
