@@ -26,8 +26,8 @@ static void run_each(const char *name, const char *file) {
   for (size_t i = 0; i < count; i++) {
     WholeRun run;
     whole_run_open(&run, &program, name, options[i]);
-    whole_run_metrics(&run);
-    whole_run_tensors(&run, "policy", file, "");
+    whole_run_metrics(&run, WHOLE_RUN_METRICS);
+    whole_run_tensors(&run, "policy", file, "", WHOLE_RUN_WEIGHTS);
     whole_run_close(&run);
   }
 }

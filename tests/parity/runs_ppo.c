@@ -76,12 +76,12 @@ static void compare(const char *name, const Files *files, int critics, const cha
   answers_open(name);
   whole_run_open(&run, &program, name, options);
   answers_close();
-  whole_run_metrics(&run);
-  whole_run_tensors(&run, "actor", files->actor, "");
-  whole_run_tensors(&run, "ema", files->ema, "");
+  whole_run_metrics(&run, WHOLE_RUN_METRICS);
+  whole_run_tensors(&run, "actor", files->actor, "", WHOLE_RUN_WEIGHTS);
+  whole_run_tensors(&run, "ema", files->ema, "", WHOLE_RUN_WEIGHTS);
   static const char state[] = "checkpoints/step-3/state.safetensors";
-  if (critics > 0) whole_run_tensors(&run, "critic", state, "critic.value.");
-  if (critics > 1) whole_run_tensors(&run, "cost_critic", state, "cost_critic.value.");
+  if (critics > 0) whole_run_tensors(&run, "critic", state, "critic.value.", WHOLE_RUN_WEIGHTS);
+  if (critics > 1) whole_run_tensors(&run, "cost_critic", state, "cost_critic.value.", WHOLE_RUN_WEIGHTS);
   whole_run_close(&run);
 }
 

@@ -21,8 +21,8 @@ static void run_each(const Program *program, const char *name, const char *part,
   for (size_t i = 0; i < count; i++) {
     WholeRun run;
     whole_run_open(&run, program, name, options[i]);
-    whole_run_metrics(&run);
-    whole_run_tensors(&run, part, file, "");
+    whole_run_metrics(&run, WHOLE_RUN_METRICS);
+    whole_run_tensors(&run, part, file, "", WHOLE_RUN_WEIGHTS);
     whole_run_close(&run);
   }
 }
