@@ -8,6 +8,7 @@
 
 enum {
   HUGE_PAGE = 2 << 20,   /* of x86-64; elsewhere a size like another */
+  PIECE = 1 << 16,       /* elements between two looks at how much of the files is mapped */
   MOST_MAPPED = 64 << 20 /* bytes of files, as far as they are small beside the weights */
 };
 
@@ -102,7 +103,7 @@ static void list_spans(Work *work) {
 static bool work_open(Work *work, Error *error) {
   size_t bytes = 0;
   for (size_t i = 0; i < work->target_count; i++) bytes += work->targets[i].end - work->targets[i].begin;
-  work->most_mapped = bytes / 32 < MOST_MAPPED ? bytes / 32 : MOST_MAPPED;
+  work->most_mapped = bytes / 64 < MOST_MAPPED ? bytes / 64 : MOST_MAPPED;
   work->page_count = list_pages(work, NULL);
   work->pages = memory_alloc(work->page_count * sizeof *work->pages + 1);
   work->spans = memory_alloc(work->target_count * sizeof *work->spans + 1);
@@ -147,13 +148,17 @@ static void read_part(Work *work, WeightTarget *target, uintptr_t page) {
   const uintptr_t begin = page > target->begin ? page : target->begin;
   const uintptr_t end = page + HUGE_PAGE < target->end ? page + HUGE_PAGE : target->end;
   const size_t first = (begin - target->begin) / size, count = (end - begin) / size;
-  const size_t broken = weight_read_counted(entry, first, count, target->out.dtype, (void *)begin);
-  size_t left;
+  char *out = (char *)begin;
+  size_t broken = 0, left;
+  for (size_t done = 0; done < count; done += PIECE) {
+    const size_t n = count - done < PIECE ? count - done : PIECE;
+    broken += weight_read_counted(entry, first + done, n, target->out.dtype, out + done * size);
+    count_mapped(work, n * dtype_size(entry->dtype));
+  }
 #pragma omp atomic
   target->broken += broken;
 #pragma omp atomic capture
   left = target->left -= count;
-  count_mapped(work, count * dtype_size(entry->dtype));
   if (left == 0) tell_progress(target, work->progress);
 }
 

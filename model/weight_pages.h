@@ -7,7 +7,7 @@
  *
  * Most of the time of loading is the system's, which clears each page of fresh memory. A thread takes one huge page of the destination
  * after the other, with all that comes to lie in it: none is cleared twice by threads that meet in it, and it is filled while much of it is
- * still in the cache. Small tensors keep no thread waiting. The pages of files are given back whenever a thirtieth of the weights, or 64 MiB, has been
+ * still in the cache. Small tensors keep no thread waiting. The pages of files are given back whenever a 64th of the weights, or 64 MiB, has been
  * read. */
 #ifndef MODEL_WEIGHT_PAGES_H
 #define MODEL_WEIGHT_PAGES_H
