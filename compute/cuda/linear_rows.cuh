@@ -55,6 +55,19 @@ __device__ __forceinline__ int slice_edge(int inputs, int p) {
   return (int)((int64_t)((inputs + SLICE_UNIT - 1) / SLICE_UNIT) * p / SLICES);
 }
 
+/* A barrier of one of TEAMS teams of THREADS threads. By constants: or all barriers that there are would be taken. */
+template <int TEAMS, int THREADS>
+__device__ __forceinline__ void meet_team(int team) {
+  static_assert(TEAMS == 1 || TEAMS == 4, "each has one");
+  if (TEAMS == 1) {
+    __syncthreads();
+  } else if (team < 2) {
+    team == 0 ? meet_threads<1, THREADS>() : meet_threads<2, THREADS>();
+  } else {
+    team == 2 ? meet_threads<3, THREADS>() : meet_threads<4, THREADS>();
+  }
+}
+
 /* The term of an output. By constant places: or arguments lie in local memory. */
 __device__ __forceinline__ RowsTerm term_of(const RowsCall &call, int output) {
   static_assert(ADAPTER_TERMS == 3, "each is asked");

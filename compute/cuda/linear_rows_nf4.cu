@@ -8,8 +8,7 @@
  * shared memory for 512 bytes, which is about what the memory of an H100 delivers and 5 times what that of a 4090 does. x is
  * read once for 16 outputs, from the second-level cache: rows / 8 bytes a weight. A BF16 copy of the weights costs 4.5, from memory
  * where the matrix is larger than that cache. So up to 32 rows are taken, with 4 bytes from the cache and half a byte from memory. */
-#include "compute/cuda/blocks.cuh"
-#include "compute/cuda/linear_rows.cuh"
+#include "compute/cuda/linear_rows_nf4.cuh"
 #include "compute/cuda/product.cuh"
 
 namespace {
@@ -17,30 +16,20 @@ namespace {
 /* Bytes. STAGES - 1 steps are under way: with 8 rows two blocks fit the 99 KiB of the small cards, with 32 one. */
 template <int ROWS>
 struct Ring {
-  static constexpr int STAGES = ROWS <= 16 ? 3 : 2, CODES = WARP * 16,
-                       SCALES = NF4_STRIPE * (int)sizeof(float);
-  static constexpr int X = CODES + SCALES, STAGE = X + ROWS * NF4_BLOCK * (int)sizeof(bf16);
+  static constexpr int STAGES = ROWS <= 16 ? 3 : 2;
+  static constexpr int X = NF4_TILE, STAGE = X + ROWS * NF4_BLOCK * (int)sizeof(bf16);
   static constexpr size_t PIPELINE = (size_t)STAGE * STAGES * SLICES;
   static constexpr size_t SUMS = sizeof(float) * (SLICES + 1) * ROWS * sums_stride<NF4_STRIPE>();
   static constexpr size_t SHARED = PIPELINE > SUMS ? PIPELINE : SUMS;
   static_assert(SHARED <= 80 * 1024, "small cards");
 };
 
-/* Where piece `piece` (8 elements) of a row of x lies: pieces of one number of eight rows in different banks. */
-__device__ __forceinline__ int x_place(int row, int piece) {
-  return row * NF4_BLOCK + (piece ^ row % 8) * 8;
-}
-
 /* A step of the warp whose 16 outputs are stripe `stripe`. */
 template <int ROWS>
 __device__ __forceinline__ void bring_step(const RowsCall &call, const Nf4Matrix &m, uint8_t *stage,
                                            int64_t stripe, int64_t row, int step, int lane) {
   typedef Ring<ROWS> R;
-  const int64_t tile = stripe * m.blocks + step;
-  copy_async_16(stage + lane * 16, m.codes + tile * R::CODES + lane * 16, true);
-  const int bytes = m.wide ? R::SCALES : NF4_STRIPE;
-  if (lane * 16 < bytes)
-    copy_async_16(stage + R::CODES + lane * 16, m.scales + tile * bytes + lane * 16, true);
+  bring_tile(m, stage, stripe * m.blocks + step, lane);
   bf16 *to = reinterpret_cast<bf16 *>(stage + R::X);
   const bf16 *x = (const bf16 *)call.x;
 #pragma unroll
@@ -52,17 +41,10 @@ __device__ __forceinline__ void bring_step(const RowsCall &call, const Nf4Matrix
   }
 }
 
-/* The scale of row r of a stage's tile; `group` is that of its block. */
-__device__ __forceinline__ float stage_scale(const Nf4Matrix &m, const uint8_t *scales, const float *map,
-                                             float group, float mean, int r) {
-  if (m.wide) return reinterpret_cast<const float *>(scales)[r];
-  return __fadd_rn(__fmul_rn(map[scales[r]], group), mean);
-}
-
 /* The four links of a step. */
 template <int ROWS>
 __device__ __forceinline__ void multiply_step(float sums[ROWS / 8][4], const uint8_t *stage,
-                                              const float *table, const float scale[2], int lane) {
+                                              const Nf4Tables &tables, const float scale[2], int lane) {
   constexpr int WIDE = ROWS / 8;
   const bf16 *x = reinterpret_cast<const bf16 *>(stage + Ring<ROWS>::X);
   const Pack<uint8_t, 16> codes = load_pack<uint8_t, 16>(stage + lane * 16);
@@ -80,12 +62,7 @@ __device__ __forceinline__ void multiply_step(float sums[ROWS / 8][4], const uin
         rows[j][0] = r[0], rows[j][1] = r[1], rows[j + 1][0] = r[2], rows[j + 1][1] = r[3];
       }
     }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const int pair = codes.at[link * 4 + i];
-      w[i] = pack_bf16(__fmul_rn(table[(pair & 15) * WARP + lane], scale[i % 2]),
-                       __fmul_rn(table[(pair >> 4) * WARP + lane], scale[i % 2]));
-    }
+    link_fragment(w, codes, link, tables, scale, lane);
 #pragma unroll
     for (int j = 0; j < WIDE; j++) mma_bf16(sums[j], w, rows[j]);
   }
@@ -96,7 +73,7 @@ __global__ void __launch_bounds__(SLICES *WARP)
     linear_rows_nf4_kernel(const RowsCall call, const Nf4Matrix m) {
   typedef Ring<ROWS> R;
   SHARED_MEMORY(uint8_t, shared);
-  __shared__ float table[NF4_CODES * WARP], map[NF4_MAP];
+  __shared__ Nf4Tables tables;
   const int64_t row_tiles = (call.rows + ROWS - 1) / ROWS, row = (int64_t)blockIdx.x % row_tiles * ROWS;
   const int64_t stripe = blockIdx.x / row_tiles;
   const int slice = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, g = lane / 4;
@@ -108,10 +85,7 @@ __global__ void __launch_bounds__(SLICES *WARP)
     if (next < end) bring_step<ROWS>(call, m, pipeline + into * R::STAGE, stripe, row, next, lane);
     copy_async_commit();
   }
-#pragma unroll
-  for (int code = 0; code < NF4_CODES; code++) /* unrolled: or arguments lie in local memory */
-    if (code % SLICES == slice) table[code * WARP + lane] = m.table[code];
-  if (!m.wide) map[threadIdx.x] = m.map[threadIdx.x];
+  fill_tables<SLICES * WARP>(&tables, m);
   const float mean = m.wide ? 0.0f : *m.mean;
   const int64_t first = (stripe * NF4_STRIPE + g) * m.blocks, second = first + 8 * (int64_t)m.blocks;
   __syncthreads();
@@ -127,10 +101,10 @@ __global__ void __launch_bounds__(SLICES *WARP)
     if (next < end) bring_step<ROWS>(call, m, pipeline + into * R::STAGE, stripe, row, next, lane);
     copy_async_commit();
     next++, into = into + 1 == R::STAGES ? 0 : into + 1;
-    const uint8_t *stage = pipeline + from * R::STAGE, *scales = stage + R::CODES;
-    const float scale[2] = {stage_scale(m, scales, map, group[0], mean, g),
-                            stage_scale(m, scales, map, group[1], mean, g + 8)};
-    multiply_step<ROWS>(sums, stage, table, scale, lane);
+    const uint8_t *stage = pipeline + from * R::STAGE;
+    const float scale[2] = {tile_scale(m, stage, tables, mean, group[0], g),
+                            tile_scale(m, stage, tables, mean, group[1], g + 8)};
+    multiply_step<ROWS>(sums, stage, tables, scale, lane);
     from = from + 1 == R::STAGES ? 0 : from + 1;
   }
   copy_async_wait<0>();
@@ -164,11 +138,12 @@ bool cuda_linear_rows_nf4(Compute *c, Tensor out, Tensor x, Weight w, Tensor bia
                           const AdapterTerm *terms, int count) {
   const bool nf4 = w.data.dtype == DTYPE_NF4 || w.data.dtype == DTYPE_NF4_PLAIN;
   if (c->dry || !nf4 || x.dtype != DTYPE_BF16 || x.dim[0] > NF4_FEW_ROWS || !rows_in_pieces(x)) return false;
-  if (c->device->wgmma) return false; /* the bits are those of the product by BF16 weights */
   if (x.dim[0] == 0) return true;
   const RowsCall call = rows_call(out, x, w, bias, alpha, beta, terms, count);
   const Nf4Matrix m = nf4_matrix(w.data);
-  if (call.rows <= 8) {
+  if (c->device->wgmma) {
+    linear_rows_nf4_wgmma(c, call, m);
+  } else if (call.rows <= 8) {
     launch_few<8>(c, call, m);
   } else if (call.rows <= 16) {
     launch_few<16>(c, call, m);

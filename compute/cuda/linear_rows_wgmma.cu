@@ -71,19 +71,6 @@ __device__ __forceinline__ void bring_step(Ring<T, TRANSPOSED> *r) {
   r->next++, r->into = r->into + 1 == T::STAGES ? 0 : r->into + 1;
 }
 
-/* Barriers by constants: or all that there are would be taken. */
-template <class T>
-__device__ __forceinline__ void meet_team(int team) {
-  static_assert(T::TEAMS == 1 || T::TEAMS == 4, "each has one");
-  if (T::TEAMS == 1) {
-    __syncthreads();
-  } else if (team < 2) {
-    team == 0 ? meet_threads<1, T::TEAM_THREADS>() : meet_threads<2, T::TEAM_THREADS>();
-  } else {
-    team == 2 ? meet_threads<3, T::TEAM_THREADS>() : meet_threads<4, T::TEAM_THREADS>();
-  }
-}
-
 /* sums += the links of steps step .. edge - 1. */
 template <class T, bool TRANSPOSED, bool ALIGNED>
 __device__ __forceinline__ void multiply_slice(float (&sums)[T::COUNT], Ring<T, TRANSPOSED> *r, int *step,
@@ -92,7 +79,8 @@ __device__ __forceinline__ void multiply_slice(float (&sums)[T::COUNT], Ring<T, 
     copy_async_wait<T::AHEAD - 1>();
     fence_proxy_async();
     wgmma_wait<T::UNDER_WAY>(sums);
-    meet_team<T>(team); /* the step is here, and the stage that is filled now was read */
+    meet_team<T::TEAMS, T::TEAM_THREADS>(
+        team); /* the step is here, and the stage that is filled now was read */
     bring_step<T, TRANSPOSED, ALIGNED>(r);
     const bf16 *stage = r->stages + r->from * T::STAGE;
     const uint64_t w = wgmma_matrix(stage + r->group * T::W_TILE),
@@ -203,7 +191,6 @@ struct Group32x32 { enum { OUTPUTS = 32, ROWS = 32, TEAMS = 4, STAGES = 4, BLOCK
 struct Group64x8 { enum { OUTPUTS = 64, ROWS = 8, TEAMS = 4, STAGES = 3, BLOCKS = 2 }; };
 struct Group64x32 { enum { OUTPUTS = 64, ROWS = 32, TEAMS = 4, STAGES = 4, BLOCKS = 1 }; };
 struct Group64x64 { enum { OUTPUTS = 64, ROWS = 64, TEAMS = 1, STAGES = 6, BLOCKS = 2 }; };
-struct Group64x128 { enum { OUTPUTS = 64, ROWS = 128, TEAMS = 1, STAGES = 4, BLOCKS = 2 }; };
 struct Group128x128 { enum { OUTPUTS = 128, ROWS = 128, TEAMS = 1, STAGES = 6, BLOCKS = 1 }; };
 // clang-format on
 
@@ -228,26 +215,28 @@ constexpr TileChoice group_tile() {
           T::BLOCKS,  (int)T::SHARED, launch_tile<T, ALIGNED>};
 }
 
-/* From `whole` on for transposed weights: tiles whose warpgroups use all their outputs. Of two that are as good the first is taken. */
+/* Of two that are as good the first is taken. */
 static const TileChoice tiles[] = {group_tile<Group32x8, true>(),   group_tile<Group32x16, true>(),
                                    group_tile<Group32x32, true>(),  group_tile<Group64x8, true>(),
                                    group_tile<Group64x32, true>(),  group_tile<Group64x64, true>(),
-                                   group_tile<Group64x128, true>(), group_tile<Group128x128, true>()};
+                                   group_tile<Group128x128, true>()};
 static const TileChoice unaligned_tiles[] = {group_tile<Group64x32, false>(),
                                              group_tile<Group64x64, false>()};
-enum { WHOLE = 3 };
 
-static const TileChoice &choose_tile(const TileChoice *list, int first, int count, int multiprocessors,
-                                     const RowsCall &call) {
+/* Transposed weights lie in rows of 64 outputs: warpgroups use all of theirs. */
+template <int COUNT>
+static const TileChoice &choose_tile(const TileChoice (&list)[COUNT], int multiprocessors,
+                                     const RowsCall &call, bool transposed) {
   CardRates card = rates_of(90);
   card.products = 2048; /* by wgmma */
-  int best = first;
+  const TileChoice *best = nullptr;
   double least = 0;
-  for (int i = first; i < count; i++) {
-    const double time = tile_time(list[i], card, multiprocessors, call.rows, call.outputs, call.inputs);
-    if (i == first || time < least) best = i, least = time;
+  for (const TileChoice &tile : list) {
+    if (transposed && tile.outputs % GROUP_OUTPUTS) continue;
+    const double time = tile_time(tile, card, multiprocessors, call.rows, call.outputs, call.inputs);
+    if (!best || time < least) best = &tile, least = time;
   }
-  return list[best];
+  return *best;
 }
 
 }  // namespace
@@ -256,7 +245,7 @@ extern "C" RowsTile cuda_linear_rows_wgmma_tile(int multiprocessors, int64_t row
                                                 int64_t inputs) {
   RowsCall call = {};
   call.rows = rows, call.outputs = (int)outputs, call.inputs = (int)inputs;
-  const TileChoice &tile = choose_tile(tiles, 0, (int)(sizeof tiles / sizeof *tiles), multiprocessors, call);
+  const TileChoice &tile = choose_tile(tiles, multiprocessors, call, false);
   return {tile.outputs, tile.rows, resident_blocks(tile, rates_of(90))};
 }
 
@@ -265,9 +254,8 @@ bool linear_rows_wgmma_usable(void) {
 }
 
 void linear_rows_wgmma(Compute *c, const RowsCall &call, bool transposed, bool pieces) {
-  const int count = (int)(sizeof tiles / sizeof *tiles);
-  const TileChoice &tile =
-      pieces ? choose_tile(tiles, transposed ? WHOLE : 0, count, c->device->multiprocessors, call)
-             : choose_tile(unaligned_tiles, 0, 2, c->device->multiprocessors, call);
+  const int multiprocessors = c->device->multiprocessors;
+  const TileChoice &tile = pieces ? choose_tile(tiles, multiprocessors, call, transposed)
+                                  : choose_tile(unaligned_tiles, multiprocessors, call, transposed);
   tile.launch(c, call, transposed);
 }

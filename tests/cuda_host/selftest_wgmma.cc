@@ -140,6 +140,55 @@ static void test_layouts(void **) {
   try_all_layouts<128>();
 }
 
+/* A from registers, by the fragments of the PTX ISA ("WGMMA .m64k16 register fragment layout for matrix A"). */
+template <int N>
+__global__ void registers_kernel(float *out, const char *image, const bf16 *a, const Links links) {
+  SHARED_MEMORY_1024(char, shared);
+  for (int i = (int)threadIdx.x; i < N * K * 2; i += 128) shared[i] = image[i];
+  fence_proxy_async();
+  __syncthreads();
+  float d[N / 2] = {};
+  uint32_t w[LINKS][4];
+  const int row = (int)threadIdx.x / 32 * 16 + (int)threadIdx.x % 32 / 4, k = (int)threadIdx.x % 4 * 2;
+  for (int link = 0; link < LINKS; link++)
+    for (int i = 0; i < 4; i++) memcpy(&w[link][i], a + (row + i % 2 * 8) * K + link * 16 + k + i / 2 * 8, 4);
+  wgmma_fence(d);
+  for (int link = 0; link < LINKS; link++) wgmma_bf16_registers(d, w[link], links.b[link]);
+  wgmma_commit();
+  wgmma_wait<0>(d);
+  for (int i = 0; i < N / 2; i++) out[threadIdx.x * (N / 2) + i] = d[i];
+}
+
+static void test_registers(void **) {
+  enum { N = 16 };
+  const Layout lb = {"128", 128, false, 1, 16, 1024};
+  char *image = device_new<char>(N * K * 2);
+  bf16 *a = device_new<bf16>(M * K);
+  float *out = device_new<float>(128 * N / 2);
+  Links links = {};
+  for (int row = 0; row < M; row++)
+    for (int k = 0; k < K; k++) a[row * K + k] = (bf16)value_a(row, k);
+  for (int row = 0; row < N; row++)
+    for (int k = 0; k < K; k++) {
+      const bf16 b = value_b(row, k);
+      memcpy(image + place(&lb, N, row, k), &b, 2);
+    }
+  for (int link = 0; link < LINKS; link++)
+    links.b[link] = descriptor(&lb, (uint32_t)(HOST_SHARED_START + link_start(&lb, N, link)));
+  RUN(registers_kernel<N>, 1, 128, N * K * 2, out, (const char *)image, (const bf16 *)a, links);
+  for (int row = 0; row < M; row++) {
+    for (int column = 0; column < N; column++) {
+      double expected = 0;
+      for (int k = 0; k < K; k++)
+        expected += (double)(float)(bf16)value_a(row, k) * (double)(float)(bf16)value_b(column, k);
+      const int thread = row / 16 * 32 + row % 8 * 4 + column % 8 / 2,
+                i = column / 8 * 4 + row % 16 / 8 * 2 + column % 2;
+      assert_true(fabs(out[thread * (N / 2) + i] - expected) < 1e-3);
+    }
+  }
+  for (void *p : {(void *)image, (void *)a, (void *)out}) cudaFree(p);
+}
+
 /* The card's own descriptors. */
 __global__ void own_kernel(uint64_t *out) {
   SHARED_MEMORY_1024(char, shared);
@@ -229,6 +278,7 @@ enum Mistake {
   NO_FENCE,
   CHANGED_SUMS,
   FILLED_EARLY,
+  CHANGED_FACTOR,
   NOT_WAITED,
   WARP_MISSING,
   WARP_DIFFERS,
@@ -258,6 +308,14 @@ __global__ void mistaken_kernel(const bf16 *x) {
   if (MISTAKE == COPY_NOT_WAITED) copy_async_wait<0>();
   if (MISTAKE == FILLED_EARLY && warp == 0) shared[threadIdx.x] = (bf16)2.0f;
   if (MISTAKE != NOT_WAITED) wgmma_wait<0>(d);
+  if (MISTAKE == CHANGED_FACTOR) {
+    uint32_t a[4] = {};
+    wgmma_fence(d);
+    wgmma_bf16_registers(d, a, tile);
+    wgmma_commit();
+    a[2] = threadIdx.x;
+    wgmma_wait<0>(d);
+  }
 }
 
 template <Mistake MISTAKE, int THREADS = 128>
@@ -300,6 +358,7 @@ static void test_mistakes(void **) {
   assert_dies(make_mistake<NO_FENCE>, "no wgmma_fence of these sums", "");
   assert_dies(make_mistake<CHANGED_SUMS>, "changed after wgmma_fence", "");
   assert_dies(make_mistake<FILLED_EARLY>, "was changed before it was waited for", "");
+  assert_dies(make_mistake<CHANGED_FACTOR>, "was changed before it was waited for", "");
   assert_dies(make_mistake<NOT_WAITED>, "has ended and not waited for its products", "");
   assert_dies(make_mistake<WARP_MISSING>, "warp 2 has issued 0 products, its group 1", "");
   assert_dies(make_mistake<WARP_DIFFERS>, "is not that of the other warps of its group", "");
@@ -317,8 +376,8 @@ int main(int count, char **arguments) {
     make_mistake<NONE>();
     return 0;
   }
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts), cmocka_unit_test(test_descriptors),
-                                     cmocka_unit_test(test_late), cmocka_unit_test(test_parts),
-                                     cmocka_unit_test(test_mistakes)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts),   cmocka_unit_test(test_descriptors),
+                                     cmocka_unit_test(test_registers), cmocka_unit_test(test_late),
+                                     cmocka_unit_test(test_parts),     cmocka_unit_test(test_mistakes)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

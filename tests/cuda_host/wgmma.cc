@@ -67,7 +67,8 @@ typedef struct Sums {
 typedef struct Product {
   Matrix a, b;
   int n;
-  std::vector<uint16_t> seen; /* what a and b were when it was issued */
+  const uint32_t *fragment[32]; /* of A, of each lane; NULL: a */
+  std::vector<uint16_t> seen;   /* what a and b were when it was issued */
   std::shared_ptr<Sums> sums;
 } Product;
 
@@ -129,9 +130,23 @@ static void read_matrix(const Matrix *m, int first, int count, bool is_new, uint
   }
 }
 
+/* As ptx.cuh has them. */
+static void read_fragments(const uint32_t *const fragment[32], uint16_t *to) {
+  for (int lane = 0; lane < warpSize; lane++) {
+    for (int i = 0; i < 8; i++) {
+      const int row = lane / 4 + i / 2 % 2 * 8, k = lane % 4 * 2 + i / 4 * 8 + i % 2;
+      to[row * K + k] = (uint16_t)(fragment[lane][i / 2] >> 16 * (i % 2));
+    }
+  }
+}
+
 static std::vector<uint16_t> read_factors(const Product *p, int warp, bool is_new) {
   std::vector<uint16_t> values((size_t)(WARP_ROWS + p->n) * K);
-  read_matrix(&p->a, warp % 4 * WARP_ROWS, WARP_ROWS, is_new, values.data());
+  if (p->fragment[0]) {
+    read_fragments(p->fragment, values.data());
+  } else {
+    read_matrix(&p->a, warp % 4 * WARP_ROWS, WARP_ROWS, is_new, values.data());
+  }
   read_matrix(&p->b, 0, p->n, is_new, values.data() + WARP_ROWS * K);
   return values;
 }
@@ -168,8 +183,7 @@ static void multiply(const Product *p) {
 
 static void finish_product(Product *p, int warp) {
   if (read_factors(p, warp, false) != p->seen)
-    host_fault("wgmma: shared memory that a product of warp %d reads was changed before it was waited for",
-               warp);
+    host_fault("wgmma: memory that a product of warp %d reads was changed before it was waited for", warp);
   multiply(p);
   Sums *sums = p->sums.get();
   if (--sums->under_way > 0) return;
@@ -202,6 +216,7 @@ struct HostWgmma {
   int n, thread;
   uint64_t a, b;
   bool transposed;
+  const uint32_t *fragment;
 
   static void finish(void *const brought[32], uint32_t) {
     State *s = state();
@@ -225,7 +240,9 @@ struct HostWgmma {
       host_fault("wgmma: product %zu of warp %d is not that of the other warps of its group", self->issued,
                  warp);
     Product p;
-    p.a = read_descriptor(first->a, first->transposed, "A");
+    if (!first->fragment) p.a = read_descriptor(first->a, first->transposed, "A");
+    for (int lane = 0; lane < warpSize; lane++)
+      p.fragment[lane] = ((const HostWgmma *)brought[lane])->fragment;
     p.b = read_descriptor(first->b, false, "B");
     p.n = first->n;
     p.sums = take_sums(self, d, first->n / 2);
@@ -247,19 +264,26 @@ static void check_fence(const float *d, int count, const Warp *warp) {
     host_fault("wgmma: the sums were changed after wgmma_fence");
 }
 
-}  // namespace
-
-void host_wgmma(float *d, int n, uint64_t a, uint64_t b, bool transposed_a) {
-  const int thread = host_thread();
+static void issue(HostWgmma mine) {
+  const int thread = mine.thread, n = mine.n;
   if (!host_device()->specific) host_fault("wgmma: sm_%d has no such instruction", host_device()->capability);
   if (n < 8 || n > 256 || n % 8) host_fault("wgmma: n is %d", n);
   const int threads = (int)(blockDim.x * blockDim.y * blockDim.z);
   if (thread / GROUP * GROUP + GROUP > threads)
     host_fault("wgmma: the last warps of the block are no warpgroup");
   state()->used = true;
-  check_fence(d, n / 2, &state()->warp[thread / warpSize]);
-  HostWgmma mine = {d, n, thread, a, b, transposed_a};
+  check_fence(mine.d, n / 2, &state()->warp[thread / warpSize]);
   host_meet_warp(0xffffffffu, "wgmma", HostWgmma::finish, &mine);
+}
+
+}  // namespace
+
+void host_wgmma(float *d, int n, uint64_t a, uint64_t b, bool transposed_a) {
+  issue({d, n, host_thread(), a, b, transposed_a, nullptr});
+}
+
+void host_wgmma_registers(float *d, int n, const uint32_t a[4], uint64_t b) {
+  issue({d, n, host_thread(), 0, b, false, a});
 }
 
 static void finish_nothing(void *const[32], uint32_t) {}

@@ -23,5 +23,9 @@ template <bool TRANSPOSED, int COUNT>
 inline void wgmma_bf16(float (&d)[COUNT], uint64_t a, uint64_t b) {
   host_wgmma(d, 2 * COUNT, a, b, TRANSPOSED);
 }
+template <int COUNT>
+inline void wgmma_bf16_registers(float (&d)[COUNT], const uint32_t (&a)[4], uint64_t b) {
+  host_wgmma_registers(d, 2 * COUNT, a, b);
+}
 
 #endif

@@ -18,6 +18,8 @@
 void host_wgmma_fence(const float *d, int count);
 /* d[n / 2] of each lane, += A B^T of the descriptors; transposed_a: of MN-major A. */
 void host_wgmma(float *d, int n, uint64_t a, uint64_t b, bool transposed_a);
+/* A of each warp: the fragment of its lanes, read as shared memory is, so that it must live and stay until the wait. */
+void host_wgmma_registers(float *d, int n, const uint32_t a[4], uint64_t b);
 void host_wgmma_commit(void);
 void host_wgmma_wait(int pending);
 void host_fence_proxy_async(void);

@@ -158,6 +158,19 @@ static void test_linear_rows(void **state) {
   }
 }
 
+/* More outputs and rows than the widest tiles of a small card have, so that these are taken. */
+static void test_wide_rows(void **state) {
+  (void)state;
+  const Backend *list[BACKENDS];
+  int count = backends(list);
+  for (int i = 0; i < count; i++) {
+    if (!list[i]->narrow_activations) continue;
+    check_linear(list[i], DTYPE_BF16, DTYPE_BF16, false, 136, 272);
+    check_linear(list[i], DTYPE_BF16, DTYPE_BF16, true, 136, 272);
+    check_linear(list[i], DTYPE_BF16, DTYPE_BF16, false, 72, 144);
+  }
+}
+
 /* The same with an adapter on each of three parts of the outputs, and with none on the second. */
 static void check_adapted(const Backend *backend, DType narrow, int64_t inputs, int64_t part, int64_t rank,
                           bool all) {
@@ -544,13 +557,10 @@ static void test_sample_of_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_linear_rows),
-      cmocka_unit_test(test_adapted_rows),
-      cmocka_unit_test(test_plan_covers_fewer_rows),
-      cmocka_unit_test(test_paged_chunks),
-      cmocka_unit_test(test_same_again),
-      cmocka_unit_test(test_sample_frequencies),
-      cmocka_unit_test(test_sample_of_nothing),
+      cmocka_unit_test(test_linear_rows),        cmocka_unit_test(test_wide_rows),
+      cmocka_unit_test(test_adapted_rows),       cmocka_unit_test(test_plan_covers_fewer_rows),
+      cmocka_unit_test(test_paged_chunks),       cmocka_unit_test(test_same_again),
+      cmocka_unit_test(test_sample_frequencies), cmocka_unit_test(test_sample_of_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

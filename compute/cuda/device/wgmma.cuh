@@ -81,6 +81,26 @@ __device__ __forceinline__ void wgmma_bf16(float (&d)[64], uint64_t a, uint64_t 
   WGMMA(128, NAMES_64, "%64", "%65", "%66", D16(0), D16(16), D16(32), D16(48));
 }
 
+/* The same with A from registers: of each warp the fragment of its 16 rows, as mma_bf16 has it. They belong to the product until it is
+ * waited for, as d does. */
+#define WGMMA_A(N, REGISTERS, A, B, ...)                                                      \
+  asm volatile(                                                                               \
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                              \
+      "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" REGISTERS "}, {" A "}, " B \
+      ", p, 1, 1, 0;\n}\n"                                                                    \
+      : __VA_ARGS__                                                                           \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+__device__ __forceinline__ void wgmma_bf16_registers(float (&d)[4], const uint32_t (&a)[4], uint64_t b) {
+  WGMMA_A(8, "%0, %1, %2, %3", "%4, %5, %6, %7", "%8", D4(0));
+}
+__device__ __forceinline__ void wgmma_bf16_registers(float (&d)[8], const uint32_t (&a)[4], uint64_t b) {
+  WGMMA_A(16, "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9, %10, %11", "%12", D4(0), D4(4));
+}
+__device__ __forceinline__ void wgmma_bf16_registers(float (&d)[16], const uint32_t (&a)[4], uint64_t b) {
+  WGMMA_A(32, NAMES_16, "%16, %17, %18, %19", "%20", D16(0));
+}
+
+#undef WGMMA_A
 #undef WGMMA
 #undef D4
 #undef D16
