@@ -35,12 +35,12 @@ static uint16_t value_at(size_t i) {
   return (uint16_t)(0x3c00 + i * 40503 % 1021);
 }
 
-static void write_file(const char *path, size_t total, size_t broken) {
+static void write_file(const char *path, size_t total, size_t broken, size_t count) {
   Error error = {0};
   FileWriter writer;
   uint16_t *values = memory_alloc(total * sizeof *values);
   assert_non_null(values);
-  for (size_t i = 0; i < total; i++) values[i] = i == broken ? 0x7fc0 : value_at(i);
+  for (size_t i = 0; i < total; i++) values[i] = i - broken < count ? 0x7fc0 : value_at(i);
   assert_true(file_writer_open(&writer, path, &error) &&
               file_writer_write(&writer, values, total * sizeof *values, &error) &&
               file_writer_commit(&writer, &error));
@@ -48,8 +48,8 @@ static void write_file(const char *path, size_t total, size_t broken) {
   memory_free(values);
 }
 
-/* broken: the element of the file that is no number; SIZE_MAX: all are. */
-static void world_open(World *w, DType type, size_t broken) {
+/* broken: the first of `count` elements of the file that are no numbers. */
+static void world_open(World *w, DType type, size_t broken, size_t count) {
   static const char *const names[TENSORS] = {"a", "b", "c", "d", "e"};
   static const int64_t order[TENSORS] = {3, 1, 4, 0, 2}; /* in memory, which is not that of the file */
   Error error = {0};
@@ -58,7 +58,7 @@ static void world_open(World *w, DType type, size_t broken) {
   for (int i = 0; i < TENSORS; i++) total += counts[i];
   temporary_open(&w->temporary);
   const char *path = temporary_path(&w->temporary, "weights");
-  write_file(path, total, broken);
+  write_file(path, total, broken, count);
   assert_true(file_map_open(&w->map, path, &error));
   assert_true(arena_init(&w->arena, "weights", total * dtype_size(type) + 4096, &error));
   for (int i = 0; i < TENSORS; i++) {
@@ -111,28 +111,33 @@ static void values_are_where_they_belong(void **state) {
     for (int threads = 1; threads <= 3; threads++) {
       World w;
       Error error = {0};
-      world_open(&w, types[t], SIZE_MAX);
+      world_open(&w, types[t], 0, 0);
       if (!world_read(&w, threads, &error)) fail_msg("%s", error.message);
       assert_values(&w);
       world_close(&w);
     }
 }
 
-/* The last element of one that ends in the middle of a page, and the first of one that is read backwards. */
-static void a_value_that_is_not_finite_is_told_with_its_tensor(void **state) {
+/* The last element of one that ends in the middle of a page, a part of a long one that fills pages and what follows it, the last element of
+ * that, and one of a tensor that is read backwards. */
+static void values_that_are_not_finite_are_told_with_their_tensor(void **state) {
   (void)state;
-  const size_t places[] = {999, counts[0] + counts[1] - 1, counts[0] + counts[1] + 3};
-  const char *const names[] = {"a", "b", "e"};
-  for (size_t i = 0; i < 3; i++) {
+  const size_t second = counts[0], last = counts[0] + counts[1] + counts[3];
+  const struct {
+    size_t first, count;
+    const char *name;
+  } faults[] = {{999, 1, "a"}, {second + 5, 3 << 20, "b"}, {second + counts[1] - 1, 1, "b"}, {last, 1, "e"}};
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
     World w;
     Error error = {0};
-    world_open(&w, DTYPE_F32, places[i]);
+    world_open(&w, DTYPE_F32, faults[i].first, faults[i].count);
     assert_false(world_read(&w, 2, &error));
     assert_int_equal(error.code, ERROR_MODEL);
-    char expected[32];
-    snprintf(expected, sizeof expected, "weights: %s: ", names[i]);
-    if (!strstr(error.message, expected) || !strstr(error.message, "1 "))
-      fail_msg("expected %s in: %s", expected, error.message);
+    char name[32], count[32];
+    snprintf(name, sizeof name, "weights: %s: ", faults[i].name);
+    snprintf(count, sizeof count, " %zu ", faults[i].count);
+    if (!strstr(error.message, name) || !strstr(error.message, count))
+      fail_msg("expected \"%s\" and \"%s\" in: %s", name, count, error.message);
     world_close(&w);
   }
 }
@@ -140,7 +145,7 @@ static void a_value_that_is_not_finite_is_told_with_its_tensor(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(values_are_where_they_belong),
-      cmocka_unit_test(a_value_that_is_not_finite_is_told_with_its_tensor),
+      cmocka_unit_test(values_that_are_not_finite_are_told_with_their_tensor),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
