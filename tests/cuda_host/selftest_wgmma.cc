@@ -25,7 +25,8 @@ typedef struct Layout {
 static int moved(int width, int row) {
   static const int by128[8] = {0, 1, 2, 3, 4, 5, 6, 7}, by64[8] = {0, 0, 1, 1, 2, 2, 3, 3},
                    by32[8] = {0, 0, 0, 0, 1, 1, 1, 1};
-  return (width == 128 ? by128 : width == 64 ? by64 : by32)[row % 8];
+  const int *by = width == 128 ? by128 : width == 64 ? by64 : by32;
+  return by[row % 8];
 }
 
 /* Byte of element (row, k) in a tile that begins at 0. A tile of K 64 with a narrower swizzle is K / (width / 2) tiles, behind one another. */
