@@ -4,7 +4,7 @@
 bin=$(realpath "$1")
 source tests/support/stages.sh
 house=$PWD
-server=$(realpath "$bin/../tests/http_judge" 2>/dev/null) || { echo "no tests/http_judge beside $bin" >&2 && exit 77; }
+server=$(realpath -e "$bin/../tests/http_judge" 2>/dev/null) || { echo "no tests/http_judge beside $bin" >&2 && exit 77; }
 unset http_proxy HTTP_PROXY all_proxy ALL_PROXY
 make_world "$work/world"
 cd "$work"
@@ -25,7 +25,7 @@ serve() {
   hush
   "$server" "$1" >port &
   server_id=$!
-  until [[ -s port ]]; do sleep 0.01; done
+  until [[ -s port ]]; do kill -0 "$server_id"; sleep 0.01; done # fails if it could not start
   judge=http://127.0.0.1:$(<port)
   rm port
 }
