@@ -109,8 +109,8 @@ static bool tried(int64_t rows) {
          rows == 67;
 }
 
-static void check_linear(const Backend *backend, DType narrow, DType dtype, bool transposed, int64_t inputs,
-                         int64_t outputs) {
+static void check_linear(const Backend *backend, DType narrow, DType out_dtype, DType dtype, bool transposed,
+                         int64_t inputs, int64_t outputs) {
   enum { ROWS = 67 };
   Bed bed, other;
   bed_open(&bed, backend, 2);
@@ -119,12 +119,12 @@ static void check_linear(const Backend *backend, DType narrow, DType dtype, bool
   Weight w = {.data = noise_2d(&bed, dtype, transposed ? inputs : outputs, transposed ? outputs : inputs),
               .transposed = transposed};
   bias = tensor_1d(bias.data, dtype, outputs);
-  Tensor alone = noise_2d(&bed, narrow, ROWS, outputs), start = noise_2d(&bed, narrow, ROWS, outputs);
+  Tensor alone = noise_2d(&bed, out_dtype, ROWS, outputs), start = noise_2d(&bed, out_dtype, ROWS, outputs);
   copy_to(&bed, alone, &bed, start);
   for (int64_t r = 0; r < ROWS; r++) {
     RUN(&bed, op_linear(&bed.c, tensor_rows(alone, r, 1), tensor_rows(x, r, 1), w, bias, 0.7f, 0.3f));
   }
-  Tensor together = tensor_new_2d(&bed.arena, narrow, ROWS, outputs);
+  Tensor together = tensor_new_2d(&bed.arena, out_dtype, ROWS, outputs);
   for (int64_t n = 1; n <= ROWS; n++) {
     if (!tried(n)) continue;
     Tensor out = tensor_rows(together, 0, n);
@@ -153,21 +153,23 @@ static void test_linear_rows(void **state) {
       const bool narrow = types[type][0] == DTYPE_BF16; /* tensor cores take multiples of 8 */
       if (narrow ? !list[i]->narrow_activations || size == 3 : size == 4) continue;
       if (device_brief() && (type + transposed + size) % 3 != 0) continue; /* every size, every type */
-      check_linear(list[i], types[type][0], types[type][1], transposed, sizes[size][0], sizes[size][1]);
+      check_linear(list[i], types[type][0], types[type][0], types[type][1], transposed, sizes[size][0],
+                   sizes[size][1]);
     }
   }
 }
 
-/* More outputs and rows than the widest tiles of a small card have, so that these are taken. */
+/* More outputs and rows than the widest tiles of a small card have, so that these are taken; in F32, or rounding would hide most of what
+ * another order of sums changes. */
 static void test_wide_rows(void **state) {
   (void)state;
   const Backend *list[BACKENDS];
   int count = backends(list);
   for (int i = 0; i < count; i++) {
     if (!list[i]->narrow_activations) continue;
-    check_linear(list[i], DTYPE_BF16, DTYPE_BF16, false, 136, 272);
-    check_linear(list[i], DTYPE_BF16, DTYPE_BF16, true, 136, 272);
-    check_linear(list[i], DTYPE_BF16, DTYPE_BF16, false, 72, 144);
+    check_linear(list[i], DTYPE_BF16, DTYPE_F32, DTYPE_BF16, false, 136, 272);
+    check_linear(list[i], DTYPE_BF16, DTYPE_F32, DTYPE_BF16, true, 136, 272);
+    check_linear(list[i], DTYPE_BF16, DTYPE_F32, DTYPE_BF16, false, 72, 144);
   }
 }
 
