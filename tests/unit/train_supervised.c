@@ -194,8 +194,8 @@ static void too_many_end_the_run_and_the_advice_can_be_followed(void **state) {
   assert_int_equal(run("limit", FAULT_LOSS, 3, UPDATES, "--run.max_skipped=2"), 4);
   expect_said("3 steps were left out, and run.max_skipped is 2; the last good checkpoint: ");
   expect_said("step-4. A lower optim.lr");
-  assert_int_equal(run("limit", FAULT_NONE, 0, 0, "--optim.lr=0.005"), 0);
-  expect_said("optim.lr (was 0.01, is 0.005): the rates of the updates to come are of the new schedule");
+  assert_int_equal(run("limit", FAULT_NONE, 0, 0, "--optim.lr=0.0005"), 0);
+  expect_said("optim.lr (was 0.001, is 0.0005): the rates of the updates to come are of the new schedule");
   expect_said("going on from");
 }
 
