@@ -35,7 +35,7 @@ tools: base formats compute tokenizer lora model template datasets train rollout
 vendor_rules='
 ^(oneapi/)?dnnl|^cblas[.]h$: ^compute/
 ^(cuda|cublas|curand|cub/|nvtx|mma[.]h|cooperative_groups): ^compute/
-^(launch|ptx)[.]cuh$: ^compute/cuda/
+^(launch|ptx|wgmma)[.]cuh$: ^compute/cuda/
 ^c(math|stdint|stdio|stdlib|string|float|limits|time)$|^type_traits$: ^compute/(cuda/.*[.]cuh?|comm_nccl[.]cu)$
 ^dlfcn[.]h$: ^compute/cuda/
 ^boost/: ^tests/cuda_host/
