@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(TEAMS *GROUP, ROWS <= 16 ? 2 : 1)
   Place p;
   p.thread = (int)threadIdx.x % GROUP, p.lane = (int)threadIdx.x % WARP;
   p.stages = shared + team * R::TEAM_X;
-  p.tiles = shared + TEAMS * R::TEAM_X + team * R::TEAM_TILES + high * R::TILE;
+  /* Warps beyond the stripes read the first one's codes, and scale them by zero. */
+  p.tiles = shared + TEAMS * R::TEAM_X + team * R::TEAM_TILES + (high < STRIPES ? high : 0) * R::TILE;
   p.row = row, p.stripe = output / NF4_STRIPE + high;
   p.real = high < STRIPES && output + high * NF4_STRIPE < call.outputs;
   const int first = slice_edge(call.inputs, team * OWN), end = slice_edge(call.inputs, (team + 1) * OWN);
