@@ -41,8 +41,12 @@ void memory_free(void *memory) {
   free(memory);
 }
 
-size_t memory_held(void) {
+void memory_give_back(void) {
   malloc_trim(0);
+}
+
+size_t memory_held(void) {
+  memory_give_back();
   const struct mallinfo2 info = mallinfo2();
   return info.uordblks + info.hblkhd;
 }

@@ -16,8 +16,10 @@ void memory_free(void *memory);                  /* NULL is fine */
 char *memory_copy_string(const char *text);
 char *memory_format(const char *format, ...) PRINTF_LIKE(1, 2); /* a new string */
 
-/* Bytes that the heap hands out now, of libraries too. What is free in whole pages goes back to the system first, so that the
- * process holds little more than these. */
+/* What is free in the heap, in whole pages, goes back to the system. */
+void memory_give_back(void);
+
+/* Bytes that the heap hands out now, of libraries too, after memory_give_back: the process holds little more than these. */
 size_t memory_held(void);
 
 /* Test hook: the allocation after `count` successful ones fails, and all later ones; -1 switches it off. */

@@ -185,6 +185,7 @@ static bool ppo_update(PpoSession *s, UpdateReport *report, Error *error) {
   s->update.lr = report->lr;
   s->update.critic_lr = report->critic_lr;
   s->update.kl_coef = report->kl_coef;
+  memory_give_back(); /* of the rollout: these passes need the most */
   if (!update_from(x, &workers, session_ptx(s), &s->update, &report->update, error)) return false;
   ema_update(&s->ema, &s->compute);
   if (policy_learns(s)) kl_controller_update(&s->kl, report->rollout.kl, (int64_t)report->rollout.answers);

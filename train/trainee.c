@@ -277,7 +277,7 @@ static bool save_tokenizer(const char *source, const char *directory, const Comp
   const Arena *scratch = &compute->scratch;
   if (scratch->owned && scratch->used == 0) madvise(scratch->base, scratch->capacity, MADV_DONTNEED);
   const bool ok = saved_tokenizer_write(source, directory, error);
-  memory_held();
+  memory_give_back();
   return ok;
 }
 

@@ -84,18 +84,18 @@ note "reward and ppo plan by config.json alone"
 many=("$bin/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" --lora.enabled --data.max_length 6 --data.truncation truncate
   --rollout.max_new_tokens 58 --ppo.batch_size 512)
 batches=(--optim.micro_batch_tokens 16384 --rollout.batch 512)
-limits=(48 38)
+limits=("$(with_program 16)" "$(with_program 6)")
 # The process's own peak is part of a plan, and a sanitizer's is beyond these limits.
 if [[ $(ldd "$bin/ppo") == *libasan* ]]; then limits=(); fi
 for limit in "${limits[@]}"; do
-  refuse 5 ' with rollout.batch ' "${many[@]}" "${batches[@]}" --device.memory_limit ${limit}MiB
+  refuse 5 ' with rollout.batch ' "${many[@]}" "${batches[@]}" --device.memory_limit "$limit"
   advice=$(sed -nE 's/.*it fits with ([^(]*) \(.*/\1/p' "$work/log" | sed -E 's/ (with|and) |, /\n/g')
   proposed=()
   while read -r key value; do proposed+=("--$key" "$value"); done <<<"$advice"
-  pass "${many[@]}" "${batches[@]}" "${proposed[@]}" --device.memory_limit ${limit}MiB
+  pass "${many[@]}" "${batches[@]}" "${proposed[@]}" --device.memory_limit "$limit"
   # neither would do alone
-  refuse 5 'it fits with' "${many[@]}" "${batches[@]}" "${proposed[@]:0:2}" --device.memory_limit ${limit}MiB
-  refuse 5 'it fits with' "${many[@]}" "${batches[@]}" "${proposed[@]:2:2}" --device.memory_limit ${limit}MiB
+  refuse 5 'it fits with' "${many[@]}" "${batches[@]}" "${proposed[@]:0:2}" --device.memory_limit "$limit"
+  refuse 5 'it fits with' "${many[@]}" "${batches[@]}" "${proposed[@]:2:2}" --device.memory_limit "$limit"
 done
 note "advice: ${proposed[*]-none asked for under a sanitizer}"
 

@@ -4,7 +4,6 @@
 bin=$1
 source tests/support/stages.sh
 if [[ $(ldd "$bin/ppo") == *libasan* ]]; then exit 77; fi # its shadow of all memory is in no plan
-export DROVER_CPU=avx2 # a known library path: what its products take beside the plan differs (docs/memory.md)
 make_world "$work/world"
 world=$work/world
 jq '.hidden_size = 512 | .intermediate_size = 1536 | .num_attention_heads = 8 | .num_key_value_heads = 8 | .num_hidden_layers = 6 |

@@ -85,7 +85,7 @@ differ() {
 
 # with_program MIB: so much memory, as an option's value, beside what a plan has for program and libraries (train/device.c).
 with_program() {
-  local program=32
+  local program=36
   if [[ $(ldd "$bin/sft") == *libasan* ]]; then program=48; fi
   echo "$((program + $1))MiB"
 }
