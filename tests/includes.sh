@@ -36,6 +36,7 @@ vendor_rules='
 ^(oneapi/)?dnnl|^cblas[.]h$: ^compute/
 ^(cuda|cublas|curand|cub/|nvtx|mma[.]h|cooperative_groups): ^compute/
 ^(launch|ptx|wgmma)[.]cuh$: ^compute/cuda/
+^tiles[.]h$: ^compute/amx/
 ^c(math|stdint|stdio|stdlib|string|float|limits|time)$|^type_traits$: ^compute/(cuda/.*[.]cuh?|comm_nccl[.]cu)$
 ^dlfcn[.]h$: ^compute/cuda/
 ^boost/: ^tests/cuda_host/

@@ -7,18 +7,22 @@
 /* Rows whose lines would take each other's place in the first-level cache are copied first. */
 enum { CROWDED = 2048 };
 
-/* What a thread has for itself: rows of b that are read, and those that are packed. */
-static size_t own_bytes(int64_t steps) {
-  return rows_bytes(steps) + (size_t)steps * STEP_BYTES;
-}
-
 static int64_t steps_at_once(int64_t k) {
   return least(ceil_div(k, STEP), LONG_STEPS);
 }
 
+static size_t panel_bytes(int64_t k) {
+  return (size_t)ceil_div(k, STEP) * STEP_BYTES;
+}
+
+/* What a thread has for itself: a where it packs that alone, and a panel of b, or two bricks of it. */
+static size_t own_bytes(int64_t k) {
+  const size_t panel = (size_t)steps_at_once(k) * STEP_BYTES, bricks = 2 * BRICK;
+  return panel_bytes(k) + (panel > bricks ? panel : bricks);
+}
+
 size_t few_bytes(int threads, int64_t m, int64_t k) {
-  return (size_t)(ceil_div(m, PANEL) * ceil_div(k, STEP)) * STEP_BYTES +
-         (size_t)threads * own_bytes(steps_at_once(k));
+  return (size_t)ceil_div(m, PANEL) * panel_bytes(k) + (size_t)threads * own_bytes(k);
 }
 
 /* Words [i][j] of a block to [j][i], of so many tiles down and across. */
@@ -33,50 +37,57 @@ static void turn_block(float *to, const float *from, int down, int across) {
   }
 }
 
-/* Whether PANEL rows from `first` on are all there, with all links of the steps. */
-static bool is_whole(const Product *p, const Stretch *stretch, int64_t first) {
-  return first + PANEL <= p->n && p->k - stretch->link >= stretch->steps * STEP;
-}
-
-/* Whether rows of b are taken from where they are. */
+/* Whether PANEL rows of b from `first` on are taken from where they are, with all links of the steps. */
 static bool in_place(const Product *p, const Stretch *stretch, int64_t first) {
-  return !p->b.read && p->b.stride * (int64_t)sizeof(uint16_t) % CROWDED != 0 && is_whole(p, stretch, first);
+  return !p->b.blocks && p->b.stride * (int64_t)sizeof(uint16_t) % CROWDED != 0 && first + PANEL <= p->n &&
+         p->k - stretch->link >= stretch->steps * STEP;
 }
 
 /* PANEL rows of b for a stretch. */
 static TilePanel panel_of_b(const Product *p, const Stretch *stretch, int64_t first, char *own) {
-  uint16_t *rows = (uint16_t *)(void *)own;
-  ProductFactor b = p->b;
-  if (in_place(p, stretch, first)) {
-    b.data = (const uint16_t *)b.data + first * b.stride + stretch->link;
-  } else if (b.read && is_whole(p, stretch, first)) {
-    b = read_rows(&b, first, p->n, stretch->link, p->k, stretch->steps, rows);
-  } else {
-    char *packed = own + rows_bytes(stretch->steps);
-    pack_panel(packed, b, false, first, p->n, stretch->link, p->k, stretch->steps, rows);
-    return packed_panel(packed);
+  if (!in_place(p, stretch, first)) {
+    pack_panel(own, &p->b, false, first, p->n, stretch->link, p->k, stretch->steps);
+    return packed_panel(own);
   }
-  const int64_t row = b.stride * (int64_t)sizeof(uint16_t);
-  return (TilePanel){b.data, row, TILE * row, LINE};
-}
-
-/* The rows of b that are wanted next, if they are taken from where they are. */
-static TilesAhead rows_ahead(const Product *p, const Stretch *stretch, int64_t first) {
-  if (first >= p->n || !in_place(p, stretch, first)) return (TilesAhead){0};
-  const char *at = (const char *)((const uint16_t *)p->b.data + first * p->b.stride + stretch->link);
-  const int64_t bytes = stretch->steps * LINE;
-  return (TilesAhead){at, at + bytes, bytes, p->b.stride * (int64_t)sizeof(uint16_t), PANEL};
+  const char *data = (const char *)((const uint16_t *)p->b.data + first * p->b.stride + stretch->link);
+  const int64_t row = p->b.stride * (int64_t)sizeof(uint16_t);
+  return (TilePanel){data, row, TILE * row, LINE};
 }
 
 typedef struct Few {
   const Product *p;
-  char *packed_a, *own;
-  int64_t panel_bytes; /* of a, with all its steps */
+  const char *packed_a;
 } Few;
 
-/* PANEL columns of c, for a panel of a. */
-static void take_block(const Few *few, const Stretch *stretch, int64_t panel, int64_t first, TilePanel b,
-                       TilesAhead *ahead) {
+/* The sums of bricks of b, of which the first one is there. */
+static inline __attribute__((always_inline)) void multiply_bricks(AmxBricks *bricks, TilePanel a,
+                                                                  int64_t steps, TileSums sums, bool more) {
+  TilePanel b = {.row = BRICK_STRIDE * sizeof(uint16_t), .tile = TILE * BRICK_STRIDE * sizeof(uint16_t)};
+  amx_sums_begin(sums, more);
+  for (int64_t s = 0; s < steps; s += BLOCK / STEP, bricks->turn++) {
+    amx_bring(bricks, bricks->turn + 1);
+    b.data = amx_brick(bricks, bricks->turn);
+    for (int i = 0; i < BLOCK / STEP; i++, a.data += a.step, b.data += LINE) amx_sums_add(b, a, sums.half);
+  }
+  amx_sums_end(sums);
+}
+
+/* The sums of rows of b that are taken from where they are, while those behind them are called for in the order in which they lie. Fewer than a whole
+ * panel of a take so little time that calls are in the way of what is wanted now. */
+static inline __attribute__((always_inline)) void multiply_rows(TilePanel b, TilePanel a, int64_t steps,
+                                                                TileSums sums, bool more) {
+  const char *ahead = b.data + PANEL * b.row;
+  amx_sums_begin(sums, more);
+  for (int64_t s = 0; s < steps; s++, a.data += a.step, b.data += b.step) {
+    for (int i = 0; i < PANEL; i++, ahead += LINE) __builtin_prefetch(ahead, 0, 2);
+    amx_sums_add(b, a, sums.half);
+  }
+  amx_sums_end(sums);
+}
+
+/* PANEL columns of c, for a panel of a: by bricks, or else by b. */
+static void take_block(const Few *few, const Stretch *stretch, int64_t panel, int64_t first,
+                       AmxBricks *bricks, TilePanel b) {
   const Product *p = few->p;
   float sums[PANEL * PANEL] __attribute__((aligned(LINE))),
       turned[PANEL * PANEL] __attribute__((aligned(LINE)));
@@ -89,59 +100,73 @@ static void take_block(const Few *few, const Stretch *stretch, int64_t panel, in
       memcpy(turned + r * PANEL, c + r * p->ldc, (size_t)columns * sizeof *c);
     turn_block(sums, turned, halves, 2);
   }
-  const char *a = few->packed_a + panel * few->panel_bytes + stretch->link / STEP * STEP_BYTES;
-  if (halves == 1)
-    amx_tiles_multiply(b, packed_panel(a), stretch->steps, sums, PANEL * sizeof *sums, more, true, ahead);
+  const TilePanel a =
+      packed_panel(few->packed_a + panel * (int64_t)panel_bytes(p->k) + stretch->link / STEP * STEP_BYTES);
+  const TileSums half = {(char *)sums, PANEL * sizeof *sums, true},
+                 whole = {(char *)sums, PANEL * sizeof *sums, false};
+  if (bricks && halves == 1)
+    multiply_bricks(bricks, a, stretch->steps, half, more);
+  else if (bricks)
+    multiply_bricks(bricks, a, stretch->steps, whole, more);
+  else if (halves == 1)
+    multiply_panels(b, a, stretch->steps, half, more);
+  else if (panel == 0 && in_place(p, stretch, first))
+    multiply_rows(b, a, stretch->steps, whole, more);
   else
-    amx_tiles_multiply(b, packed_panel(a), stretch->steps, sums, PANEL * sizeof *sums, more, false, ahead);
+    multiply_panels(b, a, stretch->steps, whole, more);
   turn_block(turned, sums, 2, halves);
   put_sums(turned, rows, columns, p->alpha, plain ? 0 : stretch->beta, c, p->ldc);
 }
 
-/* Columns first .. last - 1 of c, in the order in which the rows of b lie. */
+/* Columns first .. last - 1 of c. */
 static void take_columns(const Few *few, int64_t first, int64_t last, char *own) {
   const Product *p = few->p;
+  AmxBricks bricks = {.blocks = p->b.blocks, .row = first, .last = last, .slots = own};
+  const bool by_bricks = bricks.blocks && p->m <= PANEL; /* else they are read once for all panels of a */
+  if (by_bricks) memset(own, 0, 2 * BRICK);              /* for rows that there are not */
+  if (by_bricks) amx_bring(&bricks, 0);
   for (; first < last; first += PANEL) {
     for (int64_t link = 0; link < p->k; link += LONG_STEPS * STEP) {
       const Stretch stretch = stretch_from(p, link);
-      const bool more = link + LONG_STEPS * STEP < p->k;
-      const Stretch next = stretch_from(p, more ? link + LONG_STEPS * STEP : 0);
-      const TilePanel b = panel_of_b(p, &stretch, first, own);
-      TilesAhead ahead = rows_ahead(p, &next, more ? first : first + PANEL);
+      const TilePanel b = by_bricks ? (TilePanel){0} : panel_of_b(p, &stretch, first, own);
       for (int64_t panel = 0; panel * PANEL < p->m; panel++)
-        take_block(few, &stretch, panel, first, b, &ahead);
+        take_block(few, &stretch, panel, first, by_bricks ? &bricks : NULL, b);
     }
   }
 }
 
-/* What a thread begins with comes while a is packed. */
-static void call_first(const Product *p, int64_t column) {
-  const Stretch stretch = stretch_from(p, 0);
-  TilesAhead ahead = rows_ahead(p, &stretch, column);
-  while (ahead.at) amx_call_ahead(&ahead);
+/* Packs the steps of a from `first` on, of all panels one after the other. */
+static void pack_steps(const Product *p, char *to, int64_t first, int64_t last) {
+  const int64_t steps = ceil_div(p->k, STEP);
+  for (int64_t i = first; i < last; i++) {
+    const int64_t row = i / steps * PANEL, link = i % steps * STEP;
+    if (p->m <= TILE)
+      pack_tile(to + i * STEP_BYTES, &p->a, true, row, p->m, link, p->k);
+    else
+      pack_step(to + i * STEP_BYTES, &p->a, true, row, p->m, link, p->k);
+  }
 }
 
-static void take_part(const Few *few) {
-  const Product *p = few->p;
+static void take_part(const Product *p, char *shared, char *own) {
   const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
-  const int64_t steps = ceil_div(p->k, STEP), panels = ceil_div(p->m, PANEL), columns = ceil_div(p->n, PANEL);
-  const int64_t first = columns * thread / threads * PANEL;
-  call_first(p, first);
-#pragma omp for schedule(static)
-  for (int64_t i = 0; i < panels * steps; i++) {
-    const int64_t panel = i / steps, step = i % steps;
-    pack_panel(few->packed_a + panel * few->panel_bytes + step * STEP_BYTES, p->a, true, panel * PANEL, p->m,
-               step * STEP, p->k, 1, NULL);
+  const int64_t steps = ceil_div(p->m, PANEL) * ceil_div(p->k, STEP), columns = ceil_div(p->n, PANEL);
+  const bool alone =
+      p->m <= TILE; /* which takes less time than to wait for the others, and for lines of their caches */
+  if (alone) {
+    pack_steps(p, own, 0, steps);
+  } else {
+    pack_steps(p, shared, steps * thread / threads, steps * (thread + 1) / threads);
+#pragma omp barrier
   }
+  const Few few = {p, alone ? own : shared};
   amx_tiles_begin();
-  take_columns(few, first, least(p->n, columns * (thread + 1) / threads * PANEL),
-               few->own + (size_t)thread * own_bytes(steps_at_once(p->k)));
+  take_columns(&few, columns * thread / threads * PANEL,
+               least(p->n, columns * (thread + 1) / threads * PANEL), own + panel_bytes(p->k));
   amx_tiles_end();
 }
 
 void few_multiply(const Product *p, int threads, char *scratch) {
-  Few few = {.p = p, .packed_a = scratch, .panel_bytes = ceil_div(p->k, STEP) * STEP_BYTES};
-  few.own = scratch + ceil_div(p->m, PANEL) * few.panel_bytes;
+  char *own = scratch + ceil_div(p->m, PANEL) * (int64_t)panel_bytes(p->k);
 #pragma omp parallel num_threads(threads)
-  take_part(&few);
+  take_part(p, scratch, own + (size_t)omp_get_thread_num() * own_bytes(p->k));
 }

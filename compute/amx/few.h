@@ -9,7 +9,7 @@ enum { FEW_PANELS = 4 }; /* of a, at most */
 
 /* Whether it is for such factors. */
 static inline bool few_is_for(int64_t m, const ProductFactor *b) {
-  return m <= FEW_PANELS * PANEL && !b->across && (b->narrow || b->read);
+  return m <= FEW_PANELS * PANEL && !b->across && (b->narrow || b->blocks);
 }
 
 size_t few_bytes(int threads, int64_t m, int64_t k);

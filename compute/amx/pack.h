@@ -6,8 +6,8 @@
 #ifndef COMPUTE_AMX_PACK_H
 #define COMPUTE_AMX_PACK_H
 
+#include "compute/amx/blocks.h"
 #include "compute/amx/product.h"
-#include "compute/amx/tiles.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -131,47 +131,59 @@ static inline void load_tile(__m512i x[TILE], const ProductFactor *f, int64_t fi
   }
 }
 
-/* Bytes of PANEL rows of so many steps that are read. Rows do not begin where lines take each other's place in the caches. */
-static inline int64_t rows_stride(int64_t steps) {
-  return steps * STEP + STEP;
-}
-static inline size_t rows_bytes(int64_t steps) {
-  return (size_t)(PANEL * rows_stride(steps)) * sizeof(uint16_t);
-}
-
-/* Reads the rows of a panel that there are, of `steps` steps from `link` on, into `to`: they are a factor of their own, whose first row and link are
- * these. */
-static inline ProductFactor read_rows(const ProductFactor *f, int64_t first, int64_t rows, int64_t link,
-                                      int64_t k, int64_t steps, uint16_t *to) {
-  const int64_t stride = rows_stride(steps);
-  for (int64_t r = 0; r < least(PANEL, rows - first); r++)
-    f->read(f->data, first + r, link, least(steps * STEP, k - link), to + r * stride);
-  return (ProductFactor){.data = to, .stride = stride, .narrow = true};
+/* A tile from row `first` and link `link` on. */
+static inline void pack_tile(char *to, const ProductFactor *f, bool pairs, int64_t first, int64_t rows,
+                             int64_t link, int64_t k) {
+  const int64_t there = within(rows - first, TILE), links = within(k - link, STEP);
+  __m512i x[TILE];
+  if (there == TILE && links == STEP)
+    load_tile(x, f, first, TILE, link, STEP); /* without masks */
+  else
+    load_tile(x, f, first, there, link, links);
+  if (f->across != pairs) transpose(x);
+  for (int i = 0; i < TILE; i++) _mm512_store_si512(to + i * LINE, x[i]);
 }
 
-/* `steps` steps from `link` on of a panel, of pairs or of rows. room: for a factor that is read, its rows. */
-static inline void pack_panel(char *to, ProductFactor f, bool pairs, int64_t first, int64_t rows,
-                              int64_t link, int64_t k, int64_t steps, uint16_t *room) {
-  if (f.read) {
-    f = read_rows(&f, first, rows, link, k, steps, room);
-    rows -= first, k -= link, first = 0, link = 0;
-  }
-  for (int64_t s = 0; s < steps; s++, link += STEP) {
-    for (int64_t h = 0; h < 2; h++, to += TILE_BYTES) {
-      const int64_t row = first + h * TILE, there = within(rows - row, TILE), links = within(k - link, STEP);
-      __m512i x[TILE];
-      if (there == TILE && links == STEP)
-        load_tile(x, &f, row, TILE, link, STEP); /* without masks */
-      else
-        load_tile(x, &f, row, there, link, links);
-      if (f.across != pairs) transpose(x);
-      for (int i = 0; i < TILE; i++) _mm512_store_si512(to + i * LINE, x[i]);
-    }
+/* The two tiles of a step. */
+static inline void pack_step(char *to, const ProductFactor *f, bool pairs, int64_t first, int64_t rows,
+                             int64_t link, int64_t k) {
+  pack_tile(to, f, pairs, first, rows, link, k);
+  pack_tile(to + TILE_BYTES, f, pairs, first + TILE, rows, link, k);
+}
+
+/* Two steps of blocks. */
+static inline void pack_brick(char *to, const Blocks *blocks, bool pairs, int64_t first, int64_t rows,
+                              int64_t link) {
+  uint16_t brick[BRICK / sizeof(uint16_t)] __attribute__((aligned(LINE)));
+  const int64_t there = least(PANEL, rows - first);
+  amx_read_brick(blocks, first, there, link / BLOCK, brick);
+  const ProductFactor f = {.data = brick, .stride = BRICK_STRIDE, .narrow = true};
+  for (int64_t s = 0; s < BLOCK / STEP; s++)
+    pack_step(to + s * STEP_BYTES, &f, pairs, 0, there, s * STEP, BLOCK);
+}
+
+/* `steps` steps from `link` on of a panel, of pairs or of rows. */
+static inline void pack_panel(char *to, const ProductFactor *f, bool pairs, int64_t first, int64_t rows,
+                              int64_t link, int64_t k, int64_t steps) {
+  const int64_t at_once = f->blocks ? BLOCK / STEP : 1;
+  for (int64_t s = 0; s < steps; s += at_once, link += at_once * STEP) {
+    if (f->blocks)
+      pack_brick(to + s * STEP_BYTES, f->blocks, pairs, first, rows, link);
+    else
+      pack_step(to + s * STEP_BYTES, f, pairs, first, rows, link, k);
   }
 }
 
 static inline TilePanel packed_panel(const char *packed) {
   return (TilePanel){packed, LINE, TILE_BYTES, STEP_BYTES};
+}
+
+/* Of panels a and b. */
+static inline __attribute__((always_inline)) void multiply_panels(TilePanel a, TilePanel b, int64_t steps,
+                                                                  TileSums sums, bool more) {
+  amx_sums_begin(sums, more);
+  for (int64_t s = 0; s < steps; s++, a.data += a.step, b.data += b.step) amx_sums_add(a, b, sums.half);
+  amx_sums_end(sums);
 }
 
 /* -- sums ------------------------------------------------------------------------------------------------- */

@@ -34,9 +34,9 @@ static Plan plan_of(int threads, int64_t m, int64_t n, int64_t k) {
   return plan;
 }
 
-/* What a thread has for itself: its part of b, which grows with both sizes as what it takes of it need not, and rows that are read. */
+/* What a thread has for itself: its part of b, which grows with both sizes as what it takes of it need not. */
 static size_t own_bytes(const Plan *plan) {
-  return (size_t)least(CACHE_STEPS, plan->n_panels * plan->steps) * STEP_BYTES + rows_bytes(plan->steps);
+  return (size_t)least(CACHE_STEPS, plan->n_panels * plan->steps) * STEP_BYTES;
 }
 
 size_t product_amx_scratch(int threads, int64_t m, int64_t n, int64_t k) {
@@ -67,23 +67,23 @@ static void take_block(const Product *p, const Stretch *stretch, int64_t row, in
   const bool plain = is_plain(p, stretch), more = plain && stretch->beta == 1;
   const TilePanel left = packed_panel(a), right = packed_panel(b);
   if (plain && rows == PANEL && columns == PANEL) {
-    amx_tiles_multiply(left, right, stretch->steps, c, p->ldc * (int64_t)sizeof *c, more, false, NULL);
+    const TileSums sums = {(char *)c, p->ldc * (int64_t)sizeof *c, false};
+    multiply_panels(left, right, stretch->steps, sums, more);
     return;
   }
   for (int64_t r = 0; more && r < rows; r++)
     memcpy(block + r * PANEL, c + r * p->ldc, (size_t)columns * sizeof *c);
-  amx_tiles_multiply(left, right, stretch->steps, block, PANEL * sizeof *block, more, false, NULL);
+  multiply_panels(left, right, stretch->steps, (TileSums){(char *)block, PANEL * sizeof *block, false}, more);
   put_sums(block, rows, columns, p->alpha, plain ? 0 : stretch->beta, c, p->ldc);
 }
 
 /* Packs `count` panels of b from panel n on, in the order in which its rows lie. */
-static void pack_panels(const Product *p, const Stretch *stretch, int64_t n, int64_t count, char *to,
-                        uint16_t *rows) {
+static void pack_panels(const Product *p, const Stretch *stretch, int64_t n, int64_t count, char *to) {
   const int64_t at_once = p->b.across ? 1 : stretch->steps, panel_bytes = stretch->steps * STEP_BYTES;
   for (int64_t s = 0; s < stretch->steps; s += at_once) {
     for (int64_t q = 0; q < count; q++)
-      pack_panel(to + q * panel_bytes + s * STEP_BYTES, p->b, true, (n + q) * PANEL, p->n,
-                 stretch->link + s * STEP, p->k, at_once, rows);
+      pack_panel(to + q * panel_bytes + s * STEP_BYTES, &p->b, true, (n + q) * PANEL, p->n,
+                 stretch->link + s * STEP, p->k, at_once);
   }
 }
 
@@ -95,10 +95,9 @@ static void take_share(const Work *work, const Stretch *stretch, int share, char
   const int64_t m_last = plan->m_panels * (team + 1) / plan->m_teams;
   const int64_t n_last = plan->n_panels * (place + 1) / plan->n_teams;
   const int64_t panel_bytes = stretch->steps * STEP_BYTES;
-  uint16_t *rows = (uint16_t *)(void *)(packed_b + plan->n_block * panel_bytes);
   for (int64_t n = plan->n_panels * place / plan->n_teams; n < n_last; n += plan->n_block) {
     const int64_t count = least(plan->n_block, n_last - n);
-    pack_panels(p, stretch, n, count, packed_b, rows);
+    pack_panels(p, stretch, n, count, packed_b);
     for (int64_t i = m_first; i < m_last; i++) {
       for (int64_t q = 0; q < count; q++)
         take_block(p, stretch, i * PANEL, (n + q) * PANEL, work->packed_a + i * panel_bytes,
@@ -117,8 +116,8 @@ static void take_part(const Work *work) {
     const Stretch stretch = stretch_from(p, link);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < plan->m_panels; i++) {
-      pack_panel(work->packed_a + i * stretch.steps * STEP_BYTES, p->a, false, i * PANEL, p->m, link, p->k,
-                 stretch.steps, NULL);
+      pack_panel(work->packed_a + i * stretch.steps * STEP_BYTES, &p->a, false, i * PANEL, p->m, link, p->k,
+                 stretch.steps);
     }
     for (int share = thread; share < shares; share += omp_get_num_threads())
       take_share(work, &stretch, share, work->own + (size_t)thread * own_bytes(plan));
@@ -130,7 +129,7 @@ static void take_part(const Work *work) {
 void product_amx(int threads, int64_t m, int64_t n, int64_t k, float alpha, ProductFactor a, ProductFactor b,
                  float beta, float *c, int64_t ldc, void *scratch) {
   if (m == 0 || n == 0) return;
-  ASSERT(k > 0 && !a.read && !(b.read && b.across));
+  ASSERT(k > 0 && !a.blocks && !(b.blocks && b.across));
   const Product p = {m, n, k, alpha, beta, a, b, c, ldc};
   if (few_is_for(m, &b)) {
     few_multiply(&p, threads, first_line(scratch));

@@ -15,8 +15,7 @@ typedef struct ProductFactor {
   int64_t stride; /* elements between rows */
   bool narrow;    /* bf16; else fp32, which is rounded to bf16 */
   bool across;    /* its rows run across the sums: [k,m] or [k,n]; else they run along: [m,k] or [n,k] */
-  /* Or, of b alone, along: writes `count` elements of a row as bf16, from `first` on, both multiples of 64 but at the end of a row. */
-  void (*read)(const void *data, int64_t row, int64_t first, int64_t count, uint16_t *to);
+  const struct Blocks *blocks; /* or, of b alone: rows of blocks (compute/cpu/blocks.h), which run along */
 } ProductFactor;
 
 /* Whether the system lets this process use the unit, which it has to be asked once. */

@@ -102,12 +102,6 @@ static void *unit_scratch(Compute *c, bool unit, int64_t m, int64_t n, int64_t k
   return unit ? scratch_alloc(c, product_amx_scratch(c->threads, m, n, k)) : NULL;
 }
 
-/* For the matrix unit. */
-static void read_row(const void *blocks, int64_t row, int64_t first, int64_t count, uint16_t *to) {
-  const Blocks *m = (const Blocks *)blocks;
-  blocks_to_bf16(m, row * m->per_row + first / BLOCK, count / BLOCK, to);
-}
-
 /* out = alpha * x W^T + beta * out, in blocks of outputs where W is widened. */
 static void put_product(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
   const int64_t step = block_outputs(w), outputs = c->dry || out.dim[0] == 0 ? 0 : weight_outputs(w);
@@ -129,7 +123,7 @@ static void put_product_on_unit(Compute *c, Tensor out, Tensor x, Weight w, floa
   ProductFactor b = {.data = w.data.data, .stride = w.data.stride[0], .narrow = true, .across = w.transposed};
   if (dtype_is_blocks(w.data.dtype)) {
     blocks = blocks_of(w.data, false);
-    b = (ProductFactor){.data = &blocks, .read = read_row};
+    b = (ProductFactor){.blocks = &blocks};
   }
   const ProductFactor a = {.data = x.data, .stride = x.stride[0]};
   product_amx(c->threads, m, n, k, alpha, a, b, beta, f32(out), out.stride[0], scratch);

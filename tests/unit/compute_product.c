@@ -11,6 +11,7 @@
 #include "compute/compute.h"
 #include "compute/product.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +156,51 @@ static void test_unit_order(void **state) {
   sides_free(&s);
 }
 
+static float without_subnormals(float x) {
+  return fabsf(x) < FLT_MIN ? copysignf(0, x) : x;
+}
+
+/* A step of the unit (TDPBF16PS): 16 first links of pairs are a chain, 16 second ones another, and their sum is added. */
+static float unit_step(const uint16_t *a, const uint16_t *b, int64_t links, float sum) {
+  float chain[2] = {0, 0};
+  for (int64_t l = 0; l < links; l++)
+    chain[l % 2] = without_subnormals(fmaf(without_subnormals(float_from_bf16(a[l])),
+                                           without_subnormals(float_from_bf16(b[l])), chain[l % 2]));
+  return without_subnormals(without_subnormals(sum) + without_subnormals(chain[0] + chain[1]));
+}
+
+/* Values of all magnitudes, so that sums leave the normal numbers at both ends. */
+static uint16_t any_magnitude(uint64_t i, unsigned lowest, unsigned count) {
+  const RandomKey key = random_key(3, RANDOM_TEST);
+  const uint32_t sign_and_digits = random_below(key, i, 0, 1 << 8);
+  return (uint16_t)((sign_and_digits & 0x80) << 8 | (lowest + random_below(key, i, 1, count)) << 7 |
+                    (sign_and_digits & 0x7f));
+}
+
+/* The definition, to the bit; of a unit in software too. */
+static void test_unit_bits(void **state) {
+  (void)state;
+  if (!unit()) skip();
+  for (unsigned lowest = 0; lowest < 200; lowest += 40) {
+    Sides s = sides_new(37, 70, 100, false, false);
+    for (int64_t i = 0; i < s.m * s.lda; i++) s.narrow_a[i] = any_magnitude((uint64_t)i, lowest, 54);
+    for (int64_t i = 0; i < s.n * s.ldb; i++) s.narrow_b[i] = any_magnitude((uint64_t)i + 70000, 90, 40);
+    multiply(&s, UNIT, 2, 1, 0);
+    for (int64_t i = 0; i < s.m; i++) {
+      for (int64_t j = 0; j < s.n; j++) {
+        float sum = 0;
+        for (int64_t l = 0; l < s.k; l += 32)
+          sum = unit_step(s.narrow_a + i * s.lda + l, s.narrow_b + j * s.ldb + l, s.k - l < 32 ? s.k - l : 32,
+                          sum);
+        if (memcmp(&sum, &s.c[i * s.ldc + j], sizeof sum) != 0)
+          fail_msg("from 2^%d on, at %d, %d: %a, expected %a", (int)lowest - 127, (int)i, (int)j,
+                   (double)s.c[i * s.ldc + j], (double)sum);
+      }
+    }
+    sides_free(&s);
+  }
+}
+
 /* Enough for a product is enough for a smaller one. */
 static void test_unit_scratch(void **state) {
   (void)state;
@@ -181,6 +227,7 @@ static int open_device(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_unit),
-                                     cmocka_unit_test(test_unit_order), cmocka_unit_test(test_unit_scratch)};
+                                     cmocka_unit_test(test_unit_order), cmocka_unit_test(test_unit_bits),
+                                     cmocka_unit_test(test_unit_scratch)};
   return cmocka_run_group_tests(tests, open_device, NULL);
 }
