@@ -120,8 +120,15 @@ bool dtype_is_float(DType type) {
   return type == DTYPE_F32 || type == DTYPE_BF16 || type == DTYPE_F16 || type == DTYPE_F64;
 }
 
+/* Loops over all weights of a model, for processors with wider vectors too. */
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) /* ifunc */
+#define WIDE_VECTORS __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE_VECTORS
+#endif
+
 /* All bits of the exponent set: NaN or infinite. Counted in as many bits as a number has, of which a vector holds most. */
-static uint32_t count_32(const char *from, size_t count) {
+WIDE_VECTORS static uint32_t count_32(const char *from, size_t count) {
   uint32_t found = 0;
   for (size_t i = 0; i < count; i++) {
     uint32_t bits;
@@ -131,7 +138,7 @@ static uint32_t count_32(const char *from, size_t count) {
   return found;
 }
 
-static uint16_t count_16(const char *from, size_t count, uint16_t exponent) {
+WIDE_VECTORS static uint16_t count_16(const char *from, size_t count, uint16_t exponent) {
   uint16_t found = 0;
   for (size_t i = 0; i < count; i++) {
     uint16_t bits;
@@ -158,6 +165,15 @@ size_t dtype_count_not_finite(const void *data, DType type, size_t count) {
   return found;
 }
 
+WIDE_VECTORS static void widen_bf16(char *to, const char *from, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    uint16_t bits;
+    memcpy(&bits, from + 2 * i, sizeof bits);
+    float value = float_from_bf16(bits);
+    memcpy(to + 4 * i, &value, sizeof value);
+  }
+}
+
 void dtype_convert(void *out, DType out_type, const void *in, DType in_type, size_t count) {
   ASSERT(dtype_is_float(out_type) && dtype_is_float(in_type));
   char *to = out;
@@ -165,12 +181,7 @@ void dtype_convert(void *out, DType out_type, const void *in, DType in_type, siz
   if (out_type == in_type) {
     if (count) memcpy(to, from, count * dtype_size(in_type));
   } else if (in_type == DTYPE_BF16 && out_type == DTYPE_F32) { /* the common cases, as tight loops */
-    for (size_t i = 0; i < count; i++) {
-      uint16_t bits;
-      memcpy(&bits, from + 2 * i, sizeof bits);
-      float value = float_from_bf16(bits);
-      memcpy(to + 4 * i, &value, sizeof value);
-    }
+    widen_bf16(to, from, count);
   } else if (in_type == DTYPE_F16 && out_type == DTYPE_F32) {
     for (size_t i = 0; i < count; i++) {
       uint16_t bits;

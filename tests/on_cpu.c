@@ -58,7 +58,7 @@ int main(int count, char **arguments) {
     fprintf(stderr, "%s is what is taken here by itself\n", arguments[1]);
     return SKIPPED;
   }
-  execv(arguments[2], arguments + 2);
+  execvp(arguments[2], arguments + 2);
   perror(arguments[2]);
   return ERROR_FILE;
 }
