@@ -6,21 +6,12 @@
 #ifndef TESTS_AMX_SOFTWARE_TILES_H
 #define TESTS_AMX_SOFTWARE_TILES_H
 
+#include "compute/amx/tile_panel.h"
+
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-typedef struct TilePanel {
-  const char *data;
-  int64_t row, tile, step;
-} TilePanel;
-
-typedef struct TileSums {
-  char *data;
-  int64_t stride;
-  bool half;
-} TileSums;
 
 static inline bool amx_tiles_ask(void) {
   return true;

@@ -3,6 +3,8 @@
 #ifndef COMPUTE_AMX_UNIT_TILES_H
 #define COMPUTE_AMX_UNIT_TILES_H
 
+#include "compute/amx/tile_panel.h"
+
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,19 +38,6 @@ static inline void amx_tiles_begin(void) {
 static inline void amx_tiles_end(void) {
   _tile_release();
 }
-
-/* Where the two tiles of each step of a panel are. */
-typedef struct TilePanel {
-  const char *data;
-  int64_t row, tile, step; /* bytes from one to the next */
-} TilePanel;
-
-/* 32 x 32 sums in memory, `stride` bytes between rows; with `half` the first 16 of each row alone. */
-typedef struct TileSums {
-  char *data;
-  int64_t stride;
-  bool half;
-} TileSums;
 
 /* From zero, or with `more` from what is there. */
 static inline __attribute__((always_inline)) void amx_sums_begin(TileSums sums, bool more) {
