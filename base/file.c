@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { COPY_CHUNK = 1 << 20 };
@@ -104,6 +105,41 @@ bool directory_remove_all(const char *path, Error *error) {
   }
   string_list_free(&names);
   return ok && (rmdir(path) == 0 || file_error(error, "remove", path));
+}
+
+bool directory_room(const char *path, uint64_t *bytes, Error *error) {
+  struct statvfs status;
+  *bytes = 0;
+  if (statvfs(path, &status) == 0) {
+    *bytes = (uint64_t)status.f_bavail * status.f_frsize;
+    return true;
+  }
+  if (errno != ENOENT || !strcmp(path, ".") || !strcmp(path, "/")) return file_error(error, "look at", path);
+  char *parent = path_parent(path);
+  const bool ok = parent ? directory_room(parent, bytes, error) : path_out_of_memory(error);
+  memory_free(parent);
+  return ok;
+}
+
+static bool add_bytes(const char *path, uint64_t *bytes, Error *error) {
+  struct stat status;
+  if (lstat(path, &status) != 0) return errno == ENOENT || file_error(error, "look at", path);
+  *bytes += (uint64_t)status.st_blocks * 512; /* POSIX's unit of st_blocks is not fixed; Linux has this one */
+  if (!S_ISDIR(status.st_mode)) return true;
+  StringList names = {0};
+  bool ok = directory_list(path, &names, error);
+  for (size_t i = 0; ok && i < names.count; i++) {
+    char *child = path_join(path, names.items[i]);
+    ok = child ? add_bytes(child, bytes, error) : path_out_of_memory(error);
+    memory_free(child);
+  }
+  string_list_free(&names);
+  return ok;
+}
+
+bool directory_bytes(const char *path, uint64_t *bytes, Error *error) {
+  *bytes = 0;
+  return add_bytes(path, bytes, error);
 }
 
 bool directory_sync(const char *path, Error *error) {

@@ -18,7 +18,11 @@ bool directory_exists(const char *path);
 /* With parents, each of them durable (fsync); fine if it exists. */
 NODISCARD bool directory_create(const char *path, Error *error);
 NODISCARD bool directory_remove_all(const char *path, Error *error); /* recursively; fine if absent */
-NODISCARD bool directory_sync(const char *path, Error *error);       /* fsync of the directory itself */
+/* Bytes that this user may still write on the file system where the directory lies, or will lie when it is made. */
+NODISCARD bool directory_room(const char *path, uint64_t *bytes, Error *error);
+/* Bytes on the disk of all files under it, links not followed; 0 for one that is absent. */
+NODISCARD bool directory_bytes(const char *path, uint64_t *bytes, Error *error);
+NODISCARD bool directory_sync(const char *path, Error *error); /* fsync of the directory itself */
 /* A new directory of the user's alone, TMPDIR/drover-NAME-XXXXXX (/tmp without TMPDIR); a new string, or NULL. */
 char *directory_temporary(const char *name, Error *error);
 /* Names in a directory (without . and ..), sorted; free with string_list_free. */

@@ -319,7 +319,9 @@ static bool make_plan(void *context, const PlanSettings *settings, MemoryPlan *p
   tried.rollout.cache_dtype = settings->cache_dtype;
   tried.rollout.weights = settings->rollout_weights;
   plan_begin(&s->memory, &s->compute);
-  bool ok = open_models(s, &tried, error);
+  bool ok = open_models(s, &tried, error) &&
+            room_measure(&s->writes, &s->models.actor, session_state, s, &s->compute, error);
+  s->writes.results += ema_is_on(&s->ema);
   close_models(s);
   ok = plan_end(plan, &s->memory, &s->compute, error) && ok;
   const int64_t tokens = tried.ppo.batch_size * tried.rollout.max_new_tokens;
@@ -409,7 +411,7 @@ bool session_prepare(PpoSession *session, Error *error) {
   if (!plan_check(make_plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error))
     return false;
   comm_barrier(&s->comm); /* memory is looked at before a neighbour takes any */
-  return true;
+  return s->comm.rank > 0 || room_check(&s->writes, &config->run, s->total_updates, s->log, error);
 }
 
 bool session_allocate(PpoSession *session, Error *error) {

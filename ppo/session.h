@@ -10,6 +10,7 @@
 #include "ppo/update.h"
 #include "train/data.h"
 #include "train/plan.h"
+#include "train/room.h"
 #include "train/course.h"
 #include "train/schedule.h"
 
@@ -46,6 +47,7 @@ typedef struct PpoSession {
   LoraSpec lora;
   TrainMemory memory;
   MemoryPlan plan;
+  RunWrites writes;
   PpoModels models;
   Scoring scoring;
   Ema ema;

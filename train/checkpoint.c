@@ -192,12 +192,27 @@ bool checkpoint_host_tensor(Checkpoint *checkpoint, const char *name, Tensor val
 
 bool checkpoint_part(Checkpoint *checkpoint, const char *name, Tensor part, int64_t first, int64_t whole,
                      Error *error) {
-  checkpoint->parts->divided = true;
-  if (!checkpoint->loading) return remember(checkpoint->parts, name, part, NULL, error);
+  struct CheckpointParts *parts = checkpoint->parts;
+  parts->divided = true;
+  if (!checkpoint->loading) {
+    if (!remember(parts, name, part, NULL, error)) return false;
+    parts->items[parts->count - 1].part = true;
+    return true;
+  }
   return load(
       checkpoint, name,
       &(Transfer){.shape = tensor_1d(NULL, part.dtype, whole), .value = part, .first = first, .part = true},
       error);
+}
+
+uint64_t checkpoint_bytes(const Checkpoint *checkpoint) {
+  const struct CheckpointParts *parts = checkpoint->parts;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < parts->count; i++) {
+    const uint64_t ranks = parts->items[i].part ? (uint64_t)parts->comm.size : 1;
+    bytes += tensor_bytes(parts->items[i].tensor) * ranks;
+  }
+  return bytes;
 }
 
 bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values, int64_t count,

@@ -64,6 +64,9 @@ NODISCARD bool checkpoint_part(Checkpoint *checkpoint, const char *name, Tensor 
 NODISCARD bool checkpoint_array(Checkpoint *checkpoint, const char *name, DType dtype, void *values,
                                 int64_t count, Error *error);
 
+/* Bytes of the tensors that a new one has been given so far; of many ranks about those that all of them write. */
+uint64_t checkpoint_bytes(const Checkpoint *checkpoint);
+
 /* Which checkpoints stay: the `keep` newest, and, where `every` is not 0, as many of those whose step is a multiple of it. */
 typedef struct CheckpointKeep {
   int64_t keep, every;

@@ -16,6 +16,7 @@ typedef struct CheckpointItem {
   char *name;
   Tensor tensor;    /* on the device, or ... */
   const void *host; /* ... an array here, described by `tensor` */
+  bool part;        /* of a tensor that ranks keep parts of */
 } CheckpointItem;
 
 struct CheckpointParts {

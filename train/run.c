@@ -72,7 +72,12 @@ static bool take_finished(Run *run, const char *path, const json_t *done, Error 
   char *before = json_dumps(json_object_get(done, "config"), JSON_REAL_PRECISION(17));
   /* 15 digits: numbers come out as they were written. */
   char *result = json_dumps(json_object_get(done, "result"), JSON_REAL_PRECISION(15));
-  bool ok = (before && result) || error_set(error, ERROR_MODEL, "%s is damaged", path);
+  bool ok =
+      (before && result) ||
+      error_set(
+          error, ERROR_MODEL,
+          "%s is damaged. Remove it, and the same command makes the result again from the last checkpoint",
+          path);
   if (ok && settings_same_end(before, run->settings)) {
     ok = settings_check(before, run_settings(run), path, NULL, error) &&
          check_output(run, json_object_get(done, "result"), error);

@@ -56,6 +56,24 @@ static bool not_ours(const Run *run, const char *what, Error *error) {
                    run->config->dir, what);
 }
 
+/* A run's checkpoints say so too: a lock looks like something that a killed process forgot, and people remove it. */
+static bool has_checkpoint(const Run *run, bool *has, Error *error) {
+  *has = false;
+  char *directory = run_path(run, "checkpoints");
+  if (!directory) return path_error(error);
+  StringList names = {0};
+  bool ok = !directory_exists(directory) || directory_list(directory, &names, error);
+  for (size_t i = 0; ok && i < names.count && !*has; i++) {
+    char *manifest = memory_format("%s/%s/manifest.json", directory, names.items[i]);
+    ok = manifest || path_error(error);
+    *has = ok && !strncmp(names.items[i], "step-", 5) && file_exists(manifest);
+    memory_free(manifest);
+  }
+  string_list_free(&names);
+  memory_free(directory);
+  return ok;
+}
+
 bool run_directory_check(const Run *run, Error *error) {
   char *lock = run_path(run, "lock");
   if (!lock) return path_error(error);
@@ -65,8 +83,9 @@ bool run_directory_check(const Run *run, Error *error) {
   if (descriptor >= 0) close(descriptor);
   if (content == LOCK_OURS) return true;
   if (content == LOCK_FOREIGN) return not_ours(run, "lock", error);
-  bool ok = true;
-  for (int i = 0; ok && i < WRITTEN; i++) {
+  bool ours;
+  bool ok = has_checkpoint(run, &ours, error);
+  for (int i = 0; ok && !ours && i < WRITTEN; i++) {
     if (!writes(run, i)) continue;
     char *path = run_path(run, written[i].name);
     if (!path) return path_error(error);

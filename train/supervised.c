@@ -155,6 +155,17 @@ static bool evaluate(Supervised *s, Error *error) {
   return run_judged(&s->run, s->step, s->judged, error);
 }
 
+/* -- checkpoints ---------------------------------------------------------------------------------------- */
+
+/* To a checkpoint and from one; see train/checkpoint.h. */
+static bool state(void *context, Checkpoint *checkpoint, Error *error) {
+  Supervised *s = context;
+  return checkpoint_count(checkpoint, "step", &s->step, error) &&
+         data_state(checkpoint, "data.train", &s->corpus.train, &s->cursor, error) &&
+         checkpoint_float(checkpoint, "loss", &s->loss, error) && s->stage->state(s, checkpoint, error) &&
+         learning_state(&s->learning, checkpoint, error) && trainee_state(&s->trainee, checkpoint, error);
+}
+
 /* -- memory --------------------------------------------------------------------------------------------- */
 
 static bool open_pass(Supervised *s, const PlanSettings *settings, Error *error) {
@@ -219,7 +230,8 @@ static bool plan(void *context, const PlanSettings *settings, MemoryPlan *out, E
     packer_dry(&s->micro.packer);
     learn(s, 1, sums, true);
     supervised_judge(s);
-    ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error);
+    ok = trainee_step(&s->trainee, &s->compute, 0, &norm, error) &&
+         room_measure(&s->writes, &s->trainee, state, s, &s->compute, error);
   }
   close_model(s);
   ok = plan_end(out, &s->memory, &s->compute, error) && ok;
@@ -237,17 +249,6 @@ static bool check_plan(Supervised *s, Error *error) {
                      s->stage->unit, longest, room);
   }
   return plan_check(plan, s, &settings, longest, device_limits(&s->compute), s->log, &s->plan, error);
-}
-
-/* -- checkpoints ---------------------------------------------------------------------------------------- */
-
-/* To a checkpoint and from one; see train/checkpoint.h. */
-static bool state(void *context, Checkpoint *checkpoint, Error *error) {
-  Supervised *s = context;
-  return checkpoint_count(checkpoint, "step", &s->step, error) &&
-         data_state(checkpoint, "data.train", &s->corpus.train, &s->cursor, error) &&
-         checkpoint_float(checkpoint, "loss", &s->loss, error) && s->stage->state(s, checkpoint, error) &&
-         learning_state(&s->learning, checkpoint, error) && trainee_state(&s->trainee, checkpoint, error);
 }
 
 /* -- the stage ------------------------------------------------------------------------------------------ */
@@ -399,11 +400,12 @@ static bool prepare(void *context, Error *error) {
       !lora_spec_of(&s->lora, &config->lora, error) || !check_plan(s, error)) {
     return false;
   }
-  comm_barrier(s->comm);                       /* memory is looked at before a neighbour takes any */
-  if (s->corpus.train.count == 0) return true; /* absent: nothing tells how many updates there will be */
-  s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
-  schedule_report(&s->schedule, s->log);
-  return true;
+  comm_barrier(s->comm);           /* memory is looked at before a neighbour takes any */
+  if (s->corpus.train.count > 0) { /* else absent: nothing tells how many updates there will be */
+    s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
+    schedule_report(&s->schedule, s->log);
+  }
+  return s->comm->rank > 0 || room_check(&s->writes, &config->run, s->schedule.total, s->log, error);
 }
 
 static bool carry_out(void *context, ProgramResult *result, Error *error) {

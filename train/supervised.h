@@ -21,6 +21,7 @@
 #include "train/learning.h"
 #include "train/microbatches.h"
 #include "train/plan.h"
+#include "train/room.h"
 #include "train/schedule.h"
 #include "train/summary.h"
 #include "train/trend.h"
@@ -94,6 +95,7 @@ struct Supervised {
 
   TrainMemory memory;
   MemoryPlan plan;
+  RunWrites writes;
   LoraSpec lora;
   Model base;
   Trainee trainee;

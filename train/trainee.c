@@ -151,6 +151,12 @@ int64_t trainee_parameter_count(const Trainee *trainee) {
   return count;
 }
 
+uint64_t trainee_result_bytes(const Trainee *trainee) {
+  const Model *model = trainee->predictor.model;
+  if (trainee->predictor.adapted) return (uint64_t)trainee_parameter_count(trainee) * sizeof(float);
+  return (uint64_t)model_parameter_count(model) * dtype_size(model->dtype);
+}
+
 void trainee_backward(Trainee *trainee, Pass *pass, bool last) {
   pass->watch = shard_watch(&trainee->shard, last);
   pass_backward(pass);

@@ -163,6 +163,9 @@ void trainee_close(Trainee *trainee);
 
 int64_t trainee_parameter_count(const Trainee *trainee); /* trainable numbers */
 
+/* About the bytes of its result's files. */
+uint64_t trainee_result_bytes(const Trainee *trainee);
+
 /* Passes of an update on this rank, which has tokens for `own` of them: at least one, and as many on all ranks where they go in step.
  * In the others it stands by. */
 int trainee_passes(const Trainee *trainee, const Compute *compute, int own);

@@ -121,6 +121,29 @@ for level in optimizer gradients weights; do
 done
 note "the plan of one of many ranks, and the level that it needs"
 
+# -- the disk: what a run writes is known before it, and no disk has room for this one
+mkdir "$work/huge"
+jq '.hidden_size = 65536 | .intermediate_size = 262144 | .num_hidden_layers = 100' "$base/config.json" >"$work/huge/config.json"
+refuse 6 'make room, or choose another run.dir' "$bin/sft" --check --model.path "$work/huge" --run.dir "$work/new/run" --device.memory_limit 8000TiB "${more[@]}"
+pass "$bin/sft" --check --model.path "$work/huge" --device.memory_limit 8000TiB "${more[@]}" # no directory, no question
+[[ ! -e $work/new ]] || fail "--check made a directory"
+# what is announced is what is written, but for names and small files
+announced() { sed -nE 's/.* checkpoints? of ([0-9.]+ [A-Za-z]+) among it.*/\1/p' "$work/log" | awk '{ printf "%d\n", ($2 == "GiB" ? 1024 : $2 == "MiB" ? 1 : 1 / 1024) * $1 * 1024 * 1024 }'; }
+written=("$bin/sft" --model.path "$base" --data.train "$world/sft.jsonl" --optim.max_steps 1 --run.dir "$work/written" --data.max_length 64)
+for how in '' '--lora.enabled' '--model.dtype bf16' '--optim.name lion --optim.state 8bit'; do
+  rm -rf "$work/written"
+  read -ra options <<<"$how"
+  pass "${written[@]}" "${options[@]}"
+  bytes=$(announced)
+  size=$(stat -c %s "$work/written/checkpoints/step-1/state.safetensors")
+  holds "$bytes > 0.75 * $size && $bytes <= $size"
+done
+pass "$bin/ppo" --model.path "$base" --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl" --run.dir "$work/written.ppo" "${short[@]}" --ppo.total_episodes 8 --ppo.ema 0.9
+bytes=$(announced)
+size=$(stat -c %s "$work/written.ppo/checkpoints/step-1/state.safetensors")
+holds "$bytes > 0.75 * $size && $bytes <= $size"
+note "the disk"
+
 # -- a card that is not here
 if [[ ! -x $card/sft ]]; then
   note "no emulated card to plan beside"

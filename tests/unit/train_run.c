@@ -222,6 +222,24 @@ static void what_no_run_made_is_left_alone(void **state) {
   run_close(&run, NULL);
 }
 
+/* People remove a lock that a killed process seems to have left. */
+static void a_run_without_its_lock_is_one_by_its_checkpoints(void **state) {
+  (void)state;
+  Compute compute;
+  Error error = {0};
+  Run run;
+  assert_true(compute_open(&compute, DEVICE_CPU, 1, &error));
+  must_begin(&run, settings);
+  checkpoint_of(&run, &compute, 2);
+  run_close(&run, NULL);
+  assert_int_equal(unlink(temporary_path(&folder, "lock")), 0);
+  must_open(&run, settings);
+  assert_int_equal(run.start, RUN_RESUME);
+  run_close(&run, NULL);
+  assert_true(file_exists(temporary_path(&folder, "lock")));
+  compute_close(&compute);
+}
+
 static void a_loss_that_is_not_finite_says_where_it_was_good(void **state) {
   (void)state;
   Run run;
@@ -507,6 +525,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_was_said_before_goes_to_the_log, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(inputs_within_outputs_are_refused, open_folder, close_folder),
       cmocka_unit_test_setup_teardown(what_no_run_made_is_left_alone, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_run_without_its_lock_is_one_by_its_checkpoints, open_folder,
+                                      close_folder),
       cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
                                       close_folder),
       cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
