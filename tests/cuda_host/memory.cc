@@ -146,6 +146,7 @@ static char *guarded_new(Tables *t, size_t bytes, Block *block) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + ALIGNMENT + page - 1) / page * page;
   void *p = mmap(nullptr, pages + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return nullptr;
+  madvise(p, pages, MADV_HUGEPAGE); /* host_device_work changes the pages one by one, all of them twice */
   *block = {bytes, (char *)p, pages};
   mprotect(p, pages, PROT_READ | PROT_WRITE);
   char *base = (char *)p + (pages - bytes) / ALIGNMENT * ALIGNMENT;
