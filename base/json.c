@@ -119,7 +119,8 @@ json_t *json_parse(const char *text, size_t bytes, JsonLimit limit, size_t flags
   Error error = {0};
   json_t *value = NULL;
   *problem = (json_error_t){.line = 1};
-  if (bytes > 0 && bytes <= limit.bytes && (flags & ~(size_t)(JSON_ALLOW_NUL | JSON_DECODE_ANY)) == 0) {
+  if (bytes > 0 && bytes <= limit.bytes &&
+      (flags & ~(size_t)(JSON_ALLOW_NUL | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES)) == 0) {
     value = json_quick(text, bytes, limit.memory);
     if (value) return value;
   }

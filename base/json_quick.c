@@ -219,6 +219,7 @@ static json_t *read_word(Quick *quick, const char *word, json_t *value) {
 
 static bool read_members(Quick *quick, json_t *object) {
   if (take(quick, '}')) return true;
+  size_t members = 0;
   do {
     Text key;
     char name[256];
@@ -228,8 +229,9 @@ static bool read_members(Quick *quick, json_t *object) {
     if (!spend(quick, STRING_BYTES + ITEM_BYTES + key.size) || !take(quick, ':')) return false;
     json_t *value = read_value(quick);
     if (!value || json_object_set_new_nocheck(object, name, value) != 0) return false;
+    members++;
   } while (take(quick, ','));
-  return take(quick, '}');
+  return members == json_object_size(object) && take(quick, '}'); /* a key that is given twice is unusual */
 }
 
 static bool read_items(Quick *quick, json_t *list) {

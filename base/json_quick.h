@@ -2,7 +2,7 @@
  *
  * The library reads about 40 MB/s, byte by byte with a state for each. This reader takes whole stretches of text at once and makes
  * the library's values of them. It does not judge: whatever is broken, unusual (numbers of more than 18 digits, depth beyond 256, a
- * NUL in a text) or beyond the limit makes it give up, and the library reads the same text again and says what is wrong. */
+ * NUL in a text, a key given twice) or beyond the limit makes it give up, and the library reads the same text again and says what is wrong. */
 #ifndef BASE_JSON_QUICK_H
 #define BASE_JSON_QUICK_H
 

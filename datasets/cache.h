@@ -15,7 +15,7 @@
 #include "datasets/dataset.h"
 
 /* Raise the first whenever ids or masks change: what runs began with is then gone. The second where this layout does. */
-enum { CACHE_VERSION = 8, CACHE_LAYOUT = 9 };
+enum { CACHE_VERSION = 8, CACHE_LAYOUT = 10 };
 
 typedef struct CacheExample {
   int32_t count, answer_count, prompt_count, loss_count;

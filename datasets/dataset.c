@@ -100,6 +100,9 @@ static void report(const DatasetSource *source, const DatasetOptions *options) {
                 options->kind == DATASET_PROMPT ? "prompt" : "answer: its end mark is all that is learnt");
   }
   report_template(source, options);
+  report_note(source, options, source->counts.unequal,
+              "the answers that are compared are to different prompts, so that more than the answer tells "
+              "them apart");
   if (*source->passed.text) {
     log_info(log, "%s: %s: keys that %s: %s", options->name, source->path,
              options->kind == DATASET_PROMPT ? "only sources of rewards read" : "are passed over",
@@ -168,7 +171,7 @@ static bool fail_empty(const DatasetSource *source, const DatasetOptions *option
   const DatasetCounts *counts = &source->counts;
   const char *cure = counts->too_long > 0 ? "; raise data.max_length, or cut them by data.truncation truncate"
                      : options->kind == DATASET_PREFERENCE
-                         ? "; a preference is two answers that differ, neither of them empty"
+                         ? "; a preference is two answers that differ, of which one is the better"
                          : "; what is learnt are the turns whose role is assistant, or texts";
   return error_set(error, ERROR_DATA,
                    "%s: no usable example: of %llu records, %llu are longer than data.max_length %d tokens "

@@ -150,8 +150,9 @@ typedef struct DatasetCounts {
   DatasetNote
       changed; /* it gives an answer that is learnt otherwise than the record has it, white space aside */
   DatasetNote without_end; /* it puts no end mark after an answer that is learnt */
-  DatasetNote apart; /* it changes earlier turns, so that each turn became an example of its own (chat.h) */
-  uint64_t tokens;   /* of the usable examples, all sequences of preferences */
+  DatasetNote apart;   /* it changes earlier turns, so that each turn became an example of its own (chat.h) */
+  DatasetNote unequal; /* preferences whose answers are not to the same prompt */
+  uint64_t tokens;     /* of the usable examples, all sequences of preferences */
   uint64_t loss_tokens;
   uint64_t longest;          /* tokens of the longest example, all sequences of a preference together */
   uint64_t longest_sequence; /* tokens of the longest sequence: of one answer with its prompt */

@@ -23,17 +23,17 @@ void encoder_free(Encoder *encoder) {
 
 /* ---- Ids and masks --------------------------------------------------------------------------------- */
 
-static void note(DatasetNote *note, RecordPlace place) {
+void dataset_note(DatasetNote *note, RecordPlace place) {
   if (note->records == 0) note->line = place.line;
   note->records++;
 }
 
 void encoder_note(Encoder *encoder, const ChatFindings *found, RecordPlace place) {
   DatasetCounts *counts = &encoder->counts;
-  if (found->left_out >= 0) note(&counts->left_out, place);
-  if (found->changed >= 0) note(&counts->changed, place);
-  if (found->without_end >= 0) note(&counts->without_end, place);
-  if (found->apart) note(&counts->apart, place);
+  if (found->left_out >= 0) dataset_note(&counts->left_out, place);
+  if (found->changed >= 0) dataset_note(&counts->changed, place);
+  if (found->without_end >= 0) dataset_note(&counts->without_end, place);
+  if (found->apart) dataset_note(&counts->apart, place);
 }
 
 void encoder_note_no_loss(Encoder *encoder, uint64_t line) {

@@ -42,6 +42,7 @@ NODISCARD bool encoder_add_unpaired(Encoder *encoder, const Record *record, Data
 /* The first `count` messages, their ids without a second BOS. What the template did to them is added to *found. */
 NODISCARD bool encoder_talk(Encoder *encoder, const Conversation *talk, size_t count, ChatUse use,
                             RecordPlace place, Encoded *out, ChatFindings *found, Error *error);
+void dataset_note(DatasetNote *note, RecordPlace place);
 /* Counts what was found in a record, each kind once, and a record without anything to learn. */
 void encoder_note(Encoder *encoder, const ChatFindings *found, RecordPlace place);
 void encoder_note_no_loss(Encoder *encoder, uint64_t line);

@@ -204,7 +204,7 @@ bool line_reader_parse(const LineReader *reader, json_t **record, Error *error) 
   json_error_t where;
   *record = NULL;
   json_t *value = json_parse(reader->line.data, reader->line.size, reader->limit,
-                             JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
+                             JSON_ALLOW_NUL | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &where);
   if (!value) return fail_json(reader, &where, error);
   if (!json_holds_object(value)) {
     error_set(error, ERROR_DATA, "%s:%llu: expected an object, found %s", reader->path,

@@ -122,6 +122,14 @@ static size_t shared_prompt(const Field *field) {
   return shared;
 }
 
+/* Whether an answer is to another prompt than the others. */
+static bool prompts_differ(const Field *field) {
+  const size_t shared = shared_prompt(field);
+  bool differ = false;
+  for (size_t k = 0; k < field->count; k++) differ |= answer_begin(field->items[k].encoded) != shared;
+  return differ;
+}
+
 /* Leaves out what is too long. *excess: how many ids of the prompt the rest is to lose, the same ones of each. */
 static bool leave_out_long(const Encoder *encoder, Field *field, RecordPlace place, size_t *count,
                            size_t *excess, Error *error) {
@@ -208,6 +216,7 @@ bool encoder_add_preference(Encoder *encoder, const Record *record, DatasetForma
     counts->too_long++;
     return true;
   }
+  if (prompts_differ(&field)) dataset_note(&counts->unequal, place);
   counts->answers_no_loss += no_loss;
   counts->answers_too_long += too_long;
   return put(encoder, &field, excess, record, place, error);

@@ -87,6 +87,7 @@ static void add_counts(DatasetCounts *to, const DatasetCounts *from) {
   add_note(&to->changed, from->changed);
   add_note(&to->without_end, from->without_end);
   add_note(&to->apart, from->apart);
+  add_note(&to->unequal, from->unequal);
   to->tokens += from->tokens;
   to->loss_tokens += from->loss_tokens;
   highest(&to->longest, from->longest);

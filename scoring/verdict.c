@@ -70,8 +70,9 @@ bool verdict_read(Verdict *verdict, const char *text, size_t bytes, Error *error
   json_error_t broken;
   const char *why = "";
   *verdict = (Verdict){0};
-  json_t *root = json_parse(text, bytes, limit, JSON_DECODE_ANY, &broken);
+  json_t *root = json_parse(text, bytes, limit, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &broken);
   bool ok = root != NULL;
+  if (!ok && strstr(broken.text, "duplicate")) why = ": a key is given twice";
   if (ok && json_holds_object(root)) {
     ok = read_object(verdict, root, &why);
   } else if (ok) {

@@ -176,7 +176,7 @@ static const char *const plain_texts[] = {
     "{\"a\": 1, \"b\": [-0, 12.5e-3, 999999999999999999, true, false, null], \"c\": {}, \"d\": []}",
     "{\"messages\": [{\"role\": \"user\", \"content\": \"say \\\"hi\\\"\\n\\ttwo \\\\ three \\/\"}]}",
     "[\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\", \"\\u00e9\\u20ac\\ud83d\\ude00\", \"\", \"\x7f\"]",
-    " {\"same\": 1, \"same\": \"last\", \"k\\u00e9y\": {\"x\": {\"y\": [[[\"z\"]]]}}} \r\n"};
+    " {\"same\": 1, \"sane\": \"last\", \"k\\u00e9y\": {\"x\": {\"y\": [[[\"z\"]]]}}} \r\n"};
 
 /* The value of the library that the quick reader claims to give, or a failure. */
 static bool check_quick(const char *text, size_t bytes) {
@@ -219,6 +219,7 @@ static void what_is_unusual_is_left_to_the_library(void **state) {
                                       "{\"a\": 9223372036854775807}",
                                       "{\"a\": \"\\u0000\"}",
                                       "{\"a\": 01}",
+                                      "{\"a\": 1, \"b\": {\"c\": 2, \"c\": 2}}",
                                       "{\"a\": \"\\ud800\"}",
                                       "{\"a\": \"\xc0\x80\"}",
                                       "{\"a\": \"\xed\xa0\x80\"}",

@@ -190,6 +190,41 @@ static void cutting_is_of_the_prompt(void **state) {
   dataset_close(&all);
 }
 
+/* Whole conversations may have prompts of their own. */
+static void prompts_that_differ_are_counted(void **state) {
+  World *world = *state;
+  static const struct {
+    const char *record;
+    uint64_t unequal;
+  } cases[] = {{"\"chosen\": \"Go.\", \"rejected\": \"Bye.\"", 0},
+               {"\"chosen\": \"Go.\", \"rejected\": \"Go. Bye.\"", 0}, /* one begins as the other */
+               {"\"chosen\": [{\"role\": \"user\", \"content\": \"A\"}, {\"role\": \"assistant\", "
+                "\"content\": \"Go.\"}], "
+                "\"rejected\": [{\"role\": \"user\", \"content\": \"A\"}, {\"role\": \"assistant\", "
+                "\"content\": \"Bye.\"}]",
+                0},
+               {"\"chosen\": [{\"role\": \"user\", \"content\": \"A\"}, {\"role\": \"assistant\", "
+                "\"content\": \"Go.\"}], "
+                "\"rejected\": [{\"role\": \"user\", \"content\": \"B\"}, {\"role\": \"assistant\", "
+                "\"content\": \"Bye.\"}]",
+                1},
+               {"\"chosen\": [{\"role\": \"user\", \"content\": \"A\"}, {\"role\": \"assistant\", "
+                "\"content\": \"Go.\"}], "
+                "\"rejected\": [{\"role\": \"user\", \"content\": \"A\"}, {\"role\": \"assistant\", "
+                "\"content\": \"Go.\"}, "
+                "{\"role\": \"user\", \"content\": \"B\"}, {\"role\": \"assistant\", \"content\": \"Bye.\"}]",
+                1}};
+  DatasetOptions options = options_of(world, DATASET_PREFERENCE);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Dataset dataset;
+    must_open(world, &dataset, &options, cases[i].record);
+    assert_int_equal(dataset.count, 1);
+    assert_int_equal(counts_of(&dataset).unequal.records, cases[i].unequal);
+    assert_int_equal(counts_of(&dataset).unequal.line, cases[i].unequal);
+    dataset_close(&dataset);
+  }
+}
+
 static void equal_answers(void **state) {
   World *world = *state;
   Dataset dataset;
@@ -360,6 +395,7 @@ int main(void) {
                                      cmocka_unit_test(prompts_keep_the_best_answer),
                                      cmocka_unit_test(a_long_answer_is_left_out),
                                      cmocka_unit_test(cutting_is_of_the_prompt),
+                                     cmocka_unit_test(prompts_that_differ_are_counted),
                                      cmocka_unit_test(equal_answers),
                                      cmocka_unit_test(verdicts_stay_with_the_pair),
                                      cmocka_unit_test(records_that_are_no_ranking),

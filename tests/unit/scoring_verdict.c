@@ -55,6 +55,7 @@ static void refused(void **state) {
                {"{\"score\": 1", "found '{\"score\": 1'"},
                {"{\"score\": 1, \"id\": \"17\"}", "its id is no integer"},
                {"{\"score\": 1, \"id\": 1.5}", "its id is no integer"},
+               {"{\"score\": 1, \"score\": 2}", "a key is given twice"},
                {"{\"score\": 1, \"parts\": [1]}", "its parts are no object"},
                {"{\"score\": 1, \"parts\": {\"a\": \"b\"}}", "a part is no finite number"},
                {"{\"score\": 1, \"parts\": {\"a/b\": 1}}", "a part has no name of"},

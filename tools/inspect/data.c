@@ -175,7 +175,8 @@ static bool show_notes(const DatasetCounts *counts, ProgramResult *result, Error
          show_note(&counts->changed, "changed", "the template changes what the assistant says", result,
                    error) &&
          show_note(&counts->without_end, "without_end", "no end mark after an answer", result, error) &&
-         show_note(&counts->apart, "apart", "each turn is an example of its own", result, error);
+         show_note(&counts->apart, "apart", "each turn is an example of its own", result, error) &&
+         show_note(&counts->unequal, "unequal", "answers to different prompts", result, error);
 }
 
 static bool show_data(const InspectConfig *config, const TextTools *text, const Dataset *dataset,
