@@ -77,7 +77,7 @@ static bool convert_run(const ProgramCall *call, ProgramResult *result, Error *e
   bool ok = config_file_open(&c.file, c.config->file, error) && convert(&c, error);
   if (ok && c.problems.count && !c.config->force) ok = refuse(&c, call->log, error);
   ok = ok && write_converted(&c, &text, error) && (c.problems.count || check(&c, &text, error)) &&
-       give(&c, &text, result, error);
+       (call->check || give(&c, &text, result, error));
   for (size_t i = 0; ok && i < c.problems.count; i++) log_warning(call->log, "%s", c.problems.items[i]);
   buffer_free(&text);
   conversion_free(&c);

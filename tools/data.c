@@ -131,9 +131,7 @@ static bool run_on(const ProgramCall *call, const Inputs *inputs, const Tokenize
   const DataConfig *config = call->config;
   if (call->check)
     return check_files(&inputs->data, config->format, config, error) &&
-           check_files(&inputs->against, FORMAT_AUTO, config, error) &&
-           buffer_text(&result->text, "the check found nothing wrong", error) &&
-           buffer_text(&result->json, "{\"ok\": true}", error);
+           check_files(&inputs->against, FORMAT_AUTO, config, error);
   Survey survey;
   const bool ok = survey_run(&survey, config, inputs, tokenizer, call->log, error) &&
                   write_records(&survey, error) && give_results(&survey, result, error);

@@ -577,6 +577,7 @@ int main(int argc, char **argv) {
     Generate g = {.config = &config, .log = &log, .json = request.json, .check = request.check};
     options_warn(&request.given, &config, &log);
     ok = ok && generate(&g, &error);
+    if (ok && g.check) puts(g.json ? "{\"ok\": true}" : "the check found nothing wrong");
     generate_free(&g);
   }
   if (!ok) log_error(&log, "%s", error.message);

@@ -126,16 +126,16 @@ static bool write_pipeline(New *new, Buffer *out, Error *error) {
   return ok;
 }
 
-static bool make(New *new, ProgramResult *result, Error *error) {
+static bool make(New *new, bool check, ProgramResult *result, Error *error) {
   const NewConfig *config = new->config;
   Buffer text = {0};
   bool ok = look_at_model(new, error) &&
             (strcmp(config->kind, "pipeline") == 0 ? write_pipeline : write_stage)(new, &text, error);
-  if (ok && config->out) {
+  if (ok && config->out && !check) {
     ok = file_write_text(config->out, text.data, error) && buffer_text(&result->text, config->out, error) &&
          buffer_text(&result->json, "{\"out\":", error) && result_string(&result->json, config->out, error) &&
          buffer_text(&result->json, "}", error);
-  } else if (ok) {
+  } else if (ok && !check) {
     text.data[--text.size] = '\0'; /* the last newline is printed */
     ok = buffer_text(&result->text, text.data, error) && result_string(&result->json, text.data, error);
   }
@@ -149,7 +149,7 @@ static bool new_run(const ProgramCall *call, ProgramResult *result, Error *error
   if (!check_options(new.config, error)) return false;
   new.scratch = directory_temporary("new", error);
   if (!new.scratch) return false;
-  const bool ok = make(&new, result, error);
+  const bool ok = make(&new, call->check, result, error);
   if (!directory_remove_all(new.scratch, &left)) log_warning(call->log, "%s", left.message);
   memory_free(new.scratch);
   return ok;

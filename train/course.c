@@ -12,13 +12,11 @@ static bool prepare(const Course *course, void *stage, const ProgramCall *call, 
 }
 
 static bool check_only(const Course *course, void *stage, const RunConfig *config, const ProgramCall *call,
-                       ProgramResult *result, Error *error) {
+                       Error *error) {
   const bool first = comm_of(call).rank == 0;
   return (!first || run_look(course->name, config, call->settings, call->log, error)) &&
          prepare(course, stage, call, error) &&
-         (!first || model_paths_read(call->given, call->config, call->log, error)) &&
-         buffer_text(&result->text, "the check found nothing wrong", error) &&
-         buffer_text(&result->json, "{\"ok\": true}", error);
+         (!first || model_paths_read(call->given, call->config, call->log, error));
 }
 
 static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
@@ -29,7 +27,7 @@ static bool tell_again(const Run *run, ProgramResult *result, Error *error) {
 
 bool course_run(const Course *course, void *stage, Run *run, const RunConfig *config, const ProgramCall *call,
                 ProgramResult *result, Error *error) {
-  if (call->check) return check_only(course, stage, config, call, result, error);
+  if (call->check) return check_only(course, stage, config, call, error);
   const Comm comm = comm_of(call);
   *run = (Run){.lock = -1};
   bool ok = run_open(run, course->name, config, call->settings, &comm, call->log, error);

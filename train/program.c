@@ -66,6 +66,13 @@ static int64_t threads_option(const Program *program, const void *config) {
   return of_stage ? of_stage : int_option(program, config, "threads");
 }
 
+/* What --check found, where the program has nothing more to say of it. */
+static bool say_checked(ProgramResult *result, Error *error) {
+  return result->text.size || result->json.size ||
+         (buffer_text(&result->text, "the check found nothing wrong", error) &&
+          buffer_text(&result->json, "{\"ok\": true}", error));
+}
+
 static bool run_stage(const Program *program, void *config, const OptionRequest *request, const Comm *comm,
                       FILE *out, Log *log, Error *error) {
   Buffer settings = {0}, defaults = {0};
@@ -82,7 +89,7 @@ static bool run_stage(const Program *program, void *config, const OptionRequest 
     const double began = time_monotonic();
     StringList warnings = {0};
     log->warnings = &warnings;
-    ok = program->run(&call, &result, error);
+    ok = program->run(&call, &result, error) && (!call.check || say_checked(&result, error));
     if (ok && time_monotonic() - began > SCREENFUL) log_warnings_again(log);
     log->warnings = NULL;
     string_list_free(&warnings);

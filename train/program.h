@@ -18,7 +18,8 @@ typedef struct ProgramCall {
   const void *config;       /* the stage's config struct; models are what to open (train/model_path.h) */
   Settings settings;        /* the same, as JSON */
   const OptionGiven *given; /* which of its options the user gave */
-  bool check;               /* validate, plan, stop */
+  bool
+      check; /* validate, plan, stop: nothing is written; with an empty result the program says that all is well */
   const Comm *comm; /* NULL: one rank. Only rank 0 has a log that says anything, and a result that is shown */
   Log *log;
 } ProgramCall;

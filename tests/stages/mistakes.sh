@@ -245,5 +245,20 @@ said 2 "unknown key 'optim'; known are about, dir, stages; it is a configuration
 said 2 "unknown command 'chat'; it is 'drover generate'" "$drover" chat
 said 2 "unknown command 'grpo'; it is 'drover ppo --ppo.advantage grpo'" "$drover" grpo
 said 2 "unknown command 'sft.yaml'; a configuration is given to its command: drover sft --config sft.yaml" "$drover" sft.yaml
+# --check of whatever would write: it says that it found nothing, and writes nothing
+printf 'base_model: world/base\nadapter: lora\ndatasets:\n  - path: world/sft.jsonl\n    type: alpaca\n' >theirs.yaml
+checked() {
+  expect 'the check found nothing wrong' "$@" --check
+  [[ ! -e unwritten ]] || fail "$* --check wrote something"
+  rows=$((rows + 1))
+}
+checked "$drover" new sft --model world/base --data world/sft.jsonl --out unwritten
+checked "$drover" convert theirs.yaml --out unwritten
+checked "$drover" merge --model world/base --adapter runs/sft/adapter --out unwritten
+checked "$drover" init --config world/model.json --tokenizer world/tokenizer --out unwritten
+checked "$drover" tokenizer add world/base --out unwritten --token more
+checked "$drover" export runs/sft --out unwritten
+checked "$drover" data --data world/sft.jsonl --out unwritten
+checked "$drover" generate --model world/base --prompt x
 note "and of the other programs"
 echo "mistakes: $rows rows"
