@@ -14,6 +14,7 @@ int main(int argc, char **argv) {
       .option_count = dpo_option_count,
       .config_size = sizeof(DpoStageConfig),
       .ranks = true,
+      .rules = dpo_rules,
       .run = dpo_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

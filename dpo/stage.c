@@ -211,6 +211,11 @@ static bool result(const Supervised *s, Buffer *json, Error *error) {
          (!s->corpus.has_eval || add_figures(json, "eval_", &dpo->eval, dpo->eval.loss, error));
 }
 
+bool dpo_rules(const void *config, Error *error) {
+  const DpoStageConfig *of = config;
+  return dpo_config_check(of, error) && supervised_config_check(&of->common, error);
+}
+
 bool dpo_run(const ProgramCall *call, ProgramResult *out, Error *error) {
   static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0},
                                           {"eval/loss", "eval loss", 4, -1},

@@ -8,7 +8,8 @@
 #include "dpo/config.h"
 #include "train/program.h"
 
-/* The `run` of the program (train/program.h); call->config is a DpoStageConfig. */
+/* The `rules` and the `run` of the program (train/program.h); the configuration is a DpoStageConfig. */
+NODISCARD bool dpo_rules(const void *config, Error *error);
 NODISCARD bool dpo_run(const ProgramCall *call, ProgramResult *result, Error *error);
 
 #endif

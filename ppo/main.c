@@ -13,6 +13,7 @@ int main(int argc, char **argv) {
                            .option_count = ppo_option_count,
                            .config_size = sizeof(PpoConfig),
                            .ranks = true,
+                           .rules = ppo_rules,
                            .run = ppo_stage_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -458,6 +458,13 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
          run_session(s, result, error);
 }
 
+bool ppo_rules(const void *config, Error *error) {
+  PpoSession session = {.config = *(const PpoConfig *)config, .comm = comm_single()};
+  const bool ok = session_configure(&session, error);
+  session_close(&session);
+  return ok;
+}
+
 bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   static const Course course = {"ppo", prepare, carry_out};
   PpoSession session = {.config = *(const PpoConfig *)call->config,

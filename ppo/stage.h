@@ -10,7 +10,8 @@
 #include "ppo/config.h"
 #include "train/program.h"
 
-/* The `run` of the program (train/program.h); call->config is a PpoConfig. */
+/* The `rules` and the `run` of the program (train/program.h); the configuration is a PpoConfig. */
+NODISCARD bool ppo_rules(const void *config, Error *error);
 NODISCARD bool ppo_stage_run(const ProgramCall *call, ProgramResult *result, Error *error);
 
 #endif

@@ -13,6 +13,7 @@ int main(int argc, char **argv) {
                            .option_count = reward_option_count,
                            .config_size = sizeof(RewardStageConfig),
                            .ranks = true,
+                           .rules = reward_rules,
                            .run = reward_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -141,6 +141,11 @@ static bool next(const Supervised *s, const char *output, Buffer *out, Error *er
          buffer_text(out, " --data.prompts prompts.jsonl --run.dir runs/ppo", error);
 }
 
+bool reward_rules(const void *config, Error *error) {
+  const RewardStageConfig *of = config;
+  return reward_config_check(of, error) && supervised_config_check(&of->common, error);
+}
+
 bool reward_run(const ProgramCall *call, ProgramResult *out, Error *error) {
   static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0},
                                           {"eval/loss", "eval loss", 4, -1},

@@ -8,7 +8,8 @@
 #include "reward/config.h"
 #include "train/program.h"
 
-/* The `run` of the program (train/program.h); call->config is a RewardStageConfig. */
+/* The `rules` and the `run` of the program (train/program.h); the configuration is a RewardStageConfig. */
+NODISCARD bool reward_rules(const void *config, Error *error);
 NODISCARD bool reward_run(const ProgramCall *call, ProgramResult *result, Error *error);
 
 #endif

@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
                            .option_count = sft_option_count,
                            .config_size = sizeof(SupervisedConfig),
                            .ranks = true,
+                           .rules = sft_rules,
                            .run = sft_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -69,6 +69,10 @@ static bool result(const Supervised *s, Buffer *json, Error *error) {
          (!s->corpus.has_eval || buffer_format(json, error, ", \"eval_loss\": %.9g", sft->eval_loss));
 }
 
+bool sft_rules(const void *config, Error *error) {
+  return supervised_config_check(config, error);
+}
+
 bool sft_run(const ProgramCall *call, ProgramResult *out, Error *error) {
   static const SummaryFigure figures[] = {{"train/loss", "loss", 4, 0}, {"eval/loss", "eval loss", 4, -1}};
   static const SupervisedStage stage = {

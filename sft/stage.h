@@ -8,7 +8,8 @@
 
 #include "sft/config.h"
 
-/* The `run` of the program (train/program.h); call->config is a SupervisedConfig. */
+/* The `rules` and the `run` of the program (train/program.h); the configuration is a SupervisedConfig. */
+NODISCARD bool sft_rules(const void *config, Error *error);
 NODISCARD bool sft_run(const ProgramCall *call, ProgramResult *result, Error *error);
 
 #endif

@@ -112,6 +112,13 @@ static bool carry_out(void *session, ProgramResult *result, Error *error) {
   return put_result(s, &figures, result, error) && run_finish(&s->run, result->json.data, error);
 }
 
+static bool sample_rules(const void *config, Error *error) {
+  SampleSession session = {.config = *(const SampleConfig *)config, .comm = comm_single()};
+  const bool ok = sample_configure(&session, error);
+  sample_close(&session);
+  return ok;
+}
+
 static bool sample_run(const ProgramCall *call, ProgramResult *result, Error *error) {
   static const Course course = {"sample", prepare, carry_out};
   SampleSession session = {
@@ -137,6 +144,7 @@ int main(int argc, char **argv) {
                            .options = sample_options,
                            .option_count = sample_option_count,
                            .config_size = sizeof(SampleConfig),
+                           .rules = sample_rules,
                            .run = sample_run};
   return program_run(&program, argc, argv, stdout, stderr);
 }

@@ -173,7 +173,7 @@ int program_run(const Program *program, int argc, char **argv, FILE *out, FILE *
   } else if (ok && request.version) {
     fprintf(out, "drover %s %s\n", program->name, DROVER_VERSION);
   } else if (ok && request.print_config) {
-    ok = print_config(program, config, out, &error);
+    ok = (!program->rules || program->rules(config, &error)) && print_config(program, config, out, &error);
   } else if (ok) {
     Comm comm = comm_single();
     const int all_threads = compute_all_threads();

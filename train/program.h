@@ -38,6 +38,9 @@ typedef struct Program {
   size_t option_count;
   size_t config_size;
   bool ranks; /* it can run on many, which the launcher asks for; otherwise more than one is refused */
+  /* What options have to be together, which their table cannot say; NULL: nothing. `run` looks at it too: this is for --print-config, by
+   * which a pipeline looks at all of its stages before the first runs. */
+  bool (*rules)(const void *config, Error *error);
   bool (*run)(const ProgramCall *call, ProgramResult *result, Error *error);
   const char *example; /* lines of a command, for --help; NULL: none */
 } Program;
