@@ -10,7 +10,8 @@
 # The tables are lists of blocks, with an empty line between them:
 #
 #   = what is wrong                        the description
-#   ? unit/ppo_loss parity/runs_ppo        tests, as ctest names them; run in this order until one fails
+#   ? unit/ppo_loss parity/runs_ppo        tests, as ctest names them; run in this order until one fails; those of
+#                                          cuda/ run on the emulated card
 #   @ ppo/loss.c                           a file, and in it
 #   - the text that is there               a part of a line that occurs once in the file, or several lines
 #   + the text instead                     nothing after the sign: taken out
@@ -99,6 +100,10 @@ targets() {
     if [[ $test == */*/* ]]; then echo on_cpu; fi
     if [[ $test == stages/* ]]; then echo programs
     elif [[ $test == ranks/* ]]; then printf '%s\n' ranks_collectives sft generate
+    elif [[ $test == cuda/* ]]; then
+      # By the program that the test is: several tests have one.
+      cat "$build/tests/CTestTestfile.cmake" "$build/tests/cuda_host/CTestTestfile.cmake" |
+        sed -nE "s,^add_test\\(\\[=\\[$test\\]=\\] \"$build/([^\"]*)\".*,\\1,p"
     else cut -d / -f 1-2 <<<"$test" | sed 's,^,test_,; s,/,_,'
     fi
   done | sort -u
@@ -143,7 +148,11 @@ git ls-files --cached --others --exclude-standard | sort >"$place/files"
 while IFS= read -r name; do
   if [[ -f $name ]] && ! cmp -s "$name" "$tree/$name"; then cp --parents "$name" "$tree"; fi
 done <"$place/files"
-cmake -S "$tree" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O2 -DDROVER_CUDA_HOST=OFF >"$place/cmake.log" ||
+card=OFF # the emulated one takes as long to build as all else
+for i in "${chosen[@]}"; do
+  if [[ ${tests[i]} == *cuda/* ]]; then card=ON; fi
+done
+cmake -S "$tree" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O2 -DDROVER_CUDA_HOST=$card >"$place/cmake.log" ||
   { cat "$place/cmake.log" >&2; exit 1; }
 
 # A test that fails without a fault shows nothing: its changes are not tried, and count as not seen.

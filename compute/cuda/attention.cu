@@ -10,7 +10,8 @@
  * Registers per thread that have to live through the loop, for D = 128: M = 2: 128 (sums) + 64 (scores), queries
  * come from shared memory each time; M = 1: 64 + 32 + 32 (queries).
  *
- * f32: attention_forward_f32.cuh. */
+ * On a card of compute capability 9.0 most calls have attention_wgmma.cu instead. f32: attention_forward_f32.cuh. */
+#include "compute/cuda/attention_forward.cuh"
 #include "compute/cuda/attention_forward_f32.cuh"
 #include "compute/cuda/attention_tile.cuh"
 
@@ -43,18 +44,6 @@ struct ForwardShape {
     RING_TILE = KEYS * SIZE,
     SHARED = (QUERIES + STAGES * KEYS) * SIZE * (int)sizeof(bf16)
   };
-};
-
-struct ForwardArguments {
-  HeadView<const bf16> q, k, v;
-  HeadView<bf16> out;
-  float *lse; /* or null */
-  int64_t lse_row;
-  Packing packing;
-  ScoreSpec score;
-  float
-      inverse_cap; /* of the scores; made here, it would be a register more in a kernel that has none left */
-  int group, size;
 };
 
 /* -- the ring ------------------------------------------------------------------------------------------- */
@@ -347,6 +336,7 @@ static void attention_bf16(Compute *c, Tensor out, Tensor lse, Tensor q, Tensor 
                         .group = (int)(q.dim[1] / k.dim[1]),
                         .size = (int)q.dim[2]};
   int64_t rows = q.dim[0];
+  if (c->device->wgmma && attention_wgmma(c, a, rows)) return;
   if (a.size <= 64) {
     forward_launch<ForwardShape<Forward64>>(c, a, rows);
   } else if (a.size <= 80) {

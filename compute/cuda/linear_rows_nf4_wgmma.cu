@@ -67,7 +67,7 @@ __device__ __forceinline__ void multiply_slice(float (&sums)[ROWS / 2], uint32_t
                             grouped ? m.group[(high + *step) / NF4_GROUP] : 0.0f};
     copy_async_wait<R::AHEAD - 1>();
     fence_proxy_async();
-    wgmma_wait<0>(sums); /* the stage that is filled now was read */
+    wgmma_wait<0>(); /* the stage that is filled now was read */
     meet_team<TEAMS, GROUP>(team);
     if (*step + R::AHEAD < end)
       bring_step<ROWS, STRIPES>(call, m, p, *step + R::AHEAD, (*step - first + R::AHEAD) % R::STAGES);
@@ -80,9 +80,10 @@ __device__ __forceinline__ void multiply_slice(float (&sums)[ROWS / 2], uint32_t
 #pragma unroll
     for (int link = 0; link < LINKS; link++) link_fragment(w[link], codes, link, tables, scale, p.lane);
     const uint64_t x = wgmma_matrix(p.stages + stage * R::X);
-    wgmma_fence(sums);
+    wgmma_fence(sums, w);
 #pragma unroll
-    for (int link = 0; link < LINKS; link++) wgmma_bf16_registers(sums, w[link], wgmma_link<false>(x, link));
+    for (int link = 0; link < LINKS; link++)
+      wgmma_bf16_registers<false>(sums, w[link], wgmma_link<false>(x, link));
     wgmma_commit();
   }
   wgmma_wait<0>(sums);

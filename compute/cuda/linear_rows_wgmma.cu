@@ -78,7 +78,7 @@ __device__ __forceinline__ void multiply_slice(float (&sums)[T::COUNT], Ring<T, 
   for (; *step < edge; ++*step) {
     copy_async_wait<T::AHEAD - 1>();
     fence_proxy_async();
-    wgmma_wait<T::UNDER_WAY>(sums);
+    wgmma_wait<T::UNDER_WAY>();
     meet_team<T::TEAMS, T::TEAM_THREADS>(
         team); /* the step is here, and the stage that is filled now was read */
     bring_step<T, TRANSPOSED, ALIGNED>(r);

@@ -15,9 +15,10 @@ enum { M = 64, LINKS = 4, K = 16 * LINKS, MOST_N = 128, SHARED = 32 << 10 };
 
 typedef struct Layout {
   const char *name;
-  int width;       /* bytes of a row of the swizzle; 0: none */
-  bool transposed; /* MN-major: a row is 64 rows of the matrix for one k */
-  int mode;        /* in the descriptor */
+  int width; /* bytes of a row of the swizzle; 0: none */
+  bool
+      transposed; /* MN-major: a row is 64 rows of the matrix for one k; the next 64 are `leading` further on */
+  int mode;       /* in the descriptor */
   int leading, stride;
 } Layout;
 
@@ -32,7 +33,8 @@ static int moved(int width, int row) {
 /* Byte of element (row, k) in a tile that begins at 0. A tile of K 64 with a narrower swizzle is K / (width / 2) tiles, behind one another. */
 static int place(const Layout *l, int rows, int row, int k) {
   if (l->transposed)
-    return k / 8 * l->stride + k % 8 * 128 + (row % 64 / 8 ^ moved(128, k)) * 16 + row % 8 * 2;
+    return row / 64 * l->leading + k / 8 * l->stride + k % 8 * 128 + (row % 64 / 8 ^ moved(128, k)) * 16 +
+           row % 8 * 2;
   if (!l->width) return k / 8 * l->leading + row / 8 * l->stride + row % 8 * 16 + k % 8 * 2;
   const int each = l->width / 2, tile = k / each, piece = k % each / 8;
   return tile * rows * l->width + row / 8 * l->stride + row % 8 * l->width +
@@ -142,10 +144,10 @@ static void test_layouts(void **) {
 }
 
 /* A from registers, by the fragments of the PTX ISA ("WGMMA .m64k16 register fragment layout for matrix A"). */
-template <int N>
-__global__ void registers_kernel(float *out, const char *image, const bf16 *a, const Links links) {
+template <int N, bool TRANSPOSED>
+__global__ void registers_kernel(float *out, const char *image, int bytes, const bf16 *a, const Links links) {
   SHARED_MEMORY_1024(char, shared);
-  for (int i = (int)threadIdx.x; i < N * K * 2; i += 128) shared[i] = image[i];
+  for (int i = (int)threadIdx.x; i < bytes; i += 128) shared[i] = image[i];
   fence_proxy_async();
   __syncthreads();
   float d[N / 2] = {};
@@ -153,17 +155,16 @@ __global__ void registers_kernel(float *out, const char *image, const bf16 *a, c
   const int row = (int)threadIdx.x / 32 * 16 + (int)threadIdx.x % 32 / 4, k = (int)threadIdx.x % 4 * 2;
   for (int link = 0; link < LINKS; link++)
     for (int i = 0; i < 4; i++) memcpy(&w[link][i], a + (row + i % 2 * 8) * K + link * 16 + k + i / 2 * 8, 4);
-  wgmma_fence(d);
-  for (int link = 0; link < LINKS; link++) wgmma_bf16_registers(d, w[link], links.b[link]);
+  wgmma_fence(d, w);
+  for (int link = 0; link < LINKS; link++) wgmma_bf16_registers<TRANSPOSED>(d, w[link], links.b[link]);
   wgmma_commit();
   wgmma_wait<0>(d);
   for (int i = 0; i < N / 2; i++) out[threadIdx.x * (N / 2) + i] = d[i];
 }
 
-static void test_registers(void **) {
-  enum { N = 16 };
-  const Layout lb = {"128", 128, false, 1, 16, 1024};
-  char *image = device_new<char>(N * K * 2);
+template <int N, bool TRANSPOSED>
+static void try_registers(const Layout *lb, int bytes) {
+  char *image = device_new<char>(bytes);
   bf16 *a = device_new<bf16>(M * K);
   float *out = device_new<float>(128 * N / 2);
   Links links = {};
@@ -172,11 +173,12 @@ static void test_registers(void **) {
   for (int row = 0; row < N; row++)
     for (int k = 0; k < K; k++) {
       const bf16 b = value_b(row, k);
-      memcpy(image + place(&lb, N, row, k), &b, 2);
+      memcpy(image + place(lb, N, row, k), &b, 2);
     }
   for (int link = 0; link < LINKS; link++)
-    links.b[link] = descriptor(&lb, (uint32_t)(HOST_SHARED_START + link_start(&lb, N, link)));
-  RUN(registers_kernel<N>, 1, 128, N * K * 2, out, (const char *)image, (const bf16 *)a, links);
+    links.b[link] = descriptor(lb, (uint32_t)(HOST_SHARED_START + link_start(lb, N, link)));
+  RUN((registers_kernel<N, TRANSPOSED>), 1, 128, (size_t)bytes, out, (const char *)image, bytes,
+      (const bf16 *)a, links);
   for (int row = 0; row < M; row++) {
     for (int column = 0; column < N; column++) {
       double expected = 0;
@@ -184,10 +186,26 @@ static void test_registers(void **) {
         expected += (double)(float)(bf16)value_a(row, k) * (double)(float)(bf16)value_b(column, k);
       const int thread = row / 16 * 32 + row % 8 * 4 + column % 8 / 2,
                 i = column / 8 * 4 + row % 16 / 8 * 2 + column % 2;
-      assert_true(fabs(out[thread * (N / 2) + i] - expected) < 1e-3);
+      const double got = out[thread * (N / 2) + i];
+      if (!(fabs(got - expected) < 1e-3))
+        fail_msg("B %s, N %d: element %d, %d is %f, not %f", lb->name, N, row, column, got, expected);
     }
   }
   for (void *p : {(void *)image, (void *)a, (void *)out}) cudaFree(p);
+}
+
+/* B along K, and across it: rows of 64 columns, one tile after the other ("Leading dimension byte offset" and "Stride dimension byte offset"
+ * of MN-major matrices), also with room between tiles and between eight rows. */
+static void test_registers(void **) {
+  const Layout along = {"128", 128, false, 1, 16, 1024},
+               close = {"128, transposed", 128, true, 1, K * 128, 1024},
+               apart = {"128, transposed, apart", 128, true, 1, 1024, 2048};
+  try_registers<16, false>(&along, 16 * K * 2);
+  try_registers<64, false>(&along, 64 * K * 2);
+  try_registers<128, false>(&along, 128 * K * 2);
+  try_registers<64, true>(&close, 64 * K * 2);
+  try_registers<128, true>(&close, 128 * K * 2);
+  try_registers<128, true>(&apart, 128 * K * 2);
 }
 
 /* The card's own descriptors. */
@@ -195,14 +213,17 @@ __global__ void own_kernel(uint64_t *out) {
   SHARED_MEMORY_1024(char, shared);
   out[0] = wgmma_link<false>(wgmma_matrix(shared + 8192), 3);
   out[1] = wgmma_link<true>(wgmma_matrix(shared), 2);
+  out[2] = wgmma_link<true>(wgmma_matrix(shared, K * 128), 3);
 }
 
 static void test_descriptors(void **) {
-  uint64_t *out = device_new<uint64_t>(2);
+  uint64_t *out = device_new<uint64_t>(3);
   RUN(own_kernel, 1, 1, SHARED, out);
-  const Layout rows = {"128", 128, false, 1, 16, 1024}, turned = {"128, transposed", 128, true, 1, 16, 1024};
+  const Layout rows = {"128", 128, false, 1, 16, 1024}, turned = {"128, transposed", 128, true, 1, 16, 1024},
+               wide = {"128, transposed", 128, true, 1, K * 128, 1024};
   assert_int_equal(out[0], descriptor(&rows, (uint32_t)(HOST_SHARED_START + 8192 + link_start(&rows, M, 3))));
   assert_int_equal(out[1], descriptor(&turned, (uint32_t)(HOST_SHARED_START + link_start(&turned, M, 2))));
+  assert_int_equal(out[2], descriptor(&wide, (uint32_t)(HOST_SHARED_START + link_start(&wide, 128, 3))));
   cudaFree(out);
 }
 
@@ -215,6 +236,8 @@ static __device__ void fill_ones(bf16 *shared) {
   __syncthreads();
 }
 
+/* EARLY: looks at the sums before they are there. */
+template <bool EARLY>
 __global__ void late_kernel(float *out) {
   SHARED_MEMORY_1024(bf16, shared);
   fill_ones(shared);
@@ -223,27 +246,62 @@ __global__ void late_kernel(float *out) {
   wgmma_fence(d);
   wgmma_bf16<false>(d, x, x);
   wgmma_commit();
-  mine[0] = d[0];
+  if (EARLY) mine[0] = d[0];
   wgmma_fence(other);
   wgmma_bf16<false>(other, x, x);
   wgmma_bf16<false>(other, x, x);
   wgmma_commit();
   wgmma_wait<1>(d);
   mine[1] = d[0];
-  mine[2] = other[0];
+  if (EARLY) mine[2] = other[0];
   wgmma_wait<0>(other);
   mine[3] = other[0];
 }
 
+#ifdef __SANITIZE_ADDRESS__
+static void launch_early(void) {
+  RUN(late_kernel<true>, 1, 128, SHARED, device_new<float>(4 * 128));
+}
+#endif
+
+/* Before the wait they are poison, which the address sanitizer lets nobody read. */
 static void test_late(void **) {
   float *out = device_new<float>(4 * 256);
-  RUN(late_kernel, 1, 256, SHARED, out);
+#ifdef __SANITIZE_ADDRESS__
+  assert_dies(launch_early, "use-after-poison", "");
+  RUN(late_kernel<false>, 1, 256, SHARED, out);
+#else
+  RUN(late_kernel<true>, 1, 256, SHARED, out);
+#endif
   for (int t = 0; t < 256; t++) {
+#ifndef __SANITIZE_ADDRESS__
     assert_true(out[4 * t] != out[4 * t]);
-    assert_true(out[4 * t + 1] == 16);
     assert_true(out[4 * t + 2] != out[4 * t + 2]);
+#endif
+    assert_true(out[4 * t + 1] == 16);
     assert_true(out[4 * t + 3] == 32);
   }
+  cudaFree(out);
+}
+
+/* Without `add`, what was in the registers does not matter: here something that is no number. */
+__global__ void first_kernel(float *out) {
+  SHARED_MEMORY_1024(bf16, shared);
+  fill_ones(shared);
+  const uint64_t x = wgmma_matrix(shared);
+  float d[4] = {NAN, NAN, NAN, NAN};
+  wgmma_fence(d);
+  wgmma_bf16<false>(d, x, x, false);
+  wgmma_bf16<false>(d, x, x);
+  wgmma_commit();
+  wgmma_wait<0>(d);
+  out[threadIdx.x] = d[0] + d[1] + d[2] + d[3];
+}
+
+static void test_first(void **) {
+  float *out = device_new<float>(128);
+  RUN(first_kernel, 1, 128, SHARED, out);
+  for (int t = 0; t < 128; t++) assert_true(out[t] == 4 * 32);
   cudaFree(out);
 }
 
@@ -280,6 +338,9 @@ enum Mistake {
   CHANGED_SUMS,
   FILLED_EARLY,
   CHANGED_FACTOR,
+  FACTOR_NOT_FENCED,
+  CHANGED_EARLY,
+  WAITED_TOO_LITTLE,
   NOT_WAITED,
   WARP_MISSING,
   WARP_DIFFERS,
@@ -308,13 +369,16 @@ __global__ void mistaken_kernel(const bf16 *x) {
   wgmma_commit();
   if (MISTAKE == COPY_NOT_WAITED) copy_async_wait<0>();
   if (MISTAKE == FILLED_EARLY && warp == 0) shared[threadIdx.x] = (bf16)2.0f;
+  if (MISTAKE == CHANGED_EARLY) d[1] = 1;
+  if (MISTAKE == WAITED_TOO_LITTLE) wgmma_wait<1>(d);
   if (MISTAKE != NOT_WAITED) wgmma_wait<0>(d);
-  if (MISTAKE == CHANGED_FACTOR) {
-    uint32_t a[4] = {};
-    wgmma_fence(d);
-    wgmma_bf16_registers(d, a, tile);
+  if (MISTAKE == CHANGED_FACTOR || MISTAKE == FACTOR_NOT_FENCED) {
+    uint32_t a[1][4] = {};
+    wgmma_fence(d, a);
+    if (MISTAKE == FACTOR_NOT_FENCED) a[0][3] = 1;
+    wgmma_bf16_registers<false>(d, a[0], tile);
     wgmma_commit();
-    a[2] = threadIdx.x;
+    if (MISTAKE == CHANGED_FACTOR) a[0][2] = threadIdx.x;
     wgmma_wait<0>(d);
   }
 }
@@ -360,6 +424,13 @@ static void test_mistakes(void **) {
   assert_dies(make_mistake<CHANGED_SUMS>, "changed after wgmma_fence", "");
   assert_dies(make_mistake<FILLED_EARLY>, "was changed before it was waited for", "");
   assert_dies(make_mistake<CHANGED_FACTOR>, "was changed before it was waited for", "");
+  assert_dies(make_mistake<FACTOR_NOT_FENCED>, "the fragments were changed after wgmma_fence", "");
+#ifdef __SANITIZE_ADDRESS__
+  assert_dies(make_mistake<CHANGED_EARLY>, "use-after-poison", "");
+#else
+  assert_dies(make_mistake<CHANGED_EARLY>, "changed sums while a product was under way", "");
+#endif
+  assert_dies(make_mistake<WAITED_TOO_LITTLE>, "are still under way", "");
   assert_dies(make_mistake<NOT_WAITED>, "has ended and not waited for its products", "");
   assert_dies(make_mistake<WARP_MISSING>, "warp 2 has issued 0 products, its group 1", "");
   assert_dies(make_mistake<WARP_DIFFERS>, "is not that of the other warps of its group", "");
@@ -379,6 +450,7 @@ int main(int count, char **arguments) {
   }
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_layouts),   cmocka_unit_test(test_descriptors),
                                      cmocka_unit_test(test_registers), cmocka_unit_test(test_late),
-                                     cmocka_unit_test(test_parts),     cmocka_unit_test(test_mistakes)};
+                                     cmocka_unit_test(test_first),     cmocka_unit_test(test_parts),
+                                     cmocka_unit_test(test_mistakes)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,13 @@
 #include <memory>
 #include <vector>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
 enum { GROUP = 128, WARP_ROWS = 16, K = 16, PIECE = 16, THREADS = 1024 };
 enum { PIECES = (HOST_SHARED_BYTES + (4 << 10)) / PIECE };
 
@@ -67,6 +74,7 @@ typedef struct Sums {
 typedef struct Product {
   Matrix a, b;
   int n;
+  bool add;                     /* else the sums begin with it */
   const uint32_t *fragment[32]; /* of A, of each lane; NULL: a */
   std::vector<uint16_t> seen;   /* what a and b were when it was issued */
   std::shared_ptr<Sums> sums;
@@ -82,12 +90,22 @@ typedef struct Warp {
 typedef struct Issue {
   uint64_t a, b;
   int n;
-  bool transposed;
+  bool transposed_a, transposed_b, add;
 } Issue;
 
+static bool issue_equal(const Issue *x, const Issue *y) {
+  return x->a == y->a && x->b == y->b && x->n == y->n && x->transposed_a == y->transposed_a &&
+         x->transposed_b == y->transposed_b && x->add == y->add;
+}
+
+typedef struct Fence { /* registers, and what was in them */
+  const void *at;
+  std::vector<uint32_t> value;
+} Fence;
+
 typedef struct Thread {
-  const float *fenced; /* NULL: no fence since the last wait */
-  std::vector<float> value;
+  std::vector<Fence> sums;        /* since the last wait */
+  Fence fragments;                /* of A, by the last fence */
   std::vector<uint32_t> unfenced; /* pieces it has written */
 } Thread;
 
@@ -176,7 +194,7 @@ static void multiply(const Product *p) {
     for (int column = 0; column < n; column++) {
       const int lane = row % 8 * 4 + column % 8 / 2, i = column / 8 * 4 + row / 8 * 2 + column % 2;
       float *d = &sums->value[(size_t)(lane * sums->each + i)];
-      *d = (float)((double)*d + sum[(size_t)column]);
+      *d = (float)((p->add ? (double)*d : 0.0) + sum[(size_t)column]);
     }
   }
 }
@@ -187,8 +205,15 @@ static void finish_product(Product *p, int warp) {
   multiply(p);
   Sums *sums = p->sums.get();
   if (--sums->under_way > 0) return;
-  for (int lane = 0; lane < warpSize; lane++)
-    memcpy(sums->d[lane], &sums->value[(size_t)(lane * sums->each)], (size_t)sums->each * sizeof(float));
+  const size_t bytes = (size_t)sums->each * sizeof(float);
+  std::vector<char> poison(bytes);
+  host_poison(poison.data(), bytes);
+  for (int lane = 0; lane < warpSize; lane++) {
+    ASAN_UNPOISON_MEMORY_REGION(sums->d[lane], bytes);
+    if (memcmp(sums->d[lane], poison.data(), bytes) != 0)
+      host_fault("wgmma: lane %d of warp %d changed sums while a product was under way", lane, warp);
+    memcpy(sums->d[lane], &sums->value[(size_t)(lane * sums->each)], bytes);
+  }
 }
 
 /* The registers; they belong to products from now on. */
@@ -204,48 +229,52 @@ static std::shared_ptr<Sums> take_sums(Warp *warp, float *const d[32], int each)
     sums->d[lane] = d[lane];
     sums->value.insert(sums->value.end(), d[lane], d[lane] + each);
     host_poison(d[lane], (size_t)each * sizeof(float));
+    ASAN_POISON_MEMORY_REGION(d[lane], (size_t)each * sizeof(float));
   }
   warp->sums.push_back(sums);
   return sums;
+}
+
+static bool under_way(const Warp *warp, int lane, const float *d) {
+  for (const auto &sums : warp->sums)
+    if (sums->under_way && sums->d[lane] == d) return true;
+  return false;
 }
 
 /* -- what lanes bring ------------------------------------------------------------------------------------------ */
 
 struct HostWgmma {
   float *d;
-  int n, thread;
-  uint64_t a, b;
-  bool transposed;
-  const uint32_t *fragment;
+  int thread;
+  Issue issue;
+  const uint32_t *fragment; /* of A; NULL: issue.a */
 
   static void finish(void *const brought[32], uint32_t) {
     State *s = state();
     const HostWgmma *first = (const HostWgmma *)brought[0];
+    const Issue *issue = &first->issue;
     const int warp = first->thread / warpSize;
     float *d[32];
     for (int lane = 0; lane < warpSize; lane++) {
       const HostWgmma *mine = (const HostWgmma *)brought[lane];
-      if (mine->a != first->a || mine->b != first->b || mine->n != first->n ||
-          mine->transposed != first->transposed)
+      if (!issue_equal(&mine->issue, issue))
         host_fault("wgmma: the lanes of warp %d have different products", warp);
       d[lane] = mine->d;
     }
     Warp *self = &s->warp[warp];
     std::vector<Issue> *issued = &s->issued[warp / 4];
-    const Issue issue = {first->a, first->b, first->n, first->transposed};
-    if (self->issued == issued->size()) issued->push_back(issue);
-    const Issue *group = &(*issued)[self->issued++];
-    if (group->a != issue.a || group->b != issue.b || group->n != issue.n ||
-        group->transposed != issue.transposed)
+    if (self->issued == issued->size()) issued->push_back(*issue);
+    if (!issue_equal(&(*issued)[self->issued++], issue))
       host_fault("wgmma: product %zu of warp %d is not that of the other warps of its group", self->issued,
                  warp);
     Product p;
-    if (!first->fragment) p.a = read_descriptor(first->a, first->transposed, "A");
+    if (!first->fragment) p.a = read_descriptor(issue->a, issue->transposed_a, "A");
     for (int lane = 0; lane < warpSize; lane++)
       p.fragment[lane] = ((const HostWgmma *)brought[lane])->fragment;
-    p.b = read_descriptor(first->b, false, "B");
-    p.n = first->n;
-    p.sums = take_sums(self, d, first->n / 2);
+    p.b = read_descriptor(issue->b, issue->transposed_b, "B");
+    p.n = issue->n;
+    p.add = issue->add;
+    p.sums = take_sums(self, d, issue->n / 2);
     p.sums->under_way++;
     p.seen = read_factors(&p, warp, true);
     if (self->groups.empty()) self->groups.push_back(0);
@@ -254,45 +283,60 @@ struct HostWgmma {
   }
 };
 
-static void check_fence(const float *d, int count, const Warp *warp) {
-  const Thread *self = &state()->thread[host_thread()];
-  if (self->fenced != d || self->value.size() != (size_t)count)
-    host_fault("wgmma: no wgmma_fence of these sums since the last wait");
-  for (const auto &sums : warp->sums)
-    if (sums->under_way && sums->d[host_thread() % warpSize] == d) return;
-  if (memcmp(self->value.data(), d, (size_t)count * sizeof(float)) != 0)
+static void check_fence(const HostWgmma *mine) {
+  const Thread *self = &state()->thread[mine->thread];
+  const size_t count = (size_t)mine->issue.n / 2;
+  const Fence *fence = nullptr;
+  for (const Fence &other : self->sums)
+    if (other.at == mine->d && other.value.size() == count) fence = &other;
+  if (!fence) host_fault("wgmma: no wgmma_fence of these sums since the last wait");
+  if (!under_way(&state()->warp[mine->thread / warpSize], mine->thread % warpSize, mine->d) &&
+      memcmp(fence->value.data(), mine->d, count * sizeof(float)) != 0)
     host_fault("wgmma: the sums were changed after wgmma_fence");
+  if (!mine->fragment) return;
+  const uint32_t *a = (const uint32_t *)self->fragments.at;
+  if (!a || mine->fragment < a || mine->fragment + 4 > a + self->fragments.value.size())
+    host_fault("wgmma: no wgmma_fence of these fragments since the last wait");
+  if (memcmp(&self->fragments.value[(size_t)(mine->fragment - a)], mine->fragment, 4 * sizeof(uint32_t)) != 0)
+    host_fault("wgmma: the fragments were changed after wgmma_fence");
 }
 
-static void issue(HostWgmma mine) {
-  const int thread = mine.thread, n = mine.n;
+static void issue_product(HostWgmma mine) {
+  const int n = mine.issue.n;
   if (!host_device()->specific) host_fault("wgmma: sm_%d has no such instruction", host_device()->capability);
   if (n < 8 || n > 256 || n % 8) host_fault("wgmma: n is %d", n);
   const int threads = (int)(blockDim.x * blockDim.y * blockDim.z);
-  if (thread / GROUP * GROUP + GROUP > threads)
+  if (mine.thread / GROUP * GROUP + GROUP > threads)
     host_fault("wgmma: the last warps of the block are no warpgroup");
   state()->used = true;
-  check_fence(mine.d, n / 2, &state()->warp[thread / warpSize]);
+  check_fence(&mine);
   host_meet_warp(0xffffffffu, "wgmma", HostWgmma::finish, &mine);
 }
 
 }  // namespace
 
-void host_wgmma(float *d, int n, uint64_t a, uint64_t b, bool transposed_a) {
-  issue({d, n, host_thread(), a, b, transposed_a, nullptr});
+void host_wgmma(float *d, int n, uint64_t a, uint64_t b, bool transposed_a, bool add) {
+  issue_product({d, host_thread(), {a, b, n, transposed_a, false, add}, nullptr});
 }
 
-void host_wgmma_registers(float *d, int n, const uint32_t a[4], uint64_t b) {
-  issue({d, n, host_thread(), 0, b, false, a});
+void host_wgmma_registers(float *d, int n, const uint32_t a[4], uint64_t b, bool transposed_b) {
+  issue_product({d, host_thread(), {0, b, n, false, transposed_b, true}, a});
 }
 
 static void finish_nothing(void *const[32], uint32_t) {}
 
-void host_wgmma_fence(const float *d, int count) {
+void host_wgmma_fence(const float *d, int count, const uint32_t *a, int a_count) {
   Thread *self = &state()->thread[host_thread()];
   state()->used = true;
-  self->fenced = d;
-  self->value.assign(d, d + count);
+  Fence fence = {d, std::vector<uint32_t>((size_t)count)};
+  /* Of sums under way nobody may look at the registers. */
+  if (!under_way(&state()->warp[host_thread() / warpSize], host_thread() % warpSize, d))
+    memcpy(fence.value.data(), d, (size_t)count * sizeof(float));
+  for (size_t i = self->sums.size(); i-- > 0;)
+    if (self->sums[i].at == d) self->sums.erase(self->sums.begin() + (ptrdiff_t)i);
+  self->sums.push_back(std::move(fence));
+  self->fragments.at = a;
+  self->fragments.value.assign(a, a + a_count);
   host_meet_warp(0xffffffffu, "wgmma_fence", finish_nothing, self);
 }
 
@@ -329,11 +373,15 @@ struct HostWgmmaWait {
 
 }  // namespace
 
-void host_wgmma_wait(int pending) {
+void host_wgmma_wait(int pending, const float *d) {
+  const int thread = host_thread();
   state()->used = true;
-  state()->thread[host_thread()].fenced = nullptr;
-  HostWgmmaWait mine = {pending, host_thread() / warpSize};
+  state()->thread[thread].sums.clear();
+  state()->thread[thread].fragments.at = nullptr;
+  HostWgmmaWait mine = {pending, thread / warpSize};
   host_meet_warp(0xffffffffu, "wgmma_wait", HostWgmmaWait::finish, &mine);
+  if (d && under_way(&state()->warp[thread / warpSize], thread % warpSize, d))
+    host_fault("wgmma_wait: the sums that are to be at hand are still under way");
 }
 
 /* -- who may read what was written ----------------------------------------------------------------------------- */
@@ -362,7 +410,8 @@ void host_wgmma_begin_block(void) {
   for (Warp &warp : s->warp) warp = Warp();
   for (auto &issued : s->issued) issued.clear();
   for (Thread &thread : s->thread) {
-    thread.fenced = nullptr;
+    thread.sums.clear();
+    thread.fragments.at = nullptr;
     thread.unfenced.clear();
   }
   memset(s->writer, 0, sizeof(s->writer));

@@ -5,11 +5,11 @@
 #include <ptx.cuh>
 
 /* A tile of 64 bf16 (128 bytes) a row, at a multiple of 1024 bytes: the 16-byte pieces of a row are moved about, piece p of row r lies
- * at place p ^ r % 8 (the swizzle of 128 bytes). A row is 64 of K for a row of A or B; of a transposed A it is the 64 rows of A for
- * one of K. */
-__device__ __forceinline__ uint64_t wgmma_matrix(const void *tile) {
-  const uint64_t address = shared_address(tile) & 0x3ffff, eight_rows = 1024, unused = 1;
-  return address >> 4 | unused << 16 | eight_rows >> 4 << 32 | (uint64_t)1 << 62;
+ * at place p ^ r % 8 (the swizzle of 128 bytes). A row is 64 of K for a row of A or B; of a transposed factor it is 64 rows of the
+ * factor for one of K, and the next 64 rows have a tile of their own, `apart` bytes further on. */
+__device__ __forceinline__ uint64_t wgmma_matrix(const void *tile, uint32_t apart = 16) {
+  const uint64_t address = shared_address(tile) & 0x3ffff, eight_rows = 1024;
+  return address >> 4 | (uint64_t)(apart >> 4) << 16 | eight_rows >> 4 << 32 | (uint64_t)1 << 62;
 }
 
 /* The matrix 16 * link further along K. */

@@ -429,6 +429,15 @@ static void test_attention_paged(Test *t) {
     op, run, {{7, 2, 1, 64, 0, 16}, f}, tolerance                                           \
   }
 
+/* The products of warpgroups have tiles of 128 and 192 queries and of 64 and 128 keys: several of both, plain and with every rule, and windows
+ * that leave a warpgroup tiles which another one needs. */
+#define ATTENTION_TILES(op, run, f, tolerance)                          \
+  {op, run, {{8, 2, 1, 128, 0, 16}, f | STRIDED | ALIGNED}, tolerance}, \
+      {op, run, {{8, 1, 1, 112, 150, 16}, f | CAP | ALIBI}, tolerance}, \
+      {op, run, {{8, 2, 2, 64, 100, 16}, f}, tolerance}, {              \
+    op, run, {{8, 1, 1, 256, 50, 16}, f}, tolerance                     \
+  }
+
 #define ROTARY_STORE_SHAPES(f)                                                                             \
   {"rotary_cache_store", test_rotary_cache_store, {{1, 3, 1, 20, 0, 16}, f | STRIDED}, 1e-7},              \
       {"rotary_cache_store", test_rotary_cache_store, {{2, 4, 2, 64, 0, 1}, f | STRIDED | ALIGNED}, 1e-7}, \
@@ -458,6 +467,7 @@ static void test_attention_paged(Test *t) {
 #define ATTENTION_CASES                                                                                      \
   ATTENTION_SHAPES("attention", test_attention, 0, 5e-6),                                                    \
       ATTENTION_NARROW("attention", test_attention, NARROW, 5e-6),                                           \
+      ATTENTION_TILES("attention", test_attention, NARROW, 5e-6),                                            \
       ATTENTION_SHAPES("attention_backward", test_attention_backward, 0, 1e-5),                              \
       ATTENTION_NARROW("attention_backward", test_attention_backward, NARROW, 1e-5),                         \
       ATTENTION_SHAPES("cache_store", test_cache_store, 0, 1e-7),                                            \
