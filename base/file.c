@@ -264,6 +264,11 @@ void file_pages_release(const void *data, size_t bytes) {
   if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+void file_pages_ahead(const void *data, size_t bytes) {
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data / page * page;
+  madvise((void *)begin, (uintptr_t)data + bytes - begin, MADV_WILLNEED);
+}
+
 static bool into_digest(void *context, const void *bytes, size_t count, Error *error) {
   (void)error;
   digest_add(context, bytes, count);

@@ -50,6 +50,8 @@ void file_map_close(FileMap *map);
 /* Gives back the memory of mapped bytes that have been read: they are still there, but the next reading fetches
  * them again. For `data` in a mapping only; whole pages inside the range. */
 void file_pages_release(const void *data, size_t bytes);
+/* Has the system begin to bring mapped bytes from the disk, and does not wait for them. */
+void file_pages_ahead(const void *data, size_t bytes);
 
 /* Atomic writing: bytes go to a draft beside PATH (base/draft.h); commit flushes, fsyncs, renames over PATH and fsyncs
  * the directory; anything else (close without commit, a crash) leaves PATH as it was. */

@@ -8,6 +8,7 @@
 
 enum {
   HUGE_PAGE = 2 << 20,   /* of x86-64; elsewhere a size like another */
+  AHEAD = 32,            /* pages that are called for before they are read */
   PIECE = 1 << 16,       /* elements between two looks at how much of the files is mapped */
   MOST_MAPPED = 64 << 20 /* bytes of files, as far as they are small beside the weights */
 };
@@ -41,6 +42,19 @@ void weight_pages_add(WeightPages *pages, const WeightEntry *entry, Tensor out) 
 static int by_place(const void *a, const void *b) {
   const uintptr_t left = ((const WeightTarget *)a)->begin, right = ((const WeightTarget *)b)->begin;
   return (left > right) - (left < right);
+}
+
+/* Elements of a target. */
+typedef struct Part {
+  size_t first, count;
+} Part;
+
+/* What of a target lies in a page. */
+static Part part_of(const WeightTarget *target, uintptr_t page) {
+  const size_t size = dtype_size(target->out.dtype);
+  const uintptr_t begin = page > target->begin ? page : target->begin;
+  const uintptr_t end = page + HUGE_PAGE < target->end ? page + HUGE_PAGE : target->end;
+  return (Part){(begin - target->begin) / size, (end - begin) / size};
 }
 
 /* A page of the destination, and the first target that has a part in it. */
@@ -141,31 +155,42 @@ static void tell_progress(const WeightTarget *target, Progress *progress) {
   progress_update(progress, progress->done + (int64_t)target->entry->bytes, NULL);
 }
 
-/* What of a target lies in a page. */
 static void read_part(Work *work, WeightTarget *target, uintptr_t page) {
   const WeightEntry *entry = target->entry;
   const size_t size = dtype_size(target->out.dtype);
-  const uintptr_t begin = page > target->begin ? page : target->begin;
-  const uintptr_t end = page + HUGE_PAGE < target->end ? page + HUGE_PAGE : target->end;
-  const size_t first = (begin - target->begin) / size, count = (end - begin) / size;
-  char *out = (char *)begin;
+  const Part part = part_of(target, page);
+  char *out = (char *)target->out.data + part.first * size;
   size_t broken = 0, left;
-  for (size_t done = 0; done < count; done += PIECE) {
-    const size_t n = count - done < PIECE ? count - done : PIECE;
-    broken += weight_read_counted(entry, first + done, n, target->out.dtype, out + done * size);
+  for (size_t done = 0; done < part.count; done += PIECE) {
+    const size_t n = part.count - done < PIECE ? part.count - done : PIECE;
+    broken += weight_read_counted(entry, part.first + done, n, target->out.dtype, out + done * size);
     count_mapped(work, n * dtype_size(entry->dtype));
   }
 #pragma omp atomic
   target->broken += broken;
 #pragma omp atomic capture
-  left = target->left -= count;
+  left = target->left -= part.count;
   if (left == 0) tell_progress(target, work->progress);
 }
 
+static bool in_page(const Work *work, size_t target, const Page *page) {
+  return target < work->target_count && work->targets[target].begin < page->begin + HUGE_PAGE;
+}
+
 static void read_page(Work *work, const Page *page) {
-  for (size_t i = page->target; i < work->target_count && work->targets[i].begin < page->begin + HUGE_PAGE;
-       i++)
-    read_part(work, &work->targets[i], page->begin);
+  for (size_t i = page->target; in_page(work, i, page); i++) read_part(work, &work->targets[i], page->begin);
+}
+
+/* Calls for what comes to lie in a page. The system's own reading ahead follows the order of a file, which is not that of the
+ * weights. */
+static void call_page(const Work *work, const Page *page) {
+  for (size_t i = page->target; in_page(work, i, page); i++) {
+    const Part part = part_of(&work->targets[i], page->begin);
+    const WeightEntry *entry = work->targets[i].entry;
+    const double bytes = (double)entry->bytes / (double)entry->count; /* of an element, of blocks too */
+    file_pages_ahead((const char *)entry->data + (size_t)((double)part.first * bytes),
+                     (size_t)((double)part.count * bytes));
+  }
 }
 
 bool weight_pages_read(WeightPages *pages, int threads, Progress *progress, Error *error) {
@@ -174,7 +199,11 @@ bool weight_pages_read(WeightPages *pages, int threads, Progress *progress, Erro
   bool ok = work_open(&work, error);
   if (ok) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (work.page_count > 1)
-    for (size_t i = 0; i < work.page_count; i++) read_page(&work, &work.pages[i]);
+    for (size_t i = 0; i < work.page_count; i++) {
+      for (size_t k = i ? i + AHEAD : 0; k <= i + AHEAD && k < work.page_count; k++)
+        call_page(&work, &work.pages[k]);
+      read_page(&work, &work.pages[i]);
+    }
     release_files(&work);
   }
   work_close(&work);

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The table of whole workloads in docs/performance.md, made of docs/performance.json, a result of drover bench.
+# The tables of whole workloads in docs/performance.md, each made of a result of drover bench that is kept beside the page: the mark
+# before a table names it.
 #
 # Of what was disturbed there is neither ratio nor share of the floor.
 #
-#   tools/performance_table.sh                 print it
-#   tools/performance_table.sh --write [FILE]  put it into the page, between its marks; of FILE, which then takes the place of
-#                                              docs/performance.json
-#   tools/performance_table.sh --check         hold the page against it
+#   tools/performance_table.sh                        print the table of performance.json
+#   tools/performance_table.sh --write [FILE [NAME]]  make the page's tables again; FILE takes the place of NAME (performance.json)
+#   tools/performance_table.sh --check                hold the page against what is kept
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-page=docs/performance.md kept=docs/performance.json begin='<!-- tools/performance_table.sh -->' end='<!-- end -->'
+page=docs/performance.md
 
 table() {
   jq -r '
@@ -35,21 +35,33 @@ table() {
       "| workload | |", "| --- | --- |", (.workloads[] | "| `\(.name)` | \(.about) |")' "$1"
 }
 
-# The page with the table of a file between its marks.
-filled() { # FILE
-  MADE=$(table "$1") BEGIN=$begin END=$end awk '$0 == ENVIRON["END"] { inside = 0 } !inside { print }
-    $0 == ENVIRON["BEGIN"] { inside = 1; print ENVIRON["MADE"] }' "$page"
+mark() { # NAME
+  echo "<!-- tools/performance_table.sh $1 -->"
+}
+
+# The page with all of its tables.
+filled() {
+  local text made name
+  text=$(<"$page")
+  for name in $(sed -nE "s|^$(mark '(.*)')\$|\1|p" "$page"); do
+    made=$(table "docs/$name")
+    text=$(MADE=$made BEGIN=$(mark "$name") awk '$0 == "<!-- end -->" { inside = 0 } !inside { print }
+      $0 == ENVIRON["BEGIN"] { inside = 1; print ENVIRON["MADE"] }' <<<"$text")
+  done
+  echo "$text"
 }
 
 case ${1:-} in
   --write)
-    filled "${2:-$kept}" >"$page.new"
-    [[ -z ${2:-} || $2 -ef $kept ]] || cp "$2" "$kept"
+    file=${2:-} name=${3:-performance.json}
+    grep -qxF "$(mark "$name")" "$page" || { echo "$page has no line '$(mark "$name")'" >&2; exit 1; }
+    [[ -z $file || $file -ef docs/$name ]] || cp "$file" "docs/$name"
+    filled >"$page.new"
     mv "$page.new" "$page"
     ;;
   --check)
-    filled "$kept" | diff "$page" - >&2 || { echo "$page is not what $kept gives: tools/performance_table.sh --write" >&2; exit 1; }
+    filled | diff "$page" - >&2 || { echo "$page is not what is kept beside it gives: tools/performance_table.sh --write" >&2; exit 1; }
     ;;
-  '') table "$kept" ;;
+  '') table docs/performance.json ;;
   *) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0" ;;
 esac

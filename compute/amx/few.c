@@ -66,6 +66,7 @@ static inline __attribute__((always_inline)) void multiply_bricks(AmxBricks *bri
   amx_sums_begin(sums, more);
   for (int64_t s = 0; s < steps; s += BLOCK / STEP, bricks->turn++) {
     amx_bring(bricks, bricks->turn + 1);
+    amx_written();
     b.data = amx_brick(bricks, bricks->turn);
     for (int i = 0; i < BLOCK / STEP; i++, a.data += a.step, b.data += LINE) amx_sums_add(b, a, sums.half);
   }

@@ -21,6 +21,8 @@ static inline void amx_tiles_begin(void) {}
 
 static inline void amx_tiles_end(void) {}
 
+static inline void amx_written(void) {}
+
 /* Nearest even, subnormals to zero; a NaN stays one. */
 static inline __m512i software_narrow(__m512 x) {
   const __m512i bits = _mm512_castps_si512(x),

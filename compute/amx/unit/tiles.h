@@ -32,7 +32,13 @@ static inline void amx_tiles_begin(void) {
     config.row_bytes[i] = 64;
     config.rows[i] = 16;
   }
-  _tile_loadconfig(&config);
+  /* Not _tile_loadconfig: GCC 12 has it read 8 bytes, and may leave out what sets the others. */
+  __asm__ volatile("ldtilecfg %0" ::"m"(config));
+}
+
+/* What was written before this is in memory for the tile loads behind it: GCC 12's do not say that they read any. */
+static inline __attribute__((always_inline)) void amx_written(void) {
+  __asm__ volatile("" ::: "memory");
 }
 
 static inline void amx_tiles_end(void) {
@@ -42,6 +48,7 @@ static inline void amx_tiles_end(void) {
 /* From zero, or with `more` from what is there. */
 static inline __attribute__((always_inline)) void amx_sums_begin(TileSums sums, bool more) {
   char *lower = sums.data + 16 * sums.stride;
+  amx_written();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
