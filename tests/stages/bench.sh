@@ -100,5 +100,14 @@ for disturbed in false true; do
   "$work/page/tools/performance_table.sh" --write "$work/quiet.json"
   [[ $(grep -c '| 77.25 |' "$work/page/docs/performance.md") == $([[ $disturbed == false ]] && echo 1 || echo 0) ]] || fail "a ratio where disturbed is $disturbed"
 done
+# A second table is of another file; one that the page has no mark of is refused.
+printf '%s\n' '<!-- tools/performance_table.sh other.json -->' '<!-- end -->' >>"$work/page/docs/performance.md"
+"$work/page/tools/performance_table.sh" --write "$work/quiet.json" other.json
+"$work/page/tools/performance_table.sh" --check || fail '--write of a second table'
+[[ $(grep -c '^| `prefill_64x32`.*GiB' "$work/page/docs/performance.md") == 2 ]] || fail 'two tables'
+jq '.workloads[0].ours.rate *= 2' "$work/quiet.json" >"$work/page/docs/other.json"
+if "$work/page/tools/performance_table.sh" --check 2>"$work/log"; then fail 'a wrong second table was not found'; fi
+if "$work/page/tools/performance_table.sh" --write "$work/quiet.json" missing.json 2>"$work/log"; then fail 'a table without a place'; fi
+grep -q 'missing.json' "$work/log" || fail "$(cat "$work/log")"
 note "the page"
 echo "bench: figures beside others"
