@@ -21,6 +21,7 @@ typedef enum RandomPurpose {
   RANDOM_PRETRAIN = 9, /* random_seed of PPO's ptx data */
   RANDOM_MINHASH = 10, /* permutations; sample = permutation */
   RANDOM_LIMIT = 11,   /* longest answers of a prompt; sample = prompt of the run */
+  RANDOM_PLACE = 12,   /* places of answers to look at; sample = rollout sample, position = token */
   RANDOM_TEST = 100
 } RandomPurpose;
 

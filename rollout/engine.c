@@ -287,6 +287,13 @@ static bool not_finite(const Engine *engine, const RolloutSample *sample, Error 
                    dtype_name(engine->model->dtype));
 }
 
+/* Of pick i of the step. */
+static void hand_out_logits(Engine *engine, const RolloutSample *sample, int64_t i) {
+  const RolloutSpec *spec = &engine->spec;
+  float *to = spec->place_logits ? spec->place_logits(spec->context, sample) : NULL;
+  if (to) compute_download(engine->compute, to, tensor_rows(engine->step.logits, i, 1));
+}
+
 static bool take_tokens(Engine *engine, Error *error) {
   const Scheduler *s = &engine->scheduler;
   const RolloutSpec *spec = &engine->spec;
@@ -294,6 +301,7 @@ static bool take_tokens(Engine *engine, Error *error) {
     const Sequence *sequence = &s->running[s->picked_running[i]];
     TextStream *text = text_wanted(spec) ? &engine->texts[sequence->slot] : NULL;
     if (engine->step.sampled[i] < 0) return not_finite(engine, sequence->sample, error);
+    hand_out_logits(engine, sequence->sample, i);
     if (!append_token(engine, sequence->sample, engine->step.sampled[i], engine->step.logprobs[i], text,
                       error))
       return false;
@@ -382,6 +390,7 @@ bool engine_step(Engine *engine, Error *error) {
                        .decoding = s->prompt_rows == 0});
 
   const bool ok = take_tokens(engine, error);
+  step_end(&engine->step);
   count_step(engine, time_monotonic() - started);
   scheduler_retire(s);
   if (!ok) engine_abandon(engine);

@@ -76,6 +76,9 @@ typedef struct RolloutSpec {
    * still turn out to be a stop string, neither the stop string nor EOS. bytes may be 0; text is not
    * NUL-terminated. May be NULL. */
   void (*on_token)(void *context, const RolloutSample *sample, const char *text, size_t bytes);
+  /* Asked before each sampled token is appended: where to put the logits that it was sampled from, [vocabulary] on the host, edited and
+   * before the temperature; NULL: nowhere. May be NULL. */
+  float *(*place_logits)(void *context, const RolloutSample *sample);
   void *context;
 } RolloutSpec;
 

@@ -102,15 +102,14 @@ static void edit(Step *s, Tensor logits) {
   op_edit_logits(s->compute, logits, edits, (Tensor){0});
 }
 
-/* Forward and sampling; picks < 0: all rows, in order. reach: an index. */
-static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t picks, int reach) {
+/* Forward and sampling; picks < 0: all rows, in order. reach: an index. Returns the logits; the caller releases what was taken. */
+static Tensor operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t picks, int reach) {
   const StepInput in = input_at(s, s->input.data);
   const DecodeRows decode = {.ids = tensor_1d(in.ids, DTYPE_I32, rows),
                              .sequence = tensor_1d(in.sequence, DTYPE_I32, rows),
                              .position = tensor_1d(in.position, DTYPE_I32, rows),
                              .picked = picks < 0 ? (Tensor){0} : tensor_1d(in.picked, DTYPE_I32, picks),
                              .reach = reach_blocks(s, reach)};
-  const size_t mark = arena_mark(s->arena);
   const Tensor logits = model_decode(s->compute, s->model, adapter, s->cache, decode, s->arena);
   const int64_t count = logits.dim[0];
   int32_t *sampled = s->output.data;
@@ -118,7 +117,7 @@ static void operations(Step *s, const LoraSet *adapter, int64_t rows, int64_t pi
   const Tensor logprobs = tensor_1d(sampled + s->picks, DTYPE_F32, count);
   if (count > 0 && s->most > 0) edit(s, logits);
   if (count > 0) op_sample(s->compute, ids, logprobs, logits, in.samples);
-  arena_release(s->arena, mark);
+  return logits;
 }
 
 bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *adapter, KvCache *cache,
@@ -138,8 +137,11 @@ bool step_init(Step *step, Compute *compute, const Model *model, const LoraSet *
   if (step_idle_blocks(compute) > 0) idle_init(step);
   for (int reach = 0; compute->dry && reach < step->reaches;
        reach++) { /* a shorter one may take more workspace */
+    const size_t mark = arena_mark(arena);
     operations(step, adapter, rows, picks, reach);
+    arena_release(arena, mark);
     if (step->idle >= 0) operations(step, adapter, picks, -1, reach);
+    arena_release(arena, mark);
   }
   return true;
 }
@@ -215,22 +217,20 @@ static void check_records(Step *s, const LoraSet *adapter) {
   }
 }
 
-static void decoding_step(Step *s, const LoraSet *adapter, int64_t count, int reach) {
+static Tensor decoding_step(Step *s, const LoraSet *adapter, int64_t count, int reach) {
   StepRecord *record = &s->records[reach * (s->picks + 1) + count];
   check_records(s, adapter);
   if (!record->ran) {
-    operations(s, adapter, count, -1, reach);
     record->ran = true;
-    return;
+    return operations(s, adapter, count, -1, reach);
   }
   if (!record->graph) {
     compute_record_begin(s->compute);
-    operations(s, adapter, count, -1, reach);
+    record->logits = operations(s, adapter, count, -1, reach);
     record->graph = compute_record_end(s->compute);
-    if (!record->graph) { /* no memory for it: as before, one by one */
-      operations(s, adapter, count, -1, reach);
-      return;
-    }
+    arena_release(s->arena, s->before); /* replays use it without asking */
+    /* no memory for it: as before, one by one */
+    if (!record->graph) return operations(s, adapter, count, -1, reach);
     s->recorded++;
     s->adapter = adapter;
     s->penalty = s->edits.penalty;
@@ -238,6 +238,7 @@ static void decoding_step(Step *s, const LoraSet *adapter, int64_t count, int re
     s->scratch = s->compute->scratch.base;
   }
   compute_replay(s->compute, record->graph);
+  return record->logits;
 }
 
 void step_run(Step *step, const LoraSet *adapter, const StepRows *rows) {
@@ -245,11 +246,13 @@ void step_run(Step *step, const LoraSet *adapter, const StepRows *rows) {
   const int64_t count = decoding ? rounded_rows(step, rows->count) : rows->count;
   const int reach = reach_of(step, rows);
   ASSERT(reach < step->reaches && count <= step->rows && rows->picks <= step->picks && !step->compute->dry);
+  step->before = arena_mark(step->arena);
   upload_rows(step, rows, count);
-  if (decoding) {
-    decoding_step(step, adapter, count, reach);
-  } else {
-    operations(step, adapter, count, rows->picks, reach);
-  }
+  step->logits = decoding ? decoding_step(step, adapter, count, reach)
+                          : operations(step, adapter, count, rows->picks, reach);
   if (rows->picks > 0) compute_download(step->compute, step->host_output, step->output);
+}
+
+void step_end(Step *step) {
+  arena_release(step->arena, step->before);
 }

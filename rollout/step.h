@@ -32,6 +32,7 @@ typedef struct StepEdits {
 typedef struct StepRecord {
   bool ran;            /* before it is recorded it runs once */
   ComputeGraph *graph; /* or NULL */
+  Tensor logits;       /* where a replay leaves them */
 } StepRecord;
 
 typedef struct Step {
@@ -48,6 +49,9 @@ typedef struct Step {
   StepEdits edits;
   int32_t *sampled; /* [picks] ids */
   float *logprobs;  /* [picks] */
+  Tensor
+      logits; /* [picks at least, V] F32, on the device: what the step sampled from, edited; until step_end */
+  size_t before; /* of the arena, while a step lasts */
 
   /* One block on the host and one on the device, in the same layout: SampleRow samples[picks];
    * int32_t picked[picks], ids[rows], sequence[rows], position[rows], and those of edits. */
@@ -89,5 +93,7 @@ typedef struct StepRows {
 } StepRows;
 
 void step_run(Step *step, const LoraSet *adapter, const StepRows *rows);
+/* When its results have been taken: gives its memory back. */
+void step_end(Step *step);
 
 #endif

@@ -17,7 +17,7 @@
 #include "base/terminal.h"
 #include "compute/comm.h"
 #include "datasets/lines.h"
-#include "rollout/engine.h"
+#include "tools/generate/exact.h"
 #include "train/data.h"
 #include "train/model_path.h"
 #include "train/plan.h"
@@ -31,7 +31,8 @@ typedef struct GenerateConfig {
   int tokenizer; /* TokenizerKind */
   ChatConfig template;
   bool chat, logprobs, ignore_eos;
-  int64_t max_new_tokens, min_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, threads, memory_limit;
+  int64_t max_new_tokens, min_new_tokens, top_k, seed, n, batch, cache, prefill_chunk, kl, threads,
+      memory_limit;
   double temperature, top_p, repetition_penalty;
   OptionStrings stop;
   int dtype, quantize, tables, cache_dtype, backend;
@@ -71,6 +72,8 @@ static const Option options[] = {
   CACHE_DTYPE_OPTION("cache-dtype", GenerateConfig, cache_dtype),
   ROW_INT("prefill-chunk", GenerateConfig, prefill_chunk, "256", 1, 1 << 20,
       "prompt tokens in a step, at most"),
+  ROW_INT("kl", GenerateConfig, kl, "0", 0, 1 << 20,
+      "after the answers load the exact weights in place of quantised ones, and print how far the policy that sampled is from theirs: the KL divergence, at so many tokens at most; 0 = do not"),
   ROW_CHOICE("device", GenerateConfig, backend, "auto", device_choices, "where to compute"),
   ROW_INT("threads", GenerateConfig, threads, "0", 0, 4096, "CPU threads; 0 = all cores"),
   ROW_BYTES("memory-limit", GenerateConfig, memory_limit, "0", "0 = what the machine has free"),
@@ -102,10 +105,9 @@ typedef struct Generate {
   size_t prompt_count, prompt_capacity;
 
   Compute compute;
-  TrainMemory memory;
-  Model model;
-  LoraSet adapter;
+  Policy policy; /* whose answers they are */
   Engine engine;
+  Exact exact; /* with --kl */
 
   RolloutSample *samples; /* [prompt_count * n], answers[] beside them */
   Answer *answers;
@@ -281,7 +283,7 @@ static bool open_text(Generate *g, Error *error) {
 /* Without a tokenizer, the ends are those that config.json names. */
 static bool ends_of_config(Generate *g, Error *error) {
   if (g->text.tokenizer || g->config->ignore_eos) return true;
-  const json_t *eos = json_object_get(g->model.config, "eos_token_id");
+  const json_t *eos = json_object_get(g->policy.model.config, "eos_token_id");
   if (json_is_integer(eos)) return int_array_push(&g->ends, (int)json_integer_value(eos), error);
   for (size_t i = 0; i < json_array_size(eos); i++) {
     if (!int_array_push(&g->ends, (int)json_integer_value(json_array_get(eos, i)), error)) return false;
@@ -291,76 +293,83 @@ static bool ends_of_config(Generate *g, Error *error) {
 
 /* -- model and memory ---------------------------------------------------------------------------------- */
 
-static bool open_adapter(Generate *g, Error *error) {
-  const char *directory = g->config->adapter;
-  if (!directory) return true;
-  LoraSpec spec = {0};
-  bool scores;
-  if (!lora_is_score(directory, &scores, error)) return false;
-  if (scores)
-    return error_set(error, ERROR_MODEL,
-                     "%s: a reward model's adapter (SEQ_CLS): it scores and does not write", directory);
-  bool ok = lora_spec_read(&spec, directory, error) &&
-            lora_open(&g->adapter, &spec, g->model.modules, g->model.module_count, g->model.dtype, false,
-                      &g->compute, &g->memory.adapters, error) &&
-            lora_read(&g->adapter, directory, &g->compute, error);
-  lora_spec_free(&spec);
-  return ok;
-}
-
-static EngineConfig engine_settings(const Generate *g) {
-  const GenerateConfig *config = g->config;
-  EngineConfig settings = engine_config_default(&g->compute, g->model.dtype);
-  const int64_t samples = (int64_t)g->prompt_count * config->n;
+static int64_t longest_prompt(const Generate *g) {
   int64_t longest = 0;
   for (size_t i = 0; i < g->prompt_count; i++) {
     if ((int64_t)g->prompts[i].ids.size > longest) longest = (int64_t)g->prompts[i].ids.size;
   }
+  return longest;
+}
+
+/* Of prompt and answer. */
+static int64_t longest(const Generate *g) {
+  return longest_prompt(g) + g->config->max_new_tokens;
+}
+
+static EngineConfig engine_settings(const Generate *g) {
+  const GenerateConfig *config = g->config;
+  EngineConfig settings = engine_config_default(&g->compute, g->policy.model.dtype);
+  const int64_t samples = (int64_t)g->prompt_count * config->n, prompt_rows = samples * longest_prompt(g);
   settings.batch = samples < config->batch ? samples : config->batch;
-  settings.max_length = longest + config->max_new_tokens;
+  settings.max_length = longest(g);
   const RolloutConfig rollout = rollout_of(config);
   settings.edits = rollout_edits(&rollout);
   settings.cache_bytes = config->cache;
   settings.cache_dtype = cache_dtype(config->cache_dtype, settings.cache_dtype);
-  settings.prefill_chunk =
-      config->prefill_chunk < samples * longest ? config->prefill_chunk : samples * longest;
+  settings.prefill_chunk = config->prefill_chunk < prompt_rows ? config->prefill_chunk : prompt_rows;
   if (settings.prefill_chunk < 1) settings.prefill_chunk = 1;
   return settings;
 }
 
-/* The rotations are those of the longest answer there may be: the model's positions end it. */
-static bool set_length(Generate *g, Error *error) {
-  const int64_t asked = engine_settings(g).max_length, most = g->model.spec.max_positions;
-  return base_set_length(&g->model, most > 0 && most < asked ? most : asked, &g->compute, NULL, error);
-}
-
 static void close_model(Generate *g) {
   engine_free(&g->engine);
-  lora_free(&g->adapter);
-  base_close(&g->model);
+  policy_close(&g->policy);
 }
 
 static bool open_model(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
+  Policy *p = &g->policy;
   const WeightFormat format = weight_format(config->dtype, config->quantize, config->tables);
-  return base_open(&g->model, config->model, NULL, format, &g->compute, &g->memory, error) &&
-         set_length(g, error) && open_adapter(g, error) &&
-         engine_init(&g->engine, engine_settings(g), &g->model, config->adapter ? &g->adapter : NULL,
-                     &g->compute, &g->memory.cache, error);
+  return policy_open(p, config->model, config->adapter, format, longest(g), &g->compute, error) &&
+         engine_init(&g->engine, engine_settings(g), &p->model, policy_adapter(p), &g->compute,
+                     &p->memory.cache, error);
+}
+
+/* What would be compared, of the sampler that is open. The exact weights are those of --dtype auto, or f32 where that is asked for. */
+static ExactAsked exact_asked(const Generate *g) {
+  const GenerateConfig *config = g->config;
+  const Model *model = &g->policy.model;
+  const int64_t tokens = (int64_t)g->prompt_count * config->n * config->max_new_tokens;
+  const int dtype = config->dtype == MODEL_DTYPE_F32 ? MODEL_DTYPE_F32 : MODEL_DTYPE_AUTO;
+  return (ExactAsked){.model = config->model,
+                      .adapter = config->adapter,
+                      .format = weight_format(dtype, MODEL_QUANTIZE_NONE, MODEL_TABLES_NONE),
+                      .quantized = model_is_quantized(model),
+                      .dtype = model->dtype,
+                      .cache = g->engine.config.cache_dtype,
+                      .vocab = model->spec.vocab,
+                      .most = config->kl < tokens ? config->kl : tokens,
+                      .longest = g->engine.config.max_length};
 }
 
 /* Dry, for the plan; then, if it fits, for real. */
 static bool plan_and_open(Generate *g, Error *error) {
   MemoryPlan plan = {0};
-  plan_begin(&g->memory, &g->compute);
+  TrainMemory *memory = &g->policy.memory;
+  const bool compares = g->config->kl > 0;
+  ExactAsked asked = {0};
+  plan_begin(memory, &g->compute);
   const bool opened = open_model(g, error);
+  if (opened && compares) asked = exact_asked(g);
   close_model(g);
-  if (!plan_end(&plan, &g->memory, &g->compute, error) || !opened) return false;
+  if (!plan_end(&plan, memory, &g->compute, error) || !opened) return false;
+  if (compares) exact_plan_kept(&plan, &asked, &g->compute);
   static const char advice[] =
       "less is needed with --dtype bf16, --quantize int8 or nf4, a smaller --batch or --max-new-tokens, or a "
       "limit on the --cache";
   return plan_fits(&plan, device_limit(&g->compute), advice, g->log, error) &&
-         train_memory_allocate(&g->memory, &g->compute, g->log, error) && open_model(g, error);
+         (!compares || exact_plan(&g->exact, &asked, &g->compute, g->log, error)) &&
+         train_memory_allocate(memory, &g->compute, g->log, error) && open_model(g, error);
 }
 
 /* -- answers ------------------------------------------------------------------------------------------- */
@@ -480,6 +489,20 @@ static void report(const Generate *g) {
   engine_tell_preemptions(&g->engine, g->log);
 }
 
+static float *place_logits(void *context, const RolloutSample *sample) {
+  Generate *g = context;
+  return exact_place(&g->exact, sample);
+}
+
+/* The exact weights have the memory of the others. */
+static bool compare(Generate *g, Error *error) {
+  close_model(g);
+  train_memory_free(&g->policy.memory, &g->compute);
+  if (!exact_compare(&g->exact, g->samples, &g->compute, g->log, error)) return false;
+  exact_say(&g->exact, g->log);
+  return true;
+}
+
 static bool generate(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
   g->error = error;
@@ -496,7 +519,7 @@ static bool generate(Generate *g, Error *error) {
       !ends_of_config(g, error) || !prompts_fit(g, error) || !make_samples(g, error)) {
     return false;
   }
-  base_say(&g->model, g->log);
+  base_say(&g->policy.model, g->log);
   if (g->check) return true;
   const RolloutSpec spec = {.seed = (uint64_t)config->seed,
                             .temperature = (float)config->temperature,
@@ -510,8 +533,10 @@ static bool generate(Generate *g, Error *error) {
                             .stops = (const char *const *)config->stop.items,
                             .stop_count = config->stop.count,
                             .on_token = on_token,
+                            .place_logits = config->kl > 0 ? place_logits : NULL,
                             .context = g};
   const int64_t count = (int64_t)g->prompt_count * config->n;
+  if (config->kl > 0 && !exact_begin(&g->exact, &spec, error)) return false;
   if (!engine_begin(&g->engine, &spec, g->samples, count, error)) return false;
   if (!streams(g)) progress_start_brief(&g->progress, g->log, "generating", "answer", count);
   while (engine_busy(&g->engine) && !error->code) {
@@ -522,7 +547,7 @@ static bool generate(Generate *g, Error *error) {
   end_stream(g);
   report(g);
   if (ferror(stdout)) return error_set(error, ERROR_FILE, "cannot write to standard output");
-  return true;
+  return config->kl == 0 || compare(g, error);
 }
 
 static void generate_free(Generate *g) {
@@ -540,7 +565,8 @@ static void generate_free(Generate *g) {
   int_array_free(&g->ends);
   text_tools_close(&g->text);
   close_model(g);
-  train_memory_free(&g->memory, &g->compute);
+  train_memory_free(&g->policy.memory, &g->compute);
+  exact_free(&g->exact, &g->compute);
   compute_close(&g->compute);
 }
 

@@ -138,7 +138,13 @@ pass "$card/generate" "${greedy[@]}" --device cuda
 cp "$work/out" "$work/tokens"
 pass "$bin/generate" "${greedy[@]}" --device cpu
 [[ $(jq -c .ids "$work/tokens") == "$(jq -c .ids "$work/out")" ]] || fail "greedy tokens: $(cat "$work/tokens" "$work/out")"
-note "the same greedy tokens"
+# On either with F32 weights, and so nearly the same figure.
+kl() { sed -nE 's/^KL\(sampler \|\| exact weights\): ([^ ]+) .*/\1/p' "$work/log"; }
+pass "$card/generate" "${greedy[@]}" --device cuda --cache-dtype int8 --kl 8
+on_card=$(kl)
+pass "$bin/generate" "${greedy[@]}" --device cpu --cache-dtype int8 --kl 8
+holds "$on_card > 0 && $on_card / $(kl) > 0.9 && $on_card / $(kl) < 1.1"
+note "the same greedy tokens, and how far a cache in 8 bits is off"
 
 # -- memory -----------------------------------------------------------------------------------------------------
 refuse 5 'device.memory_limit' "$card/sft" "${sft[@]}" --run.dir "$work/small" --device.backend cuda \

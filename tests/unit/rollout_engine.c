@@ -299,6 +299,64 @@ static void every_token_once(void **state) {
   lab_close(&lab);
 }
 
+/* The logits that are handed out are those of the distribution that a token came from: at the temperature its log-probability is the one that
+ * comes back. Of every token once; with edits, small cache and groups. */
+typedef struct Rows {
+  int64_t vocab;
+  float *rows; /* [many(), NEW_TOKENS, vocab] */
+  int64_t asked;
+} Rows;
+
+static float *place(void *context, const RolloutSample *sample) {
+  Rows *rows = context;
+  rows->asked++;
+  if (sample->length % 3 == 2) return NULL; /* not wanted */
+  return rows->rows + (((int64_t)sample->number - 5000) * NEW_TOKENS + sample->length) * rows->vocab;
+}
+
+static void logits_are_handed_out(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, "llama", true);
+  static Answers a;
+  const int64_t block = kv_block_bytes(&lab.model.spec, 4, DTYPE_F32), vocab = lab.model.spec.vocab;
+  lab_engine(&lab, (EngineConfig){.batch = 8,
+                                  .max_length = 38,
+                                  .block_size = 4,
+                                  .prefill_chunk = 16,
+                                  .cache_bytes = 10 * block,
+                                  .edits = true});
+  Rows rows = {.vocab = vocab, .rows = calloc((size_t)(many() * NEW_TOKENS * vocab), sizeof(float))};
+  assert_non_null(rows.rows);
+  RolloutSpec spec = spec_default();
+  spec.repetition_penalty = 1.3F;
+  spec.min_new_tokens = 4;
+  spec.place_logits = place;
+  spec.context = &rows;
+  ask(&a, vocab);
+  run_all(&lab, &spec, a.samples, many());
+  double worst = 0;
+  int64_t tokens = 0;
+  for (int i = 0; i < many(); i++) {
+    const RolloutSample *sample = &a.samples[i];
+    tokens += sample->length;
+    for (int64_t t = 0; t < sample->length; t++) {
+      const float *row = rows.rows + (i * NEW_TOKENS + t) * vocab;
+      double sum = 0;
+      if (t % 3 == 2) continue;
+      for (int64_t v = 0; v < vocab; v++)
+        sum += exp(((double)row[v] - (double)row[sample->response[t]]) / (double)spec.temperature);
+      worst = fmax(worst, fabs(-log(sum) - (double)sample->logprobs[t]));
+    }
+  }
+  assert_int_equal(rows.asked, tokens);
+  assert_true(lab.engine.stats.preemptions > 0);
+  print_message("    %.2g\n", worst);
+  assert_true(worst < 1e-5 && worst > 0);
+  free(rows.rows);
+  lab_close(&lab);
+}
+
 static void abandoned(void **state) {
   (void)state;
   Error error = {0};
@@ -502,6 +560,7 @@ int main(void) {
       cmocka_unit_test(greedy_is_argmax),
       cmocka_unit_test(ends),
       cmocka_unit_test(every_token_once),
+      cmocka_unit_test(logits_are_handed_out),
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
       cmocka_unit_test(default_cache),
@@ -518,6 +577,7 @@ int main(void) {
       cmocka_unit_test(greedy_is_argmax),
       cmocka_unit_test(ends),
       cmocka_unit_test(every_token_once),
+      cmocka_unit_test(logits_are_handed_out),
       cmocka_unit_test(abandoned),
       cmocka_unit_test(narrow_cache),
       cmocka_unit_test(default_cache),

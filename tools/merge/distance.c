@@ -1,6 +1,7 @@
 #include "tools/merge/distance.h"
 
 #include "datasets/lines.h"
+#include "model/divergence.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -137,16 +138,6 @@ bool distance_plan(Distance *d, const Measured *m, Error *error) {
   return ok;
 }
 
-/* The log-probabilities of logits, in their place. */
-static void normalize(float *values, int64_t count) {
-  float most = values[0];
-  double sum = 0;
-  for (int64_t i = 1; i < count; i++) most = fmaxf(most, values[i]);
-  for (int64_t i = 0; i < count; i++) sum += exp((double)values[i] - (double)most);
-  const double all = (double)most + log(sum);
-  for (int64_t i = 0; i < count; i++) values[i] = (float)((double)values[i] - all);
-}
-
 /* Compares place by place: `place` is the first of the text, `ids` its ids. */
 static void compare(Distance *d, const int *ids, int64_t count, int64_t place) {
   for (int64_t t = 0; t < count; t++) {
@@ -156,11 +147,7 @@ static void compare(Distance *d, const int *ids, int64_t count, int64_t place) {
     const double change = fabs((double)after[at] - (double)before[at]);
     d->sum += change;
     if (change > d->most) d->most = change;
-    for (int64_t v = 0; !d->scores && v < d->vocab; v++) {
-      /* p log(p/q) + q - p: the sum is the same, and no term loses its digits or is negative. */
-      const double x = (double)after[v] - (double)before[v];
-      d->kl += exp((double)before[v]) * (expm1(x) - x);
-    }
+    if (!d->scores) d->kl += divergence(before, after, d->vocab);
   }
 }
 
@@ -174,7 +161,7 @@ static bool read_texts(Distance *d, const Measured *m, bool again, Error *error)
     const bool fits = batch_add(&d->batch, d->ids.data + first, length, &unused);
     ASSERT(fits);
     ok = run(d, m, error);
-    for (int64_t t = 0; ok && !d->scores && t < count; t++) normalize(d->logits + t * width, width);
+    for (int64_t t = 0; ok && !d->scores && t < count; t++) logits_normalize(d->logits + t * width, width, 1);
     if (ok && dtype_count_not_finite(d->logits, DTYPE_F32, (size_t)(count * width)))
       ok = error_set(error, ERROR_MODEL, "%s: what it computes of a text is not finite", m->model->directory);
     if (ok && again) compare(d, d->ids.data + first, count, place);
