@@ -21,7 +21,7 @@ bool room_measure(RunWrites *writes, const Trainee *trained, RunState *state, vo
 static int64_t made(const RunConfig *config, int64_t updates) {
   const bool any_time = config->save_minutes > 0 || config->keep_best != BEST_NONE || updates == 0;
   if (any_time) return updates ? updates : INT64_MAX;
-  return config->save_every > 0 ? (updates + config->save_every - 1) / config->save_every : 1;
+  return config->save_every > 0 ? (updates - 1) / config->save_every + 1 : 1;
 }
 
 static int64_t least(int64_t a, int64_t b) {
