@@ -186,7 +186,7 @@ static bool check_data(const PpoSession *s, Error *error) {
 
 static EngineConfig engine_config(const PpoSession *s, const PpoConfig *config) {
   EngineConfig engine = engine_config_default(&s->compute, s->models.actor.predictor.model->dtype);
-  const int64_t share = (config->ppo.batch_size + s->comm.size - 1) / s->comm.size; /* experience_sample */
+  const int64_t share = (config->ppo.batch_size - 1) / s->comm.size + 1; /* experience_sample */
   engine.batch = config->rollout.batch < share ? config->rollout.batch : share;
   engine.max_length = longest_answered(s);
   engine.cache_bytes = config->rollout.cache;
@@ -347,7 +347,7 @@ static bool check_lengths(const PpoSession *s, int64_t *longest, Error *error) {
 
 static void set_schedules(PpoSession *s) {
   const PpoConfig *config = &s->config;
-  s->total_updates = (config->ppo.total_episodes + config->ppo.batch_size - 1) / config->ppo.batch_size;
+  s->total_updates = (config->ppo.total_episodes - 1) / config->ppo.batch_size + 1;
   OptimConfig critic = config->optim;
   if (config->ppo.critic_lr > 0) critic.lr = config->ppo.critic_lr;
   s->schedule = schedule_of(&config->optim, s->total_updates);

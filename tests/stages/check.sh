@@ -77,6 +77,9 @@ plan "$work/alone" "$bin/ppo" --check --model.path "$work/bare" --reward.path "$
 says "$work/judge has no weights"
 same_plan "$work/whole" "$work/alone"
 plan "$work/ptx" "$bin/ppo" --check --model.path "$work/bare" --reward.path "$work/judge" "${short[@]}" --ppo.ptx_coef 1 --data.ptx "$world/text.jsonl"
+plan "$work/endless" "$bin/ppo" --check --model.path "$base" --reward.path "$work/rm/model" --data.prompts "$world/prompts.jsonl" --run.dir "$work/run" "${short[@]}" \
+  --run.keep 2 --run.save_every 1 --ppo.total_episodes 9223372036854775807
+says ', 3 checkpoints of ' # as many updates as a number holds
 [[ ! -e $work/run ]] || [[ $(ls "$work/run") == cache ]] || fail "--check left a run: $(ls "$work/run")"
 note "reward and ppo plan by config.json alone"
 
