@@ -12,8 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 page=docs/performance.md
 
+# table FILE [LEGEND]: with what the workloads are, unless LEGEND is false.
 table() {
-  jq -r '
+  jq -r --argjson legend "${2:-true}" '
     def figure: if . >= 100 then round elif . >= 10 then . * 10 | round / 10 else . * 100 | round / 100 end | tostring;
     def gib: . / 1073741824 * 10 | round / 10 | "\(.) GiB";
     def side: if .lacks then "\(.lacks)" else
@@ -31,20 +32,21 @@ table() {
       ([.peers | to_entries[] | select(.value.lacks) | "\(.key): \(.value.lacks)."] | select(length > 0) | "", join(" ")), "",
       "| workload | Drover, tokens/s (range) | peer, tokens/s (range) | ratio | floor | reached | peak memory | peer’s |",
       "| --- | --- | --- | --- | --- | --- | --- | --- |",
-      (.workloads[] | . as $w | if .peers == [] then line($w; null) else .peers[] | line($w; .) end), "",
-      "| workload | |", "| --- | --- |", (.workloads[] | "| `\(.name)` | \(.about) |")' "$1"
+      (.workloads[] | . as $w | if .peers == [] then line($w; null) else .peers[] | line($w; .) end),
+      if $legend then "", "| workload | |", "| --- | --- |", (.workloads[] | "| `\(.name)` | \(.about) |") else empty end' "$1"
 }
 
 mark() { # NAME
   echo "<!-- tools/performance_table.sh $1 -->"
 }
 
-# The page with all of its tables.
+# The page with all of its tables; the first says what the workloads are.
 filled() {
-  local text made name
+  local text made name legend=true
   text=$(<"$page")
   for name in $(sed -nE "s|^$(mark '(.*)')\$|\1|p" "$page"); do
-    made=$(table "docs/$name")
+    made=$(table "docs/$name" $legend)
+    legend=false
     text=$(MADE=$made BEGIN=$(mark "$name") awk '$0 == "<!-- end -->" { inside = 0 } !inside { print }
       $0 == ENVIRON["BEGIN"] { inside = 1; print ENVIRON["MADE"] }' <<<"$text")
   done

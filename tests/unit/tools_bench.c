@@ -102,19 +102,26 @@ static void floors_are_the_least_work(void **state) {
   (void)state;
   static const struct {
     const char *name;
-    double product, memory, rate;
+    double product, memory, rate; /* product_bf16 is four times product */
   } cases[] = {
-      {"sft_full", 1e9, 1, 4564.70932},         {"sft_lora", 1e9, 1, 6847.06398},
-      {"reward", 1e9, 1, 9964.92347},           {"prefill_64x32", 1e9, 1, 26253.6099},
-      {"rollout", 1e9, 1e18, 13391.5419},       {"ppo", 1e9, 1e18, 1148.84954},
-      {"decode_1", 1e18, 1e6, 9.51583435},      {"decode_32", 1e9, 1e18, 15424.4817},
+      {"sft_full", 1e9, 1, 4564.70932},
+      {"sft_lora", 1e9, 1, 6847.06398},
+      {"reward", 1e9, 1, 9964.92347},
+      {"prefill_64x32", 1e9, 1, 26253.6099},
+      {"rollout", 1e9, 1e18, 13391.5419},
+      {"ppo", 1e9, 1e18, 1148.84954},
+      {"decode_1", 1e18, 1e6, 9.51583435},
+      {"decode_32", 1e9, 1e18, 15424.4817},
       {"decode_8_bf16", 1e18, 1e6, 33.7746555},
+      {"decode_32_bf16", 1e9, 1e18, 4 * 15424.4817},
+      {"decode_32_int8", 1e9, 1e18, 4 * 15424.4817},
+      {"decode_32_nf4", 1e9, 1e18, 4 * 15424.4817},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Error error = {0};
     Bench bench = {.model = FIXTURES "/models/llama",
                    .product_f32 = cases[i].product,
-                   .product_bf16 = cases[i].product,
+                   .product_bf16 = 4 * cases[i].product,
                    .memory = cases[i].memory};
     double rate;
     if (!floor_rate(&bench, workload(cases[i].name), &rate, &error)) fail_msg("%s", error.message);

@@ -99,8 +99,9 @@ static double decoding(const Bench *bench, const Shape *shape, double batch, dou
 bool floor_rate(const Bench *bench, const Workload *work, double *rate, Error *error) {
   Shape shape;
   if (!read_shape(bench, work->weights, &shape, error)) return false;
+  /* A matrix unit takes weights of 4 and 8 bits too. */
   const double product =
-      strcmp(work->weights, "bf16") == 0 ? fmax(bench->product_bf16, bench->product_f32) : bench->product_f32;
+      strcmp(work->weights, "f32") == 0 ? bench->product_f32 : fmax(bench->product_bf16, bench->product_f32);
   const double batch = (double)work->batch, length = (double)work->length, answer = (double)work->answer;
   const double passes = work->lora ? 2 : 3;
   const double prompts = forward(&shape, batch, length, 1) / product;
