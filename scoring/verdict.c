@@ -3,8 +3,6 @@
 #include "base/digest.h"
 #include "base/json.h"
 
-#include <string.h>
-
 static const JsonLimit limit = {1 << 20, 16 << 20};
 
 void shown_text(const char *text, size_t bytes, char out[200]) {
@@ -72,7 +70,7 @@ bool verdict_read(Verdict *verdict, const char *text, size_t bytes, Error *error
   *verdict = (Verdict){0};
   json_t *root = json_parse(text, bytes, limit, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &broken);
   bool ok = root != NULL;
-  if (!ok && strstr(broken.text, "duplicate")) why = ": a key is given twice";
+  if (!ok && json_error_code(&broken) == json_error_duplicate_key) why = ": a key is given twice";
   if (ok && json_holds_object(root)) {
     ok = read_object(verdict, root, &why);
   } else if (ok) {

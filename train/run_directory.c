@@ -56,7 +56,8 @@ static bool not_ours(const Run *run, const char *what, Error *error) {
                    run->config->dir, what);
 }
 
-/* A run's checkpoints say so too: a lock looks like something that a killed process forgot, and people remove it. */
+/* A run's checkpoints say so too: a lock looks like something that a killed process forgot, and people remove it. By their manifests, unlike
+ * checkpoint_any: other programs have folders of steps as well. */
 static bool has_checkpoint(const Run *run, bool *has, Error *error) {
   *has = false;
   char *directory = run_path(run, "checkpoints");

@@ -285,9 +285,9 @@ void exact_say(const Exact *exact, Log *log) {
   mean_text(&e->kl, text, sizeof text);
   log_info(log,
            "KL(sampler || exact weights): %s; of whole distributions at temperature %g%s, at %" PRId64
-           " tokens of %" PRId64 " answers",
+           " token%s of %" PRId64 " answer%s",
            text, (double)temperature_of(e), spec->temperature > 0 ? "" : ", since greedy answers have none",
-           e->count, e->kl.groups);
+           e->count, e->count == 1 ? "" : "s", e->kl.groups, e->kl.groups == 1 ? "" : "s");
   if (spec->temperature > 0 && spec->top_k == 0 && spec->top_p >= 1) {
     mean_text(&e->sampled, text, sizeof text);
     log_info(log, "by the sampled tokens alone, as ppo/sampler_kl (k3): %s", text);
