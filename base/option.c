@@ -44,45 +44,93 @@ static size_t edit_distance(const char *a, const char *b) {
   return row[na % 3][nb];
 }
 
-/* The name that is nearer than `*distance`, which is lowered to its distance. */
-static const char *nearer_name(const char *name, const char *candidate, const char *so_far,
-                               size_t *distance) {
-  size_t d = edit_distance(name, candidate);
-  if (d >= *distance) return so_far;
-  *distance = d;
-  return candidate;
-}
-
 /* A distance from which on two names are unlike: a third of the name, at least 2. */
 static size_t unlike(const char *name) {
   size_t third = strlen(name) / 3 + 1;
   return third < 2 ? 2 : third;
 }
 
+/* Their distance, SIZE_MAX for names that are unlike: of two letters not one may be another. */
+static size_t likeness(const char *name, const char *candidate) {
+  const size_t d = edit_distance(name, candidate), a = strlen(name), b = strlen(candidate);
+  return d < unlike(name) && 2 * d < (a > b ? a : b) + (d == 0) ? d : SIZE_MAX;
+}
+
 const char *nearest_name(const char *name, const char *const *names, size_t count) {
   const char *nearest = NULL;
-  size_t distance = unlike(name);
-  for (size_t i = 0; i < count; i++) nearest = nearer_name(name, names[i], nearest, &distance);
+  size_t least = SIZE_MAX;
+  for (size_t i = 0; i < count; i++) {
+    const size_t d = likeness(name, names[i]);
+    if (d < least) nearest = names[i], least = d;
+  }
   return nearest;
+}
+
+/* "wd" of weight_decay, "mbt" of micro_batch_tokens; or "temp", the beginning of temperature. */
+static bool abbreviates(const char *name, const char *leaf) {
+  const size_t length = strlen(name);
+  if (length >= 3 && !strncmp(name, leaf, length)) return true;
+  size_t at = 0;
+  for (const char *c = leaf; *c; c++) {
+    if (c != leaf && c[-1] != '_' && c[-1] != '-') continue;
+    if (name[at] != *c) return false;
+    at++;
+  }
+  return length >= 2 && at == length;
+}
+
+static const char *leaf_of(const char *key) {
+  const char *dot = strrchr(key, '.');
+  return dot ? dot + 1 : key;
+}
+
+/* How far a key is from one of the table: sections and names are likened each by itself, for a section that is right makes no name
+ * likelier. What has no section may be the name alone, or all of it with another sign for the dot. */
+static size_t key_likeness(const char *key, const char *known) {
+  const size_t n = section_length(key), m = section_length(known);
+  if (!n || !m) {
+    const size_t whole = likeness(key, known), leaf = n ? SIZE_MAX : likeness(key, leaf_of(known));
+    return whole < leaf ? whole : leaf;
+  }
+  char a[LONGEST_NAME], b[LONGEST_NAME];
+  snprintf(a, sizeof a, "%.*s", (int)n, key);
+  snprintf(b, sizeof b, "%.*s", (int)m, known);
+  const size_t sections = likeness(a, b), names = likeness(key + n + 1, known + m + 1);
+  return sections == SIZE_MAX || names == SIZE_MAX ? SIZE_MAX : sections + names;
+}
+
+/* The one key whose name is abbreviated, of the section that the key names, if it names one that there is; NULL for several. */
+static const char *abbreviated(const Option *table, size_t rows, const char *key, bool anywhere) {
+  const char *found = NULL;
+  const size_t n = section_length(key);
+  for (size_t i = 0; i < rows; i++) {
+    const char *known = table[i].key;
+    if (!anywhere && (section_length(known) != n || strncmp(known, key, n) != 0)) continue;
+    if (!abbreviates(leaf_of(key), leaf_of(known))) continue;
+    if (found) return NULL;
+    found = known;
+  }
+  return found;
 }
 
 const char *option_nearest(const Option *table, size_t rows, const char *key, char section[64]) {
   const char *nearest = NULL;
-  size_t distance = unlike(key);
+  size_t least = SIZE_MAX;
   for (size_t i = 0; i < rows; i++) {
-    nearest = nearer_name(key, table[i].key, nearest, &distance);
+    const size_t d = key_likeness(key, table[i].key);
+    if (d < least) nearest = table[i].key, least = d;
     char name[LONGEST_NAME];
     snprintf(name, sizeof name, "%.*s", (int)section_length(table[i].key), table[i].key);
-    if (*name && nearer_name(key, name, nearest, &distance) == name) nearest = strcpy(section, name);
+    const size_t whole = *name ? likeness(key, name) : SIZE_MAX;
+    if (whole < least) nearest = strcpy(section, name), least = whole;
   }
   if (nearest) return nearest;
-  /* The right name in the wrong section, or without one. */
-  const char *dot = strrchr(key, '.'), *leaf = dot ? dot + 1 : key;
+  /* The right name in the wrong section. */
   for (size_t i = 0; i < rows; i++) {
-    dot = strrchr(table[i].key, '.');
-    if (dot && !strcmp(dot + 1, leaf)) return table[i].key;
+    if (section_length(table[i].key) && !strcmp(leaf_of(table[i].key), leaf_of(key))) return table[i].key;
   }
-  return NULL;
+  nearest = section_length(key) ? abbreviated(table, rows, key, false) : NULL;
+  return nearest ? nearest : abbreviated(table, rows, key, true);
 }
 
 static bool known_section(const Option *table, size_t rows, const char *name) {

@@ -5,7 +5,8 @@
  * programs named.
  *
  * Names: transformers.TrainingArguments and the *Config classes of TRL 1.9 (warmup_ratio, max_seq_length, overwrite_output_dir
- * of earlier ones), axolotl's schema (src/axolotl/utils/schemas), LLaMA-Factory's hparams (src/llamafactory/hparams). */
+ * of earlier ones), axolotl's schema (src/axolotl/utils/schemas), LLaMA-Factory's hparams (src/llamafactory/hparams); the last block
+ * has what else people are used to, told and not converted. */
 #ifndef BASE_OPTION_ELSEWHERE_H
 #define BASE_OPTION_ELSEWHERE_H
 

@@ -42,7 +42,8 @@ NODISCARD bool options_exclude(OptionGiven *given, void *config, Error *error);
 /* Whether a condition of a row holds; base/option.h has the language. Mistakes in it are the table's: assertions. */
 bool option_holds(const Option *table, size_t rows, const void *config, const char *condition);
 
-/* The known key (or section) nearest to `key`, NULL when none is near; points into the table or `section`. */
+/* The known key (or section) that `key` is most likely meant for, NULL when none is: a slip in the section and one in the name, the name
+ * without its section or in another one, or an abbreviation of a single name ("optim.wd"); points into the table or `section`. */
 const char *option_nearest(const Option *table, size_t rows, const char *key, char section[64]);
 
 /* The length of "optim" in "optim.lr"; 0 for a key without a section. */

@@ -232,6 +232,12 @@ bool ppo_config_check(const PpoConfig *config, Error *error) {
       !run_config_check(&config->run, config->data.eval.count > 0, error)) {
     return false;
   }
+  if (ppo->critic_lr * config->optim.weight_decay >= 1) {
+    return error_set(
+        error, ERROR_USAGE,
+        "optim.weight_decay: expected less than 1 / ppo.critic_lr; found %g with ppo.critic_lr %g",
+        config->optim.weight_decay, ppo->critic_lr);
+  }
   if (config->critic.adapter && !config->critic.path) {
     return error_set(error, ERROR_USAGE,
                      "critic.adapter: expected critic.path with it, the model that it is over");

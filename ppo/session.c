@@ -388,6 +388,21 @@ static void set_shards(const PpoSession *s, PlanSettings *settings) {
   settings->has_frozen = many && !copied;
 }
 
+/* What may be given and is hardly meant. */
+static void report_schedules(const PpoSession *s) {
+  const PpoAlgorithm *ppo = &s->config.ppo;
+  schedule_report(&s->schedule, (OptimizerKind)s->config.optim.name, s->log);
+  if (estimator_has_critic((Estimator)ppo->advantage) && ppo->critic_warmup >= s->total_updates)
+    log_warning(s->log,
+                "ppo.critic_warmup %lld: the run has %lld updates, in all of which the critic learns alone: "
+                "the policy stays as it is",
+                (long long)ppo->critic_warmup, (long long)s->total_updates);
+  if (ppo->cliprange == 0)
+    log_warning(s->log,
+                "ppo.cliprange 0: the narrowest limit, not none: of a rollout's second step on, only "
+                "tokens are learnt from whose ratio moves back to 1");
+}
+
 bool session_prepare(PpoSession *session, Error *error) {
   PpoSession *s = session;
   const PpoConfig *config = &s->config;
@@ -399,7 +414,7 @@ bool session_prepare(PpoSession *session, Error *error) {
     return false;
   }
   set_schedules(s);
-  schedule_report(&s->schedule, s->log);
+  report_schedules(s);
   PlanSettings settings = {.model = config->model,
                            .lora = config->lora,
                            .optim = config->optim,

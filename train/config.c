@@ -70,5 +70,12 @@ bool training_config_check(const ModelConfig *model, const LoraConfig *lora, con
         "optim.offload state: expected lora.enabled false: the state of an adapter is small, and "
         "stays on the device; found true");
   }
+  if (optim->lr * optim->weight_decay >= 1) {
+    return error_set(
+        error, ERROR_USAGE,
+        "optim.weight_decay: expected less than 1 / optim.lr, since each update takes optim.lr x "
+        "optim.weight_decay off every weight; found %g with optim.lr %g",
+        optim->weight_decay, optim->lr);
+  }
   return true;
 }

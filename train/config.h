@@ -260,7 +260,8 @@ extern const char *const schedule_choices[];  /* constant, linear, cosine: in th
   ROW_INT("optim.max_steps", Config, field.max_steps, "0", 0, INFINITY,                                     \
       "updates, however many epochs that takes; 0 = as many as optim.epochs give"),
 
-/* ERROR_USAGE for what no stage can do: an offload of activations without recomputation, or of the state of an adapter. */
+/* ERROR_USAGE for what no stage can do: an offload of activations without recomputation, or of the state of an adapter; a decay that
+ * takes weights off whole. */
 NODISCARD bool training_config_check(const ModelConfig *model, const LoraConfig *lora, const OptimConfig *optim,
                                      Error *error);
 

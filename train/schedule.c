@@ -30,8 +30,18 @@ double schedule_rate(const Schedule *schedule, int64_t step) {
   return schedule->lr * (factor * (1 - schedule->min_ratio) + schedule->min_ratio);
 }
 
-void schedule_report(const Schedule *schedule, Log *log) {
-  if (schedule->warmup == 0) return;
+static void report_rate(double lr, OptimizerKind kind, Log *log) {
+  if (lr == 0) log_warning(log, "optim.lr 0: no update changes anything: the weights stay as they are");
+  if (lr >= 1 && kind != OPTIMIZER_SGD)
+    log_warning(log,
+                "optim.lr %g: %s moves each weight by up to about as much in every update, and weights "
+                "are far below 1",
+                lr, optimizer_choices[kind]);
+}
+
+void schedule_report(const Schedule *schedule, OptimizerKind kind, Log *log) {
+  report_rate(schedule->lr, kind, log);
+  if (schedule->warmup == 0 || schedule->lr == 0) return;
   if (schedule->warmup >= schedule->total) {
     log_warning(log,
                 "a warm-up of %" PRId64 " updates is not less than the run's %" PRId64

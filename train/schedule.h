@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "train/config.h"
+#include "train/optimizer.h"
 
 #include <stdint.h>
 
@@ -29,7 +30,8 @@ typedef struct Schedule {
 Schedule schedule_of(const OptimConfig *config, int64_t total);
 double schedule_rate(const Schedule *schedule, int64_t step);
 
-/* Says what a warm-up does that may not be meant: warns when the peak is never reached, and tells of an update at rate 0. */
-void schedule_report(const Schedule *schedule, Log *log);
+/* Says what may not be meant: warns of a rate of 0, of one by which AdamW or Lion move weights by 1 and more, and of a warm-up
+ * that never reaches the peak, and tells of an update at rate 0. */
+void schedule_report(const Schedule *schedule, OptimizerKind kind, Log *log);
 
 #endif

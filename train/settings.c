@@ -107,6 +107,19 @@ const SettingsKey settings_keys[] = {
 };
 const size_t settings_key_count = sizeof settings_keys / sizeof *settings_keys;
 
+#define JUDGED \
+  "when the model is judged decides which one is the best, and with run.patience where the run ends"
+#define RAISED "alarms come from evaluations too, and end the run or turn it back"
+#define BACK   "these are the checkpoints that the run may go back to"
+
+const SettingsCourse settings_courses[] = {
+    {"run.eval_every", "run.keep_best", "none", true, JUDGED},
+    {"run.eval_every", "run.on_alarm", "warn", true, RAISED},
+    {"run.save_every", "run.on_alarm", "rollback", false, BACK},
+    {"run.keep", "run.on_alarm", "rollback", false, BACK},
+};
+const size_t settings_course_count = sizeof settings_courses / sizeof *settings_courses;
+
 static const SettingsKey *find_key(const char *key) {
   for (size_t i = 0; i < settings_key_count; i++) {
     const char *name = settings_keys[i].key;
@@ -137,18 +150,34 @@ typedef struct Differences {
   StringList *told; /* or NULL */
 } Differences;
 
+static bool holds(const SettingsCourse *course, const json_t *settings) {
+  const char *value = json_string_value(json_at(settings, course->with));
+  return value && (strcmp(value, course->value) != 0) == course->but;
+}
+
+/* Why a difference that is allowed is another course; NULL: it is none. */
+static const char *another_course(const Differences *d, const SettingsKey *known) {
+  if (known->rule == SETTINGS_TOLD) return known->why;
+  for (size_t i = 0; i < settings_course_count; i++) {
+    const SettingsCourse *course = &settings_courses[i];
+    if (!strcmp(course->key, known->key) && (holds(course, d->before) || holds(course, d->now)))
+      return course->why;
+  }
+  return NULL;
+}
+
 /* rule: the key that the table has. */
 static bool note(Differences *d, const char *rule, const char *key, const json_t *before, const json_t *now,
                  Error *error) {
   const SettingsKey *known = find_key(rule);
-  if (known && known->rule == SETTINGS_FREE) return true;
+  const char *why = known ? another_course(d, known) : NULL;
+  if (known && !why) return true;
   if (!known || !d->told) {
     return (!d->refused.size || buffer_text(&d->refused, ", ", error)) &&
            describe(&d->refused, key, before, now, error);
   }
   Buffer line = {0};
-  const bool ok = describe(&line, key, before, now, error) &&
-                  buffer_format(&line, error, ": %s", known->why) &&
+  const bool ok = describe(&line, key, before, now, error) && buffer_format(&line, error, ": %s", why) &&
                   string_list_push(d->told, line.data, error);
   buffer_free(&line);
   return ok;

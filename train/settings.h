@@ -29,6 +29,17 @@ typedef struct SettingsKey {
 extern const SettingsKey settings_keys[];
 extern const size_t settings_key_count;
 
+/* A key that is free of itself is told where another one, before or now, makes it part of the course. */
+typedef struct SettingsCourse {
+  const char *key;
+  const char *with, *value; /* a choice; where it was never given, it is that of the defaults */
+  bool but;                 /* it has any value but this one */
+  const char *why;
+} SettingsCourse;
+
+extern const SettingsCourse settings_courses[];
+extern const size_t settings_course_count;
+
 /* before: a resolved configuration, perhaps of a program with fewer options. ERROR_USAGE naming `place` and each key that
  * may not differ, with both values. What is to be told is appended to `told`, "KEY (was X, is Y): WHY" for each key; without `told` these keys
  * may not differ either: a result is that of its configuration. */

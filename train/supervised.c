@@ -403,7 +403,7 @@ static bool prepare(void *context, Error *error) {
   comm_barrier(s->comm);           /* memory is looked at before a neighbour takes any */
   if (s->corpus.train.count > 0) { /* else absent: nothing tells how many updates there will be */
     s->schedule = schedule_of(&config->optim, corpus_updates(&s->corpus, &config->optim));
-    schedule_report(&s->schedule, s->log);
+    schedule_report(&s->schedule, (OptimizerKind)config->optim.name, s->log);
   }
   return s->comm->rank > 0 || room_check(&s->writes, &config->run, s->schedule.total, s->log, error);
 }

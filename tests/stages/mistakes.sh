@@ -52,6 +52,10 @@ option 2 "unknown option '--reward.path'; the options 'reward.*' are those of re
 option 2 "unknown option '--data.prompts'; it is an option of ppo" --data.prompts world/prompts.jsonl
 option 2 "'float32' is not one of auto, f32, bf16; here it is 'f32'" --model.dtype float32
 option 2 "'adamw_torch' is not one of adamw, lion, sgd; did you mean 'adamw'?" --optim.name adamw_torch
+option 2 "unknown option '--optim.wd'; did you mean '--optim.weight_decay'?" --optim.wd 0.1
+option 2 "unknown option '--optim.grad_accum'; here it is '--optim.batch_size': per_device_train_batch_size x" --optim.grad_accum 4
+option 2 "optim.weight_decay: expected less than 1 / optim.lr, since each update takes" --optim.weight_decay 1000 --optim.lr 1e-3
+wrong 2 "optim.weight_decay: expected less than 1 / ppo.critic_lr; found 1000 with" "${ppo[@]}" --reward.path world/base --optim.weight_decay 1000 --ppo.critic_lr 1e-3
 option 2 "--optim.lr: -0.0001 is out of range, expected >= 0" --optim.lr -1e-4
 option 2 "--optim.lr: expected a number, found '2,5e-4'" --optim.lr 2,5e-4
 option 2 "--optim.batch_size: expected an integer, found '1.5'" --optim.batch_size 1.5

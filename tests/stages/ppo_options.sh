@@ -163,6 +163,10 @@ ppo unused "${short[@]}" --data.ptx "$world/text.jsonl" --ppo.kl_target 3 --ppo.
 for option in data.ptx ppo.kl_target ppo.missing_eos_penalty; do
   grep -q "$option.*no effect" "$work/log" || fail "$option is given in vain, and not a word: $(cat "$work/log")"
 done
+ppo still "${short[@]}" --optim.lr 0 --ppo.critic_warmup 2 --ppo.cliprange 0
+warned still 'optim.lr 0: no update changes anything'
+warned still 'ppo.critic_warmup 2: the run has 2 updates'
+warned still 'ppo.cliprange 0: the narrowest limit, not none'
 note "warnings"
 
 # Limits and other terms.

@@ -204,6 +204,49 @@ static void answers(void **state) {
   }
 }
 
+/* What is said of a short name, of another tool's, and of one that is like none: nothing that is wrong. "": no suggestion. */
+static void suggestions(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *sft, *ppo;
+  } cases[] = {
+      {"optim.wd", "optim.weight_decay", "optim.weight_decay"},
+      {"wd", "optim.weight_decay", "optim.weight_decay"},
+      {"optim.bs", "optim.batch_size", "ppo.batch_size"},
+      {"optim.mbt", "optim.micro_batch_tokens", "optim.micro_batch_tokens"},
+      {"optim.lrr", "optim.lr", "optim.lr"},
+      {"optm.lr", "optim.lr", "optim.lr"},
+      {"optim_lr", "optim.lr", "optim.lr"},
+      {"learning-rate", "optim.lr", "optim.lr"},
+      {"optim.learning_rate", "optim.lr", "optim.lr"},
+      {"lr_schedule", "optim.schedule", "optim.schedule"},
+      {"batchsize", "optim.batch_size", "ppo.batch_size"},
+      {"grad_accum", "optim.batch_size", "ppo.batch_size"},
+      {"epochs", "optim.epochs", "ppo.total_episodes"},
+      {"max_epochs", "optim.epochs", "ppo.total_episodes"},
+      {"optim.grad_clip", "optim.clip", "optim.clip"},
+      {"optim.warmup", "optim.warmup_steps", "optim.warmup_steps"},
+      {"rollout.temp", "", "rollout.temperature"},
+      {"rollout.max_tokens", "", "rollout.max_new_tokens"},
+      {"eps_clip", "ppo.cliprange", "ppo.cliprange"},
+      {"data.seq_len", "data.max_length", "data.max_length"},
+      {"optim.ls", "", ""},
+      {"optim.zz", "", ""},
+      {"lora.q", "", ""},
+      {"optim.be", "", ""},
+      {"run.x", "", ""},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t s = 0; s < 3; s += 2) {
+      const char *expected = s ? cases[i].ppo : cases[i].sft;
+      char message[1024], quoted[80];
+      refusal(stage_at(s), cases[i].name, message);
+      snprintf(quoted, sizeof quoted, *expected ? "%s'" : "; did you mean", expected);
+      if (!strstr(message, quoted) != !*expected) fail_msg("%s: %s", stage_at(s).name, message);
+    }
+  }
+}
+
 /* A section that is said to be of some stages is so. */
 static void sections_are_of_the_stages_named(void **state) {
   (void)state;
@@ -231,6 +274,7 @@ int main(void) {
       cmocka_unit_test(words_are_values),
       cmocka_unit_test(every_row_is_answered),
       cmocka_unit_test(answers),
+      cmocka_unit_test(suggestions),
       cmocka_unit_test(sections_are_of_the_stages_named),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,16 +70,20 @@ static void cosine_with_floor(void **state) {
   compare((Schedule){SCHEDULE_COSINE, 3e-4, 0.1, 2, 7, 0}, expected, 8);
 }
 
-static void expect_said(Schedule schedule, const char *expected) {
+static void expect_said_of(OptimizerKind kind, Schedule schedule, const char *expected) {
   char *text = NULL;
   size_t size = 0;
   FILE *stream = open_memstream(&text, &size);
   Log log;
   log_init(&log, stream, LOG_INFO);
-  schedule_report(&schedule, &log);
+  schedule_report(&schedule, kind, &log);
   fclose(stream);
   assert_string_equal(text, expected);
   free(text);
+}
+
+static void expect_said(Schedule schedule, const char *expected) {
+  expect_said_of(OPTIMIZER_ADAMW, schedule, expected);
 }
 
 /* As transformers.TrainingArguments.get_warmup_steps. */
@@ -103,12 +107,26 @@ static void what_is_said(void **state) {
       "0.8 of optim.lr\n");
 }
 
+/* A rate at which nothing moves, or all at once. */
+static void rates_that_are_hardly_meant(void **state) {
+  (void)state;
+  const char *still = "warning: optim.lr 0: no update changes anything: the weights stay as they are\n";
+  const char *wild =
+      "warning: optim.lr 2: lion moves each weight by up to about as much in every update, and "
+      "weights are far below 1\n";
+  expect_said((Schedule){SCHEDULE_COSINE, 0, 0, 0, 7, 0}, still);
+  expect_said((Schedule){SCHEDULE_COSINE, 0, 0, 7, 7, 1}, still);
+  expect_said_of(OPTIMIZER_LION, (Schedule){SCHEDULE_CONSTANT, 2, 0, 0, 7, 0}, wild);
+  expect_said_of(OPTIMIZER_SGD, (Schedule){SCHEDULE_CONSTANT, 2, 0, 0, 7, 0}, "");
+  expect_said((Schedule){SCHEDULE_CONSTANT, 0.9, 0, 0, 7, 0}, "");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(constant_with_warmup),   cmocka_unit_test(linear),
       cmocka_unit_test(no_update_at_rate_zero), cmocka_unit_test(cosine),
       cmocka_unit_test(cosine_with_floor),      cmocka_unit_test(what_is_said),
-      cmocka_unit_test(warmup_as_a_share),
+      cmocka_unit_test(warmup_as_a_share),      cmocka_unit_test(rates_that_are_hardly_meant),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

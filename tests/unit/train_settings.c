@@ -200,6 +200,42 @@ static void a_run_may_end_elsewhere(void **state) {
   assert_false(settings_same_end(few, many));
 }
 
+/* Evaluations and checkpoints decide where a run ends, goes or goes back to only with settings of other keys, before or now. */
+static void free_keys_that_decide_the_course(void **state) {
+  (void)state;
+#define RUN(every, keep, best, alarm)                                                                   \
+  "{\"run\":{\"eval_every\":" every ",\"save_every\":" every ",\"keep\":" keep ",\"keep_best\":\"" best \
+  "\",\"on_alarm\":\"" alarm "\"}}"
+  static const struct {
+    const char *before, *now, *told[3];
+  } cases[] = {
+      {RUN("2", "2", "none", "warn"), RUN("3", "3", "none", "warn"), {NULL}},
+      {RUN("2", "2", "loss", "warn"),
+       RUN("3", "2", "loss", "warn"),
+       {"run.eval_every (was 2, is 3): when the model is judged"}},
+      {RUN("2", "2", "none", "stop"),
+       RUN("3", "3", "none", "stop"),
+       {"run.eval_every (was 2, is 3): alarms"}},
+      {RUN("2", "2", "none", "rollback"),
+       RUN("3", "3", "none", "rollback"),
+       {"run.eval_every (was 2, is 3): alarms", "run.save_every (was 2, is 3): these are the checkpoints",
+        "run.keep (was 2, is 3): these are the checkpoints"}},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    Error error = {0};
+    StringList told = {0};
+    assert_true(settings_check(cases[i].before, settings(cases[i].now), "here", &told, &error));
+    size_t expected = 0;
+    while (expected < 3 && cases[i].told[expected]) expected++;
+    assert_int_equal(told.count, expected);
+    for (size_t k = 0; k < expected; k++) expect(told.items[k], cases[i].told[k]);
+    string_list_free(&told);
+    /* A result is that of its configuration. */
+    assert_true(settings_check(cases[i].before, settings(cases[i].now), "here", NULL, &error) == !expected);
+  }
+#undef RUN
+}
+
 static bool is_option(const Option *table, size_t count, const char *key) {
   for (size_t i = 0; i < count; i++) {
     if (!strncmp(table[i].key, key, strcspn(key, "["))) return true;
@@ -224,6 +260,13 @@ static void the_table_is_printed(void **state) {
     snprintf(row, sizeof row, "`%s`", key->key);
     if (key->key[strlen(key->key) - 1] != '.') expect(page.data, row);
   }
+  for (size_t i = 0; i < settings_course_count; i++) {
+    char row[512];
+    snprintf(row, sizeof row, "| %s |", settings_courses[i].why);
+    expect(page.data, row);
+    assert_true(is_option(ppo_options, ppo_option_count, settings_courses[i].key) &&
+                is_option(ppo_options, ppo_option_count, settings_courses[i].with));
+  }
   buffer_free(&page);
 }
 
@@ -235,6 +278,7 @@ int main(void) {
       cmocka_unit_test(another_course_is_told),
       cmocka_unit_test(an_older_checkpoint_goes_on),
       cmocka_unit_test(a_run_may_end_elsewhere),
+      cmocka_unit_test(free_keys_that_decide_the_course),
       cmocka_unit_test(every_option_may_be_newer),
       cmocka_unit_test(the_table_is_printed),
       cmocka_unit_test(members_of_lists),
