@@ -85,3 +85,8 @@ void arena_release(Arena *arena, size_t mark) {
   if (arena->owned) ASAN_POISON_MEMORY_REGION(arena->base + mark, arena->used - mark);
   arena->used = mark;
 }
+
+void arena_join(Arena *arena, size_t mark) {
+  if (arena->used < mark) arena->used = mark;
+  if (arena->owned) ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->used);
+}

@@ -35,5 +35,7 @@ void arena_unite(void *first, size_t bytes);
 /* Stack discipline: everything allocated after the mark is given back by the release. */
 size_t arena_mark(const Arena *arena);
 void arena_release(Arena *arena, size_t mark);
+/* What was handed out up to the mark, released, and handed out again belongs to both owners, who take turns with it. */
+void arena_join(Arena *arena, size_t mark);
 
 #endif

@@ -61,6 +61,45 @@ static Model *critic_base(PpoModels *models, const PpoConfig *config, const Crit
   return &models->critic_bases[k];
 }
 
+static bool same_shape(Tensor a, Tensor b) {
+  bool same = a.rank == b.rank;
+  for (int i = 0; same && i < a.rank; i++) same = a.dim[i] == b.dim[i];
+  return same;
+}
+
+static bool in_a_block(const Model *model, int i) {
+  return model->tensors[i].layer >= 0 && model->tensors[i].layer != BEHIND_BLOCKS;
+}
+
+/* In number and shapes. */
+static bool blocks_alike(const Model *a, const Model *b) {
+  int i = 0, j = 0;
+  for (;; i++, j++) {
+    while (i < a->tensor_count && !in_a_block(a, i)) i++;
+    while (j < b->tensor_count && !in_a_block(b, j)) j++;
+    if (i == a->tensor_count || j == b->tensor_count) return i == a->tensor_count && j == b->tensor_count;
+    const ModelTensor *x = &a->tensors[i], *y = &b->tensors[j];
+    if (x->layer != y->layer || !same_shape(x->value, y->value)) return false;
+  }
+}
+
+/* Whether a critic may have its gradients in the memory of the actor's: a step leaves zeros there. Slots, and room for values on their way to a
+ * card, are left as they are, and have to lie at the same places. */
+static bool takes_turns(const PpoModels *models, const PpoConfig *config, const Model *critic) {
+  const bool plain = config->optim.offload == OPTIM_OFFLOAD_NONE && config->device.shard < SHARD_GRADIENTS;
+  return !config->lora.enabled && (plain || blocks_alike(&models->policy_base, critic));
+}
+
+static bool open_trainee(PpoModels *models, const PpoConfig *config, const TraineeSpec *spec, int k,
+                         Model *base, Compute *compute, TrainMemory *memory, Error *error) {
+  if (!takes_turns(models, config, base))
+    return trainee_open(&models->critics[k], spec, base, compute, memory, error);
+  const GradientTurns turns = gradient_turns_begin(memory);
+  const bool ok = trainee_open(&models->critics[k], spec, base, compute, memory, error);
+  gradient_turns_end(memory, turns);
+  return ok;
+}
+
 static bool open_critic(PpoModels *models, const PpoConfig *config, const CriticStarts *starts, int k,
                         const LoraSpec *lora, Compute *compute, TrainMemory *memory, Error *error) {
   const CriticStart *start = &starts->of[k];
@@ -69,7 +108,7 @@ static bool open_critic(PpoModels *models, const PpoConfig *config, const Critic
   Model *base = critic_base(models, config, starts, k);
   return (!models->owns[k] || base_open(base, start->place.path, merged, format_of(config, false, compute),
                                         compute, memory, error)) &&
-         trainee_open(&models->critics[k], &spec, base, compute, memory, error) &&
+         open_trainee(models, config, &spec, k, base, compute, memory, error) &&
          critic_fits(models, config, start, &models->critics[k], error);
 }
 

@@ -11,6 +11,9 @@
  * The first critic is of the rewards, the second, where there are costs, of those. What each begins as says critic_start (scoring/config.h):
  * often the reward model, which is then all the reward there is. Without critics (ppo/estimator.h) no bases of their own are opened for them.
  *
+ * Without LoRA critics have their gradients in the memory of the actor's, so that passes of one and its step come before passes of the
+ * next (ppo/update.h).
+ *
  * With LoRA the base is the policy's, or another critic's, when both are one directory. Without LoRA an adapter that is given is merged into
  * its base at load. */
 #ifndef PPO_MODELS_H

@@ -130,54 +130,61 @@ typedef struct Learnt {
   char broken[BROKEN_PLACE];
 } Learnt;
 
-/* The part of a rank that has no tokens left where others have. */
-static void stand_by(const PpoWorkers *workers, const UpdateState *state, bool last) {
-  if (actor_learns(workers, state)) trainee_stand_by(&workers->models->actor, workers->compute, last);
-  for (int k = 0; k < workers->models->critic_count; k++)
-    trainee_stand_by(&workers->models->critics[k], workers->compute, last);
+/* A minibatch on its way through the models. */
+typedef struct Minibatch {
+  const Experience *experience;
+  const PpoWorkers *workers;
+  double tokens; /* of the answers of all ranks */
+  double weight; /* of a term of the policy's loss */
+  double kl_coef;
+  Learnt learnt;
+} Minibatch;
+
+/* What one model learns of the micro-batch that is filled in; returns its loss so far. */
+typedef double LearnPart(Minibatch *minibatch, int k, bool last);
+
+static double learn_as_actor(Minibatch *m, int k, bool last) {
+  (void)k;
+  learn_policy(m->experience, m->workers, m->kl_coef, m->weight, last, &m->learnt.policy);
+  return m->learnt.policy.loss;
 }
 
-/* Gradients of one minibatch, all micro-batches. certain: a step of all follows, and nothing is added before it. */
-static bool accumulate(Experience *experience, const PpoWorkers *workers, const Members *members,
-                       UpdateState *state, bool certain, Learnt *out, Error *error) {
+static double learn_as_critic(Minibatch *m, int k, bool last) {
+  const CriticView critic = experience_critic(m->experience, m->workers, k);
+  learn_value(&critic, m->workers, 1 / m->tokens, last, &m->learnt.values[k]);
+  return m->learnt.values[k].loss;
+}
+
+/* Gradients of one model, all micro-batches. certain: its step follows, and nothing is added before it. */
+static void accumulate(Minibatch *m, LearnPart *learn, int k, Trainee *trainee, bool certain) {
+  const PpoWorkers *workers = m->workers;
   Microbatch *micro = workers->micro;
-  const int critics = workers->models->critic_count;
-  const Comm *comm = &workers->compute->comm;
-  double tokens = 0; /* of all ranks */
+  const int own = micro->packer.plan.count, passes = trainee_passes(trainee, workers->compute, own);
+  /* The part of a rank that has no tokens left where others have. */
+  for (int i = own; i < passes; i++)
+    trainee_stand_by(trainee, workers->compute, certain && own == 0 && i + 1 == passes);
+  for (int i = 0; i < own; i++) {
+    microbatch_fill(micro, i, m->experience->samples, m->experience->offsets);
+    const size_t mark = arena_mark(workers->step);
+    const double loss = learn(m, k, certain && i + 1 == own);
+    arena_release(workers->step, mark);
+    if (!*m->learnt.broken && !isfinite(loss)) note_broken(m->experience, workers, m->learnt.broken);
+  }
+}
+
+/* Divides the answers over ranks and micro-batches, for actor and critics alike. */
+static bool minibatch_begin(Minibatch *m, const Experience *experience, const PpoWorkers *workers,
+                            const Members *members, UpdateState *state, Error *error) {
+  Microbatch *micro = workers->micro;
+  *m = (Minibatch){.experience = experience, .workers = workers, .kl_coef = state->kl_coef};
   for (int64_t i = 0; i < members->count; i++)
-    tokens += (double)experience->samples[members->answers[i]].length;
-  const double weight = loss_weight(loss_mean(&workers->config->ppo), (double)members->all, tokens,
-                                    workers->config->rollout.max_new_tokens);
-  if (!microbatch_plan_share(micro, experience->samples, members->answers, members->count, comm, error))
-    return false;
+    m->tokens += (double)experience->samples[members->answers[i]].length;
+  m->weight = loss_weight(loss_mean(&workers->config->ppo), (double)members->all, m->tokens,
+                          workers->config->rollout.max_new_tokens);
   micro->draw = (uint64_t)state->draws;
   state->draws += members->count;
-  /* Actor and critics are divided alike. */
-  const int own = micro->packer.plan.count,
-            passes = trainee_passes(&workers->models->actor, workers->compute, own);
-  for (int i = own; i < passes; i++) stand_by(workers, state, certain && own == 0 && i + 1 == passes);
-  for (int i = 0; i < own; i++) {
-    const bool last = certain && i + 1 == own;
-    microbatch_fill(micro, i, experience->samples, experience->offsets);
-    const size_t mark = arena_mark(workers->step);
-    if (actor_learns(workers, state))
-      learn_policy(experience, workers, state->kl_coef, weight, last, &out->policy);
-    arena_release(workers->step, mark);
-    if (!*out->broken && !isfinite(out->policy.loss)) note_broken(experience, workers, out->broken);
-    for (int k = 0; k < critics; k++) {
-      const CriticView critic = experience_critic(experience, workers, k);
-      learn_value(&critic, workers, 1 / tokens, last, &out->values[k]);
-      arena_release(workers->step, mark);
-      if (!*out->broken && !isfinite(out->values[k].loss)) note_broken(experience, workers, out->broken);
-    }
-  }
-  comm_sum(comm, out->policy.sums, POLICY_SUMS);
-  bool finite = isfinite(out->policy.loss);
-  for (int k = 0; k < critics; k++) {
-    comm_sum(comm, out->values[k].sums, VALUE_SUMS);
-    finite = finite && isfinite(out->values[k].loss);
-  }
-  return finite || ranks_first_text(comm, out->broken, BROKEN_PLACE, error);
+  return microbatch_plan_share(micro, experience->samples, members->answers, members->count,
+                               &workers->compute->comm, error);
 }
 
 static bool finite_loss(const char *name, double loss, const char *where, Error *error) {
@@ -185,79 +192,102 @@ static bool finite_loss(const char *name, double loss, const char *where, Error 
   return error_set(error, ERROR_MODEL, "the %s loss is %s%s", name, isnan(loss) ? "NaN" : "infinite", where);
 }
 
-static void drop_gradients(const PpoWorkers *workers) {
-  trainee_zero_gradients(&workers->models->actor, workers->compute);
-  for (int k = 0; k < workers->models->critic_count; k++)
-    trainee_zero_gradients(&workers->models->critics[k], workers->compute);
-}
-
-/* A minibatch that is left out. */
-static bool leave_out(const PpoWorkers *workers, const UpdateState *state, const Error *why, Error *error) {
-  drop_gradients(workers);
+/* The rest of a minibatch is left out, with the gradients of who was learning. */
+static bool leave_out(const PpoWorkers *workers, Trainee *trainee, const UpdateState *state, const Error *why,
+                      Error *error) {
+  trainee_zero_gradients(trainee, workers->compute);
   return workers->run ? run_skip(workers->run, state->rollout + 1, why->message, error)
                       : error_set(error, why->code, "%s", why->message);
 }
 
-/* norms: of the actor's gradient, and of the critics'. */
-static bool step_all(const PpoWorkers *workers, const UpdateState *state, bool actor_too,
-                     double norms[1 + MOST_CRITICS], Error *why) {
-  PpoModels *models = workers->models;
-  bool ok = !actor_too || trainee_step(&models->actor, workers->compute, state->lr, &norms[0], why);
-  for (int k = 0; ok && k < models->critic_count; k++)
-    ok = trainee_step(&models->critics[k], workers->compute, state->critic_lr, &norms[1 + k], why);
-  return ok;
+/* What became of a model's part. */
+typedef enum Outcome { OUTCOME_STEP, OUTCOME_LEFT_OUT, OUTCOME_STOPPED, OUTCOME_ERROR } Outcome;
+
+static Outcome left_out(const PpoWorkers *workers, Trainee *trainee, const UpdateState *state,
+                        const Error *why, Error *error) {
+  return leave_out(workers, trainee, state, why, error) ? OUTCOME_LEFT_OUT : OUTCOME_ERROR;
 }
 
-/* One optimiser step of actor and critics. *stop is set, and no step taken, when the policy has already moved further
- * from the one that sampled than target_kl allows. */
-static bool minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const Members *members,
-                      UpdateState *state, UpdateStats *stats, bool *stop, Error *error) {
+/* Passes of the actor and its step. None is taken when the policy has already moved further from the one that sampled than target_kl
+ * allows. */
+static Outcome actor_part(Minibatch *m, Ptx *ptx, const Members *members, UpdateState *state,
+                          UpdateStats *stats, double *ptx_loss, double *ptx_tokens, double *norm,
+                          Error *error) {
+  const PpoWorkers *workers = m->workers;
+  Compute *compute = workers->compute;
   Trainee *actor = &workers->models->actor;
-  const int critics = workers->models->critic_count;
   const double target_kl = workers->config->ppo.target_kl;
-  Learnt learnt = {0};
-  const PolicyStats *policy = &learnt.policy;
+  PolicyStats *policy = &m->learnt.policy;
+  char *broken = m->learnt.broken;
   Error why = {0};
-  *stop = false;
-  if (!accumulate(experience, workers, members, state, target_kl <= 0 && !ptx, &learnt, error)) return false;
-  if (!finite_loss("policy", policy->loss, learnt.broken, &why) ||
-      !finite_loss("value", learnt.values[CRITIC_OF_REWARDS].loss, learnt.broken, &why) ||
-      !finite_loss("costs' value", learnt.values[CRITIC_OF_COSTS].loss, learnt.broken, &why)) {
-    return leave_out(workers, state, &why, error);
+  accumulate(m, learn_as_actor, 0, actor, target_kl <= 0 && !ptx);
+  comm_sum(&compute->comm, policy->sums, POLICY_SUMS);
+  if (!isfinite(policy->loss) && !ranks_first_text(&compute->comm, broken, BROKEN_PLACE, error))
+    return OUTCOME_ERROR;
+  if (!finite_loss("policy", policy->loss, broken, &why)) return left_out(workers, actor, state, &why, error);
+  if (stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy->approx_kl / policy->tokens);
+  if (target_kl > 0 && policy->approx_kl / policy->tokens > target_kl) {
+    trainee_zero_gradients(actor, compute);
+    return OUTCOME_STOPPED;
   }
-  const bool actor_too = actor_learns(workers, state);
-  if (actor_too && stats->steps == 0) stats->first_ratio_error = sqrt(2 * policy->approx_kl / policy->tokens);
-  *stop = target_kl > 0 && policy->approx_kl / policy->tokens > target_kl;
-  if (*stop) {
-    drop_gradients(workers);
-    stats->stopped = true;
-    return true;
-  }
-  double ptx_loss = 0, ptx_tokens = 0;
-  if (ptx && actor_too) {
+  if (ptx) {
     if (!ptx_accumulate(ptx, members->all, actor, workers->policy_pass,
-                        training_mode(&workers->config->model), &state->draws, workers->compute,
-                        workers->step, &ptx_loss, &ptx_tokens, error)) {
-      return false;
+                        training_mode(&workers->config->model), &state->draws, compute, workers->step,
+                        ptx_loss, ptx_tokens, error)) {
+      return OUTCOME_ERROR;
     }
-    char *broken = learnt.broken;
     if (ptx->broken) microbatches_place(ptx->broken, &ptx->data, broken, BROKEN_PLACE);
-    if (!isfinite(ptx_loss) && !ranks_first_text(&workers->compute->comm, broken, BROKEN_PLACE, error))
-      return false;
-    if (!finite_loss("ptx", ptx_loss, broken, &why)) return leave_out(workers, state, &why, error);
+    if (!isfinite(*ptx_loss) && !ranks_first_text(&compute->comm, broken, BROKEN_PLACE, error))
+      return OUTCOME_ERROR;
+    if (!finite_loss("ptx", *ptx_loss, broken, &why)) return left_out(workers, actor, state, &why, error);
   }
-  double norms[1 + MOST_CRITICS] = {0};
-  if (!step_all(workers, state, actor_too, norms, &why)) return leave_out(workers, state, &why, error);
+  return trainee_step(actor, compute, state->lr, norm, &why) ? OUTCOME_STEP
+                                                             : left_out(workers, actor, state, &why, error);
+}
+
+/* Passes of critic k and its step. */
+static Outcome critic_part(Minibatch *m, int k, UpdateState *state, double *norm, Error *error) {
+  static const char *const losses[MOST_CRITICS] = {
+      [CRITIC_OF_REWARDS] = "value", [CRITIC_OF_COSTS] = "costs' value"};
+  const PpoWorkers *workers = m->workers;
+  Compute *compute = workers->compute;
+  Trainee *critic = &workers->models->critics[k];
+  ValueStats *values = &m->learnt.values[k];
+  Error why = {0};
+  accumulate(m, learn_as_critic, k, critic, true);
+  comm_sum(&compute->comm, values->sums, VALUE_SUMS);
+  if (!isfinite(values->loss) && !ranks_first_text(&compute->comm, m->learnt.broken, BROKEN_PLACE, error))
+    return OUTCOME_ERROR;
+  if (!finite_loss(losses[k], values->loss, m->learnt.broken, &why))
+    return left_out(workers, critic, state, &why, error);
+  return trainee_step(critic, compute, state->critic_lr, norm, &why)
+             ? OUTCOME_STEP
+             : left_out(workers, critic, state, &why, error);
+}
+
+/* One optimiser step of actor and critics. */
+static Outcome minibatch(Experience *experience, const PpoWorkers *workers, Ptx *ptx, const Members *members,
+                         UpdateState *state, UpdateStats *stats, Error *error) {
+  const int critics = workers->models->critic_count;
+  double ptx_loss = 0, ptx_tokens = 0, norms[1 + MOST_CRITICS] = {0};
+  Minibatch m;
+  if (!minibatch_begin(&m, experience, workers, members, state, error)) return OUTCOME_ERROR;
+  Outcome outcome = OUTCOME_STEP;
+  if (actor_learns(workers, state))
+    outcome = actor_part(&m, ptx, members, state, stats, &ptx_loss, &ptx_tokens, &norms[0], error);
+  for (int k = 0; outcome == OUTCOME_STEP && k < critics; k++)
+    outcome = critic_part(&m, k, state, &norms[1 + k], error);
+  if (outcome != OUTCOME_STEP) return outcome;
   stats->ptx_loss += ptx_loss;
   stats->ptx_tokens += ptx_tokens;
-  stats_add(stats->policy.sums, policy->sums, POLICY_SUMS);
+  stats_add(stats->policy.sums, m.learnt.policy.sums, POLICY_SUMS);
   stats->actor_norm += norms[0];
   for (int k = 0; k < critics; k++) {
-    stats_add(stats->values[k].sums, learnt.values[k].sums, VALUE_SUMS);
+    stats_add(stats->values[k].sums, m.learnt.values[k].sums, VALUE_SUMS);
     stats->critic_norms[k] += norms[1 + k];
   }
   stats->steps++;
-  return true;
+  return outcome;
 }
 
 bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
@@ -271,35 +301,43 @@ bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, Up
     random_permutation(key, (uint64_t)(state->rollout * ppo->epochs + epoch), experience->order,
                        (uint32_t)experience->count);
     for (int64_t m = 0; m < ppo->minibatches; m++) {
-      bool stop;
       progress_phase(workers->progress, "pass %" PRId64 " of %" PRId64 ", minibatch %" PRId64 "/%" PRId64,
                      epoch + 1, ppo->epochs, m + 1, ppo->minibatches);
       const Members members = members_of(experience, experience->order + m * size, size);
       stats->empty += members.count == 0;
       if (members.count == 0) continue;
-      if (!minibatch(experience, workers, ptx, &members, state, stats, &stop, error)) return false;
-      if (stop) return true;
+      const Outcome outcome = minibatch(experience, workers, ptx, &members, state, stats, error);
+      stats->stopped = outcome == OUTCOME_STOPPED;
+      if (outcome == OUTCOME_ERROR) return false;
+      if (stats->stopped) return true;
     }
   }
   return true;
 }
 
+/* A step of a dry run, whose gradients are zero. */
+static void plan_step(Trainee *trainee, const PpoWorkers *workers) {
+  double norm;
+  Error none = {0};
+  const bool stepped = trainee_step(trainee, workers->compute, 0, &norm, &none);
+  ASSERT(stepped);
+}
+
 void update_plan(const Experience *dry, const PpoWorkers *workers, Ptx *ptx) {
+  Trainee *actor = &workers->models->actor;
   const size_t mark = arena_mark(workers->step);
   microbatch_dry(workers->micro);
   learn_policy(dry, workers, 1, 1, true, NULL);
   arena_release(workers->step, mark);
+  if (ptx) {
+    ptx_plan(ptx, actor, workers->policy_pass, training_mode(&workers->config->model), workers->compute,
+             workers->step);
+  }
+  plan_step(actor, workers);
   for (int k = 0; k < workers->models->critic_count; k++) {
     const CriticView critic = experience_critic(dry, workers, k);
     learn_value(&critic, workers, 1, true, NULL);
     arena_release(workers->step, mark);
+    plan_step(critic.trainee, workers);
   }
-  if (ptx) {
-    ptx_plan(ptx, &workers->models->actor, workers->policy_pass, training_mode(&workers->config->model),
-             workers->compute, workers->step);
-  }
-  double norms[1 + MOST_CRITICS];
-  Error none = {0};
-  const bool stepped = step_all(workers, &(UpdateState){0}, true, norms, &none);
-  ASSERT(stepped); /* the gradients of a dry run are zero */
 }

@@ -2,7 +2,8 @@
  *
  * An epoch visits every answer once, in a fresh seeded order, `minibatches` optimiser steps of
  * batch_size/minibatches answers each. Actor and critics, where there are any, take their step from the same minibatch, each with
- * its own optimiser. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches; the policy's
+ * its own optimiser, one after the other: all passes and the step of one, then those of the next, since their gradients may lie in the
+ * same memory. Losses are means over the answer tokens of the whole minibatch, however it is cut into micro-batches; the policy's
  * may be another mean (LossMean, ppo/loss.h). Answers that are left out (Experience.left_out) are in neither; they count as answers in a
  * mean over answers, as in TRL, and not as tokens in one over tokens. */
 #ifndef PPO_UPDATE_H
@@ -35,8 +36,8 @@ typedef struct UpdateStats {
 } UpdateStats;
 
 /* ptx may be NULL. A minibatch whose loss or gradient is not finite is left out (run_skip of workers->run, which has a limit;
- * without a run it is ERROR_MODEL): neither of the two makes a step from it; when the critic's gradient alone is not
- * finite, the actor has made its own. */
+ * without a run it is ERROR_MODEL): whose it is makes no step from it, nor who comes after it; when it
+ * is the critic's, the actor has made its own. */
 NODISCARD bool update_from(Experience *experience, const PpoWorkers *workers, Ptx *ptx, UpdateState *state,
                            UpdateStats *stats, Error *error);
 

@@ -88,6 +88,18 @@ void train_memory_free(TrainMemory *memory, Compute *compute) {
   *memory = (TrainMemory){0};
 }
 
+GradientTurns gradient_turns_begin(TrainMemory *memory) {
+  const GradientTurns turns = {arena_mark(&memory->gradients), arena_mark(&memory->sums)};
+  arena_release(&memory->gradients, 0);
+  arena_release(&memory->sums, 0);
+  return turns;
+}
+
+void gradient_turns_end(TrainMemory *memory, GradientTurns turns) {
+  arena_join(&memory->gradients, turns.gradients);
+  arena_join(&memory->sums, turns.sums);
+}
+
 /* -- the base ------------------------------------------------------------------------------------------- */
 
 /* One weight or bias takes what the adapter says of it: in fp32 on the host, rounded once. */

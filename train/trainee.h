@@ -51,6 +51,15 @@ void train_memory_dry(TrainMemory *memory);
 NODISCARD bool train_memory_allocate(TrainMemory *memory, Compute *compute, Log *log, Error *error);
 void train_memory_free(TrainMemory *memory, Compute *compute);
 
+/* Where gradients of earlier trainees end. */
+typedef struct GradientTurns {
+  size_t gradients, sums;
+} GradientTurns;
+
+/* What is opened in between has its gradients where those of all earlier trainees lie. They take turns: who has made its step leaves zeros. */
+GradientTurns gradient_turns_begin(TrainMemory *memory);
+void gradient_turns_end(TrainMemory *memory, GradientTurns turns);
+
 /* -- the base ------------------------------------------------------------------------------------------- */
 
 /* Opens the model of `path` in memory->weights and reads it, or sees that it could be read when dry; when dry, a directory without weights

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The peak of PPO lies within 5 % below its plan: without a critic, with two reward models, over a base in 4 bits. The model is so large, and
+# The peak of PPO lies within 5 % below its plan: without a critic and with one, with two reward models, over a base in 4 bits. The model is so large, and
 # micro-batches so full, that the constant for program and libraries is less than a tenth. $1: the folder of the executables.
 bin=$1
 source tests/support/stages.sh
@@ -29,6 +29,11 @@ adapter="{\"kind\": \"model\", \"path\": \"$work/heavy\", \"adapter\": \"$work/r
 second="{\"kind\": \"model\", \"name\": \"second\", \"path\": \"$work/rm-full/model\"}"
 within no_critic 640 --ppo.advantage rloo --reward.sources "[$adapter]"
 grep -q 'no critic' "$work/log" || fail "$(cat "$work/log")"
+alone=$(sed -n 's/^ *gradients  *//p' "$work/log")
+within critic 320 --reward.path "$work/rm-full/model"
+[[ -n $alone && $(sed -n 's/^ *gradients  *//p' "$work/log") == "$alone" ]] ||
+  fail "the critic's gradients, expected in the memory of the actor's $alone: $(cat "$work/log")"
+note "actor and critic have one memory for gradients"
 within two_rewards 1280 --lora.enabled --reward.sources "[$adapter, $second]"
 grep -q 'two frozen bases; adapters for actor, critic, reference and 2 reward models' "$work/log" || fail "$(cat "$work/log")"
 within four_bits 1280 --lora.enabled --model.quantize nf4 --reward.sources "[$adapter]"
