@@ -111,7 +111,8 @@ bool directory_room(const char *path, uint64_t *bytes, Error *error) {
   struct statvfs status;
   *bytes = 0;
   if (statvfs(path, &status) == 0) {
-    *bytes = (uint64_t)status.f_bavail * status.f_frsize;
+    /* Some network file systems do not say, and have no blocks at all. */
+    *bytes = status.f_blocks ? (uint64_t)status.f_bavail * status.f_frsize : UINT64_MAX / 4;
     return true;
   }
   if (errno != ENOENT || !strcmp(path, ".") || !strcmp(path, "/")) return file_error(error, "look at", path);

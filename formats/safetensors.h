@@ -116,7 +116,7 @@ NODISCARD bool safetensors_writer_declare(SafetensorsWriter *writer, const char 
 NODISCARD bool safetensors_writer_metadata(SafetensorsWriter *writer, const char *key, const char *value,
                                            Error *error);
 
-/* Ends the declarations: one file at `path`. */
+/* Ends the declarations: one file at `path`. ERROR_FILE, and nothing is written, when the disk has no room for the tensors. */
 NODISCARD bool safetensors_writer_begin(SafetensorsWriter *writer, const char *path, Error *error);
 /* The same in files of at most max_bytes of data each (a larger tensor stands alone), filled in declared
  * order: DIRECTORY/STEM-0000i-of-0000N.safetensors and the index; STEM.safetensors when one file is enough.

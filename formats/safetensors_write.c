@@ -1,12 +1,15 @@
 /* The writer of formats/safetensors.h. */
 #include "formats/safetensors.h"
 
+#include "base/room.h"
+
 #include <errno.h>
 #include <fnmatch.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HEADER_LIMIT = 100000000 };
@@ -169,23 +172,54 @@ static char *shard_name(const SafetensorsWriter *writer, size_t i) {
   return memory_format("%s-%05zu-of-%05zu.safetensors", writer->stem, i + 1, writer->shards);
 }
 
+/* The path of file number i (from 0); a new string. */
+static char *file_path(const SafetensorsWriter *writer, size_t i) {
+  if (writer->path) return memory_copy_string(writer->path);
+  char *name = shard_name(writer, i), *path = name ? path_join(writer->directory, name) : NULL;
+  memory_free(name);
+  return path;
+}
+
 /* Opens the next file and writes its header. */
 static bool open_next(SafetensorsWriter *writer, Error *error) {
-  char *name = writer->path ? NULL : shard_name(writer, writer->open);
-  char *path = writer->path ? memory_copy_string(writer->path) : NULL;
-  if (name) path = path_join(writer->directory, name);
+  char *path = file_path(writer, writer->open);
   bool ok = path || error_out_of_memory(error, "path", 0);
   ok = ok && file_writer_open(&writer->file, path, error);
-  memory_free(name);
   memory_free(path);
   if (!ok) return false;
   writer->open++;
   return write_header(writer, error);
 }
 
+/* The data of file number i; its header is small beside them. */
+static uint64_t file_data(const SafetensorsWriter *writer, size_t i) {
+  uint64_t bytes = 0;
+  for (size_t e = 0; e < writer->count; e++)
+    if (writer->shard[writer->entries[e].index] == i) bytes += writer->entries[e].bytes;
+  return bytes;
+}
+
+/* Before the first byte is written: a file of the same name still stands beside each that is written, and is gone when that one is whole. */
+static bool check_room(const SafetensorsWriter *writer, Error *error) {
+  uint64_t most = 0, held = 0, gone = 0; /* of the files so far; held and gone when file i is whole */
+  for (size_t i = 0; i < writer->shards; i++) {
+    struct stat former;
+    char *path = file_path(writer, i);
+    if (!path) return error_out_of_memory(error, "path", 0);
+    held += file_data(writer, i);
+    if (held > gone && held - gone > most) most = held - gone;
+    if (stat(path, &former) == 0) gone += (uint64_t)former.st_size;
+    memory_free(path);
+  }
+  char *place = writer->path ? path_parent(writer->path) : memory_copy_string(writer->directory);
+  const bool ok = place ? directory_check_room(place, most, error) : error_out_of_memory(error, "path", 0);
+  memory_free(place);
+  return ok;
+}
+
 static bool begin(SafetensorsWriter *writer, uint64_t max_bytes, Error *error) {
   return safetensors_writer_metadata(writer, "format", "pt", error) && plan(writer, max_bytes, error) &&
-         open_next(writer, error);
+         check_room(writer, error) && open_next(writer, error);
 }
 
 bool safetensors_writer_begin(SafetensorsWriter *writer, const char *path, Error *error) {

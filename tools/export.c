@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/json.h"
+#include "base/room.h"
 #include "scoring/config.h"
 #include "train/model_path.h"
 #include "train/program.h"
@@ -225,7 +226,8 @@ static void close_model(Supervised *s) {
   microbatches_free(&s->micro);
 }
 
-static bool allocate(Export *e, Error *error) {
+/* With `check` it is only looked whether there is room, in memory and on the disk. */
+static bool allocate(Export *e, const char *out, bool check, Error *error) {
   Supervised *s = &e->s;
   MemoryPlan plan = {0};
   plan_begin(&s->memory, &s->compute);
@@ -234,10 +236,12 @@ static bool allocate(Export *e, Error *error) {
     packer_dry(&s->micro.packer);
     supervised_judge(s);
   }
+  ok = ok && directory_check_room(out, trainee_result_bytes(&s->trainee), error);
   close_model(s);
   ok = plan_end(&plan, &s->memory, &s->compute, error) && ok;
-  return ok && plan_fits(&plan, device_limit(&s->compute), NULL, s->log, error) &&
-         train_memory_allocate(&s->memory, &s->compute, s->log, error) && open_model(e, error);
+  ok = ok && plan_fits(&plan, device_limit(&s->compute), NULL, s->log, error);
+  if (!ok || check) return ok;
+  return train_memory_allocate(&s->memory, &s->compute, s->log, error) && open_model(e, error);
 }
 
 /* ---- values ---- */
@@ -318,9 +322,9 @@ static bool export_part(Export *e, ProgramResult *result, bool check, Error *err
     out = chosen = default_out(e);
     ok = out || error_out_of_memory(error, "path", 0);
   }
-  ok = ok && check_out(out, error);
+  ok = ok && check_out(out, error) && allocate(e, out, check, error);
   if (ok && !check) {
-    ok = allocate(e, error) && recall(e, error) &&
+    ok = recall(e, error) &&
          trainee_save_as(&s->trainee, e->base, &s->corpus.text, out, NULL, &s->compute, error) &&
          report(e, out, result, error);
   }

@@ -16,13 +16,12 @@
 #include "base/option.h"
 #include "base/terminal.h"
 #include "compute/comm.h"
-#include "datasets/lines.h"
 #include "tools/generate/exact.h"
+#include "tools/generate/prompts.h"
 #include "train/data.h"
 #include "train/model_path.h"
 #include "train/plan.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,12 +80,6 @@ static const Option options[] = {
 /* clang-format on */
 enum { OPTION_COUNT = sizeof options / sizeof *options };
 
-typedef struct Prompt {
-  json_t *record; /* what the answer's line starts from; owned */
-  IntArray ids;
-  uint64_t line; /* in the file of --prompts; else 0 */
-} Prompt;
-
 typedef struct Answer {
   Buffer text;
   struct Generate *generate;
@@ -101,8 +94,7 @@ typedef struct Generate {
   TextTools text; /* without tokenizer: the directory has none, and ids are all there is */
   IntArray ends;  /* ids that end an answer */
 
-  Prompt *prompts;
-  size_t prompt_count, prompt_capacity;
+  Prompts prompts;
 
   Compute compute;
   Policy policy; /* whose answers they are */
@@ -117,129 +109,6 @@ typedef struct Generate {
   int64_t ended;
   Progress progress;
 } Generate;
-
-/* -- prompts ------------------------------------------------------------------------------------------- */
-
-static Prompt *prompt_new(Generate *g, Error *error) {
-  if (g->prompt_count == g->prompt_capacity) {
-    const size_t capacity = g->prompt_capacity ? 2 * g->prompt_capacity : 16;
-    Prompt *grown = memory_resize(g->prompts, capacity * sizeof *grown);
-    if (!grown) {
-      error_out_of_memory(error, "prompts", capacity * sizeof *grown);
-      return NULL;
-    }
-    g->prompts = grown;
-    g->prompt_capacity = capacity;
-  }
-  Prompt *prompt = &g->prompts[g->prompt_count++];
-  *prompt = (Prompt){0};
-  return prompt;
-}
-
-/* A text is one user turn; a list is taken as it is, with the record's "tools". */
-static bool chat_prompt(Generate *g, const json_t *value, const json_t *tools, IntArray *ids, Error *error) {
-  const char *system = g->config->system;
-  Conversation talk = {.tools = tools};
-  ChatReading reading = {0};
-  const ChatMessage first = {.role = CHAT_SYSTEM, .text = system, .bytes = system ? strlen(system) : 0};
-  const ChatMessage asked = {
-      .role = CHAT_USER, .text = json_string_value(value), .bytes = json_string_length(value)};
-  bool ok = !system || conversation_push(&talk, first, error);
-  ok = ok && (json_is_string(value) ? conversation_push(&talk, asked, error)
-                                    : conversation_add_json(&talk, value, error));
-  if (ok && talk.count == (system != NULL))
-    ok = error_set(error, ERROR_DATA, "expected at least one message");
-  if (ok && system && talk.items[1].role == CHAT_SYSTEM) {
-    ok = error_set(error, ERROR_DATA, "has a system turn of its own beside --system");
-  }
-  ok = ok && chat_read(&g->text.chat, &talk, talk.count, CHAT_ASK, 0, &reading, error) &&
-       int_array_append(ids, reading.ids.data, reading.ids.size, error);
-  if (ok && reading.found.left_out >= 0 && g->log) {
-    log_warning(g->log, "the chat template leaves out the text of message %d", reading.found.left_out + 1);
-  }
-  chat_reading_free(&reading);
-  conversation_free(&talk);
-  return ok;
-}
-
-/* Says where the prompt of an error stands. Always returns false. */
-static bool prompt_context(const Generate *g, const Prompt *prompt, Error *error) {
-  if (prompt->line == 0) return false;
-  return error_context(error, "%s:%llu", g->config->prompts, (unsigned long long)prompt->line);
-}
-
-/* record: of --prompts; NULL: the text of --prompt. */
-static bool prompt_encode(Generate *g, const json_t *value, const json_t *record, IntArray *ids,
-                          Error *error) {
-  if (json_is_array(value) && !g->config->chat) {
-    return error_set(error, ERROR_DATA, "key 'prompt' is a list of messages, which needs --chat");
-  }
-  if (!json_is_string(value) && !json_is_array(value)) {
-    return error_set(error, ERROR_DATA, "key 'prompt': expected string or list of messages, found %s",
-                     json_kind(value));
-  }
-  const bool ok = g->config->chat ? chat_prompt(g, value, json_object_get(record, "tools"), ids, error)
-                                  : tokenizer_encode(g->text.tokenizer, json_string_value(value),
-                                                     json_string_length(value), true, ids, error);
-  if (ok && ids->size == 0) return error_set(error, ERROR_DATA, "the prompt has no tokens");
-  return ok && text_tools_check_ids(&g->text, "the prompt", ids, error);
-}
-
-static bool read_prompt_file(Generate *g, Error *error) {
-  LineReader reader;
-  if (!line_reader_open(&reader, g->config->prompts, error)) return false;
-  bool ok = true;
-  for (;;) {
-    json_t *record;
-    ok = line_reader_record(&reader, &record, error);
-    if (!ok || !record) break;
-    Prompt *prompt = prompt_new(g, error);
-    if (!prompt) {
-      json_decref(record);
-      ok = false;
-      break;
-    }
-    prompt->record = record;
-    prompt->line = reader.number;
-    ok = prompt_encode(g, json_object_get(record, "prompt"), record, &prompt->ids, error) ||
-         prompt_context(g, prompt, error);
-    if (!ok) break;
-  }
-  line_reader_close(&reader);
-  if (ok && g->prompt_count == 0) {
-    return error_set(error, ERROR_DATA, "%s: no prompts", g->config->prompts);
-  }
-  return ok;
-}
-
-static bool read_prompt_text(Generate *g, Error *error) {
-  Prompt *prompt = prompt_new(g, error);
-  if (!prompt) return false;
-  prompt->record = json_pack("{s:s}", "prompt", g->config->prompt);
-  if (!prompt->record) return error_set(error, ERROR_USAGE, "--prompt: not valid UTF-8");
-  return prompt_encode(g, json_object_get(prompt->record, "prompt"), NULL, &prompt->ids, error);
-}
-
-static bool read_prompt_ids(Generate *g, Error *error) {
-  Prompt *prompt = prompt_new(g, error);
-  if (!prompt) return false;
-  prompt->record = json_object();
-  json_t *list = json_array();
-  bool ok = (prompt->record && list && !json_object_set_new(prompt->record, "prompt_ids", list)) ||
-            error_out_of_memory(error, "prompt", 0);
-  for (const char *at = g->config->ids; ok;) {
-    char *end;
-    errno = 0;
-    const long id = strtol(at, &end, 10);
-    if (end == at || errno || id < 0 || id > INT32_MAX || (*end && *end != ',')) {
-      return error_set(error, ERROR_USAGE, "--ids %s: expected token ids as 1,2,3", g->config->ids);
-    }
-    ok = int_array_push(&prompt->ids, (int)id, error) && !json_array_append_new(list, json_integer(id));
-    if (!*end) break;
-    at = end + 1;
-  }
-  return ok;
-}
 
 /* As a stage has it. */
 static RolloutConfig rollout_of(const GenerateConfig *config) {
@@ -293,23 +162,16 @@ static bool ends_of_config(Generate *g, Error *error) {
 
 /* -- model and memory ---------------------------------------------------------------------------------- */
 
-static int64_t longest_prompt(const Generate *g) {
-  int64_t longest = 0;
-  for (size_t i = 0; i < g->prompt_count; i++) {
-    if ((int64_t)g->prompts[i].ids.size > longest) longest = (int64_t)g->prompts[i].ids.size;
-  }
-  return longest;
-}
-
 /* Of prompt and answer. */
 static int64_t longest(const Generate *g) {
-  return longest_prompt(g) + g->config->max_new_tokens;
+  return prompts_longest(&g->prompts) + g->config->max_new_tokens;
 }
 
 static EngineConfig engine_settings(const Generate *g) {
   const GenerateConfig *config = g->config;
   EngineConfig settings = engine_config_default(&g->compute, g->policy.model.dtype);
-  const int64_t samples = (int64_t)g->prompt_count * config->n, prompt_rows = samples * longest_prompt(g);
+  const int64_t samples = (int64_t)g->prompts.count * config->n,
+                prompt_rows = samples * prompts_longest(&g->prompts);
   settings.batch = samples < config->batch ? samples : config->batch;
   settings.max_length = longest(g);
   const RolloutConfig rollout = rollout_of(config);
@@ -339,7 +201,7 @@ static bool open_model(Generate *g, Error *error) {
 static ExactAsked exact_asked(const Generate *g) {
   const GenerateConfig *config = g->config;
   const Model *model = &g->policy.model;
-  const int64_t tokens = (int64_t)g->prompt_count * config->n * config->max_new_tokens;
+  const int64_t tokens = (int64_t)g->prompts.count * config->n * config->max_new_tokens;
   const int dtype = config->dtype == MODEL_DTYPE_F32 ? MODEL_DTYPE_F32 : MODEL_DTYPE_AUTO;
   return (ExactAsked){.model = config->model,
                       .adapter = config->adapter,
@@ -390,7 +252,7 @@ static json_t *number_list(const RolloutSample *sample, bool logprobs) {
 static bool print_answer(const Generate *g, const RolloutSample *sample, size_t index, Error *error) {
   const size_t n = (size_t)g->config->n;
   const Buffer *text = &g->answers[index].text;
-  json_t *line = json_copy(g->prompts[index / n].record);
+  json_t *line = json_copy(g->prompts.items[index / n].record);
   bool ok = line != NULL;
   if (g->text.tokenizer)
     ok = ok && !json_object_set_new(line, "response", json_stringn(text->size ? text->data : "", text->size));
@@ -421,7 +283,7 @@ static void on_token(void *context, const RolloutSample *sample, const char *tex
   g->ended += sample->finished != ROLLOUT_UNFINISHED;
   progress_update(&g->progress, g->ended, NULL);
   /* In the order of the prompts, each as soon as those before it are out. */
-  const size_t count = g->prompt_count * (size_t)g->config->n;
+  const size_t count = g->prompts.count * (size_t)g->config->n;
   while (g->printed < count && g->samples[g->printed].finished != ROLLOUT_UNFINISHED) {
     if (!print_answer(g, &g->samples[g->printed], g->printed, g->error)) return;
     buffer_free(&g->answers[g->printed].text);
@@ -429,21 +291,8 @@ static void on_token(void *context, const RolloutSample *sample, const char *tex
   }
 }
 
-static bool prompts_fit(const Generate *g, Error *error) {
-  const int64_t limit = g->engine.config.max_length;
-  for (size_t i = 0; i < g->prompt_count; i++) {
-    const Prompt *prompt = &g->prompts[i];
-    if ((int64_t)prompt->ids.size < limit) continue;
-    error_set(error, ERROR_DATA,
-              "the prompt has %zu tokens, which leaves no room for an answer: the model takes %lld together",
-              prompt->ids.size, (long long)limit);
-    return prompt_context(g, prompt, error);
-  }
-  return true;
-}
-
 static bool make_samples(Generate *g, Error *error) {
-  const size_t n = (size_t)g->config->n, count = g->prompt_count * n,
+  const size_t n = (size_t)g->config->n, count = g->prompts.count * n,
                most = (size_t)g->config->max_new_tokens;
   g->samples = memory_zeroed(count, sizeof *g->samples);
   g->answers = memory_zeroed(count, sizeof *g->answers);
@@ -453,7 +302,7 @@ static bool make_samples(Generate *g, Error *error) {
     return error_out_of_memory(error, "answers", count * most * sizeof *g->responses);
   }
   for (size_t i = 0; i < count; i++) {
-    const Prompt *prompt = &g->prompts[i / n];
+    const Prompt *prompt = &g->prompts.items[i / n];
     g->samples[i] = (RolloutSample){.prompt = prompt->ids.data,
                                     .prompt_length = (int64_t)prompt->ids.size,
                                     .max_new_tokens = g->config->max_new_tokens,
@@ -507,16 +356,17 @@ static bool generate(Generate *g, Error *error) {
   const GenerateConfig *config = g->config;
   g->error = error;
   if (config->threads > 0) compute_limit_threads((int)config->threads); /* of all that is done */
-  if (!open_text(g, error)) return false;
-  if (!(config->prompts  ? read_prompt_file(g, error)
-        : config->prompt ? read_prompt_text(g, error)
-                         : read_prompt_ids(g, error))) {
-    return false;
-  }
+  const PromptsAsked asked = {.text = config->prompt,
+                              .file = config->prompts,
+                              .ids = config->ids,
+                              .chat = config->chat,
+                              .system = config->system};
+  if (!open_text(g, error) || !prompts_read(&g->prompts, &asked, &g->text, g->log, error)) return false;
   const DeviceConfig device = {
       .backend = config->backend, .threads = config->threads, .memory_limit = config->memory_limit};
   if (!device_open(&g->compute, &device, g->log, error) || !plan_and_open(g, error) ||
-      !ends_of_config(g, error) || !prompts_fit(g, error) || !make_samples(g, error)) {
+      !ends_of_config(g, error) || !prompts_fit(&g->prompts, g->engine.config.max_length, error) ||
+      !make_samples(g, error)) {
     return false;
   }
   base_say(&g->policy.model, g->log);
@@ -535,7 +385,7 @@ static bool generate(Generate *g, Error *error) {
                             .on_token = on_token,
                             .place_logits = config->kl > 0 ? place_logits : NULL,
                             .context = g};
-  const int64_t count = (int64_t)g->prompt_count * config->n;
+  const int64_t count = (int64_t)g->prompts.count * config->n;
   if (config->kl > 0 && !exact_begin(&g->exact, &spec, error)) return false;
   if (!engine_begin(&g->engine, &spec, g->samples, count, error)) return false;
   if (!streams(g)) progress_start_brief(&g->progress, g->log, "generating", "answer", count);
@@ -551,17 +401,13 @@ static bool generate(Generate *g, Error *error) {
 }
 
 static void generate_free(Generate *g) {
-  const size_t count = g->prompt_count * (size_t)g->config->n;
+  const size_t count = g->prompts.count * (size_t)g->config->n;
   for (size_t i = 0; g->answers && i < count; i++) buffer_free(&g->answers[i].text);
   memory_free(g->answers);
   memory_free(g->samples);
   memory_free(g->responses);
   memory_free(g->logprobs);
-  for (size_t i = 0; i < g->prompt_count; i++) {
-    json_decref(g->prompts[i].record);
-    int_array_free(&g->prompts[i].ids);
-  }
-  memory_free(g->prompts);
+  prompts_free(&g->prompts);
   int_array_free(&g->ends);
   text_tools_close(&g->text);
   close_model(g);

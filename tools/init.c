@@ -2,6 +2,7 @@
 #include "base/process.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/room.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
 #include "train/plan.h"
@@ -121,15 +122,18 @@ static bool refuse_existing(const char *out, Error *error) {
   return ok;
 }
 
-/* The bytes that the weights take, if there is room for them. */
-static bool plan_memory(const json_t *json, DType dtype, Compute *compute, Log *log, size_t *bytes,
-                        Error *error) {
+/* The bytes that the weights take, if there is room for them in memory and on the disk. */
+static bool plan_memory(const json_t *json, const char *out, DType dtype, Compute *compute, Log *log,
+                        size_t *bytes, Error *error) {
   Model model = {0};
   MemoryPlan plan = {0};
   Arena dry;
   arena_init_dry(&dry, "weights");
   if (!model_open_config(&model, json, (WeightFormat){.dtype = dtype}, compute, &dry, error)) return false;
+  const bool room =
+      directory_check_room(out, (uint64_t)model_parameter_count(&model) * dtype_size(dtype), error);
   model_free(&model);
+  if (!room) return false;
   *bytes = dry.peak;
   plan_add(&plan, dry.name, dry.peak);
   plan_add_program(&plan, compute);
@@ -168,7 +172,7 @@ static bool init_run(const ProgramCall *call, ProgramResult *result, Error *erro
   bool ok = arch && check_range(json, error) && complete(json, config->tokenizer, error) &&
             architecture_read(arch, json, &spec, error);
   if (!ok && json) error_context(error, "%s", config->config);
-  ok = ok && plan_memory(json, dtype, &compute, call->log, &bytes, error);
+  ok = ok && plan_memory(json, config->out, dtype, &compute, call->log, &bytes, error);
   if (ok && !call->check)
     ok = make_model(&model, &arena, bytes, json, config, dtype, &compute, error) &&
          report(&model, config, result, error);

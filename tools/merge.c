@@ -5,6 +5,7 @@
  * as it was written. */
 #include "base/process.h"
 #include "base/file.h"
+#include "base/room.h"
 #include "model/source.h"
 #include "model/weights.h"
 #include "tools/merge/distance.h"
@@ -194,7 +195,11 @@ static bool plan_part(Merge *m, Part part, bool *untied, bool check, Error *erro
     ok = distance_plan(&m->distance, &what, error);
   }
   if (ok && check && part != PART_WRITTEN) ok = model_check_values(&m->model, m->model.directory, error);
-  if (ok && part == merged_part(m)) m->sum_bytes[part] = largest_sum(m);
+  if (ok && part == merged_part(m)) {
+    m->sum_bytes[part] = largest_sum(m);
+    ok = directory_check_room(m->config->out,
+                              (uint64_t)model_parameter_count(&m->model) * dtype_size(m->written), error);
+  }
   if (ok && part == PART_WRITTEN) m->head_bytes[part] = untied_head(m, *untied);
   close_part(m, part);
   return compute_dry_end(&m->compute, error) && ok;

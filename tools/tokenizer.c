@@ -1,6 +1,7 @@
 /* tokenizer add MODEL --out DIR: a model whose vocabulary has more tokens. */
 #include "base/file.h"
 #include "base/process.h"
+#include "base/room.h"
 #include "model/source.h"
 #include "model/weights.h"
 #include "tokenizer/extend.h"
@@ -177,7 +178,9 @@ static bool plan(Adding *a, size_t bytes[2], Log *log, Error *error) {
     ok = error_set(error, ERROR_MODEL,
                    "%s: a reward model has no LM head: extend the model that it was trained from",
                    a->config->model);
-  ok = ok && open_after(a, &dry[1], error);
+  ok = ok && open_after(a, &dry[1], error) &&
+       directory_check_room(a->config->out,
+                            (uint64_t)model_parameter_count(&a->after) * dtype_size(a->written), error);
   bytes[0] = dry[0].peak;
   bytes[1] = dry[1].peak;
   ok = ok && check_memory(a, dry[0].peak + dry[1].peak, log, error);

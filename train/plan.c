@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/room.h"
 #include "train/ranks.h"
 
 #include <inttypes.h>
@@ -80,19 +81,11 @@ static bool fits(const MemoryPlan *plan, MemoryLimits limits) {
   return plan_total(plan) <= limits.device && plan_host_total(plan) <= limits.host;
 }
 
-void plan_bytes_text(size_t bytes, char out[32]) {
-  static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-  double value = (double)bytes;
-  int unit = 0;
-  for (; value >= 1024 && unit < 4; unit++) value /= 1024;
-  snprintf(out, 32, unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
-}
-
 static void show_lines(const MemoryPlan *plan, bool host, Log *log) {
   char text[32];
   for (int i = 0; i < plan->count; i++) {
     if (plan->lines[i].host != host) continue;
-    plan_bytes_text(plan->lines[i].bytes, text);
+    bytes_text(plan->lines[i].bytes, text);
     log_info(log, "  %-28s %12s", plan->lines[i].name, text);
   }
 }
@@ -100,8 +93,8 @@ static void show_lines(const MemoryPlan *plan, bool host, Log *log) {
 /* A limit of SIZE_MAX is none. */
 static void show_total(const char *name, size_t total, size_t limit, Log *log) {
   char text[32], most[32];
-  plan_bytes_text(total, text);
-  plan_bytes_text(limit, most);
+  bytes_text(total, text);
+  bytes_text(limit, most);
   const bool limited = limit != SIZE_MAX;
   log_info(log, "  %-28s %12s%s%s", name, text, limited ? " of " : "", limited ? most : "");
 }
@@ -118,8 +111,8 @@ void plan_show(const MemoryPlan *plan, Log *log, MemoryLimits limits) {
 
 void plan_report_peak(const MemoryPlan *plan, const Compute *compute, Log *log) {
   char peak[32], planned[32];
-  plan_bytes_text(device_peak(compute), peak);
-  plan_bytes_text(plan_total(plan), planned);
+  bytes_text(device_peak(compute), peak);
+  bytes_text(plan_total(plan), planned);
   log_info(log, "peak memory %s, planned %s", peak, planned);
 }
 
@@ -131,7 +124,7 @@ void plan_report_graphs(const PassRecords *records, Log *log) {
     forward += records->list[i].forward.graph != NULL;
     backward += records->list[i].backward.graph != NULL;
   }
-  plan_bytes_text(records->bytes, bytes);
+  bytes_text(records->bytes, bytes);
   log_info(log, "graphs of %d forward and %d backward passes, of %d kinds of passes: %s", forward, backward,
            records->count, bytes);
 }
@@ -142,8 +135,8 @@ static void say_ranks(const Comm *comm, const int64_t (*all)[2], Log *log) {
   bool ok = true;
   for (int r = 0; ok && r < comm->size; r++) {
     char peak[32], planned[32];
-    plan_bytes_text((size_t)all[r][0], peak);
-    plan_bytes_text((size_t)all[r][1], planned);
+    bytes_text((size_t)all[r][0], peak);
+    bytes_text((size_t)all[r][1], planned);
     ok = buffer_format(&text, &ignored, "%s%s of %s", r ? ", " : "", peak, planned);
   }
   if (ok) log_info(log, "peak memory of ranks, and planned: %s", text.data);
@@ -166,8 +159,8 @@ bool plan_fits(const MemoryPlan *plan, size_t limit, const char *advice, Log *lo
   char needed[32], available[32];
   if (plan_total(plan) <= limit) return true;
   plan_show(plan, log, (MemoryLimits){limit, SIZE_MAX});
-  plan_bytes_text(plan_total(plan), needed);
-  plan_bytes_text(limit, available);
+  bytes_text(plan_total(plan), needed);
+  bytes_text(limit, available);
   return error_set(error, ERROR_MEMORY, "needs %s of memory, and %s can be used%s%s", needed, available,
                    advice ? "; " : "", advice ? advice : "");
 }
@@ -235,7 +228,7 @@ static bool try_settings(Advice *advice, const PlanSettings *settings) {
   MemoryPlan plan;
   if (!settings_fit(advice, settings, &plan)) return false;
   char bytes[32], what[CHANGES * CHANGE];
-  plan_bytes_text(plan_total(&plan), bytes);
+  bytes_text(plan_total(&plan), bytes);
   describe(advice->given, settings, what, sizeof what);
   size_t used = strlen(advice->text);
   snprintf(advice->text + used, sizeof advice->text - used, "%s%s (%s)", used ? "; or " : "", what, bytes);
@@ -415,8 +408,8 @@ bool plan_check(PlanMaker make, void *context, const PlanSettings *settings, int
   find_advice(&advice);
   const bool device = plan_total(plan) > limits.device;
   char needed[32], available[32];
-  plan_bytes_text(device ? plan_total(plan) : plan_host_total(plan), needed);
-  plan_bytes_text(device ? limits.device : limits.host, available);
+  bytes_text(device ? plan_total(plan) : plan_host_total(plan), needed);
+  bytes_text(device ? limits.device : limits.host, available);
   return error_set(error, ERROR_MEMORY, "the plan needs %s%s and %s can be used%s%s", needed,
                    device ? "" : " of the host's memory", available,
                    advice.text[0] ? "; it fits with "

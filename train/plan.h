@@ -36,7 +36,6 @@ size_t plan_total(const MemoryPlan *plan); /* of the device */
 size_t plan_host_total(const MemoryPlan *plan);
 /* Prints the table. */
 void plan_show(const MemoryPlan *plan, Log *log, MemoryLimits limits);
-void plan_bytes_text(size_t bytes, char out[32]); /* "1.25 GiB" */
 
 /* ERROR_MEMORY when it does not fit in `limit`, with the table in the log. advice: what needs less, or NULL. Of programs whose
  * settings leave nothing to be tried; stages have plan_check. */

@@ -1,6 +1,7 @@
 #include "train/room.h"
 
 #include "base/file.h"
+#include "base/room.h"
 #include "train/plan.h"
 
 #include <inttypes.h>
@@ -64,9 +65,9 @@ static bool find_present(const RunConfig *config, uint64_t *bytes, Error *error)
 
 static bool refuse(const RunWrites *writes, const RunConfig *config, uint64_t available, Error *error) {
   char one[32], result[32], room[32];
-  plan_bytes_text(writes->checkpoint, one);
-  plan_bytes_text(writes->result * (uint64_t)writes->results, result);
-  plan_bytes_text(available, room);
+  bytes_text(writes->checkpoint, one);
+  bytes_text(writes->result * (uint64_t)writes->results, result);
+  bytes_text(available, room);
   return error_set(
       error, ERROR_FILE,
       "run.dir %s: a checkpoint takes %s and the result %s, and %s are free there: make room, or "
@@ -87,9 +88,9 @@ bool room_check(const RunWrites *writes, const RunConfig *config, int64_t update
   const uint64_t best = config->keep_best == BEST_NONE ? 0 : writes->result;
   const uint64_t all = times(writes->checkpoint, checkpoints) + results + best;
   char most[32], one[32], room[32];
-  plan_bytes_text(all, most);
-  plan_bytes_text(writes->checkpoint, one);
-  plan_bytes_text(available, room);
+  bytes_text(all, most);
+  bytes_text(writes->checkpoint, one);
+  bytes_text(available, room);
   log_info(log, "disk: up to %s in %s, %" PRId64 " checkpoint%s of %s among it; %s are free", most,
            config->dir, checkpoints, checkpoints == 1 ? "" : "s", one, room);
   if (!going_on && available + present < writes->checkpoint + results)

@@ -16,12 +16,10 @@
 #include "base/file.h"
 #include "tests/support/decode.h"
 #include "tests/support/saved.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 static const double TOLERANCE = 2e-5;
 static const double GRADIENT_TOLERANCE = 1e-4; /* relative, per tensor */
-
-static Temporary folder; /* for what is saved */
 
 /* One directory of the fixtures, opened with or without its adapter. */
 typedef struct Loaded {
@@ -206,18 +204,6 @@ static void test_merge(void **state) {
   all_logits(&l.rig, &l);
   assert_logits(*state, &l);
   unload(&l);
-}
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
 }
 
 static bool wanted(const char *name, int argc, char **argv) {

@@ -15,10 +15,9 @@
 #include "formats/gguf.h"
 #include "model/digest.h"
 #include "tests/support/rig.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 static const double TOLERANCE = 2e-5;
-static Temporary folder;
 
 static void nothing(Rig *rig, void *context) {
   (void)context;
@@ -80,18 +79,6 @@ static void a_digest_is_of_the_values(void **state) {
            getenv("DROVER_SAVED") ? getenv("DROVER_SAVED") : folder.directory);
   rig_check(weights_digest(&saved, one, &error), &error);
   assert_string_equal(file.rounded, saved.rounded);
-}
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
 }
 
 int main(void) {

@@ -14,11 +14,9 @@
 
 #include "tests/support/rig.h"
 #include "tests/support/saved.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <jansson.h>
-
-static Temporary folder;
 
 /* KIND-NAME in the folder of this run. */
 static void saved_path(char *out, size_t size, const char *kind, const char *name) {
@@ -76,18 +74,6 @@ static void test_save_adapter(void **state) {
             &error);
   free(score);
   rig_close(&rig);
-}
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
 }
 
 int main(void) {

@@ -6,21 +6,7 @@
 #include <cmocka.h>
 
 #include "base/config_file.h"
-#include "tests/temporary.h"
-
-static Temporary folder;
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
-}
+#include "tests/folder.h"
 
 static const char *write(const char *name, const char *text) {
   Error error = {0};

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static Temporary folder;
 static const char *watched;     /* must stand after every rename, unless NULL */
 static bool cannot_exchange;    /* as on some network file systems */
 static const char *cannot_move; /* what rename fails for */
@@ -24,20 +23,12 @@ static const char
     *parent; /* of what is put in place: it must be synced behind the last rename, unless NULL */
 static bool synced;
 
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
+static int open_watched(void **state) {
   watched = NULL;
   cannot_exchange = false;
   cannot_move = NULL;
   parent = NULL;
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
+  return open_folder(state);
 }
 
 /* In the place of the C library's, so that what happens between two system calls can be looked at. */
@@ -272,7 +263,7 @@ static void errors_name_the_place(void **state) {
   draft_drop(&draft);
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, open_folder, close_folder)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, open_watched, close_folder)
 
 int main(void) {
   const struct CMUnitTest tests[] = {

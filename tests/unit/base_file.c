@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,25 +16,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static Temporary folder;
 static bool full_disk;
 
 /* In the place of the C library's: a disk that has room for no directory. */
 int mkdir(const char *path, mode_t mode) {
   errno = ENOSPC;
   return full_disk ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
-}
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
 }
 
 static void assert_content(const char *path, const char *expected) {

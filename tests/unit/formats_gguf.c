@@ -7,23 +7,9 @@
 
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <stdlib.h>
-
-static Temporary folder;
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
-}
 
 /* ---- blocks ---- */
 

@@ -7,21 +7,18 @@
 #include "formats/safetensors.h"
 
 #include "base/random.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <math.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
-static Temporary folder;
+static uint64_t room = UINT64_MAX; /* bytes */
 
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
+/* In the place of the C library's: a disk of which `room` is free. */
+int statvfs(const char *path, struct statvfs *status) {
+  if (access(path, F_OK) != 0) return -1;
+  *status = (struct statvfs){.f_blocks = UINT64_MAX, .f_bavail = room, .f_frsize = 1};
   return 0;
 }
 
@@ -557,6 +554,58 @@ static void shapes_in_words(void **state) {
   assert_string_equal(text, "[2, 300");
 }
 
+/* Three tensors of 400 bytes as files of 400 or one of all, where there is so much room, in a folder that has what was there before. */
+static bool fits(bool sharded, uint64_t bytes) {
+  SafetensorsWriter writer = {0};
+  Error error = {0};
+  StringList before = {0}, after = {0};
+  assert_true(directory_list(folder.directory, &before, &error));
+  for (int i = 0; i < 3; i++) {
+    const char name[] = {(char)('a' + i), '\0'};
+    assert_true(safetensors_writer_declare(&writer, name, DTYPE_F32, 1, (int64_t[]){100}, &error));
+  }
+  room = bytes;
+  const bool began =
+      sharded ? safetensors_writer_begin_sharded(&writer, folder.directory, "model", 400, &error)
+              : safetensors_writer_begin(&writer, temporary_path(&folder, "model.safetensors"), &error);
+  room = UINT64_MAX;
+  safetensors_writer_free(&writer);
+  assert_true(directory_list(folder.directory, &after, &error));
+  assert_int_equal(after.count, before.count);
+  string_list_free(&before);
+  string_list_free(&after);
+  if (began) return true;
+  assert_int_equal(error.code, ERROR_FILE);
+  assert_non_null(strstr(error.message, " are to be written, and "));
+  return false;
+}
+
+static void put(const char *name, size_t bytes) {
+  FILE *file = fopen(temporary_path(&folder, name), "w");
+  assert_non_null(file);
+  for (size_t i = 0; i < bytes; i++) assert_int_not_equal(putc(0, file), EOF);
+  assert_int_equal(fclose(file), 0);
+}
+
+/* Looked at before anything is written: all files of a new set; in the place of others, what they take beyond those. */
+static void a_full_disk_is_said_first(void **state) {
+  (void)state;
+  assert_false(fits(false, 1199));
+  assert_true(fits(false, 1200));
+  assert_false(fits(true, 1199));
+  assert_true(fits(true, 1200));
+  put("model.safetensors", 1200); /* stands until the new one is whole */
+  assert_false(fits(false, 1199));
+  assert_false(fits(true, 1199));
+  for (int i = 1; i <= 3; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "model-%05d-of-00003.safetensors", i);
+    put(name, 300);
+  }
+  assert_false(fits(true, 599)); /* the third: 1200 less the two that are replaced by then */
+  assert_true(fits(true, 600));
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, open_folder, close_folder)
 
 int main(void) {
@@ -575,6 +624,7 @@ int main(void) {
       TEST(values_that_are_not_finite_are_refused),
       TEST(failed_allocations_are_errors),
       TEST(shapes_in_words),
+      TEST(a_full_disk_is_said_first),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

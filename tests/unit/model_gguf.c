@@ -9,21 +9,7 @@
 #include "model/arch.h"
 #include "model/gguf_config.h"
 #include "model/source.h"
-#include "tests/temporary.h"
-
-static Temporary folder;
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
-}
+#include "tests/folder.h"
 
 static char *find(Buffer *bytes, const char *text, size_t size) {
   char *found = memmem(bytes->data, bytes->size, text, size);

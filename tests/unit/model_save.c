@@ -8,11 +8,10 @@
 #include "base/json.h"
 #include "formats/safetensors.h"
 #include "tests/support/rig.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <math.h>
 
-static Temporary folder;
 static Rig rig;
 
 static void nothing(Rig *unused, void *context) {
@@ -26,18 +25,6 @@ static void open_rig(const char *model, const char *adapter, bool score, DType d
       .model = fixture_path(model_path, sizeof model_path, "models", model), .score = score, .dtype = dtype};
   if (adapter) spec.adapter = fixture_path(adapter_path, sizeof adapter_path, "peft", adapter);
   rig_open(&rig, spec, nothing, NULL);
-}
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
 }
 
 static void write_text(const char *name, const char *text) {

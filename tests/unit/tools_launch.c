@@ -4,24 +4,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "tests/temporary.h"
+#include "tests/folder.h"
 #include "base/cores.h"
 
 #include <math.h>
-
-static Temporary folder;
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
-}
 
 static void put(const char *path, const char *text) {
   Error error = {0};

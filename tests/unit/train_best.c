@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "ppo/alarms.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 #include "train/learning.h"
 #include "train/run.h"
 
@@ -15,7 +15,6 @@
 #include <string.h>
 
 static const char *const choices[] = {"none", "auto", "loss", "accuracy", NULL};
-static Temporary folder;
 static RunConfig config;
 static Compute compute;
 static char said[1024];
@@ -173,10 +172,9 @@ static void at_every_moment(void **state) {
   run_close(&run, NULL);
 }
 
-static int open_folder(void **state) {
-  (void)state;
+static int open_run_folder(void **state) {
   Error error = {0};
-  temporary_open(&folder);
+  open_folder(state);
   config = (RunConfig){.dir = folder.directory,
                        .resume = true,
                        .keep = 2,
@@ -186,11 +184,9 @@ static int open_folder(void **state) {
   return compute_open(&compute, DEVICE_CPU, 1, &error) && run_signals_install(false, &error) ? 0 : -1;
 }
 
-static int close_folder(void **state) {
-  (void)state;
+static int close_run_folder(void **state) {
   compute_close(&compute);
-  temporary_close(&folder);
-  return 0;
+  return close_folder(state);
 }
 
 static bool watched_state(void *stage, Checkpoint *checkpoint, Error *error) {
@@ -239,8 +235,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(which_is_the_best),
       cmocka_unit_test(what_cannot_be),
-      cmocka_unit_test_setup_teardown(at_every_moment, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(before_there_was_any, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(at_every_moment, open_run_folder, close_run_folder),
+      cmocka_unit_test_setup_teardown(before_there_was_any, open_run_folder, close_run_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,24 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "../temporary.h"
+#include "tests/folder.h"
 #include "datasets_world.h"
 #include "formats/safetensors.h"
 #include "train/identity.h"
-
-static Temporary folder;
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
-}
 
 static void must(bool ok, const Error *error) {
   if (!ok) print_error("%s\n", error->message);

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "base/room.h"
 #include "tests/temporary.h"
 #include "train/plan.h"
 
@@ -286,9 +287,9 @@ static void levels_are_tried_in_order(void **state) {
 static void sizes_as_text(void **state) {
   (void)state;
   char text[32];
-  plan_bytes_text(1000, text);
+  bytes_text(1000, text);
   assert_string_equal(text, "1000 bytes");
-  plan_bytes_text((size_t)5 << 29, text);
+  bytes_text((size_t)5 << 29, text);
   assert_string_equal(text, "2.50 GiB");
 }
 

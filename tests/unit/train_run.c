@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "tests/temporary.h"
+#include "tests/folder.h"
 #include "train/run.h"
 
 #include <math.h>
@@ -19,21 +19,13 @@
 static const char settings[] = "{\"optim\":{\"lr\":0.1,\"max_steps\":4,\"schedule\":\"constant\"}}";
 static const char longer[] = "{\"optim\":{\"lr\":0.1,\"max_steps\":8,\"schedule\":\"constant\"}}";
 
-static Temporary folder;
 static Log log_to_nowhere;
 static RunConfig config;
 
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
+static int open_run_folder(void **state) {
+  open_folder(state);
   log_init(&log_to_nowhere, stderr, LOG_ERROR + 1);
   config = (RunConfig){.dir = folder.directory, .resume = true, .keep = 2, .save_every = 2, .log_every = 1};
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
   return 0;
 }
 
@@ -520,26 +512,26 @@ static void a_warning_of_the_scheduler_is_no_signal_too_many(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(one_process_at_a_time, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(begins_goes_on_and_is_done, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(what_was_said_before_goes_to_the_log, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(inputs_within_outputs_are_refused, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(what_no_run_made_is_left_alone, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_run_without_its_lock_is_one_by_its_checkpoints, open_folder,
+      cmocka_unit_test_setup_teardown(one_process_at_a_time, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(begins_goes_on_and_is_done, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_was_said_before_goes_to_the_log, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(inputs_within_outputs_are_refused, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_no_run_made_is_left_alone, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_run_without_its_lock_is_one_by_its_checkpoints, open_run_folder,
                                       close_folder),
-      cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_folder,
+      cmocka_unit_test_setup_teardown(a_loss_that_is_not_finite_says_where_it_was_good, open_run_folder,
                                       close_folder),
-      cmocka_unit_test_setup_teardown(what_is_due, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_run_that_ends_broken_has_no_result, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_result_that_is_gone_is_said, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(what_killed_runs_left_goes_too, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_is_due, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_run_that_ends_broken_has_no_result, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(a_result_that_is_gone_is_said, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(what_killed_runs_left_goes_too, open_run_folder, close_folder),
       cmocka_unit_test(a_signal_is_answered_at_once),
       /* first: they fork before there is a thread */
       cmocka_unit_test(the_second_signal_ends_the_process),
       cmocka_unit_test(a_warning_of_the_scheduler_is_no_signal_too_many),
-      cmocka_unit_test_setup_teardown(checkpoints_are_made, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(updates_are_left_out_up_to_a_limit, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(signals_are_noted, open_folder, close_folder),
+      cmocka_unit_test_setup_teardown(checkpoints_are_made, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(updates_are_left_out_up_to_a_limit, open_run_folder, close_folder),
+      cmocka_unit_test_setup_teardown(signals_are_noted, open_run_folder, close_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

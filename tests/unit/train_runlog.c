@@ -5,7 +5,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 #include "train/runlog.h"
 
 #include <math.h>
@@ -13,8 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static Temporary folder;
 
 static Log listener; /* its last warning is kept */
 static char heard[1024];
@@ -28,19 +26,11 @@ static void expect_heard(const char *part) {
   if (!strstr(heard, part)) fail_msg("'%s' is not in: %s", part, heard);
 }
 
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
+static int open_listening(void **state) {
   log_init(&listener, stderr, LOG_ERROR + 1);
   listener.sink = hear;
   heard[0] = '\0';
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
+  return open_folder(state);
 }
 
 /* The first column of the first row, as text. */
@@ -334,16 +324,16 @@ static void a_finished_run_is_done_whenever_it_was_killed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(rows_are_stored, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_metric_is_read_back, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(an_older_log_goes_on, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_resumed_run_writes_its_rows_again, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(rewards_are_kept, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_killed_run_leaves_whole_steps, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_damaged_file_is_set_aside, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_locked_file_is_tried_again, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(rows_are_on_the_disk_after_a_sync, open_folder, close_folder),
-      cmocka_unit_test_setup_teardown(a_finished_run_is_done_whenever_it_was_killed, open_folder,
+      cmocka_unit_test_setup_teardown(rows_are_stored, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(a_metric_is_read_back, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(an_older_log_goes_on, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(a_resumed_run_writes_its_rows_again, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(rewards_are_kept, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(a_killed_run_leaves_whole_steps, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(a_damaged_file_is_set_aside, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(a_locked_file_is_tried_again, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(rows_are_on_the_disk_after_a_sync, open_listening, close_folder),
+      cmocka_unit_test_setup_teardown(a_finished_run_is_done_whenever_it_was_killed, open_listening,
                                       close_folder),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

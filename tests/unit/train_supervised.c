@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "sft/config.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 #include "train/token_loss.h"
 
 #include <inttypes.h>
@@ -86,7 +86,6 @@ static bool stage_run(const ProgramCall *call, ProgramResult *out, Error *error)
   return supervised_run(&stage, NULL, call->config, call, out, error);
 }
 
-static Temporary folder;
 static char said[8192]; /* on standard error */
 
 /* Exit code of a run in folder/NAME. */
@@ -204,18 +203,6 @@ static void a_run_that_ends_so_has_no_result(void **state) {
   assert_int_equal(run("end", FAULT_GRADIENT, UPDATES - 2, UPDATES, NULL), 4);
   expect_said("the last 3 updates made no step");
   assert_false(file_exists(temporary_path(&folder, "end/done.json")));
-}
-
-static int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
 }
 
 int main(void) {

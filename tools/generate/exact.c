@@ -97,29 +97,54 @@ bool exact_begin(Exact *exact, const RolloutSpec *spec, Error *error) {
   e->rows = memory_zeroed(EXACT_ROWS, vocab * sizeof *e->rows);
   if (!e->places || !e->kept || !e->rows)
     return error_out_of_memory(error, "logits of answers", kept_bytes(&e->asked));
-  for (size_t i = 0; i < most; i++) e->places[i].logits = e->kept + i * vocab;
   return repeats_init(&e->seen, 1, e->asked.longest, e->asked.vocab, error);
 }
 
-static ExactPlace *largest_draw(const Exact *e) {
-  ExactPlace *largest = e->places;
-  for (int64_t i = 1; i < e->count; i++) {
-    if (e->places[i].draw > largest->draw) largest = &e->places[i];
+/* In the order of their draws; of equal ones, which there are, by the token itself, whatever came first. */
+static bool is_after(const ExactPlace *a, const ExactPlace *b) {
+  if (a->draw != b->draw) return a->draw > b->draw;
+  if (a->sample != b->sample) return a->sample > b->sample;
+  return a->index > b->index;
+}
+
+static void exchange(ExactPlace *a, ExactPlace *b) {
+  const ExactPlace former = *a;
+  *a = *b;
+  *b = former;
+}
+
+/* The last place of a heap, in which none comes before those below it, goes up to where it belongs. */
+static void sift_up(ExactPlace *heap, int64_t at) {
+  for (int64_t parent; at > 0 && (parent = (at - 1) / 2, is_after(&heap[at], &heap[parent])); at = parent)
+    exchange(&heap[at], &heap[parent]);
+}
+
+/* Its first place goes down to where it belongs. */
+static void sift_down(ExactPlace *heap, int64_t count) {
+  for (int64_t at = 0, below; (below = 2 * at + 1) < count; at = below) {
+    if (below + 1 < count && is_after(&heap[below + 1], &heap[below])) below++;
+    if (!is_after(&heap[below], &heap[at])) return;
+    exchange(&heap[at], &heap[below]);
   }
-  return largest;
 }
 
 float *exact_place(Exact *exact, const RolloutSample *sample) {
   Exact *e = exact;
-  const float draw =
-      random_uniform(random_key(e->spec->seed, RANDOM_PLACE), sample->number, (uint64_t)sample->length);
-  ExactPlace *place = e->count < e->asked.most ? &e->places[e->count++] : largest_draw(e);
-  if (place->taken && draw >= place->draw) return NULL;
-  place->taken = true;
-  place->sample = sample->number;
-  place->index = sample->length;
-  place->draw = draw;
-  return place->logits;
+  ExactPlace place = {.sample = sample->number,
+                      .index = sample->length,
+                      .draw = random_uniform(random_key(e->spec->seed, RANDOM_PLACE), sample->number,
+                                             (uint64_t)sample->length)};
+  if (e->count < e->asked.most) {
+    place.logits = e->kept + e->count * e->asked.vocab;
+    e->places[e->count] = place;
+    sift_up(e->places, e->count++);
+    return place.logits;
+  }
+  if (!is_after(&e->places[0], &place)) return NULL;
+  place.logits = e->places[0].logits;
+  e->places[0] = place;
+  sift_down(e->places, e->count);
+  return place.logits;
 }
 
 /* ---- means ---- */

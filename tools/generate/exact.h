@@ -36,7 +36,6 @@ typedef struct ExactAsked {
 } ExactAsked;
 
 typedef struct ExactPlace {
-  bool taken;
   uint64_t sample;
   int64_t index; /* in its response */
   float draw;
@@ -58,9 +57,10 @@ typedef struct Exact {
   Repeats seen; /* in it, where there is a penalty */
   const RolloutSpec *spec;
   int64_t count;
-  ExactPlace *places; /* [most]; the first `count` are taken: those with the smallest draws */
-  float *kept;        /* [most, vocab] */
-  float *rows;        /* [EXACT_ROWS, vocab] */
+  ExactPlace *
+      places; /* [most]; the first `count` are taken: those with the smallest draws, a heap with the largest on top */
+  float *kept; /* [most, vocab] */
+  float *rows; /* [EXACT_ROWS, vocab] */
 
   GroupedMean kl, sampled; /* of k3 */
   double change, most_change;
