@@ -287,7 +287,8 @@ static void add_positions(Builder *b) {
 static void add_all_blocks(Builder *b) {
   for (int layer = 0; layer < b->model->spec.layers; layer++) {
     b->layer = layer;
-    if (b->model->format.sliced) arena_release(b->arena, 0); /* each where the one before it is */
+    const WeightFormat *format = &b->model->format;
+    if (format->sliced || format->filed) arena_release(b->arena, 0); /* each where the one before it is */
     add_block(b, layer);
   }
 }
@@ -338,6 +339,20 @@ static void add_sliced_blocks(Builder *b) {
   memory_free(tensors);
 }
 
+/* In one room, as large as the largest block. */
+static void add_filed_blocks(Builder *b) {
+  Model *m = b->model;
+  Arena *arena = b->arena, block;
+  arena_init_dry(&block, "block");
+  b->arena = &block;
+  add_all_blocks(b);
+  b->arena = arena;
+  if (failed(b)) return;
+  const void *room = arena_alloc(arena, block.peak);
+  for (int layer = 0; layer < m->spec.layers; layer++) move_block(m, layer, block.base, room);
+  m->filed = filed_blocks_new(m->spec.layers, m->tensor_count, b->error);
+}
+
 static bool allocate_tables(Model *m, Error *error) {
   const size_t layers = (size_t)m->spec.layers;
   const size_t heads = (size_t)(m->spec.heads + m->spec.kv_heads); /* norms with a tensor per head */
@@ -364,6 +379,8 @@ static void add_all(Builder *b) {
   add_projections(b);
   if (m->format.sliced) {
     add_sliced_blocks(b);
+  } else if (m->format.filed) {
+    add_filed_blocks(b);
   } else {
     add_all_blocks(b);
   }

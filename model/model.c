@@ -12,6 +12,7 @@ void model_free(Model *model) {
   memory_free(model->blocks);
   memory_free(model->gradients);
   block_weights_free(model->block_weights);
+  filed_blocks_free(model->filed);
   memory_free(model->directory);
   json_decref(model->config);
   *model = (Model){0};

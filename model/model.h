@@ -12,6 +12,7 @@
 #include "model/arch.h"
 #include "model/block_gradients.h"
 #include "model/block_weights.h"
+#include "model/filed_blocks.h"
 #include "model/spec.h"
 
 /* What becomes of the linears of a frozen model. */
@@ -28,6 +29,9 @@ typedef struct WeightFormat {
       plain_scales; /* of 4-bit linears: not quantised again, as the checkpoint has them; model_open sets it */
   bool int8_tables; /* the table of embeddings and the LM head in 8 bits (compute/q8.h), where q8_fits */
   bool sliced;      /* of a block each rank keeps its slice alone (model/block_weights.h) */
+  bool
+      filed; /* blocks stay in their files (model/filed_blocks.h): of a frozen model that has nothing but what they hold, where
+                       the CPU computes */
 } WeightFormat;
 
 typedef struct ModelTensor {
@@ -79,6 +83,7 @@ typedef struct Model {
   BlockGradients
       *gradients; /* their sums lie in host memory; NULL: on the device, or there are none; owned */
   BlockWeights *block_weights; /* they are sliced over ranks; NULL: they are all here, all the time; owned */
+  FiledBlocks *filed;          /* or in files; NULL likewise; owned */
 
   LoraModule *modules; /* every linear by id, the table and the head, for adapters */
   int module_count;
@@ -126,6 +131,7 @@ static inline Tensor model_position_grads(const Model *m) {
  * weights of blocks outside a pass says so too, on all ranks. */
 static inline void model_use_block(const Model *m, Compute *compute, int layer, int next) {
   if (m->block_weights) block_weights_use(m->block_weights, compute, layer, next);
+  if (m->filed && !compute->dry) filed_blocks_use(m->filed, layer, next);
 }
 /* The weights of a block were written, on all ranks alike, and have to last. */
 NODISCARD bool model_keep_block(const Model *model, Compute *compute, int layer, Error *error);

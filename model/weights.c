@@ -149,11 +149,24 @@ static int64_t bytes_to_read(const WeightFiles *files, const Model *model) {
   return (int64_t)bytes;
 }
 
+static bool in_block(const Model *model, const ModelTensor *tensor) {
+  return tensor->layer >= 0 && tensor->layer < model->spec.layers;
+}
+
+/* Blocks have been looked at and are read again when they are used. */
+static void leave_blocks(Model *model, WeightFiles *files) {
+  for (int i = 0; i < model->tensor_count; i++) {
+    const ModelTensor *tensor = &model->tensors[i];
+    if (in_block(model, tensor))
+      filed_blocks_add(model->filed, tensor->layer, weights_entry(files, model, i), tensor->value);
+  }
+  filed_blocks_take(model->filed, files);
+}
+
 /* Tensors of a block are neighbours in the list. */
 static bool ends_block(const Model *model, int i) {
   const ModelTensor *tensor = &model->tensors[i];
-  return tensor->layer >= 0 && tensor->layer < model->spec.layers &&
-         (i + 1 == model->tensor_count || tensor[1].layer != tensor->layer);
+  return in_block(model, tensor) && (i + 1 == model->tensor_count || tensor[1].layer != tensor->layer);
 }
 
 static bool upload(const ModelTensor *tensor, const WeightEntry *entry, void *staging, Compute *compute,
@@ -177,7 +190,7 @@ static bool read_tensors(Model *model, const WeightFiles *files, WeightPages *pa
     else
       ok = upload(tensor, entry, staging, compute, error);
     if (!later) progress_update(progress, progress->done + (int64_t)entry->bytes, NULL);
-    if (ok && model->block_weights && ends_block(model, i))
+    if (ok && (model->block_weights || model->filed) && ends_block(model, i))
       ok = weight_pages_read(pages, compute->threads, progress, error) &&
            model_keep_block(model, compute, tensor->layer, error);
   }
@@ -199,6 +212,7 @@ bool model_read(Model *model, const char *directory, Compute *compute, Log *log,
     ok = unit_rows(model->tensors[model->head].value, compute, error);
   weight_pages_close(&pages);
   memory_free(staging);
+  if (ok && model->filed) leave_blocks(model, &files);
   weight_files_close(&files);
   return ok;
 }

@@ -104,6 +104,9 @@ const char *const ppo_measures[] = {"none", "auto", "reward", "score", "heldout"
               "updates at the beginning in which the critic learns alone", .when = "ppo.advantage = gae"), \
       ROW_FLOAT("ppo.ema", Config, field.ema, "0", 0, 0.999999,                                              \
                 "decay per rollout of a running mean of the actor's weights, saved beside it; 0 = off"),     \
+      ROW_BOOL("ppo.frozen_in_files", Config, field.frozen_in_files, "false",                                \
+               "on a CPU: reference and reward models of their own weights stay in their files but for one block at a time, "      \
+               "read for each pass: less memory, the same bits, a little more time"),              \
       ROW_INT("ppo.samples_logged", Config, field.samples_logged, "4", 0, INFINITY,                          \
               "answers of each rollout that go into the run log"),
 

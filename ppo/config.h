@@ -31,6 +31,8 @@ typedef struct PpoAlgorithm {
   double overlong_penalty;
   double ptx_coef, target_kl, critic_lr, ema;
   int64_t samples_logged;
+  bool
+      frozen_in_files; /* blocks of models that nothing is trained of are read when they are used (model/filed_blocks.h) */
 } PpoAlgorithm;
 
 /* The section `cost`. */

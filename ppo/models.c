@@ -116,13 +116,15 @@ static bool open_critic(PpoModels *models, const PpoConfig *config, const Critic
 static bool open_policy(PpoModels *models, const PpoConfig *config, const LoraSpec *lora, Compute *compute,
                         TrainMemory *memory, Error *error) {
   const bool adapters = config->lora.enabled;
-  const WeightFormat format = format_of(config, false, compute), sliced = format_of(config, true, compute);
+  const WeightFormat format = format_of(config, false, compute);
+  WeightFormat copied = format_of(config, true, compute);
+  copied.filed = config->ppo.frozen_in_files && config->ppo.reference_every == 0;
   const char *path = config->model.path, *merged = adapters ? NULL : config->model.adapter;
   const TraineeSpec actor = actor_spec(config, lora);
   const PredictorSpec reference = reference_spec(config, &actor);
   Model *frozen = adapters ? &models->policy_base : &models->reference_base;
   return base_open(&models->policy_base, path, merged, format, compute, memory, error) &&
-         (adapters || base_open(frozen, path, merged, sliced, compute, memory, error)) &&
+         (adapters || base_open(frozen, path, merged, copied, compute, memory, error)) &&
          trainee_open(&models->actor, &actor, &models->policy_base, compute, memory, error) &&
          predictor_open(&models->reference, &reference, frozen, PREDICTOR_FROZEN, NULL, compute, memory,
                         error);
@@ -158,6 +160,7 @@ ScoringModels ppo_models_for_scoring(PpoModels *models, const PpoConfig *config,
                        .micro_batch_tokens = config->optim.micro_batch_tokens,
                        .compute = compute,
                        .memory = memory};
+  out.format.filed = config->ppo.frozen_in_files;
   if (config->lora.enabled) {
     out.bases[out.base_count++] = (ScoringBase){config->model.path, &models->policy_base};
     for (int k = 0; k < models->critic_count; k++)

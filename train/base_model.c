@@ -204,6 +204,10 @@ static bool check_quantized(const Model *model, const char *path, Error *error) 
                    path, NF4_BLOCK, NF4_STRIPE);
 }
 
+static bool may_stay_filed(const WeightFormat *format, const char *merge_directory, const Compute *compute) {
+  return compute_on_host(compute) && !merge_directory && !format->quantize && !format->sliced;
+}
+
 bool base_open(Model *model, const char *path, const char *merge_directory, WeightFormat format,
                Compute *compute, TrainMemory *memory, Error *error) {
   *model = (Model){0};
@@ -211,6 +215,7 @@ bool base_open(Model *model, const char *path, const char *merge_directory, Weig
     return error_set(error, ERROR_USAGE,
                      "%s cannot become part of %d-bit weights: set lora.enabled, or quantize none",
                      merge_directory, model_quantize_bits(format.quantize));
+  format.filed = format.filed && may_stay_filed(&format, merge_directory, compute);
   bool ok = model_open(model, path, format, compute, &memory->weights, error) &&
             check_quantized(model, path, error);
   const bool dry = memory->weights.dry;

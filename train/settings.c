@@ -42,6 +42,7 @@ const SettingsKey settings_keys[] = {
     {"rollout.cache", SETTINGS_FREE, "memory; an answer does not depend on what else is generated"},
     {"data.cache", SETTINGS_FREE, "where tokenised data lie"},
     {"data.max_record", SETTINGS_FREE, "memory for one line of data"},
+    {"ppo.frozen_in_files", SETTINGS_FREE, "where weights lie, the same bits"},
     {"ppo.samples_logged", SETTINGS_FREE, "rows in the run log"},
     {"reward.sources[].timeout", SETTINGS_FREE, JUDGE},
     {"reward.sources[].restarts", SETTINGS_FREE, JUDGE},

@@ -64,7 +64,8 @@ void gradient_turns_end(TrainMemory *memory, GradientTurns turns);
 
 /* Opens the model of `path` in memory->weights and reads it, or sees that it could be read when dry; when dry, a directory without weights
  * is as good as its config.json (train/absent.h). merge: a PEFT directory whose delta
- * is added to the weights (in fp32, then rounded to format.dtype), or NULL; ERROR_USAGE for one with 4-bit weights. */
+ * is added to the weights (in fp32, then rounded to format.dtype), or NULL; ERROR_USAGE for one with 4-bit weights. format.filed is what may
+ * be: blocks come into memory where something is made of them (merged, quantised, sliced) and where a device has memory of its own. */
 NODISCARD bool base_open(Model *model, const char *path, const char *merge, WeightFormat format,
                          Compute *compute, TrainMemory *memory, Error *error);
 void base_close(Model *model);
