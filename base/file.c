@@ -287,13 +287,12 @@ bool file_digest(const char *path, char out[33], Error *error) {
 
 char *directory_temporary(const char *name, Error *error) {
   const char *root = getenv("TMPDIR");
-  char *path = memory_format("%s/drover-%s-XXXXXX", root && *root ? root : "/tmp", name);
-  if (!path) {
-    error_out_of_memory(error, "path", strlen(name));
-  } else if (!mkdtemp(path)) {
-    error_set(error, ERROR_FILE, "cannot make %s: %s", path, strerror(errno));
-    memory_free(path);
-    path = NULL;
-  }
-  return path;
+  Draft draft = {0};
+  char *place = memory_format("%s/drover-%s", root && *root ? root : "/tmp", name);
+  bool ok = place ? draft_directory(&draft, place, error) : error_out_of_memory(error, "path", strlen(name));
+  if (ok && chmod(draft.path, S_IRWXU) != 0) ok = file_error(error, "make", draft.path);
+  memory_free(place);
+  if (ok) return draft.path; /* its lock is held for as long as the process lives */
+  draft_drop(&draft);
+  return NULL;
 }

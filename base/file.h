@@ -23,7 +23,7 @@ NODISCARD bool directory_room(const char *path, uint64_t *bytes, Error *error);
 /* Bytes on the disk of all files under it, links not followed; 0 for one that is absent. */
 NODISCARD bool directory_bytes(const char *path, uint64_t *bytes, Error *error);
 NODISCARD bool directory_sync(const char *path, Error *error); /* fsync of the directory itself */
-/* A new directory of the user's alone, TMPDIR/drover-NAME-XXXXXX (/tmp without TMPDIR); a new string, or NULL. */
+/* A draft of the user's alone, TMPDIR/drover-NAME... (/tmp without TMPDIR), which a later process removes if this one cannot; a new string, or NULL. */
 char *directory_temporary(const char *name, Error *error);
 /* Names in a directory (without . and ..), sorted; free with string_list_free. */
 typedef struct StringList {

@@ -84,17 +84,9 @@ static bool copy_generation(const char *from, const char *to, Error *error) {
 }
 
 static bool make_companions(Adding *a, Error *error) {
-  a->companions = memory_format("%s.tokenizer-XXXXXX", a->config->out);
-  if (!a->companions) return error_out_of_memory(error, "path", 0);
-  char *parent = path_parent(a->config->out);
-  bool ok = parent ? directory_create(parent, error) : error_out_of_memory(error, "path", 0);
-  memory_free(parent);
-  if (ok && !mkdtemp(a->companions)) {
-    ok = error_set(error, ERROR_FILE, "cannot make %s", a->companions);
-    memory_free(a->companions);
-    a->companions = NULL;
-  }
-  return ok && tokenizer_extend(a->config->model, a->companions, a->tokens, a->count, &a->first, error) &&
+  a->companions = directory_temporary("tokenizer", error);
+  return a->companions &&
+         tokenizer_extend(a->config->model, a->companions, a->tokens, a->count, &a->first, error) &&
          copy_generation(a->config->model, a->companions, error);
 }
 

@@ -87,6 +87,6 @@ refuse 3 "prompts.jsonl" "$drover" new reward --model world/base --data world/pr
 refuse 2 "--reward and --reward-adapter are for ppo" "$drover" new sft --reward world/base
 refuse 2 "--preferences and --prompts are for a pipeline" "$drover" new sft --prompts world/prompts.jsonl
 refuse 2 "--adapter: a pipeline begins with a model" "$drover" new pipeline --adapter runs/sft/adapter
-[[ -z $(ls -d "${TMPDIR:-/tmp}"/drover-new-* 2>/dev/null) ]] || fail "something is left in ${TMPDIR:-/tmp}"
+[[ -z $(ls -d "${TMPDIR:-/tmp}"/drover-new* 2>/dev/null) ]] || fail "something is left in ${TMPDIR:-/tmp}"
 note "mistakes"
 echo "new: configurations that fit"

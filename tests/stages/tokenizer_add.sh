@@ -91,5 +91,15 @@ refuse 2 "found a model in it" "$bin/tokenizer" add untied --out tied --token mo
 refuse 5 "can be used" "$bin/tokenizer" add untied --out no --token more --memory-limit 100KiB
 refuse 2 "usage: drover tokenizer add" "$bin/tokenizer" remove
 pass "$bin/tokenizer" add untied --out no --token more --check
+pass "$bin/tokenizer" add untied --out fresh/folder --token more --check
+[[ ! -e fresh ]] || fail "--check made a folder"
+# Killed at any moment, it leaves nothing beside the model that the next one does not remove.
+mkdir killed temporary
+for moment in 0.002 0.005 0.01 0.02 0.03 0.05 0.08; do
+  TMPDIR=$work/temporary timeout -s KILL $moment "$bin/tokenizer" add untied --out killed/model --token more >/dev/null 2>&1 || true
+  rm -rf killed/model
+done
+TMPDIR=$work/temporary pass "$bin/tokenizer" add untied --out killed/model --token more
+[[ $(ls -A killed) == model && -z $(ls -A temporary) ]] || fail "left: $(ls -A killed temporary)"
 [[ -z $(compgen -G 'no*') ]] || fail "left behind: $(compgen -G 'no*')"
 echo "tokenizer add: passed"

@@ -263,6 +263,34 @@ static void errors_name_the_place(void **state) {
   draft_drop(&draft);
 }
 
+/* Of a process that was killed nothing lasts but until the next one asks for a directory. */
+static void temporary_directories_of_the_killed(void **state) {
+  (void)state;
+  Error error = {0};
+  int status;
+  assert_int_equal(setenv("TMPDIR", folder.directory, 1), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    char *path = directory_temporary("name", &error), *inner = path ? path_join(path, "half") : NULL;
+    if (!inner || !file_write_text(inner, "half", &error)) _exit(1);
+    raise(SIGKILL);
+  }
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFSIGNALED(status));
+  assert_int_equal(count("drover-name"), 1);
+  char *one = directory_temporary("name", &error), *two = directory_temporary("name", &error);
+  assert_true(one && two && directory_exists(one) && directory_exists(two));
+  assert_int_equal(count("drover-name"), 2);
+  struct stat of_one;
+  assert_int_equal(stat(one, &of_one), 0);
+  assert_int_equal(of_one.st_mode & 0777, 0700);
+  assert_true(directory_remove_all(one, &error) && directory_remove_all(two, &error));
+  assert_int_equal(count("drover-name"), 0);
+  memory_free(one);
+  memory_free(two);
+  unsetenv("TMPDIR");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, open_watched, close_folder)
 
 int main(void) {
@@ -275,6 +303,7 @@ int main(void) {
       TEST(what_is_in_place_lasts),
       TEST(without_exchange_it_takes_two_steps),
       TEST(errors_name_the_place),
+      TEST(temporary_directories_of_the_killed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
