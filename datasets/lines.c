@@ -184,7 +184,7 @@ static const char *line_hint(const LineReader *reader, const char *problem) {
     return reader->at < reader->end ? " (a line holds a whole record: jq -c . writes them so)"
                                     : " (the last line: was the file cut short?)";
   if (reader->number == 1 && isalpha((unsigned char)first) && !strchr(problem, '('))
-    return " (of plain text, jq -c -R '{text: .}' makes records)";
+    return " (of plain text, jq -c -R '{text: .}' makes records, of prompts '{prompt: .}')";
   return "";
 }
 

@@ -51,6 +51,7 @@ note "short help, and all of it"
 
 refuse 2 "unknown command 'stf'; did you mean 'drover sft'?" "$drover" stf
 refuse 2 "unknown command 'rewrad'; did you mean 'drover reward'?" "$drover" rewrad --check
+refuse 2 "unknown command 'report'; drover help lists them" "$drover" report
 refuse 2 "unknown command 'xyzzy'; drover help lists them" "$drover" xyzzy
 refuse 2 "unknown command '../sft'" "$drover" ../sft
 refuse 2 "unknown command 'trian'" "$drover" help trian

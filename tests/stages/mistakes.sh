@@ -146,7 +146,7 @@ data 3 '(no comma stands before a closing } or ])' comma.jsonl
 data 3 '(not UTF-8: iconv -f LATIN1 -t UTF-8 makes it so)' latin.jsonl
 data 3 '(only the pointer to a file of Git LFS: git lfs pull fetches it)' pointer.jsonl
 data 3 '(a web page: fetch the file itself)' page.jsonl
-data 3 "(of plain text, jq -c -R '{text: .}' makes records)" plain.txt
+data 3 "(of plain text, jq -c -R '{text: .}' makes records, of prompts '{prompt: .}')" plain.txt
 echo '{"prompt":"a","completion":"b","completion":"c"}' >again.jsonl
 data 3 'again.jsonl:1:43: broken JSON: duplicate object key' again.jsonl
 data 3 '(the last line: was the file cut short?)' cut.jsonl
