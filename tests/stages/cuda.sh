@@ -48,12 +48,15 @@ sft=(--model.path "$world/base" --data.train "$world/sft.jsonl" --data.max_lengt
   --optim.max_steps 4 --optim.lr 3e-3)
 wide=(--model.path "$work/wide" --model.dtype bf16)
 lora=(--lora.enabled --lora.r 4)
-# In fp32 only the order of sums differs: on the emulated card by 4e-7 over 50 updates, of losses from 5.7 to 2.8.
-both sft long 1e-3 train/loss "${sft[@]}" --optim.max_steps 50
-both sft long_lora 1e-3 train/loss "${sft[@]}" "${lora[@]}" --optim.max_steps 50
-for run in long long_lora; do # else nothing was learnt, and agreement would say little
-  holds "$(metric "$work/$run" train/loss first) - $(metric "$work/$run" train/loss) > 0.05"
-done
+# In fp32 only the order of sums differs: on the emulated card by 4e-7 over 50 updates, of losses from 5.7 to 2.8. Briefly, the
+# runs of few updates are enough.
+if [[ -z ${DROVER_TEST_BRIEF:-} ]]; then
+  both sft long 1e-3 train/loss "${sft[@]}" --optim.max_steps 50
+  both sft long_lora 1e-3 train/loss "${sft[@]}" "${lora[@]}" --optim.max_steps 50
+  for run in long long_lora; do # else nothing was learnt, and agreement would say little
+    holds "$(metric "$work/$run" train/loss first) - $(metric "$work/$run" train/loss) > 0.05"
+  done
+fi
 both sft full 1e-5 train/loss "${sft[@]}"
 both sft lora 1e-5 train/loss "${sft[@]}" "${lora[@]}" --lora.dropout 0.1 --optim.max_steps 2
 both sft recompute 1e-5 train/loss "${sft[@]}" --model.recompute --optim.max_steps 2
