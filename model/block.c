@@ -75,6 +75,13 @@ Tensor model_finish_backward(const BlockContext *context, Tensor dhidden, Finish
   return dx;
 }
 
+void block_rooms_new(BlockContext *context, int64_t rows) {
+  const ModelSpec *spec = &context->model->spec;
+  if (norm_comes_first(spec) && !spec->parallel)
+    context->normed = activation_new(context, rows, spec->hidden);
+  context->activated = activation_new(context, rows, spec->intermediate);
+}
+
 static Tensor block_forward_sequential(const BlockContext *context, int layer, Tensor x, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   const Block *block = &context->model->blocks[layer];
@@ -83,7 +90,7 @@ static Tensor block_forward_sequential(const BlockContext *context, int layer, T
   Residual sum = residual_of(context, x);
   if (!tensor_is_none(context->out)) sum.to = context->out;
   Tensor n =
-      first ? norm_forward(context, block->norm[NORM_ATTENTION], x, false, &state->norm[NORM_ATTENTION]) : x;
+      first ? branch_norm_forward(context, block->norm[NORM_ATTENTION], x, &state->norm[NORM_ATTENTION]) : x;
   attention_forward(context, layer, n, sum, state);
   state->middle =
       post ? norm_forward(context, block->norm[NORM_ATTENTION], sum.to, true, &state->norm[NORM_ATTENTION])
@@ -92,7 +99,7 @@ static Tensor block_forward_sequential(const BlockContext *context, int layer, T
   /* A norm after the sum is part of the block, and its backward needs the sum. */
   const bool wanted = !context->state_only || post;
   sum = wanted ? residual_of(context, state->middle) : (Residual){.from = state->middle};
-  n = first ? norm_forward(context, block->norm[NORM_MLP], state->middle, false, &state->norm[NORM_MLP])
+  n = first ? branch_norm_forward(context, block->norm[NORM_MLP], state->middle, &state->norm[NORM_MLP])
             : state->middle;
   mlp_forward(context, layer, n, sum, state);
   return post ? norm_forward(context, block->norm[NORM_MLP], sum.to, true, &state->norm[NORM_MLP]) : sum.to;
@@ -151,6 +158,7 @@ static void block_backward_sequential(const BlockContext *context, int layer, Te
     const NormState *norm = &state->norm[branch[i].norm];
     if (spec->placement == NORM_POST) norm_backward(context, block->norm[branch[i].norm], dx, dx, norm, 0);
     if (norm_comes_first(spec)) {
+      branch_norm_again(context, block->norm[branch[i].norm], norm);
       branch[i].backward(context, layer, dn, dx, norm->out, 0, state);
       norm_backward(context, block->norm[branch[i].norm], dx, dn, norm, 1);
     } else {

@@ -17,6 +17,9 @@ typedef struct BlockContext {
   bool keep;      /* activations stay for a backward, and dropout is on */
   bool overwrite; /* the residual stream grows in the place of the block's input, which is not wanted again */
   Tensor out;     /* with overwrite: the stream grows here instead; or none */
+  /* With keep: room [T,C] and [T,F] that all blocks have for what a norm before a branch makes and for what is activated. The backward makes both again,
+   * the same bits from what is kept anyway; none: each block keeps its own. */
+  Tensor normed, activated;
   bool state_only;    /* the block runs again for its backward: its output is not wanted */
   Tensor draws;       /* [T] I32 of DropoutSpec; none without dropout */
   Tensor positions;   /* [T] I32 */
@@ -45,6 +48,9 @@ typedef struct BlockState {
   Tensor activated;     /* [T,F] */
   LoraState lora[LINEAR_ROLES];
 } BlockState;
+
+/* The rooms of a BlockContext, for a pass of so many rows. */
+void block_rooms_new(BlockContext *context, int64_t rows);
 
 /* What is before the blocks leaves for the backward. */
 typedef struct EmbedState {

@@ -19,8 +19,8 @@ static int64_t norm_rows(Tensor x) {
   return x.rank == 3 ? x.dim[0] * x.dim[1] : x.dim[0];
 }
 
-/* Room for what a norm over x leaves behind. */
-static NormState norm_state_new(const BlockContext *context, Tensor x, bool in_place) {
+/* Room for what the backward of a norm over x needs beside x. */
+static NormState norm_statistics_new(const BlockContext *context, Tensor x) {
   NormState state = {.in = x};
   if (context->keep) {
     if (context->model->spec.norm.kind == NORM_LAYER) {
@@ -28,6 +28,12 @@ static NormState norm_state_new(const BlockContext *context, Tensor x, bool in_p
     }
     state.rstd = tensor_new_1d(context->arena, DTYPE_F32, norm_rows(x));
   }
+  return state;
+}
+
+/* Room for all that a norm over x leaves behind. */
+static NormState norm_state_new(const BlockContext *context, Tensor x, bool in_place) {
+  NormState state = norm_statistics_new(context, x);
   if (in_place && !context->keep) {
     state.out = x;
   } else if (x.rank == 3) {
@@ -38,12 +44,28 @@ static NormState norm_state_new(const BlockContext *context, Tensor x, bool in_p
   return state;
 }
 
-Tensor norm_forward(const BlockContext *context, Norm norm, Tensor x, bool in_place, NormState *state) {
+static void norm_run(const BlockContext *context, Norm norm, const NormState *state) {
   const Model *model = context->model;
-  *state = norm_state_new(context, x, in_place);
-  op_norm(context->compute, state->out, state->mean, state->rstd, x, model_tensor(model, norm.weight),
+  op_norm(context->compute, state->out, state->mean, state->rstd, state->in, model_tensor(model, norm.weight),
           model_tensor(model, norm.bias), model->spec.norm);
+}
+
+Tensor norm_forward(const BlockContext *context, Norm norm, Tensor x, bool in_place, NormState *state) {
+  *state = norm_state_new(context, x, in_place);
+  norm_run(context, norm, state);
   return state->out;
+}
+
+Tensor branch_norm_forward(const BlockContext *context, Norm norm, Tensor x, NormState *state) {
+  if (tensor_is_none(context->normed)) return norm_forward(context, norm, x, false, state);
+  *state = norm_statistics_new(context, x);
+  state->out = context->normed;
+  norm_run(context, norm, state);
+  return state->out;
+}
+
+void branch_norm_again(const BlockContext *context, Norm norm, const NormState *state) {
+  if (!tensor_is_none(context->normed)) norm_run(context, norm, state);
 }
 
 static NormTerms norm_terms(const Model *model, Norm norm, const NormState *state) {

@@ -15,6 +15,10 @@ typedef struct Residual {
 /* Of a branch whose sum x + f(x) may take x's place when the context overwrites, or else gets a new one. */
 Residual residual_of(const BlockContext *context, Tensor x);
 
+/* A norm before a branch, into context->normed where there is such room; and, for the backward, once more what was in the room. */
+Tensor branch_norm_forward(const BlockContext *context, Norm norm, Tensor x, NormState *state);
+void branch_norm_again(const BlockContext *context, Norm norm, const NormState *state);
+
 /* What norm_forward with in_place would work on, of two norms per head x: state's, and as an operation's terms. */
 void norm_pair_terms(const BlockContext *context, const Norm norm[2], const Tensor x[2],
                      NormState *const state[2], NormTerms out[2]);

@@ -1,10 +1,18 @@
 /* The feed-forward branch of a block: plain or gated. */
 #include "model/branch.h"
 
+static void activate(const BlockContext *context, const BlockState *state) {
+  const ModelSpec *spec = &context->model->spec;
+  if (spec->gated) {
+    op_gated(context->compute, state->activated, state->gate, state->up, spec->activation);
+  } else {
+    op_activation(context->compute, state->activated, state->up, spec->activation);
+  }
+}
+
 void mlp_forward(const BlockContext *context, int layer, Tensor x, Residual residual, BlockState *state) {
   const ModelSpec *spec = &context->model->spec;
   const int64_t rows = x.dim[0], inner = spec->intermediate;
-  Compute *c = context->compute;
   if (spec->gate_up_fused) {
     state->gate_up = activation_new(context, rows, 2 * inner);
     role_forward(context, layer, LINEAR_GATE_UP, state->gate_up, x, 0, state);
@@ -20,12 +28,11 @@ void mlp_forward(const BlockContext *context, int layer, Tensor x, Residual resi
     state->up = activation_new(context, rows, inner);
     role_forward(context, layer, LINEAR_UP, state->up, x, 0, state);
   }
-  state->activated = context->keep ? activation_new(context, rows, inner) : state->up;
-  if (spec->gated) {
-    op_gated(c, state->activated, state->gate, state->up, spec->activation);
-  } else {
-    op_activation(c, state->activated, state->up, spec->activation);
-  }
+  const bool room = !tensor_is_none(context->activated);
+  state->activated = room            ? context->activated
+                     : context->keep ? activation_new(context, rows, inner)
+                                     : state->up;
+  activate(context, state);
   branch_close(context, layer, LINEAR_DOWN, output_norm_role(spec, NORM_MLP, NORM_MLP_POST), residual,
                state->activated, state);
 }
@@ -37,6 +44,7 @@ void mlp_backward(const BlockContext *context, int layer, Tensor dn, Tensor dx, 
   const size_t mark = arena_mark(context->arena);
   const Tensor d =
       branch_open_backward(context, layer, output_norm_role(spec, NORM_MLP, NORM_MLP_POST), dx, state);
+  if (!tensor_is_none(context->activated)) activate(context, state);
   Tensor dactivated = activation_new(context, x.dim[0], spec->intermediate);
   role_backward(context, layer, LINEAR_DOWN, dactivated, d, state->activated, 0, state);
   if (!spec->gated) {

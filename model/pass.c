@@ -54,6 +54,8 @@ static void run_forward(void *context_pass) {
   Compute *compute = context->compute;
   Arena *arena = context->arena;
   Tensor x = model_embed(context, pass->ids, &pass->embed);
+  /* Three launches more of a block, which a card might wait for. */
+  if (pass->mode == PASS_TRAIN && compute_on_host(compute)) block_rooms_new(context, x.dim[0]);
   const int64_t layers = model->spec.layers;
   const bool offloaded = pass->mode == PASS_RECOMPUTE && pass->offload.host;
   if (offloaded) offload_begin(&pass->offload, x, layers, arena);

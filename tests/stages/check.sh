@@ -47,7 +47,7 @@ same_plan "$work/whole" "$work/read"
 same_plan "$work/whole" "$work/unread"
 refuse 2 "'run.dir' is required to keep the tokenised data in" "$bin/sft" --check --model.path "$base" --data.train "$world/text.jsonl"
 refuse 2 'raise it to that, or lower data.max_length' "$bin/sft" --check --model.path "$work/bare" --data.max_length 65 --optim.micro_batch_tokens 64
-refuse 5 'it fits with' "$bin/sft" --check --model.path "$work/bare" "${lora[@]}" --optim.micro_batch_tokens 2048 --device.memory_limit "$(with_program 12)"
+refuse 5 'it fits with' "$bin/sft" --check --model.path "$work/bare" "${lora[@]}" --optim.micro_batch_tokens 2048 --device.memory_limit "$(with_program 10)"
 note "sft plans by config.json alone"
 
 # -- a run needs what a plan does without
