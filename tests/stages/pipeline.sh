@@ -129,6 +129,7 @@ pass "$drover" run lora.json --json
 change 'del(.stages[2:4])' stale
 pass "$drover" run stale.json
 jq '.stages[0].config.run.seed = 2' stale.json >x && mv x stale.json
+refuse 2 "stage 'sft' was refused, and what is done stays; to begin it again remove runs/stale/sft" "$drover" run stale.json
 rm -r runs/stale/sft
 refuse 2 "stage 'judge' was made from an earlier outcome of 'sft': remove runs/stale/judge" "$drover" run stale.json
 rm -r runs/stale/judge
