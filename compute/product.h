@@ -12,6 +12,15 @@ void product_f32(int threads, bool transpose_a, bool transpose_b, int64_t m, int
                  float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c,
                  int64_t ldc);
 
+/* A factor of a product; what it may be, each product says. */
+typedef struct ProductFactor {
+  const void *data;
+  int64_t stride; /* elements between rows */
+  bool narrow;    /* bf16; else fp32 */
+  bool across;    /* its rows run across the sums: [k,m] or [k,n]; else they run along: [m,k] or [n,k] */
+  const struct Blocks *blocks; /* or, of b alone: rows of blocks (compute/cpu/blocks.h), which run along */
+} ProductFactor;
+
 /* Whether bf16 products run on a matrix unit (compute/amx): several times the speed of fp32. Without one they would be
  * slower than widening to fp32, and some processors have none at all. */
 bool product_bf16_is_fast(void);

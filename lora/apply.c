@@ -15,7 +15,7 @@ static int64_t rank_of(const LoraPair *pair) {
 
 static const Tensor none = {0};
 
-static bool drops(const LoraSet *set, bool training, LoraRows rows) {
+bool lora_drops(const LoraSet *set, bool training, LoraRows rows) {
   return training && set->spec.dropout > 0 && !tensor_is_none(rows.draws);
 }
 
@@ -27,7 +27,7 @@ static bool forward(Compute *c, const LoraSet *set, int id, Tensor out, Tensor a
   size_t outer = arena_mark(arena);
   Tensor u = tensor_new_2d(arena, x.dtype, x.dim[0], rank_of(pair));
   size_t inner = arena_mark(arena);
-  const bool dropped = drops(set, state != NULL, rows);
+  const bool dropped = lora_drops(set, state != NULL, rows);
   DropoutSpec dropout = {0};
   if (dropped) {
     Tensor kept = tensor_new_2d(arena, x.dtype, x.dim[0], x.dim[1]);
@@ -148,7 +148,7 @@ static Joined joined(const LoraSet *set, const int *ids, int count) {
 void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out,
                          Tensor x, float beta, LoraState *const *state, LoraRows rows, Arena *arena) {
   const Joined j = joined(set, ids, count);
-  if (tensor_is_none(j.a) || drops(set, state != NULL, rows)) {
+  if (tensor_is_none(j.a) || lora_drops(set, state != NULL, rows)) {
     for (int i = 0; i < count; i++)
       lora_forward(c, set, ids[i], out[i], x, beta, state ? state[i] : NULL, rows, arena);
     return;
@@ -167,7 +167,7 @@ void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int cou
 }
 
 int lora_terms(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out, Tensor x,
-               AdapterTerm *terms, Arena *arena) {
+               AdapterTerm *terms, LoraState *const *state, Arena *arena) {
   const Joined j = joined(set, ids, count);
   const bool at_once = !tensor_is_none(j.a);
   Tensor u = none;
@@ -184,6 +184,7 @@ int lora_terms(Compute *c, const LoraSet *set, const int *ids, int count, const 
     if (!at_once) op_linear(c, term->u, x, a_weight(j.pair[k]), none, 1, 0);
     term->b = j.pair[k]->b.value;
     term->scale = j.pair[k]->scale;
+    if (state) *state[j.place[k]] = (LoraState){.u = term->u};
     column += rank;
   }
   return j.count;

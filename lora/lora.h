@@ -171,10 +171,12 @@ bool lora_backward(Compute *c, const LoraSet *set, int id, Tensor dx, Tensor dou
 enum { LORA_JOINED = ADAPTER_TERMS };
 void lora_forward_joined(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out,
                          Tensor x, float beta, LoraState *const *state, LoraRows rows, Arena *arena);
+/* Whether a forward drops inputs of the adapter, so that each linear has inputs of its own. */
+bool lora_drops(const LoraSet *set, bool training, LoraRows rows);
 /* For op_linear_adapted, and without dropout: the terms of those linears, to which `out` belong, and how many of them have a pair.
- * Their u are in the arena, to be given back by the caller. */
+ * Their u are in the arena, to be given back by the caller where state is NULL; else the backward needs them. */
 int lora_terms(Compute *c, const LoraSet *set, const int *ids, int count, const Tensor *out, Tensor x,
-               AdapterTerm *terms, Arena *arena);
+               AdapterTerm *terms, LoraState *const *state, Arena *arena);
 /* false, and dx is as it was: none has a pair. */
 bool lora_backward_joined(Compute *c, const LoraSet *set, const int *ids, int count, Tensor dx,
                           const Tensor *dout, Tensor x, float beta, LoraState *const *state, Arena *arena);

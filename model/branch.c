@@ -171,7 +171,7 @@ static void linears_decode(const BlockContext *context, const Linear *linear, in
   AdapterTerm terms[LORA_JOINED];
   int ids[LORA_JOINED];
   for (int i = 0; i < count; i++) ids[i] = linear[i].id;
-  const int adapted = lora_terms(c, context->adapter, ids, count, out, x, terms, context->arena);
+  const int adapted = lora_terms(c, context->adapter, ids, count, out, x, terms, NULL, context->arena);
   Tensor weight, bias;
   const Tensor all = tensor_beside(out, count);
   const bool at_once = !tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias);
@@ -274,15 +274,25 @@ void roles_forward(const BlockContext *context, int layer, LinearRole first, int
     states[i] = &state->lora[first + i];
     adapted += lora_pair(context->adapter, ids[i]) != NULL;
   }
+  Tensor weight, bias;
+  const Tensor all = tensor_beside(out, count);
+  const bool at_once = !tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias);
+  LoraState *const *kept = context->keep ? states : NULL;
+  if (at_once && adapted == count && !lora_drops(context->adapter, kept != NULL, adapter_rows(context))) {
+    AdapterTerm terms[LORA_JOINED];
+    const size_t mark = arena_mark(context->arena);
+    lora_terms(context->compute, context->adapter, ids, count, out, x, terms, kept, context->arena);
+    op_linear_adapted(context->compute, all, x, (Weight){.data = weight}, bias, terms, count, 0);
+    if (!kept) arena_release(context->arena, mark);
+    return;
+  }
   /* Adapters on all come first, as in linear_forward. */
   const bool before = adapted == count;
   const float beta = before ? 1 : 0;
   if (before)
-    lora_forward_joined(context->compute, context->adapter, ids, count, out, x, 0,
-                        context->keep ? states : NULL, adapter_rows(context), context->arena);
-  Tensor weight, bias;
-  const Tensor all = tensor_beside(out, count);
-  if (!tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias)) {
+    lora_forward_joined(context->compute, context->adapter, ids, count, out, x, 0, kept,
+                        adapter_rows(context), context->arena);
+  if (at_once) {
     op_linear(context->compute, all, x, (Weight){.data = weight}, bias, 1, beta);
   } else {
     for (int i = 0; i < count; i++)
@@ -290,8 +300,8 @@ void roles_forward(const BlockContext *context, int layer, LinearRole first, int
                 model_tensor(model, linear[i].bias), 1, beta);
   }
   if (!before)
-    lora_forward_joined(context->compute, context->adapter, ids, count, out, x, 1,
-                        context->keep ? states : NULL, adapter_rows(context), context->arena);
+    lora_forward_joined(context->compute, context->adapter, ids, count, out, x, 1, kept,
+                        adapter_rows(context), context->arena);
 }
 
 static void roles_gradients(const BlockContext *context, const Linear *linear, int count, const Tensor *dy,

@@ -6,17 +6,9 @@
 #ifndef COMPUTE_AMX_PRODUCT_H
 #define COMPUTE_AMX_PRODUCT_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-typedef struct ProductFactor {
-  const void *data;
-  int64_t stride; /* elements between rows */
-  bool narrow;    /* bf16; else fp32, which is rounded to bf16 */
-  bool across;    /* its rows run across the sums: [k,m] or [k,n]; else they run along: [m,k] or [n,k] */
-  const struct Blocks *blocks; /* or, of b alone: rows of blocks (compute/cpu/blocks.h), which run along */
-} ProductFactor;
+#include "compute/product.h"
 
 /* Whether the system lets this process use the unit, which it has to be asked once. */
 bool product_amx_allowed(void);

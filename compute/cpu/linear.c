@@ -1,13 +1,13 @@
-/* Linear layers: library products. With bf16 weights, either the matrix unit has x (or dy) narrowed, where
- * the processor has one, or the weights are widened block by block. Weights of block dtypes take the same way, as the bf16 weights
- * that they stand for. */
+/* Linear layers: forward by the products of product.h, backward by the library's. With bf16 weights, either the matrix unit has x (or dy) narrowed, where
+ * the processor has one, or the weights are widened: forward as they are packed, backward block by block. Weights of block dtypes take the same way, as the
+ * bf16 weights that they stand for. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/amx/product.h"
 #include "compute/linear_adapted.h"
 
 #include "compute/cpu/blocks.h"
-#include "compute/product.h"
+#include "compute/cpu/product.h"
 
 /* A widened block stays in the second-level caches. One for the matrix unit is large enough to be as fast as all of the weight,
  * and bounds the memory for what is not bf16 already. */
@@ -102,20 +102,71 @@ static void *unit_scratch(Compute *c, bool unit, int64_t m, int64_t n, int64_t k
   return unit ? scratch_alloc(c, product_amx_scratch(c->threads, m, n, k)) : NULL;
 }
 
-/* out = alpha * x W^T + beta * out, in blocks of outputs where W is widened. */
-static void put_product(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
-  const int64_t step = block_outputs(w), outputs = c->dry || out.dim[0] == 0 ? 0 : weight_outputs(w);
-  void *scratch = block_scratch(c, w);
-  for (int64_t first = 0; first < outputs; first += step) {
-    const int64_t count = min64(step, outputs - first);
-    const Matrix block = weight_block(c, w, first, count, scratch);
-    product_f32(c->threads, false, !w.transposed, x.dim[0], count, x.dim[1], alpha, f32(x), x.stride[0],
-                block.data, block.stride, beta, f32(out) + first, out.stride[0]);
+/* The links [link, inputs) of outputs from `output` on; blocks: room for what it points to. */
+static ProductFactor weight_factor(const Compute *c, Weight w, int64_t output, int64_t link, Blocks *blocks) {
+  ProductFactor f = {
+      .stride = w.data.stride[0], .narrow = w.data.dtype == DTYPE_BF16, .across = w.transposed};
+  if (!dtype_is_blocks(w.data.dtype)) {
+    const int64_t offset = w.transposed ? link * f.stride + output : output * f.stride + link;
+    f.data = c->dry ? NULL : (const char *)w.data.data + offset * (f.narrow ? 2 : 4);
+    return f;
   }
+  *blocks = blocks_of(w.data, c->dry);
+  const int64_t first = output * blocks->per_row + link / BLOCK;
+  if (!c->dry) blocks->codes += first * (blocks->dtype == DTYPE_Q8 ? BLOCK : BLOCK / 2);
+  if (!c->dry) blocks->scales += first;
+  f.blocks = blocks;
+  return f;
 }
 
-/* The same on the matrix unit, where W is taken as it is. */
-static void put_product_on_unit(Compute *c, Tensor out, Tensor x, Weight w, float alpha, float beta) {
+/* out = alpha * x W^T + term + bias + beta * out for the outputs of W from `output` on, as many as out has. Long sums are put into out and go on from
+ * there, so that many rows of x stay in the caches meanwhile; the term comes with the last links. */
+static void put_product(Compute *c, Tensor out, Tensor x, Weight w, int64_t output, const float *bias,
+                        float alpha, float beta, const AdapterTerm *term) {
+  const size_t mark = scratch_open(c);
+  const int64_t inputs = x.dim[1], more = term ? term->u.dim[1] : 0;
+  const int64_t most = (PRODUCT_LINKS - more) / BLOCK * BLOCK, parts = max64(1, (inputs + most - 1) / most);
+  const int64_t step = (inputs + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK; /* parts of one size */
+  ASSERT(w.data.dtype == DTYPE_F32 || w.data.dtype == DTYPE_BF16 || !w.transposed);
+  Product p = {.m = x.dim[0], .n = out.dim[1], .chains = 1, .alpha = alpha, .beta = beta, .bias = bias};
+  p.c = f32(out);
+  p.ldc = out.stride[0];
+  float *scratch =
+      scratch_floats(c, CPU(product_floats)(c->threads, p.m, p.n, min64(step, inputs) + more, p.chains));
+  for (int64_t link = 0; !c->dry && link < max64(1, inputs); link += step) {
+    Blocks blocks;
+    p.k = min64(step, inputs - link);
+    p.a = (ProductFactor){.data = f32(x) + link, .stride = x.stride[0]};
+    p.b = weight_factor(c, w, output, link, &blocks);
+    if (term && link + step >= inputs) {
+      p.more = more;
+      p.more_a = (ProductFactor){.data = term->u.data, .stride = term->u.stride[0]};
+      p.more_b = (ProductFactor){.data = term->b.data, .stride = term->b.stride[0]};
+      p.more_scale = term->scale;
+    }
+    CPU(product)(c->threads, &p, scratch);
+    p.beta = 1;
+    p.bias = NULL;
+  }
+  scratch_close(c, mark);
+}
+
+/* The same for so few outputs that packing x would not pay. */
+enum { THIN = 48 };
+
+static void put_thin_product(const Compute *c, Tensor out, Tensor x, Weight w, const float *bias, float alpha,
+                             float beta) {
+  if (c->dry || out.dim[0] == 0) return;
+  if (bias) put_bias(c, out, bias, beta);
+  product_f32(c->threads, false, !w.transposed, x.dim[0], out.dim[1], x.dim[1], alpha, f32(x), x.stride[0],
+              f32(w.data), w.data.stride[0], bias ? 1 : beta, f32(out), out.stride[0]);
+}
+
+/* The same on the matrix unit, for all of W. */
+static void put_product_on_unit(Compute *c, Tensor out, Tensor x, Weight w, const float *bias, float alpha,
+                                float beta) {
+  if (bias && !c->dry) put_bias(c, out, bias, beta);
+  if (bias) beta = 1;
   const int64_t m = x.dim[0], n = weight_outputs(w), k = x.dim[1];
   void *scratch = unit_scratch(c, true, m, n, k);
   if (c->dry || m == 0) return;
@@ -138,8 +189,13 @@ void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float 
   }
   size_t mark = scratch_open(c);
   const float *b = CPU(vector_f32)(c, bias);
-  if (b && !c->dry) put_bias(c, out, b, beta);
-  (unit ? put_product_on_unit : put_product)(c, out, x, w, alpha, b ? 1.0f : beta);
+  if (unit) {
+    put_product_on_unit(c, out, x, w, b, alpha, beta);
+  } else if (w.data.dtype == DTYPE_F32 && out.dim[1] < THIN) {
+    put_thin_product(c, out, x, w, b, alpha, beta);
+  } else {
+    put_product(c, out, x, w, 0, b, alpha, beta, NULL);
+  }
   scratch_close(c, mark);
 }
 
@@ -148,9 +204,26 @@ void CPU(linear_add)(Compute *c, Tensor out, Tensor addend, Tensor x, Weight w, 
   CPU(linear)(c, out, x, w, bias, alpha, 1);
 }
 
+/* Whether a term's links can be added to those of x. */
+static bool can_follow(AdapterTerm term) {
+  return tensor_is_none(term.u) || (term.b.dtype == DTYPE_F32 && term.u.dim[1] <= PRODUCT_LINKS / 2);
+}
+
 void CPU(linear_adapted)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, const AdapterTerm *terms,
                          int count, float beta) {
-  linear_adapted_in_steps(CPU(linear), c, out, x, w, bias, terms, count, beta);
+  bool follow = !c->row_invariant && !on_matrix_unit(w);
+  for (int i = 0; i < count; i++) follow = follow && can_follow(terms[i]);
+  if (!follow) {
+    linear_adapted_in_steps(CPU(linear), c, out, x, w, bias, terms, count, beta);
+    return;
+  }
+  check_shapes(x, out, w);
+  const size_t mark = scratch_open(c);
+  const float *b = CPU(vector_f32)(c, bias);
+  for (int64_t i = 0, output = 0; i < count; output += terms[i++].outputs)
+    put_product(c, tensor_columns(out, output, terms[i].outputs), x, w, output, b ? b + output : NULL, 1,
+                beta, tensor_is_none(terms[i].u) ? NULL : &terms[i]);
+  scratch_close(c, mark);
 }
 
 void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, float alpha, float beta) {

@@ -4,12 +4,15 @@
  *   [O,I] weights ("dot"): VEC interleaved chains over I, then the fixed tree of vec_sum;
  *   [I,O] weights ("panel"): one chain over I.
  * Tiles and blocks only choose which links of which chains are worked on together; a chain that is put aside
- * is carried on where it stopped. With few rows the weights are read once, in order, at the speed of memory;
- * with many, tiles of chains stay in registers and blocks of weights in the nearest caches. */
+ * is carried on where it stopped. With few rows, here, the weights are read once, in order, at the speed of memory; with many the same chains are
+ * those of product.h, whose tiles load less for a multiply-add. */
 #include "compute/cpu/linear_rows.h"
 
-/* Above FEW_ROWS and this, weights are brought into caches in blocks (narrow ones widened there). */
-enum { STREAM_ROWS = 32 };
+#include "compute/cpu/product.h"
+
+/* From here on packing weights gains more than it costs: of [O,I] and [I,O]. Above FEW_ROWS and below it those of [O,I] are brought into caches in
+ * blocks where they are to be widened. */
+enum { MANY_ROWS = 48, MANY_ROWS_ACROSS = 33 };
 
 INLINE Vec load_weight(const void *w, bool narrow, int64_t offset, int part) {
   return narrow ? vec_load_bf16_part((const uint16_t *)w + offset, part)
@@ -248,14 +251,13 @@ static int64_t dot_floats(const Rows *r) {
 
 /* -- [I,O] ----------------------------------------------------------------------------------------------- */
 
-/* A tile is PANEL_ROWS rows by PANEL outputs. Few rows: blocks of STREAM_BLOCK inputs are run through from
- * side to side, so that memory sees a few long streams. Many rows: a panel's block is packed first. */
+/* A tile is PANEL_ROWS rows by PANEL outputs. Blocks of STREAM_BLOCK inputs are run through from
+ * side to side, so that memory sees a few long streams. */
 enum {
   PANEL_ROWS = VEC == 16 ? 6 : 3,
   PANEL_VECTORS = VEC == 16 ? 4 : 2,
   PANEL = PANEL_VECTORS * VEC,
-  STREAM_BLOCK = 8,
-  PACK_BLOCK = 128
+  STREAM_BLOCK = 8
 };
 
 typedef struct PanelBlock {
@@ -325,7 +327,7 @@ static PanelBlock panel_block(const Rows *r, int64_t i, int64_t step, int64_t o,
                       .width = (int)min64(PANEL, last - o)};
 }
 
-static void panel_range_streamed(const Rows *r, float *scratch, int64_t first, int64_t last) {
+static void panel_range(const Rows *r, float *scratch, int64_t first, int64_t last) {
   for (int64_t i = 0; i < r->inputs; i += STREAM_BLOCK) {
     for (int64_t o = first; o < last; o += PANEL) {
       PanelBlock block = panel_block(r, i, STREAM_BLOCK, o, last);
@@ -342,36 +344,39 @@ static void panel_range_streamed(const Rows *r, float *scratch, int64_t first, i
   }
 }
 
-static void panel_range_packed(const Rows *r, float *scratch, int64_t first, int64_t last) {
-  float *carry = scratch + PACK_BLOCK * PANEL;
-  for (int64_t o = first; o < last; o += PANEL) {
-    for (int64_t i = 0; i < r->inputs; i += PACK_BLOCK) {
-      PanelBlock block = panel_block(r, i, PACK_BLOCK, o, last);
-      copy_block(scratch, PANEL, block.w, r->narrow, block.w_stride, block.count, block.width);
-      block.w = scratch;
-      block.w_stride = PANEL;
-      panel_rows(r, &block, false, carry);
-    }
-    panel_close(r, carry, o, (int)min64(PANEL, last - o));
-  }
-}
-
-/* Scratch of a thread that has at most `outputs` outputs. Never less with more rows, though few rows need the
- * most: a dry run of the largest step plans for the smaller ones. */
-static int64_t panel_floats(const Rows *r, int64_t outputs) {
-  int64_t streamed = min64(r->rows, STREAM_ROWS) * outputs;
-  return r->rows <= STREAM_ROWS ? streamed : max64(streamed, (PACK_BLOCK + r->rows) * PANEL);
-}
-
-static void panel_range(const Rows *r, float *scratch, int64_t first, int64_t last) {
-  if (r->rows <= STREAM_ROWS) {
-    panel_range_streamed(r, scratch, first, last);
-  } else {
-    panel_range_packed(r, scratch, first, last);
-  }
-}
-
 /* -- the operation --------------------------------------------------------------------------------------- */
+
+/* How outputs are shared out: whole tiles to each thread, and its scratch in floats. */
+typedef struct FewPlan {
+  int64_t unit, units, per_thread;
+} FewPlan;
+
+/* For at most `most` rows: a dry run of the largest step plans for the smaller ones. */
+static FewPlan few_plan(const Compute *c, const Rows *r, Weight w, int64_t most) {
+  Rows few = *r;
+  few.rows = min64(r->rows, most);
+  FewPlan plan = {.unit = w.transposed ? PANEL : DOT_OUTPUTS * 8};
+  plan.units = (weight_outputs(w) + plan.unit - 1) / plan.unit;
+  const int64_t outputs = (plan.units + c->threads - 1) / c->threads * plan.unit;
+  plan.per_thread = w.transposed ? few.rows * outputs : dot_floats(&few);
+  plan.per_thread = (plan.per_thread + VEC - 1) / VEC * VEC;
+  return plan;
+}
+
+static void few_rows(const Compute *c, const Rows *r, Weight w, const FewPlan *plan, float *scratch) {
+  const int64_t outputs = weight_outputs(w), units = plan->units;
+#pragma omp parallel for num_threads(c->threads) \
+    schedule(static, 1) if (units > 1 && (r->rows + 8) * r->inputs * outputs > 1 << 16)
+  for (int64_t k = 0; k < c->threads; k++) {
+    const int64_t first = units * k / c->threads * plan->unit,
+                  last = min64(units * (k + 1) / c->threads * plan->unit, outputs);
+    if (w.transposed) {
+      panel_range(r, scratch + k * plan->per_thread, first, last);
+    } else {
+      dot_range(r, scratch + k * plan->per_thread, first, last);
+    }
+  }
+}
 
 void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
   size_t mark = scratch_open(c);
@@ -390,24 +395,33 @@ void CPU(linear_rows)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, f
             .narrow = w.data.dtype == DTYPE_BF16,
             .of_blocks = of_blocks};
   if (of_blocks) r.blocks = blocks_of(w.data, c->dry);
-  /* Whole tiles to each thread. */
-  int64_t outputs = weight_outputs(w), unit = w.transposed ? PANEL : DOT_OUTPUTS * 8;
-  int64_t units = (outputs + unit - 1) / unit, most = (units + c->threads - 1) / c->threads * unit;
-  int64_t per_thread = w.transposed ? panel_floats(&r, most) : dot_floats(&r);
-  per_thread = (per_thread + VEC - 1) / VEC * VEC;
-  float *scratch = scratch_floats(c, c->threads * per_thread);
-  if (!c->dry && r.rows > 0) {
-#pragma omp parallel for num_threads(c->threads) \
-    schedule(static, 1) if (units > 1 && (r.rows + 8) * r.inputs * outputs > 1 << 16)
-    for (int64_t k = 0; k < c->threads; k++) {
-      int64_t first = units * k / c->threads * unit,
-              last = min64(units * (k + 1) / c->threads * unit, outputs);
-      if (w.transposed) {
-        panel_range(&r, scratch + k * per_thread, first, last);
-      } else {
-        dot_range(&r, scratch + k * per_thread, first, last);
-      }
-    }
+  const int64_t outputs = weight_outputs(w), many = w.transposed ? MANY_ROWS_ACROSS : MANY_ROWS;
+  const int chains = w.transposed ? 1 : VEC;
+  const FewPlan few = few_plan(c, &r, w, many - 1);
+  int64_t floats = c->threads * few.per_thread;
+  if (r.rows >= many)
+    floats = max64(floats, CPU(product_floats)(c->threads, r.rows, outputs, r.inputs, chains));
+  float *scratch = scratch_floats(c, floats);
+  if (!c->dry && r.rows >= many) {
+    const ProductFactor b = {.data = w.data.data,
+                             .stride = w.data.stride[0],
+                             .narrow = r.narrow,
+                             .across = w.transposed,
+                             .blocks = of_blocks ? &r.blocks : NULL};
+    const Product p = {.m = r.rows,
+                       .n = outputs,
+                       .k = r.inputs,
+                       .chains = chains,
+                       .a = {.data = r.x, .stride = r.x_stride},
+                       .b = b,
+                       .alpha = alpha,
+                       .beta = beta,
+                       .bias = r.bias,
+                       .c = r.out,
+                       .ldc = r.out_stride};
+    CPU(product)(c->threads, &p, scratch);
+  } else if (!c->dry && r.rows > 0) {
+    few_rows(c, &r, w, &few, scratch);
   }
   scratch_close(c, mark);
 }

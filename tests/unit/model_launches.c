@@ -201,11 +201,11 @@ static void steps_take_as_many_operations_as_they_should(void **state) {
     Count operation, launch;
   } cases[] = {
       {{"training with LoRA, recomputing", false, true, PASS_RECOMPUTE, 0, false, false, 0},
-       {69, 7},
+       {59, 7},
        {71, 9}},
       {{"with dropout too", false, true, PASS_RECOMPUTE, 0.05f, false, false, 0}, {109, 7}, {111, 9}},
       {{"training with LoRA, nothing run again", false, true, PASS_TRAIN, 0, false, false, 0},
-       {51, 7},
+       {46, 7},
        {53, 9}},
       {{"decoding", true, false, PASS_INFERENCE, 0, false, false, 0}, {9, 3}, {9, 3}},
       {{"decoding with biases", true, false, PASS_INFERENCE, 0, true, false, 0}, {9, 3}, {9, 3}},
