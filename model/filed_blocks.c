@@ -3,9 +3,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 
-#include <omp.h>
-
-enum { PIECE = 1 << 20 }; /* elements that a thread reads before it gives pages back */
+enum { PIECE = 1 << 18 }; /* elements that a thread reads before it gives pages back */
 
 FiledBlocks *filed_blocks_new(int64_t layers, int64_t tensors, Error *error) {
   FiledBlocks *blocks = memory_zeroed(1, sizeof *blocks);
@@ -44,23 +42,27 @@ static int begin_of(const FiledBlocks *blocks, int layer) {
   return layer > 0 ? blocks->ends[layer - 1] : 0;
 }
 
-/* The part of one thread; pages of the file are given back as they have been read, or the process would count them too. */
-static void read_part(const FiledTensor *tensor, size_t part, size_t parts) {
+static size_t pieces_of(const FiledTensor *tensor) {
+  return (tensor->entry->count + PIECE - 1) / PIECE;
+}
+
+/* Pages of the file are given back as they have been read, or the process would count them too. */
+static void read_piece(const FiledTensor *tensor, size_t piece) {
   const WeightEntry *entry = tensor->entry;
   const DType type = tensor->value.dtype;
-  const size_t end = entry->count * (part + 1) / parts;
-  for (size_t first = entry->count * part / parts, n; first < end; first += n) {
-    n = end - first < PIECE ? end - first : PIECE;
-    weight_read(entry, first, n, type, (char *)tensor->value.data + first * dtype_size(type));
-    weight_release(entry, first, n);
-  }
+  const size_t first = piece * PIECE, left = entry->count - first, n = left < PIECE ? left : PIECE;
+  weight_read(entry, first, n, type, (char *)tensor->value.data + first * dtype_size(type));
+  weight_release(entry, first, n);
 }
 
 static void read_block(const FiledBlocks *blocks, int layer) {
   const int begin = begin_of(blocks, layer), end = blocks->ends[layer];
 #pragma omp parallel
-  for (int i = begin; i < end; i++)
-    read_part(&blocks->tensors[i], (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+  for (int i = begin; i < end; i++) {
+    const size_t pieces = pieces_of(&blocks->tensors[i]);
+#pragma omp for schedule(dynamic) nowait
+    for (size_t piece = 0; piece < pieces; piece++) read_piece(&blocks->tensors[i], piece);
+  }
   /* What is not in order lies all over its tensor. */
   for (int i = begin; i < end; i++)
     if (blocks->tensors[i].entry->read)

@@ -120,6 +120,7 @@ static void lab_open(Lab *lab, const struct Variant *v, float dropout) {
   compute_dry_begin(&lab->compute);
   open_model(lab, v, dropout, &memory);
   (void)loss_of(lab, PASS_TRAIN, &step);
+  (void)loss_of(lab, PASS_RECOMPUTE, &step); /* either may take more memory */
   every_logprob(lab, &step, (float[TOKENS]){0});
   close_model(lab);
   assert_true(compute_dry_end(&lab->compute, &error));
