@@ -120,7 +120,7 @@ static ProductFactor weight_factor(const Compute *c, Weight w, int64_t output, i
 }
 
 /* out = alpha * x W^T + term + bias + beta * out for the outputs of W from `output` on, as many as out has. Long sums are put into out and go on from
- * there, so that many rows of x stay in the caches meanwhile; the term comes with the last links. */
+ * there, so that many rows of x stay in the caches meanwhile; the term comes first. */
 static void put_product(Compute *c, Tensor out, Tensor x, Weight w, int64_t output, const float *bias,
                         float alpha, float beta, const AdapterTerm *term) {
   const size_t mark = scratch_open(c);
@@ -138,7 +138,8 @@ static void put_product(Compute *c, Tensor out, Tensor x, Weight w, int64_t outp
     p.k = min64(step, inputs - link);
     p.a = (ProductFactor){.data = f32(x) + link, .stride = x.stride[0]};
     p.b = weight_factor(c, w, output, link, &blocks);
-    if (term && link + step >= inputs) {
+    p.more = 0;
+    if (term && link == 0) {
       p.more = more;
       p.more_a = (ProductFactor){.data = term->u.data, .stride = term->u.stride[0]};
       p.more_b = (ProductFactor){.data = term->b.data, .stride = term->b.stride[0]};

@@ -90,23 +90,27 @@ static void pack_a(const Work *work, int64_t first_tile, int64_t tile) {
   const int64_t row = first_row(p->m, plan->tiles, first_tile + tile),
                 rows = first_row(p->m, plan->tiles, first_tile + tile + 1) - row;
   float *to = work->packed_a + tile * tile_floats(plan->links, p->chains);
+  if (p->more > 0) {
+    pack_along(to, GROUP, &p->more_a, p->more, 1, row, rows, (Stretch){.count = p->more}, GROUP);
+    for (int64_t i = 0; i < p->more * GROUP; i++) to[i] *= p->more_scale;
+    pack_rows(to + p->more * GROUP, GROUP, &p->a, p, row, rows, (Stretch){.count = p->k}, GROUP);
+    return;
+  }
   for (int64_t l = 0; l < plan->links; l += plan->stretch) {
     const Stretch stretch = {.first = l, .count = min64(plan->stretch, plan->links - l)};
     pack_rows(to, GROUP, &p->a, p, row, rows, stretch, GROUP);
     to += stretch.count * p->chains * GROUP;
   }
-  if (p->more == 0) return;
-  to -= p->more * GROUP;
-  pack_along(to, GROUP, &p->more_a, p->more, 1, row, rows, (Stretch){.count = p->more}, GROUP);
-  for (int64_t i = 0; i < p->more * GROUP; i++) to[i] *= p->more_scale;
 }
 
 static void pack_b(const Product *p, float *to, int64_t column, int64_t columns, Stretch stretch) {
   const int64_t width = tile_vectors(columns) * VEC;
-  pack_rows(to, width, &p->b, p, column, columns, stretch, VEC);
-  if (p->more == 0) return;
-  pack_along(to + p->k * width, width, &p->more_b, p->more, 1, column, columns, (Stretch){.count = p->more},
-             VEC);
+  if (p->more == 0) {
+    pack_rows(to, width, &p->b, p, column, columns, stretch, VEC);
+    return;
+  }
+  pack_along(to, width, &p->more_b, p->more, 1, column, columns, (Stretch){.count = p->more}, VEC);
+  pack_rows(to + p->more * width, width, &p->b, p, column, columns, (Stretch){.count = p->k}, VEC);
 }
 
 /* What is packed next: at tile `tile` of `tiles` its part. */

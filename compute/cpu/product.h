@@ -17,7 +17,7 @@ typedef struct Product {
   int64_t m, n, k;
   int chains;         /* VEC, with factors that run along; or 1 */
   ProductFactor a, b; /* a: F32 */
-  /* `more` links behind those k, of factors that run along, F32: more_scale * more_a more_b. With one chain, and k + more <= PRODUCT_LINKS. */
+  /* `more` links before those k, while sums are small, of factors that run along, F32: more_scale * more_a more_b. With one chain, and k + more <= PRODUCT_LINKS. */
   int64_t more;
   ProductFactor more_a, more_b;
   float more_scale;

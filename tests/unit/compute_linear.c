@@ -61,10 +61,9 @@ static float weight_at(const Case *k, const Sides *s, int64_t o, int64_t i) {
   return k->transposed ? s->w[i * s->w_stride + o] : s->w[o * s->w_stride + i];
 }
 
-/* Chain `chain` of `chains` over the links [first, last). */
+/* Chain `which` of `chains` over the links [first, last), behind what sum is. */
 static float chain(const Case *k, const Sides *s, int64_t t, int64_t o, int64_t first, int64_t last,
-                   int which, int chains) {
-  float sum = 0;
+                   int which, int chains, float sum) {
   for (int64_t i = first + which; i < last; i += chains)
     sum = fmaf(s->x[t * s->x_stride + i], weight_at(k, s, o, i), sum);
   return sum;
@@ -73,7 +72,7 @@ static float chain(const Case *k, const Sides *s, int64_t t, int64_t o, int64_t 
 /* Those of a vector's lanes: halves are added to each other. */
 static float lanes(const Case *k, const Sides *s, int64_t t, int64_t o, int vector) {
   float sum[16];
-  for (int c = 0; c < vector; c++) sum[c] = chain(k, s, t, o, 0, k->I, c, vector);
+  for (int c = 0; c < vector; c++) sum[c] = chain(k, s, t, o, 0, k->I, c, vector, 0);
   for (int half = vector / 2; half > 0; half /= 2)
     for (int c = 0; c < half; c++) sum[c] += sum[c + half];
   return sum[0];
@@ -84,16 +83,17 @@ static float finished(const Case *k, float sum, float bias, float beta, float ol
   return beta != 0 ? fmaf(beta, old, y) : y;
 }
 
-/* Of training: one chain, in parts of one size where it is long, the adapter's links at its end. */
+/* Of training: one chain, in parts of one size where it is long, the adapter's links at its beginning. */
 static float in_parts(Case k, const Sides *s, int64_t t, int64_t o) {
   const int64_t most = (LONG_SUM - (k.adapted ? RANK : 0)) / STEP * STEP, parts = (k.I + most - 1) / most;
   const int64_t step = (k.I + parts * STEP - 1) / (parts * STEP) * STEP;
   float y = s->out[t * k.O + o], beta = k.beta;
   for (int64_t i = 0; i < k.I; i += step, beta = 1, k.biased = false) {
     const int64_t last = i + step < k.I ? i + step : k.I;
-    float sum = chain(&k, s, t, o, i, last, 0, 1);
-    for (int64_t r = 0; k.adapted && last == k.I && r < RANK; r++)
+    float sum = 0;
+    for (int64_t r = 0; k.adapted && i == 0 && r < RANK; r++)
       sum = fmaf(s->u[t * s->u_stride + r] * 0.7f, s->b[o * RANK + r], sum);
+    sum = chain(&k, s, t, o, i, last, 0, 1, sum);
     y = finished(&k, sum, s->bias[o], beta, y);
   }
   return y;
@@ -101,7 +101,7 @@ static float in_parts(Case k, const Sides *s, int64_t t, int64_t o) {
 
 static float expected(const Case *k, const Sides *s, int64_t t, int64_t o, int vector) {
   if (!k->row_invariant) return in_parts(*k, s, t, o);
-  const float sum = k->transposed ? chain(k, s, t, o, 0, k->I, 0, 1) : lanes(k, s, t, o, vector);
+  const float sum = k->transposed ? chain(k, s, t, o, 0, k->I, 0, 1, 0) : lanes(k, s, t, o, vector);
   return finished(k, sum, s->bias[o], k->beta, s->out[t * k->O + o]);
 }
 
