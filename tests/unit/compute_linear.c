@@ -148,13 +148,13 @@ static void check(const Case *k, int threads) {
 }
 
 static const int64_t row_counts[] = {1, 7, 9, 33, 47, 48, 61, 300};
-static const int64_t sizes[][2] = {{1, 1}, {16, 48}, {70, 50}, {130, 17}, {576, 100}, {2100, 35}, {4200, 20}};
+static const int64_t sizes[][2] = {{1, 1}, {16, 48}, {70, 50}, {130, 17}, {576, 30}, {2100, 3}, {4200, 2}};
 
 static void check_all(bool row_invariant) {
   int n = 0;
   for (int t = 0; t < 8; t++)
     for (int size = 0; size < 7; size++, n++) {
-      if (row_counts[t] * sizes[size][0] * sizes[size][1] > 4 << 20) continue;
+      if (row_counts[t] * sizes[size][0] * sizes[size][1] > 3 << 19) continue;
       Case k = {.T = row_counts[t],
                 .I = sizes[size][0],
                 .O = sizes[size][1] + (row_invariant ? 0 : THIN - 1),
