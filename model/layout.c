@@ -318,14 +318,21 @@ static bool cut_block(Builder *b, int layer, Tensor *tensors) {
   return block_weights_cut(m->block_weights, layer, tensors, count, &b->compute->comm, b->arena, b->error);
 }
 
-/* In two slots, as large as the largest block, and of each block this rank's slice. */
-static void add_sliced_blocks(Builder *b) {
-  Model *m = b->model;
+/* All at one place of an arena without memory, whose peak is the largest block. */
+static Arena add_blocks_dry(Builder *b) {
   Arena *arena = b->arena, block;
   arena_init_dry(&block, "block");
   b->arena = &block;
   add_all_blocks(b);
   b->arena = arena;
+  return block;
+}
+
+/* In two slots, as large as the largest block, and of each block this rank's slice. */
+static void add_sliced_blocks(Builder *b) {
+  Model *m = b->model;
+  Arena *arena = b->arena;
+  const Arena block = add_blocks_dry(b);
   if (failed(b)) return;
   const void *const slots[] = {arena_alloc(arena, block.peak), arena_alloc(arena, block.peak)};
   Tensor *tensors = memory_zeroed((size_t)m->tensor_count, sizeof *tensors);
@@ -342,11 +349,8 @@ static void add_sliced_blocks(Builder *b) {
 /* In one room, as large as the largest block. */
 static void add_filed_blocks(Builder *b) {
   Model *m = b->model;
-  Arena *arena = b->arena, block;
-  arena_init_dry(&block, "block");
-  b->arena = &block;
-  add_all_blocks(b);
-  b->arena = arena;
+  Arena *arena = b->arena;
+  const Arena block = add_blocks_dry(b);
   if (failed(b)) return;
   const void *room = arena_alloc(arena, block.peak);
   for (int layer = 0; layer < m->spec.layers; layer++) move_block(m, layer, block.base, room);

@@ -4,6 +4,7 @@
 #include "compute/amx/pack.h"
 
 #include "base/error.h"
+#include "compute/teams.h"
 
 #include <omp.h>
 #include <stdatomic.h>
@@ -21,15 +22,9 @@ static Plan plan_of(int threads, int64_t m, int64_t n, int64_t k) {
   Plan plan = {.m_panels = ceil_div(m, PANEL),
                .n_panels = ceil_div(n, PANEL),
                .steps = least(ceil_div(k, STEP), LONG_STEPS)};
-  int64_t best = INT64_MAX;
-  for (int64_t teams = 1; teams <= threads; teams++) {
-    if (threads % teams) continue;
-    const int64_t work = ceil_div(plan.m_panels, teams) * ceil_div(plan.n_panels, threads / teams);
-    if (work >= best) continue;
-    best = work;
-    plan.m_teams = teams;
-    plan.n_teams = threads / teams;
-  }
+  const Teams teams = teams_of(threads, plan.m_panels, plan.n_panels);
+  plan.m_teams = teams.rows;
+  plan.n_teams = teams.columns;
   plan.n_block = least(CACHE_STEPS / plan.steps, ceil_div(plan.n_panels, plan.n_teams));
   return plan;
 }

@@ -2,6 +2,8 @@
  * and takes the tiles of a through each. */
 #include "compute/cpu/product_tile.h"
 
+#include "compute/teams.h"
+
 enum {
   CACHE_FLOATS = 1 << 18 /* of a for each thread */
 };
@@ -35,15 +37,9 @@ static Plan plan_of(int threads, int64_t m, int64_t n, int64_t k, int chains) {
       .tiles = ceil_div(m, TILE_ROWS), .panels = ceil_div(n, TILE_COLUMNS), .links = ceil_div(k, chains)};
   plan.stretch = ceil_div(plan.links, max64(1, ceil_div(plan.links, PRODUCT_LINKS / chains)));
   if (chains > 1) plan.stretch = ceil_div(plan.stretch * VEC, STEP) * STEP / VEC; /* whole steps */
-  int64_t best = INT64_MAX;
-  for (int64_t teams = 1; teams <= threads; teams++) {
-    if (threads % teams) continue;
-    const int64_t work = ceil_div(plan.tiles, teams) * ceil_div(plan.panels, threads / teams);
-    if (work >= best) continue;
-    best = work;
-    plan.m_teams = teams;
-    plan.n_teams = threads / teams;
-  }
+  const Teams teams = teams_of(threads, plan.tiles, plan.panels);
+  plan.m_teams = teams.rows;
+  plan.n_teams = teams.columns;
   plan.block = min64(plan.tiles, tiles_in_cache(plan.links, chains) * plan.m_teams);
   return plan;
 }

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/option.h"
-#include "tests/temporary.h"
+#include "tests/folder.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -57,20 +57,6 @@ static const Option table[] = {
     ROW_FLOAT("adapter.share", Config, share, "0", 0, 1, "the same as a share", .excludes = "adapter.count"),
 };
 enum { ROWS = sizeof table / sizeof *table, MOST_ARGUMENTS = 16 };
-
-static Temporary folder;
-
-static inline int open_folder(void **state) {
-  (void)state;
-  temporary_open(&folder);
-  return 0;
-}
-
-static inline int close_folder(void **state) {
-  (void)state;
-  temporary_close(&folder);
-  return 0;
-}
 
 /* Parses a NULL-terminated command line (without the program's name). */
 static inline bool parse(Config *config, OptionRequest *request, Error *error, const char *const *arguments) {
