@@ -126,7 +126,7 @@ note "what is exported of slices is the whole model"
 
 # The peak of each rank beside its plan, of a model that libraries are no large part of, with micro-batches that are full.
 base_of "$world" '.hidden_size = 384 | .intermediate_size = 1152 | .num_attention_heads = 8 | .num_key_value_heads = 8 | .num_hidden_layers = 8 |
-  .vocab_size = 24000 | .max_position_embeddings = 512' "$work/heavy"
+  .vocab_size = 32000 | .max_position_embeddings = 512' "$work/heavy"
 jq -nc '{prompt: "red door?", completion: ("blue " * 300)}, {prompt: "red door?", completion: ("blue " * 300)}' >"$work/full.jsonl"
 heavy=("$bin/sft" --model.path "$work/heavy" --data.train "$work/full.jsonl" --data.max_length 256 --data.truncation truncate --data.packing false
   --optim.batch_size 2 --optim.micro_batch_tokens 256 --optim.max_steps 1 "${common[@]}")
