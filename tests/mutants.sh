@@ -3,6 +3,9 @@
 # tests that are named for it, and runs them. At least one must fail. The table ends with a line of counts.
 #
 #   tests/mutants.sh [--only WHAT]...     WHAT: a number of the table, or a part of a description or a file's name
+#   tests/mutants.sh --check [BUILD]      builds and runs nothing: says where a table no longer fits the tree, as TABLE:LINE and
+#                                         what it expects; with BUILD, a folder that cmake has set up, also which tests are not
+#                                         there (those of cuda/ where the build has them). The test house/mutants.
 #
 # Fails when a change is seen by no test, does not compile, or no longer applies: then its text in the table is to be
 # brought up to date. The copy and its build stay in build/mutants, so that another run begins where this one ended.
@@ -23,29 +26,39 @@ root=$PWD place=$PWD/build/mutants
 tree=$place/tree build=$place/build
 limit=300 # seconds for a test: a fault that goes round in circles is seen too
 
-only=()
+only=() check=false names_of=''
 while (($#)); do
   case $1 in
+    --check)
+      check=true
+      if [[ -n ${2-} && $2 != -* ]]; then names_of=$2; shift; fi
+      shift
+      ;;
     --only) only+=("${2?--only needs a value}"); shift 2 ;;
     --help | -h) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/!p}' "$0"; exit 0 ;;
     *) echo "unknown: $1 (try --help)" >&2; exit 2 ;;
   esac
 done
 
-# -- the tables: mutant i has what[i], tests[i], and changes first[i] .. first[i+1]-1 of file, old, new ---------------------
+# -- the tables: mutant i has what[i], tests[i], and changes first[i] .. first[i+1]-1 of file, old, new; it stands at line[i], its
+# changes at line_of_change ------------------------------------------------------------------------------------------------
 
-what=() tests=() first=(0) file=() old=() new=()
+forget_tables() { what=() tests=() line=() first=(0) file=() old=() new=() line_of_change=(); }
+forget_tables
 
-read_table() {
-  local table=$1 line number=0 at=-1 mark text newline=$'\n'
-  while IFS= read -r line || [[ -n $line ]]; do
+read_table() { # FILE
+  local table=$1 text number=0 at=-1 mark newline=$'\n'
+  while IFS= read -r text || [[ -n $text ]]; do
     number=$((number + 1))
-    mark=${line:0:1} text=${line:2}
+    mark=${text:0:1} text=${text:2}
     case $mark in
       '' | '#') ;;
-      =) what+=("$text"); tests+=(''); first+=("${#file[@]}") ;;
+      =) what+=("$text"); tests+=(''); line+=("$table:$number"); first+=("${#file[@]}") ;;
       \?) tests[${#tests[@]} - 1]=$text ;;
-      @) file+=("$text"); old+=(''); new+=(''); at=$((${#file[@]} - 1)); first[${#first[@]} - 1]=${#file[@]} ;;
+      @)
+        file+=("$text"); old+=(''); new+=(''); line_of_change+=("$table:$number")
+        at=$((${#file[@]} - 1)); first[${#first[@]} - 1]=${#file[@]}
+        ;;
       -) old[at]+=${old[at]:+$newline}$text ;;
       +) new[at]+=${new[at]:+$newline}$text ;;
       *)
@@ -72,16 +85,24 @@ wanted() { # NUMBER
 
 # -- one change ------------------------------------------------------------------------------------------------------------
 
+# Makes change $1 in $text; false when it does not apply, with the reason in $reason.
+change() {
+  local from=${old[$1]}
+  case $text in
+    *"$from"*"$from"*) reason="${file[$1]} has more than once: $from"; return 1 ;;
+    *"$from"*) text=${text/"$from"/"${new[$1]}"} ;;
+    *) reason="${file[$1]} does not have: $from"; return 1 ;;
+  esac
+}
+
 # Makes the changes of mutant $1 in the tree; false when one does not apply, with the reason in $reason.
 apply() {
-  local c text rest
+  local c text
   for ((c = first[$1]; c < first[$1 + 1]; c++)); do
     if [[ ! -f $tree/${file[c]} ]]; then reason="there is no ${file[c]}"; return 1; fi
     text=$(cat "$tree/${file[c]}"; echo .) text=${text%.}
-    rest=${text#*"${old[c]}"}
-    if [[ $rest == "$text" ]]; then reason="${file[c]} does not have: ${old[c]}"; return 1; fi
-    if [[ $rest == *"${old[c]}"* ]]; then reason="${file[c]} has more than once: ${old[c]}"; return 1; fi
-    printf '%s' "${text%%"${old[c]}"*}${new[c]}$rest" >"$tree/${file[c]}"
+    change "$c" || return 1
+    printf '%s' "$text" >"$tree/${file[c]}"
   done
 }
 
@@ -131,6 +152,102 @@ try() {
   done
   verdict="SURVIVED: ${tests[$1]}"
 }
+
+# -- the tables beside the tree --------------------------------------------------------------------------------------------
+
+# Prints what no longer fits the tree in folder $1, or names a test that is not one of the lines of $2 (nothing: not looked at).
+check_tables() {
+  local i c name text reason
+  local -A now # the text of a file after the changes so far
+  for ((i = 0; i < ${#what[@]}; i++)); do
+    if [[ -z ${tests[i]} ]]; then echo "${line[i]}: expected a test that sees it (?)"; fi
+    if ((first[i] == first[i + 1])); then echo "${line[i]}: expected a change (@, -, +)"; fi
+    for name in ${tests[i]}; do
+      if [[ -n $2 && $'\n'$2$'\n' != *$'\n'"$name"$'\n'* && ($name != cuda/* || $'\n'$2 == *$'\n'cuda/*) ]]; then
+        echo "${line[i]}: expected a test $name"
+      fi
+    done
+    now=()
+    for ((c = first[i]; c < first[i + 1]; c++)); do
+      name=${file[c]}
+      if [[ ! -f $1/$name ]]; then echo "${line_of_change[c]}: expected a file $name"; continue; fi
+      if [[ -z ${old[c]} || ${old[c]} == "${new[c]}" ]]; then echo "${line_of_change[c]}: expected a text (-) and another (+)"; continue; fi
+      if [[ -z ${now[$name]-} ]]; then IFS= read -r -d '' text <"$1/$name" || true; now[$name]=$text; fi
+      text=${now[$name]}
+      if change "$c"; then now[$name]=$text; else echo "${line_of_change[c]}: expected once: $reason"; fi
+    done
+  done
+}
+
+# A check that has gone blind fails: a small tree has one fault of each kind.
+try_check() {
+  local folder lines
+  folder=$(mktemp -d)
+  printf 'one\ntwo two\n' >"$folder/file"
+  cat >"$folder/table" <<'END'
+= all right, and changes of one file follow each other
+? unit/there
+@ file
+- one
++ three
+@ file
+- three
++ four
+= not there
+? unit/there
+@ file
+- three
++ four
+= twice
+? unit/there
+@ file
+- two
++ four
+= no such file
+? unit/there
+@ other
+- one
++ three
+= nothing is other
+? unit/there
+@ file
+- one
++ one
+= no test
+@ file
+- one
++ three
+= no change
+? unit/there
+= no such test
+? unit/there unit/missing
+@ file
+- one
++ three
+END
+  read_table "$folder/table"
+  lines=$(check_tables "$folder" unit/there | sed -E 's/.*table:([0-9]+): .*/\1/' | tr '\n' ' ')
+  forget_tables
+  rm -r "$folder"
+  if [[ $lines != '11 16 21 26 29 33 35 ' ]]; then
+    echo "the check does not see what it is there for: lines $lines" >&2
+    exit 1
+  fi
+}
+
+if $check; then
+  known=''
+  if [[ -n $names_of ]]; then
+    known=$(ctest --test-dir "$names_of" -N 2>/dev/null | sed -nE 's/^ *Test +#[0-9]+: ([^ ]+).*/\1/p')
+    [[ -n $known ]] || { echo "no tests in $names_of" >&2; exit 2; }
+  fi
+  try_check
+  for table in tests/mutants/*.txt; do read_table "$table"; done
+  stale=$(check_tables "$root" "$known")
+  [[ -z $stale ]] || { printf '%s\n' "$stale"; exit 1; }
+  echo "${#what[@]} faults fit the tree${names_of:+ and name tests of $names_of}"
+  exit 0
+fi
 
 # -- all of them -----------------------------------------------------------------------------------------------------------
 
