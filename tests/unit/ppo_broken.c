@@ -1,4 +1,5 @@
-/* Losses of PPO that are not finite say where: the episode, its prompt, and which number it was. */
+/* Losses of PPO that are not finite say where: the episode, its prompt, and which number it was. What is not learnt from leaves no
+ * gradient. */
 #include "scoring/source.h"
 #include "tests/support/ppo_lab.h"
 #include "tests/temporary.h"
@@ -28,6 +29,18 @@ static void judge(Lab *lab) {
   }
 }
 
+/* Who learns next, actor or critic, adds to the same memory. */
+static void expect_no_gradient(Lab *lab) {
+  PpoModels *models = &lab->s.models;
+  Trainee *const all[] = {&models->actor, &models->critics[CRITIC_OF_REWARDS]};
+  for (int i = 0; i < 2; i++) {
+    double norm = NAN;
+    Error error = {0};
+    if (!trainee_step(all[i], &lab->s.compute, 0, &norm, &error)) fail_msg("%s", error.message);
+    assert_true(norm == 0);
+  }
+}
+
 static void expect_broken(Lab *lab, Ptx *ptx, const char *message) {
   PpoSession *s = &lab->s;
   const PpoWorkers workers = session_workers(s);
@@ -38,6 +51,7 @@ static void expect_broken(Lab *lab, Ptx *ptx, const char *message) {
   assert_false(update_from(&s->experience, &workers, ptx, &update, &stats, &error));
   assert_int_equal(error.code, ERROR_MODEL);
   if (!strstr(error.message, message)) fail_msg("'%s' is not in: %s", message, error.message);
+  expect_no_gradient(lab);
 }
 
 /* One number of the rollout; advantages are whitened, and so none of them is finite any more. */
@@ -91,15 +105,15 @@ static void clipping_hides_nothing(void **state) {
 }
 
 /* The row of an id that answer BROKEN alone has: the rollout was right, and the weights are no longer. */
-static void the_weights(void **state) {
-  (void)state;
+static void weights_of(bool critic, const char *message) {
   enum { ID = 99 };
   Lab lab;
   lab_open(&lab, false, (const char *[]){NULL});
   PpoSession *s = &lab.s;
   Experience *x = &s->experience;
-  const Model *actor = s->models.actor.predictor.model;
-  const Tensor table = actor->tensors[actor->embedding].value;
+  const Trainee *trainee = critic ? &s->models.critics[CRITIC_OF_REWARDS] : &s->models.actor;
+  const Model *model = trainee->predictor.model;
+  const Tensor table = model->tensors[model->embedding].value;
   roll_out(&lab);
   for (int e = 0; e < LAB_BATCH; e++) {
     for (int64_t t = 0; t < x->samples[e].length; t++) {
@@ -113,9 +127,14 @@ static void the_weights(void **state) {
   assert_true(table.dim[1] <= 256 && x->samples[BROKEN].length > 1);
   for (int i = 0; i < 256; i++) row[i] = NAN;
   compute_upload(&s->compute, tensor_rows(table, ID, 1), row);
-  expect_broken(&lab, NULL,
-                "the policy loss is NaN, first at the answer of episode 6 as the weights are now (its");
+  expect_broken(&lab, NULL, message);
   lab_close(&lab);
+}
+
+static void the_weights(void **state) {
+  (void)state;
+  weights_of(false, "the policy loss is NaN, first at the answer of episode 6 as the weights are now (its");
+  weights_of(true, "the value loss is NaN, first at the answer of episode 6 as the weights are now (its");
 }
 
 /* The same of an id that stands in a text of data.ptx alone. */
@@ -163,8 +182,28 @@ static void the_other_text(void **state) {
   lab_close(&lab);
 }
 
+/* The minibatch that has moved too far is not learnt from, though its gradient was made. */
+static void the_step_not_taken(void **state) {
+  (void)state;
+  Lab lab;
+  lab_open(&lab, false, (const char *[]){"--ppo.target_kl=1e-9", NULL});
+  PpoSession *s = &lab.s;
+  const PpoWorkers workers = session_workers(s);
+  UpdateState update = {.lr = 1e-3, .critic_lr = 1e-3};
+  UpdateStats stats;
+  Error error = {0};
+  roll_out(&lab);
+  judge(&lab);
+  experience_credit(&s->experience, &s->config.ppo, 0.05, 0);
+  if (!update_from(&s->experience, &workers, NULL, &update, &stats, &error)) fail_msg("%s", error.message);
+  assert_true(stats.stopped);
+  expect_no_gradient(&lab);
+  lab_close(&lab);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(the_rollout), cmocka_unit_test(clipping_hides_nothing),
-                                     cmocka_unit_test(the_weights), cmocka_unit_test(the_other_text)};
+                                     cmocka_unit_test(the_weights), cmocka_unit_test(the_other_text),
+                                     cmocka_unit_test(the_step_not_taken)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
