@@ -278,11 +278,14 @@ void roles_forward(const BlockContext *context, int layer, LinearRole first, int
   const Tensor all = tensor_beside(out, count);
   const bool at_once = !tensor_is_none(all) && stacked(model, model_tensor, linear, count, &weight, &bias);
   LoraState *const *kept = context->keep ? states : NULL;
-  if (at_once && adapted == count && !lora_drops(context->adapter, kept != NULL, adapter_rows(context))) {
+  if (adapted == count && !lora_drops(context->adapter, kept != NULL, adapter_rows(context))) {
     AdapterTerm terms[LORA_JOINED];
     const size_t mark = arena_mark(context->arena);
     lora_terms(context->compute, context->adapter, ids, count, out, x, terms, kept, context->arena);
-    op_linear_adapted(context->compute, all, x, (Weight){.data = weight}, bias, terms, count, 0);
+    if (at_once) op_linear_adapted(context->compute, all, x, (Weight){.data = weight}, bias, terms, count, 0);
+    for (int i = 0; !at_once && i < count; i++) /* the same sums */
+      op_linear_adapted(context->compute, out[i], x, model_weight(model, linear[i]),
+                        model_tensor(model, linear[i].bias), &terms[i], 1, 0);
     if (!kept) arena_release(context->arena, mark);
     return;
   }
