@@ -42,7 +42,7 @@ static int close_bench(void **state) {
 typedef struct State {
   int64_t cursor;
   double loss, odd;
-  float weights[6];
+  float weights[6], moments[2];
   uint16_t narrow[3];
   int32_t array[4];
 } State;
@@ -52,12 +52,14 @@ static bool exchange(State *s, Checkpoint *c, Error *error) {
          checkpoint_float(c, "odd", &s->odd, error) &&
          checkpoint_tensor(c, "policy.value.w", tensor_2d(s->weights, DTYPE_F32, 2, 3), error) &&
          checkpoint_tensor(c, "policy.value.n", tensor_1d(s->narrow, DTYPE_BF16, 3), error) &&
+         checkpoint_host_tensor(c, "policy.mean.w", tensor_1d(s->moments, DTYPE_F32, 2), error) &&
          checkpoint_array(c, "array", DTYPE_I32, s->array, 4, error);
 }
 
 static State example(int64_t step) {
   State s = {.cursor = (INT64_C(1) << 60) + step, .loss = 0.1 * (double)step, .odd = NAN};
   for (int i = 0; i < 6; i++) s.weights[i] = (float)step + 0.1f * (float)i;
+  for (int i = 0; i < 2; i++) s.moments[i] = (float)(step - i);
   for (int i = 0; i < 3; i++) s.narrow[i] = (uint16_t)(step + i);
   for (int i = 0; i < 4; i++) s.array[i] = (int32_t)(step - i);
   return s;
@@ -93,6 +95,7 @@ static int64_t must_find(void) {
     State expected = example(step);
     assert_true(s.cursor == expected.cursor && s.loss == expected.loss && isnan(s.odd));
     assert_memory_equal(s.weights, expected.weights, sizeof s.weights);
+    assert_memory_equal(s.moments, expected.moments, sizeof s.moments);
     assert_memory_equal(s.narrow, expected.narrow, sizeof s.narrow);
     assert_memory_equal(s.array, expected.array, sizeof s.array);
   }
@@ -331,20 +334,22 @@ static void another_shape_is_refused(void **state) {
 /* Nobody could go on from it, and the former would be removed for it. */
 static void what_is_not_finite_is_not_saved(void **state) {
   (void)state;
+  static const char *const broken[] = {"policy.value.w: 1 of 6", "policy.value.n: 2 of 3",
+                                       "policy.mean.w: 1 of 2"};
   must_save(7);
-  for (int which = 0; which < 2; which++) {
+  for (int which = 0; which < 3; which++) {
     Error error = {0};
     Checkpoint c;
     State s = example(8);
     if (which == 0) s.weights[5] = INFINITY;
     if (which == 1) s.narrow[0] = s.narrow[2] = 0x7fc0; /* NaN */
+    if (which == 2) s.moments[1] = NAN;
     assert_true(checkpoint_begin(&c, "sft", 8, settings, &bench.compute, &error) && exchange(&s, &c, &error));
     assert_false(checkpoint_commit(&c, bench.folder.directory, (CheckpointKeep){1, 0}, &error));
     assert_int_equal(error.code, ERROR_MODEL);
-    const char *message = which ? "checkpoint of step 8: policy.value.n: 2 of 3 values are not finite (NaN "
-                                  "or infinite): not saved"
-                                : "checkpoint of step 8: policy.value.w: 1 of 6 values are not finite (NaN "
-                                  "or infinite): not saved";
+    char message[128];
+    snprintf(message, sizeof message,
+             "checkpoint of step 8: %s values are not finite (NaN or infinite): not saved", broken[which]);
     assert_string_equal(error.message, message);
     checkpoint_close(&c);
     assert_false(directory_exists(in_step(8, "")));
