@@ -21,9 +21,9 @@ typedef struct ProductFactor {
   const struct Blocks *blocks; /* or, of b alone: rows of blocks (compute/cpu/blocks.h), which run along */
 } ProductFactor;
 
-/* Whether bf16 products run on a matrix unit (compute/amx): several times the speed of fp32. Without one they would be
- * slower than widening to fp32, and some processors have none at all. */
-bool product_bf16_is_fast(void);
+/* Whether there is a matrix unit for products (compute/amx): of bf16 factors at several times the speed of fp32, of F32 ones without loss
+ * at nearly twice. Without one bf16 products would be slower than widening to fp32, and some processors have none at all. */
+bool product_has_matrix_unit(void);
 
 /* Instruction sets, as far as our paths differ by them. */
 typedef enum ProductSet { PRODUCT_LESS, PRODUCT_AVX2, PRODUCT_AVX512, PRODUCT_AMX } ProductSet;

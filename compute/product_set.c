@@ -18,7 +18,7 @@ static ProductSet product_set(void) {
                                                      : PRODUCT_LESS;
 }
 
-bool product_bf16_is_fast(void) {
+bool product_has_matrix_unit(void) {
   return product_set() == PRODUCT_AMX && product_amx_allowed();
 }
 

@@ -51,7 +51,7 @@ static TilePanel panel_of_b(const Product *p, const Stretch *stretch, int64_t fi
   }
   const char *data = (const char *)((const uint16_t *)p->b.data + first * p->b.stride + stretch->link);
   const int64_t row = p->b.stride * (int64_t)sizeof(uint16_t);
-  return (TilePanel){data, row, TILE * row, LINE};
+  return (TilePanel){.data = data, .row = row, .tile = TILE * row, .step = LINE};
 }
 
 typedef struct Few {
@@ -128,7 +128,7 @@ static void take_columns(const Few *few, int64_t first, int64_t last, char *own)
   if (by_bricks) amx_bring(&bricks, 0);
   for (; first < last; first += PANEL) {
     for (int64_t link = 0; link < p->k; link += LONG_STEPS * STEP) {
-      const Stretch stretch = stretch_from(p, link);
+      const Stretch stretch = stretch_from(p, link, LONG_STEPS);
       const TilePanel b = by_bricks ? (TilePanel){0} : panel_of_b(p, &stretch, first, own);
       for (int64_t panel = 0; panel * PANEL < p->m; panel++)
         take_block(few, &stretch, panel, first, by_bricks ? &bricks : NULL, b);

@@ -18,7 +18,7 @@ enum {
   STEP = 2 * TILE,             /* links of a sum in a tile */
   PANEL = 2 * TILE,            /* rows of a panel */
   TILE_BYTES = TILE * LINE,    /* of a factor's tile as of a result's */
-  STEP_BYTES = 2 * TILE_BYTES, /* a panel's tiles of one step */
+  STEP_BYTES = 2 * TILE_BYTES, /* a panel's tiles of one step, or of one part of it where factors are whole */
   LONG_STEPS = 64              /* steps after which sums are put into c, and go on from there */
 };
 
@@ -31,6 +31,7 @@ static inline int64_t least(int64_t a, int64_t b) {
 }
 
 typedef struct Product {
+  bool whole; /* F32 factors in parts (pack_whole.h), not rounded */
   int64_t m, n, k;
   float alpha, beta;
   ProductFactor a, b;
@@ -44,8 +45,8 @@ typedef struct Stretch {
   float beta; /* of what c has before */
 } Stretch;
 
-static inline Stretch stretch_from(const Product *p, int64_t link) {
-  return (Stretch){link, least(LONG_STEPS, ceil_div(p->k - link, STEP)), link ? 1.0f : p->beta};
+static inline Stretch stretch_from(const Product *p, int64_t link, int64_t long_steps) {
+  return (Stretch){link, least(long_steps, ceil_div(p->k - link, STEP)), link ? 1.0f : p->beta};
 }
 
 /* The size of a workspace that need not begin at a line, and its first line. */
@@ -86,32 +87,51 @@ static inline void transpose(__m512i x[TILE]) {
   for (int i = 0; i < TILE; i++) x[i] = y[i];
 }
 
-/* The first `count` of STEP elements, zeros behind them, as bf16. */
+/* F32 elements that are a row of a tile as bf16. */
+typedef struct TwoVectors {
+  __m512 first, second;
+} TwoVectors;
+
+/* The first `count` of STEP elements, zeros behind them. */
+static inline TwoVectors floats_of_links(const ProductFactor *f, int64_t offset, int64_t count) {
+  const float *from = (const float *)f->data + offset;
+  const __mmask32 lanes = (__mmask32)((UINT64_C(1) << count) - 1);
+  return (TwoVectors){_mm512_maskz_loadu_ps((__mmask16)lanes, from),
+                      _mm512_maskz_loadu_ps((__mmask16)(lanes >> TILE), from + TILE)};
+}
+
+/* Of each of two rows the first `count` of TILE elements. */
+static inline TwoVectors floats_of_rows(const ProductFactor *f, int64_t offset, int64_t count, bool both) {
+  const float *from = (const float *)f->data + offset;
+  const __mmask16 first = (__mmask16)((1u << count) - 1), second = both ? first : 0;
+  return (TwoVectors){_mm512_maskz_loadu_ps(first, from), _mm512_maskz_loadu_ps(second, from + f->stride)};
+}
+
+/* Two rows of TILE elements as pairs, one of either in a word. */
+static inline __m512i pairs_of(__m512i rows) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, rows);
+}
+
+/* As bf16. */
 static inline __m512i row_of_links(const ProductFactor *f, int64_t offset, int64_t count) {
   if (f->narrow)
     return _mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << count) - 1),
                                     (const uint16_t *)f->data + offset);
-  const float *from = (const float *)f->data + offset;
-  const __mmask32 lanes = (__mmask32)((UINT64_C(1) << count) - 1);
-  return amx_narrow(_mm512_maskz_loadu_ps((__mmask16)lanes, from),
-                    _mm512_maskz_loadu_ps((__mmask16)(lanes >> TILE), from + TILE));
+  const TwoVectors links = floats_of_links(f, offset, count);
+  return amx_narrow(links.first, links.second);
 }
 
-/* Of each of two rows the first `count` of TILE elements as pairs, one of either in a word. */
 static inline __m512i pairs_of_rows(const ProductFactor *f, int64_t offset, int64_t count, bool both) {
-  const __mmask16 first = (__mmask16)((1u << count) - 1), second = both ? first : 0;
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
-                                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  __m512i rows;
-  if (f->narrow) {
-    const uint16_t *from = (const uint16_t *)f->data + offset;
-    rows = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(first, from)),
-                              _mm256_maskz_loadu_epi16(second, from + f->stride), 1);
-  } else {
-    const float *from = (const float *)f->data + offset;
-    rows = amx_narrow(_mm512_maskz_loadu_ps(first, from), _mm512_maskz_loadu_ps(second, from + f->stride));
+  if (!f->narrow) {
+    const TwoVectors rows = floats_of_rows(f, offset, count, both);
+    return pairs_of(amx_narrow(rows.first, rows.second));
   }
-  return _mm512_permutexvar_epi16(order, rows);
+  const uint16_t *from = (const uint16_t *)f->data + offset;
+  const __mmask16 first = (__mmask16)((1u << count) - 1), second = both ? first : 0;
+  return pairs_of(_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(first, from)),
+                                     _mm256_maskz_loadu_epi16(second, from + f->stride), 1));
 }
 
 static inline int64_t within(int64_t count, int64_t most) {
@@ -175,7 +195,7 @@ static inline void pack_panel(char *to, const ProductFactor *f, bool pairs, int6
 }
 
 static inline TilePanel packed_panel(const char *packed) {
-  return (TilePanel){packed, LINE, TILE_BYTES, STEP_BYTES};
+  return (TilePanel){.data = packed, .row = LINE, .tile = TILE_BYTES, .step = STEP_BYTES};
 }
 
 /* Of panels a and b. */

@@ -39,5 +39,5 @@ DeviceMemory CPU(memory)(const Compute *c) {
 }
 
 const char *CPU(describe)(const Compute *c) {
-  return product_bf16_is_fast() ? "cpu (avx512, amx)" : c->backend->name;
+  return product_has_matrix_unit() ? "cpu (avx512, amx)" : c->backend->name;
 }

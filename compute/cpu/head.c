@@ -5,10 +5,14 @@
 
 #include <math.h>
 
-enum { CHUNK_FLOATS = 8 << 20 }; /* logits of a chunk: 32 MiB, or one row */
+enum { CHUNK_FLOATS = 16 << 20 }; /* logits of a chunk: 64 MiB, or one row */
 
-static int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-  return max64(1, min64(rows, CHUNK_FLOATS / vocabulary));
+/* Rows of a chunk: of one size, since the head's weight is packed for each. In a dry run the most that fewer rows than these may have, too. */
+static int64_t chunk_rows(const Compute *c, int64_t rows, int64_t vocabulary) {
+  const int64_t most = max64(1, CHUNK_FLOATS / vocabulary);
+  if (c->dry || rows <= most) return max64(1, min64(rows, most));
+  const int64_t chunks = (rows + most - 1) / most;
+  return (rows + chunks - 1) / chunks;
 }
 
 /* What is known of one row's distribution. Logits z are the transformed ones. */
@@ -125,7 +129,7 @@ static void chunk_backward(Compute *c, HeadTerms d, Tensor dz, HeadTerms z) {
 
 void CPU(head_logprob)(Compute *c, Tensor logprob, Tensor entropy, HeadTerms z, Tensor targets,
                        HeadSpec spec) {
-  int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(rows, n);
+  int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(c, rows, n);
   size_t mark = scratch_open(c);
   Tensor logits = tensor_2d(scratch_floats(c, step * n), DTYPE_F32, step, n);
   for (int64_t first = 0; first < rows; first += step) {
@@ -147,7 +151,7 @@ void CPU(head_logprob)(Compute *c, Tensor logprob, Tensor entropy, HeadTerms z, 
 
 void CPU(head_logprob_backward)(Compute *c, HeadTerms d, Tensor logprob, HeadTerms z, Tensor targets,
                                 Tensor dlogprob, Tensor dentropy, HeadSpec spec) {
-  int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(rows, n);
+  int64_t rows = z.x.dim[0], n = weight_outputs(z.w), step = chunk_rows(c, rows, n);
   size_t mark = scratch_open(c);
   Tensor logits = tensor_2d(scratch_floats(c, step * n), DTYPE_F32, step, n);
   const Tensor slopes = chunk_slopes(c, spec, step);

@@ -1,6 +1,6 @@
-/* Linear layers: forward by the products of product.h, backward by the library's. With bf16 weights, either the matrix unit has x (or dy) narrowed, where
- * the processor has one, or the weights are widened: forward as they are packed, backward block by block. Weights of block dtypes take the same way, as the
- * bf16 weights that they stand for. */
+/* Linear layers: forward by the products of product.h, backward by the library's; where the processor has a matrix unit, on that, F32 factors whole. With
+ * bf16 weights, either the unit has x (or dy) narrowed, or the weights are widened: forward as they are packed, backward block by block. Weights of block
+ * dtypes take the same way, as the bf16 weights that they stand for. */
 #include "compute/cpu/cpu.h"
 
 #include "compute/amx/product.h"
@@ -14,7 +14,23 @@
 enum { WIDEN_BLOCK = 1 << 20, NARROW_BLOCK = 1 << 24 };
 
 static bool on_matrix_unit(Weight w) {
-  return w.data.dtype != DTYPE_F32 && product_bf16_is_fast();
+  return w.data.dtype != DTYPE_F32 && product_has_matrix_unit();
+}
+
+enum {
+  THIN = 48,      /* fewer outputs are the library's, since packing x would not pay */
+  SHORT_SUM = 64, /* fewer links are too few for the unit, which has them by 32, each in three parts */
+  FEW_ROWS = 128  /* the same of the gradient of a weight, where both factors have to be turned */
+};
+
+/* Whether F32 factors go to the unit whole, for products with n outputs of k links. What a row is must not depend on how many there are. */
+static bool whole_on_unit(int64_t n, int64_t k) {
+  return n >= THIN && k >= SHORT_SUM && product_has_matrix_unit();
+}
+
+/* Whether the forward has this weight whole on the unit; rows of a rollout have their own definition (linear_rows.h). */
+static bool forward_is_whole(const Compute *c, Weight w) {
+  return w.data.dtype == DTYPE_F32 && !c->row_invariant && whole_on_unit(weight_outputs(w), weight_inputs(w));
 }
 
 /* How many outputs are taken at once where a weight is widened or decoded first, on the matrix unit by the backward alone. The same for all
@@ -98,8 +114,8 @@ static void check_shapes(Tensor x, Tensor y, Weight w) {
 }
 
 /* Workspace of a product on the matrix unit; NULL without. */
-static void *unit_scratch(Compute *c, bool unit, int64_t m, int64_t n, int64_t k) {
-  return unit ? scratch_alloc(c, product_amx_scratch(c->threads, m, n, k)) : NULL;
+static void *unit_scratch(Compute *c, bool unit, bool whole, int64_t m, int64_t n, int64_t k) {
+  return unit ? scratch_alloc(c, product_amx_scratch(c->threads, whole, m, n, k)) : NULL;
 }
 
 /* The links [link, inputs) of outputs from `output` on; blocks: room for what it points to. */
@@ -152,9 +168,7 @@ static void put_product(Compute *c, Tensor out, Tensor x, Weight w, int64_t outp
   scratch_close(c, mark);
 }
 
-/* The same for so few outputs that packing x would not pay. */
-enum { THIN = 48 };
-
+/* The same for few outputs. */
 static void put_thin_product(const Compute *c, Tensor out, Tensor x, Weight w, const float *bias, float alpha,
                              float beta) {
   if (c->dry || out.dim[0] == 0) return;
@@ -169,21 +183,23 @@ static void put_product_on_unit(Compute *c, Tensor out, Tensor x, Weight w, cons
   if (bias && !c->dry) put_bias(c, out, bias, beta);
   if (bias) beta = 1;
   const int64_t m = x.dim[0], n = weight_outputs(w), k = x.dim[1];
-  void *scratch = unit_scratch(c, true, m, n, k);
+  const bool whole = w.data.dtype == DTYPE_F32;
+  void *scratch = unit_scratch(c, true, whole, m, n, k);
   if (c->dry || m == 0) return;
   Blocks blocks;
-  ProductFactor b = {.data = w.data.data, .stride = w.data.stride[0], .narrow = true, .across = w.transposed};
+  ProductFactor b = {
+      .data = w.data.data, .stride = w.data.stride[0], .narrow = !whole, .across = w.transposed};
   if (dtype_is_blocks(w.data.dtype)) {
     blocks = blocks_of(w.data, false);
     b = (ProductFactor){.blocks = &blocks};
   }
   const ProductFactor a = {.data = x.data, .stride = x.stride[0]};
-  product_amx(c->threads, m, n, k, alpha, a, b, beta, f32(out), out.stride[0], scratch);
+  product_amx(c->threads, whole, m, n, k, alpha, a, b, beta, f32(out), out.stride[0], scratch);
 }
 
 void CPU(linear)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, float alpha, float beta) {
   check_shapes(x, out, w);
-  const bool unit = on_matrix_unit(w); /* whose rows do not depend on each other */
+  const bool unit = on_matrix_unit(w) || forward_is_whole(c, w); /* whose rows do not depend on each other */
   if (c->row_invariant && !unit) {
     CPU(linear_rows)(c, out, x, w, bias, alpha, beta);
     return;
@@ -212,7 +228,7 @@ static bool can_follow(AdapterTerm term) {
 
 void CPU(linear_adapted)(Compute *c, Tensor out, Tensor x, Weight w, Tensor bias, const AdapterTerm *terms,
                          int count, float beta) {
-  bool follow = !c->row_invariant && !on_matrix_unit(w);
+  bool follow = !c->row_invariant && !on_matrix_unit(w) && !forward_is_whole(c, w);
   for (int i = 0; i < count; i++) follow = follow && can_follow(terms[i]);
   if (!follow) {
     linear_adapted_in_steps(CPU(linear), c, out, x, w, bias, terms, count, beta);
@@ -232,15 +248,16 @@ void CPU(linear_backward_input)(Compute *c, Tensor dx, Tensor dy, Weight w, floa
   size_t mark = scratch_open(c);
   const int64_t m = dx.dim[0], n = dx.dim[1], step = block_outputs(w);
   const int64_t outputs = c->dry || m == 0 ? 0 : weight_outputs(w);
-  void *scratch = block_scratch(c, w), *unit = unit_scratch(c, on_matrix_unit(w), m, n, step);
+  const bool whole = w.data.dtype == DTYPE_F32 && whole_on_unit(n, step);
+  void *scratch = block_scratch(c, w), *unit = unit_scratch(c, whole || on_matrix_unit(w), whole, m, n, step);
   for (int64_t first = 0; first < outputs; first += step) {
     const int64_t count = min64(step, outputs - first);
     const Matrix block = weight_block(c, w, first, count, scratch);
     const ProductFactor a = {.data = f32(dy) + first, .stride = dy.stride[0]};
-    const ProductFactor b = {block.data, block.stride, .narrow = true, .across = !w.transposed};
+    const ProductFactor b = {block.data, block.stride, .narrow = !whole, .across = !w.transposed};
     const float rest = first ? 1.0f : beta;
     if (unit)
-      product_amx(c->threads, m, n, count, alpha, a, b, rest, f32(dx), dx.stride[0], unit);
+      product_amx(c->threads, whole, m, n, count, alpha, a, b, rest, f32(dx), dx.stride[0], unit);
     else
       product_f32(c->threads, false, w.transposed, m, n, count, alpha, a.data, a.stride, b.data, b.stride,
                   rest, f32(dx), dx.stride[0]);
@@ -264,12 +281,13 @@ static void add_column_sums(const Compute *c, float *dbias, Tensor dy) {
 /* dw += alpha * left^T right. */
 static void add_product(Compute *c, Weight dw, Tensor left, Tensor right, float alpha) {
   const int64_t m = left.dim[1], n = right.dim[1], k = left.dim[0];
-  void *unit = unit_scratch(c, dw.narrow && product_bf16_is_fast(), m, n, k);
+  const bool whole = !dw.narrow && m >= THIN && k >= FEW_ROWS && whole_on_unit(n, k);
+  void *unit = unit_scratch(c, whole || (dw.narrow && product_has_matrix_unit()), whole, m, n, k);
   if (c->dry || k == 0) return;
   const ProductFactor a = {.data = left.data, .stride = left.stride[0], .across = true};
   const ProductFactor b = {.data = right.data, .stride = right.stride[0], .across = true};
   if (unit)
-    product_amx(c->threads, m, n, k, alpha, a, b, 1, f32(dw.data), dw.data.stride[0], unit);
+    product_amx(c->threads, whole, m, n, k, alpha, a, b, 1, f32(dw.data), dw.data.stride[0], unit);
   else
     product_f32(c->threads, true, false, m, n, k, alpha, f32(left), left.stride[0], f32(right),
                 right.stride[0], 1, f32(dw.data), dw.data.stride[0]);

@@ -84,6 +84,19 @@ static inline void amx_sums_add(TilePanel a, TilePanel b, bool half) {
   _mm_setcsr(before);
 }
 
+static inline TilePanel software_part(TilePanel panel, int part) {
+  panel.data += part * panel.part;
+  return panel;
+}
+
+static inline void amx_sums_add_whole(TilePanel a, TilePanel b) {
+  static const struct {
+    int a, b;
+  } order[] = {{LOW, HIGH}, {MIDDLE, HIGH}, {MIDDLE, MIDDLE}, {HIGH, MIDDLE}, {HIGH, LOW}, {HIGH, HIGH}};
+  for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+    amx_sums_add(software_part(a, order[i].a), software_part(b, order[i].b), false);
+}
+
 static inline void amx_sums_end(TileSums sums) {
   for (int i = 0; i < 2 * SOFTWARE_TILE; i++) {
     char *row = sums.data + i * sums.stride;

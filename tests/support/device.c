@@ -43,7 +43,7 @@ bool device_offloads(void) {
 }
 
 bool device_narrows(const Compute *compute) {
-  return compute_activation(compute, DTYPE_BF16) == DTYPE_BF16 || product_bf16_is_fast();
+  return compute_activation(compute, DTYPE_BF16) == DTYPE_BF16 || product_has_matrix_unit();
 }
 
 static void *room(size_t bytes) {

@@ -72,6 +72,41 @@ static inline __attribute__((always_inline)) void amx_sums_add(TilePanel a, Tile
   if (!half) _tile_dpbf16ps(3, 5, 7);
 }
 
+static inline __attribute__((always_inline)) void amx_take_a(TilePanel a, int part) {
+  _tile_loadd(4, a.data + part * a.part, a.row);
+  _tile_loadd(5, a.data + part * a.part + a.tile, a.row);
+}
+
+static inline __attribute__((always_inline)) void amx_take_b(TilePanel b, int part) {
+  _tile_loadd(6, b.data + part * b.part, b.row);
+  _tile_loadd(7, b.data + part * b.part + b.tile, b.row);
+}
+
+static inline __attribute__((always_inline)) void amx_add_products(void) {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
+/* Adds those of whole factors: six of the nine products of parts, in an order in which one factor stays in its registers from each to the next, the
+ * largest last. */
+static inline __attribute__((always_inline)) void amx_sums_add_whole(TilePanel a, TilePanel b) {
+  amx_take_b(b, HIGH);
+  amx_take_a(a, LOW);
+  amx_add_products();
+  amx_take_a(a, MIDDLE);
+  amx_add_products();
+  amx_take_b(b, MIDDLE);
+  amx_add_products();
+  amx_take_a(a, HIGH);
+  amx_add_products();
+  amx_take_b(b, LOW);
+  amx_add_products();
+  amx_take_b(b, HIGH);
+  amx_add_products();
+}
+
 static inline __attribute__((always_inline)) void amx_sums_end(TileSums sums) {
   char *lower = sums.data + 16 * sums.stride;
   _tile_stored(0, sums.data, sums.stride);

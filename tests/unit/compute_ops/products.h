@@ -69,7 +69,7 @@ static inline LinearCase linear_case(Test *t) {
 /* A processor's matrix unit takes F32 activations (or their gradients) beside bf16 weights in bf16: of the numbers
  * rounded so, the product is as exact as any other. */
 static inline bool on_matrix_unit(const Test *t) {
-  return t->shape.flags & BF16 && !test_on_device(t) && product_bf16_is_fast();
+  return t->shape.flags & BF16 && !test_on_device(t) && product_has_matrix_unit();
 }
 
 static inline void round_for_matrix_unit(const Test *t, double *x, int64_t n) {
