@@ -10,6 +10,8 @@
 #include "compute/parameter.h"
 #include "tests/support/device.h"
 
+#include <stdlib.h>
+
 static void test_open(void **state) {
   (void)state;
   Compute c;
@@ -65,6 +67,34 @@ static void test_dry_run(void **state) {
   op_linear(&c, out, x, w, none, 1, 0);
   assert_true(compute_dry_end(&c, &error));
   assert_true(c.scratch.capacity >= second);
+  compute_close(&c);
+}
+
+/* A plan is enough for fewer rows as well: the head's logits come in chunks of one size, which is larger for four rows of this vocabulary than for five. */
+static void test_fewer_rows(void **state) {
+  (void)state;
+  enum { ROWS = 5, VOCABULARY = 1 << 22 };
+  Compute c;
+  Error error = {0};
+  assert_true(compute_open(&c, DEVICE_CPU, 2, &error));
+  float x[ROWS] = {1, 2, 3, 4, 5}, logprob[ROWS], fewer[ROWS], *w = malloc(VOCABULARY * sizeof *w);
+  int32_t ids[ROWS] = {0, 1, 2, 3, 4};
+  assert_non_null(w);
+  for (int i = 0; i < VOCABULARY; i++) w[i] = (float)(i % 1000) * 0.001f;
+  HeadTerms z = {.x = tensor_2d(x, DTYPE_F32, ROWS, 1),
+                 .w = {.data = tensor_2d(w, DTYPE_F32, VOCABULARY, 1)}};
+  const HeadSpec spec = {.temperature = 1};
+  const Tensor all = tensor_1d(logprob, DTYPE_F32, ROWS), targets = tensor_1d(ids, DTYPE_I32, ROWS),
+               none = {0};
+  compute_dry_begin(&c);
+  op_head_logprob(&c, all, none, z, targets, spec);
+  assert_true(compute_dry_end(&c, &error));
+  op_head_logprob(&c, all, none, z, targets, spec);
+  z.x = tensor_rows(z.x, 0, ROWS - 1);
+  op_head_logprob(&c, tensor_1d(fewer, DTYPE_F32, ROWS - 1), none, z, tensor_1d(ids, DTYPE_I32, ROWS - 1),
+                  spec);
+  assert_memory_equal(fewer, logprob, (ROWS - 1) * sizeof *fewer);
+  free(w);
   compute_close(&c);
 }
 
@@ -176,8 +206,9 @@ static void test_parameters(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_open),   cmocka_unit_test(test_dry_run), cmocka_unit_test(test_upload),
-      cmocka_unit_test(test_memory), cmocka_unit_test(test_views),   cmocka_unit_test(test_parameters),
+      cmocka_unit_test(test_open),       cmocka_unit_test(test_dry_run), cmocka_unit_test(test_fewer_rows),
+      cmocka_unit_test(test_upload),     cmocka_unit_test(test_memory),  cmocka_unit_test(test_views),
+      cmocka_unit_test(test_parameters),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Forward linears of F32 on a processor, to the bit: sums are the chains of fused multiply-adds that compute/cpu/product.h and compute/cpu/linear_rows.c say,
- * whatever the number of rows, columns and threads. */
+/* Linears of F32 on a processor. Forward to the bit: sums are the chains of fused multiply-adds that compute/cpu/product.h and compute/cpu/linear_rows.c say,
+ * whatever the number of rows, columns and threads. Those that a matrix unit takes are near double, as its product has them, and rows do not depend on each other. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
+#include "compute/amx/product.h"
 #include "compute/compute.h"
 #include "compute/ops.h"
 
@@ -19,7 +20,9 @@ enum {
   THIN = 48 /* fewer outputs are the library's, in training */,
   RANK = 12,
   LONG_SUM = 2048 /* links, with those of an adapter */,
-  STEP = 64
+  STEP = 64,
+  SHORT_SUM = 64 /* fewer links are not for a matrix unit */,
+  FEW_ROWS = 128 /* nor these, in the gradient of a weight */
 };
 
 typedef struct Case {
@@ -121,10 +124,63 @@ static void run(Compute *c, const Case *k, Sides *s, Tensor out) {
   }
 }
 
-static void check(const Case *k, int threads) {
+static Compute open_cpu(int threads) {
   Compute c;
   Error error = {0};
   if (!compute_open(&c, DEVICE_CPU, threads, &error)) fail_msg("%s", error.message);
+  return c;
+}
+
+static bool on_unit(const Case *k) {
+  return !k->row_invariant && k->O >= THIN && k->I >= SHORT_SUM && product_has_matrix_unit();
+}
+
+/* What it is in double precision, within `most`. */
+static double near_double(const Case *k, const Sides *s, int64_t t, int64_t o, double *most) {
+  const double alpha = k->adapted ? 1 : (double)k->alpha;
+  double sum = (k->biased ? (double)s->bias[o] : 0) + (double)k->beta * (double)s->out[t * k->O + o];
+  *most = fabs(sum);
+  for (int64_t i = 0; i < k->I; i++) {
+    const double link = alpha * (double)s->x[t * s->x_stride + i] * (double)weight_at(k, s, o, i);
+    sum += link;
+    *most += fabs(link);
+  }
+  for (int64_t r = 0; k->adapted && r < RANK; r++) {
+    const double link = 0.7 * (double)s->u[t * s->u_stride + r] * (double)s->b[o * RANK + r];
+    sum += link;
+    *most += fabs(link);
+  }
+  *most *= 2e-7;
+  return sum;
+}
+
+static void check_on_unit(Compute *c, const Case *k, Sides *s, const float *out) {
+  for (int64_t t = 0; t < k->T; t++) {
+    for (int64_t o = 0; o < k->O; o++) {
+      double most;
+      const double want = near_double(k, s, t, o, &most), got = (double)out[t * k->O + o];
+      if (!(fabs(got - want) <= most))
+        fail_msg("%d x %d -> %d, at %d, %d: %g, expected %g", (int)k->T, (int)k->I, (int)k->O, (int)t, (int)o,
+                 got, want);
+    }
+  }
+  float *row = malloc((size_t)k->O * sizeof *row);
+  for (int64_t t = 0; t < k->T; t += 1 + k->T / 5) {
+    Case one = *k;
+    Sides its = *s;
+    one.T = 1;
+    its.x += t * s->x_stride;
+    its.u += t * s->u_stride;
+    memcpy(row, s->out + t * k->O, (size_t)k->O * sizeof *row);
+    run(c, &one, &its, tensor_2d(row, DTYPE_F32, 1, k->O));
+    assert_memory_equal(row, out + t * k->O, (size_t)k->O * sizeof *row);
+  }
+  free(row);
+}
+
+static void check(const Case *k, int threads) {
+  Compute c = open_cpu(threads);
+  Error error = {0};
   const int vector = strstr(compute_device_name(&c), "avx512") ? 16 : 8;
   Sides s = sides_new(k);
   float *out = malloc((size_t)(k->T * k->O) * sizeof *out);
@@ -134,7 +190,8 @@ static void check(const Case *k, int threads) {
   run(&c, k, &s, to);
   if (!compute_dry_end(&c, &error)) fail_msg("%s", error.message);
   run(&c, k, &s, to);
-  for (int64_t t = 0; t < k->T; t++) {
+  if (on_unit(k)) check_on_unit(&c, k, &s, out);
+  for (int64_t t = 0; t < (on_unit(k) ? 0 : k->T); t++) {
     for (int64_t o = 0; o < k->O; o++) {
       const float want = expected(k, &s, t, o, vector), got = out[t * k->O + o];
       if (memcmp(&want, &got, sizeof got) != 0)
@@ -194,8 +251,74 @@ static void test_adapted(void **state) {
     }
 }
 
+typedef enum Operation { FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT } Operation;
+
+static void operate(Compute *c, Operation operation, Tensor x, Weight w, Tensor y) {
+  const Tensor none = {0};
+  if (operation == FORWARD) op_linear(c, y, x, w, none, 1, 0);
+  if (operation == BACKWARD_INPUT) op_linear_backward_input(c, x, y, w, 1, 0);
+  if (operation == BACKWARD_WEIGHT) op_linear_backward_weight(c, w, none, y, x, 1);
+}
+
+/* Whether an operation of T rows, I inputs and O outputs has the bits of a product on the matrix unit. */
+static bool is_of_unit(Operation operation, int64_t T, int64_t I, int64_t O) {
+  Compute c = open_cpu(2);
+  Error error = {0};
+  float *values[] = {noise(T * I, 1), noise(O * I, 2), noise(T * O, 3)};
+  const Tensor x = tensor_2d(values[0], DTYPE_F32, T, I), w = tensor_2d(values[1], DTYPE_F32, O, I),
+               y = tensor_2d(values[2], DTYPE_F32, T, O);
+  const ProductFactor x_rows = {.data = values[0], .stride = I}, w_rows = {.data = values[1], .stride = I},
+                      y_rows = {.data = values[2], .stride = O};
+  const struct {
+    int64_t m, n, k;
+    ProductFactor a, b;
+    float *c;
+  } products[] = {{T, O, I, x_rows, w_rows, values[2]},
+                  {T, I, O, y_rows, w_rows, values[0]},
+                  {O, I, T, y_rows, x_rows, values[1]}},
+    p = products[operation];
+  ProductFactor a = p.a, b = p.b;
+  a.across = operation == BACKWARD_WEIGHT;
+  b.across = operation != FORWARD;
+  const size_t count = (size_t)(p.m * p.n);
+  float *expected = malloc(count * sizeof *expected);
+  memcpy(expected, p.c, count * sizeof *expected);
+  void *scratch = malloc(product_amx_scratch(2, true, p.m, p.n, p.k));
+  product_amx(2, true, p.m, p.n, p.k, 1, a, b, operation == BACKWARD_WEIGHT, expected, p.n, scratch);
+  compute_dry_begin(&c);
+  operate(&c, operation, x, (Weight){.data = w}, y);
+  if (!compute_dry_end(&c, &error)) fail_msg("%s", error.message);
+  operate(&c, operation, x, (Weight){.data = w}, y);
+  const bool same = memcmp(p.c, expected, count * sizeof *expected) == 0;
+  free(scratch);
+  free(expected);
+  for (int i = 0; i < 3; i++) free(values[i]);
+  compute_close(&c);
+  return same;
+}
+
+/* What the matrix unit takes of F32, to the last size; of the forward whatever the number of rows. */
+static void test_on_unit(void **state) {
+  (void)state;
+  Compute c = open_cpu(1); /* DROVER_CPU counts from here on */
+  compute_close(&c);
+  if (!product_has_matrix_unit()) skip();
+  for (int64_t T = 1; T < 300; T += 149) {
+    assert_true(is_of_unit(FORWARD, T, SHORT_SUM, THIN));
+    assert_false(is_of_unit(FORWARD, T, SHORT_SUM - 1, THIN));
+    assert_false(is_of_unit(FORWARD, T, SHORT_SUM, THIN - 1));
+    assert_true(is_of_unit(BACKWARD_INPUT, T, THIN, SHORT_SUM));
+    assert_false(is_of_unit(BACKWARD_INPUT, T, THIN, SHORT_SUM - 1));
+    assert_false(is_of_unit(BACKWARD_INPUT, T, THIN - 1, SHORT_SUM));
+  }
+  assert_true(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN, THIN));
+  assert_false(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS - 1, THIN, THIN));
+  assert_false(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN - 1, THIN));
+  assert_false(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN, THIN - 1));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_row_invariant),
-                                     cmocka_unit_test(test_adapted)};
+                                     cmocka_unit_test(test_adapted), cmocka_unit_test(test_on_unit)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

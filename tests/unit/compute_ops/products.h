@@ -241,8 +241,17 @@ static void test_linear_backward_weight(Test *t) {
     "linear_adapted", test_linear_adapted, {{0, 64, 16, 8, 1, 0}, f}, 2e-6                      \
   }
 
+/* F32 products that a processor's matrix unit takes whole, in all three directions. */
+#define WHOLE_LINEAR_CASES(op, run)                       \
+  {op, run, {{150, 80, 70}, BIAS | STRIDED}, 2e-6}, {     \
+    op, run, {{131, 70, 100}, TRANSPOSED | STRIDED}, 2e-6 \
+  }
+
 #define PRODUCT_CASES                                                                                     \
-  ADAPTED_CASES(0), ADAPTED_CASES(ROWS), ROWS_ADAPTED_CASES(NARROW | ROWS | BF16),                        \
+  WHOLE_LINEAR_CASES("linear", test_linear),                                                              \
+      WHOLE_LINEAR_CASES("linear_backward_input", test_linear_backward_input),                            \
+      WHOLE_LINEAR_CASES("linear_backward_weight", test_linear_backward_weight), ADAPTED_CASES(0),        \
+      ADAPTED_CASES(ROWS), ROWS_ADAPTED_CASES(NARROW | ROWS | BF16),                                      \
       LINEAR_CASES("linear_add", test_linear_add, 0), NARROW_LINEAR_CASES("linear_add", test_linear_add), \
       LINEAR_CASES("linear", test_linear, 0), LARGE_LINEAR_CASES("linear", test_linear),                  \
       LINEAR_CASES("linear_backward_input", test_linear_backward_input, 0),                               \
