@@ -278,16 +278,32 @@ static void add_column_sums(const Compute *c, float *dbias, Tensor dy) {
   }
 }
 
-/* dw += alpha * left^T right. */
+/* dw += alpha * left^T right, whole on the matrix unit, so many rows of dw at once: of a vocabulary, packed left would have 100 MiB and more. */
+static void add_whole_product(Compute *c, Weight dw, Tensor left, Tensor right, float alpha) {
+  enum { ROWS_AT_ONCE = 4096 };
+  const int64_t m = left.dim[1], n = right.dim[1], k = left.dim[0], step = min64(m, ROWS_AT_ONCE);
+  void *unit = unit_scratch(c, true, true, step, n, k);
+  const ProductFactor b = {.data = right.data, .stride = right.stride[0], .across = true};
+  for (int64_t row = 0; row < (c->dry ? 0 : m); row += step) {
+    const ProductFactor a = {.data = f32(left) + row, .stride = left.stride[0], .across = true};
+    product_amx(c->threads, true, min64(step, m - row), n, k, alpha, a, b, 1,
+                f32(dw.data) + row * dw.data.stride[0], dw.data.stride[0], unit);
+  }
+}
+
+/* The same, wherever it is best. */
 static void add_product(Compute *c, Weight dw, Tensor left, Tensor right, float alpha) {
   const int64_t m = left.dim[1], n = right.dim[1], k = left.dim[0];
-  const bool whole = !dw.narrow && m >= THIN && k >= FEW_ROWS && whole_on_unit(n, k);
-  void *unit = unit_scratch(c, whole || (dw.narrow && product_has_matrix_unit()), whole, m, n, k);
+  if (!dw.narrow && m >= THIN && k >= FEW_ROWS && whole_on_unit(n, k)) {
+    add_whole_product(c, dw, left, right, alpha);
+    return;
+  }
+  void *unit = unit_scratch(c, dw.narrow && product_has_matrix_unit(), false, m, n, k);
   if (c->dry || k == 0) return;
   const ProductFactor a = {.data = left.data, .stride = left.stride[0], .across = true};
   const ProductFactor b = {.data = right.data, .stride = right.stride[0], .across = true};
   if (unit)
-    product_amx(c->threads, whole, m, n, k, alpha, a, b, 1, f32(dw.data), dw.data.stride[0], unit);
+    product_amx(c->threads, false, m, n, k, alpha, a, b, 1, f32(dw.data), dw.data.stride[0], unit);
   else
     product_f32(c->threads, true, false, m, n, k, alpha, f32(left), left.stride[0], f32(right),
                 right.stride[0], 1, f32(dw.data), dw.data.stride[0]);

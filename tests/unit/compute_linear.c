@@ -312,6 +312,7 @@ static void test_on_unit(void **state) {
     assert_false(is_of_unit(BACKWARD_INPUT, T, THIN - 1, SHORT_SUM));
   }
   assert_true(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN, THIN));
+  assert_true(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN, 5000)); /* more outputs than are taken at once */
   assert_false(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS - 1, THIN, THIN));
   assert_false(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN - 1, THIN));
   assert_false(is_of_unit(BACKWARD_WEIGHT, FEW_ROWS, THIN, THIN - 1));
