@@ -120,6 +120,7 @@ targets() {
     # NAME/PATH is NAME on another code path of the processor.
     if [[ $test == */*/* ]]; then echo on_cpu; fi
     if [[ $test == stages/* ]]; then echo programs
+    elif [[ $test == */amx_software ]]; then tr / _ <<<"test_$test"
     elif [[ $test == ranks/* ]]; then printf '%s\n' ranks_collectives sft generate
     elif [[ $test == cuda/* ]]; then
       # By the program that the test is: several tests have one.
