@@ -5,7 +5,7 @@
  *
  *   avx2     kernels for AVX2 and FMA, oneDNN held to AVX2
  *   avx512   kernels for AVX-512, oneDNN held to AVX-512; bf16 weights are widened
- *   amx      kernels for AVX-512, and products with bf16 weights on the matrix unit (compute/amx)
+ *   amx      kernels for AVX-512; on the matrix unit (compute/amx) products with bf16 weights, and those of training with F32 weights
  *
  * oneDNN's own variable ONEDNN_MAX_CPU_ISA holds oneDNN, and our products on the matrix unit where it says less than that. */
 #ifndef COMPUTE_PROCESSOR_H
