@@ -307,9 +307,12 @@ static void bench_all(Bench *b) {
     bench_linear(b, 1024, 3072, 768, types[i]);
     bench_linear(b, 1024, 576, 1536, types[i]);
   }
-  const int64_t counts[] = {1, 4, 8, 32, 256};
+  bench_linear(b, 1024, 576, 24, DTYPE_F32); /* adapters' */
+  bench_linear(b, 1024, 1536, 8, DTYPE_F32);
+  bench_linear(b, 1024, 8, 576, DTYPE_F32);
+  const int64_t counts[] = {1, 4, 8, 32, 64, 256};
   for (int i = 0; i < 2; i++) {
-    for (int k = 0; k < 5; k++) {
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
       bench_rows(b, counts[k], 768, 3072, types[i], false);
       bench_rows(b, counts[k], 3072, 768, types[i], false);
       bench_rows(b, counts[k], 768, 3072, types[i], true);
@@ -320,7 +323,7 @@ static void bench_all(Bench *b) {
   const DType linears[] = {DTYPE_F32, DTYPE_BF16, DTYPE_NF4_PLAIN},
               tables[] = {DTYPE_F32, DTYPE_BF16, DTYPE_Q8};
   for (int i = 0; i < 3; i++) {
-    for (int k = 0; k < 5; k++) {
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
       bench_rows(b, counts[k], 576, 1536, linears[i], false);
       bench_rows(b, counts[k], 1536, 576, linears[i], false);
       bench_rows(b, counts[k], 576, 49152, tables[i], false);

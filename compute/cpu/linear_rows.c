@@ -10,9 +10,9 @@
 
 #include "compute/cpu/product.h"
 
-/* From here on packing weights gains more than it costs: of [O,I] and [I,O]. Above FEW_ROWS and below it those of [O,I] are brought into caches in
+/* From here on packing weights is no slower: of [O,I] and [I,O]. Above FEW_ROWS and below it those of [O,I] are brought into caches in
  * blocks where they are to be widened. */
-enum { MANY_ROWS = 48, MANY_ROWS_ACROSS = 33 };
+enum { MANY_ROWS = 96, MANY_ROWS_ACROSS = 33 };
 
 INLINE Vec load_weight(const void *w, bool narrow, int64_t offset, int part) {
   return narrow ? vec_load_bf16_part((const uint16_t *)w + offset, part)
@@ -37,12 +37,13 @@ static void copy_block(float *to, int64_t to_stride, const void *from, bool narr
 
 /* -- [O,I] ----------------------------------------------------------------------------------------------- */
 
-/* A tile is DOT_ROWS rows of x by DOT_OUTPUTS outputs; DOT_BLOCK inputs of both stay in the second-level cache,
- * and chains that are put aside more often than that cost more than the first-level cache gains. */
+/* A tile is DOT_ROWS rows of x by DOT_OUTPUTS outputs; DOT_BLOCK inputs of both, and of the outputs after these, stay in the first-level cache. Up to
+ * STREAM_ROWS rows take whole rows of weights: their chains are never put aside. */
 enum {
   DOT_ROWS = 4,
+  STREAM_ROWS = DOT_ROWS,
   DOT_OUTPUTS = VEC == 16 ? 6 : 3,
-  DOT_BLOCK = 2048,
+  DOT_BLOCK = 1024,
   DOT_STRIDE = DOT_BLOCK + 2 * VEC, /* rows that do not begin a PAGE apart */
   PAGE = 1024,                      /* floats: lines so far apart take each other's place in caches */
   DOT_CACHE = 1 << 18,
@@ -67,7 +68,7 @@ typedef struct Ahead {
 INLINE void call_ahead(Ahead *ahead) {
   if (ahead->left <= 0) return;
   for (int64_t k = 0; k < ahead->per_chunk; k++) {
-    __builtin_prefetch(ahead->at, 0, 2);
+    __builtin_prefetch(ahead->at, 0, 3);
     ahead->at += LINE;
     if (ahead->at >= ahead->row_end) {
       ahead->row_end += ahead->stride;
@@ -91,8 +92,35 @@ INLINE void dot_step(Vec sum[DOT_ROWS][DOT_OUTPUTS], const float *x, int64_t x_s
   }
 }
 
+#ifdef __AVX512F__
+
+/* Four rows, outputs o .. o+5. */
+INLINE void dot_close_tile(const Rows *r, Vec sum[DOT_ROWS][DOT_OUTPUTS], int64_t t, int64_t o) {
+  Vec rows[DOT_OUTPUTS];
+#pragma GCC unroll 8
+  for (int b = 0; b < DOT_OUTPUTS; b++) rows[b] = vec_quads(sum[0][b], sum[1][b], sum[2][b], sum[3][b]);
+  const Vec four = vec_sum_quads(rows[0], rows[1], rows[2], rows[3]);
+  const Vec two = vec_sum_quads(rows[4], rows[5], rows[4], rows[5]);
+  finish_lanes(r, t, o, _mm512_castps512_ps128(four), 4);
+  finish_lanes(r, t, o + 4, _mm512_castps512_ps128(two), 2);
+  finish_lanes(r, t + 1, o, _mm512_extractf32x4_ps(four, 1), 4);
+  finish_lanes(r, t + 1, o + 4, _mm512_extractf32x4_ps(two, 1), 2);
+  finish_lanes(r, t + 2, o, _mm512_extractf32x4_ps(four, 2), 4);
+  finish_lanes(r, t + 2, o + 4, _mm512_extractf32x4_ps(two, 2), 2);
+  finish_lanes(r, t + 3, o, _mm512_extractf32x4_ps(four, 3), 4);
+  finish_lanes(r, t + 3, o + 4, _mm512_extractf32x4_ps(two, 3), 2);
+}
+
+#endif
+
 INLINE void dot_close(const Rows *r, Vec sum[DOT_ROWS][DOT_OUTPUTS], int64_t t, int64_t o, const int n,
                       const int m) {
+#ifdef __AVX512F__
+  if (n == DOT_ROWS && m == DOT_OUTPUTS) {
+    dot_close_tile(r, sum, t, o);
+    return;
+  }
+#endif
 #pragma GCC unroll 8
   for (int b = 0; b < m; b++) {
     if (n == 4) {
@@ -152,7 +180,7 @@ typedef struct DotPlan {
 } DotPlan;
 
 static DotPlan dot_plan(const Rows *r, bool narrow, int64_t m) {
-  const int64_t parts = r->rows <= FEW_ROWS ? 1 : max64(1, (r->inputs + DOT_BLOCK - 1) / DOT_BLOCK);
+  const int64_t parts = r->rows <= STREAM_ROWS ? 1 : max64(1, (r->inputs + DOT_BLOCK - 1) / DOT_BLOCK);
   const int64_t step = (r->inputs + parts * BLOCK - 1) / (parts * BLOCK) * BLOCK; /* parts of one size */
   const int64_t tiles = r->rows / 4 + r->rows % 4 / 2 + r->rows % 2;
   const int64_t lines = m * step * (narrow ? 2 : 4) / LINE, chunks = max64(1, tiles * (step / (CHUNK * VEC)));
@@ -246,7 +274,7 @@ static void dot_range(const Rows *all, float *scratch, int64_t first, int64_t la
 
 /* Scratch of a thread: a widened block, and the chains of all rows. */
 static int64_t dot_floats(const Rows *r) {
-  return r->rows > FEW_ROWS ? DOT_OUTPUTS * DOT_STRIDE + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
+  return r->rows > STREAM_ROWS ? DOT_OUTPUTS * DOT_STRIDE + dot_rows_at_once(r) * DOT_OUTPUTS * VEC : 0;
 }
 
 /* -- [I,O] ----------------------------------------------------------------------------------------------- */

@@ -122,6 +122,20 @@ static inline float vec_sum(Vec x) {
   return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
 
+/* The quads of four vectors one after the other: four lanes of the result are vec_quad of a, the next of b, .. */
+static inline Vec vec_quads(Vec a, Vec b, Vec c, Vec d) {
+  const Vec ab = _mm512_shuffle_f32x4(a, b, 0x44) + _mm512_shuffle_f32x4(a, b, 0xee);
+  const Vec cd = _mm512_shuffle_f32x4(c, d, 0x44) + _mm512_shuffle_f32x4(c, d, 0xee);
+  return _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xdd);
+}
+
+/* Each quad of a, b, c, d added up in the order of vec_sum: lane 4i + j is quad i of vector j. */
+static inline Vec vec_sum_quads(Vec a, Vec b, Vec c, Vec d) {
+  const Vec ab = _mm512_shuffle_ps(a, b, 0x44) + _mm512_shuffle_ps(a, b, 0xee);
+  const Vec cd = _mm512_shuffle_ps(c, d, 0x44) + _mm512_shuffle_ps(c, d, 0xee);
+  return _mm512_shuffle_ps(ab, cd, 0x88) + _mm512_shuffle_ps(ab, cd, 0xdd);
+}
+
 static inline float vec_highest(Vec x) {
   return _mm512_reduce_max_ps(x);
 }
