@@ -8,14 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the process holds beside its plan on the CPU backend: code and libraries in memory (17 MiB), kernels that oneDNN makes (4) and its
- * buffers (4, with AVX-512 up to 8 for two threads: compute/product.c), those of a checkpoint that is written, what lies free in the heap between. Measured: 20 to 36; see docs/memory.md.
- * The address sanitizer keeps what was freed, and a shadow of all. */
+/* What the process holds beside its plan on the CPU backend: code and libraries in memory (17 MiB), kernels that oneDNN makes and its buffers (4 MiB
+ * with two threads: compute/product.c), those of a checkpoint that is written, what lies free in the heap between. Measured with one and two threads: 14 to
+ * 27, with 16 up to 56; see docs/memory.md. The address sanitizer keeps what was freed, and a shadow of all. */
 #ifdef __SANITIZE_ADDRESS__
 static const size_t program_bytes = (size_t)48 << 20;
 #else
-static const size_t program_bytes = (size_t)36 << 20;
+static const size_t program_bytes = (size_t)32 << 20;
 #endif
+/* For each thread beyond two. */
+static const size_t thread_bytes = (size_t)5 << 19;
+
+static size_t program_overhead(const Compute *compute) {
+  return program_bytes + (size_t)(compute->threads > 2 ? compute->threads - 2 : 0) * thread_bytes;
+}
 
 static bool open_ranks(Compute *compute, const DeviceConfig *config, const Comm *comm, Log *log,
                        Error *error) {
@@ -102,7 +108,7 @@ bool device_open_rank(Compute *compute, const DeviceConfig *config, const Comm *
 
 size_t device_overhead(const Compute *compute) {
   const DeviceMemory memory = compute_device_memory(compute);
-  return memory.total > 0 ? memory.overhead : program_bytes + exchange_overhead(&compute->comm);
+  return memory.total > 0 ? memory.overhead : program_overhead(compute) + exchange_overhead(&compute->comm);
 }
 
 /* The first number after `key` in a file of the system; false when there is none. */

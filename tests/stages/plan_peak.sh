@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The peak of PPO lies within 5 % below its plan: without a critic and with one, with two reward models, over a base in 4 bits. The model is so large, and
-# micro-batches so full, that the constant for program and libraries is less than an eighth. $1: the folder of the executables.
+# micro-batches so full, that the constant for program and libraries is less than an eighth; of many threads, whose buffers differ from run to run more, within 10 %. $1: the folder of the executables.
 bin=$1
 source tests/support/stages.sh
 if [[ $(ldd "$bin/ppo") == *libasan* ]]; then exit 77; fi # its shadow of all memory is in no plan
@@ -21,7 +21,7 @@ within() { # within NAME MICRO OPTIONS...: a rollout of 16 answers that hardly e
     --ppo.samples_per_prompt 4 --ppo.minibatches 1 --ppo.epochs 1 --ppo.missing_eos keep --rollout.max_new_tokens 74 \
     --optim.micro_batch_tokens "$micro" --run.dir "$work/$name" "$@"
   read -r peak planned < <(sed -nE 's/^peak memory ([0-9.]+) MiB, planned ([0-9.]+) MiB$/\1 \2/p' "$work/log") || fail "$name: no peak in MiB: $(cat "$work/log")"
-  holds "$planned >= 300 && $peak <= $planned && $peak >= 0.95 * $planned"
+  holds "$planned >= 300 && $peak <= $planned && $peak >= ${least:-0.95} * $planned"
   rm -r "${work:?}/$name"
   note "$name: peak $peak MiB of $planned"
 }
@@ -38,4 +38,5 @@ within two_rewards 1280 --lora.enabled --reward.sources "[$adapter, $second]"
 grep -q 'two frozen bases; adapters for actor, critic, reference and 2 reward models' "$work/log" || fail "$(cat "$work/log")"
 within four_bits 1280 --lora.enabled --lora.r 128 --model.quantize nf4 --reward.sources "[$adapter]"
 grep -q 'one frozen base; adapters for actor, critic, reference and reward' "$work/log" || fail "$(cat "$work/log")"
+least=0.9 within sixteen_threads 1280 --device.threads 16 --lora.enabled --reward.sources "[$adapter, $second]"
 echo "plan and peak of PPO"
