@@ -28,13 +28,14 @@ static const struct Variant {
   bool tied;
   const char *targets[3], *copies[2];
   bool tie;
+  const char *carried; /* module whose weight comes with the adapter, beside a pair */
 } variants[] = {
-    {"pairs", false, {"q_proj", "embed_tokens", "lm_head"}, {0}, false},
-    {"pairs over a tied base", true, {"q_proj", "embed_tokens", "lm_head"}, {0}, false},
-    {"a pair for both", true, {"q_proj", "lm_head"}, {0}, true},
-    {"copies", false, {"q_proj"}, {"embed_tokens", "lm_head"}, false},
-    {"a copy of the table of a tied base", true, {"q_proj", "lm_head"}, {"embed_tokens"}, false},
-    {"a copy for both", true, {"q_proj"}, {"embed_tokens"}, true},
+    {"pairs", false, {"q_proj", "embed_tokens", "lm_head"}, {0}, false, NULL},
+    {"pairs over a tied base", true, {"q_proj", "embed_tokens", "lm_head"}, {0}, false, NULL},
+    {"a pair for both", true, {"q_proj", "lm_head"}, {0}, true, NULL},
+    {"copies", false, {"q_proj"}, {"embed_tokens", "lm_head"}, false, NULL},
+    {"a copy of the table of a tied base", true, {"q_proj", "lm_head"}, {"embed_tokens"}, false, NULL},
+    {"a copy for both", true, {"q_proj"}, {"embed_tokens"}, true, NULL},
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
@@ -56,6 +57,7 @@ static void describe(LoraSpec *spec, const struct Variant *v) {
   *spec = (LoraSpec){.r = 3, .alpha = 5, .tie = v->tie};
   for (int i = 0; i < 3 && v->targets[i]; i++) assert_true(lora_spec_target(spec, v->targets[i], &error));
   for (int i = 0; i < 2 && v->copies[i]; i++) assert_true(lora_spec_copied(spec, v->copies[i], &error));
+  if (v->carried) assert_true(lora_spec_carried(spec, v->carried, true, &error));
 }
 
 /* Scales as no untied llama has them, so that they are seen wherever they belong. */
@@ -320,6 +322,34 @@ static void merged_is_equal(void **state) {
   }
 }
 
+/* ---- a table that comes with the adapter ---- */
+
+/* It is the base's table, and so the head of a tied one: nothing changes when the base takes it. */
+static void a_carried_table_is_the_heads_too(void **state) {
+  (void)state;
+  static const struct Variant carried = {.name = "a table of its own over a tied base",
+                                         .tied = true,
+                                         .targets = {"q_proj", "embed_tokens"},
+                                         .carried = "model.embed_tokens"};
+  Lab lab;
+  float before[PICKED], after[PICKED];
+  const TokenRows picked = token_rows(rows, targets, PICKED);
+  lab_open(&lab, &carried, 0);
+  int id = 0;
+  while (lab.model.modules[id].kind != LORA_EMBEDDING) id++;
+  const Tensor table = lab.set.copies[id].weight.value;
+  device_random(&lab.compute, table, random_key(11, RANDOM_TEST), 0, 0, 0.3f);
+  const size_t mark = arena_mark(&lab.step);
+  for (int k = 0; k < 2; k++) {
+    pass_forward(&lab.pass, &lab.compute, &lab.model, &lab.set, &lab.batch, PASS_INFERENCE, &lab.step);
+    lm_logprobs(&lab.pass, picked, 1, k ? after : before, NULL);
+    arena_release(&lab.step, mark);
+    op_axpby(&lab.compute, lab.model.modules[id].weight, table, 1, 0);
+  }
+  assert_memory_equal(before, after, sizeof before);
+  lab_close(&lab);
+}
+
 /* ---- beginning ---- */
 
 static void fresh_adapters_change_nothing(void **state) {
@@ -384,6 +414,7 @@ int main(void) {
       cmocka_unit_test(recomputation_changes_nothing),
       cmocka_unit_test(rows_are_their_own),
       cmocka_unit_test(merged_is_equal),
+      cmocka_unit_test(a_carried_table_is_the_heads_too),
       cmocka_unit_test(fresh_adapters_change_nothing),
       cmocka_unit_test(more_tokens_than_the_base_are_refused),
   };
