@@ -191,6 +191,17 @@ bool child_is_over(const Child *child) {
   return child->broken || child->out.fd < 0;
 }
 
+/* -- standing still --------------------------------------------------------------------------------------- */
+
+void child_pause(Child *child) {
+  if (child->pid > 0) child->still = kill(-child->pid, SIGSTOP) == 0;
+}
+
+void child_go_on(Child *child) {
+  if (child->still) (void)kill(-child->pid, SIGCONT);
+  child->still = false;
+}
+
 /* -- ending ----------------------------------------------------------------------------------------------- */
 
 /* Whether the program itself has ended within so many seconds; it stays to be waited for, and its number its own. What it says
@@ -212,6 +223,7 @@ int child_end(Child *child, double patience) {
   Error ignored = {0};
   if (child->pid == 0) return -1;
   close_fd(&child->in.fd);
+  child_go_on(child); /* or it could not end by itself */
   if (!ends_within(child, patience)) {
     (void)kill(-child->pid, SIGTERM);
     if (!ends_within(child, 2)) (void)kill(-child->pid, SIGKILL);

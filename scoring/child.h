@@ -23,6 +23,7 @@ typedef struct Child {
   pid_t pid; /* 0: there is none */
   ChildStream in, out, err;
   bool broken; /* it does not read any more */
+  bool still;  /* it was told to stand still */
 } Child;
 
 /* argv: NULL-terminated; the program is looked for in PATH. ERROR_USAGE when it cannot be started. */
@@ -41,6 +42,10 @@ bool child_line(ChildStream *stream, size_t most, const char **line, size_t *byt
 const char *child_rest(const ChildStream *stream, size_t *bytes);
 /* It has closed its output, or does not read: there is nothing more to come. */
 bool child_is_over(const Child *child);
+
+/* It and what it has started stand still, and use no processor, until they are told to go on, or ended. */
+void child_pause(Child *child);
+void child_go_on(Child *child);
 
 /* Ends it: closes its input, waits `patience` seconds for it to end by itself, then asks, then kills. Returns its status (waitpid),
  * or -1 when there is none. What it said last can still be taken, until it is freed. */

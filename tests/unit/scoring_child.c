@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Processes that run, by their number or that of their group; what has ended and nobody has waited for yet does not run. */
-static int running(pid_t number, bool group) {
+/* Processes by their number or that of their group, of those states (proc(5)), or with NULL of all but what has ended and nobody has waited for yet. */
+static int count_processes(pid_t number, bool group, const char *states) {
   int found = 0;
   DIR *all = opendir("/proc");
   assert_non_null(all);
@@ -28,12 +28,17 @@ static int running(pid_t number, bool group) {
     snprintf(name, sizeof name, "/proc/%s/stat", entry->d_name);
     FILE *file = atoi(entry->d_name) > 0 ? fopen(name, "r") : NULL;
     if (!file) continue;
-    if (fscanf(file, "%d %*s %3s %*d %d", &pid, what, &its_group) == 3 && *what != 'Z')
+    if (fscanf(file, "%d %*s %3s %*d %d", &pid, what, &its_group) == 3 &&
+        (states ? strchr(states, *what) != NULL : *what != 'Z'))
       found += (group ? its_group : pid) == number;
     fclose(file);
   }
   closedir(all);
   return found;
+}
+
+static int running(pid_t number, bool group) {
+  return count_processes(number, group, NULL);
 }
 
 static bool ends_soon(pid_t number, bool group) {
@@ -63,6 +68,36 @@ static const char *line_of(Child *child, ChildStream *stream, char out[256]) {
     assert_true(child_exchange(child, 0.1, &error));
   }
   return NULL;
+}
+
+static bool stop_soon(pid_t group, int count) {
+  const double until = time_monotonic() + 5;
+  while (count_processes(group, true, "T") != count && time_monotonic() < until) usleep(1000);
+  return count_processes(group, true, "T") == count;
+}
+
+static void it_stands_still(void **state) {
+  (void)state;
+  Child child;
+  Error error = {0};
+  char line[256], status[80];
+  start(&child, "sleep 60 & while read -r x; do echo \"<$x>\"; done; kill $!; exit 7");
+  assert_true(child_send(&child, "a\n", 2, &error));
+  assert_string_equal(line_of(&child, &child.out, line), "<a>");
+  for (int i = 0; i < 2; i++) {
+    child_pause(&child);
+    assert_true(stop_soon(child.pid, 2)); /* with what it has started */
+    assert_true(child_send(&child, "b\n", 2, &error));
+    assert_true(child_exchange(&child, 0.1, &error));
+    child_go_on(&child);
+    assert_string_equal(line_of(&child, &child.out, line), "<b>");
+    assert_true(stop_soon(child.pid, 0));
+  }
+  child_pause(&child);
+  child_status_text(child_end(&child, 5), status, sizeof status); /* it ends by itself */
+  assert_string_equal(status, "exit code 7");
+  child_pause(&child); /* nothing is there */
+  child_free(&child);
 }
 
 static void lines_go_in_and_out(void **state) {
@@ -224,10 +259,11 @@ static void programs_that_are_none(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(lines_go_in_and_out),      cmocka_unit_test(nobody_blocks),
-      cmocka_unit_test(whatever_it_does_it_ends), cmocka_unit_test(its_children_end),
-      cmocka_unit_test(it_stops_reading),         cmocka_unit_test(files_stay_ours),
-      cmocka_unit_test(it_dies_with_us),          cmocka_unit_test(programs_that_are_none),
+      cmocka_unit_test(it_stands_still),        cmocka_unit_test(lines_go_in_and_out),
+      cmocka_unit_test(nobody_blocks),          cmocka_unit_test(whatever_it_does_it_ends),
+      cmocka_unit_test(its_children_end),       cmocka_unit_test(it_stops_reading),
+      cmocka_unit_test(files_stay_ours),        cmocka_unit_test(it_dies_with_us),
+      cmocka_unit_test(programs_that_are_none),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

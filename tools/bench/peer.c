@@ -125,6 +125,8 @@ bool peer_start(Peer *peer, const Bench *bench, const char *name, const Workload
     if (failed) error_set(problem, ERROR_DATA, "%s", failed);
     json_decref(reply);
     if (problem->code || error->code) peer_end(peer);
+    child_pause(
+        &peer->child); /* until it is its turn: threads of some libraries go on waiting with all their might */
   }
   json_decref(request);
   return ok && error->code == 0;
@@ -133,7 +135,9 @@ bool peer_start(Peer *peer, const Bench *bench, const char *name, const Workload
 bool peer_measure(Peer *peer, double *rate, Error *problem, Error *error) {
   if (!child_send(&peer->child, "{\"do\":\"measure\"}\n", strlen("{\"do\":\"measure\"}\n"), error))
     return false;
+  child_go_on(&peer->child);
   json_t *reply = read_reply(&peer->child, MEASURING_SECONDS, problem, error);
+  child_pause(&peer->child);
   const char *failed = json_string_value(json_object_get(reply, "failed"));
   *rate = json_number_value(json_object_get(reply, "rate"));
   if (failed) error_set(problem, ERROR_DATA, "%s", failed);
