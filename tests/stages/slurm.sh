@@ -24,11 +24,11 @@ while [[ $1 == --* ]]; do shift; done
 [[ $MASTER_ADDR == host-1 ]] || exit 99
 export SLURM_STEP_NUM_TASKS=2 OMP_NUM_THREADS=1 MASTER_ADDR=127.0.0.1
 for task in 0 1; do
-  SLURM_PROCID=$task "$@" --optim.batch_size 6 --optim.lr 3e-3 --optim.max_steps 60 --run.save_every 5 --data.template chatml &
+  SLURM_PROCID=$task "$@" --optim.batch_size 6 --optim.lr 3e-3 --optim.max_steps 1000 --run.save_every 50 --data.template chatml &
   tasks+=($!)
 done
 if [[ -e $work/warn ]]; then
-  until [[ -e $RUN/checkpoints/step-10 ]]; do sleep 0.01; done
+  until compgen -G "$RUN/checkpoints/step-*" >/dev/null || ! kill -0 "${tasks[0]}"; do sleep 0.01; done
   kill -USR1 "${tasks[@]}"
 fi
 code=0
