@@ -85,9 +85,9 @@ differ() {
 
 # with_program MIB: so much memory, as an option's value, beside what a plan has for program and libraries (train/device.c).
 with_program() {
-  local program=36
+  local program=32 threads=${OMP_NUM_THREADS:-$(nproc)}
   if [[ $(ldd "$bin/sft") == *libasan* ]]; then program=48; fi
-  echo "$((program + $1))MiB"
+  echo "$((program + (threads > 2 ? 5 * (threads - 2) / 2 : 0) + $1))MiB"
 }
 
 # metric RUN NAME [WHICH]: a metric of the run log; WHICH is first or last (default).
