@@ -9,14 +9,14 @@
 #include <string.h>
 
 /* What the process holds beside its plan on the CPU backend: code and libraries in memory (17 MiB), kernels that oneDNN makes and its buffers (4 MiB
- * with two threads: compute/product.c), those of a checkpoint that is written, what lies free in the heap between. Measured with one and two threads: 14 to
- * 27, with 16 up to 56; see docs/memory.md. The address sanitizer keeps what was freed, and a shadow of all. */
+ * with two threads: compute/product.c), those of a checkpoint that is written, what lies free in the heap between. Measured with one and two threads: 11 to
+ * 27, with 16 up to 59; see docs/memory.md. The address sanitizer keeps what was freed, and a shadow of all. */
 #ifdef __SANITIZE_ADDRESS__
 static const size_t program_bytes = (size_t)48 << 20;
 #else
 static const size_t program_bytes = (size_t)32 << 20;
 #endif
-/* For each thread beyond two. */
+/* For each thread beyond two: buffers of the library's products, which the heap keeps for the next one. */
 static const size_t thread_bytes = (size_t)5 << 19;
 
 static size_t program_overhead(const Compute *compute) {

@@ -18,9 +18,9 @@ static bool on_matrix_unit(Weight w) {
 }
 
 enum {
-  THIN = 48,      /* fewer outputs are the library's, since packing x would not pay */
-  SHORT_SUM = 64, /* fewer links are too few for the unit, which has them by 32, each in three parts */
-  FEW_ROWS = 128  /* the same of the gradient of a weight, where both factors have to be turned */
+  THIN = 48,           /* fewer outputs are the library's, since packing x would not pay */
+  SHORT_SUM = 64,      /* fewer links are too few for the unit, which has them by 32, each in three parts */
+  SHORT_GRADIENT = 128 /* the same of the gradient of a weight, where both factors have to be turned */
 };
 
 /* Whether F32 factors go to the unit whole, for products with n outputs of k links. What a row is must not depend on how many there are. */
@@ -294,7 +294,7 @@ static void add_whole_product(Compute *c, Weight dw, Tensor left, Tensor right, 
 /* The same, wherever it is best. */
 static void add_product(Compute *c, Weight dw, Tensor left, Tensor right, float alpha) {
   const int64_t m = left.dim[1], n = right.dim[1], k = left.dim[0];
-  if (!dw.narrow && m >= THIN && k >= FEW_ROWS && whole_on_unit(n, k)) {
+  if (!dw.narrow && m >= THIN && k >= SHORT_GRADIENT && whole_on_unit(n, k)) {
     add_whole_product(c, dw, left, right, alpha);
     return;
   }

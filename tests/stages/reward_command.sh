@@ -150,7 +150,7 @@ for signal in TERM KILL; do
   rm -rf run
   "${ppo[@]}" --run.dir run --reward.sources "$(judged stuck)" >out 2>log </dev/null &
   job=$!
-  until [[ -s pids ]]; do sleep 0.01; done
+  until [[ -s pids ]] || ! kill -0 $job 2>/dev/null; do sleep 0.01; done
   sleep 0.2
   kill -$signal $job
   status=0

@@ -153,7 +153,7 @@ note "$((cases + 2)) faults that do not pass"
 : >requests
 "${ppo[@]}" --run.dir stopped --reward.sources "$(judged /slow '"timeout": 2, "retries": 0, "cache": false, "concurrency": 1')" >out 2>log </dev/null &
 job=$!
-until (($(wc -l <requests) > 20)); do sleep 0.005; done
+until (($(wc -l <requests) > 20)) || ! kill -0 $job 2>/dev/null; do sleep 0.005; done
 kill -STOP "$server_id" && kill -STOP $job
 sleep 2.5
 kill -CONT $job && sleep 0.1 && kill -CONT "$server_id"

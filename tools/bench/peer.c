@@ -125,8 +125,7 @@ bool peer_start(Peer *peer, const Bench *bench, const char *name, const Workload
     if (failed) error_set(problem, ERROR_DATA, "%s", failed);
     json_decref(reply);
     if (problem->code || error->code) peer_end(peer);
-    child_pause(
-        &peer->child); /* until it is its turn: threads of some libraries go on waiting with all their might */
+    child_pause(&peer->child); /* its threads may keep cores busy while they wait */
   }
   json_decref(request);
   return ok && error->code == 0;
